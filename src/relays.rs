@@ -1,0 +1,105 @@
+//! A relay product is one folder here: it translates that product's store into the words of [`crate::model`].
+//!
+//! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
+//! the first read does, so that a store that is down at start is a failed read like any other.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::model::{Calendar, Directory, Live, ReadError, Scope, UsageRow, Usd};
+
+/// The usage ledger of a relay that keeps one row per request.
+#[async_trait]
+pub trait Ledger: Send {
+    /// New rows and the present version of rows that may still change, all from one consistent snapshot.
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError>;
+
+    /// The newest `limit` rows with an id below `below`, in any order.
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError>;
+
+    /// Rows that started in `range` with an id above `after`, by ascending id, at most `limit`.
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError>;
+
+    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
+    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+}
+
+/// What to read in one refresh.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// Rows with a greater id are new. `None` on the first refresh: read no new rows, only tell where the ledger ends.
+    pub after: Option<i64>,
+    /// At most so many new rows.
+    pub limit: u32,
+    /// Request ids whose present version is wanted.
+    pub reread: Vec<i64>,
+    /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
+    pub audit: Vec<Range<DateTime<Utc>>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Refresh {
+    /// The store's clock at the snapshot.
+    pub now: DateTime<Utc>,
+    /// The same local time of day, one local day before `now`.
+    pub same_time_yesterday: DateTime<Utc>,
+    pub calendar: Arc<Calendar>,
+    /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
+    pub basis: String,
+    /// The greatest id in the ledger; 0 when it is empty.
+    pub top: i64,
+    /// New and re-read rows in any order. A re-read request that is missing here is gone from the ledger.
+    pub rows: Vec<UsageRow>,
+    /// More new rows than `limit` are waiting.
+    pub more: bool,
+    /// Rows that could not be understood; each was logged by id and left out.
+    pub refused: u64,
+    /// One for each span of [`Ask::audit`].
+    pub audit: Vec<LedgerSum>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Older {
+    pub rows: Vec<UsageRow>,
+    /// No row has a smaller id than these.
+    pub bottom: bool,
+    pub refused: u64,
+}
+
+/// The store's own sum over counted rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerSum {
+    pub requests: u64,
+    pub cost: Usd,
+    pub board_tokens: u64,
+    pub errors: u64,
+}
+
+/// Live state, e.g. from Redis.
+#[async_trait]
+pub trait LiveState: Send {
+    /// `directory` tells which entities exist, so that no key space has to be searched.
+    async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError>;
+}
+
+/// Names, limits, settings.
+#[async_trait]
+pub trait DirectorySource: Send {
+    async fn read(&mut self) -> Result<Directory, ReadError>;
+}
+
+/// The parts of one relay, opened but not yet connected.
+pub struct Relay {
+    pub ledger: Box<dyn Ledger>,
+    /// `None` when the configuration names no store for it.
+    pub live: Option<Box<dyn LiveState>>,
+    pub directory: Box<dyn DirectorySource>,
+}

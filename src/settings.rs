@@ -1,0 +1,109 @@
+//! What the user wrote, checked as a whole. The rest of the program takes only a [`Plan`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use secrecy::SecretString;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub relays: BTreeMap<String, RelayPlan>,
+}
+
+/// The relay products that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    ClaudeCodeHub,
+}
+
+impl Kind {
+    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClaudeCodeHub => "claude-code-hub",
+        }
+    }
+}
+
+/// One relay, checked.
+#[derive(Clone, Debug)]
+pub struct RelayPlan {
+    pub name: String,
+    pub kind: Kind,
+    pub database_url: SecretString,
+    pub redis_url: Option<SecretString>,
+    /// Pause between two refreshes of the ledger and of the live state.
+    pub interval: Duration,
+    /// Pause between two reads of names, limits and settings.
+    pub directory_interval: Duration,
+    /// Age at which numbers that could not be renewed disappear.
+    pub stale_after: Duration,
+    /// Limit of one read, at the client; the server's own limit is shorter.
+    pub timeout: Duration,
+    /// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
+    pub session_ttl: Duration,
+    /// Overrides the relay's own setting.
+    pub timezone: Option<Tz>,
+    /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
+    pub timezone_fallback: Tz,
+    pub audit_interval: Duration,
+    pub boards: Boards,
+    pub series: SeriesBudget,
+}
+
+/// Sizes of the leaderboards and how they name people and things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boards {
+    pub top_users: usize,
+    pub top_keys: usize,
+    pub top_providers: usize,
+    pub top_models: usize,
+    pub names: NameMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameMode {
+    /// The relay's names.
+    Name,
+    /// A stable pseudonym, for wall screens.
+    Alias,
+    /// The id.
+    Id,
+}
+
+/// How many values each dimension that clients can grow may have; further ones count as `other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesBudget {
+    pub max_models: usize,
+    pub max_users: usize,
+    pub max_keys: usize,
+    /// Combinations of provider and model with histograms.
+    pub max_histograms: usize,
+    /// Models that are always admitted.
+    pub pinned_models: Vec<String>,
+    /// A counter without traffic for so long is not exposed until traffic returns.
+    pub idle_after: Duration,
+}
+
+impl Default for Boards {
+    fn default() -> Self {
+        Self { top_users: 20, top_keys: 20, top_providers: 20, top_models: 20, names: NameMode::Name }
+    }
+}
+
+impl Default for SeriesBudget {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self {
+            max_models: 200,
+            max_users: 1000,
+            max_keys: 1000,
+            max_histograms: 300,
+            pinned_models: Vec::new(),
+            idle_after: Duration::from_secs(35 * DAY),
+        }
+    }
+}
