@@ -25,9 +25,12 @@
 //! * [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod follow;
 pub mod metrics;
 pub mod model;
 pub mod own;
+pub mod poll;
 pub mod relays;
 pub mod settings;
+pub mod tally;
 pub mod view;

@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::model::{Calendar, Directory, Live, ReadError, Scope, UsageRow, Usd};
+use crate::model::{Calendar, Directory, Live, ReadError, Reason, Scope, UsageRow, Usd};
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
@@ -94,6 +95,13 @@ pub trait LiveState: Send {
 #[async_trait]
 pub trait DirectorySource: Send {
     async fn read(&mut self) -> Result<Directory, ReadError>;
+}
+
+/// Bounds a read at the client, in case the server's own limit does not reach it.
+pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
+        Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
+    })
 }
 
 /// The parts of one relay, opened but not yet connected.

@@ -1,0 +1,301 @@
+//! Follows one ledger: new rows, rows that may still change, history backwards, and the audit.
+//!
+//! In the steady state a refresh reads rows beyond the cursor (with a small overlap, because commits become visible out
+//! of the order of their ids) and the rows that may still change. No statement touches the day or the history, but the
+//! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate};
+use hashbrown::HashSet;
+
+use crate::model::{ReadError, Usd};
+use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
+use crate::settings::RelayPlan;
+use crate::tally::{Moment, Presentation, Tally};
+use crate::view::{AuditView, LedgerView};
+
+/// Ids behind the cursor that are read again, at most: at about three ids per request (Claude Code Hub burns one on
+/// each update of a row), the requests of some busy seconds.
+const OVERLAP_IDS: i64 = 2000;
+/// A commit that becomes visible later than this after a greater id did is left to the audit.
+const OVERLAP_SECONDS: i64 = 60;
+/// Rows of one bounded step.
+const STEP_ROWS: u32 = 20_000;
+/// How far a row's start may lie from the order of ids.
+const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
+
+/// A ledger and what has been made of it.
+pub struct Follower {
+    ledger: Box<dyn Ledger>,
+    state: Option<State>,
+    timeout: Duration,
+    audit_interval: Duration,
+    rows_read: u64,
+}
+
+struct State {
+    tally: Tally,
+    basis: String,
+    /// The greatest id read.
+    top: i64,
+    /// The smallest id read; history below it waits.
+    bottom: i64,
+    /// Ids before the first refresh, for the progress of the history.
+    history: i64,
+    /// Tops of the last minute, oldest first: `(second, top)`.
+    recent_tops: VecDeque<(i64, i64)>,
+    audit: Option<AuditView>,
+    /// Which older day the next audit looks at.
+    audit_day: Option<NaiveDate>,
+}
+
+/// What a refresh left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// More new rows are waiting.
+    NewRows,
+    /// Rows of today or yesterday have not been read yet.
+    RecentHistory,
+    /// Older rows have not been read yet.
+    History,
+    Nothing,
+}
+
+impl Follower {
+    pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+    }
+
+    /// Rows read since the start.
+    pub const fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// The numbers as of the last refresh; `None` before the first.
+    pub fn view(&mut self, with: &Presentation<'_>) -> Option<LedgerView> {
+        let state = self.state.as_mut()?;
+        let mut view = state.tally.view(with);
+        view.history_loaded = state.history_loaded();
+        view.audit = state.audit;
+        Some(view)
+    }
+
+    /// Reads what is new and what may have changed.
+    pub async fn refresh(&mut self) -> Result<Rest, ReadError> {
+        let Some(state) = &mut self.state else {
+            let refresh = within(self.timeout, self.ledger.refresh(&Ask::default())).await?;
+            self.begin(&refresh, None);
+            return Ok(Rest::NewRows);
+        };
+        let audit_due = state.audit_due(self.audit_interval);
+        // An audit compares what has been read, so it first reads everything that may have changed.
+        let reread = if audit_due { state.tally.unsettled() } else { state.tally.due() };
+        let days = if audit_due { state.audit_days() } else { Vec::new() };
+        let floor = state.floor();
+        let ask = Ask {
+            after: Some(floor),
+            limit: STEP_ROWS,
+            reread,
+            audit: days.iter().map(|(_, range)| range.clone()).collect(),
+        };
+        let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
+        self.rows_read += refresh.rows.len() as u64;
+        if refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
+            tracing::warn!(
+                basis = refresh.basis,
+                was = state.basis,
+                top = refresh.top,
+                was_top = state.top,
+                "the ledger or the settings it is read by have changed; reading it anew"
+            );
+            let old = self.state.take().map(|state| state.tally);
+            self.begin(&refresh, old);
+            return Ok(Rest::NewRows);
+        }
+        let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+        let second = refresh.now.timestamp();
+        if refresh.top < state.top {
+            // The newest rows were deleted, or a restored ledger gives their ids out again: from there on, all is new.
+            state.recent_tops.clear();
+            state.top = refresh.top;
+        }
+        state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
+        state.recent_tops.push_back((second, state.top));
+        let floor = state.floor();
+        state.tally.advance(moment(&refresh), floor);
+        let mut rows = refresh.rows;
+        rows.sort_unstable_by_key(|row| row.id);
+        state.tally.apply(rows);
+        state.tally.looked_at(&ask.reread, &found);
+        if !refresh.more {
+            self.note_audit(refresh.now, &days, &refresh.audit).await?;
+        }
+        self.answer_wants().await?;
+        Ok(self.rest(refresh.more))
+    }
+
+    /// Reads one bounded slice of older rows, newest first.
+    pub async fn read_history(&mut self) -> Result<Rest, ReadError> {
+        let Some(state) = &mut self.state else { return Ok(Rest::Nothing) };
+        if state.tally.is_complete() {
+            return Ok(Rest::Nothing);
+        }
+        let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
+        self.rows_read += slice.rows.len() as u64;
+        let mut rows = slice.rows;
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
+        state.bottom = rows.last().map_or(state.bottom, |row| row.id);
+        let newest = rows.iter().map(|row| row.started_at).max();
+        state.tally.apply(rows);
+        if slice.bottom {
+            state.tally.complete();
+        } else if let Some(newest) = newest {
+            // Everything below started before the newest of these, but for a little disorder.
+            state.tally.cover_since(newest + DISORDER);
+        }
+        Ok(self.rest(false))
+    }
+
+    fn begin(&mut self, refresh: &Refresh, old: Option<Tally>) {
+        let moment = moment(refresh);
+        let tally = match old {
+            Some(old) => old.restart(moment),
+            None => Tally::new(moment),
+        };
+        // The cursor starts behind the newest rows: smaller ids may still become visible.
+        let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
+        let state = State {
+            tally,
+            basis: refresh.basis.clone(),
+            top: start,
+            bottom: start + 1,
+            history: start,
+            recent_tops: VecDeque::from([(refresh.now.timestamp(), start)]),
+            audit: None,
+            audit_day: None,
+        };
+        self.state = Some(state);
+    }
+
+    fn rest(&self, more: bool) -> Rest {
+        let Some(state) = &self.state else { return Rest::Nothing };
+        if more {
+            Rest::NewRows
+        } else if state.tally.is_complete() {
+            Rest::Nothing
+        } else if !state.tally.covers_yesterday() {
+            Rest::RecentHistory
+        } else {
+            Rest::History
+        }
+    }
+
+    /// Publishes the drift, and reads a day that drifted again.
+    async fn note_audit(
+        &mut self,
+        now: chrono::DateTime<chrono::Utc>,
+        days: &[(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)],
+        ledger: &[LedgerSum],
+    ) -> Result<(), ReadError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if days.is_empty() {
+            return Ok(());
+        }
+        let mut drift_requests = 0;
+        let mut drift_cost = Usd::ZERO;
+        let mut drifted = Vec::new();
+        for ((date, range), theirs) in days.iter().zip(ledger) {
+            let ours = state.tally.day_sum(*date);
+            drift_requests += i128::from(ours.requests) - i128::from(theirs.requests);
+            drift_cost += ours.cost - theirs.cost;
+            if ours != *theirs {
+                tracing::warn!(%date, ?ours, ledger = ?theirs, "the audit found a drift; reading the day again");
+                drifted.push((*date, range.clone()));
+            }
+        }
+        state.audit =
+            Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
+        state.audit_day = state.next_audit_day();
+        for (date, range) in drifted {
+            if !state.tally.is_repairable(date) {
+                // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
+                state.basis.clear();
+                continue;
+            }
+            let mut rows = Vec::new();
+            loop {
+                let after = rows.last().map_or(0, |row: &crate::model::UsageRow| row.id);
+                let page = within(self.timeout, self.ledger.rows_between(range.clone(), after, STEP_ROWS)).await?;
+                self.rows_read += page.len() as u64;
+                let last = page.len() < STEP_ROWS as usize;
+                rows.extend(page);
+                if last {
+                    break;
+                }
+            }
+            state.tally.replace_day(date, rows);
+        }
+        Ok(())
+    }
+
+    async fn answer_wants(&mut self) -> Result<(), ReadError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        for want in state.tally.take_wants() {
+            let spent = within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await?;
+            state.tally.answer(&want, spent);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Rows up to this id are not asked for again: where the cursor stood a minute ago, but not too far back.
+    fn floor(&mut self) -> i64 {
+        let newest = self.recent_tops.back().map_or(0, |(second, _)| *second);
+        // The last top that is old enough stays in front.
+        while self.recent_tops.len() > 1 && self.recent_tops[1].0 <= newest - OVERLAP_SECONDS {
+            self.recent_tops.pop_front();
+        }
+        self.recent_tops.front().map_or(0, |(_, top)| *top).max(self.top - OVERLAP_IDS)
+    }
+
+    fn history_loaded(&self) -> f64 {
+        if self.tally.is_complete() || self.history <= 0 {
+            return 1.0;
+        }
+        (self.history - self.bottom + 1).max(0) as f64 / self.history as f64
+    }
+
+    fn audit_due(&self, interval: Duration) -> bool {
+        let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
+        let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
+        self.tally.covers_yesterday() && self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval)
+    }
+
+    /// Today, yesterday, and one older day in turn, as far as they have been read.
+    fn audit_days(&self) -> Vec<(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)> {
+        let today = self.tally.today();
+        [Some(today), today.pred_opt(), self.audit_day]
+            .into_iter()
+            .flatten()
+            .filter_map(|date| Some((date, self.tally.day_range(date)?)))
+            .collect()
+    }
+
+    fn next_audit_day(&self) -> Option<NaiveDate> {
+        let newest = self.tally.today() - Days::new(2);
+        let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
+        Some(if self.tally.day_range(next).is_some() { next } else { newest })
+    }
+}
+
+fn moment(refresh: &Refresh) -> Moment {
+    Moment {
+        now: refresh.now,
+        same_time_yesterday: refresh.same_time_yesterday,
+        calendar: Arc::clone(&refresh.calendar),
+    }
+}

@@ -1,0 +1,317 @@
+//! When to read. Each part of each relay has a task and a timer of its own: one refresh in flight per part, back-off
+//! with jitter after a failure, and numbers that disappear when they can no longer be renewed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::follow::{Follower, Rest};
+use crate::model::{Directory, Live, ReadError, Reason, Source};
+use crate::relays::{DirectorySource, LiveState, Relay, within};
+use crate::settings::RelayPlan;
+use crate::tally::Presentation;
+use crate::view::{HistogramView, LedgerView, SourceStatus, View};
+
+/// Upper bounds of refresh durations in seconds.
+const REFRESH_BOUNDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// Of older history, which can wait: after a slice the reader rests as long as the slice took.
+const HISTORY_REST: f64 = 1.0;
+/// A failure that persists is logged again after so many attempts.
+const REPEAT_LOG: u32 = 100;
+
+/// Everything that is known about all relays, renewed by its tasks.
+pub struct Hub {
+    relays: Vec<Arc<Parts>>,
+    changed: Arc<Notify>,
+}
+
+struct Parts {
+    plan: RelayPlan,
+    has_live: bool,
+    ledger: Part<LedgerView>,
+    live: Part<Live>,
+    directory: Part<Directory>,
+}
+
+/// One part of a relay: its newest data and how reading it goes.
+struct Part<T> {
+    source: Source,
+    data: ArcSwapOption<Fresh<T>>,
+    progress: Mutex<Progress>,
+}
+
+struct Fresh<T> {
+    value: Arc<T>,
+    at: Instant,
+}
+
+#[derive(Default)]
+struct Progress {
+    succeeded: bool,
+    last_success: Option<DateTime<Utc>>,
+    seconds: Vec<u64>,
+    seconds_sum: f64,
+    failures: [u64; Reason::ALL.len()],
+    failures_in_a_row: u32,
+    skipped: u64,
+    rows_read: u64,
+    problem: Option<ReadError>,
+}
+
+impl Hub {
+    /// Starts the tasks of all relays; they end when `shutdown` is cancelled.
+    pub fn start(relays: Vec<(RelayPlan, Relay)>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
+        let changed = Arc::new(Notify::new());
+        let mut all = Vec::new();
+        for (plan, relay) in relays {
+            let parts = Arc::new(Parts {
+                has_live: relay.live.is_some(),
+                ledger: Part::new(Source::Ledger),
+                live: Part::new(Source::Live),
+                directory: Part::new(Source::Directory),
+                plan,
+            });
+            let stop = shutdown.clone();
+            let (it, tell) = (parts.clone(), changed.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(poll_directory(it, relay.directory, tell)).await });
+            if let Some(live) = relay.live {
+                let stop = shutdown.clone();
+                let (it, tell) = (parts.clone(), changed.clone());
+                tasks.spawn(async move { stop.run_until_cancelled(poll_live(it, live, tell)).await });
+            }
+            let stop = shutdown.clone();
+            let (it, tell) = (parts.clone(), changed.clone());
+            let follower = Follower::new(relay.ledger, &parts.plan);
+            tasks.spawn(async move { stop.run_until_cancelled(poll_ledger(it, follower, tell)).await });
+            all.push(parts);
+        }
+        Arc::new(Self { relays: all, changed })
+    }
+
+    /// The present numbers; what is older than `stale_after` is absent.
+    pub fn views(&self) -> Vec<View> {
+        self.relays.iter().map(|parts| parts.view()).collect()
+    }
+
+    /// Waits until some number may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl Parts {
+    fn view(&self) -> View {
+        let stale_after = self.plan.stale_after;
+        let mut sources = vec![self.ledger.status(stale_after)];
+        if self.has_live {
+            sources.push(self.live.status(stale_after));
+        }
+        sources.push(self.directory.status(self.directory_stale_after()));
+        View {
+            relay: self.plan.name.as_str().into(),
+            kind: self.plan.kind.label(),
+            ledger: self.ledger.fresh(stale_after),
+            live: self.live.fresh(stale_after),
+            directory: self.directory(),
+            sources,
+        }
+    }
+
+    /// The directory is read more rarely, so it may be older.
+    fn directory_stale_after(&self) -> Duration {
+        self.plan.stale_after.max(3 * self.plan.directory_interval)
+    }
+
+    fn directory(&self) -> Option<Arc<Directory>> {
+        self.directory.fresh(self.directory_stale_after())
+    }
+}
+
+impl<T> Part<T> {
+    fn new(source: Source) -> Self {
+        Self { source, data: ArcSwapOption::empty(), progress: Mutex::default() }
+    }
+
+    fn fresh(&self, stale_after: Duration) -> Option<Arc<T>> {
+        let data = self.data.load();
+        data.as_ref().filter(|fresh| fresh.at.elapsed() <= stale_after).map(|fresh| fresh.value.clone())
+    }
+
+    fn publish(&self, value: T) {
+        self.data.store(Some(Arc::new(Fresh { value: Arc::new(value), at: Instant::now() })));
+    }
+
+    fn progress<R>(&self, act: impl FnOnce(&mut Progress) -> R) -> R {
+        act(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn status(&self, stale_after: Duration) -> SourceStatus {
+        let is_fresh = self.data.load().as_ref().is_some_and(|fresh| fresh.at.elapsed() <= stale_after);
+        self.progress(|progress| {
+            let mut buckets = progress.seconds.clone();
+            buckets.resize(REFRESH_BOUNDS.len() + 1, 0);
+            SourceStatus {
+                source: self.source,
+                up: progress.succeeded && is_fresh,
+                last_success: progress.last_success,
+                refresh_seconds: HistogramView { bounds: REFRESH_BOUNDS, buckets, sum: progress.seconds_sum },
+                failures: Reason::ALL.into_iter().zip(progress.failures).collect(),
+                skipped: progress.skipped,
+                rows_read: progress.rows_read,
+                problem: progress.problem.as_ref().map(ToString::to_string),
+            }
+        })
+    }
+
+    /// Notes how a refresh that began at `began` went. `relay` is for the log.
+    fn note(&self, relay: &str, began: Instant, outcome: Result<u64, ReadError>) {
+        let seconds = began.elapsed().as_secs_f64();
+        let source = self.source;
+        self.progress(|progress| {
+            progress.seconds.resize(REFRESH_BOUNDS.len() + 1, 0);
+            progress.seconds[REFRESH_BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+            progress.seconds_sum += seconds;
+            match outcome {
+                Ok(rows_read) => {
+                    if progress.problem.take().is_some() {
+                        tracing::info!(relay, %source, "the source can be read again");
+                    }
+                    progress.rows_read = rows_read;
+                    progress.succeeded = true;
+                    progress.failures_in_a_row = 0;
+                    progress.last_success = Some(Utc::now());
+                }
+                Err(error) => {
+                    let reason = error.reason;
+                    progress.failures[reason as usize] += 1;
+                    progress.failures_in_a_row += 1;
+                    progress.succeeded = false;
+                    let known = progress.problem.as_ref().is_some_and(|problem| problem.reason == reason);
+                    if !known || progress.failures_in_a_row.is_multiple_of(REPEAT_LOG) {
+                        let failures = progress.failures_in_a_row;
+                        tracing::warn!(relay, %source, reason = reason.label(), failures, error = error.text, "the source cannot be read");
+                    }
+                    progress.problem = Some(error);
+                }
+            }
+        });
+    }
+
+    /// Sleeps until the next refresh is due: `interval` after the last began, later after failures.
+    async fn rest(&self, began: Instant, interval: Duration) {
+        let failures = self.progress(|progress| {
+            let missed = began.elapsed().as_nanos() / interval.as_nanos().max(1);
+            progress.skipped += u64::try_from(missed).unwrap_or(u64::MAX);
+            progress.failures_in_a_row
+        });
+        let due = if failures == 0 {
+            // On the beat: a refresh that took longer than the interval leaves out those it overran.
+            let missed = (began.elapsed().as_nanos() / interval.as_nanos().max(1)) as u32;
+            began + interval * (missed + 1)
+        } else {
+            let back_off = (interval * 2_u32.pow(failures.min(6) - 1)).min(LONGEST_BACK_OFF.max(interval));
+            Instant::now() + back_off.mul_f64(rand::rng().random_range(0.8..1.2))
+        };
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+async fn poll_directory(parts: Arc<Parts>, mut source: Box<dyn DirectorySource>, changed: Arc<Notify>) {
+    let (plan, part) = (&parts.plan, &parts.directory);
+    let mut rows_read = 0;
+    loop {
+        let began = Instant::now();
+        let outcome = within(plan.timeout, source.read()).await.map(|directory| {
+            rows_read += (directory.users.len() + directory.keys.len() + directory.providers.len()) as u64;
+            part.publish(directory);
+            rows_read
+        });
+        part.note(&plan.name, began, outcome);
+        changed.notify_one();
+        part.rest(began, plan.directory_interval).await;
+    }
+}
+
+async fn poll_live(parts: Arc<Parts>, mut source: Box<dyn LiveState>, changed: Arc<Notify>) {
+    let (plan, part) = (&parts.plan, &parts.live);
+    let mut rows_read = 0;
+    loop {
+        let began = Instant::now();
+        // Without a directory nobody knows which keys to read; that is the directory's failure, not this source's.
+        let Some(directory) = parts.directory() else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let outcome = within(plan.timeout, source.read(&directory)).await.map(|live| {
+            rows_read += [&live.slots_used, &live.user_sessions, &live.key_sessions]
+                .into_iter()
+                .flatten()
+                .map(|entities| entities.len() as u64)
+                .sum::<u64>();
+            part.publish(live);
+            rows_read
+        });
+        part.note(&plan.name, began, outcome);
+        changed.notify_one();
+        part.rest(began, plan.interval).await;
+    }
+}
+
+async fn poll_ledger(parts: Arc<Parts>, mut follower: Follower, changed: Arc<Notify>) {
+    let (plan, part) = (&parts.plan, &parts.ledger);
+    loop {
+        let began = Instant::now();
+        let mut outcome = follower.refresh().await;
+        // What is due now: the rest of the new rows, and today's and yesterday's. Each is a bounded step.
+        while let Ok(rest @ (Rest::NewRows | Rest::RecentHistory)) = outcome {
+            publish_ledger(&parts, &mut follower, &changed);
+            outcome = if rest == Rest::NewRows { follower.refresh().await } else { follower.read_history().await };
+        }
+        let history_waits = matches!(outcome, Ok(Rest::History));
+        if outcome.is_ok() {
+            publish_ledger(&parts, &mut follower, &changed);
+        }
+        part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
+        changed.notify_one();
+
+        if history_waits {
+            while began.elapsed() < plan.interval {
+                let slice = Instant::now();
+                match follower.read_history().await {
+                    Ok(Rest::History) => tokio::time::sleep(slice.elapsed().mul_f64(HISTORY_REST)).await,
+                    Ok(_) => {
+                        publish_ledger(&parts, &mut follower, &changed);
+                        break;
+                    }
+                    Err(error) => {
+                        part.note(&plan.name, slice, Err(error));
+                        break;
+                    }
+                }
+            }
+        }
+        part.rest(began, plan.interval).await;
+    }
+}
+
+fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) {
+    let directory = parts.directory();
+    let live = parts.live.fresh(parts.plan.stale_after);
+    let view = follower.view(&Presentation {
+        directory: directory.as_deref(),
+        live: live.as_deref(),
+        boards: &parts.plan.boards,
+        series: &parts.plan.series,
+    });
+    if let Some(view) = view {
+        parts.ledger.publish(view);
+        changed.notify_one();
+    }
+}

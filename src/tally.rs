@@ -1,0 +1,605 @@
+//! What the rows amount to. Pure and deterministic: the same rows, in any split into batches and with any row delivered
+//! more than once, give the same view.
+//!
+//! A row enters when it is first seen and stays *held* while it may still change; a new version takes the place of the
+//! old one in every sum. Sums follow the ledger, down as well as up; [`Counters`] never fall.
+//!
+//! Nothing here grows with the history: a day of facts for the windows that slide, five weeks of days for the boards
+//! and quotas, one small sum per day for the audit, and totals.
+
+mod boards;
+mod counters;
+mod log;
+mod names;
+mod present;
+mod quota;
+mod sums;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
+use hashbrown::{HashMap, HashSet};
+
+use crate::model::{Calendar, Outcome, UsageRow};
+use crate::relays::LedgerSum;
+use counters::{Counters, Final};
+use log::{KEPT_SECONDS, Log, Window};
+use names::{NONE, Names, Sym};
+use sums::{Boards, Fact, Spending, Sums, Total};
+
+pub use present::Presentation;
+pub use quota::Want;
+
+/// A final row is looked at for changes for so long: hedge losers are drained for 120 s, then priced and flushed
+/// (Claude Code Hub v0.9.2, `response-handler.ts`), and a write may be retried.
+const GRACE_SECONDS: i64 = 600;
+/// A row that is not final by then is an orphan of a crash; the relay hides it too (`proxy-status-tracker.ts`).
+const ORPHAN_SECONDS: i64 = 24 * 3600;
+/// Days whose boards are kept: the longest month, and the week around its first day.
+const KEPT_DAYS: u64 = 38;
+/// Days whose counters are kept apart, so that the audit can repair them: today and two before.
+const REPAIRABLE_DAYS: u64 = 2;
+
+/// The moment that a tally is brought up to.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    pub now: DateTime<Utc>,
+    pub same_time_yesterday: DateTime<Utc>,
+    pub calendar: Arc<Calendar>,
+}
+
+/// All sums over the rows of one relay's ledger.
+#[derive(Debug)]
+pub struct Tally {
+    names: Dimensions,
+    moment: Moment,
+    /// Rows that may still change or be delivered again, by request id.
+    held: HashMap<i64, Held>,
+    /// Rows up to this id are not delivered again once they are settled.
+    floor: i64,
+    log: Log,
+    windows: Windows,
+    days: BTreeMap<NaiveDate, Day>,
+    week: Span,
+    month: Span,
+    total: Boards,
+    /// Every day's sum, to hold against the ledger's own.
+    day_sums: BTreeMap<NaiveDate, LedgerSum>,
+    counters: Counters,
+    /// What the counters stood at when the ledger had to be read anew: they do not fall below it.
+    carried: Option<Counters>,
+    /// Models of which rows are counted as early.
+    early_models: HashSet<Sym>,
+    marks: quota::Marks,
+    corrections: Corrections,
+    /// All rows that started at or after this second have been read; `i64::MIN` when all have.
+    covered_since: i64,
+    newest: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Default)]
+struct Dimensions {
+    users: Names<i64>,
+    keys: Names<i64>,
+    providers: Names<i64>,
+    models: Names<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    row: UsageRow,
+    final_since: Option<i64>,
+    /// When to read it again, though it is final.
+    next_look: i64,
+    /// The cost that the counters have of it; `None` while they have not counted it.
+    charged: Option<crate::model::Usd>,
+}
+
+#[derive(Debug, Default)]
+struct Day {
+    boards: Boards,
+    /// Of recent days only.
+    counters: Option<Counters>,
+}
+
+/// Boards since a local day that began a week or a month.
+#[derive(Debug, Default)]
+struct Span {
+    start: i64,
+    boards: Boards,
+}
+
+#[derive(Debug, Default)]
+struct Windows {
+    minute: Window<Sums>,
+    hour: Window<Sums>,
+    eight_hours: Window<Sums>,
+    day: Window<Boards>,
+    five_hours: Window<Spending>,
+    since_same_time_yesterday: Window<Sums>,
+    since_midnight: Window<Sums>,
+}
+
+/// Changes of rows that had already been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Corrections {
+    late_cost: u64,
+    lowered: u64,
+    deleted: u64,
+    reclassified: u64,
+}
+
+impl Tally {
+    pub fn new(moment: Moment) -> Self {
+        let mut tally = Self {
+            names: Dimensions::default(),
+            moment,
+            held: HashMap::new(),
+            floor: 0,
+            log: Log::default(),
+            windows: Windows::default(),
+            days: BTreeMap::new(),
+            week: Span::default(),
+            month: Span::default(),
+            total: Boards::default(),
+            day_sums: BTreeMap::new(),
+            counters: Counters::default(),
+            carried: None,
+            early_models: HashSet::new(),
+            marks: quota::Marks::default(),
+            corrections: Corrections::default(),
+            covered_since: i64::MAX,
+            newest: None,
+        };
+        tally.rebuild_windows();
+        tally
+    }
+
+    /// Forgets the rows, because they will all be read again; the counters resume where they stood.
+    pub fn restart(self, moment: Moment) -> Self {
+        let carried = if self.is_complete() { Some(self.counters) } else { self.carried };
+        Self { names: self.names, corrections: self.corrections, carried, ..Self::new(moment) }
+    }
+
+    /// Moves the clock. Rows up to the id `floor` will not be delivered again once they are settled.
+    pub fn advance(&mut self, moment: Moment, floor: i64) {
+        self.floor = floor;
+        let new_day = self.today() != today(&moment) || self.moment.calendar.zone() != moment.calendar.zone();
+        self.moment = moment;
+        let now = self.now();
+        self.log.forget_before(now - KEPT_SECONDS);
+        let edges = self.edges();
+        let windows = &mut self.windows;
+        windows.minute.slide(&self.log, edges.minute);
+        windows.hour.slide(&self.log, edges.hour);
+        windows.eight_hours.slide(&self.log, edges.eight_hours);
+        windows.day.slide(&self.log, edges.day);
+        windows.five_hours.slide(&self.log, edges.five_hours);
+        windows.since_same_time_yesterday.slide(&self.log, edges.same_time_yesterday);
+        windows.since_midnight.slide(&self.log, edges.midnight);
+        if new_day {
+            self.turn_day();
+        }
+        let grace = &self.floor;
+        self.held.retain(|_, held| !settled(&held.row, held.final_since, now) || held.row.id > *grace);
+    }
+
+    /// Takes rows in: new ones, and new versions of held ones.
+    pub fn apply(&mut self, rows: impl IntoIterator<Item = UsageRow>) {
+        for row in rows {
+            self.put(row);
+        }
+    }
+
+    /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last
+    /// look, so that a late cost is seen soon without reading every row of the grace period on every refresh.
+    pub fn due(&self) -> Vec<i64> {
+        let now = self.now();
+        self.held
+            .iter()
+            .filter(|(_, held)| held.final_since.is_none() || held.next_look <= now)
+            .map(|(request_id, _)| *request_id)
+            .collect()
+    }
+
+    /// All requests that may still change.
+    pub fn unsettled(&self) -> Vec<i64> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Notes that `asked` were read again; those that are not among `found` are gone from the ledger.
+    pub fn looked_at(&mut self, asked: &[i64], found: &HashSet<i64>) {
+        let now = self.now();
+        for request_id in asked {
+            if found.contains(request_id) {
+                if let Some(held) = self.held.get_mut(request_id)
+                    && let Some(since) = held.final_since
+                {
+                    held.next_look = now + (now - since).max(1);
+                }
+            } else if let Some(held) = self.held.remove(request_id) {
+                if held.row.counted {
+                    self.withdraw(&held.row);
+                }
+                self.corrections.deleted += u64::from(held.charged.is_some());
+            }
+        }
+    }
+
+    /// All rows that started at or after `since` have been read.
+    pub fn cover_since(&mut self, since: DateTime<Utc>) {
+        // The next second: the one of `since` itself may have begun before.
+        self.covered_since = self.covered_since.min(since.timestamp() + 1);
+    }
+
+    /// All rows have been read.
+    pub fn complete(&mut self) {
+        self.covered_since = i64::MIN;
+        if let Some(carried) = self.carried.take() {
+            let now = std::mem::take(&mut self.counters);
+            self.counters = carried.clone();
+            self.counters.raise(&carried, &now);
+        }
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.covered_since == i64::MIN
+    }
+
+    /// Whether every row since the start of `date` has been read.
+    pub fn covers(&self, date: NaiveDate) -> bool {
+        self.moment.calendar.start(date).is_some_and(|start| self.covered_since <= start.timestamp())
+    }
+
+    pub fn today(&self) -> NaiveDate {
+        today(&self.moment)
+    }
+
+    pub fn covers_yesterday(&self) -> bool {
+        self.is_complete() || self.today().pred_opt().is_some_and(|yesterday| self.covers(yesterday))
+    }
+
+    /// When a day begins and ends; `None` outside the calendar or where not all of its rows have been read.
+    pub fn day_range(&self, date: NaiveDate) -> Option<Range<DateTime<Utc>>> {
+        let calendar = &self.moment.calendar;
+        self.covers(date).then_some(calendar.start(date)?..calendar.start(date.succ_opt()?)?)
+    }
+
+    /// What the tally has of a day, to hold against the ledger's own sum.
+    pub fn day_sum(&self, date: NaiveDate) -> LedgerSum {
+        self.day_sums.get(&date).copied().unwrap_or_default()
+    }
+
+    /// Whether [`Self::replace_day`] can repair the day.
+    pub fn is_repairable(&self, date: NaiveDate) -> bool {
+        self.days.get(&date).map_or(date + Days::new(REPAIRABLE_DAYS) >= self.today(), |day| day.counters.is_some())
+    }
+
+    /// Puts `rows`, all that started on `date`, in the place of what the tally has of that day.
+    pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
+        let old = self.days.remove(&date).unwrap_or_default();
+        self.total.unmerge(&old.boards);
+        self.day_sums.remove(&date);
+        if let (Some(start), Some(end)) =
+            (self.moment.calendar.start(date), date.succ_opt().and_then(|next| self.moment.calendar.start(next)))
+        {
+            self.log.cut(start.timestamp()..end.timestamp());
+        }
+        let calendar = self.moment.calendar.clone();
+        self.held.retain(|_, held| calendar.date(held.row.started_at) != Some(date));
+
+        // Count the day alone, then raise the totals by the difference.
+        let totals = std::mem::take(&mut self.counters);
+        self.apply(rows);
+        self.counters = totals;
+        let none = Counters::default();
+        let before = old.counters.as_ref().unwrap_or(&none);
+        if let Some(now) = self.days.get(&date).and_then(|day| day.counters.as_ref()) {
+            let lowered = self.counters.raise(before, now);
+            self.corrections.lowered += u64::from(lowered);
+        }
+        self.rebuild_windows();
+        self.turn_day();
+        self.marks.clear();
+    }
+
+    fn now(&self) -> i64 {
+        self.moment.now.timestamp()
+    }
+
+    fn put(&mut self, row: UsageRow) {
+        let now = self.now();
+        let request_id = row.request_id;
+        let Some(held) = self.held.remove(&request_id) else {
+            self.newest = self.newest.max(Some(row.started_at));
+            if row.counted {
+                self.enter(&row);
+            }
+            let charged = (row.counted && row.is_final).then(|| {
+                self.count(&row);
+                row.cost
+            });
+            let final_since = row.is_final.then(|| {
+                let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
+                ended.min(now)
+            });
+            if row.id > self.floor || !settled(&row, final_since, now) {
+                self.held.insert(request_id, Held { row, final_since, next_look: now + 1, charged });
+            }
+            return;
+        };
+        if held.row == row {
+            self.held.insert(request_id, held);
+            return;
+        }
+
+        if held.row.counted {
+            self.withdraw(&held.row);
+        }
+        if row.counted {
+            self.enter(&row);
+        }
+        let charged = match held.charged {
+            None => (row.counted && row.is_final).then(|| {
+                self.count(&row);
+                row.cost
+            }),
+            Some(charged) => Some(self.correct(&held.row, &row, charged)),
+        };
+        let final_since = held.final_since.or(row.is_final.then_some(now));
+        self.held.insert(request_id, Held { row, final_since, next_look: now + 1, charged });
+    }
+
+    /// A row that had been counted has changed. Returns what the counters have of its cost now.
+    fn correct(&mut self, old: &UsageRow, new: &UsageRow, charged: crate::model::Usd) -> crate::model::Usd {
+        let unlike = |row: &UsageRow| {
+            (row.counted, row.is_final, row.outcome, row.status, row.provider_id, row.model.clone(), row.tokens)
+        };
+        self.corrections.reclassified += u64::from(unlike(old) != unlike(new));
+        if new.counted && new.cost > charged {
+            self.corrections.late_cost += 1;
+            // Under the labels that the row was counted with.
+            let it = self.resolve(old);
+            self.counters.charge(&it, new.cost - charged);
+            if let Some(counters) = self.day_of(old).and_then(|day| day.counters.as_mut()) {
+                counters.charge(&it, new.cost - charged);
+            }
+            return new.cost;
+        }
+        self.corrections.lowered += u64::from(!new.counted || new.cost < charged);
+        charged
+    }
+
+    fn count(&mut self, row: &UsageRow) {
+        let mut it = self.resolve(row);
+        if row.outcome == Some(Outcome::Success) && it.model != NONE && row.id < self.names.models.admitted_by(it.model)
+        {
+            self.names.models.admit(it.model, row.id);
+            it.early = false;
+            self.admit_early(it.model, row.id);
+        }
+        if it.early {
+            self.early_models.insert(it.model);
+        }
+        self.counters.count(&it);
+        if let Some(counters) = self.day_of(row).and_then(|day| day.counters.as_mut()) {
+            counters.count(&it);
+        }
+    }
+
+    /// While history is read backwards, rows count as early until an older success of their model turns up.
+    fn admit_early(&mut self, model: Sym, id: i64) {
+        let later = |counters: &Counters| {
+            counters.traffic.iter().all(|(key, traffic)| key.1 != model || !key.2 || traffic.first_id > id)
+        };
+        if self.early_models.contains(&model) && later(&self.counters) {
+            self.early_models.remove(&model);
+            self.counters.admit_early(model);
+            self.days.values_mut().filter_map(|day| day.counters.as_mut()).for_each(|day| day.admit_early(model));
+        }
+    }
+
+    fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
+        let fact = self.fact(row);
+        let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
+        Final {
+            row,
+            user: fact.user,
+            key: fact.key,
+            provider: fact.provider,
+            model: fact.model,
+            answered,
+            early: fact.model != NONE && row.id < self.names.models.admitted_by(fact.model),
+        }
+    }
+
+    fn fact(&mut self, row: &UsageRow) -> Fact {
+        // Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
+        const ABSURD: u64 = u32::MAX as u64;
+        let narrow = |tokens: u64| tokens.min(ABSURD) as u32;
+        let names = &mut self.names;
+        let input = row.tokens.input.saturating_add(row.tokens.cache_read).saturating_add(row.tokens.written());
+        let touched_cache = row.tokens.cache_read > 0 || row.tokens.written() > 0;
+        Fact {
+            request_id: row.request_id,
+            cost: row.cost,
+            board_tokens: row.board_tokens.min(ABSURD),
+            speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD * 1000)),
+            user: names.users.sym(&row.user_id),
+            key: row.key_id.map_or(NONE, |key| names.keys.sym(&key)),
+            provider: names.providers.sym(&row.provider_id),
+            model: row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
+            duration_ms: row.duration_ms,
+            ttft_ms: row.ttft_ms,
+            cache_read: narrow(row.tokens.cache_read),
+            cache_input: if touched_cache { narrow(input) } else { 0 },
+            is_error: row.is_error,
+            outcome: row.outcome,
+        }
+    }
+
+    fn day_of(&mut self, row: &UsageRow) -> Option<&mut Day> {
+        let date = self.moment.calendar.date(row.started_at)?;
+        let today = self.today();
+        if date + Days::new(KEPT_DAYS) < today {
+            return None;
+        }
+        Some(self.days.entry(date).or_insert_with(|| Day {
+            boards: Boards::default(),
+            counters: (date + Days::new(REPAIRABLE_DAYS) >= today).then(Counters::default),
+        }))
+    }
+
+    fn enter(&mut self, row: &UsageRow) {
+        let second = row.started_at.timestamp();
+        let fact = self.fact(row);
+        self.names.users.admit(fact.user, row.id);
+        self.names.keys.admit(fact.key, row.id);
+        self.total.add(&fact);
+        if let Some(day) = self.day_of(row) {
+            day.boards.add(&fact);
+        }
+        if let Some(date) = self.moment.calendar.date(row.started_at) {
+            let sum = self.day_sums.entry(date).or_default();
+            sum.requests += 1;
+            sum.cost += fact.cost;
+            sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
+            sum.errors += u64::from(fact.is_error);
+        }
+        for span in [&mut self.week, &mut self.month] {
+            if second >= span.start {
+                span.boards.add(&fact);
+            }
+        }
+        if second >= self.now() - KEPT_SECONDS {
+            self.log.insert(second, fact);
+        }
+        self.windows.each(|window| window.add(second, &fact));
+        self.marks.change(second, &fact, fact.cost);
+    }
+
+    fn withdraw(&mut self, row: &UsageRow) {
+        let second = row.started_at.timestamp();
+        let fact = self.fact(row);
+        self.total.sub(&fact);
+        if let Some(day) = self.day_of(row) {
+            day.boards.sub(&fact);
+        }
+        if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
+            sum.requests -= 1;
+            sum.cost -= fact.cost;
+            sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
+            sum.errors -= u64::from(fact.is_error);
+        }
+        for span in [&mut self.week, &mut self.month] {
+            if second >= span.start {
+                span.boards.sub(&fact);
+            }
+        }
+        self.log.remove(second, fact.request_id);
+        self.windows.each(|window| window.sub(second, &fact));
+        self.marks.change(second, &fact, -fact.cost);
+    }
+
+    fn edges(&self) -> Edges {
+        let now = self.now();
+        let midnight = self.moment.calendar.start(self.today()).map_or(now, |start| start.timestamp());
+        Edges {
+            minute: now - 60,
+            hour: now - 3600,
+            eight_hours: now - 8 * 3600,
+            day: now - 24 * 3600,
+            five_hours: now - 5 * 3600,
+            same_time_yesterday: self.moment.same_time_yesterday.timestamp(),
+            midnight,
+        }
+    }
+
+    fn rebuild_windows(&mut self) {
+        let edges = self.edges();
+        self.windows = Windows {
+            minute: Window::new(&self.log, edges.minute),
+            hour: Window::new(&self.log, edges.hour),
+            eight_hours: Window::new(&self.log, edges.eight_hours),
+            day: Window::new(&self.log, edges.day),
+            five_hours: Window::new(&self.log, edges.five_hours),
+            since_same_time_yesterday: Window::new(&self.log, edges.same_time_yesterday),
+            since_midnight: Window::new(&self.log, edges.midnight),
+        };
+        self.turn_day();
+    }
+
+    /// Week and month begin anew from the days, and days that nobody asks for any more go.
+    fn turn_day(&mut self) {
+        let today = self.today();
+        let kept = today - Days::new(KEPT_DAYS);
+        self.days.retain(|date, _| *date >= kept);
+        for (date, day) in &mut self.days {
+            if *date + Days::new(REPAIRABLE_DAYS) < today {
+                day.counters = None;
+            }
+        }
+        let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
+        self.week = self.span_since(monday);
+        self.month = self.span_since(today.with_day(1).unwrap_or(today));
+    }
+
+    fn span_since(&self, date: NaiveDate) -> Span {
+        let mut boards = Boards::default();
+        self.days.range(date..).for_each(|(_, day)| boards.merge(&day.boards));
+        // A calendar that begins later than the week or month began has no older rows either.
+        let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
+        Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }
+    }
+}
+
+struct Edges {
+    minute: i64,
+    hour: i64,
+    eight_hours: i64,
+    day: i64,
+    five_hours: i64,
+    same_time_yesterday: i64,
+    midnight: i64,
+}
+
+/// What a window does with a row.
+trait Sliding {
+    fn add(&mut self, second: i64, fact: &Fact);
+    fn sub(&mut self, second: i64, fact: &Fact);
+}
+
+impl<T: Total> Sliding for Window<T> {
+    fn add(&mut self, second: i64, fact: &Fact) {
+        Self::add(self, second, fact);
+    }
+
+    fn sub(&mut self, second: i64, fact: &Fact) {
+        Self::sub(self, second, fact);
+    }
+}
+
+impl Windows {
+    fn each(&mut self, mut act: impl FnMut(&mut dyn Sliding)) {
+        act(&mut self.minute);
+        act(&mut self.hour);
+        act(&mut self.eight_hours);
+        act(&mut self.day);
+        act(&mut self.five_hours);
+        act(&mut self.since_same_time_yesterday);
+        act(&mut self.since_midnight);
+    }
+}
+
+fn today(moment: &Moment) -> NaiveDate {
+    moment.calendar.date(moment.now).unwrap_or_else(|| moment.now.date_naive())
+}
+
+fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {
+    match final_since {
+        Some(since) => now - since > GRACE_SECONDS,
+        None => now - row.started_at.timestamp() > ORPHAN_SECONDS,
+    }
+}

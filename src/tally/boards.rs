@@ -1,0 +1,116 @@
+//! Leaderboards: the first by cost, and `other`, so that the sum is the total.
+
+use std::cmp::Reverse;
+
+use hashbrown::HashMap;
+use sha2::{Digest, Sha256};
+
+use super::Dimensions;
+use super::sums::{Boards, Sums};
+use crate::model::{Directory, Scope};
+use crate::settings::{self, NameMode};
+use crate::view::{Board, BoardEntry};
+
+/// Who stands on a board: those that the relay still has, with their names.
+pub struct Cast<'a> {
+    names: [HashMap<i64, &'a str>; 3],
+    settings: &'a settings::Boards,
+}
+
+impl<'a> Cast<'a> {
+    pub fn new(directory: &'a Directory, settings: &'a settings::Boards) -> Self {
+        // Deleted entities leave the relay's boards, in the past too (Claude Code Hub v0.9.2, `leaderboard.ts`).
+        let users = directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
+        let keys = directory.keys.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
+        let providers =
+            directory.providers.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
+        Self { names: [users, keys, providers], settings }
+    }
+
+    fn size(&self, scope: Scope) -> usize {
+        match scope {
+            Scope::User => self.settings.top_users,
+            Scope::Key => self.settings.top_keys,
+            Scope::Provider => self.settings.top_providers,
+            Scope::Model => self.settings.top_models,
+        }
+    }
+
+    fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
+        match self.settings.names {
+            NameMode::Name => name.to_owned(),
+            NameMode::Alias => alias(scope, id),
+            NameMode::Id => id.to_owned(),
+        }
+    }
+}
+
+/// A pseudonym that stays the same for the same entity, on every replica. Models are not people: they keep their names.
+fn alias(scope: Scope, id: &str) -> String {
+    if scope == Scope::Model {
+        return id.to_owned();
+    }
+    let digest = Sha256::digest(format!("{}/{id}", scope.label()));
+    format!("{}-{:02x}{:02x}{:02x}", scope.label(), digest[0], digest[1], digest[2])
+}
+
+pub(super) fn board(
+    dimensions: &Dimensions,
+    cast: &Cast<'_>,
+    scope: Scope,
+    period: &'static str,
+    boards: &Boards,
+) -> Board {
+    // Rank on what costs nothing to copy; names are made for the few that stay.
+    let mut ranked: Vec<(&Sums, i64, &str)> = boards
+        .scope(scope)
+        .iter()
+        .filter_map(|(entity, sums)| {
+            let (id, name) = match scope {
+                Scope::User => person(&cast.names[0], *dimensions.users.value(*entity)?)?,
+                Scope::Key => person(&cast.names[1], *dimensions.keys.value(*entity)?)?,
+                Scope::Provider => person(&cast.names[2], *dimensions.providers.value(*entity)?)?,
+                Scope::Model => (0, dimensions.models.value(*entity)?.as_ref()),
+            };
+            Some((sums, id, name))
+        })
+        .collect();
+    ranked.sort_unstable_by_key(|(sums, id, name)| (Reverse(sums.cost), Reverse(sums.requests), *id, *name));
+    ranked.truncate(cast.size(scope));
+
+    let mut other = boards.whole.clone();
+    let mut entries: Vec<BoardEntry> = ranked
+        .into_iter()
+        .map(|(sums, id, name)| {
+            other -= sums;
+            let id = if scope == Scope::Model { name.to_owned() } else { id.to_string() };
+            let rates = matches!(scope, Scope::Provider | Scope::Model);
+            let speeds = scope == Scope::Provider;
+            let caches = matches!(scope, Scope::User | Scope::Provider);
+            BoardEntry {
+                name: cast.shown(scope, &id, name),
+                success_ratio: sums.success_ratio().filter(|_| rates),
+                mean_ttft_seconds: sums.mean_ttft_seconds().filter(|_| speeds),
+                mean_output_tokens_per_second: sums.mean_speed().filter(|_| speeds),
+                cache_hit_ratio: sums.cache_hit_ratio().filter(|_| caches),
+                ..entry(id, sums)
+            }
+        })
+        .collect();
+    entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other) });
+    Board { scope, period, entries }
+}
+
+fn person<'a>(names: &HashMap<i64, &'a str>, id: i64) -> Option<(i64, &'a str)> {
+    names.get(&id).map(|name| (id, *name))
+}
+
+fn entry(id: String, sums: &Sums) -> BoardEntry {
+    BoardEntry {
+        id,
+        cost_usd: sums.cost.to_f64(),
+        requests: sums.requests,
+        tokens: sums.board_tokens,
+        ..BoardEntry::default()
+    }
+}

@@ -1,0 +1,335 @@
+//! Counters and histograms over final rows. They never fall: a correction downwards leaves them as they are.
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::names::{NONE, Sym};
+use crate::model::{FailureClass, Outcome, UsageRow, Usd};
+
+/// Upper bounds of request durations in seconds; agents work for many minutes.
+pub const DURATION_BOUNDS: &[f64] =
+    &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0];
+/// Upper bounds of the time to first token in seconds.
+pub const TTFT_BOUNDS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0];
+/// Upper bounds of output speed in tokens per second.
+pub const SPEED_BOUNDS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0];
+
+/// A final row whose names have been looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Final<'a> {
+    pub row: &'a UsageRow,
+    pub user: Sym,
+    pub key: Sym,
+    pub provider: Sym,
+    pub model: Sym,
+    pub answered: Sym,
+    /// The row came before its model's first success: it counts as `other` for good.
+    pub early: bool,
+}
+
+/// Buckets' own counts (the last is `+Inf`) and the sum in the rows' integer unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    pub buckets: Vec<u64>,
+    pub sum: u64,
+}
+
+impl Histogram {
+    /// `value` in the integer unit of which `unit` make one of the bounds'.
+    fn observe(&mut self, bounds: &[f64], unit: f64, value: u64) {
+        self.buckets.resize(bounds.len() + 1, 0);
+        let bucket = bounds.partition_point(|bound| bound * unit < value as f64);
+        self.buckets[bucket] += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+}
+
+/// One provider and model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// By [`Outcome::ALL`].
+    pub requests: [u64; 3],
+    pub cost: Usd,
+    /// By [`crate::model::Tokens::by_type`].
+    pub tokens: [u64; 6],
+    pub cache_saved: Option<Usd>,
+    pub duration: Histogram,
+    pub ttft: Histogram,
+    pub speed: Histogram,
+    /// The smallest row id, for the order of first appearance.
+    pub first_id: i64,
+    /// Unix second of the latest start.
+    pub last_second: i64,
+}
+
+/// One user or key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spender {
+    pub requests: u64,
+    pub cost: Usd,
+    pub tokens: u64,
+    pub last_second: i64,
+}
+
+impl Spender {
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.cost += other.cost;
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.last_second = self.last_second.max(other.last_second);
+    }
+}
+
+/// Why money was paid for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Waste {
+    Failed,
+    ClientAbort,
+}
+
+impl Waste {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::ClientAbort => "client_abort",
+        }
+    }
+
+    fn of(row: &UsageRow) -> Option<Self> {
+        match (row.outcome, row.failure) {
+            (_, Some(FailureClass::ClientAbort)) => Some(Self::ClientAbort),
+            (Some(Outcome::Failure), _) => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// A counter without labels worth naming, and when it last moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub value: u64,
+    pub last_second: i64,
+}
+
+/// Provider, model, and whether the rows came before the model's first success.
+pub type TrafficKey = (Sym, Sym, bool);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub traffic: HashMap<TrafficKey, Traffic>,
+    pub responses: HashMap<(Sym, Option<u16>), Count>,
+    pub failures: HashMap<(Sym, FailureClass), Count>,
+    pub users: HashMap<Sym, Spender>,
+    pub keys: HashMap<Sym, Spender>,
+    pub wasted: HashMap<(Sym, Waste), Usd>,
+    pub unpriced: HashMap<(Sym, bool), Count>,
+    pub substitutions: HashMap<(Sym, Sym, Sym, bool), Count>,
+}
+
+impl Counters {
+    /// Counts a row that has become final.
+    pub fn count(&mut self, it: &Final) {
+        let row = it.row;
+        let second = row.started_at.timestamp();
+        let outcome = row.outcome.unwrap_or(Outcome::Excluded);
+
+        let traffic = self.traffic.entry((it.provider, it.model, it.early)).or_insert_with(|| Traffic {
+            first_id: i64::MAX,
+            last_second: i64::MIN,
+            ..Traffic::default()
+        });
+        traffic.first_id = traffic.first_id.min(row.id);
+        traffic.last_second = traffic.last_second.max(second);
+        traffic.requests[outcome as usize] += 1;
+        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
+            *sum = sum.saturating_add(tokens);
+        }
+        if let Some(saved) = row.cache_saved {
+            *traffic.cache_saved.get_or_insert_default() += saved;
+        }
+        if let Some(ms) = row.duration_ms {
+            traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
+        }
+        if let Some(ms) = row.ttft_ms {
+            traffic.ttft.observe(TTFT_BOUNDS, 1e3, ms.into());
+        }
+        if let Some(micro) = row.output_speed_micro {
+            traffic.speed.observe(SPEED_BOUNDS, 1e6, micro);
+        }
+
+        tick(self.responses.entry((it.provider, row.status)).or_default(), second);
+        if let Some(class) = row.failure {
+            tick(self.failures.entry((it.provider, class)).or_default(), second);
+        }
+        for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
+            let spender = spenders.entry(entity).or_default();
+            spender.requests += 1;
+            spender.tokens = spender.tokens.saturating_add(row.tokens.total());
+            spender.last_second = spender.last_second.max(second);
+        }
+        if outcome == Outcome::Success && row.cost == Usd::ZERO && row.tokens.total() > 0 {
+            tick(self.unpriced.entry((it.model, it.early)).or_default(), second);
+        }
+        if it.answered != NONE {
+            tick(self.substitutions.entry((it.provider, it.model, it.answered, it.early)).or_default(), second);
+        }
+        self.charge(it, row.cost);
+    }
+
+    /// Adds cost that belongs to a row: all of it when the row becomes final, what comes later when it appears.
+    pub fn charge(&mut self, it: &Final, cost: Usd) {
+        if !cost.is_positive() {
+            return;
+        }
+        if let Some(traffic) = self.traffic.get_mut(&(it.provider, it.model, it.early)) {
+            traffic.cost += cost;
+        }
+        self.users.entry(it.user).or_default().cost += cost;
+        self.keys.entry(it.key).or_default().cost += cost;
+        if let Some(waste) = Waste::of(it.row) {
+            *self.wasted.entry((it.provider, waste)).or_default() += cost;
+        }
+    }
+
+    /// An older success of `model` has been found: rows since then are not early after all.
+    pub fn admit_early(&mut self, model: Sym) {
+        for key in self.traffic.keys().filter(|key| key.1 == model && key.2).copied().collect::<Vec<_>>() {
+            if let Some(early) = self.traffic.remove(&key) {
+                let entry = self.traffic.entry((key.0, key.1, false));
+                merge_traffic(entry.or_insert_with(|| Traffic { first_id: i64::MAX, ..Traffic::default() }), &early);
+            }
+        }
+        if let Some(early) = self.unpriced.remove(&(model, true)) {
+            merge_count(self.unpriced.entry((model, false)).or_default(), &early);
+        }
+        for key in self.substitutions.keys().filter(|key| key.1 == model && key.3).copied().collect::<Vec<_>>() {
+            if let Some(early) = self.substitutions.remove(&key) {
+                merge_count(self.substitutions.entry((key.0, key.1, key.2, false)).or_default(), &early);
+            }
+        }
+    }
+
+    /// Raises every counter by what `now` has more than `before`; what it has less stays. Returns whether any had less.
+    pub fn raise(&mut self, before: &Self, now: &Self) -> bool {
+        let mut lowered = false;
+        let mut more = |old: u64, new: u64| {
+            lowered |= new < old;
+            new.saturating_sub(old)
+        };
+        for (key, new) in &now.traffic {
+            let none = Traffic::default();
+            let old = before.traffic.get(key).unwrap_or(&none);
+            let mine = self.traffic.entry(*key).or_insert_with(|| Traffic {
+                first_id: i64::MAX,
+                last_second: i64::MIN,
+                ..Traffic::default()
+            });
+            mine.first_id = mine.first_id.min(new.first_id);
+            mine.last_second = mine.last_second.max(new.last_second);
+            for i in 0..3 {
+                mine.requests[i] += more(old.requests[i], new.requests[i]);
+            }
+            for i in 0..6 {
+                mine.tokens[i] = mine.tokens[i].saturating_add(more(old.tokens[i], new.tokens[i]));
+            }
+            mine.cost += positive(new.cost - old.cost);
+            if let Some(saved) = new.cache_saved {
+                *mine.cache_saved.get_or_insert_default() += positive(saved - old.cache_saved.unwrap_or_default());
+            }
+            for (mine, old, new) in [
+                (&mut mine.duration, &old.duration, &new.duration),
+                (&mut mine.ttft, &old.ttft, &new.ttft),
+                (&mut mine.speed, &old.speed, &new.speed),
+            ] {
+                mine.buckets.resize(mine.buckets.len().max(new.buckets.len()), 0);
+                for (i, count) in new.buckets.iter().enumerate() {
+                    mine.buckets[i] += more(old.buckets.get(i).copied().unwrap_or(0), *count);
+                }
+                mine.sum = mine.sum.saturating_add(more(old.sum, new.sum));
+            }
+        }
+        raise_counts(&mut self.responses, &before.responses, &now.responses, &mut more);
+        raise_counts(&mut self.failures, &before.failures, &now.failures, &mut more);
+        raise_counts(&mut self.unpriced, &before.unpriced, &now.unpriced, &mut more);
+        raise_counts(&mut self.substitutions, &before.substitutions, &now.substitutions, &mut more);
+        for (mine, before, now) in
+            [(&mut self.users, &before.users, &now.users), (&mut self.keys, &before.keys, &now.keys)]
+        {
+            for (key, new) in now {
+                let none = Spender::default();
+                let old = before.get(key).unwrap_or(&none);
+                let mine = mine.entry(*key).or_default();
+                mine.requests += more(old.requests, new.requests);
+                mine.tokens = mine.tokens.saturating_add(more(old.tokens, new.tokens));
+                mine.cost += positive(new.cost - old.cost);
+                mine.last_second = mine.last_second.max(new.last_second);
+            }
+        }
+        for (key, new) in &now.wasted {
+            *self.wasted.entry(*key).or_default() +=
+                positive(*new - before.wasted.get(key).copied().unwrap_or_default());
+        }
+        lowered || before.traffic.iter().any(|(key, old)| now.traffic.get(key).is_none_or(|new| new.cost < old.cost))
+    }
+}
+
+fn tick(count: &mut Count, second: i64) {
+    count.value += 1;
+    count.last_second = count.last_second.max(second);
+}
+
+fn merge_count(into: &mut Count, from: &Count) {
+    into.value += from.value;
+    into.last_second = into.last_second.max(from.last_second);
+}
+
+fn merge_traffic(into: &mut Traffic, from: &Traffic) {
+    for (mine, theirs) in into.requests.iter_mut().zip(from.requests) {
+        *mine += theirs;
+    }
+    for (mine, theirs) in into.tokens.iter_mut().zip(from.tokens) {
+        *mine = mine.saturating_add(theirs);
+    }
+    into.cost += from.cost;
+    if let Some(saved) = from.cache_saved {
+        *into.cache_saved.get_or_insert_default() += saved;
+    }
+    into.duration.merge(&from.duration);
+    into.ttft.merge(&from.ttft);
+    into.speed.merge(&from.speed);
+    into.first_id = into.first_id.min(from.first_id);
+    into.last_second = into.last_second.max(from.last_second);
+}
+
+/// Folds the traffic of several combinations into one series.
+pub fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
+    let mut whole = Traffic { first_id: i64::MAX, last_second: i64::MIN, ..Traffic::default() };
+    parts.for_each(|part| merge_traffic(&mut whole, part));
+    whole
+}
+
+fn raise_counts<K: Copy + Eq + std::hash::Hash>(
+    mine: &mut HashMap<K, Count>,
+    before: &HashMap<K, Count>,
+    now: &HashMap<K, Count>,
+    more: &mut impl FnMut(u64, u64) -> u64,
+) {
+    for (key, new) in now {
+        let old = before.get(key).map_or(0, |count| count.value);
+        let mine = mine.entry(*key).or_default();
+        mine.value += more(old, new.value);
+        mine.last_second = mine.last_second.max(new.last_second);
+    }
+}
+
+fn positive(amount: Usd) -> Usd {
+    amount.max(Usd::ZERO)
+}

@@ -1,0 +1,92 @@
+//! The last day of facts by second, and windows that slide over it.
+//!
+//! A window is kept, not computed: a row is added when it arrives and taken away when the window's edge passes it, so a
+//! refresh costs what came and went, whatever the window holds.
+
+use std::collections::BTreeMap;
+
+use super::sums::{Fact, Total};
+
+/// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
+pub const KEPT_SECONDS: i64 = 26 * 3600;
+
+/// Facts by the second in which their requests started.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    seconds: BTreeMap<i64, Vec<Fact>>,
+}
+
+impl Log {
+    pub fn insert(&mut self, second: i64, fact: Fact) {
+        self.seconds.entry(second).or_default().push(fact);
+    }
+
+    pub fn remove(&mut self, second: i64, request_id: i64) {
+        if let Some(facts) = self.seconds.get_mut(&second) {
+            facts.retain(|fact| fact.request_id != request_id);
+            if facts.is_empty() {
+                self.seconds.remove(&second);
+            }
+        }
+    }
+
+    pub fn forget_before(&mut self, second: i64) {
+        // Not `split_off`: it counts what stays, a day of facts, on every refresh.
+        while self.seconds.first_key_value().is_some_and(|(first, _)| *first < second) {
+            self.seconds.pop_first();
+        }
+    }
+
+    /// Takes the facts of a span out.
+    pub fn cut(&mut self, span: std::ops::Range<i64>) {
+        let mut tail = self.seconds.split_off(&span.start);
+        let mut after = tail.split_off(&span.end);
+        self.seconds.append(&mut after);
+    }
+
+    pub fn range(&self, span: std::ops::Range<i64>) -> impl Iterator<Item = &Fact> {
+        // An empty span may come reversed when a clock was set back.
+        let end = span.end.max(span.start);
+        self.seconds.range(span.start..end).flat_map(|(_, facts)| facts)
+    }
+
+    pub fn since(&self, second: i64) -> impl Iterator<Item = &Fact> {
+        self.seconds.range(second..).flat_map(|(_, facts)| facts)
+    }
+}
+
+/// The total of the facts that started at or after an edge that moves forward.
+#[derive(Clone, Debug, Default)]
+pub struct Window<T> {
+    edge: i64,
+    pub total: T,
+}
+
+impl<T: Total> Window<T> {
+    pub fn new(log: &Log, edge: i64) -> Self {
+        let mut total = T::default();
+        log.since(edge).for_each(|fact| total.add(fact));
+        Self { edge, total }
+    }
+
+    pub fn add(&mut self, second: i64, fact: &Fact) {
+        if second >= self.edge {
+            self.total.add(fact);
+        }
+    }
+
+    pub fn sub(&mut self, second: i64, fact: &Fact) {
+        if second >= self.edge {
+            self.total.sub(fact);
+        }
+    }
+
+    pub fn slide(&mut self, log: &Log, edge: i64) {
+        if edge < self.edge {
+            *self = Self::new(log, edge);
+            return;
+        }
+        log.range(self.edge..edge).for_each(|fact| self.total.sub(fact));
+        self.edge = edge;
+    }
+}

@@ -1,0 +1,299 @@
+//! The tally as a view.
+
+use std::collections::BTreeMap;
+
+use chrono::Duration;
+use hashbrown::HashMap;
+
+use super::boards::{Cast, board};
+use super::counters::{self, Counters, Histogram, Traffic};
+use super::names::{Admitted, Names, Sym};
+use super::sums::{Boards, Sums};
+use super::{Corrections, Tally};
+use crate::model::{Directory, Live, Scope, Tokens};
+use crate::settings;
+use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
+
+/// What the view needs beside the tally.
+pub struct Presentation<'a> {
+    /// Boards and quotas need names and limits; without them they are absent.
+    pub directory: Option<&'a Directory>,
+    pub live: Option<&'a Live>,
+    pub boards: &'a settings::Boards,
+    pub series: &'a settings::SeriesBudget,
+}
+
+impl Tally {
+    /// The numbers at the tally's moment. What has not been read far enough back is absent.
+    pub fn view(&mut self, with: &Presentation<'_>) -> LedgerView {
+        let now = self.now();
+        let covers = |span: i64| self.covered_since <= now - span;
+        let minute = covers(60).then_some(&self.windows.minute.total);
+        let mut view = LedgerView {
+            requests_in_progress: covers(super::ORPHAN_SECONDS).then(|| self.in_progress()),
+            requests_last_minute: minute.map(|sums| sums.requests),
+            tokens_last_minute: minute.map(|sums| sums.board_tokens),
+            day_start: self.moment.calendar.start(self.today()),
+            days: self.day_views(),
+            windows: self.window_views(),
+            lag_seconds: self.newest.map(|newest| (self.moment.now - newest).max(Duration::zero()).as_seconds_f64()),
+            ..LedgerView::default()
+        };
+        if let Some(directory) = with.directory {
+            let cast = Cast::new(directory, with.boards);
+            for (period, boards) in self.periods() {
+                for scope in Scope::ALL {
+                    view.boards.push(board(&self.names, &cast, scope, period, boards));
+                }
+            }
+            view.quotas = self.quotas(directory, with.live);
+        }
+        if self.is_complete() {
+            let (counters, limited) = self.counters_view(with.series);
+            view.counters = Some(counters);
+            view.limited = limited;
+        }
+        view
+    }
+
+    fn in_progress(&self) -> u64 {
+        let oldest = self.now() - super::ORPHAN_SECONDS;
+        self.held
+            .values()
+            .filter(|held| held.row.counted && !held.row.is_final && held.row.started_at.timestamp() >= oldest)
+            .count() as u64
+    }
+
+    fn day_views(&self) -> Vec<(&'static str, DayView)> {
+        let none = Sums::default();
+        let whole = |date| self.days.get(&date).map_or(&none, |day| &day.boards.whole);
+        let mut views = Vec::new();
+        if self.covers(self.today()) {
+            views.push(("today", day_view(whole(self.today()))));
+        }
+        if let Some(yesterday) = self.today().pred_opt()
+            && self.covers(yesterday.max(self.moment.calendar.first_date()))
+        {
+            // Yesterday up to now's time of day is yesterday without what came after that time.
+            let mut so_far = whole(yesterday).clone();
+            so_far -= &self.windows.since_same_time_yesterday.total;
+            so_far += &self.windows.since_midnight.total;
+            views.push(("yesterday_same_time", day_view(&so_far)));
+            views.push(("yesterday", day_view(whole(yesterday))));
+        }
+        views
+    }
+
+    fn window_views(&self) -> Vec<(&'static str, [u64; 3])> {
+        let now = self.now();
+        let windows = [
+            ("1m", now - 60, &self.windows.minute.total),
+            ("1h", now - 3600, &self.windows.hour.total),
+            ("8h", now - 8 * 3600, &self.windows.eight_hours.total),
+            ("24h", now - 24 * 3600, &self.windows.day.total.whole),
+            ("month", self.month.start, &self.month.boards.whole),
+        ];
+        windows
+            .into_iter()
+            .filter(|(_, start, _)| self.covered_since <= *start)
+            .map(|(label, _, sums)| (label, [sums.successes, sums.failures, sums.unknown()]))
+            .collect()
+    }
+
+    fn periods(&self) -> Vec<(&'static str, &Boards)> {
+        let none: &'static Boards = empty();
+        let today = self.days.get(&self.today()).map_or(none, |day| &day.boards);
+        let midnight = self.moment.calendar.start(self.today()).map_or(i64::MAX, |start| start.timestamp());
+        [
+            ("today", midnight, today),
+            ("last24h", self.now() - 24 * 3600, &self.windows.day.total),
+            ("week", self.week.start, &self.week.boards),
+            ("month", self.month.start, &self.month.boards),
+            ("all", i64::MIN, &self.total),
+        ]
+        .into_iter()
+        .filter(|(_, start, _)| self.covered_since <= *start)
+        .map(|(period, _, boards)| (period, boards))
+        .collect()
+    }
+
+    fn counters_view(&self, budget: &settings::SeriesBudget) -> (CountersView, Vec<(&'static str, u64)>) {
+        let fresh_since = self.now() - i64::try_from(budget.idle_after.as_secs()).unwrap_or(i64::MAX);
+        let models = self
+            .names
+            .models
+            .admitted(budget.max_models, |model| budget.pinned_models.iter().any(|it| **it == **model));
+        let users = self.names.users.admitted(budget.max_users, |_| false);
+        let keys = self.names.keys.admitted(budget.max_keys, |_| false);
+        let provider = |sym: Sym| self.names.providers.value(sym).map_or_else(other, i64::to_string);
+        let model = |sym: Sym, early: bool| match self.names.models.value(sym) {
+            Some(name) if !early && models.has(sym) => name.to_string(),
+            _ => other(),
+        };
+
+        let mut view = CountersView { corrections: corrections(self.corrections), ..CountersView::default() };
+        let combined = combine(&self.counters, provider, model);
+        let histograms = histograms(&combined, budget.max_histograms);
+        let mut folded_histograms = 0;
+        let mut latency: BTreeMap<(String, String), Vec<&Traffic>> = BTreeMap::new();
+        for ((provider, model), traffic) in &combined {
+            let shown = if histograms.contains(&(provider.as_str(), model.as_str())) {
+                model.clone()
+            } else {
+                folded_histograms += 1;
+                other()
+            };
+            latency.entry((provider.clone(), shown)).or_default().push(traffic);
+            if traffic.last_second < fresh_since {
+                continue;
+            }
+            view.traffic.push(TrafficView {
+                provider_id: provider.clone(),
+                model: model.clone(),
+                requests: traffic.requests,
+                cost_usd: traffic.cost.to_f64(),
+                tokens: Tokens::default()
+                    .by_type()
+                    .iter()
+                    .zip(traffic.tokens)
+                    .filter(|(_, count)| *count > 0)
+                    .map(|((kind, _), count)| (*kind, count))
+                    .collect(),
+                cache_saved_usd: traffic.cache_saved.map(crate::model::Usd::to_f64),
+            });
+        }
+        for ((provider_id, model), parts) in latency {
+            let whole = counters::fold(parts.into_iter());
+            if whole.last_second < fresh_since {
+                continue;
+            }
+            view.latency.push(LatencyView {
+                provider_id,
+                model,
+                duration: histogram(&whole.duration, counters::DURATION_BOUNDS, 1e3),
+                ttft: histogram(&whole.ttft, counters::TTFT_BOUNDS, 1e3),
+                speed: histogram(&whole.speed, counters::SPEED_BOUNDS, 1e6),
+            });
+        }
+        for ((sym, status), count) in &self.counters.responses {
+            if count.last_second >= fresh_since {
+                let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+                view.responses.push((provider(*sym), code, count.value));
+            }
+        }
+        for ((sym, class), count) in &self.counters.failures {
+            if count.last_second >= fresh_since {
+                view.failures.push((provider(*sym), class.label(), count.value));
+            }
+        }
+        for ((sym, reason), cost) in &self.counters.wasted {
+            view.wasted.push((provider(*sym), reason.label(), cost.to_f64()));
+        }
+        let mut unpriced: BTreeMap<String, u64> = BTreeMap::new();
+        for ((sym, early), count) in &self.counters.unpriced {
+            *unpriced.entry(model(*sym, *early)).or_default() += count.value;
+        }
+        view.unpriced = unpriced.into_iter().collect();
+        let mut substitutions: BTreeMap<(String, String, String), u64> = BTreeMap::new();
+        for ((sym, asked, answered, early), count) in &self.counters.substitutions {
+            let key = (provider(*sym), model(*asked, *early), model(*answered, false));
+            *substitutions.entry(key).or_default() += count.value;
+        }
+        view.substitutions = substitutions.into_iter().map(|((a, b, c), count)| (a, b, c, count)).collect();
+        view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since);
+        view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since);
+
+        let limited = vec![
+            ("model", models.limited),
+            ("user", users.limited),
+            ("key", keys.limited),
+            ("histogram", folded_histograms),
+        ];
+        (view, limited)
+    }
+}
+
+fn empty() -> &'static Boards {
+    static EMPTY: std::sync::LazyLock<Boards> = std::sync::LazyLock::new(Boards::default);
+    &EMPTY
+}
+
+fn other() -> String {
+    "other".to_owned()
+}
+
+fn day_view(sums: &Sums) -> DayView {
+    DayView {
+        requests: sums.requests,
+        cost_usd: sums.cost.to_f64(),
+        mean_duration_seconds: sums.mean_duration_seconds(),
+        // 0 without requests, as the relay's card shows it.
+        error_ratio: if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 },
+    }
+}
+
+/// Traffic by the labels it is shown under.
+fn combine(
+    counters: &Counters,
+    provider: impl Fn(Sym) -> String,
+    model: impl Fn(Sym, bool) -> String,
+) -> BTreeMap<(String, String), Traffic> {
+    let mut parts: BTreeMap<(String, String), Vec<&Traffic>> = BTreeMap::new();
+    for ((provider_sym, model_sym, early), traffic) in &counters.traffic {
+        parts.entry((provider(*provider_sym), model(*model_sym, *early))).or_default().push(traffic);
+    }
+    parts.into_iter().map(|(labels, parts)| (labels, counters::fold(parts.into_iter()))).collect()
+}
+
+/// The combinations that have histograms of their own: the first `max` by first appearance.
+fn histograms(combined: &BTreeMap<(String, String), Traffic>, max: usize) -> hashbrown::HashSet<(&str, &str)> {
+    let mut order: Vec<(i64, (&str, &str))> = combined
+        .iter()
+        .map(|((provider, model), traffic)| (traffic.first_id, (provider.as_str(), model.as_str())))
+        .collect();
+    order.sort_unstable();
+    order.into_iter().take(max).map(|(_, labels)| labels).collect()
+}
+
+fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> HistogramView {
+    let mut buckets = from.buckets.clone();
+    buckets.resize(bounds.len() + 1, 0);
+    HistogramView { bounds, buckets, sum: from.sum as f64 / unit }
+}
+
+fn spenders(
+    names: &Names<i64>,
+    admitted: &Admitted,
+    spenders: &HashMap<Sym, counters::Spender>,
+    fresh_since: i64,
+) -> Vec<EntityCounters> {
+    let mut view = Vec::new();
+    let mut rest = counters::Spender::default();
+    for (sym, spender) in spenders {
+        match names.value(*sym) {
+            Some(id) if admitted.has(*sym) => {
+                if spender.last_second >= fresh_since {
+                    view.push(spender_view(id.to_string(), spender));
+                }
+            }
+            _ => rest.merge(spender),
+        }
+    }
+    if rest.requests > 0 {
+        view.push(spender_view(other(), &rest));
+    }
+    view
+}
+
+fn spender_view(id: String, spender: &counters::Spender) -> EntityCounters {
+    EntityCounters { id, requests: spender.requests, cost_usd: spender.cost.to_f64(), tokens: spender.tokens }
+}
+
+fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {
+    vec![
+        ("late_cost", of.late_cost),
+        ("lowered", of.lowered),
+        ("deleted", of.deleted),
+        ("reclassified", of.reclassified),
+    ]
+}

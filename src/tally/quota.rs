@@ -1,0 +1,264 @@
+//! What counts against a limit.
+//!
+//! Calendar windows are sums of days and rolling ones slide over the log. Any other start (a manual reset, a daily reset
+//! at half past nine) is a *mark*: the spending of one entity since one instant, kept up to date row by row.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeZone, Utc};
+use hashbrown::HashMap;
+
+use super::Tally;
+use super::log::KEPT_SECONDS;
+use super::names::Sym;
+use super::sums::Fact;
+use crate::model::{Calendar, Directory, Limit, Live, Scope, Usd, WindowRule};
+use crate::view::QuotaView;
+
+/// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub scope: Scope,
+    /// The id in the relay.
+    pub id: i64,
+    pub range: Range<DateTime<Utc>>,
+}
+
+/// Spending since an instant, of entities whose windows begin at odd times.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    by_entity: HashMap<(Scope, Sym), Vec<Mark>>,
+    wanted: Vec<Want>,
+}
+
+#[derive(Debug)]
+struct Mark {
+    since: i64,
+    spent: Usd,
+    /// Asked for since the last pruning.
+    used: bool,
+}
+
+impl Marks {
+    pub fn change(&mut self, second: i64, fact: &Fact, amount: Usd) {
+        if self.by_entity.is_empty() {
+            return;
+        }
+        for scope in [Scope::User, Scope::Key, Scope::Provider] {
+            for mark in self.by_entity.get_mut(&(scope, fact.entity(scope))).into_iter().flatten() {
+                if second >= mark.since {
+                    mark.spent += amount;
+                }
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.by_entity.clear();
+    }
+
+    fn set(&mut self, scope: Scope, entity: Sym, since: i64, spent: Usd) {
+        self.by_entity.entry((scope, entity)).or_default().push(Mark { since, spent, used: true });
+    }
+
+    fn get(&mut self, scope: Scope, entity: Sym, since: i64) -> Option<Usd> {
+        let mark = self.by_entity.get_mut(&(scope, entity))?.iter_mut().find(|mark| mark.since == since)?;
+        mark.used = true;
+        Some(mark.spent)
+    }
+
+    fn prune(&mut self) {
+        self.by_entity.retain(|_, marks| {
+            marks.retain_mut(|mark| std::mem::take(&mut mark.used));
+            !marks.is_empty()
+        });
+    }
+}
+
+impl Tally {
+    /// Marks that wait for the store's answer. Asking clears the list; what is still wanted comes back with the next view.
+    pub fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.marks.wanted)
+    }
+
+    /// The store's answer to a [`Want`].
+    pub fn answer(&mut self, want: &Want, spent: Usd) {
+        let Some(entity) = self.entity(want.scope, want.id) else { return };
+        let Some(from) = self.moment.calendar.date(want.range.end) else { return };
+        let kept: Usd = self.days.range(from..).map(|(_, day)| day.boards.cost(want.scope, entity)).sum();
+        self.marks.set(want.scope, entity, want.range.start.timestamp(), spent + kept);
+    }
+
+    pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
+        let counts_as: HashMap<i64, i64> = directory.keys.iter().map(|key| (key.id, key.counts_as)).collect();
+        let quotas = directory
+            .limits
+            .iter()
+            .map(|limit| {
+                let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
+                self.quota(limit, id.unwrap_or(limit.id), live)
+            })
+            .collect();
+        self.marks.prune();
+        quotas
+    }
+
+    /// `id` is the entity under which the spending is counted.
+    fn quota(&mut self, limit: &Limit, id: i64, live: Option<&Live>) -> QuotaView {
+        let now = self.moment.now;
+        let mut view = QuotaView {
+            scope: limit.scope,
+            id: limit.id,
+            window: limit.window,
+            limit_usd: limit.limit.to_f64(),
+            used_usd: None,
+            resets_at: None,
+            exhausted_at: None,
+        };
+        if limit.rule == WindowRule::Live {
+            let spend = live.and_then(|live| {
+                live.window_spend
+                    .iter()
+                    .find(|spend| (spend.scope, spend.id, spend.window) == (limit.scope, limit.id, limit.window))
+            });
+            view.used_usd = spend.map(|spend| spend.used.to_f64());
+            view.resets_at = spend.and_then(|spend| spend.resets_at);
+            return view;
+        }
+        let calendar = self.moment.calendar.clone();
+        let (start, reset) = bounds(&calendar, self.today(), now, limit.rule);
+        view.resets_at = reset;
+        let used = self.used(limit, id, start);
+        view.used_usd = used.map(Usd::to_f64);
+
+        // The pace of the last five hours, or since the window began if that is shorter.
+        if let Some(used) = used
+            && used < limit.limit
+            && !matches!(limit.rule, WindowRule::Rolling { .. })
+            && let Some(entity) = self.entity(limit.scope, id)
+        {
+            const FIVE_HOURS: f64 = 5.0 * 3600.0;
+            let elapsed = (now - start.max(limit.since).unwrap_or(DateTime::UNIX_EPOCH)).as_seconds_f64();
+            let recent =
+                if elapsed < FIVE_HOURS { used } else { self.windows.five_hours.total.of(limit.scope, entity) };
+            let per_second = recent.to_f64() / elapsed.clamp(1.0, FIVE_HOURS);
+            let left = (limit.limit - used).to_f64() / per_second;
+            // A year is as good as never, and keeps the date in range.
+            if left < 365.0 * 86400.0 {
+                let at = now + chrono::Duration::milliseconds((left * 1e3) as i64);
+                view.exhausted_at = reset.is_none_or(|reset| at < reset).then_some(at);
+            }
+        }
+        view
+    }
+
+    /// `start` is where the window begins; `None` for all time.
+    fn used(&mut self, limit: &Limit, id: i64, start: Option<DateTime<Utc>>) -> Option<Usd> {
+        let begin = start.max(limit.since);
+        let begin_second = begin.map_or(i64::MIN, |begin| begin.timestamp());
+        if self.covered_since > begin_second && !self.is_complete() {
+            return None;
+        }
+        let Some(entity) = self.entity(limit.scope, id) else {
+            // Everything since the start has been read, and this entity was not in it.
+            return Some(Usd::ZERO);
+        };
+        let scope = limit.scope;
+        if limit.since <= start {
+            let midnight = self.moment.calendar.start(self.today());
+            match limit.rule {
+                WindowRule::Rolling { hours: 5 } => return Some(self.windows.five_hours.total.of(scope, entity)),
+                WindowRule::Rolling { hours: 24 } => return Some(self.windows.day.total.cost(scope, entity)),
+                WindowRule::DailyAt { .. } if start == midnight => {
+                    let today = self.today();
+                    return Some(self.days.get(&today).map_or(Usd::ZERO, |day| day.boards.cost(scope, entity)));
+                }
+                WindowRule::Weekly => return Some(self.week.boards.cost(scope, entity)),
+                WindowRule::Monthly => return Some(self.month.boards.cost(scope, entity)),
+                WindowRule::Total => return Some(self.total.cost(scope, entity)),
+                WindowRule::Rolling { .. } | WindowRule::DailyAt { .. } | WindowRule::Live => {}
+            }
+        }
+        self.since(scope, id, entity, begin?)
+    }
+
+    fn since(&mut self, scope: Scope, id: i64, entity: Sym, since: DateTime<Utc>) -> Option<Usd> {
+        let second = since.timestamp();
+        if let Some(spent) = self.marks.get(scope, entity, second) {
+            return Some(spent);
+        }
+        if second >= self.now() - KEPT_SECONDS {
+            let spent = self.log.since(second).filter(|fact| fact.entity(scope) == entity).map(|fact| fact.cost).sum();
+            self.marks.set(scope, entity, second, spent);
+            return Some(spent);
+        }
+        let calendar = &self.moment.calendar;
+        let kept = self.today() - Days::new(super::KEPT_DAYS);
+        let next = calendar.date(since).and_then(|date| date.succ_opt()).unwrap_or(kept);
+        let end = calendar.start(next.max(kept).max(calendar.first_date()))?;
+        let start = Utc.timestamp_opt(second, 0).single()?;
+        if end <= start {
+            // The calendar, and so the ledger, begins after the mark.
+            let spent = self.total.cost(scope, entity);
+            self.marks.set(scope, entity, second, spent);
+            return Some(spent);
+        }
+        self.marks.wanted.push(Want { scope, id, range: start..end });
+        None
+    }
+
+    fn entity(&self, scope: Scope, id: i64) -> Option<Sym> {
+        match scope {
+            Scope::User => self.names.users.find(&id),
+            Scope::Key => self.names.keys.find(&id),
+            Scope::Provider => self.names.providers.find(&id),
+            Scope::Model => None,
+        }
+    }
+}
+
+/// Where a window begins (`None`: it has no beginning) and when a fixed one starts anew.
+fn bounds(
+    calendar: &Calendar,
+    today: NaiveDate,
+    now: DateTime<Utc>,
+    rule: WindowRule,
+) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    match rule {
+        WindowRule::Rolling { hours } => (Some(now - chrono::Duration::hours(hours.into())), None),
+        WindowRule::DailyAt { hour, minute } => {
+            let reset = instant(calendar, today, hour, minute);
+            if now < reset {
+                // Claude Code Hub v0.9.2, `rate-limit/time-utils.ts`: a day is 24 hours here, whatever the clock did.
+                (Some(reset - chrono::Duration::hours(24)), Some(reset))
+            } else {
+                (Some(reset), Some(instant(calendar, today + Days::new(1), hour, minute)))
+            }
+        }
+        WindowRule::Weekly => {
+            let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
+            (Some(instant(calendar, monday, 0, 0)), Some(instant(calendar, monday + Days::new(7), 0, 0)))
+        }
+        WindowRule::Monthly => {
+            let first = today.with_day(1).unwrap_or(today);
+            (Some(instant(calendar, first, 0, 0)), Some(instant(calendar, first + Months::new(1), 0, 0)))
+        }
+        WindowRule::Total | WindowRule::Live => (None, None),
+    }
+}
+
+/// A local time of day as an instant. The relay's own boundary where the calendar has it; its zone's rules elsewhere.
+fn instant(calendar: &Calendar, date: NaiveDate, hour: u32, minute: u32) -> DateTime<Utc> {
+    if (hour, minute) == (0, 0)
+        && let Some(start) = calendar.start(date)
+    {
+        return start;
+    }
+    let time = NaiveTime::from_hms_opt(hour, minute, 0).unwrap_or_default();
+    let zone: chrono_tz::Tz = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
+    let local = date.and_time(time);
+    // In the gap of a clock change the hour does not exist: the first one that does.
+    (0..=12)
+        .find_map(|quarters| zone.from_local_datetime(&(local + chrono::Duration::minutes(15 * quarters))).earliest())
+        .map_or_else(|| local.and_utc(), |at| at.to_utc())
+}
