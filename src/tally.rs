@@ -169,7 +169,6 @@ impl Tally {
         let new_day = self.today() != today(&moment) || self.moment.calendar.zone() != moment.calendar.zone();
         self.moment = moment;
         let now = self.now();
-        self.log.forget_before(now - KEPT_SECONDS);
         let edges = self.edges();
         let windows = &mut self.windows;
         windows.minute.slide(&self.log, edges.minute);
@@ -179,6 +178,8 @@ impl Tally {
         windows.five_hours.slide(&self.log, edges.five_hours);
         windows.since_same_time_yesterday.slide(&self.log, edges.same_time_yesterday);
         windows.since_midnight.slide(&self.log, edges.midnight);
+        // Only now: after a long sleep the windows have yet to let go of what the log forgets.
+        self.log.forget_before(now - KEPT_SECONDS);
         if new_day {
             self.turn_day();
         }

@@ -1,0 +1,568 @@
+//! The tally against sums worked out by hand from the rows as they are now: after random inserts, late updates,
+//! deletions, duplicates and jumps of the clock, in time zones with and without clock changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Datelike, Days, Duration, NaiveDate, TimeZone, Utc};
+use chrono_tz::Tz;
+use llm_relay_exporter::model::*;
+use llm_relay_exporter::settings::{Boards, SeriesBudget};
+use llm_relay_exporter::tally::{Moment, Presentation, Tally};
+use llm_relay_exporter::view::{BoardEntry, LedgerView};
+use proptest::prelude::*;
+
+const ZONES: [Tz; 4] = [
+    chrono_tz::Asia::Shanghai,
+    chrono_tz::America::New_York,
+    chrono_tz::Asia::Kathmandu,
+    chrono_tz::Australia::Lord_Howe,
+];
+
+fn midnight(zone: Tz, date: NaiveDate) -> DateTime<Utc> {
+    zone.from_local_datetime(&date.and_hms_opt(0, 0, 0).unwrap()).earliest().unwrap().to_utc()
+}
+
+fn calendar(zone: Tz, around: DateTime<Utc>) -> Arc<Calendar> {
+    let today = around.with_timezone(&zone).date_naive();
+    let days = (-70..=45).map(|n| today + Duration::days(n)).map(|date| (date, midnight(zone, date))).collect();
+    Arc::new(Calendar::new(zone.name(), days).unwrap())
+}
+
+/// New York's clocks went back on 1 November 2026, Lord Howe's forward on 4 October.
+fn moment(zone: Tz, now: DateTime<Utc>) -> Moment {
+    let yesterday = now.with_timezone(&zone).naive_local() - Days::new(1);
+    let same_time = zone.from_local_datetime(&yesterday).earliest().map_or(now - Duration::days(1), |at| at.to_utc());
+    Moment { now, same_time_yesterday: same_time, calendar: calendar(zone, now) }
+}
+
+fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
+    UsageRow {
+        id,
+        request_id: id,
+        started_at,
+        counted: true,
+        is_final: true,
+        is_error: false,
+        outcome: Some(Outcome::Success),
+        failure: None,
+        user_id: 1,
+        key_id: Some(11),
+        provider_id: 21,
+        model: Some("claude-sonnet".into()),
+        answered_model: None,
+        status: Some(200),
+        cost: Usd::from_f64(0.01).unwrap(),
+        tokens: Tokens { input: 100, output: 50, cache_read: 30, ..Tokens::default() },
+        board_tokens: 180,
+        duration_ms: Some(4000),
+        ttft_ms: Some(700),
+        output_speed_micro: Some(12_500_000),
+        cache_saved: None,
+    }
+}
+
+fn directory(limits: Vec<Limit>) -> Directory {
+    let user = |id, deleted| User { id, name: format!("user {id}"), role: "user".into(), enabled: true, deleted };
+    let key = |id| Key {
+        id,
+        name: format!("key {id}"),
+        user_id: id - 10,
+        enabled: true,
+        deleted: false,
+        expires_at: None,
+        counts_as: id,
+    };
+    let provider = |id| Provider {
+        id,
+        name: format!("provider {id}"),
+        kind: "claude".into(),
+        group: String::new(),
+        enabled: true,
+        deleted: false,
+        slots: None,
+    };
+    Directory {
+        users: vec![user(1, false), user(2, false), user(3, true)],
+        keys: (11..=13).map(key).collect(),
+        providers: (21..=23).map(provider).collect(),
+        limits,
+        ..Directory::default()
+    }
+}
+
+fn limits(reset: DateTime<Utc>) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    for (scope, first) in [(Scope::User, 1), (Scope::Key, 11), (Scope::Provider, 21)] {
+        for (id, since) in [(first, None), (first + 1, Some(reset))] {
+            for (window, rule) in [
+                (QuotaWindow::FiveHours, WindowRule::Rolling { hours: 5 }),
+                (QuotaWindow::Daily, WindowRule::Rolling { hours: 24 }),
+                (QuotaWindow::Daily, WindowRule::DailyAt { hour: 0, minute: 0 }),
+                (QuotaWindow::Daily, WindowRule::DailyAt { hour: 9, minute: 30 }),
+                (QuotaWindow::Weekly, WindowRule::Weekly),
+                (QuotaWindow::Monthly, WindowRule::Monthly),
+                (QuotaWindow::Total, WindowRule::Total),
+            ] {
+                limits.push(Limit { scope, id, window, rule, limit: Usd::from_f64(1e6).unwrap(), since });
+            }
+        }
+    }
+    limits
+}
+
+fn view(tally: &mut Tally, directory: &Directory) -> LedgerView {
+    tally.view(&Presentation {
+        directory: Some(directory),
+        live: None,
+        boards: &Boards { top_users: 2, top_keys: 2, top_providers: 2, top_models: 2, ..Boards::default() },
+        series: &SeriesBudget::default(),
+    })
+}
+
+/// What a run does to the ledger.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { ago: i64, kind: u8, who: u8 },
+    Finish(usize),
+    LateCost(usize),
+    Delete(usize),
+    Block(usize),
+    Again(usize),
+    Wait(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Starts crowd around the edges of the windows.
+    let ago = prop_oneof![
+        0..200_i64,
+        3500..3700_i64,
+        17_900..18_100_i64,
+        28_700..28_900_i64,
+        82_000..91_000_i64,
+        0..260_000_i64
+    ];
+    prop_oneof![
+        8 => (ago, any::<u8>(), any::<u8>()).prop_map(|(ago, kind, who)| Step::Insert { ago, kind, who }),
+        3 => any::<usize>().prop_map(Step::Finish),
+        1 => any::<usize>().prop_map(Step::LateCost),
+        1 => any::<usize>().prop_map(Step::Delete),
+        1 => any::<usize>().prop_map(Step::Block),
+        1 => any::<usize>().prop_map(Step::Again),
+        2 => prop_oneof![1..90_i64, 1000..9000_i64, 30_000..90_000_i64].prop_map(Step::Wait),
+    ]
+}
+
+fn insert(id: i64, now: DateTime<Utc>, ago: i64, kind: u8, who: u8) -> UsageRow {
+    let mut it = row(id, now - Duration::seconds(ago) + Duration::milliseconds(i64::from(kind) * 3));
+    it.user_id = 1 + i64::from(who % 3);
+    it.key_id = (who % 5 != 4).then_some(11 + i64::from(who % 3));
+    it.provider_id = 21 + i64::from(who / 4 % 4);
+    it.model = [Some("a"), Some("b"), Some("c"), None][usize::from(who / 16 % 4)].map(Arc::from);
+    it.cost = Usd::from_femto(i128::from(kind) * 1_234_567_890_123);
+    it.board_tokens = u64::from(kind) * 7;
+    it.duration_ms = (kind % 3 != 0).then_some(u32::from(kind) * 40);
+    match kind % 4 {
+        0 => {
+            it.is_final = false;
+            it.outcome = None;
+            it.status = None;
+            it.cost = Usd::ZERO;
+        }
+        1 => {
+            it.is_error = true;
+            it.outcome = Some(Outcome::Failure);
+            it.failure = Some(FailureClass::Server);
+            it.status = Some(502);
+        }
+        2 => {
+            it.is_error = true;
+            it.outcome = Some(Outcome::Excluded);
+            it.failure = Some(FailureClass::ClientAbort);
+            it.status = Some(499);
+        }
+        _ => {}
+    }
+    it
+}
+
+/// The rows as they are now, and sums over them without any cleverness.
+struct Naive<'a> {
+    rows: Vec<&'a UsageRow>,
+    moment: Moment,
+}
+
+impl Naive<'_> {
+    fn between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<&UsageRow> {
+        // Whole seconds: that is the promise.
+        let (from, to) = (from.timestamp(), to.timestamp());
+        self.rows
+            .iter()
+            .copied()
+            .filter(|row| row.counted && row.started_at.timestamp() >= from && row.started_at.timestamp() < to)
+            .collect()
+    }
+
+    fn since(&self, from: DateTime<Utc>) -> Vec<&UsageRow> {
+        self.between(from, Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).unwrap())
+    }
+
+    fn start(&self, date: NaiveDate) -> DateTime<Utc> {
+        midnight(self.moment.calendar.zone().parse().unwrap(), date)
+    }
+
+    fn today(&self) -> NaiveDate {
+        self.moment.calendar.date(self.moment.now).unwrap()
+    }
+}
+
+fn cost(rows: &[&UsageRow]) -> f64 {
+    rows.iter().map(|row| row.cost).sum::<Usd>().to_f64()
+}
+
+fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
+    let today = naive.today();
+    let yesterday = today.pred_opt().unwrap();
+    let (midnight, tomorrow) = (naive.start(today), naive.start(today.succ_opt().unwrap()));
+    let days: BTreeMap<_, _> = view.days.iter().map(|(day, sums)| (*day, sums)).collect();
+    for (day, rows) in [
+        ("today", naive.between(midnight, tomorrow)),
+        ("yesterday", naive.between(naive.start(yesterday), midnight)),
+        ("yesterday_same_time", naive.between(naive.start(yesterday), naive.moment.same_time_yesterday)),
+    ] {
+        let sums = days[day];
+        assert_eq!(sums.requests, rows.len() as u64, "{day}");
+        assert_eq!(sums.cost_usd, cost(&rows), "{day}");
+        let durations: Vec<u64> = rows.iter().filter_map(|row| row.duration_ms).map(u64::from).collect();
+        let mean = durations.iter().sum::<u64>() as f64 / durations.len() as f64 / 1e3;
+        assert_eq!(sums.mean_duration_seconds, (!durations.is_empty()).then_some(mean), "{day}");
+        let errors = rows.iter().filter(|row| row.is_error).count();
+        assert_eq!(sums.error_ratio, if rows.is_empty() { 0.0 } else { errors as f64 / rows.len() as f64 }, "{day}");
+    }
+
+    let now = naive.moment.now;
+    let first = naive.start(today.with_day(1).unwrap());
+    let monday = naive.start(today - Days::new(u64::from(today.weekday().num_days_from_monday())));
+    for (window, rows) in [
+        ("1m", naive.since(now - Duration::seconds(60))),
+        ("1h", naive.since(now - Duration::hours(1))),
+        ("8h", naive.since(now - Duration::hours(8))),
+        ("24h", naive.since(now - Duration::hours(24))),
+        ("month", naive.since(first)),
+    ] {
+        let (_, counts) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
+        let count = |outcome| rows.iter().filter(|row| row.outcome == outcome).count() as u64;
+        let (success, failure) = (count(Some(Outcome::Success)), count(Some(Outcome::Failure)));
+        assert_eq!(*counts, [success, failure, rows.len() as u64 - success - failure], "{window}");
+    }
+    let minute = naive.since(now - Duration::seconds(60));
+    assert_eq!(view.requests_last_minute, Some(minute.len() as u64));
+    assert_eq!(view.tokens_last_minute, Some(minute.iter().map(|row| row.board_tokens).sum()));
+
+    for (period, rows) in [
+        ("today", naive.between(midnight, tomorrow)),
+        ("last24h", naive.since(now - Duration::hours(24))),
+        ("week", naive.since(monday)),
+        ("month", naive.since(first)),
+        ("all", naive.since(DateTime::UNIX_EPOCH)),
+    ] {
+        for scope in Scope::ALL {
+            let board = view.boards.iter().find(|board| board.scope == scope && board.period == period).unwrap();
+            assert_board(&board.entries, scope, &rows);
+        }
+    }
+
+    assert_eq!(view.quotas.len(), limits.len());
+    for (quota, limit) in view.quotas.iter().zip(limits) {
+        let start = match limit.rule {
+            WindowRule::Rolling { hours } => now - Duration::hours(hours.into()),
+            WindowRule::DailyAt { hour: 0, minute: 0 } => midnight,
+            WindowRule::DailyAt { hour, minute } => {
+                let zone: Tz = naive.moment.calendar.zone().parse().unwrap();
+                let reset = zone.from_local_datetime(&today.and_hms_opt(hour, minute, 0).unwrap()).earliest().unwrap();
+                if now < reset.to_utc() { reset.to_utc() - Duration::hours(24) } else { reset.to_utc() }
+            }
+            WindowRule::Weekly => monday,
+            WindowRule::Monthly => first,
+            WindowRule::Total | WindowRule::Live => DateTime::UNIX_EPOCH,
+        };
+        let rows = naive.since(start.max(limit.since.unwrap_or(start)));
+        let mine: Vec<_> = rows
+            .into_iter()
+            .filter(|row| match limit.scope {
+                Scope::User => row.user_id == limit.id,
+                Scope::Key => row.key_id == Some(limit.id),
+                Scope::Provider => row.provider_id == limit.id,
+                Scope::Model => false,
+            })
+            .collect();
+        assert_eq!(quota.used_usd, Some(cost(&mine)), "{limit:?}");
+    }
+}
+
+fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
+    let known = |row: &UsageRow| -> Option<String> {
+        match scope {
+            Scope::User => (row.user_id != 3).then(|| row.user_id.to_string()),
+            Scope::Key => row.key_id.map(|key| key.to_string()),
+            Scope::Provider => (row.provider_id <= 23).then(|| row.provider_id.to_string()),
+            Scope::Model => row.model.as_deref().map(str::to_owned),
+        }
+    };
+    let mut groups: BTreeMap<String, Vec<&UsageRow>> = BTreeMap::new();
+    for row in rows {
+        if let Some(id) = known(row) {
+            groups.entry(id).or_default().push(row);
+        }
+    }
+    let (other, ranked) = entries.split_last().unwrap();
+    assert_eq!(other.id, "other");
+    assert_eq!(ranked.len(), groups.len().min(2));
+    for entry in ranked {
+        let rows = &groups[&entry.id];
+        assert_eq!(entry.cost_usd, cost(rows));
+        assert_eq!(entry.requests, rows.len() as u64);
+        assert_eq!(entry.tokens, rows.iter().map(|row| row.board_tokens).sum::<u64>());
+        let success = rows.iter().filter(|row| row.outcome == Some(Outcome::Success)).count() as f64;
+        let failure = rows.iter().filter(|row| row.outcome == Some(Outcome::Failure)).count() as f64;
+        let ratio = matches!(scope, Scope::Provider | Scope::Model).then(|| success / (success + failure));
+        assert_eq!(entry.success_ratio, ratio.filter(|ratio| !ratio.is_nan()));
+    }
+    let least = ranked.iter().map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
+    for (id, rows) in &groups {
+        assert!(ranked.iter().any(|entry| entry.id == *id) || cost(rows) <= least, "{id} is missing");
+    }
+    assert_eq!(entries.iter().map(|entry| entry.requests).sum::<u64>(), rows.len() as u64);
+    let sum: f64 = entries.iter().map(|entry| entry.cost_usd).sum();
+    assert!((sum - cost(rows)).abs() < 1e-9);
+}
+
+/// Plays the steps; the tally sees only versions of rows, the naive sums see the ledger.
+fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
+    let mut now = start;
+    let reset = start - Duration::hours(30);
+    let limits = limits(reset);
+    let directory = directory(limits.clone());
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    let mut ledger: Vec<UsageRow> = Vec::new();
+    let mut next_id = 1;
+    for step in steps {
+        let len = ledger.len();
+        let pick = |index: usize| index % len.max(1);
+        match step {
+            Step::Insert { ago, kind, who } => {
+                ledger.push(insert(next_id, now, *ago, *kind, *who));
+                next_id += 1;
+                tally.apply(ledger.last().cloned());
+            }
+            Step::Wait(seconds) => {
+                now += Duration::seconds(*seconds);
+                // Nothing settles: that rows of any age may change is the harder case.
+                tally.advance(moment(zone, now), 0);
+            }
+            _ if len == 0 => {}
+            Step::Finish(index) => {
+                let row = &mut ledger[pick(*index)];
+                if !row.is_final {
+                    row.is_final = true;
+                    row.outcome = Some(Outcome::Success);
+                    row.status = Some(200);
+                    row.cost = Usd::from_femto(777_000_000_000_123);
+                    row.duration_ms = Some(90_000);
+                }
+                let row = row.clone();
+                tally.apply([row]);
+            }
+            Step::LateCost(index) => {
+                let row = &mut ledger[pick(*index)];
+                row.cost += Usd::from_femto(55_000_000_000_001);
+                let row = row.clone();
+                tally.apply([row]);
+            }
+            Step::Block(index) => {
+                let row = &mut ledger[pick(*index)];
+                row.counted = false;
+                let row = row.clone();
+                tally.apply([row]);
+            }
+            Step::Delete(index) => {
+                let row = ledger.remove(pick(*index));
+                tally.looked_at(&[row.request_id], &hashbrown::HashSet::new());
+            }
+            Step::Again(index) => {
+                let row = ledger[pick(*index)].clone();
+                tally.apply([row.clone(), row]);
+            }
+        }
+        // Marks that need the store are answered as the store would.
+        view(&mut tally, &directory);
+        for want in tally.take_wants() {
+            let spent = ledger
+                .iter()
+                .filter(|row| row.counted && row.started_at >= want.range.start && row.started_at < want.range.end)
+                .filter(|row| match want.scope {
+                    Scope::User => row.user_id == want.id,
+                    Scope::Key => row.key_id == Some(want.id),
+                    Scope::Provider => row.provider_id == want.id,
+                    Scope::Model => false,
+                })
+                .map(|row| row.cost)
+                .sum();
+            tally.answer(&want, spent);
+        }
+        let naive = Naive { rows: ledger.iter().collect(), moment: moment(zone, now) };
+        check(&view(&mut tally, &directory), &naive, &limits);
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_number_equals_a_plain_sum_after_every_step(
+        zone in prop::sample::select(ZONES.to_vec()),
+        // Around the clock changes of New York and Lord Howe, and the turn of a month.
+        start in prop_oneof![
+            Just(Utc.with_ymd_and_hms(2026, 11, 1, 3, 30, 0).unwrap()),
+            Just(Utc.with_ymd_and_hms(2026, 10, 3, 14, 0, 0).unwrap()),
+            Just(Utc.with_ymd_and_hms(2026, 3, 8, 5, 0, 0).unwrap()),
+            (0..40_000_000_i64).prop_map(|n| Utc.timestamp_opt(1_760_000_000 + n, 0).unwrap()),
+        ],
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        play(zone, start, &steps);
+    }
+
+    #[test]
+    fn batches_order_and_repetition_make_no_difference(
+        kinds in prop::collection::vec((0..200_000_i64, any::<u8>(), any::<u8>()), 1..60),
+        order in any::<prop::sample::Index>(),
+        seed in any::<u64>(),
+    ) {
+        let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+        let zone = chrono_tz::Asia::Shanghai;
+        let rows: Vec<_> =
+            kinds.iter().enumerate().map(|(i, (ago, kind, who))| insert(i as i64 + 1, now, *ago, *kind, *who)).collect();
+        let directory = directory(Vec::new());
+        let total = |batches: Vec<Vec<UsageRow>>| {
+            let mut tally = Tally::new(moment(zone, now));
+            batches.into_iter().for_each(|batch| tally.apply(batch));
+            tally.complete();
+            // The order of a hash map is nobody's business: the page sorts.
+            let mut view = view(&mut tally, &directory);
+            let counters = view.counters.take().unwrap();
+            let mut lines: Vec<String> = Vec::new();
+            lines.extend(counters.traffic.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.latency.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.responses.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.failures.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.users.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.keys.iter().map(|it| format!("{it:?}")));
+            lines.extend(counters.wasted.iter().map(|it| format!("{it:?}")));
+            lines.sort();
+            (format!("{:?}", view), lines)
+        };
+        let straight = total(vec![rows.clone()]);
+        // Backwards, as history is read.
+        let backwards = total(rows.iter().rev().map(|row| vec![row.clone()]).collect());
+        prop_assert_eq!(&straight, &backwards);
+        // In two parts that overlap.
+        let cut = order.index(rows.len());
+        let overlap = cut.saturating_sub((seed % 7) as usize);
+        let parts = total(vec![rows[..cut].to_vec(), rows[overlap..].to_vec()]);
+        prop_assert_eq!(&straight, &parts);
+    }
+}
+
+#[test]
+fn counters_keep_what_the_ledger_loses_and_gauges_follow_it() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let directory = directory(Vec::new());
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    tally.apply((1..=3).map(|id| row(id, now - Duration::seconds(id))));
+    tally.looked_at(&[2], &hashbrown::HashSet::new());
+    let mut lowered = row(3, now - Duration::seconds(3));
+    lowered.cost = Usd::from_f64(0.004).unwrap();
+    tally.apply([lowered]);
+
+    let view = view(&mut tally, &directory);
+    let today = &view.days[0].1;
+    assert_eq!((today.requests, today.cost_usd), (2, 0.014));
+    let counters = view.counters.unwrap();
+    assert_eq!(counters.traffic[0].requests, [3, 0, 0]);
+    assert_eq!(counters.traffic[0].cost_usd, 0.03);
+    assert_eq!(counters.corrections, [("late_cost", 0), ("lowered", 1), ("deleted", 1), ("reclassified", 0)]);
+}
+
+#[test]
+fn a_repaired_day_raises_counters_by_what_was_missed_and_lowers_only_gauges() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let directory = directory(Vec::new());
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    let today = tally.today();
+    let rows: Vec<_> = (1..=10).map(|id| row(id, now - Duration::seconds(id * 1000))).collect();
+    tally.apply(rows.iter().take(8).cloned());
+    // The ledger lost rows 1 and 2, and has 9 and 10, which no cursor saw.
+    let ledger: Vec<_> = rows.iter().skip(2).cloned().collect();
+    assert_ne!(tally.day_sum(today).cost, ledger.iter().map(|row| row.cost).sum::<Usd>() + Usd::from_femto(1));
+    tally.replace_day(today, ledger.clone());
+    let naive = Naive { rows: ledger.iter().collect(), moment: moment(zone, now) };
+    let after = view(&mut tally, &directory);
+    check(&after, &naive, &[]);
+    let requests: u64 = after.counters.unwrap().traffic.iter().map(|it| it.requests[0]).sum();
+    assert_eq!(requests, 8, "eight were counted; the day has eight: by number nothing is missing");
+
+    // Two more that no cursor saw: now the day has more than was counted.
+    let more: Vec<_> = rows.iter().cloned().chain([row(11, now), row(12, now)]).collect();
+    tally.replace_day(today, more.clone());
+    let after = view(&mut tally, &directory);
+    let requests: u64 = after.counters.unwrap().traffic.iter().map(|it| it.requests[0]).sum();
+    assert_eq!(requests, 12);
+}
+
+#[test]
+fn models_are_admitted_by_their_first_success_and_other_never_falls() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let named = |id: i64, model: &str, success: bool| {
+        let mut it = row(id, now);
+        it.model = Some(model.into());
+        if !success {
+            it.outcome = Some(Outcome::Failure);
+            it.failure = Some(FailureClass::Server);
+            it.status = Some(500);
+        }
+        it
+    };
+    // "late" fails once before it succeeds; "never" never does; "third" is over the budget of two.
+    let rows = [
+        named(1, "late", false),
+        named(2, "first", true),
+        named(3, "never", false),
+        named(4, "late", true),
+        named(5, "late", false),
+        named(6, "third", true),
+    ];
+    let labels = |order: &[usize]| {
+        let mut tally = Tally::new(moment(zone, now));
+        order.iter().for_each(|index| tally.apply([rows[*index].clone()]));
+        tally.complete();
+        let view = tally.view(&Presentation {
+            directory: None,
+            live: None,
+            boards: &Boards::default(),
+            series: &SeriesBudget { max_models: 2, ..SeriesBudget::default() },
+        });
+        let mut traffic: Vec<_> =
+            view.counters.unwrap().traffic.into_iter().map(|it| (it.model, it.requests[0], it.requests[1])).collect();
+        traffic.sort();
+        let limited = view.limited.iter().find(|(dimension, _)| *dimension == "model").unwrap().1;
+        (traffic, limited)
+    };
+    let expected = (vec![("first".to_owned(), 1, 0), ("late".to_owned(), 1, 1), ("other".to_owned(), 1, 2)], 1);
+    assert_eq!(labels(&[0, 1, 2, 3, 4, 5]), expected, "as it happened");
+    assert_eq!(labels(&[5, 4, 3, 2, 1, 0]), expected, "as history is read");
+}
