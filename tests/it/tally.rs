@@ -161,7 +161,7 @@ fn insert(id: i64, now: DateTime<Utc>, ago: i64, kind: u8, who: u8) -> UsageRow 
     it.model = [Some("a"), Some("b"), Some("c"), None][usize::from(who / 16 % 4)].map(Arc::from);
     it.cost = Usd::from_femto(i128::from(kind) * 1_234_567_890_123);
     it.board_tokens = u64::from(kind) * 7;
-    it.duration_ms = (kind % 3 != 0).then_some(u32::from(kind) * 40);
+    it.duration_ms = (!kind.is_multiple_of(3)).then_some(u32::from(kind) * 40);
     match kind % 4 {
         0 => {
             it.is_final = false;
