@@ -16,6 +16,8 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
+//! * [`check`]: what can be read and what cannot, for people.
+//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
 //! * [`tally`]: what the rows amount to. Pure and deterministic.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
@@ -25,12 +27,15 @@
 //! * [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod follow;
+pub mod kv;
 pub mod metrics;
 pub mod model;
 pub mod own;
 pub mod poll;
 pub mod relays;
 pub mod settings;
+pub mod sql;
 pub mod tally;
 pub mod view;

@@ -348,6 +348,8 @@ pub struct Directory {
     /// The relay's version or schema level, as far as its store tells.
     pub version: String,
     pub timezone: String,
+    /// The relay does not track sessions now (a mode for high load), so that none can be counted.
+    pub sessions_untracked: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

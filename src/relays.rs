@@ -3,6 +3,8 @@
 //! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
+pub mod claude_code_hub;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::model::{Calendar, Directory, Live, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::settings::{Kind, RelayPlan};
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
@@ -110,4 +113,19 @@ pub struct Relay {
     /// `None` when the configuration names no store for it.
     pub live: Option<Box<dyn LiveState>>,
     pub directory: Box<dyn DirectorySource>,
+}
+
+/// An address that cannot be used at all. The text holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub String);
+
+/// Opens the parts of a relay; connects to nothing.
+///
+/// # Errors
+/// When an address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    match plan.kind {
+        Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+    }
 }

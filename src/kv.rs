@@ -1,0 +1,118 @@
+//! The one place that opens Redis: one connection, opened by the first read, bounded pipelines, honest errors.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout_at};
+
+use crate::model::{ReadError, Reason};
+use crate::relays::OpenError;
+
+/// Commands in one pipeline: the server answers others in between.
+const PIPELINE: usize = 500;
+
+/// A relay's Redis.
+pub struct Kv {
+    client: Client,
+    /// `host:port/number`, for people.
+    place: String,
+    limit: Duration,
+    manager: Option<ConnectionManager>,
+}
+
+impl Kv {
+    /// `limit` is the client's limit of one batch of commands, connecting included.
+    ///
+    /// # Errors
+    /// When the URL is not one of Redis.
+    pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
+        let hint = "write it as redis://user:password@host:6379/0, or rediss:// for TLS";
+        // The driver's own text may repeat a part of the URL.
+        let client = Client::open(url.expose_secret())
+            .map_err(|_| OpenError(format!("the Redis URL cannot be understood; {hint}")))?;
+        let info = client.get_connection_info();
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            // An error only says that a provider is already installed.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let place = format!("{}/{}", info.addr(), info.redis_settings().db());
+        Ok(Self { client, place, limit, manager: None })
+    }
+
+    /// `host:port/number`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The answers to commands that only read, in order; one that failed does not take the others with it.
+    pub async fn read(&mut self, what: &str, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, ReadError> {
+        let deadline = Instant::now() + self.limit;
+        let mut manager = self.manager(what)?;
+        let mut answers = Vec::with_capacity(commands.len());
+        for chunk in commands.chunks(PIPELINE) {
+            let mut pipeline = Pipeline::with_capacity(chunk.len());
+            for command in chunk {
+                pipeline.add_command(command.clone());
+            }
+            let query = pipeline.ignore_errors().query_async::<Vec<RedisResult<Value>>>(&mut manager);
+            match timeout_at(deadline, query).await {
+                Ok(Ok(chunk)) => answers.extend(chunk),
+                Ok(Err(error)) => return Err(self.error(what, &error)),
+                Err(_) => {
+                    let text = format!("{what}: Redis at {}: not done within {:?}", self.place, self.limit);
+                    return Err(ReadError::new(Reason::Timeout, text));
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The manager wants a runtime to be born in, so it is born with the first read.
+    fn manager(&mut self, what: &str) -> Result<ConnectionManager, ReadError> {
+        if let Some(manager) = &self.manager {
+            return Ok(manager.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(200))
+            .set_connection_timeout(Some(self.limit.mul_f64(0.4)))
+            .set_response_timeout(Some(self.limit.mul_f64(0.9)));
+        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)
+            .map_err(|error| self.error(what, &error))?;
+        self.manager = Some(manager.clone());
+        Ok(manager)
+    }
+
+    /// An error in the words of the log: no key, no value, no secret.
+    pub fn error(&self, what: &str, error: &RedisError) -> ReadError {
+        let at = format!("{what}: Redis at {}", self.place);
+        let (reason, text) = match error.kind() {
+            _ if error.is_timeout() => (Reason::Timeout, format!("{at}: no answer in time")),
+            ErrorKind::Io => {
+                let what = if error.is_connection_refusal() { "connection refused" } else { "connection lost" };
+                (Reason::Connection, format!("{at}: {what}; check that it runs and that the address is right"))
+            }
+            ErrorKind::AuthenticationFailed => {
+                (Reason::Permission, format!("{at}: user or password refused; check the URL"))
+            }
+            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                // Redis names the command here, never its arguments.
+                let detail = error.detail().unwrap_or("not permitted");
+                (Reason::Permission, format!("{at}: {detail}; allow the exporter's commands in the ACL"))
+            }
+            _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
+                (Reason::Permission, format!("{at}: user or password refused; check the URL"))
+            }
+            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
+                (Reason::Connection, format!("{at}: not ready ({})", error.category()))
+            }
+            ErrorKind::InvalidClientConfig | ErrorKind::Client => {
+                (Reason::Connection, format!("{at}: {}", error.category()))
+            }
+            _ => (Reason::Data, format!("{at}: {}", error.code().unwrap_or_else(|| error.category()))),
+        };
+        ReadError::new(reason, text)
+    }
+}

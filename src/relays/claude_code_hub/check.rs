@@ -1,0 +1,227 @@
+//! `check`: connects, looks, and says what can be read, what cannot, and what it will cost. Changes nothing.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use redis::{FromRedisValue, cmd};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row};
+
+use super::schema::{Level, Schema, SchemaCache};
+use super::{Settings, Zones, directory, ledger};
+use crate::check::Report;
+use crate::kv::Kv;
+use crate::model::ReadError;
+use crate::relays::OpenError;
+use crate::settings::RelayPlan;
+use crate::sql::{Database, Snapshot};
+
+/// Below this many rows a scan of the whole fact table costs nothing worth a word.
+const LARGE: i64 = 10_000;
+
+/// Looks at the relay's stores.
+///
+/// # Errors
+/// When an address cannot be used at all.
+pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
+    let mut report = Report::default();
+    let mut database = Database::new(&plan.database_url, plan.timeout)?;
+    match database.snapshot().await {
+        Err(error) => report.problem("postgres", error.text),
+        Ok(mut snapshot) => {
+            report.ok("postgres", format!("connected to {} as {}", database.place(), database.role()));
+            if let Err(error) = store(&mut snapshot, plan, &mut report).await {
+                report.problem("postgres", error.text);
+            }
+            database.finish(snapshot).await;
+            statements(&mut database, &mut report).await;
+            database.close().await;
+        }
+    }
+    match &plan.redis_url {
+        None => report.note("redis", "not configured: no sessions, slots, circuits or fixed five-hour windows"),
+        Some(url) => {
+            let mut kv = Kv::new(url, plan.timeout)?;
+            match live(&mut kv).await {
+                Ok(text) => report.ok("redis", format!("connected to {}; {text}", kv.place())),
+                Err(error) => report.problem("redis", error.text),
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The server, the relay's version, zone and size, and what this role may read.
+async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -> Result<(), ReadError> {
+    let schema = SchemaCache::default().get(snapshot).await?;
+    let what = "looking at the server";
+    let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
+    let server = snapshot.fetch_one(what, query).await?;
+    let wrong = |error: sqlx::Error| snapshot.error(what, &error);
+    let version: String = server.try_get("server_version").map_err(wrong)?;
+    report.ok("postgres", format!("server version {version}"));
+    if server.try_get("superuser").map_err(wrong)? {
+        let role: String = server.try_get("role").map_err(wrong)?;
+        let script = "deploy/claude-code-hub/readonly-role.sql";
+        report.note(
+            "role",
+            format!("{role} is a superuser; a role from {script} reads all that is needed and no secret"),
+        );
+    }
+    report.ok("relay", format!("Claude Code Hub {}", schema.level.label()));
+    if schema.level < Level::Ledger {
+        report.note("relay", "no usage ledger before v0.5.9: history ends where the relay's log was cleaned up");
+    }
+    if schema.level < Level::Outcome {
+        report.note("relay", "no outcomes before v0.7.1: they are told from status and error");
+    }
+    let rows: i64 = server.try_get("rows").map_err(wrong)?;
+    let table = schema.fact_table();
+    match rows {
+        ..0 => report.note("ledger", format!("{table} was never analysed; its size is not known")),
+        _ => report.ok("ledger", format!("{table} has about {rows} rows")),
+    }
+    privileges(&schema, report);
+    let settings = Settings::read(snapshot, &schema).await?;
+    let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
+    let (zone, from) = zones.choose(settings.timezone.as_deref());
+    let text = format!("days begin at midnight of {zone}, from {from}");
+    if from.contains("no known zone") {
+        report.problem("time zone", text)
+    } else {
+        report.ok("time zone", text)
+    }
+    if settings.sessions_untracked {
+        report.note("sessions", "the relay's high concurrency mode is on: it tracks no sessions, so none are counted");
+    }
+    Ok(())
+}
+
+/// Names what the role may not read, and what that costs.
+fn privileges(schema: &Schema, report: &mut Report) {
+    for (table, columns) in schema.unreadable() {
+        let columns = columns.join(", ");
+        if table == "model_prices" {
+            report.note("grant", format!("{table} ({columns}) cannot be read: no savings by the cache"));
+        } else {
+            report.problem("grant", format!("{table} ({columns}) cannot be read: grant select on these columns"));
+        }
+    }
+}
+
+/// The recurring statements: does each run, and without walking through the whole fact table?
+async fn statements(database: &mut Database, report: &mut Report) {
+    let schema = match database.snapshot().await {
+        Ok(mut snapshot) => {
+            let schema = SchemaCache::default().get(&mut snapshot).await;
+            let size = match &schema {
+                Ok(schema) => size(&mut snapshot, schema).await,
+                Err(_) => 0,
+            };
+            database.finish(snapshot).await;
+            schema.map(|schema| (schema, size))
+        }
+        Err(error) => Err(error),
+    };
+    // Why not has been said already.
+    let Ok((schema, size)) = schema else { return };
+    let now = Utc::now();
+    let names =
+        ["clock", "new rows", "open rows", "older rows", "span", "audit", "user", "key", "provider", "directory"];
+    let mut bad = 0;
+    for name in names {
+        // Each in its own transaction: a refused one would end the others'.
+        let Ok(mut snapshot) = database.snapshot().await else { return };
+        match snapshot.fetch("explaining", recurring(&schema, name, now)).await {
+            Err(error) => {
+                bad += 1;
+                report.problem("statement", format!("{name}: {}", error.text));
+            }
+            Ok(plan) => {
+                let scan = format!("Seq Scan on {}", schema.fact_table());
+                let scans = plan.iter().any(|line| line.try_get::<&str, _>(0).is_ok_and(|line| line.contains(&scan)));
+                if scans && size > LARGE {
+                    bad += 1;
+                    let table = schema.fact_table();
+                    let hint = "an index of the relay is missing, or the table wants `analyze`";
+                    report.problem("statement", format!("{name}: walks through all of {table}; {hint}"));
+                }
+            }
+        }
+        database.finish(snapshot).await;
+    }
+    if bad == 0 {
+        report.ok("statement", format!("all {} recurring statements run, each by an index", names.len()));
+    }
+    cost(database, &schema, now, report).await;
+}
+
+/// What one refresh takes: its clock, a thousand rows, the same rows again.
+async fn cost(database: &mut Database, schema: &Schema, now: DateTime<Utc>, report: &mut Report) {
+    let Ok(mut snapshot) = database.snapshot().await else { return };
+    let began = Instant::now();
+    let rows = sqlx::query(schema.fit_with(ledger::ROWS, ledger::OLDER)).bind(i64::MAX).bind(1000_i64);
+    let read = snapshot.fetch("reading a thousand rows", rows).await;
+    let again = sqlx::query(schema.fit_with(ledger::ROWS, ledger::BETWEEN));
+    let again = again.bind(now - chrono::TimeDelta::minutes(1)).bind(now).bind(0_i64).bind(1000_i64);
+    let minute = snapshot.fetch("reading the last minute", again).await;
+    if let (Ok(read), Ok(minute)) = (read, minute) {
+        let (read, minute, took) = (read.len(), minute.len(), began.elapsed());
+        let text = format!(
+            "{read} rows and the last minute's {minute} took {took:.1?}; a refresh reads new and open rows only"
+        );
+        report.ok("cost", text);
+    }
+    database.finish(snapshot).await;
+}
+
+async fn size(snapshot: &mut Snapshot, schema: &Schema) -> i64 {
+    let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
+    let row = snapshot.fetch_one("looking at the size", query).await;
+    row.ok().and_then(|row| row.try_get("rows").ok()).unwrap_or(0)
+}
+
+fn recurring<'q>(schema: &Schema, name: &str, now: DateTime<Utc>) -> Query<'q, Postgres, PgArguments> {
+    let minute_ago = now - chrono::TimeDelta::minutes(1);
+    let explain = |AssertSqlSafe(text): AssertSqlSafe<String>| sqlx::query(AssertSqlSafe(format!("explain {text}")));
+    let rows = |which| explain(schema.fit_with(ledger::ROWS, which));
+    let spent = |whose| explain(schema.fit_with(ledger::SPENT, whose)).bind(1_i64).bind(minute_ago).bind(now);
+    match name {
+        "clock" => explain(schema.fit(ledger::CLOCK)).bind("UTC"),
+        "new rows" => rows(ledger::NEW).bind(i64::from(i32::MAX)).bind(1000_i64),
+        "open rows" => rows(ledger::AGAIN).bind(vec![1_i64, 2, 3]),
+        "older rows" => rows(ledger::OLDER).bind(i64::from(i32::MAX)).bind(1000_i64),
+        "span" => rows(ledger::BETWEEN).bind(minute_ago).bind(now).bind(0_i64).bind(1000_i64),
+        "audit" => explain(schema.fit(ledger::AUDIT)).bind(minute_ago).bind(now),
+        "user" => spent(ledger::BY_USER),
+        "key" => spent(ledger::BY_KEY),
+        "provider" => spent(ledger::BY_PROVIDER),
+        _ => explain(schema.fit(directory::KEYS)),
+    }
+}
+
+async fn live(kv: &mut Kv) -> Result<String, ReadError> {
+    let what = "looking at Redis";
+    let mut commands =
+        vec![cmd("INFO"), cmd("EXISTS"), cmd("TIME"), cmd("ZRANGEBYSCORE"), cmd("HMGET"), cmd("PTTL"), cmd("GET")];
+    commands[0].arg("server");
+    commands[1].arg("{observed_sessions}:global:active_sessions").arg("{active_sessions}:global:active_sessions");
+    commands[1].arg("global:active_sessions");
+    commands[3].arg("{observed_sessions}:global:active_sessions").arg("+inf").arg("+inf");
+    commands[4].arg("circuit_breaker:state:0").arg("circuitState");
+    commands[5].arg("provider:0:cost_5h_fixed");
+    commands[6].arg("provider:0:cost_5h_fixed");
+    let mut answers = kv.read(what, &commands).await?.into_iter();
+    let info = answers.next().and_then(Result::ok).and_then(|info| String::from_redis_value(info).ok());
+    let version = info.as_deref().and_then(|info| info.lines().find_map(|line| line.strip_prefix("redis_version:")));
+    let sets = answers.next().unwrap_or(Ok(redis::Value::Nil)).map_err(|error| kv.error(what, &error))?;
+    for answer in answers {
+        answer.map_err(|error| kv.error(what, &error))?;
+    }
+    let seen = match i64::from_redis_value(sets) {
+        Ok(0) => "no session set there now (nobody works, or this is another relay's Redis)",
+        _ => "the relay's session sets are there",
+    };
+    Ok(format!("version {}; {seen}", version.unwrap_or("unknown")))
+}

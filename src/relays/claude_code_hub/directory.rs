@@ -1,0 +1,113 @@
+//! Names, limits, settings.
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::schema::SchemaCache;
+use super::{Settings, Zones, limits};
+use crate::model::{Directory, Key, Provider, ReadError, Scope, User};
+use crate::relays::DirectorySource;
+use crate::sql::{Database, Snapshot};
+
+pub(super) const USERS: &str = include_str!("users.sql");
+pub(super) const KEYS: &str = include_str!("keys.sql");
+pub(super) const PROVIDERS: &str = include_str!("providers.sql");
+
+pub struct DirectoryReader {
+    database: Database,
+    zones: Zones,
+    schema: SchemaCache,
+}
+
+impl DirectoryReader {
+    pub fn new(database: Database, zones: Zones) -> Self {
+        Self { database, zones, schema: SchemaCache::default() }
+    }
+
+    async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
+        let schema = self.schema.get(snapshot).await?;
+        let settings = Settings::read(snapshot, &schema).await?;
+        let mut directory = Directory {
+            currency: settings.currency,
+            version: schema.level.label().to_owned(),
+            timezone: self.zones.choose(settings.timezone.as_deref()).0.name().to_owned(),
+            sessions_untracked: settings.sessions_untracked,
+            ..Directory::default()
+        };
+        for row in snapshot.fetch("reading users", sqlx::query(schema.fit(USERS))).await? {
+            if let Some(user) = understood("user", &row, user(&row)) {
+                limits::read(&row, Scope::User, user.id, user.deleted, &mut directory.limits);
+                directory.users.push(user);
+            }
+        }
+        for row in snapshot.fetch("reading keys", sqlx::query(schema.fit(KEYS))).await? {
+            if let Some(key) = understood("key", &row, key(&row)) {
+                limits::read(&row, Scope::Key, key.id, key.deleted, &mut directory.limits);
+                directory.keys.push(key);
+            }
+        }
+        for row in snapshot.fetch("reading providers", sqlx::query(schema.fit(PROVIDERS))).await? {
+            if let Some(provider) = understood("provider", &row, provider(&row)) {
+                limits::read(&row, Scope::Provider, provider.id, provider.deleted, &mut directory.limits);
+                directory.providers.push(provider);
+            }
+        }
+        Ok(directory)
+    }
+}
+
+#[async_trait]
+impl DirectorySource for DirectoryReader {
+    async fn read(&mut self) -> Result<Directory, ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_all(&mut snapshot).await;
+        self.database.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+}
+
+/// One entity that cannot be understood does not take the others with it.
+fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            let id: Option<i64> = row.try_get("id").ok();
+            tracing::warn!(entity, id, %error, "left out an entity that could not be understood");
+        })
+        .ok()
+}
+
+fn user(row: &PgRow) -> Result<User, sqlx::Error> {
+    Ok(User {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        role: row.try_get("role")?,
+        enabled: row.try_get("enabled")?,
+        deleted: row.try_get("deleted")?,
+    })
+}
+
+fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
+    Ok(Key {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        user_id: row.try_get("user_id")?,
+        enabled: row.try_get("enabled")?,
+        deleted: row.try_get("deleted")?,
+        expires_at: row.try_get("expires_at")?,
+        counts_as: row.try_get("counts_as")?,
+    })
+}
+
+fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
+    let slots: Option<i32> = row.try_get("slots")?;
+    Ok(Provider {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        kind: row.try_get("kind")?,
+        group: row.try_get("provider_group")?,
+        enabled: row.try_get("enabled")?,
+        deleted: row.try_get("deleted")?,
+        slots: slots.and_then(|slots| u64::try_from(slots).ok()).filter(|slots| *slots > 0),
+    })
+}

@@ -1,0 +1,236 @@
+//! The usage ledger: by id for what is new, by request for what may still change, by time for the audit.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+
+use super::Zones;
+use super::prices::Prices;
+use super::row::{BillingModel, RowReader};
+use super::schema::{Level, Schema, SchemaCache};
+use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
+use crate::sql::{Database, Snapshot};
+
+pub(super) const ROWS: &str = include_str!("rows.sql");
+pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";
+pub(super) const AGAIN: &str = "l.request_id = any($1)";
+pub(super) const OLDER: &str = "l.id < $1 order by l.id desc limit $2";
+pub(super) const BETWEEN: &str = "l.created_at >= $1 and l.created_at < $2 and l.id > $3 order by l.id limit $4";
+pub(super) const CLOCK: &str = include_str!("clock.sql");
+pub(super) const AUDIT: &str = include_str!("audit.sql");
+pub(super) const SPENT: &str = include_str!("spent.sql");
+pub(super) const BY_USER: &str = "l.user_id = $1";
+/// The relay sums a key's spending by its secret, whoever else has the same one.
+pub(super) const BY_KEY: &str = "l.key = (select k.key from keys k where k.id = $1)";
+pub(super) const BY_PROVIDER: &str = "l.final_provider_id = $1";
+
+pub struct LedgerReader {
+    database: Database,
+    zones: Zones,
+    schema: SchemaCache,
+    prices: Prices,
+    rows: RowReader,
+    /// With the local date and zone that it was made for.
+    calendar: Option<(NaiveDate, Arc<Calendar>)>,
+}
+
+/// What the meaning of rows rests on, at one moment.
+struct Basis {
+    schema: Arc<Schema>,
+    zone: Tz,
+    billing: BillingModel,
+}
+
+/// Rows as they came: some may be refused.
+struct Batch {
+    rows: Vec<UsageRow>,
+    refused: u64,
+    read: usize,
+}
+
+impl LedgerReader {
+    pub fn new(database: Database, zones: Zones) -> Self {
+        let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
+        Self { database, zones, schema, prices, rows, calendar: None }
+    }
+
+    async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Basis, ReadError> {
+        let schema = self.schema.get(snapshot).await?;
+        let settings = super::Settings::read(snapshot, &schema).await?;
+        self.prices.renew(snapshot, &schema).await?;
+        let billing = BillingModel::of_setting(&settings.billing_model_source);
+        Ok(Basis { schema, zone: self.zones.choose(settings.timezone.as_deref()).0, billing })
+    }
+
+    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.database.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, ask: &Ask) -> Result<Refresh, ReadError> {
+        let basis = self.basis(snapshot).await?;
+        let zone = basis.zone.name();
+        let what = "reading the ledger's clock";
+        let clock = snapshot.fetch_one(what, sqlx::query(basis.schema.fit(CLOCK)).bind(zone)).await?;
+        let moment = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
+        let (now, same_time_yesterday) = (moment("now")?, moment("same_time_yesterday")?);
+        let date = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
+        let (first, today) = (date("first_date")?, date("today")?);
+        let top = clock.try_get("top").map_err(|error| snapshot.error(what, &error))?;
+        let calendar = self.calendar(snapshot, zone, first, today).await?;
+
+        let mut rows = Vec::new();
+        let mut refused = 0;
+        let mut more = false;
+        if let Some(after) = ask.after {
+            let query = sqlx::query(basis.schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(ask.limit));
+            let batch = self.batch(snapshot, "reading new rows", query, &basis).await?;
+            more = batch.read >= ask.limit as usize;
+            rows = batch.rows;
+            refused = batch.refused;
+        }
+        if !ask.reread.is_empty() {
+            let query = sqlx::query(basis.schema.fit_with(ROWS, AGAIN)).bind(&ask.reread);
+            let batch = self.batch(snapshot, "reading open rows again", query, &basis).await?;
+            rows.extend(batch.rows);
+            refused += batch.refused;
+        }
+        let mut audit = Vec::with_capacity(ask.audit.len());
+        for span in &ask.audit {
+            let query = sqlx::query(basis.schema.fit(AUDIT)).bind(span.start).bind(span.end);
+            let row = snapshot.fetch_one("summing the ledger", query).await?;
+            audit.push(ledger_sum(&row).map_err(|error| snapshot.error("summing the ledger", &error))?);
+        }
+        let basis = format!("{zone}; {}; {}", basis.billing.label(), basis.schema.level.label());
+        Ok(Refresh { now, same_time_yesterday, calendar, basis, top, rows, more, refused, audit })
+    }
+
+    /// The cached calendar while zone and date stay and no row lies before it.
+    async fn calendar(
+        &mut self,
+        snapshot: &mut Snapshot,
+        zone: &str,
+        first: NaiveDate,
+        today: NaiveDate,
+    ) -> Result<Arc<Calendar>, ReadError> {
+        if let Some((made_on, calendar)) = &self.calendar
+            && *made_on == today
+            && calendar.zone() == zone
+            && calendar.first_date() <= first
+        {
+            return Ok(Arc::clone(calendar));
+        }
+        let what = "reading the calendar";
+        let query = sqlx::query(include_str!("calendar.sql")).bind(zone).bind(first).bind(today);
+        let rows = snapshot.fetch(what, query).await?;
+        let days = rows.iter().map(|row| Ok((row.try_get("date")?, row.try_get("start")?))).collect::<Result<_, _>>();
+        let days = days.map_err(|error| snapshot.error(what, &error))?;
+        let calendar = Calendar::new(zone, days).map_err(|error| {
+            ReadError::new(Reason::Data, format!("{what} of {zone} from {first} to {today}: {error}"))
+        })?;
+        let calendar = Arc::new(calendar);
+        self.calendar = Some((today, Arc::clone(&calendar)));
+        Ok(calendar)
+    }
+
+    async fn batch(
+        &mut self,
+        snapshot: &mut Snapshot,
+        what: &str,
+        query: Query<'_, sqlx::Postgres, PgArguments>,
+        basis: &Basis,
+    ) -> Result<Batch, ReadError> {
+        let read = snapshot.fetch(what, query).await?;
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
+        let knows_outcome = basis.schema.level >= Level::Outcome;
+        for row in &read {
+            match self.rows.read(row, basis.billing, knows_outcome, &self.prices) {
+                Ok(row) => batch.rows.push(row),
+                Err(error) => {
+                    batch.refused += 1;
+                    let id: Option<i64> = row.try_get("id").ok();
+                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        Ok(batch)
+    }
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, ask).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let result = async {
+            let basis = self.basis(&mut snapshot).await?;
+            let query = sqlx::query(basis.schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
+            let batch = self.batch(&mut snapshot, "reading older rows", query, &basis).await?;
+            Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
+        }
+        .await;
+        self.end(snapshot, result).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let result = async {
+            let basis = self.basis(&mut snapshot).await?;
+            let query = sqlx::query(basis.schema.fit_with(ROWS, BETWEEN));
+            let query = query.bind(range.start).bind(range.end).bind(after).bind(i64::from(limit));
+            let mut rows = self.batch(&mut snapshot, "reading rows of a span", query, &basis).await?.rows;
+            rows.sort_unstable_by_key(|row| row.id);
+            Ok(rows)
+        }
+        .await;
+        self.end(snapshot, result).await
+    }
+
+    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        let whose = match scope {
+            Scope::User => BY_USER,
+            Scope::Key => BY_KEY,
+            Scope::Provider => BY_PROVIDER,
+            Scope::Model => return Err(ReadError::new(Reason::Data, "the relay sets no limit on a model")),
+        };
+        let mut snapshot = self.database.snapshot().await?;
+        let what = "summing one entity's spending";
+        let result = async {
+            let schema = self.schema.get(&mut snapshot).await?;
+            let query = sqlx::query(schema.fit_with(SPENT, whose)).bind(id).bind(range.start).bind(range.end);
+            let row = snapshot.fetch_one(what, query).await?;
+            row.try_get("cost_usd").map(Usd::from_decimal).map_err(|error| snapshot.error(what, &error))
+        }
+        .await;
+        self.end(snapshot, result).await
+    }
+}
+
+fn ledger_sum(row: &PgRow) -> Result<LedgerSum, sqlx::Error> {
+    let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
+    Ok(LedgerSum {
+        requests: count("requests")?,
+        cost: Usd::from_decimal(row.try_get("cost_usd")?),
+        board_tokens: row.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX),
+        errors: count("errors")?,
+    })
+}

@@ -1,0 +1,47 @@
+//! Spending limits and when their windows begin (v0.9.2 `src/lib/rate-limit/time-utils.ts`).
+
+use rust_decimal::Decimal;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use crate::model::{Limit, QuotaWindow, Scope, Usd, WindowRule};
+
+/// The limits in a row of users, keys or providers: absent and not positive is no limit, and a deleted entity has none.
+pub fn read(row: &PgRow, scope: Scope, id: i64, deleted: bool, limits: &mut Vec<Limit>) {
+    if deleted {
+        return;
+    }
+    let fixed = |column| matches!(row.try_get::<Option<&str>, _>(column), Ok(Some("fixed")));
+    let five_hours = if fixed("five_hour_mode") { WindowRule::Live } else { WindowRule::Rolling { hours: 5 } };
+    let daily = if fixed("daily_mode") { daily_at(row) } else { WindowRule::Rolling { hours: 24 } };
+    let windows = [
+        (QuotaWindow::FiveHours, five_hours, "limit_5h_usd", "five_hour_since"),
+        (QuotaWindow::Daily, daily, "limit_daily_usd", "since"),
+        (QuotaWindow::Weekly, WindowRule::Weekly, "limit_weekly_usd", "since"),
+        (QuotaWindow::Monthly, WindowRule::Monthly, "limit_monthly_usd", "since"),
+        (QuotaWindow::Total, WindowRule::Total, "limit_total_usd", "total_since"),
+    ];
+    for (window, rule, limit, since) in windows {
+        match (row.try_get::<Option<Decimal>, _>(limit), row.try_get(since)) {
+            (Ok(limit), Ok(since)) => {
+                if let Some(limit) = limit.map(Usd::from_decimal).filter(|limit| limit.is_positive()) {
+                    limits.push(Limit { scope, id, window, rule, limit, since });
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let (scope, window) = (scope.label(), window.label());
+                tracing::warn!(scope, id, window, %error, "left out a limit that could not be understood");
+            }
+        }
+    }
+}
+
+/// The relay takes an unreadable time of day for midnight.
+fn daily_at(row: &PgRow) -> WindowRule {
+    let time = row.try_get::<&str, _>("daily_reset_time").ok().and_then(|time| {
+        let (hour, minute) = time.split_once(':')?;
+        Some((hour.parse().ok()?, minute.parse().ok()?))
+    });
+    let (hour, minute) = time.filter(|(hour, minute)| *hour < 24 && *minute < 60).unwrap_or((0, 0));
+    WindowRule::DailyAt { hour, minute }
+}

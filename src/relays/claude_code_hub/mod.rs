@@ -1,0 +1,105 @@
+//! Claude Code Hub, v0.3.31 to v0.9.2: usage in PostgreSQL, live state in Redis.
+//!
+//! # Layout
+//! * [`schema`]: which version this is; statements cut to fit it.
+//! * [`ledger`], [`row`], [`prices`]: usage rows.
+//! * [`directory`], [`limits`]: names, limits, settings.
+//! * [`live`]: sessions, slots, circuits.
+//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`least_schema()`]: the least of its schema, for tests and the demo.
+
+mod check;
+mod directory;
+mod least_schema;
+mod ledger;
+mod limits;
+mod live;
+mod prices;
+mod row;
+mod schema;
+
+use chrono_tz::Tz;
+use sqlx::Row;
+
+pub use check::check;
+pub use least_schema::{STEPS, least_schema};
+pub use schema::Level;
+
+use crate::kv::Kv;
+use crate::model::ReadError;
+use crate::relays::{LiveState, OpenError, Relay};
+use crate::settings::RelayPlan;
+use crate::sql::{Database, Snapshot};
+use schema::Schema;
+
+/// Opens the parts of one relay: ledger and directory hold one connection each, live state has its own Redis.
+///
+/// # Errors
+/// When an address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    let database = || Database::new(&plan.database_url, plan.timeout);
+    let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
+    let live = match &plan.redis_url {
+        Some(url) => {
+            let live = live::LiveReader::new(Kv::new(url, plan.timeout)?, plan.session_ttl);
+            Some(Box::new(live) as Box<dyn LiveState>)
+        }
+        None => None,
+    };
+    Ok(Relay {
+        ledger: Box::new(ledger::LedgerReader::new(database()?, zones)),
+        live,
+        directory: Box::new(directory::DirectoryReader::new(database()?, zones)),
+    })
+}
+
+/// The relay's choice of a time zone: its setting, else its `TZ` (v0.9.2 `src/lib/utils/timezone.ts`), which cannot be
+/// seen from outside.
+#[derive(Clone, Copy)]
+pub(crate) struct Zones {
+    pub wanted: Option<Tz>,
+    pub fallback: Tz,
+}
+
+impl Zones {
+    /// The zone, and where it came from.
+    pub fn choose(self, setting: Option<&str>) -> (Tz, &'static str) {
+        if let Some(zone) = self.wanted {
+            return (zone, "`timezone` of the configuration");
+        }
+        match setting.filter(|name| !name.is_empty()).map(str::parse) {
+            Some(Ok(zone)) => (zone, "the relay's settings"),
+            Some(Err(_)) => (self.fallback, "`timezone_fallback`: the relay's setting is no known zone"),
+            None => (self.fallback, "`timezone_fallback`: the relay's setting is empty"),
+        }
+    }
+}
+
+/// The relay's settings that numbers depend on.
+pub(crate) struct Settings {
+    pub timezone: Option<String>,
+    pub billing_model_source: String,
+    pub currency: Option<String>,
+    pub sessions_untracked: bool,
+}
+
+impl Settings {
+    async fn read(snapshot: &mut Snapshot, schema: &Schema) -> Result<Self, ReadError> {
+        let what = "reading the relay's settings";
+        let rows = snapshot.fetch(what, sqlx::query(schema.fit(include_str!("settings.sql")))).await?;
+        // The relay writes its row when an administrator first opens the settings; until then its defaults hold.
+        let Some(row) = rows.first() else {
+            let billing_model_source = String::from("original");
+            return Ok(Self { timezone: None, billing_model_source, currency: None, sessions_untracked: false });
+        };
+        let read = || {
+            Ok(Self {
+                timezone: row.try_get("timezone")?,
+                billing_model_source: row.try_get("billing_model_source")?,
+                currency: row.try_get("currency_display")?,
+                sessions_untracked: row.try_get("sessions_untracked")?,
+            })
+        };
+        read().map_err(|error| snapshot.error(what, &error))
+    }
+}

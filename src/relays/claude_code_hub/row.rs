@@ -1,0 +1,189 @@
+//! A row of the ledger in our words.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::prices::Prices;
+use crate::model::{FailureClass, Outcome, Tokens, UsageRow, Usd};
+
+/// Shorter spans give no output speed (v0.9.2 `src/repository/leaderboard.ts`).
+const LEAST_OUTPUT_MS: u32 = 100;
+
+/// Distinct model names that are shared between rows.
+const MOST_NAMES: usize = 10_000;
+
+/// Which model name the relay bills by (`system_settings.billing_model_source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BillingModel {
+    /// The one that was asked for.
+    Original,
+    /// The one that was sent upstream.
+    Redirected,
+}
+
+impl BillingModel {
+    pub fn of_setting(setting: &str) -> Self {
+        if setting == "redirected" { Self::Redirected } else { Self::Original }
+    }
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Redirected => "redirected",
+        }
+    }
+}
+
+/// Reads rows; shares equal model names.
+#[derive(Default)]
+pub struct RowReader {
+    names: HashSet<Arc<str>>,
+}
+
+impl RowReader {
+    /// # Errors
+    /// When a column that a row cannot do without is absent or cannot be understood.
+    pub fn read(
+        &mut self,
+        row: &PgRow,
+        billing: BillingModel,
+        knows_outcome: bool,
+        prices: &Prices,
+    ) -> Result<UsageRow, sqlx::Error> {
+        let id = row.try_get("id")?;
+        if row.try_get::<Option<bool>, _>("cost_unknown")? == Some(true) {
+            tracing::warn!(row = id, "a row's cost is not a number; it counts as 0");
+        }
+        let sent = self.name(row.try_get("model")?);
+        let original = self.name(row.try_get("original_model")?);
+        // An empty name is a name to the relay's coalesce, and then dropped.
+        let model = match billing {
+            BillingModel::Original => original.or_else(|| sent.clone()),
+            BillingModel::Redirected => sent.clone().or(original),
+        };
+        let answered = self.name(row.try_get("actual_response_model")?).filter(|name| Some(name) != sent.as_ref());
+        let status: Option<i32> = row.try_get("status_code")?;
+        let status = status.and_then(|status| u16::try_from(status).ok());
+        let said: Option<&str> = row.try_get("success_rate_outcome")?;
+        let blocked = row.try_get("blocked")?;
+        let is_final = blocked || status.is_some() || said.is_some();
+        let outcome = is_final.then(|| match said {
+            _ if blocked => Outcome::Excluded,
+            Some("success") => Outcome::Success,
+            Some("failure") => Outcome::Failure,
+            Some(_) => Outcome::Excluded,
+            None if knows_outcome => Outcome::Excluded,
+            None if matches!(status, Some(404 | 499)) => Outcome::Excluded,
+            None if row.try_get("is_success").unwrap_or(false) => Outcome::Success,
+            None => Outcome::Failure,
+        });
+        let failure = match outcome {
+            Some(Outcome::Failure | Outcome::Excluded) if blocked => Some(FailureClass::Policy),
+            Some(Outcome::Failure | Outcome::Excluded) => Some(FailureClass::of_status(status)),
+            Some(Outcome::Success) | None => None,
+        };
+        let counts = Counts::of(row)?;
+        let tokens = counts.exclusive();
+        let started_at = row.try_get("started_at")?;
+        let multiplier = row.try_get::<Decimal, _>("multiplier").ok();
+        let cache_saved = multiplier.and_then(|multiplier| {
+            prices.cache_saved(model.as_deref()?, started_at, tokens.cache_read)?.checked_mul(multiplier)
+        });
+        let duration_ms = millis(row.try_get("duration_ms")?);
+        Ok(UsageRow {
+            id,
+            request_id: row.try_get("request_id")?,
+            started_at,
+            counted: row.try_get("counted")?,
+            is_final,
+            is_error: row.try_get("is_error")?,
+            outcome,
+            failure,
+            user_id: row.try_get("user_id")?,
+            key_id: row.try_get("key_id")?,
+            provider_id: row.try_get("provider_id")?,
+            model: model.filter(|name| !name.is_empty()),
+            answered_model: answered.filter(|name| !name.is_empty()),
+            status,
+            cost: row.try_get::<Option<Decimal>, _>("cost_usd")?.map_or(Usd::ZERO, Usd::from_decimal),
+            tokens,
+            board_tokens: counts.on_boards(),
+            duration_ms,
+            ttft_ms: millis(row.try_get("ttfb_ms")?),
+            output_speed_micro: speed(tokens.output, duration_ms, millis(row.try_get("first_byte_ms")?)),
+            cache_saved: cache_saved.map(Usd::from_decimal),
+        })
+    }
+
+    fn name(&mut self, name: Option<&str>) -> Option<Arc<str>> {
+        let name = name?;
+        if let Some(known) = self.names.get(name) {
+            return Some(Arc::clone(known));
+        }
+        if self.names.len() >= MOST_NAMES {
+            self.names.clear();
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&name));
+        Some(name)
+    }
+}
+
+/// The token columns as they are.
+struct Counts {
+    input: Option<i64>,
+    output: Option<i64>,
+    written: i64,
+    written_5m: i64,
+    written_1h: i64,
+    cache_read: i64,
+}
+
+impl Counts {
+    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let or_zero = |column| row.try_get::<Option<i64>, _>(column).map(Option::unwrap_or_default);
+        Ok(Self {
+            input: row.try_get("input_tokens")?,
+            output: row.try_get("output_tokens")?,
+            written: or_zero("cache_creation_input_tokens")?,
+            written_5m: or_zero("cache_creation_5m_input_tokens")?,
+            written_1h: or_zero("cache_creation_1h_input_tokens")?,
+            cache_read: or_zero("cache_read_input_tokens")?,
+        })
+    }
+
+    fn exclusive(&self) -> Tokens {
+        let count = |value: i64| u64::try_from(value).unwrap_or(0);
+        let (cache_write_5m, cache_write_1h) = (count(self.written_5m), count(self.written_1h));
+        Tokens {
+            input: count(self.input.unwrap_or_default()),
+            output: count(self.output.unwrap_or_default()),
+            cache_read: count(self.cache_read),
+            cache_write_5m,
+            cache_write_1h,
+            cache_write: count(self.written).saturating_sub(cache_write_5m).saturating_sub(cache_write_1h),
+        }
+    }
+
+    /// The relay's boards add up columns of which null makes the whole sum null (v0.9.2
+    /// `src/repository/leaderboard.ts`): without input or output, cache tokens are lost too.
+    fn on_boards(&self) -> u64 {
+        let (Some(input), Some(output)) = (self.input, self.output) else { return 0 };
+        let sum = i128::from(input) + i128::from(output) + i128::from(self.written) + i128::from(self.cache_read);
+        u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+fn millis(value: Option<i32>) -> Option<u32> {
+    value.map(|value| u32::try_from(value).unwrap_or(0))
+}
+
+/// Output tokens between the first byte and the end, in 10^-6 tokens per second.
+fn speed(output: u64, duration_ms: Option<u32>, first_byte_ms: Option<u32>) -> Option<u64> {
+    let span = duration_ms?.checked_sub(first_byte_ms?).filter(|span| *span >= LEAST_OUTPUT_MS)?;
+    (output > 0).then(|| u64::try_from(u128::from(output) * 1_000_000_000 / u128::from(span)).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,238 @@
+//! Which version of the relay this is, told by its columns, and statements cut to fit it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::model::{ReadError, Reason};
+use crate::sql::Snapshot;
+
+/// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// Every column that some statement reads, by table.
+const READ: &[(&str, &str)] = &[
+    (
+        "usage_ledger",
+        "id request_id user_id key final_provider_id model original_model actual_response_model endpoint status_code \
+         is_success success_rate_outcome blocked_by is_replay cost_usd cost_multiplier group_cost_multiplier input_tokens \
+         output_tokens cache_creation_input_tokens cache_read_input_tokens cache_creation_5m_input_tokens \
+         cache_creation_1h_input_tokens duration_ms ttfb_ms first_byte_ms created_at",
+    ),
+    (
+        "message_request",
+        "id user_id key provider_id model original_model endpoint status_code blocked_by cost_usd cost_multiplier \
+         error_message input_tokens output_tokens cache_creation_input_tokens cache_read_input_tokens \
+         cache_creation_5m_input_tokens cache_creation_1h_input_tokens duration_ms ttfb_ms created_at deleted_at",
+    ),
+    (
+        "users",
+        "id name role is_enabled deleted_at limit_5h_usd limit_5h_reset_mode daily_limit_usd daily_reset_mode \
+         daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at limit_5h_cost_reset_at",
+    ),
+    (
+        "keys",
+        "id user_id key name is_enabled expires_at deleted_at limit_5h_usd limit_5h_reset_mode limit_daily_usd \
+         daily_reset_mode daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at",
+    ),
+    (
+        "providers",
+        "id name provider_type group_tag is_enabled deleted_at limit_concurrent_sessions limit_5h_usd \
+         limit_5h_reset_mode limit_daily_usd daily_reset_mode daily_reset_time limit_weekly_usd limit_monthly_usd \
+         limit_total_usd total_cost_reset_at",
+    ),
+    ("system_settings", "id timezone billing_model_source currency_display enable_high_concurrency_mode"),
+    ("model_prices", "id model_name price_data created_at"),
+];
+
+/// Generations of the store, by what they brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Up to v0.3.36.
+    Log,
+    /// v0.3.37: time to first token.
+    FirstToken,
+    /// v0.5.2: wide token counts, the system's time zone.
+    TimeZone,
+    /// v0.5.9: the usage ledger.
+    Ledger,
+    /// v0.7.1: outcomes.
+    Outcome,
+    /// v0.9.0: replays, observed sessions, the true first byte.
+    Replay,
+}
+
+impl Level {
+    pub const ALL: [Self; 6] = [Self::Log, Self::FirstToken, Self::TimeZone, Self::Ledger, Self::Outcome, Self::Replay];
+
+    /// The releases that have this store, for people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Log => "up to v0.3.36",
+            Self::FirstToken => "v0.3.37 to v0.5.1",
+            Self::TimeZone => "v0.5.2 to v0.5.8",
+            Self::Ledger => "v0.5.9 to v0.6.8",
+            Self::Outcome => "v0.7.1 to v0.8.10",
+            Self::Replay => "v0.9.0+",
+        }
+    }
+
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.label() == label)
+    }
+}
+
+/// The columns of the relay's tables.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// Table, column, and whether this role may read it.
+    columns: HashMap<String, HashMap<String, bool>>,
+    pub level: Level,
+}
+
+impl Schema {
+    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+        let what = "looking at the relay's columns";
+        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
+        for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
+            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
+            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
+            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
+        }
+        let mut schema = Self { columns, level: Level::Log };
+        let markers = [
+            (Level::Replay, "usage_ledger", "is_replay"),
+            (Level::Outcome, "usage_ledger", "success_rate_outcome"),
+            (Level::Ledger, "usage_ledger", "id"),
+            (Level::TimeZone, "system_settings", "timezone"),
+            (Level::FirstToken, "message_request", "ttfb_ms"),
+            (Level::Log, "message_request", "id"),
+        ];
+        let found = markers.into_iter().find(|(_, table, column)| schema.has(table, column));
+        schema.level = found.map(|(level, ..)| level).ok_or_else(|| {
+            let error = "neither table usage_ledger nor message_request is there for this role";
+            let hint = "is this the database of Claude Code Hub, and may the role use its schema?";
+            ReadError::new(Reason::Schema, format!("{what}: {error}; {hint}"))
+        })?;
+        Ok(schema)
+    }
+
+    pub fn has(&self, table: &str, column: &str) -> bool {
+        self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
+    }
+
+    /// The columns exist and this role may read them.
+    pub fn readable(&self, table: &str, columns: &[&str]) -> bool {
+        let known = self.columns.get(table);
+        columns.iter().all(|column| known.and_then(|known| known.get(*column)) == Some(&true))
+    }
+
+    /// Columns that statements name and this role may not read, by table.
+    pub fn unreadable(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (table, columns) in READ {
+            let missing = |column: &&str| self.has(table, column) && !self.readable(table, &[*column]);
+            let missing: Vec<&str> = columns.split_whitespace().filter(missing).collect();
+            let needed = *table != "message_request" || self.level < Level::Ledger;
+            if needed && !missing.is_empty() {
+                tables.push((*table, missing));
+            }
+        }
+        tables
+    }
+
+    /// The table that holds one row per request.
+    pub fn fact_table(&self) -> &'static str {
+        if self.level >= Level::Ledger { "usage_ledger" } else { "message_request" }
+    }
+
+    /// Cuts a statement to fit: each name in braces becomes a constant text, and `{alias.column:type}` the column or,
+    /// where this version has none, null.
+    pub fn fit(&self, text: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.fill(text, ""))
+    }
+
+    /// Like [`Self::fit`], with a condition for `{which}` or `{whose}`.
+    pub fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.fill(text, condition))
+    }
+
+    fn fill(&self, text: &str, condition: &'static str) -> String {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, (name, after))) =
+            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        {
+            filled.push_str(before);
+            match name {
+                "ledger" if self.level >= Level::Ledger => filled.push_str("usage_ledger"),
+                "ledger" => filled.push_str(&self.fill(include_str!("log_as_ledger.sql"), "")),
+                "counted" => filled.push_str(self.counted()),
+                "is_error" if self.level >= Level::Ledger => filled.push_str("not l.is_success"),
+                "is_error" => filled.push_str("coalesce(l.status_code >= 400, false)"),
+                "first_byte" if self.level >= Level::Replay => filled.push_str("l.first_byte_ms"),
+                "first_byte" => filled.push_str("l.ttfb_ms"),
+                "which" | "whose" => filled.push_str(condition),
+                _ => filled.push_str(&self.optional(name)),
+            }
+            rest = after;
+        }
+        filled + rest
+    }
+
+    /// What the relay's own numbers count (v0.9.2 `src/repository/_shared/ledger-conditions.ts`; before the ledger
+    /// `src/repository/_shared/message-request-conditions.ts`). Partial indexes want these very words.
+    fn counted(&self) -> &'static str {
+        match self.level {
+            Level::Replay => {
+                "(l.blocked_by is null and l.is_replay = false and (l.endpoint is null or lower(regexp_replace(l.endpoint, \
+                 '/+$', '')) not in ('/v1/messages/count_tokens', '/v1/responses/compact')))"
+            }
+            Level::Outcome => {
+                "(l.blocked_by is null and (l.endpoint is null or lower(regexp_replace(l.endpoint, '/+$', '')) not in \
+                 ('/v1/messages/count_tokens', '/v1/responses/compact')))"
+            }
+            Level::Ledger => "(l.blocked_by is null)",
+            Level::Log | Level::FirstToken | Level::TimeZone => "(l.blocked_by is distinct from 'warmup')",
+        }
+    }
+
+    fn optional(&self, name: &str) -> String {
+        let Some((column, kind)) = name.split_once(':') else { return format!("{{{name}}}") };
+        let table = match column.split_once('.') {
+            Some(("l", _)) => "usage_ledger",
+            Some(("m", _)) => "message_request",
+            Some(("u", _)) => "users",
+            Some(("k", _)) => "keys",
+            Some(("p", _)) => "providers",
+            _ => "system_settings",
+        };
+        let bare = column.rsplit('.').next().unwrap_or(column);
+        if self.has(table, bare) { column.to_owned() } else { format!("null::{kind}") }
+    }
+}
+
+/// The schema, looked up again now and then and after an error that it may explain.
+#[derive(Default)]
+pub struct SchemaCache(Option<(Instant, Arc<Schema>)>);
+
+impl SchemaCache {
+    pub async fn get(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
+        if let Some((since, schema)) = &self.0
+            && since.elapsed() < MAX_AGE
+        {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::detect(snapshot).await?);
+        self.0 = Some((Instant::now(), Arc::clone(&schema)));
+        Ok(schema)
+    }
+
+    pub fn forget_after(&mut self, error: &ReadError) {
+        if matches!(error.reason, Reason::Schema | Reason::Permission | Reason::Data) {
+            self.0 = None;
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::model::{ReadError, Reason};
+use crate::relays::OpenError;
+
+/// How long one connection is used: addresses and roles change behind names.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+/// What a connection URL may say; anything else is for another driver and left out.
+const PARAMETERS: [&str; 11] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "options",
+];
+
+/// A relay's database. Holds at most one connection, opened by the first snapshot.
+pub struct Database {
+    options: PgConnectOptions,
+    /// `host:port/database`, for people.
+    place: String,
+    limit: Duration,
+    idle: Option<Held>,
+}
+
+struct Held {
+    connection: PgConnection,
+    since: Instant,
+}
+
+impl Database {
+    /// `limit` is the client's limit of one snapshot, connecting included.
+    ///
+    /// # Errors
+    /// When the URL is not one of PostgreSQL's.
+    pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
+        let options = options(url.expose_secret())?;
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        let place = match options.get_socket() {
+            Some(socket) => format!("{}/{database}", socket.display()),
+            None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+        };
+        Ok(Self { options, place, limit, idle: None })
+    }
+
+    /// `host:port/database`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub fn role(&self) -> &str {
+        self.options.get_username()
+    }
+
+    /// Begins a consistent, read-only view of the store. Dropped without [`Database::finish`], it closes its connection.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
+        let deadline = Instant::now() + self.limit;
+        // A connection that went bad while it was idle says nothing about the server.
+        if let Some(held) = self.idle.take().filter(|held| held.since.elapsed() < MAX_AGE)
+            && let Ok(snapshot) = self.begin(held, deadline).await
+        {
+            return Ok(snapshot);
+        }
+        let connecting = timeout_at(deadline, PgConnection::connect_with(&self.options)).await;
+        let connection = match connecting {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(read_error(&self.place, "connecting", &error)),
+            Err(_) => {
+                let text = format!(
+                    "connecting to PostgreSQL at {}: no answer within {:?}; check the address and the firewall",
+                    self.place, self.limit
+                );
+                return Err(ReadError::new(Reason::Timeout, text));
+            }
+        };
+        self.begin(Held { connection, since: Instant::now() }, deadline).await
+    }
+
+    async fn begin(&self, held: Held, deadline: Instant) -> Result<Snapshot, ReadError> {
+        let mut snapshot = Snapshot { held, place: self.place.clone(), deadline, limit: self.limit, usable: true };
+        let statement = self.limit.mul_f64(0.9);
+        let millis = |limit: Duration| format!("{}ms", limit.as_millis().max(1));
+        let limits = sqlx::query(include_str!("sql/limits.sql"))
+            .bind(millis(statement))
+            .bind(millis(statement.min(Duration::from_secs(1))))
+            .bind(millis(self.limit));
+        snapshot.execute("beginning", include_str!("sql/begin.sql")).await?;
+        snapshot.fetch("setting limits", limits).await?;
+        Ok(snapshot)
+    }
+
+    /// Ends a snapshot and keeps its connection for the next one when it is still good.
+    pub async fn finish(&mut self, mut snapshot: Snapshot) {
+        if !snapshot.usable {
+            return;
+        }
+        snapshot.deadline = snapshot.deadline.max(Instant::now() + Duration::from_secs(1));
+        if snapshot.execute("ending", include_str!("sql/end.sql")).await.is_ok() {
+            self.idle = Some(snapshot.held);
+        }
+    }
+
+    /// Says goodbye to the server; without it the server only notices that the peer has gone.
+    pub async fn close(&mut self) {
+        if let Some(held) = self.idle.take() {
+            // The peer may be gone already.
+            let _ = timeout(Duration::from_secs(1), held.connection.close()).await;
+        }
+    }
+}
+
+/// One consistent view of the store.
+pub struct Snapshot {
+    held: Held,
+    place: String,
+    deadline: Instant,
+    limit: Duration,
+    /// False once the connection is in an unknown state.
+    usable: bool,
+}
+
+impl Snapshot {
+    /// All rows of a statement; `what` names the read in the error.
+    pub async fn fetch(
+        &mut self,
+        what: &str,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, ReadError> {
+        // Unnamed: a pooler in transaction mode may give the next transaction to another server process.
+        let result = timeout_at(self.deadline, query.persistent(false).fetch_all(&mut self.held.connection)).await;
+        self.settle(what, result)
+    }
+
+    /// The only row of a statement.
+    pub async fn fetch_one(&mut self, what: &str, query: Query<'_, Postgres, PgArguments>) -> Result<PgRow, ReadError> {
+        let row = self.fetch(what, query).await?.pop();
+        row.ok_or_else(|| self.error(what, &sqlx::Error::RowNotFound))
+    }
+
+    async fn execute(&mut self, what: &str, statement: &'static str) -> Result<(), ReadError> {
+        let result = timeout_at(self.deadline, sqlx::raw_sql(statement).execute(&mut self.held.connection)).await;
+        self.settle(what, result).map(|_| ())
+    }
+
+    fn settle<T>(
+        &mut self,
+        what: &str,
+        result: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, ReadError> {
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                self.usable &= matches!(error, sqlx::Error::Database(_));
+                Err(self.error(what, &error))
+            }
+            Err(_) => {
+                self.usable = false;
+                let text = format!(
+                    "{what} from PostgreSQL at {}: not done within {:?}; raise `timeout`, or see `check` for a missing index",
+                    self.place, self.limit
+                );
+                Err(ReadError::new(Reason::Timeout, text))
+            }
+        }
+    }
+
+    /// An error of this store in the words of the log.
+    pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
+        read_error(&self.place, what, error)
+    }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    let hint = "write it as postgres://user:password@host:5432/database";
+    let mut url =
+        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(OpenError(format!("the database URL is not one of PostgreSQL; {hint}")));
+    }
+    let (known, foreign): (Vec<_>, Vec<_>) =
+        url.query_pairs().into_owned().partition(|(name, _)| PARAMETERS.contains(&name.as_str()));
+    for (name, _) in foreign {
+        tracing::debug!(parameter = name, "left out a parameter of the database URL");
+    }
+    url.set_query(None);
+    if !known.is_empty() {
+        url.query_pairs_mut().extend_pairs(known);
+    }
+    // The driver's own text may repeat a value.
+    let options = PgConnectOptions::from_url(&url)
+        .map_err(|_| OpenError(format!("the database URL has a port or parameter that cannot be used; {hint}")))?;
+    // Poolers refuse start parameters that they do not know.
+    Ok(options.application_name("llm-relay-exporter").extra_float_digits(None).disable_statement_logging())
+}
+
+/// What went wrong, where, and what to do. Names no value that was read and no secret.
+fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
+    let at = format!("{what}: PostgreSQL at {place}");
+    let (reason, text) = match error {
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            let (reason, hint) = meaning(&code);
+            // Messages of other classes may quote a value.
+            let quotes_no_value =
+                ["08", "0A", "25", "28", "3D", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
+            let message = if quotes_no_value { refusal.message() } else { "refused" };
+            (reason, format!("{at}: {message} ({code}){hint}"))
+        }
+        sqlx::Error::Io(error) => {
+            (Reason::Connection, format!("{at}: {error}; check that it runs and that the address is right"))
+        }
+        sqlx::Error::Tls(error) => {
+            (Reason::Connection, format!("{at}: TLS: {error}; check `sslmode` and `sslrootcert` in the URL"))
+        }
+        sqlx::Error::ColumnDecode { index, source } => (Reason::Data, format!("{at}: column {index}: {source}")),
+        sqlx::Error::ColumnNotFound(column) => (Reason::Data, format!("{at}: no column {column} in the answer")),
+        sqlx::Error::RowNotFound => (Reason::Data, format!("{at}: no row in the answer")),
+        sqlx::Error::Protocol(_) => {
+            (Reason::Connection, format!("{at}: an answer that is not PostgreSQL's; check host and port"))
+        }
+        _ => (Reason::Connection, format!("{at}: the connection cannot be used; check the URL")),
+    };
+    ReadError::new(reason, text)
+}
+
+/// The class of an SQLSTATE and what to do about it.
+fn meaning(code: &str) -> (Reason, &'static str) {
+    match code {
+        "57014" => (Reason::Timeout, "; raise `timeout`, or see `check` for a missing index"),
+        "55P03" => (Reason::Timeout, "; a lock is held on the table, perhaps by a migration"),
+        "42501" => (Reason::Permission, "; grant it with deploy/claude-code-hub/readonly-role.sql"),
+        "28P01" | "28000" => (Reason::Permission, "; check user and password of the URL, and pg_hba.conf"),
+        "42P01" | "42703" | "42883" | "42704" => {
+            (Reason::Schema, "; is this the relay's database, in a version that is supported?")
+        }
+        "3D000" => (Reason::Connection, "; check the database name of the URL"),
+        "53300" => (Reason::Connection, "; the server has no connection left"),
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (Reason::Connection, ""),
+        _ if code.starts_with("28") => (Reason::Permission, ""),
+        _ if code.starts_with("42") => (Reason::Schema, ""),
+        _ => (Reason::Data, ""),
+    }
+}

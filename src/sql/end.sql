@@ -1,0 +1,2 @@
+-- Nothing was written, so there is nothing to commit. Any PostgreSQL.
+rollback
