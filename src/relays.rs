@@ -3,6 +3,8 @@
 //! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
+pub mod claude_code_hub;
+
 use std::ops::Range;
 use std::sync::Arc;
 
