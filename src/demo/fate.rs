@@ -1,0 +1,241 @@
+//! What becomes of a request: answered, retried, raced, refused, broken off, never ended.
+
+use serde::Serialize;
+
+use super::cast::Provider;
+use super::traffic::{Request, Session, Traffic, cost};
+use crate::model::Usd;
+
+/// One element of the relay's `provider_chain`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Step {
+    pub id: i32,
+    pub name: &'static str,
+    pub reason: &'static str,
+    pub attempt_number: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<&'static str>,
+}
+
+/// A way for a request to end, with the relay's reason in the chain.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    Success,
+    /// The first provider failed, another one answered.
+    Failover(Failure),
+    /// Two providers raced; the loser's answer is billed too.
+    Hedge,
+    /// All attempts failed.
+    Failed(Failure),
+    /// The client went away; `true` when the upstream had begun to answer and is paid.
+    Abort(bool),
+    /// The upstream says 200 and sends an error.
+    FakeSuccess,
+    Replay,
+    Warmup,
+    SensitiveWord,
+    CountTokens,
+    Orphan,
+}
+
+/// Status, reason and text of an upstream's failure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    status: i32,
+    reason: &'static str,
+    text: &'static str,
+    /// Median time until it shows.
+    after_ms: f64,
+    share: u32,
+}
+
+const fn failure(status: i32, reason: &'static str, text: &'static str, after_ms: f64, share: u32) -> Failure {
+    Failure { status, reason, text, after_ms, share }
+}
+
+const FAILURES: &[Failure] = &[
+    failure(429, "retry_failed", "Provider returned 429: Too Many Requests", 400.0, 26),
+    failure(429, "retry_failed", "Provider returned 429: rate limit exceeded for this account", 400.0, 8),
+    failure(529, "retry_failed", "Provider returned 529: Overloaded", 900.0, 22),
+    failure(500, "retry_failed", "Provider returned 500: Internal Server Error", 1500.0, 12),
+    failure(502, "retry_failed", "Provider returned 502: Bad Gateway", 800.0, 5),
+    failure(503, "retry_failed", "Provider returned 503: Service Unavailable", 500.0, 5),
+    failure(524, "retry_failed", "Provider returned 524: no first byte in time", 60_000.0, 9),
+    failure(504, "system_error", "fetch failed: connect timeout", 30_000.0, 4),
+    failure(401, "retry_failed", "Provider returned 401: authentication failed", 300.0, 2),
+    failure(404, "resource_not_found", "Provider returned 404: model not found", 300.0, 6),
+    failure(400, "client_error_non_retryable", "Provider returned 400: prompt is too long", 600.0, 6),
+];
+
+/// Failures of a provider that is down.
+const OUTAGE: &[Failure] = &[
+    failure(529, "retry_failed", "Provider returned 529: Overloaded", 2500.0, 50),
+    failure(500, "retry_failed", "Provider returned 500: Internal Server Error", 4000.0, 30),
+    failure(524, "retry_failed", "Provider returned 524: no first byte in time", 60_000.0, 20),
+];
+
+impl Fate {
+    /// `failing`: the session's provider is down.
+    pub(super) fn draw(traffic: &mut Traffic, failing: bool) -> Self {
+        if failing {
+            let failure = *traffic.pick(OUTAGE, |f| f.share);
+            return match traffic.unit() {
+                u if u < 0.60 => Self::Failed(failure),
+                u if u < 0.88 => Self::Failover(failure),
+                _ => Self::Success,
+            };
+        }
+        let failure = *traffic.pick(FAILURES, |f| f.share);
+        match traffic.unit() {
+            u if u < 0.006 => Self::Warmup,
+            u if u < 0.012 => Self::Replay,
+            u if u < 0.013 => Self::SensitiveWord,
+            u if u < 0.016 => Self::CountTokens,
+            u if u < 0.0163 => Self::Orphan,
+            u if u < 0.020 => Self::Abort(true),
+            u if u < 0.029 => Self::Abort(false),
+            u if u < 0.055 => Self::Failed(failure),
+            u if u < 0.085 => Self::Failover(failure),
+            u if u < 0.105 => Self::Hedge,
+            u if u < 0.106 => Self::FakeSuccess,
+            _ => Self::Success,
+        }
+    }
+
+    /// Turns a request that would have succeeded into what it becomes.
+    pub(super) fn befall(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
+        let Some(first) = request.first else { return };
+        let chosen = if session.sequence == 1 { "initial_selection" } else { "session_reuse" };
+        let mut chain = vec![step(first, chosen, 1, None, None)];
+        match self {
+            Self::Success => {
+                chain.push(step(first, "request_success", 1, Some(200), None));
+                if first.id == 3 && traffic.chance(0.01) {
+                    request.answered_model = Some("claude-haiku-4-5-20251001");
+                }
+            }
+            Self::Failover(failure) => {
+                let second = traffic.other(first, request.family, request.at);
+                chain.push(failure.step(first, 1));
+                chain.push(step(second, "retry_success", 2, Some(200), None));
+                let lost = traffic.log_normal(failure.after_ms, 0.4) as i32;
+                request.provider = Some(second);
+                request.multiplier = second.multiplier;
+                request.cost = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, second.multiplier));
+                request.duration_ms += lost;
+                request.ttft_ms = request.ttft_ms.map(|ms| ms + lost);
+                request.first_byte_ms = request.first_byte_ms.map(|ms| ms + lost);
+            }
+            Self::Hedge => {
+                let loser = traffic.other(first, request.family, request.at);
+                chain.push(step(first, "hedge_triggered", 1, None, None));
+                chain.push(step(loser, "hedge_launched", 2, None, None));
+                let race =
+                    [step(first, "hedge_winner", 1, Some(200), None), step(loser, "hedge_loser_billed", 2, None, None)];
+                // Whoever is noted last counts as the one that answered: sometimes that is the loser.
+                let loser_last = traffic.chance(0.3);
+                chain.extend(race.clone().into_iter().take(if loser_last { 2 } else { 0 }));
+                chain.extend(race.into_iter().rev().take(if loser_last { 0 } else { 2 }));
+                let full = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, loser.multiplier));
+                request.loser = (loser.id != first.id && full.is_positive()).then_some((loser, full));
+            }
+            Self::Failed(failure) => {
+                let attempts = if failure.reason == "client_error_non_retryable" { 1 } else { 2 };
+                chain.extend((1..=attempts).map(|attempt| failure.step(first, attempt)));
+                request.fail(failure.status, failure.text, traffic.log_normal(failure.after_ms, 0.4) as i32);
+            }
+            Self::Abort(paid) => {
+                chain.push(step(first, "client_abort", 1, Some(499), None));
+                let part = traffic.unit();
+                let (tokens, cost) = (request.tokens, request.cost);
+                request.fail(499, "client disconnected", (f64::from(request.duration_ms) * part) as i32 + 50);
+                if paid {
+                    (request.tokens, request.cost) = (tokens, cost);
+                }
+            }
+            Self::FakeSuccess => {
+                const TEXT: &str = "upstream answered 200 with an error body";
+                chain.push(step(first, "retry_failed", 1, Some(200), Some(TEXT)));
+                request.fail(200, TEXT, request.duration_ms);
+            }
+            Self::Replay => {
+                request.serve_here(120, Some(200));
+                request.is_replay = true;
+                return;
+            }
+            Self::Warmup => {
+                request.serve_here(3, Some(200));
+                request.tokens = None;
+                request.blocked_by = Some("warmup");
+                return;
+            }
+            Self::SensitiveWord => {
+                request.serve_here(5, Some(400));
+                request.tokens = None;
+                request.blocked_by = Some("sensitive_word");
+                request.error = Some("blocked by a sensitive word");
+                return;
+            }
+            Self::CountTokens => {
+                chain.push(step(first, "request_success", 1, Some(200), None));
+                request.endpoint = "/v1/messages/count_tokens".to_owned();
+                request.tokens = None;
+                request.cost = Usd::ZERO;
+                request.duration_ms = 350;
+            }
+            Self::Orphan => {
+                request.status = None;
+                request.tokens = None;
+                request.cost = Usd::ZERO;
+                return;
+            }
+        }
+        request.chain = chain;
+    }
+}
+
+impl Failure {
+    fn step(self, provider: &Provider, attempt: usize) -> Step {
+        step(provider, self.reason, attempt, Some(self.status), Some(self.text))
+    }
+}
+
+impl Request {
+    fn fail(&mut self, status: i32, error: &'static str, duration_ms: i32) {
+        self.status = Some(status);
+        self.error = Some(error);
+        self.duration_ms = duration_ms;
+        self.tokens = None;
+        self.cost = Usd::ZERO;
+        self.ttft_ms = None;
+        self.first_byte_ms = None;
+    }
+
+    /// Answered by the relay itself.
+    fn serve_here(&mut self, duration_ms: i32, status: Option<i32>) {
+        self.first = None;
+        self.provider = None;
+        self.status = status;
+        self.duration_ms = duration_ms;
+        self.cost = Usd::ZERO;
+        self.ttft_ms = None;
+        self.first_byte_ms = None;
+    }
+
+    pub(super) fn never_ends(&self) -> bool {
+        self.status.is_none()
+    }
+}
+
+fn step(
+    provider: &Provider,
+    reason: &'static str,
+    attempt_number: usize,
+    status_code: Option<i32>,
+    error_message: Option<&'static str>,
+) -> Step {
+    Step { id: provider.id, name: provider.name, reason, attempt_number, status_code, error_message }
+}

@@ -1,0 +1,55 @@
+//! When people work, and what has gone wrong: the shape of the history over days and hours of the relay's time zone.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono_tz::Tz;
+
+/// Relative traffic of each hour of a day.
+pub(super) const HOURS: [f64; 24] = [
+    0.22, 0.12, 0.07, 0.05, 0.05, 0.07, 0.12, 0.25, 0.55, 0.95, 1.05, 0.95, 0.60, 0.75, 1.10, 1.15, 1.10, 0.95, 0.60,
+    0.55, 0.70, 0.75, 0.60, 0.40,
+];
+
+/// Relative traffic of a day; the mean over a week is 1.
+pub(super) fn day(date: NaiveDate) -> f64 {
+    match date.weekday() {
+        Weekday::Sat => 0.42,
+        Weekday::Sun => 0.38,
+        Weekday::Mon => 1.20,
+        Weekday::Fri => 1.14,
+        _ => 1.286,
+    }
+}
+
+/// What is planted into the history: where, when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// One provider answers mostly with errors.
+    pub outage: Range<DateTime<Utc>>,
+    /// One user spends many times more than usual.
+    pub surge: Range<DateTime<Utc>>,
+}
+
+impl Planted {
+    /// In a history of so many days that ends with `today`: an outage four days ago at 14:20, a surge two days ago at
+    /// 20:00; nearer in a shorter history.
+    pub fn new(today: NaiveDate, days: u32, zone: Tz) -> Self {
+        let span = |days_ago: u32, from: (u32, u32), minutes: i64| {
+            let date = today - TimeDelta::days(days_ago.min(days.saturating_sub(1)).into());
+            let start = instant(date, from.0 * 3600 + from.1 * 60, zone);
+            start..start + TimeDelta::minutes(minutes)
+        };
+        Self { outage: span(4, (14, 20), 40), surge: span(2, (20, 0), 180) }
+    }
+}
+
+/// The instant of a local time of day; in a gap of the clock, the first one after it.
+pub(super) fn instant(date: NaiveDate, second_of_day: u32, zone: Tz) -> DateTime<Utc> {
+    let time = NaiveTime::from_num_seconds_from_midnight_opt(second_of_day, 0).unwrap_or_default();
+    let local = date.and_time(time);
+    // A gap is at most a day long (a zone that crosses the date line).
+    (0..=24)
+        .find_map(|hours| zone.from_local_datetime(&(local + TimeDelta::hours(hours))).earliest())
+        .map_or_else(|| local.and_utc(), |found| found.with_timezone(&Utc))
+}
