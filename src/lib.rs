@@ -25,9 +25,11 @@
 //! * [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod own;
+pub mod page;
 pub mod relays;
 pub mod settings;
 pub mod view;
