@@ -1,0 +1,4 @@
+mod exposition;
+mod full_view;
+mod http;
+mod page;
