@@ -15,9 +15,9 @@ pub struct Snapshot {
 /// The samples of one metric.
 pub struct Family {
     pub metric: &'static Metric,
-    /// Label values of all samples, one after the other.
+    /// Label values of all samples, one after the other, each followed by a zero byte.
     values: String,
-    /// Where each label value ends in `values`.
+    /// Where each label value ends in `values`, before its zero byte.
     ends: Vec<usize>,
     samples: Vec<Sample>,
     /// Upper bound and own count of the buckets of all histograms.
@@ -85,7 +85,8 @@ impl Family {
     /// By label values; of samples with the same labels, which would make the page invalid, the first stays.
     fn sort(&mut self) {
         let mut samples = std::mem::take(&mut self.samples);
-        samples.sort_by(|a, b| self.values(a).cmp(self.values(b)));
+        // One comparison of bytes stands for that of all values: the zero byte sorts a value before its extensions.
+        samples.sort_by(|a, b| self.key(a).cmp(self.key(b)));
         samples.dedup_by(|later, kept| self.values(later).eq(self.values(kept)));
         self.samples = samples;
     }
@@ -94,11 +95,20 @@ impl Family {
         self.metric.labels.len() + usize::from(matches!(self.metric.emit, Emit::Relay(_)))
     }
 
+    fn key(&self, sample: &Sample) -> &str {
+        match sample.labels + self.label_count() {
+            end if end == sample.labels => "",
+            end => &self.values[self.start(sample.labels)..self.ends[end - 1]],
+        }
+    }
+
     fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> {
-        (sample.labels..sample.labels + self.label_count()).map(|label| {
-            let start = label.checked_sub(1).map_or(0, |before| self.ends[before]);
-            &self.values[start..self.ends[label]]
-        })
+        (sample.labels..sample.labels + self.label_count())
+            .map(|label| &self.values[self.start(label)..self.ends[label]])
+    }
+
+    fn start(&self, label: usize) -> usize {
+        label.checked_sub(1).map_or(0, |before| self.ends[before] + 1)
     }
 
     pub fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
@@ -153,6 +163,7 @@ impl Gather<'_> {
         for label in self.relay.iter().chain(labels) {
             family.values.push_str(label);
             family.ends.push(family.values.len());
+            family.values.push('\0');
         }
         family.samples.push(Sample { labels: first, value });
     }
