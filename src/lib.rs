@@ -30,12 +30,15 @@
 pub mod check;
 pub mod demo;
 pub mod follow;
+pub mod http;
 pub mod kv;
 pub mod metrics;
 pub mod model;
 pub mod own;
+pub mod page;
 pub mod poll;
 pub mod relays;
+pub mod serve;
 pub mod settings;
 pub mod sql;
 pub mod tally;

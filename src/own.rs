@@ -1,5 +1,7 @@
 //! What the exporter knows about itself.
 
+use std::fs;
+
 /// Read once per page.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
@@ -18,4 +20,78 @@ pub struct Process {
     pub virtual_memory_bytes: Option<f64>,
     pub resident_memory_bytes: Option<f64>,
     pub start_time_seconds: Option<f64>,
+}
+
+impl Own {
+    /// The build, and the process as it is now.
+    pub fn read() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: option_env!("LLM_RELAY_EXPORTER_REVISION").unwrap_or("unknown"),
+            rustc: option_env!("LLM_RELAY_EXPORTER_RUSTC").unwrap_or("unknown"),
+            process: Process::read(),
+        }
+    }
+}
+
+impl Process {
+    /// From `/proc`; where there is none, all is absent.
+    pub fn read() -> Self {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ticks = ticks_per_second();
+        let seconds = |field| Some(stat_field(&stat, field)? / ticks?);
+        Self {
+            cpu_seconds: seconds(14).zip(seconds(15)).map(|(user, system)| user + system),
+            open_fds: open_fds(),
+            max_fds: max_fds(),
+            virtual_memory_bytes: status_bytes(&status, "VmSize:"),
+            resident_memory_bytes: status_bytes(&status, "VmRSS:"),
+            start_time_seconds: boot_time().zip(seconds(22)).map(|(boot, since)| boot + since),
+        }
+    }
+}
+
+/// A field of `/proc/self/stat` by its number in proc(5); the second, the program's name, may hold spaces and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    let (_, from_third) = stat.rsplit_once(')')?;
+    from_third.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+/// A size in `/proc/self/status`, which is given in KiB.
+fn status_bytes(status: &str, name: &str) -> Option<f64> {
+    let size = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: f64 = size.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+/// The kernel's unit of CPU time, from the vector of facts that it gives to every program.
+fn ticks_per_second() -> Option<f64> {
+    const AT_CLKTCK: usize = 17;
+    const WORD: usize = size_of::<usize>();
+    let facts = fs::read("/proc/self/auxv").ok()?;
+    let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).ok();
+    facts
+        .chunks_exact(2 * WORD)
+        .find(|fact| word(&fact[..WORD]) == Some(AT_CLKTCK))
+        .and_then(|fact| word(&fact[WORD..]))
+        .map(|ticks| ticks as f64)
+}
+
+/// Start of the system in seconds since the epoch.
+fn boot_time() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+fn open_fds() -> Option<f64> {
+    // The listing itself holds one open.
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+}
+
+/// The soft limit; absent when unlimited.
+fn max_fds() -> Option<f64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    limit.split_whitespace().next()?.parse().ok()
 }

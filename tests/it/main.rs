@@ -1,6 +1,8 @@
-//! One binary for all integration tests: it links once.
+//! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
 mod demo;
+mod exposition;
+mod full_view;
+mod http;
+mod page;
 mod tally;
-//! One binary for all integration tests: they run the real thing on free ports.
-

@@ -1,0 +1,122 @@
+//! A page of many series, rendered as the exporter does it and by a writer that does nothing but write.
+//!
+//! `cargo bench --bench page`
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use llm_relay_exporter::own::Own;
+use llm_relay_exporter::page::samples::Snapshot;
+use llm_relay_exporter::page::{open_metrics, render, text};
+use llm_relay_exporter::view::{CountersView, LedgerView, TrafficView, View};
+
+const SERIES: [usize; 2] = [10_000, 100_000];
+
+fn main() {
+    divan::main();
+}
+
+/// Five series for each of many models: three outcomes, a cost, a token count.
+fn views(series: usize) -> Vec<View> {
+    let traffic = (0..series / 5).map(|n| TrafficView {
+        provider_id: (n % 40).to_string(),
+        model: format!("claude-sonnet-4-{n}"),
+        requests: [n as u64 + 1, 2, 3],
+        cost_usd: n as f64 * 0.012_345_678,
+        tokens: vec![("output", n as u64 * 731)],
+        cache_saved_usd: None,
+    });
+    let counters = CountersView { traffic: traffic.collect(), ..CountersView::default() };
+    let ledger = LedgerView { counters: Some(counters), ..LedgerView::default() };
+    vec![View {
+        relay: "main".into(),
+        kind: "claude-code-hub",
+        ledger: Some(Arc::new(ledger)),
+        live: None,
+        directory: None,
+        sources: Vec::new(),
+    }]
+}
+
+/// Everything that a refresh pays for: gather, sort, both formats, both gzipped.
+#[divan::bench(args = SERIES)]
+fn whole_page(bencher: Bencher, series: usize) {
+    let (views, own) = (views(series), Own::default());
+    bencher.counter(ItemsCount::new(series)).bench(|| render(&views, &own));
+}
+
+#[divan::bench(args = SERIES)]
+fn gather_and_sort(bencher: Bencher, series: usize) {
+    let (views, own) = (views(series), Own::default());
+    bencher.counter(ItemsCount::new(series)).bench(|| Snapshot::gather(&views, &own));
+}
+
+#[divan::bench(args = SERIES)]
+fn gather_and_open_metrics(bencher: Bencher, series: usize) {
+    let (views, own) = (views(series), Own::default());
+    let mut out = String::new();
+    bencher.counter(ItemsCount::new(series)).bench_local(|| {
+        out.clear();
+        open_metrics::write(&mut out, &Arc::new(Snapshot::gather(&views, &own)));
+        out.len()
+    });
+}
+
+#[divan::bench(args = SERIES)]
+fn gather_and_text(bencher: Bencher, series: usize) {
+    let (views, own) = (views(series), Own::default());
+    let mut out = String::new();
+    bencher.counter(ItemsCount::new(series)).bench_local(|| {
+        out.clear();
+        text::write(&mut out, &Snapshot::gather(&views, &own));
+        out.len()
+    });
+}
+
+/// The yardstick: the same series straight from the views, unsorted, unescaped, without a catalogue.
+#[divan::bench(args = SERIES)]
+fn straight_by_hand(bencher: Bencher, series: usize) {
+    let views = views(series);
+    let mut out = String::new();
+    bencher.counter(ItemsCount::new(series)).bench_local(|| {
+        out.clear();
+        by_hand(&mut out, &views);
+        out.len()
+    });
+}
+
+fn by_hand(out: &mut String, views: &[View]) {
+    for View { relay, ledger, .. } in views {
+        let traffic = &ledger.as_ref().unwrap().counters.as_ref().unwrap().traffic;
+        out.push_str("# HELP llm_relay_requests_total Final requests.\n# TYPE llm_relay_requests_total counter\n");
+        for TrafficView { provider_id, model, requests, .. } in traffic {
+            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(requests) {
+                writeln!(
+                    out,
+                    r#"llm_relay_requests_total{{relay="{relay}",provider_id="{provider_id}",model="{model}",outcome="{outcome}"}} {count}"#
+                )
+                .unwrap();
+            }
+        }
+        out.push_str("# HELP llm_relay_cost_usd_total Cost.\n# TYPE llm_relay_cost_usd_total counter\n");
+        for TrafficView { provider_id, model, cost_usd, .. } in traffic {
+            writeln!(
+                out,
+                r#"llm_relay_cost_usd_total{{relay="{relay}",provider_id="{provider_id}",model="{model}"}} {cost_usd}"#
+            )
+            .unwrap();
+        }
+        out.push_str("# HELP llm_relay_tokens_total Tokens.\n# TYPE llm_relay_tokens_total counter\n");
+        for TrafficView { provider_id, model, tokens, .. } in traffic {
+            for (kind, count) in tokens {
+                writeln!(
+                    out,
+                    r#"llm_relay_tokens_total{{relay="{relay}",provider_id="{provider_id}",model="{model}",type="{kind}"}} {count}"#
+                )
+                .unwrap();
+            }
+        }
+    }
+}

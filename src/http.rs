@@ -1,0 +1,158 @@
+//! The HTTP server: the page, a landing page, and two probes.
+//!
+//! A request only reads what the last refresh left; none of them causes a read of a relay's store.
+
+mod landing;
+
+use std::fmt::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::{self, Request};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Source;
+use crate::page::Shared;
+use crate::page::accept::{Coding, Format};
+use crate::view::View;
+
+/// How long a client may take to send the head of a request, and how long it may keep an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long running responses may take after the shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the server shows.
+#[derive(Clone)]
+pub struct State {
+    pub page: Shared,
+    /// The views of the last refresh, one for every configured relay; the landing page and the probes read them.
+    pub views: Arc<ArcSwap<Vec<View>>>,
+    /// Path of the metrics; `/` gives up the landing page. To be checked with [`check_telemetry_path`].
+    pub telemetry_path: Arc<str>,
+}
+
+/// Serves until `shutdown`, then lets running responses finish for a few seconds.
+///
+/// # Errors
+/// When the telemetry path is unusable or the listener fails.
+pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let app = router(state)?;
+    listener.set_nonblocking(true).context("cannot use the listening socket")?;
+    let handle = Handle::<SocketAddr>::new();
+    // HTTP/1 alone: guessing the version waits without a limit for a client that sends nothing.
+    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+
+    let serving = server.serve(app.into_make_service());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => ended.context("the HTTP server ended"),
+        () = shutdown.cancelled() => {
+            handle.graceful_shutdown(Some(DRAIN));
+            serving.await.context("the HTTP server did not end well")
+        }
+    }
+}
+
+/// # Errors
+/// A sentence that says what is wrong with the path.
+pub fn check_telemetry_path(path: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+    if !path.starts_with('/') || !path.chars().all(plain) {
+        return Err(format!("{path:?} must start with / and hold only letters, digits and / - _ . ~"));
+    }
+    if matches!(path, "/healthz" | "/readyz") {
+        return Err(format!("{path:?} is the path of a probe; choose another, e.g. /metrics"));
+    }
+    Ok(())
+}
+
+fn router(state: State) -> anyhow::Result<Router> {
+    check_telemetry_path(&state.telemetry_path).map_err(|problem| anyhow::anyhow!("telemetry path: {problem}"))?;
+    let mut routes = Router::new()
+        .route(&state.telemetry_path, get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready));
+    if &*state.telemetry_path != "/" {
+        routes = routes.route("/", get(landing));
+    }
+    Ok(routes.layer(middleware::from_fn(refuse_bodies)).with_state(state))
+}
+
+async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
+    let format = Format::negotiate(&values(&headers, ACCEPT));
+    let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
+    let body = state.page.current().bytes(format, coding).clone();
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if coding == Coding::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn values(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
+    headers.get_all(name).into_iter().map(HeaderValue::as_bytes).collect()
+}
+
+async fn landing(extract::State(state): extract::State<State>) -> Response {
+    let html = landing::html(&state.views.load(), &state.page.current(), &state.telemetry_path, chrono::Utc::now());
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, landing::SECURITY_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, html).into_response()
+}
+
+/// 200 once the ledger and the directory of every relay have been read since the start.
+async fn ready(extract::State(state): extract::State<State>) -> (StatusCode, String) {
+    let views = state.views.load();
+    let mut missing = String::new();
+    if views.is_empty() {
+        missing.push_str("no relay has been read yet\n");
+    }
+    for view in views.iter() {
+        let unread: Vec<_> =
+            [Source::Ledger, Source::Directory].into_iter().filter(|part| !read(view, *part)).collect();
+        if let [first, rest @ ..] = &*unread {
+            let rest: String = rest.iter().map(|part| format!(" and {part}")).collect();
+            // A String takes every write.
+            let _ = writeln!(missing, "{}: {first}{rest} not read yet", view.relay);
+        }
+    }
+    if missing.is_empty() { (StatusCode::OK, "ready\n".into()) } else { (StatusCode::SERVICE_UNAVAILABLE, missing) }
+}
+
+fn read(view: &View, part: Source) -> bool {
+    view.sources.iter().any(|status| status.source == part && status.last_success.is_some())
+}
+
+/// Nothing here takes a body; the connection of a client that sends one is closed instead of drained.
+async fn refuse_bodies(request: Request, next: Next) -> Response {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if safe && !request.body().is_end_stream() {
+        return (StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "a request body is not accepted\n")
+            .into_response();
+    }
+    next.run(request).await
+}

@@ -1,0 +1,75 @@
+//! OpenMetrics 1.0, written by prometheus-client: one collector for the whole page, because a family that two
+//! collectors share would have its header twice.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::samples::{Family, Labels, Snapshot, Value, whole};
+use crate::metrics::Kind;
+
+/// Appends the page, with its end mark.
+pub fn write(out: &mut String, snapshot: &Arc<Snapshot>) {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Catalogue(Arc::clone(snapshot))));
+    encode(out, &registry).expect("a String takes every write");
+}
+
+#[derive(Debug)]
+struct Catalogue(Arc<Snapshot>);
+
+impl Collector for Catalogue {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.0.families.iter().try_for_each(|family| encode_family(family, &mut encoder))
+    }
+}
+
+fn encode_family(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let metric = family.metric;
+    let (name, kind) = match metric.kind {
+        Kind::Gauge => (metric.name, MetricType::Gauge),
+        Kind::Counter => (metric.name.strip_suffix("_total").unwrap_or(metric.name), MetricType::Counter),
+        Kind::Histogram => (metric.name, MetricType::Histogram),
+    };
+    // No unit: the encoder would append it to the name, which has it already.
+    let mut encoder = encoder.encode_descriptor(name, metric.help, None, kind)?;
+    for (labels, value) in family.samples() {
+        if labels.is_empty() {
+            // An empty label set would be written as `{}`.
+            encode_value(metric.kind, value, &mut encoder)?;
+        } else {
+            encode_value(metric.kind, value, &mut encoder.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_value(kind: Kind, value: Value, encoder: &mut MetricEncoder) -> fmt::Result {
+    match (kind, value) {
+        (_, Value::Histogram { sum, buckets }) => {
+            let count = buckets.iter().map(|(_, own)| own).sum();
+            encoder.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
+        }
+        (Kind::Counter, Value::Number(number)) => match whole(number) {
+            Some(whole) => encoder.encode_counter::<NoLabelSet, _, f64>(&whole.unsigned_abs(), None),
+            None => encoder.encode_counter::<NoLabelSet, _, f64>(&number, None),
+        },
+        (_, Value::Number(number)) => match whole(number) {
+            Some(whole) => encoder.encode_gauge(&whole),
+            None => encoder.encode_gauge(&number),
+        },
+    }
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
+        self.pairs().try_for_each(|label| label.encode(encoder.encode_label()))
+    }
+}

@@ -1,0 +1,189 @@
+//! The samples of a page, gathered from the catalogue and sorted by label values.
+
+use std::ops::Range;
+
+use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
+use crate::own::Own;
+use crate::view::{HistogramView, View};
+
+/// Every family that has samples, in the order of the catalogue.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub families: Vec<Family>,
+}
+
+/// The samples of one metric.
+pub struct Family {
+    pub metric: &'static Metric,
+    /// Label values of all samples, one after the other, each followed by a zero byte.
+    values: String,
+    /// Where each label value ends in `values`, before its zero byte.
+    ends: Vec<usize>,
+    samples: Vec<Sample>,
+    /// Upper bound and own count of the buckets of all histograms.
+    buckets: Vec<(f64, u64)>,
+}
+
+#[derive(Clone, Debug)]
+struct Sample {
+    /// Index in `ends` of the sample's first label value.
+    labels: usize,
+    value: Stored,
+}
+
+#[derive(Clone, Debug)]
+enum Stored {
+    Number(f64),
+    Histogram { sum: f64, buckets: Range<usize> },
+}
+
+/// The value of a sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    Number(f64),
+    /// Each bucket with its upper bound and its own count; the last bound is infinite.
+    Histogram {
+        sum: f64,
+        buckets: &'a [(f64, u64)],
+    },
+}
+
+/// The number as an integer where it is one that a float holds exactly, to be written without a fraction.
+pub fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
+impl Snapshot {
+    pub fn gather(views: &[View], own: &Own) -> Self {
+        let families = CATALOGUE.iter().map(|metric| Family::gather(metric, views, own));
+        Self { families: families.filter(|family| !family.samples.is_empty()).collect() }
+    }
+
+    /// Label sets of all families.
+    pub fn series(&self) -> usize {
+        self.families.iter().map(|family| family.samples.len()).sum()
+    }
+}
+
+impl Family {
+    fn gather(metric: &'static Metric, views: &[View], own: &Own) -> Self {
+        let mut family =
+            Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
+        match metric.emit {
+            Emit::Relay(emit) => {
+                for view in views {
+                    emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
+                }
+            }
+            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None }),
+        }
+        family.sort();
+        family
+    }
+
+    /// By label values; of samples with the same labels, which would make the page invalid, the first stays.
+    fn sort(&mut self) {
+        let mut samples = std::mem::take(&mut self.samples);
+        // One comparison of bytes stands for that of all values: the zero byte sorts a value before its extensions.
+        samples.sort_by(|a, b| self.key(a).cmp(self.key(b)));
+        samples.dedup_by(|later, kept| self.values(later).eq(self.values(kept)));
+        self.samples = samples;
+    }
+
+    fn label_count(&self) -> usize {
+        self.metric.labels.len() + usize::from(matches!(self.metric.emit, Emit::Relay(_)))
+    }
+
+    fn key(&self, sample: &Sample) -> &str {
+        match sample.labels + self.label_count() {
+            end if end == sample.labels => "",
+            end => &self.values[self.start(sample.labels)..self.ends[end - 1]],
+        }
+    }
+
+    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> {
+        (sample.labels..sample.labels + self.label_count())
+            .map(|label| &self.values[self.start(label)..self.ends[label]])
+    }
+
+    fn start(&self, label: usize) -> usize {
+        label.checked_sub(1).map_or(0, |before| self.ends[before] + 1)
+    }
+
+    pub fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
+        self.samples.iter().map(|sample| {
+            let value = match &sample.value {
+                Stored::Number(number) => Value::Number(*number),
+                Stored::Histogram { sum, buckets } => {
+                    Value::Histogram { sum: *sum, buckets: &self.buckets[buckets.clone()] }
+                }
+            };
+            (Labels { family: self, sample }, value)
+        })
+    }
+}
+
+/// The labels of one sample.
+#[derive(Clone, Copy)]
+pub struct Labels<'a> {
+    family: &'a Family,
+    sample: &'a Sample,
+}
+
+impl<'a> Labels<'a> {
+    pub fn is_empty(self) -> bool {
+        self.family.label_count() == 0
+    }
+
+    /// Names and values, `relay` first where there is one.
+    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let relay = matches!(self.family.metric.emit, Emit::Relay(_)).then_some("relay");
+        relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.sample))
+    }
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Family").field("name", &self.metric.name).field("samples", &self.samples.len()).finish()
+    }
+}
+
+/// Takes the samples of one family from one relay.
+struct Gather<'a> {
+    family: &'a mut Family,
+    relay: Option<&'a str>,
+}
+
+impl Gather<'_> {
+    fn push(&mut self, labels: &[&str], value: Stored) {
+        let family = &mut *self.family;
+        debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
+        let first = family.ends.len();
+        for label in self.relay.iter().chain(labels) {
+            family.values.push_str(label);
+            family.ends.push(family.values.len());
+            family.values.push('\0');
+        }
+        family.samples.push(Sample { labels: first, value });
+    }
+}
+
+impl Sink for Gather<'_> {
+    fn sample(&mut self, labels: &[&str], value: f64) {
+        // Neither format has a meaning for a number that is not finite here, nor for a negative counter.
+        if value.is_finite() && (self.family.metric.kind != Kind::Counter || value >= 0.0) {
+            self.push(labels, Stored::Number(value));
+        }
+    }
+
+    fn histogram(&mut self, labels: &[&str], value: &HistogramView) {
+        if value.sum.is_finite() {
+            let start = self.family.buckets.len();
+            let bounds = value.bounds.iter().copied().chain([f64::INFINITY]);
+            self.family.buckets.extend(bounds.zip(value.buckets.iter().copied()));
+            let buckets = start..self.family.buckets.len();
+            self.push(labels, Stored::Histogram { sum: value.sum, buckets });
+        }
+    }
+}

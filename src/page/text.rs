@@ -1,0 +1,109 @@
+//! The text format 0.0.4, for clients that do not speak OpenMetrics (`promtool check metrics` is one).
+//!
+//! It differs in three ways: a counter's header carries the whole name, help escapes only backslash and newline, and
+//! there is no end mark. Bucket bounds are written as in OpenMetrics (`1.0`, not `1`), so that a series keeps its
+//! labels when the format changes.
+
+use std::fmt::Write;
+
+use super::samples::{Family, Labels, Snapshot, Value, whole};
+use crate::metrics::Kind;
+
+/// Appends the page.
+pub fn write(out: &mut String, snapshot: &Snapshot) {
+    for family in &snapshot.families {
+        write_family(out, family);
+    }
+}
+
+fn write_family(out: &mut String, family: &Family) {
+    let name = family.metric.name;
+    let kind = match family.metric.kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+        Kind::Histogram => "histogram",
+    };
+    for part in ["# HELP ", name, " "] {
+        out.push_str(part);
+    }
+    escape(out, family.metric.help, false);
+    for part in ["\n# TYPE ", name, " ", kind, "\n"] {
+        out.push_str(part);
+    }
+    for (labels, value) in family.samples() {
+        match value {
+            Value::Number(value) => {
+                line(out, [name, ""], labels, None);
+                number(out, value);
+            }
+            Value::Histogram { sum, buckets } => write_histogram(out, name, labels, sum, buckets),
+        }
+    }
+}
+
+fn write_histogram(out: &mut String, name: &str, labels: Labels, sum: f64, buckets: &[(f64, u64)]) {
+    let mut count = 0;
+    for (bound, own) in buckets {
+        count += own;
+        line(out, [name, "_bucket"], labels, Some(*bound));
+        integer(out, count);
+    }
+    line(out, [name, "_sum"], labels, None);
+    number(out, sum);
+    line(out, [name, "_count"], labels, None);
+    integer(out, count);
+}
+
+/// A sample up to its value.
+fn line(out: &mut String, name: [&str; 2], labels: Labels, bound: Option<f64>) {
+    out.extend(name);
+    let mut separator = '{';
+    for (label, value) in labels.pairs() {
+        out.push(separator);
+        out.push_str(label);
+        out.push_str("=\"");
+        escape(out, value, true);
+        out.push('"');
+        separator = ',';
+    }
+    if let Some(bound) = bound {
+        out.push(separator);
+        if bound.is_finite() {
+            append(out, format_args!("le=\"{bound:?}\""));
+        } else {
+            out.push_str("le=\"+Inf\"");
+        }
+        separator = ',';
+    }
+    out.push_str(if separator == ',' { "} " } else { " " });
+}
+
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n') || (quotes && c == '"')) {
+        out.push_str(&rest[..at]);
+        out.push_str(match rest.as_bytes()[at] {
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            _ => "\\\"",
+        });
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+}
+
+fn number(out: &mut String, value: f64) {
+    match whole(value) {
+        Some(whole) => append(out, format_args!("{whole}\n")),
+        // The shortest digits that give the same float back.
+        None => append(out, format_args!("{value:?}\n")),
+    }
+}
+
+fn integer(out: &mut String, value: u64) {
+    append(out, format_args!("{value}\n"));
+}
+
+fn append(out: &mut String, text: std::fmt::Arguments) {
+    out.write_fmt(text).expect("a String takes every write");
+}

@@ -1,0 +1,63 @@
+//! The exporter at work: relays polled, the page rendered when a number has changed, scrapes answered from it.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http;
+use crate::own::Own;
+use crate::page::{self, Shared};
+use crate::poll::Hub;
+use crate::relays;
+use crate::settings::Plan;
+
+/// A page is rendered again after so long even when nothing was read: what has become stale disappears.
+const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
+/// Refreshes that end close together share one rendering.
+const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
+
+/// Serves the plan's relays on the listener until `shutdown`, then drains.
+///
+/// # Errors
+/// When a relay cannot be opened (its store need not be reachable), or the listener fails.
+pub async fn run(
+    plan: &Plan,
+    listener: TcpListener,
+    telemetry_path: &str,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let relays =
+        plan.relays.values().map(|plan| Ok((plan.clone(), relays::open(plan)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let tasks = TaskTracker::new();
+    let hub = Hub::start(relays, &tasks, &shutdown);
+    let views = hub.views();
+    let page = Shared::new(page::render(&views, &Own::read()));
+    let state = http::State {
+        page: page.clone(),
+        views: Arc::new(ArcSwap::from_pointee(views)),
+        telemetry_path: telemetry_path.into(),
+    };
+    let (stop, shown) = (shutdown.clone(), state.views.clone());
+    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown)).await });
+    tasks.close();
+    let served = http::run(listener, state, shutdown.clone()).await;
+    // The server may have failed on its own: then everything else ends with it.
+    shutdown.cancel();
+    tasks.wait().await;
+    served
+}
+
+async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<crate::view::View>>) {
+    loop {
+        // Whether something changed or the time is up makes no difference.
+        tokio::time::timeout(LONGEST_PAGE_AGE, hub.changed()).await.ok();
+        let views = hub.views();
+        page.publish(page::render(&views, &Own::read()));
+        shown.store(Arc::new(views));
+        tokio::time::sleep(SHORTEST_PAGE_AGE).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! A relay with something to say about every metric of the catalogue.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeZone, Utc};
+use llm_relay_exporter::model::{Circuit, Directory, Key, Live, Provider, QuotaWindow, Reason, Scope, Source, User};
+use llm_relay_exporter::own::{Own, Process};
+use llm_relay_exporter::view::{
+    AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
+    QuotaView, SourceStatus, TrafficView, View,
+};
+
+pub fn at(second: i64) -> DateTime<Utc> {
+    Utc.timestamp_opt(1_795_000_000 + second, 0).unwrap()
+}
+
+pub fn view(relay: &str) -> View {
+    View {
+        relay: relay.into(),
+        kind: "claude-code-hub",
+        ledger: Some(Arc::new(ledger())),
+        live: Some(Arc::new(live())),
+        directory: Some(Arc::new(directory())),
+        sources: [Source::Ledger, Source::Live, Source::Directory].map(healthy).into(),
+    }
+}
+
+/// A relay of which nothing could be read so far.
+pub fn unread(relay: &str) -> View {
+    let sources = [Source::Ledger, Source::Live, Source::Directory].map(|source| SourceStatus {
+        up: false,
+        last_success: None,
+        failures: vec![(Reason::Connection, 1)],
+        rows_read: 0,
+        problem: Some("connection: refused".into()),
+        ..healthy(source)
+    });
+    View { ledger: None, live: None, directory: None, sources: sources.into(), ..view(relay) }
+}
+
+pub fn own() -> Own {
+    let process = Process {
+        cpu_seconds: Some(1.25),
+        open_fds: Some(12.0),
+        max_fds: Some(1024.0),
+        virtual_memory_bytes: Some(1e9),
+        resident_memory_bytes: Some(2e7),
+        start_time_seconds: Some(1_795_000_000.25),
+    };
+    Own { version: "0.1.0", revision: "abc", rustc: "1.95.0", process }
+}
+
+pub fn healthy(source: Source) -> SourceStatus {
+    SourceStatus {
+        source,
+        up: true,
+        last_success: Some(at(0)),
+        refresh_seconds: full_histogram(),
+        failures: vec![(Reason::Timeout, 2), (Reason::Connection, 0)],
+        skipped: 1,
+        rows_read: 4321,
+        problem: None,
+    }
+}
+
+/// Three requests: one in the first bucket, none in the second, two beyond the last bound.
+pub fn full_histogram() -> HistogramView {
+    HistogramView { bounds: &[0.1, 2.5], buckets: vec![1, 0, 2], sum: 61.7 }
+}
+
+fn ledger() -> LedgerView {
+    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: 0.05 };
+    let board = |scope| Board {
+        scope,
+        period: "today",
+        entries: vec![entry("7", "alice", 0.75), entry("other", "other", 0.25)],
+    };
+    LedgerView {
+        requests_in_progress: Some(3),
+        requests_last_minute: Some(14),
+        tokens_last_minute: Some(52_000),
+        days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
+        day_start: Some(at(-3600)),
+        windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
+        boards: Scope::ALL.map(board).into(),
+        quotas: vec![QuotaView {
+            scope: Scope::Key,
+            id: 4,
+            window: QuotaWindow::FiveHours,
+            limit_usd: 20.0,
+            used_usd: Some(12.5),
+            resets_at: Some(at(7200)),
+            exhausted_at: Some(at(3600)),
+        }],
+        counters: Some(counters()),
+        history_loaded: 1.0,
+        lag_seconds: Some(0.5),
+        audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: -0.25 }),
+        limited: vec![("model", 0)],
+    }
+}
+
+fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
+    BoardEntry {
+        id: id.into(),
+        name: name.into(),
+        cost_usd,
+        requests: 60,
+        tokens: 9000,
+        success_ratio: Some(0.95),
+        mean_ttft_seconds: Some(1.5),
+        mean_output_tokens_per_second: Some(42.5),
+        cache_hit_ratio: Some(0.875),
+    }
+}
+
+fn counters() -> CountersView {
+    let entity =
+        |id: &str| EntityCounters { id: id.into(), requests: 500, cost_usd: 12.345_678, tokens: 9_007_199_254_740_991 };
+    CountersView {
+        traffic: vec![TrafficView {
+            provider_id: "3".into(),
+            model: "claude-sonnet-4".into(),
+            requests: [400, 60, 40],
+            cost_usd: 12.345_678,
+            tokens: vec![("input", 10), ("output", 20), ("cache_read", 30)],
+            cache_saved_usd: Some(2.5),
+        }],
+        responses: vec![("3".into(), "200".into(), 400), ("3".into(), "none".into(), 5)],
+        failures: vec![("3".into(), "rate_limited", 60)],
+        users: vec![entity("7")],
+        keys: vec![entity("4"), entity("other")],
+        wasted: vec![("3".into(), "failed", 0.125)],
+        unpriced: vec![("gpt-5".into(), 2)],
+        substitutions: vec![("3".into(), "claude-opus-4".into(), "claude-sonnet-4".into(), 1)],
+        corrections: vec![("late_cost", 9)],
+        latency: vec![LatencyView {
+            provider_id: "3".into(),
+            model: "claude-sonnet-4".into(),
+            duration: full_histogram(),
+            ttft: full_histogram(),
+            speed: full_histogram(),
+        }],
+    }
+}
+
+fn live() -> Live {
+    Live {
+        sessions: Some(5),
+        slots_used: Some(vec![(3, 2)]),
+        circuits: Some(vec![(3, Circuit::Open { reopens_at: Some(at(30)) })]),
+        user_sessions: Some(vec![(7, 4)]),
+        key_sessions: Some(vec![(4, 4)]),
+        window_spend: Vec::new(),
+    }
+}
+
+fn directory() -> Directory {
+    Directory {
+        users: vec![user(7, "alice")],
+        keys: vec![Key {
+            id: 4,
+            name: "laptop".into(),
+            user_id: 7,
+            enabled: true,
+            deleted: false,
+            expires_at: Some(at(86_400)),
+            counts_as: 4,
+        }],
+        providers: vec![Provider {
+            id: 3,
+            name: "upstream".into(),
+            kind: "claude".into(),
+            group: "default".into(),
+            enabled: true,
+            deleted: false,
+            slots: Some(10),
+        }],
+        limits: Vec::new(),
+        currency: Some("CNY".into()),
+        version: "0.9.9".into(),
+        timezone: "Asia/Shanghai".into(),
+    }
+}
+
+pub fn user(id: i64, name: &str) -> User {
+    User { id, name: name.into(), role: "user".into(), enabled: true, deleted: false }
+}
+
+/// The same relay with these users in its directory.
+pub fn with_users(mut view: View, users: Vec<User>) -> View {
+    let mut directory = view.directory.as_deref().cloned().unwrap_or_default();
+    directory.users = users;
+    view.directory = Some(Arc::new(directory));
+    view
+}

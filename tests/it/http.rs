@@ -1,0 +1,360 @@
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use llm_relay_exporter::http::{self, State, check_telemetry_path};
+use llm_relay_exporter::model::Source;
+use llm_relay_exporter::page::accept::{Coding, Format};
+use llm_relay_exporter::page::{Shared, render};
+use llm_relay_exporter::view::View;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::exposition::{Dialect, parse};
+use crate::full_view::{own, unread, user, view, with_users};
+
+/// A running server on a free port.
+struct Server {
+    runtime: Runtime,
+    address: SocketAddr,
+    state: State,
+    shutdown: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Server {
+    fn start(views: Vec<View>) -> Self {
+        Self::start_at("/metrics", views)
+    }
+
+    fn start_at(telemetry_path: &str, views: Vec<View>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State {
+            page: Shared::new(render(&views, &own())),
+            views: Arc::new(ArcSwap::from_pointee(views)),
+            telemetry_path: telemetry_path.into(),
+        };
+        let shutdown = CancellationToken::new();
+        let runtime = Runtime::new().unwrap();
+        let running = runtime.spawn(http::run(listener, state.clone(), shutdown.clone()));
+        Self { runtime, address, state, shutdown, running }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Sends one request and reads until the server closes.
+    fn ask(&self, request: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    fn get(&self, path: &str, headers: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"))
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(stream: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        Self { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body: bytes.split_off(end) }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+#[test]
+fn a_scrape_gets_the_format_and_coding_it_asks_for() {
+    let server = Server::start(vec![view("main")]);
+    let page = server.state.page.current();
+    for (accept, format) in [("application/openmetrics-text", Format::OpenMetrics), ("*/*", Format::Text)] {
+        let plain = server.get("/metrics", &format!("Accept: {accept}\r\n"));
+        assert_eq!((plain.status, plain.header("content-type")), (200, Some(format.content_type())));
+        assert_eq!(plain.header("vary"), Some("Accept, Accept-Encoding"));
+        assert_eq!(plain.header("content-encoding"), None);
+        assert_eq!(&plain.body, page.bytes(format, Coding::Identity));
+
+        let gzip = server.get("/metrics", &format!("Accept: {accept}\r\nAccept-Encoding: gzip\r\n"));
+        assert_eq!((gzip.status, gzip.header("content-type")), (200, Some(format.content_type())));
+        assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+        assert_eq!(&gzip.body, page.bytes(format, Coding::Gzip));
+    }
+}
+
+#[test]
+fn a_scrape_before_the_first_read_says_that_the_sources_are_down() {
+    let server = Server::start(vec![unread("main")]);
+    let answer = server.get("/metrics", "");
+    assert_eq!(answer.status, 200);
+    let families = parse(&answer.body, Dialect::Text);
+    let up = families.iter().find(|family| family.name == "llm_relay_source_up").unwrap();
+    assert!(up.samples.len() == 3 && up.samples.iter().all(|sample| sample.value == 0.0), "{up:?}");
+}
+
+#[test]
+fn head_gives_the_head_alone() {
+    let server = Server::start(vec![view("main")]);
+    for path in ["/metrics", "/", "/healthz"] {
+        let get = server.get(path, "");
+        let head = server.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        assert_eq!(head.header("content-length"), Some(&*get.body.len().to_string()), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_served_is_refused() {
+    let server = Server::start(vec![view("main")]);
+    for path in ["/metrics/", "/metricsx", "/favicon.ico", "/%00", "/../etc/passwd", "//"] {
+        assert_eq!(server.get(path, "").status, 404, "{path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+        let answer = server.ask(&format!(
+            "{method} /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")), "{method}");
+    }
+    for body in ["Content-Length: 1000000000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        assert_eq!(server.get("/metrics", body).status, 413, "{body}");
+    }
+}
+
+#[test]
+fn ready_means_that_every_ledger_and_directory_has_been_read() {
+    let server = Server::start(Vec::new());
+    assert_eq!(server.get("/readyz", "").status, 503);
+    assert_eq!((server.get("/healthz", "").status, server.get("/healthz", "").text()), (200, "ok\n"));
+
+    let mut half = view("half");
+    half.sources.iter_mut().filter(|status| status.source == Source::Directory).for_each(|s| s.last_success = None);
+    server.state.views.store(Arc::new(vec![view("main"), half, unread("second")]));
+    let answer = server.get("/readyz", "");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.text(), "half: directory not read yet\nsecond: ledger and directory not read yet\n");
+
+    // A source that fails later, and live state that never came, do not take the readiness away.
+    let mut later = view("main");
+    later.sources.iter_mut().for_each(|status| status.up = false);
+    later.sources.retain(|status| status.source != Source::Live);
+    server.state.views.store(Arc::new(vec![later]));
+    assert_eq!(server.get("/readyz", "").status, 200);
+}
+
+#[test]
+fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
+    let mut broken = unread("<script>alert(1)</script>");
+    broken.sources[0].problem = Some("schema: column \"a\" & 'b' are <missing>".into());
+    let server = Server::start(vec![view("main"), broken]);
+    let answer = server.get("/", "");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
+    let html = answer.text();
+    for shown in [
+        "<h2>main</h2>",
+        "claude-code-hub · version 0.9.9 · time zone Asia/Shanghai",
+        "<td class=\"up\">up</td>",
+        "<td class=\"down\">down</td><td>never</td>",
+        "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2>",
+        "schema: column &quot;a&quot; &amp; &#39;b&#39; are &lt;missing&gt;",
+        "<a href=\"/metrics\">",
+        concat!("Version ", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(html.contains(shown), "{shown} is missing in {html}");
+    }
+    assert!(!html.contains("<script") && !html.contains("http://") && !html.contains("https://"));
+}
+
+#[test]
+fn another_telemetry_path_takes_the_place_of_the_first() {
+    let server = Server::start_at("/probe/llm", vec![view("main")]);
+    assert_eq!(server.get("/probe/llm", "").header("content-type"), Some(Format::Text.content_type()));
+    assert_eq!(server.get("/metrics", "").status, 404);
+    assert!(server.get("/", "").text().contains("<a href=\"/probe/llm\">"));
+
+    let server = Server::start_at("/", vec![view("main")]);
+    assert_eq!(server.get("/", "").header("content-type"), Some(Format::Text.content_type()));
+}
+
+#[test]
+fn an_unusable_telemetry_path_is_an_error_and_not_a_panic() {
+    for path in ["", "metrics", "/{a}", "/{*a}", "/{", "/:a", "/*a", "/a b", "/ä", "/?q", "/healthz", "/readyz"] {
+        assert!(check_telemetry_path(path).is_err(), "{path}");
+        let server = Server::start_at(path, Vec::new());
+        let ended = server.runtime.block_on(server.running).unwrap();
+        assert!(ended.unwrap_err().to_string().starts_with("telemetry path: "), "{path}");
+    }
+    for path in ["/", "/metrics", "/a/b-c_d.e~f/", "//"] {
+        assert_eq!(check_telemetry_path(path), Ok(()), "{path}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_finish_its_head_is_cut_off() {
+    let server = Server::start(vec![view("main")]);
+    let begun = Instant::now();
+    let clients = ["", "GET /met", "GET /metrics HTTP/1.1\r\nHost: test\r\nX-Slow: "].map(|sent| {
+        let mut stream = server.connect();
+        stream.write_all(sent.as_bytes()).unwrap();
+        (sent, stream)
+    });
+    for (sent, mut stream) in clients {
+        let mut rest = Vec::new();
+        // A reset is as good as an end.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{sent:?} was still open after {:?}", begun.elapsed());
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{sent:?}");
+    }
+    assert_eq!(server.get("/metrics", "").status, 200);
+}
+
+#[test]
+fn two_hundred_scrapes_at_once_get_identical_bytes() {
+    let server = Server::start(vec![view("main"), view("second")]);
+    let expected = server.state.page.current().bytes(Format::Text, Coding::Identity).clone();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    // All are connected and have asked before the first is read.
+    let mut streams: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(request).unwrap());
+    for mut stream in streams {
+        assert!(Answer::read(&mut stream).body == expected);
+    }
+}
+
+#[test]
+fn a_shutdown_lets_a_running_response_finish_and_refuses_new_clients() {
+    // Larger than what the sockets hold, so that the response is still running when the shutdown begins.
+    let users = (0..1200).map(|id| user(id, &"long ".repeat(2000))).collect();
+    let server = Server::start(vec![with_users(view("main"), users)]);
+    let expected = server.state.page.current().bytes(Format::Text, Coding::Identity).clone();
+    let mut stream = server.connect();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let mut first = [0; 1024];
+    stream.read_exact(&mut first).unwrap();
+    server.shutdown.cancel();
+    // The listener is closed before the response is done.
+    let begun = Instant::now();
+    while TcpStream::connect(server.address).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(3), "new clients are still taken");
+    }
+    assert!(!server.running.is_finished());
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    let whole = [&first[..], &rest].concat();
+    assert!(whole.ends_with(&expected), "{} of {} bytes", whole.len(), expected.len());
+    server.runtime.block_on(server.running).unwrap().unwrap();
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_idle_clients() {
+    let server = Server::start(vec![view("main")]);
+    let mut idle = server.connect();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    idle.read_exact(&mut [0; 15]).unwrap();
+    let begun = Instant::now();
+    server.shutdown.cancel();
+    server.runtime.block_on(server.running).unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// A real Prometheus that scrapes one target every second.
+struct Prometheus {
+    process: Child,
+    address: SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn scraping(target: SocketAddr) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = data.path().join("prometheus.yml");
+        let scrape = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: relays\n  static_configs: [{{targets: ['{target}']}}]\n"
+        );
+        std::fs::write(&config, scrape).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus is installed");
+        Self { process, address, _data: data }
+    }
+
+    /// The result of an instant query as soon as it is not empty.
+    fn query(&self, expression: &str) -> serde_json::Value {
+        let expression: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+        let request =
+            format!("GET /api/v1/query?query={expression} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while Instant::now() < deadline {
+            if let Ok(mut stream) = TcpStream::connect(self.address) {
+                stream.write_all(request.as_bytes()).unwrap();
+                let answer = Answer::read(&mut stream);
+                if answer.status == 200 {
+                    let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                    if answer["data"]["result"].as_array().is_some_and(|result| !result.is_empty()) {
+                        return answer["data"]["result"].clone();
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("Prometheus has no answer to {expression}");
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_the_page_and_gives_its_values_back() {
+    let name = "14\" \\ two\nlines 🦀";
+    let server = Server::start(vec![with_users(view("main"), vec![user(7, name)])]);
+    let prometheus = Prometheus::scraping(server.address);
+    let value = |expression: &str| prometheus.query(expression)[0]["value"][1].as_str().unwrap().to_owned();
+
+    assert_eq!(prometheus.query("llm_relay_user_info")[0]["metric"]["user"], name);
+    assert_eq!(value("up"), "1");
+    assert_eq!(value("llm_relay_user_info{user=\"14\\\" \\\\ two\\nlines 🦀\"}"), "1");
+    assert_eq!(value("llm_relay_user_cost_usd_total"), "12.345678");
+    assert_eq!(value("llm_relay_key_tokens_total{key_id=\"other\"}"), "9007199254740991");
+    assert_eq!(value("llm_relay_request_duration_seconds_bucket{le=\"2.5\"}"), "1");
+    assert_eq!(value("llm_relay_request_duration_seconds_count"), "3");
+    let tenth: f64 = value("histogram_quantile(0.1, llm_relay_request_duration_seconds_bucket)").parse().unwrap();
+    assert!((tenth - 0.03).abs() < 1e-9, "{tenth}");
+    assert_eq!(value("sum(llm_relay_source_up)"), "3");
+    assert_eq!(value("scrape_samples_scraped"), value("scrape_samples_post_metric_relabeling"));
+}
