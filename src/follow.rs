@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use crate::model::{ReadError, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
@@ -48,8 +48,31 @@ struct State {
     /// Tops of the last minute, oldest first: `(second, top)`.
     recent_tops: VecDeque<(i64, i64)>,
     audit: Option<AuditView>,
+    /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
+    hopeless: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
     audit_day: Option<NaiveDate>,
+}
+
+/// The exporter's sums minus the ledger's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Drift {
+    requests: i128,
+    cost: Usd,
+    board_tokens: i128,
+    errors: i128,
+}
+
+impl Drift {
+    fn between(ours: LedgerSum, theirs: LedgerSum) -> Self {
+        let minus = |a: u64, b: u64| i128::from(a) - i128::from(b);
+        Self {
+            requests: minus(ours.requests, theirs.requests),
+            cost: ours.cost - theirs.cost,
+            board_tokens: minus(ours.board_tokens, theirs.board_tokens),
+            errors: minus(ours.errors, theirs.errors),
+        }
+    }
 }
 
 /// What a refresh left to do.
@@ -111,7 +134,7 @@ impl Follower {
                 was_top = state.top,
                 "the ledger or the settings it is read by have changed; reading it anew"
             );
-            let old = self.state.take().map(|state| state.tally);
+            let old = self.state.take();
             self.begin(&refresh, old);
             return Ok(Rest::NewRows);
         }
@@ -159,11 +182,11 @@ impl Follower {
         Ok(self.rest(false))
     }
 
-    fn begin(&mut self, refresh: &Refresh, old: Option<Tally>) {
+    fn begin(&mut self, refresh: &Refresh, old: Option<State>) {
         let moment = moment(refresh);
-        let tally = match old {
-            Some(old) => old.restart(moment),
-            None => Tally::new(moment),
+        let (tally, hopeless) = match old {
+            Some(old) => (old.tally.restart(moment), old.hopeless),
+            None => (Tally::new(moment), HashMap::new()),
         };
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
@@ -175,6 +198,7 @@ impl Follower {
             history: start,
             recent_tops: VecDeque::from([(refresh.now.timestamp(), start)]),
             audit: None,
+            hopeless,
             audit_day: None,
         };
         self.state = Some(state);
@@ -208,20 +232,22 @@ impl Follower {
         let mut drift_cost = Usd::ZERO;
         let mut drifted = Vec::new();
         for ((date, range), theirs) in days.iter().zip(ledger) {
-            let ours = state.tally.day_sum(*date);
-            drift_requests += i128::from(ours.requests) - i128::from(theirs.requests);
-            drift_cost += ours.cost - theirs.cost;
-            if ours != *theirs {
-                tracing::warn!(%date, ?ours, ledger = ?theirs, "the audit found a drift; reading the day again");
-                drifted.push((*date, range.clone()));
+            let drift = Drift::between(state.tally.day_sum(*date), *theirs);
+            drift_requests += drift.requests;
+            drift_cost += drift.cost;
+            if state.tally.day_sum(*date) == *theirs || state.hopeless.get(date) == Some(&drift) {
+                continue;
             }
+            tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");
+            drifted.push((*date, range.clone(), *theirs));
         }
         state.audit =
             Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
         state.audit_day = state.next_audit_day();
-        for (date, range) in drifted {
+        for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
+                state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
                 state.basis.clear();
                 continue;
             }
@@ -237,6 +263,7 @@ impl Follower {
                 }
             }
             state.tally.replace_day(date, rows);
+            state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
         Ok(())
     }

@@ -418,8 +418,8 @@ impl Tally {
 
     fn fact(&mut self, row: &UsageRow) -> Fact {
         // Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
-        const ABSURD: u64 = u32::MAX as u64;
-        let narrow = |tokens: u64| tokens.min(ABSURD) as u32;
+        const ABSURD: u64 = 1 << 40;
+        let narrow = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
         let names = &mut self.names;
         let input = row.tokens.input.saturating_add(row.tokens.cache_read).saturating_add(row.tokens.written());
         let touched_cache = row.tokens.cache_read > 0 || row.tokens.written() > 0;
@@ -427,7 +427,7 @@ impl Tally {
             request_id: row.request_id,
             cost: row.cost,
             board_tokens: row.board_tokens.min(ABSURD),
-            speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD * 1000)),
+            speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD)),
             user: names.users.sym(&row.user_id),
             key: row.key_id.map_or(NONE, |key| names.keys.sym(&key)),
             provider: names.providers.sym(&row.provider_id),

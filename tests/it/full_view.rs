@@ -157,6 +157,7 @@ fn live() -> Live {
 
 fn directory() -> Directory {
     Directory {
+        sessions_untracked: false,
         users: vec![user(7, "alice")],
         keys: vec![Key {
             id: 4,
