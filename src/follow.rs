@@ -253,7 +253,7 @@ impl Follower {
             }
             let mut rows = Vec::new();
             loop {
-                let after = rows.last().map_or(0, |row: &crate::model::UsageRow| row.id);
+                let after = rows.last().map_or(i64::MIN, |row: &crate::model::UsageRow| row.id);
                 let page = within(self.timeout, self.ledger.rows_between(range.clone(), after, STEP_ROWS)).await?;
                 self.rows_read += page.len() as u64;
                 let last = page.len() < STEP_ROWS as usize;

@@ -166,7 +166,8 @@ impl Tally {
     /// Moves the clock. Rows up to the id `floor` will not be delivered again once they are settled.
     pub fn advance(&mut self, moment: Moment, floor: i64) {
         self.floor = floor;
-        let new_day = self.today() != today(&moment) || self.moment.calendar.zone() != moment.calendar.zone();
+        // Older rows than all before lengthen the calendar, and with it the week and the month.
+        let new_day = self.today() != today(&moment) || self.moment.calendar != moment.calendar;
         self.moment = moment;
         let now = self.now();
         let edges = self.edges();
