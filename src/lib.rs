@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod demo;
 pub mod kv;
 pub mod metrics;
 pub mod model;

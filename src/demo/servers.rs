@@ -1,0 +1,306 @@
+//! Private PostgreSQL and Redis servers: on 127.0.0.1, in a temporary directory, with a random password.
+//!
+//! They end with their value, and with the process however it ends, even by `kill -9`: a small guard process waits for
+//! that. A test binary may therefore keep one in a `static` and take a fresh [`PrivatePostgres::database`] per test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+
+use super::host::{self, Host};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(
+        "PostgreSQL is not installed (neither on PATH nor in the usual places): apt-get install postgresql, or brew install postgresql"
+    )]
+    PostgresMissing,
+    #[error(
+        "Redis is not installed (redis-server or valkey-server on PATH): apt-get install redis-server, or brew install redis"
+    )]
+    RedisMissing,
+    #[error("the private {server} did not start: {text}")]
+    Start { server: &'static str, text: String },
+    #[error("the private PostgreSQL has no database {name:?}: {text}")]
+    Database { name: String, text: String },
+    #[error("the private {server} has no place to run: {source}")]
+    Place { server: &'static str, source: io::Error },
+}
+
+const POSTGRES: &str = "PostgreSQL";
+const REDIS: &str = "Redis";
+/// Name of the superuser of the private PostgreSQL.
+const OWNER: &str = "demo";
+/// Another process may take a free port before the server does.
+const PORT_TRIES: u32 = 5;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A PostgreSQL server of our own.
+pub struct PrivatePostgres {
+    host: Host,
+    bin: PathBuf,
+    port: u16,
+    password: String,
+}
+
+impl PrivatePostgres {
+    /// # Errors
+    /// When no PostgreSQL is installed (the text says how to get it), or it does not start (its last words).
+    pub async fn start() -> Result<Self, ServerError> {
+        let bin = host::find(&["postgres", "initdb"], &postgres_places()).ok_or(ServerError::PostgresMissing)?;
+        let place = |source| ServerError::Place { server: POSTGRES, source };
+        // SIGINT ends all connections and writes everything down; SIGQUIT would lose commits, which are asynchronous here.
+        let host = Host::new("INT").map_err(place)?;
+        let password = password();
+        let secret = host.write("password", &password).map_err(place)?;
+        let mut initdb = host.command(&bin.join("initdb"));
+        initdb.args(["--pgdata=data", "--encoding=UTF8", "--no-locale", "--no-sync", "--auth=password"]);
+        initdb.args(["--username", OWNER]).arg("--pwfile").arg(&secret);
+        let output = tokio::process::Command::from(initdb).output().await.map_err(place)?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+            return Err(ServerError::Start { server: POSTGRES, text });
+        }
+        let mut server = Self { host, bin, port: 0, password };
+        for _ in 1..PORT_TRIES {
+            server.port = free_port().map_err(place)?;
+            match server.launch().await {
+                Err(_) if port_was_taken(&server.host) => {}
+                other => return other.map(|()| server),
+            }
+        }
+        server.port = free_port().map_err(place)?;
+        server.launch().await.map(|()| server)
+    }
+
+    /// Ends the server; its port and its data stay for [`Self::restart`].
+    pub fn stop(&mut self) {
+        self.host.stop();
+    }
+
+    /// Starts the stopped server again, on the same port and data.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.launch().await
+    }
+
+    /// Connection string of the maintenance database.
+    pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// Connection string of one of its databases, which need not exist.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://{OWNER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The temporary directory that it lives in.
+    pub fn directory(&self) -> &Path {
+        self.host.path()
+    }
+
+    /// Creates a database and gives its connection string. It is a clone of `template1`: whatever was put there
+    /// (through `url_of("template1")`, all connections closed again) is in it.
+    ///
+    /// # Errors
+    /// When the name is not made of `a-z`, `0-9` and `_`, or is taken.
+    pub async fn database(&self, name: &str) -> Result<String, ServerError> {
+        let error = |text: String| ServerError::Database { name: name.to_owned(), text };
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            return Err(error("a name is made of a-z, 0-9 and _".to_owned()));
+        }
+        let create = AssertSqlSafe(format!("create database \"{name}\""));
+        let mut connection = self.options().connect().await.map_err(|e| error(e.to_string()))?;
+        connection.execute(sqlx::raw_sql(create)).await.map_err(|e| error(e.to_string()))?;
+        let _ = connection.close().await;
+        Ok(self.url_of(name))
+    }
+
+    async fn launch(&mut self) -> Result<(), ServerError> {
+        let mut postgres = self.host.command(&self.bin.join("postgres"));
+        postgres.args(["-D", "data", "-h", "127.0.0.1", "-p"]).arg(self.port.to_string());
+        for setting in [
+            // Passwords for everybody, also for other users of this machine: no socket file besides the port.
+            "unix_socket_directories=",
+            "fsync=off",
+            "full_page_writes=off",
+            "synchronous_commit=off",
+            "autovacuum_naptime=10s",
+            "shared_buffers=32MB",
+            "max_wal_size=256MB",
+            "max_connections=200",
+            "timezone=UTC",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        self.host.spawn(postgres).map_err(|source| ServerError::Place { server: POSTGRES, source })?;
+        let options = self.options();
+        until_ready(&mut self.host, POSTGRES, async || {
+            let connection = options.connect().await.map_err(|e| e.to_string())?;
+            connection.close().await.map_err(|e| e.to_string())
+        })
+        .await
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username(OWNER)
+            .password(&self.password)
+            .database("postgres")
+            .ssl_mode(PgSslMode::Disable)
+    }
+}
+
+/// A Redis server of our own.
+pub struct PrivateRedis {
+    host: Host,
+    program: PathBuf,
+    port: u16,
+    password: String,
+}
+
+impl PrivateRedis {
+    /// # Errors
+    /// When no Redis is installed (the text says how to get it), or it does not start (its last words).
+    pub async fn start() -> Result<Self, ServerError> {
+        let program = ["redis-server", "valkey-server"]
+            .into_iter()
+            .find_map(|name| Some(host::find(&[name], &homebrew("redis"))?.join(name)))
+            .ok_or(ServerError::RedisMissing)?;
+        let place = |source| ServerError::Place { server: REDIS, source };
+        let host = Host::new("TERM").map_err(place)?;
+        let mut server = Self { host, program, port: 0, password: password() };
+        for _ in 1..PORT_TRIES {
+            server.port = free_port().map_err(place)?;
+            match server.launch().await {
+                Err(_) if port_was_taken(&server.host) => {}
+                other => return other.map(|()| server),
+            }
+        }
+        server.port = free_port().map_err(place)?;
+        server.launch().await.map(|()| server)
+    }
+
+    /// Ends the server; its port and its data stay for [`Self::restart`].
+    pub fn stop(&mut self) {
+        self.host.stop();
+    }
+
+    /// Starts the stopped server again, on the same port and data.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.launch().await
+    }
+
+    /// Connection string of database 0.
+    pub fn url(&self) -> String {
+        format!("redis://:{}@127.0.0.1:{}/0", self.password, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The temporary directory that it lives in.
+    pub fn directory(&self) -> &Path {
+        self.host.path()
+    }
+
+    async fn launch(&mut self) -> Result<(), ServerError> {
+        // A file, not arguments: those are there for every user of the machine to read.
+        let settings = format!(
+            "bind 127.0.0.1\nport {}\nrequirepass {}\ndaemonize no\nsave \"\"\nappendonly yes\nappendfsync no\n",
+            self.port, self.password
+        );
+        let place = |source| ServerError::Place { server: REDIS, source };
+        let file = self.host.write("redis.conf", &settings).map_err(place)?;
+        let mut redis = self.host.command(&self.program);
+        redis.arg(file);
+        self.host.spawn(redis).map_err(place)?;
+        let client =
+            redis::Client::open(self.url()).map_err(|e| ServerError::Start { server: REDIS, text: e.to_string() })?;
+        until_ready(&mut self.host, REDIS, async || {
+            let mut connection = client.get_multiplexed_async_connection().await.map_err(|e| e.to_string())?;
+            redis::cmd("PING").exec_async(&mut connection).await.map_err(|e| e.to_string())
+        })
+        .await
+    }
+}
+
+/// Asks until the server answers: a matter of 50 ms.
+async fn until_ready(
+    host: &mut Host,
+    server: &'static str,
+    ask: impl AsyncFn() -> Result<(), String>,
+) -> Result<(), ServerError> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        let Err(text) = ask().await else { return Ok(()) };
+        if host.ended() {
+            return Err(ServerError::Start { server, text: host.last_words() });
+        }
+        if Instant::now() > deadline {
+            host.stop();
+            return Err(ServerError::Start { server, text });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn port_was_taken(host: &Host) -> bool {
+    host.last_words().contains("ddress already in use")
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn password() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(32).map(char::from).collect()
+}
+
+/// Where packages put PostgreSQL's programs without a link on `PATH`; the newest version first.
+fn postgres_places() -> Vec<PathBuf> {
+    let mut places = versions("/usr/lib/postgresql", "");
+    places.extend(versions("/usr", "pgsql-"));
+    places.extend(homebrew("postgresql"));
+    places
+}
+
+fn homebrew(formula: &str) -> Vec<PathBuf> {
+    ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(|parent| versions(parent, formula)).collect()
+}
+
+/// `parent/<prefix><version>/bin`, the newest version first.
+fn versions(parent: &str, prefix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(Path::new(parent))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let version = name.to_str()?.strip_prefix(prefix)?.trim_start_matches('@');
+            // A formula without a version is the newest.
+            let version = if version.is_empty() { u32::MAX } else { version.split('.').next()?.parse().ok()? };
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    found.into_iter().map(|(_, bin)| bin).collect()
+}
