@@ -366,6 +366,31 @@ async fn cache_reads_save_what_the_price_of_their_time_says() {
 }
 
 #[tokio::test]
+async fn the_model_is_the_one_that_the_relay_bills_by() {
+    let mut store = Store::new("billing", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "insert into message_request (provider_id, user_id, key, original_model, model, actual_response_model) values
+               (1, 1, 'sk-ann', 'asked', 'sent', 'sent'), (1, 1, 'sk-ann', null, 'sent', 'other'),
+               (1, 1, 'sk-ann', '', 'sent', ''), (1, 1, 'sk-ann', 'asked', null, 'other'), (1, 1, 'sk-ann', null, null, null)",
+        )
+        .await;
+    let mut relay = store.relay();
+    let name = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or("none").to_owned();
+    let asked = rows(&mut relay).await;
+    assert_eq!(
+        asked.iter().map(|row| name(&row.model)).collect::<Vec<_>>(),
+        ["asked", "sent", "none", "asked", "none"]
+    );
+    let answered: Vec<_> = asked.iter().map(|row| name(&row.answered_model)).collect();
+    assert_eq!(answered, ["none", "other", "none", "other", "none"]);
+    store.run("update system_settings set billing_model_source = 'redirected'").await;
+    let sent = rows(&mut relay).await;
+    assert_eq!(sent.iter().map(|row| name(&row.model)).collect::<Vec<_>>(), ["sent", "sent", "sent", "asked", "none"]);
+}
+
+#[tokio::test]
 async fn limits_follow_the_relays_windows_and_resets() {
     let mut store = Store::new("limits", "v0.9.2").await;
     store
@@ -403,5 +428,11 @@ async fn limits_follow_the_relays_windows_and_resets() {
         ("fast,cheap", "default")
     );
     assert!(directory.users[1].deleted, "rows still refer to a deleted user");
+    assert!(!directory.sessions_untracked);
+    store
+        .run("insert into system_settings (enable_high_concurrency_mode, currency_display) values (true, 'CNY')")
+        .await;
+    let busy = store.relay().directory.read().await.unwrap();
+    assert_eq!((busy.sessions_untracked, busy.currency.as_deref()), (true, Some("CNY")));
     assert_eq!((directory.timezone.as_str(), directory.version.as_str()), ("Asia/Shanghai", "v0.9.0+"));
 }

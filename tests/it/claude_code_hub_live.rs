@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use tokio::net::TcpListener;
 
 use crate::claude_code_hub::{plan, redis_server, usd};
 
@@ -219,9 +220,13 @@ async fn what_is_wrong_with_redis_is_said_without_its_password() {
     let (_, mut admin) = database(0).await;
     run(&mut admin, "ACL SETUSER watcher on >planted-secret ~* +time +info").await;
     let port = redis_server().await.port();
+    let hangs_up = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = hangs_up.local_addr().unwrap().port();
+    tokio::spawn(async move { while hangs_up.accept().await.is_ok() {} });
     let cases = [
         (format!("redis://:planted-secret@127.0.0.1:{port}/0"), Reason::Permission, "password"),
         (format!("redis://watcher:planted-secret@127.0.0.1:{port}/0"), Reason::Permission, "hmget"),
+        (format!("rediss://:planted-secret@127.0.0.1:{mute}/0"), Reason::Connection, "lost"),
         ("redis://:planted-secret@127.0.0.1:1/0".to_owned(), Reason::Connection, "refused"),
     ];
     for (url, reason, word) in cases {

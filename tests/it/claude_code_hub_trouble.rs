@@ -224,7 +224,7 @@ async fn no_secret_of_the_relay_is_ever_said() {
     for breakage in [
         "alter table usage_ledger alter column user_id type text using key",
         "alter table keys alter column user_id type text using key",
-        "alter table providers alter column provider_type type bytea using key::bytea",
+        "alter table providers alter column provider_type drop default, alter column provider_type type bytea using key::bytea",
         "alter table keys drop column key",
         "revoke select on usage_ledger, keys from planted",
         "alter role planted nologin",
