@@ -86,6 +86,18 @@ impl Host {
         self.tell(&line)
     }
 
+    /// Runs a program to its end, guarded like a server; the inner error is its last words.
+    pub(super) async fn run(&mut self, command: Command) -> io::Result<Result<(), String>> {
+        self.spawn(command)?;
+        loop {
+            match self.server.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                Some(status) if status.success() => return Ok(Ok(())),
+                Some(_) => return Ok(Err(self.last_words())),
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
     /// Whether the server has ended, or never ran.
     pub(super) fn ended(&mut self) -> bool {
         self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))

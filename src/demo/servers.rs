@@ -56,17 +56,13 @@ impl PrivatePostgres {
         let bin = host::find(&["postgres", "initdb"], &postgres_places()).ok_or(ServerError::PostgresMissing)?;
         let place = |source| ServerError::Place { server: POSTGRES, source };
         // SIGINT ends all connections and writes everything down; SIGQUIT would lose commits, which are asynchronous here.
-        let host = Host::new("INT").map_err(place)?;
+        let mut host = Host::new("INT").map_err(place)?;
         let password = password();
         let secret = host.write("password", &password).map_err(place)?;
         let mut initdb = host.command(&bin.join("initdb"));
         initdb.args(["--pgdata=data", "--encoding=UTF8", "--no-locale", "--no-sync", "--auth=password"]);
         initdb.args(["--username", OWNER]).arg("--pwfile").arg(&secret);
-        let output = tokio::process::Command::from(initdb).output().await.map_err(place)?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-            return Err(ServerError::Start { server: POSTGRES, text });
-        }
+        host.run(initdb).await.map_err(place)?.map_err(|text| ServerError::Start { server: POSTGRES, text })?;
         let mut server = Self { host, bin, port: 0, password };
         for _ in 1..PORT_TRIES {
             server.port = free_port().map_err(place)?;
