@@ -147,12 +147,13 @@ impl Follower {
         }
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
-        let floor = state.floor();
-        state.tally.advance(moment(&refresh), floor);
+        state.tally.advance(moment(&refresh));
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         state.tally.apply(rows);
         state.tally.looked_at(&ask.reread, &found);
+        let floor = state.floor();
+        state.tally.settle(floor);
         if !refresh.more {
             self.note_audit(refresh.now, &days, &refresh.audit).await?;
         }

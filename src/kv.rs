@@ -91,8 +91,10 @@ impl Kv {
         let (reason, text) = match error.kind() {
             _ if error.is_timeout() => (Reason::Timeout, format!("{at}: no answer in time")),
             ErrorKind::Io => {
-                let what = if error.is_connection_refusal() { "connection refused" } else { "connection lost" };
-                (Reason::Connection, format!("{at}: {what}; check that it runs and that the address is right"))
+                // The network's or TLS's own words: they know no password.
+                let cause =
+                    std::error::Error::source(error).map_or_else(|| "connection lost".to_owned(), ToString::to_string);
+                (Reason::Connection, format!("{at}: {cause}; check that it runs and that the address is right"))
             }
             ErrorKind::AuthenticationFailed => {
                 (Reason::Permission, format!("{at}: user or password refused; check the URL"))

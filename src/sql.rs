@@ -248,6 +248,7 @@ fn meaning(code: &str) -> (Reason, &'static str) {
         "42P01" | "42703" | "42883" | "42704" => {
             (Reason::Schema, "; is this the relay's database, in a version that is supported?")
         }
+        "22023" => (Reason::Data, "; PostgreSQL may not know the time zone: set `timezone`"),
         "3D000" => (Reason::Connection, "; check the database name of the URL"),
         "53300" => (Reason::Connection, "; the server has no connection left"),
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (Reason::Connection, ""),

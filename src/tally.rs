@@ -163,9 +163,8 @@ impl Tally {
         Self { names: self.names, corrections: self.corrections, carried, ..Self::new(moment) }
     }
 
-    /// Moves the clock. Rows up to the id `floor` will not be delivered again once they are settled.
-    pub fn advance(&mut self, moment: Moment, floor: i64) {
-        self.floor = floor;
+    /// Moves the clock.
+    pub fn advance(&mut self, moment: Moment) {
         // Older rows than all before lengthen the calendar, and with it the week and the month.
         let new_day = self.today() != today(&moment) || self.moment.calendar != moment.calendar;
         self.moment = moment;
@@ -184,8 +183,6 @@ impl Tally {
         if new_day {
             self.turn_day();
         }
-        let grace = &self.floor;
-        self.held.retain(|_, held| !settled(&held.row, held.final_since, now) || held.row.id > *grace);
     }
 
     /// Takes rows in: new ones, and new versions of held ones.
@@ -228,6 +225,13 @@ impl Tally {
                 self.corrections.deleted += u64::from(held.charged.is_some());
             }
         }
+    }
+
+    /// Lets go of rows that will neither change nor be delivered again: settled ones with an id up to `floor`.
+    pub fn settle(&mut self, floor: i64) {
+        self.floor = floor;
+        let now = self.now();
+        self.held.retain(|_, held| held.row.id > floor || !settled(&held.row, held.final_since, now));
     }
 
     /// All rows that started at or after `since` have been read.
@@ -376,11 +380,17 @@ impl Tally {
 
     fn count(&mut self, row: &UsageRow) {
         let mut it = self.resolve(row);
-        if row.outcome == Some(Outcome::Success) && it.model != NONE && row.id < self.names.models.admitted_by(it.model)
-        {
-            self.names.models.admit(it.model, row.id);
-            it.early = false;
-            self.admit_early(it.model, row.id);
+        if row.outcome == Some(Outcome::Success) && it.early {
+            let first = self.names.models.admitted_by(it.model);
+            // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
+            let first_load = self.carried.is_none() && !self.is_complete();
+            if first_load || first == i64::MAX {
+                self.names.models.admit(it.model, row.id);
+                it.early = false;
+            }
+            if first_load {
+                self.admit_early(it.model, row.id);
+            }
         }
         if it.early {
             self.early_models.insert(it.model);

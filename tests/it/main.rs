@@ -1,5 +1,9 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod claude_code_hub;
+mod claude_code_hub_live;
+mod claude_code_hub_trouble;
+mod claude_code_hub_versions;
 mod demo;
 mod differential;
 mod exposition;

@@ -359,7 +359,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
             Step::Wait(seconds) => {
                 now += Duration::seconds(*seconds);
                 // Nothing settles: that rows of any age may change is the harder case.
-                tally.advance(moment(zone, now), 0);
+                tally.advance(moment(zone, now));
             }
             _ if len == 0 => {}
             Step::Finish(index) => {

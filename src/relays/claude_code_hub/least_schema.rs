@@ -27,3 +27,15 @@ fn number(release: &str) -> Option<[u32; 3]> {
     let number = [parts.next()??, parts.next()??, parts.next()??];
     parts.next().is_none().then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_the_steps_up_to_it() {
+        let counts = ["v0.3.31", "v0.5.8", "v0.5.9", "v0.8.10", "v0.9.2"].map(|release| least_schema(release).len());
+        assert_eq!(counts, [1, 4, 5, 9, 10]);
+        assert_eq!(least_schema("0.9.2"), Vec::<&str>::new());
+    }
+}

@@ -1,10 +1,10 @@
 //! Claude Code Hub, v0.3.31 to v0.9.2: usage in PostgreSQL, live state in Redis.
 //!
 //! # Layout
-//! * [`schema`]: which version this is; statements cut to fit it.
-//! * [`ledger`], [`row`], [`prices`]: usage rows.
-//! * [`directory`], [`limits`]: names, limits, settings.
-//! * [`live`]: sessions, slots, circuits.
+//! * `schema`: which version this is; statements cut to fit it.
+//! * `ledger`, `row`, `prices`: usage rows.
+//! * `directory`, `limits`: names, limits, settings.
+//! * `live`: sessions, slots, circuits.
 //! * [`check()`]: what can be read and what cannot, for people.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 

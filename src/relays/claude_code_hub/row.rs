@@ -60,25 +60,30 @@ impl RowReader {
         }
         let sent = self.name(row.try_get("model")?);
         let original = self.name(row.try_get("original_model")?);
+        // Without a redirect the name that was asked for is sent.
+        let upstream = sent.clone().or_else(|| original.clone());
+        let answered = self.name(row.try_get("actual_response_model")?);
+        let answered = answered.filter(|name| upstream.as_ref().is_some_and(|upstream| upstream != name));
         // An empty name is a name to the relay's coalesce, and then dropped.
         let model = match billing {
-            BillingModel::Original => original.or_else(|| sent.clone()),
-            BillingModel::Redirected => sent.clone().or(original),
+            BillingModel::Original => original.or(sent),
+            BillingModel::Redirected => upstream,
         };
-        let answered = self.name(row.try_get("actual_response_model")?).filter(|name| Some(name) != sent.as_ref());
         let status: Option<i32> = row.try_get("status_code")?;
         let status = status.and_then(|status| u16::try_from(status).ok());
         let said: Option<&str> = row.try_get("success_rate_outcome")?;
         let blocked = row.try_get("blocked")?;
-        let is_final = blocked || status.is_some() || said.is_some();
-        let outcome = is_final.then(|| match said {
+        let is_success: bool = row.try_get("is_success")?;
+        // Without outcomes an error text is the only sign of an end without a status.
+        let is_final = blocked || status.is_some() || said.is_some() || !(knows_outcome || is_success);
+        let outcome = is_final.then_some(match said {
             _ if blocked => Outcome::Excluded,
             Some("success") => Outcome::Success,
             Some("failure") => Outcome::Failure,
             Some(_) => Outcome::Excluded,
             None if knows_outcome => Outcome::Excluded,
             None if matches!(status, Some(404 | 499)) => Outcome::Excluded,
-            None if row.try_get("is_success").unwrap_or(false) => Outcome::Success,
+            None if is_success => Outcome::Success,
             None => Outcome::Failure,
         });
         let failure = match outcome {

@@ -10,7 +10,7 @@ use crate::model::{ReadError, Reason};
 use crate::sql::Snapshot;
 
 /// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
-const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Every column that some statement reads, by table.
 const READ: &[(&str, &str)] = &[

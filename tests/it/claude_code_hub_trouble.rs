@@ -1,0 +1,243 @@
+//! Claude Code Hub: what a reader gets when the store cannot be read, and what it never says.
+
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::demo::servers::PrivatePostgres;
+use llm_relay_exporter::model::Reason;
+use llm_relay_exporter::relays::{self, Ask};
+use sqlx::{Connection, PgConnection};
+
+use crate::claude_code_hub::{Store, all, plan, postgres, usd};
+
+const ROLE: &str = include_str!("../../deploy/claude-code-hub/readonly-role.sql");
+
+/// The same database for another role.
+fn url_for(role: &str, database: &str) -> String {
+    let at = database.rfind('@').unwrap();
+    format!("postgres://{role}:planted-password{}", &database[at..])
+}
+
+#[tokio::test]
+async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
+    for (name, release) in [("role_9", "v0.9.2"), ("role_3", "v0.3.31")] {
+        let mut store = Store::new(name, release).await;
+        store.people().await;
+        store.run("insert into message_request (provider_id, user_id, key, cost_usd) values (1, 1, 'sk-ann', 2)").await;
+        store.run(ROLE).await;
+        store.run(ROLE).await;
+        store.run("alter role llm_relay_exporter password 'planted-password'").await;
+        let url = url_for("llm_relay_exporter", &store.url);
+        let mut relay = relays::open(&plan(&url, None)).unwrap();
+        assert_eq!(relay.ledger.refresh(&all()).await.unwrap().rows[0].cost, usd("2"));
+        assert_eq!(relay.directory.read().await.unwrap().providers.len(), 1);
+        let report = check::check(&plan(&url, None)).await.unwrap();
+        assert!(report.findings.iter().all(|finding| finding.subject != "grant"), "{report}");
+        assert!(report.worst() < Level::Problem, "{report}");
+        let mut role = PgConnection::connect(&url).await.unwrap();
+        for forbidden in ["select key from providers", "select url from providers", "select * from message_request"] {
+            let error = sqlx::query(forbidden).execute(&mut role).await.unwrap_err();
+            assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("42501"), "{forbidden}");
+        }
+        role.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_missing_grant_is_named() {
+    let mut store = Store::new("grants", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "create role half login password 'planted-password';
+             grant select on users, keys, providers, system_settings to half",
+        )
+        .await;
+    let url = url_for("half", &store.url);
+    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    let error = relay.ledger.refresh(&all()).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Permission);
+    assert!(error.text.contains("usage_ledger") && error.text.contains("readonly-role.sql"), "{error}");
+    relay.directory.read().await.expect("the other parts go on");
+    let report = check::check(&plan(&url, None)).await.unwrap().to_string();
+    assert!(report.contains("usage_ledger (id, request_id"), "{report}");
+
+    store.run("grant select on usage_ledger to half").await;
+    let refresh = relay.ledger.refresh(&all()).await.expect("prices are optional");
+    assert_eq!(refresh.rows.len(), 0);
+    let report = check::check(&plan(&url, None)).await.unwrap();
+    assert!(report.worst() == Level::Note && report.to_string().contains("model_prices"), "{report}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_postgres_is_said_at_once() {
+    let port = postgres().await.port();
+    let cases = [
+        ("postgres://demo:guess@127.0.0.1:1/hub".to_owned(), Reason::Connection, "127.0.0.1:1/hub"),
+        (format!("postgres://demo:guess@127.0.0.1:{port}/postgres"), Reason::Permission, "password"),
+        (postgres().await.url_of("nowhere"), Reason::Connection, "nowhere"),
+        (postgres().await.url(), Reason::Schema, "is this the database of Claude Code Hub"),
+    ];
+    for (url, reason, word) in cases {
+        let began = Instant::now();
+        let error = relays::open(&plan(&url, None)).unwrap().ledger.refresh(&Ask::default()).await.unwrap_err();
+        assert_eq!(error.reason, reason, "{error}");
+        assert!(error.text.contains(word), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{error}");
+        assert!(!error.text.contains("guess"), "{error}");
+    }
+    for url in
+        ["postgres//demo:guess", "mysql://demo:guess@host/db", "postgres://demo:guess@host:port/db?sslmode=guess"]
+    {
+        let error = relays::open(&plan(url, None)).err().unwrap();
+        assert!(
+            error.0.contains("postgres://user:password@host:5432/database") && !error.0.contains("guess"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_locked_table_is_a_timeout_and_the_server_does_not_wait_on() {
+    let mut store = Store::new("locked", "v0.9.2").await;
+    store.people().await;
+    let mut relay = store.relay();
+    relay.ledger.refresh(&all()).await.unwrap();
+    store.run("begin; lock table usage_ledger in access exclusive mode").await;
+    let began = Instant::now();
+    let error = relay.ledger.refresh(&all()).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Timeout);
+    assert!(error.text.contains("lock") && began.elapsed() < Duration::from_secs(5), "{error}");
+    store.run("rollback").await;
+    relay.ledger.refresh(&all()).await.expect("the connection is still good");
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_ended_by_the_server_before_the_client_gives_up() {
+    let mut store = Store::new("slow", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "alter table users rename to all_users;
+             create view users as select u.* from all_users u, lateral (select pg_sleep(60)) as slowly",
+        )
+        .await;
+    let mut short = plan(&store.url, None);
+    short.timeout = Duration::from_secs(1);
+    let error = relays::open(&short).unwrap().directory.read().await.unwrap_err();
+    assert!(error.reason == Reason::Timeout && error.text.contains("57014"), "{error}");
+    let running: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+         where datname = 'slow' and application_name = 'llm-relay-exporter' and state = 'active'",
+    )
+    .fetch_one(&mut store.owner)
+    .await
+    .unwrap();
+    assert_eq!(running, 0);
+}
+
+#[tokio::test]
+async fn a_relay_is_read_again_after_its_server_was_restarted() {
+    let mut server = PrivatePostgres::start().await.unwrap();
+    let url = server.database("hub").await.unwrap();
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    for script in relays::claude_code_hub::least_schema("v0.9.2") {
+        sqlx::raw_sql(script).execute(&mut owner).await.unwrap();
+    }
+    drop(owner);
+    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    relay.ledger.refresh(&all()).await.unwrap();
+    server.stop();
+    server.restart().await.unwrap();
+    relay.ledger.refresh(&all()).await.expect("a connection that died while idle is replaced");
+    server.stop();
+    assert_eq!(relay.ledger.refresh(&all()).await.unwrap_err().reason, Reason::Connection);
+}
+
+#[tokio::test]
+async fn a_relay_uses_at_most_two_connections_and_writes_nothing() {
+    let mut store = Store::new("connections", "v0.9.2").await;
+    store.people().await;
+    let mut relay = store.relay();
+    for _ in 0..3 {
+        let ask = all();
+        let (rows, names) = tokio::join!(relay.ledger.refresh(&ask), relay.directory.read());
+        rows.unwrap();
+        names.unwrap();
+    }
+    let (open, in_transaction): (i64, i64) = sqlx::query_as(
+        "select count(*), count(*) filter (where state <> 'idle' or backend_xid is not null) from pg_stat_activity
+         where datname = 'connections' and application_name = 'llm-relay-exporter'",
+    )
+    .fetch_one(&mut store.owner)
+    .await
+    .unwrap();
+    assert_eq!((open, in_transaction), (2, 0));
+}
+
+#[tokio::test]
+async fn a_missing_index_on_a_large_ledger_is_reported() {
+    let mut store = Store::new("no_index", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "insert into message_request (provider_id, user_id, key, created_at)
+             select 1, 1, 'sk-ann', now() - make_interval(mins => n) from generate_series(1, 20000) n;
+             analyze usage_ledger",
+        )
+        .await;
+    let report = check::check(&plan(&store.url, None)).await.unwrap();
+    assert!(report.worst() < Level::Problem && report.to_string().contains("about 20000 rows"), "{report}");
+    store.run("drop index idx_usage_ledger_request_id, idx_usage_ledger_created_at_desc_id").await;
+    let report = check::check(&plan(&store.url, None)).await.unwrap();
+    let problems: Vec<&str> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.level == Level::Problem)
+        .map(|finding| &*finding.text)
+        .collect();
+    assert!(problems.iter().any(|text| text.starts_with("open rows: walks")), "{report}");
+    assert!(problems.iter().any(|text| text.starts_with("audit: walks")), "{report}");
+}
+
+#[tokio::test]
+async fn no_secret_of_the_relay_is_ever_said() {
+    let mut store = Store::new("secrets", "v0.9.2").await;
+    store
+        .run(
+            "insert into users (name) values ('ann');
+             insert into keys (user_id, key, name) values (1, 'planted-key', 'laptop');
+             insert into providers (name, url, key, proxy_url, mcp_passthrough_url)
+             values ('north', 'https://planted-url', 'planted-key', 'http://planted-proxy', 'https://planted-mcp');
+             insert into message_request (provider_id, user_id, key, error_message, cost_usd)
+             values (1, 1, 'planted-key', 'planted-error', 1), (1, 1, 'planted-unknown-key', null, 'NaN');
+             insert into system_settings (timezone) values ('planted/zone');
+             create role planted login password 'planted-password';
+             grant select on all tables in schema public to planted",
+        )
+        .await;
+    let url = url_for("planted", &store.url);
+    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    let mut said = Vec::new();
+    said.push(format!("{:?}", relay.ledger.refresh(&all()).await.unwrap()));
+    said.push(format!("{:?}", relay.directory.read().await.unwrap()));
+    for breakage in [
+        "alter table usage_ledger alter column user_id type text using key",
+        "alter table keys alter column user_id type text using key",
+        "alter table providers alter column provider_type drop default, alter column provider_type type bytea using key::bytea",
+        "alter table keys drop column key",
+        "revoke select on usage_ledger, keys from planted",
+        "alter role planted nologin",
+    ] {
+        store.run(breakage).await;
+        said.push(check::check(&plan(&url, None)).await.unwrap().to_string());
+        for result in [relay.ledger.refresh(&all()).await.err(), relay.directory.read().await.err()] {
+            said.push(result.map(|error| error.to_string()).unwrap_or_default());
+        }
+        said.push(relays::open(&plan(&url, None)).unwrap().ledger.refresh(&all()).await.unwrap_err().to_string());
+    }
+    let all_said = said.join("\n");
+    // The role is called so, and says so in errors; everything else that was planted is a secret.
+    let secrets = all_said.replace("as planted", "").replace("\"planted\"", "");
+    assert!(!secrets.contains("planted"), "{secrets}");
+}
