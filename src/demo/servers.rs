@@ -55,8 +55,8 @@ impl PrivatePostgres {
     pub async fn start() -> Result<Self, ServerError> {
         let bin = host::find(&["postgres", "initdb"], &postgres_places()).ok_or(ServerError::PostgresMissing)?;
         let place = |source| ServerError::Place { server: POSTGRES, source };
-        // SIGINT ends all connections and writes everything down; SIGQUIT would lose commits, which are asynchronous here.
-        let mut host = Host::new("INT").map_err(place)?;
+        // SIGINT writes everything down; SIGQUIT loses the last commits, which are asynchronous here.
+        let mut host = Host::new("INT", "QUIT").map_err(place)?;
         let password = password();
         let secret = host.write("password", &password).map_err(place)?;
         let mut initdb = host.command(&bin.join("initdb"));
@@ -178,7 +178,7 @@ impl PrivateRedis {
             .find_map(|name| Some(host::find(&[name], &homebrew("redis"))?.join(name)))
             .ok_or(ServerError::RedisMissing)?;
         let place = |source| ServerError::Place { server: REDIS, source };
-        let host = Host::new("TERM").map_err(place)?;
+        let host = Host::new("TERM", "KILL").map_err(place)?;
         let mut server = Self { host, program, port: 0, password: password() };
         for _ in 1..PORT_TRIES {
             server.port = free_port().map_err(place)?;
