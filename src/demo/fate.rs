@@ -190,6 +190,8 @@ impl Fate {
                 request.tokens = None;
                 request.cost = Usd::ZERO;
                 request.duration_ms = 350;
+                request.ttft_ms = None;
+                request.first_byte_ms = None;
             }
             Self::Orphan => {
                 request.status = None;

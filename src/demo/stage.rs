@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::history::{self, HistoryOptions};
 use super::servers::{PrivatePostgres, PrivateRedis, ServerError};
@@ -27,7 +27,7 @@ pub struct Urls {
 /// Private servers with a relay's store that has a history and lives. Nothing is left when it is dropped.
 pub struct Stage {
     urls: Urls,
-    stop: CancellationToken,
+    stop: DropGuard,
     traffic: JoinHandle<()>,
     postgres: PrivatePostgres,
     redis: Option<PrivateRedis>,
@@ -61,7 +61,7 @@ impl Stage {
                 tracing::error!("the demo's traffic has ended: {error:#}");
             }
         });
-        Ok(Self { urls, stop, traffic, postgres, redis })
+        Ok(Self { urls, stop: stop.drop_guard(), traffic, postgres, redis })
     }
 
     /// Connection strings, ready for a [`crate::settings::RelayPlan`].
@@ -71,7 +71,7 @@ impl Stage {
 
     /// Ends the traffic and the servers and removes their directories.
     pub async fn tear_down(self) {
-        self.stop.cancel();
+        drop(self.stop);
         // Even if it has panicked, the servers go.
         let _ = self.traffic.await;
         drop((self.postgres, self.redis));
