@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::cast::Provider;
+use super::cast::{Family, Provider};
 use super::traffic::{Request, Session, Traffic, cost};
 use crate::model::Usd;
 
@@ -110,7 +110,14 @@ impl Fate {
         let Some(first) = request.first else { return };
         let chosen = if session.sequence == 1 { "initial_selection" } else { "session_reuse" };
         let mut chain = vec![step(first, chosen, 1, None, None)];
-        match self {
+        let second = traffic.other(first, request.family, request.at);
+        let fate = match self {
+            Self::Hedge if second.id == first.id => Self::Success,
+            // Gemini's token counting is not known to the relay.
+            Self::CountTokens if request.family == Family::Gemini => Self::Success,
+            fate => fate,
+        };
+        match fate {
             Self::Success => {
                 chain.push(step(first, "request_success", 1, Some(200), None));
                 if first.id == 3 && traffic.chance(0.01) {
@@ -118,7 +125,6 @@ impl Fate {
                 }
             }
             Self::Failover(failure) => {
-                let second = traffic.other(first, request.family, request.at);
                 chain.push(failure.step(first, 1));
                 chain.push(step(second, "retry_success", 2, Some(200), None));
                 let lost = traffic.log_normal(failure.after_ms, 0.4) as i32;
@@ -130,17 +136,14 @@ impl Fate {
                 request.first_byte_ms = request.first_byte_ms.map(|ms| ms + lost);
             }
             Self::Hedge => {
-                let loser = traffic.other(first, request.family, request.at);
                 chain.push(step(first, "hedge_triggered", 1, None, None));
-                chain.push(step(loser, "hedge_launched", 2, None, None));
-                let race =
-                    [step(first, "hedge_winner", 1, Some(200), None), step(loser, "hedge_loser_billed", 2, None, None)];
+                chain.push(step(second, "hedge_launched", 2, None, None));
+                let winner = step(first, "hedge_winner", 1, Some(200), None);
+                let loser = step(second, "hedge_loser_billed", 2, None, None);
                 // Whoever is noted last counts as the one that answered: sometimes that is the loser.
-                let loser_last = traffic.chance(0.3);
-                chain.extend(race.clone().into_iter().take(if loser_last { 2 } else { 0 }));
-                chain.extend(race.into_iter().rev().take(if loser_last { 0 } else { 2 }));
-                let full = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, loser.multiplier));
-                request.loser = (loser.id != first.id && full.is_positive()).then_some((loser, full));
+                chain.extend(if traffic.chance(0.3) { [winner, loser] } else { [loser, winner] });
+                let cost = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, second.multiplier));
+                request.loser = cost.is_positive().then_some((second, cost));
             }
             Self::Failed(failure) => {
                 let attempts = if failure.reason == "client_error_non_retryable" { 1 } else { 2 };
@@ -181,10 +184,14 @@ impl Fate {
             }
             Self::CountTokens => {
                 chain.push(step(first, "request_success", 1, Some(200), None));
-                request.endpoint = "/v1/messages/count_tokens".to_owned();
+                let claude = request.family == Family::Claude;
+                request.endpoint =
+                    if claude { "/v1/messages/count_tokens" } else { "/v1/responses/compact" }.to_owned();
                 request.tokens = None;
                 request.cost = Usd::ZERO;
                 request.duration_ms = 350;
+                request.ttft_ms = None;
+                request.first_byte_ms = None;
             }
             Self::Orphan => {
                 request.status = None;

@@ -1,6 +1,7 @@
 //! Weeks of past traffic, written in bulk.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -10,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::cast::{OUTAGE_PROVIDER, SURGE_MODEL, SURGE_USER};
+use super::cast::{MODELS, OUTAGE_PROVIDER, SURGE_MODEL, SURGE_USER};
 use super::rhythm::{self, HOURS, Planted};
 use super::traffic::{Request, SESSION_LENGTH, Session, Tokens, Traffic, Trouble};
 use crate::model::Usd;
@@ -99,7 +100,11 @@ impl<'a> Past<'a> {
             let session = self.traffic.session(at);
             self.follow(session, at, &mut requests);
         }
-        if self.planted.surge.start.with_timezone(&zone).date_naive() == date {
+        let begins_today = |span: &Range<DateTime<Utc>>| span.start.with_timezone(&zone).date_naive() == date;
+        if begins_today(&self.planted.outage) {
+            self.outage(&mut requests);
+        }
+        if begins_today(&self.planted.surge) {
             self.surge(&mut requests);
         }
         let midnight = rhythm::instant(date + TimeDelta::days(1), 0, zone);
@@ -124,6 +129,12 @@ impl<'a> Past<'a> {
         hour as u32 * 3600 + ((rest / HOURS[hour]).min(1.0) * 3599.0) as u32
     }
 
+    /// An instant in a span, not too near its end.
+    fn within(&mut self, span: &Range<DateTime<Utc>>) -> DateTime<Utc> {
+        let millis = (span.end - span.start).num_milliseconds() as f64 * 0.8;
+        span.start + TimeDelta::milliseconds((self.traffic.unit() * millis) as i64)
+    }
+
     /// All requests of a session: each begins when the client has read the answer to the last one.
     fn follow(&mut self, mut session: Session, mut at: DateTime<Utc>, requests: &mut Vec<Request>) {
         while session.left > 0 {
@@ -135,13 +146,23 @@ impl<'a> Past<'a> {
         }
     }
 
+    /// Some sessions that are sure to meet the failing provider, however little traffic there is.
+    fn outage(&mut self, requests: &mut Vec<Request>) {
+        let outage = self.planted.outage.clone();
+        for _ in 0..self.options.requests_per_day.div_ceil(500) {
+            let at = self.within(&outage);
+            let mut session = self.traffic.session(at);
+            (session.model, session.provider) = (&MODELS[0], OUTAGE_PROVIDER);
+            self.follow(session, at, requests);
+        }
+    }
+
     /// A script that runs wild: about a seventh of a day's requests again, on the dearest model.
     fn surge(&mut self, requests: &mut Vec<Request>) {
         let surge = self.planted.surge.clone();
         let wanted = self.options.requests_per_day as usize / 7 + requests.len();
         while requests.len() < wanted {
-            let span = (surge.end - surge.start).num_milliseconds() as f64 * 0.8;
-            let at = surge.start + TimeDelta::milliseconds((self.traffic.unit() * span) as i64);
+            let at = self.within(&surge);
             let session = self.traffic.session_of(SURGE_USER, SURGE_MODEL, at);
             self.follow(session, at, requests);
         }

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 /// this process is gone, in whatever way (drop, panic, Ctrl-C, `kill -9`): then the server goes, and its directory.
 const GUARD: &str = r#"
 trap '' HUP INT QUIT TERM
-end() { [ -z "$pid" ] || kill -s "$signal" "$pid" 2>/dev/null; }
-signal=$1 dir=$2 pid=
-while read -r line; do [ -n "$line" ] || end; pid=$line; done
-end
+end() { [ -z "$pid" ] || kill -s "$1" "$pid" 2>/dev/null; }
+stop=$1 abandon=$2 dir=$3 pid=
+while read -r line; do [ -n "$line" ] || end "$stop"; pid=$line; done
+end "$abandon"
 tries=0
 while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
 rm -rf "$dir"
@@ -35,8 +35,8 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// `signal` (a name as `kill -s` takes it) makes this kind of server end at once.
-    pub(super) fn new(signal: &str) -> io::Result<Self> {
+    /// Signals, as `kill -s` names them: `stop` ends this kind of server with its data kept, `abandon` at once.
+    pub(super) fn new(stop: &str, abandon: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("llm-relay-demo-").tempdir()?;
         // The owner of what we have just made tells who we are.
         let account = (fs::metadata(dir.path())?.uid() == 0).then(nobody);
@@ -44,7 +44,7 @@ impl Host {
             chown(dir.path(), Some(uid), Some(gid))?;
         }
         let mut guard = Command::new("/bin/sh");
-        guard.args(["-c", GUARD, "guard", signal]).arg(dir.path());
+        guard.args(["-c", GUARD, "guard", stop, abandon]).arg(dir.path());
         // Not our working directory and not our process group: Ctrl-C in a terminal is for us, we end the server.
         guard.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         run_as(&mut guard, account);

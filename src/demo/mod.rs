@@ -21,4 +21,4 @@ mod store;
 mod traffic;
 
 pub use rhythm::Planted;
-pub use stage::{DemoOptions, SimulateOptions, Stage, Urls, simulate};
+pub use stage::{DemoOptions, SimulateOptions, Stage, Urls, create, simulate};

@@ -32,12 +32,16 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// In a history of so many days that ends with `today`: an outage four days ago at 14:20, a surge two days ago at
-    /// 20:00; nearer in a shorter history.
+    /// In a history of so many days that ends with `today`, on working days: an outage about four days ago at 14:20, a
+    /// surge about two days ago at 20:00; nearer in a shorter history.
     pub fn new(today: NaiveDate, days: u32, zone: Tz) -> Self {
-        let span = |days_ago: u32, from: (u32, u32), minutes: i64| {
-            let date = today - TimeDelta::days(days_ago.min(days.saturating_sub(1)).into());
-            let start = instant(date, from.0 * 3600 + from.1 * 60, zone);
+        let first = today - TimeDelta::days(days.saturating_sub(1).into());
+        let span = |days_ago: i64, (hour, minute): (u32, u32), minutes: i64| {
+            let mut date = today - TimeDelta::days(days_ago);
+            while matches!(date.weekday(), Weekday::Sat | Weekday::Sun) {
+                date -= TimeDelta::days(1);
+            }
+            let start = instant(date.max(first), hour * 3600 + minute * 60, zone);
             start..start + TimeDelta::minutes(minutes)
         };
         Self { outage: span(4, (14, 20), 40), surge: span(2, (20, 0), 180) }

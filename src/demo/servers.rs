@@ -29,8 +29,8 @@ pub enum ServerError {
     Start { server: &'static str, text: String },
     #[error("the private PostgreSQL has no database {name:?}: {text}")]
     Database { name: String, text: String },
-    #[error("the private {server} has no place to run: {source}")]
-    Place { server: &'static str, source: io::Error },
+    #[error("the private {server} has no place to run: {error}")]
+    Place { server: &'static str, error: io::Error },
 }
 
 const POSTGRES: &str = "PostgreSQL";
@@ -54,9 +54,9 @@ impl PrivatePostgres {
     /// When no PostgreSQL is installed (the text says how to get it), or it does not start (its last words).
     pub async fn start() -> Result<Self, ServerError> {
         let bin = host::find(&["postgres", "initdb"], &postgres_places()).ok_or(ServerError::PostgresMissing)?;
-        let place = |source| ServerError::Place { server: POSTGRES, source };
-        // SIGINT ends all connections and writes everything down; SIGQUIT would lose commits, which are asynchronous here.
-        let mut host = Host::new("INT").map_err(place)?;
+        let place = |error| ServerError::Place { server: POSTGRES, error };
+        // SIGINT writes everything down; SIGQUIT loses the last commits, which are asynchronous here.
+        let mut host = Host::new("INT", "QUIT").map_err(place)?;
         let password = password();
         let secret = host.write("password", &password).map_err(place)?;
         let mut initdb = host.command(&bin.join("initdb"));
@@ -141,7 +141,7 @@ impl PrivatePostgres {
         ] {
             postgres.args(["-c", setting]);
         }
-        self.host.spawn(postgres).map_err(|source| ServerError::Place { server: POSTGRES, source })?;
+        self.host.spawn(postgres).map_err(|error| ServerError::Place { server: POSTGRES, error })?;
         let options = self.options();
         until_ready(&mut self.host, POSTGRES, async || {
             let connection = options.connect().await.map_err(|e| e.to_string())?;
@@ -177,8 +177,8 @@ impl PrivateRedis {
             .into_iter()
             .find_map(|name| Some(host::find(&[name], &homebrew("redis"))?.join(name)))
             .ok_or(ServerError::RedisMissing)?;
-        let place = |source| ServerError::Place { server: REDIS, source };
-        let host = Host::new("TERM").map_err(place)?;
+        let place = |error| ServerError::Place { server: REDIS, error };
+        let host = Host::new("TERM", "KILL").map_err(place)?;
         let mut server = Self { host, program, port: 0, password: password() };
         for _ in 1..PORT_TRIES {
             server.port = free_port().map_err(place)?;
@@ -224,7 +224,7 @@ impl PrivateRedis {
             "bind 127.0.0.1\nport {}\nrequirepass {}\ndaemonize no\nsave \"\"\nappendonly yes\nappendfsync no\n",
             self.port, self.password
         );
-        let place = |source| ServerError::Place { server: REDIS, source };
+        let place = |error| ServerError::Place { server: REDIS, error };
         let file = self.host.write("redis.conf", &settings).map_err(place)?;
         let mut redis = self.host.command(&self.program);
         redis.arg(file);

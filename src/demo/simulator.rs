@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::ensure;
 use chrono::{TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 use rand::Rng;
@@ -35,6 +36,14 @@ pub struct SimulatorOptions {
 impl Default for SimulatorOptions {
     fn default() -> Self {
         Self { rate: 1.0, seed: 1, zone: chrono_tz::Asia::Shanghai, trouble_period: Duration::from_secs(180) }
+    }
+}
+
+impl SimulatorOptions {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        ensure!((1e-3..=1e4).contains(&self.rate), "--rate is {}; give 0.001 to 10000 requests per second", self.rate);
+        ensure!(self.trouble_period >= Duration::from_secs(1), "the period of troubles is shorter than a second");
+        Ok(())
     }
 }
 
@@ -149,7 +158,9 @@ impl Relay {
     async fn forward(&self, session: &Session, request: &Request, first: &'static Provider) -> sqlx::Result<()> {
         let (races, drain) = {
             let mut rng = rand::rng();
-            (rng.random_bool(0.05), Duration::from_secs_f64(rng.random_range(2.0..118.0)))
+            // A loser is drained for up to two minutes; most end soon after the winner.
+            let drain = (-20.0 * (1.0 - rng.random::<f64>()).ln()).clamp(0.5, 118.0);
+            (rng.random_bool(0.05), Duration::from_secs_f64(drain))
         };
         let begun = Instant::now();
         let id = self.begin(request, first).await?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::history::{self, HistoryOptions};
 use super::servers::{PrivatePostgres, PrivateRedis, ServerError};
@@ -27,8 +27,8 @@ pub struct Urls {
 /// Private servers with a relay's store that has a history and lives. Nothing is left when it is dropped.
 pub struct Stage {
     urls: Urls,
-    stop: CancellationToken,
-    traffic: JoinHandle<anyhow::Result<()>>,
+    stop: DropGuard,
+    traffic: JoinHandle<()>,
     postgres: PrivatePostgres,
     redis: Option<PrivateRedis>,
 }
@@ -55,8 +55,13 @@ impl Stage {
         let simulate =
             SimulateOptions { urls: urls.clone(), init: true, history: options.history, simulator: options.simulator };
         let source = prepare(&simulate).await?;
-        let traffic = tokio::spawn(source.run(simulate.simulator, stop.clone()));
-        Ok(Self { urls, stop, traffic, postgres, redis })
+        let traffic = source.run(simulate.simulator, stop.clone());
+        let traffic = tokio::spawn(async move {
+            if let Err(error) = traffic.await {
+                tracing::error!("the demo's traffic has ended: {error:#}");
+            }
+        });
+        Ok(Self { urls, stop: stop.drop_guard(), traffic, postgres, redis })
     }
 
     /// Connection strings, ready for a [`crate::settings::RelayPlan`].
@@ -66,8 +71,8 @@ impl Stage {
 
     /// Ends the traffic and the servers and removes their directories.
     pub async fn tear_down(self) {
-        self.stop.cancel();
-        // Whether the traffic ended well no longer matters.
+        drop(self.stop);
+        // Even if it has panicked, the servers go.
         let _ = self.traffic.await;
         drop((self.postgres, self.redis));
     }
@@ -107,26 +112,43 @@ impl Source {
 }
 
 async fn prepare(options: &SimulateOptions) -> anyhow::Result<Source> {
+    options.simulator.check()?;
     let pool = store::connect(options.urls.database_url.expose_secret()).await?;
     let ownership = store::ownership(&pool).await?;
     match (ownership, options.init) {
         (Ownership::Ours, _) | (Ownership::Empty, true) => {}
-        (Ownership::Empty, false) => {
-            bail!("the database of --database-url is empty; --init makes it a demo relay's")
-        }
-        (Ownership::Foreign, _) => bail!(
-            "the database of --database-url is not the demo's own (it has tables, but not the table llm_relay_demo); \
-             simulate writes invented requests and needs an empty database and --init"
-        ),
+        (Ownership::Empty, false) => bail!("the database of --database-url is empty; --init makes it a demo relay's"),
+        (Ownership::Foreign, _) => bail!(NOT_OURS),
     }
     let redis = match &options.urls.redis_url {
         Some(url) => Some(store::claim_redis(url.expose_secret()).await?),
         None => None,
     };
     if ownership == Ownership::Empty {
-        let history = &options.history;
-        store::create(&pool, history.zone, history.until).await.context("cannot make the demo's schema")?;
-        history::fill(&mut *pool.acquire().await?, history).await.context("cannot write the history")?;
+        fill(&pool, &options.history).await?;
     }
     Ok(Source { pool, redis })
+}
+
+const NOT_OURS: &str = "the database of --database-url is not the demo's own (it has tables, but not llm_relay_demo); \
+                        simulate writes invented requests and needs an empty database and --init";
+
+/// Makes an empty database a demo relay's, with a history (none with 0 days) and nothing alive.
+///
+/// # Errors
+/// When the database is not empty, or cannot be reached.
+pub async fn create(database_url: &SecretString, history: &HistoryOptions) -> anyhow::Result<()> {
+    let pool = store::connect(database_url.expose_secret()).await?;
+    if store::ownership(&pool).await? != Ownership::Empty {
+        bail!("the database is not empty");
+    }
+    fill(&pool, history).await?;
+    pool.close().await;
+    Ok(())
+}
+
+async fn fill(pool: &sqlx::PgPool, history: &HistoryOptions) -> anyhow::Result<()> {
+    store::create(pool, history.zone, history.until).await.context("cannot make the demo's schema")?;
+    history::fill(&mut *pool.acquire().await?, history).await.context("cannot write the history")?;
+    Ok(())
 }

@@ -134,8 +134,13 @@ impl Traffic {
         let fate = Fate::draw(self, failing);
         let mut request = self.success(session, at);
         fate.befall(self, session, &mut request);
-        if let Some(provider) = request.provider {
+        // A session stays where it was answered, but comes back to a provider that has only just begun to fail.
+        if let (Some(provider), false) = (request.provider, failing) {
             session.provider = provider;
+        }
+        // People try again.
+        if failing && request.error.is_some() && self.chance(0.7) {
+            session.left += 1;
         }
         request
     }
