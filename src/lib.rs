@@ -28,10 +28,12 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod cli;
 pub mod demo;
 pub mod follow;
 pub mod http;
 pub mod kv;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod own;

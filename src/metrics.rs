@@ -5,6 +5,8 @@
 //! first (it is not listed in an entry). Names of people and things live in `*_info` metrics and in the bounded
 //! leaderboards. Missing is never zero: an entry that has nothing to say emits no sample.
 
+pub mod docs;
+
 use crate::model::{Circuit, Outcome};
 use crate::own::Own;
 use crate::view::{Board, BoardEntry, HistogramView, View};

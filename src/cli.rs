@@ -1,0 +1,181 @@
+//! The command line: arguments, dispatch, exit codes.
+
+mod demo;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::check::{self, Level};
+use crate::log;
+use crate::own::Own;
+use crate::settings::{self, Loaded};
+use crate::{metrics, serve};
+
+/// Exit code for a bad configuration or bad arguments, as in sysexits.h.
+const EX_USAGE: u8 = 64;
+
+/// Prometheus exporter for self-hosted LLM relays: reads the relay's own store, read-only.
+#[derive(Debug, Parser)]
+#[command(name = "llm-relay-exporter", version = version(), disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Configuration file (TOML). Without one, DATABASE_URL (or DSN), REDIS_URL and TZ configure one Claude Code Hub.
+    #[arg(long = "config.file", global = true, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Address to listen on.
+    #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9879")]
+    listen_address: String,
+    /// Path under which to expose metrics.
+    #[arg(long = "web.telemetry-path", global = true, value_name = "PATH", default_value = "/metrics")]
+    telemetry_path: String,
+    /// Only log messages of this level or above.
+    #[arg(long = "log.level", global = true, value_enum, default_value_t = log::Level::Info)]
+    log_level: log::Level,
+    /// Form of log messages.
+    #[arg(long = "log.format", global = true, value_enum, default_value_t = log::Format::Logfmt)]
+    log_format: log::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the relays and serve their metrics (the default).
+    Serve,
+    /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
+    Check,
+    /// Print the metric catalogue as Markdown.
+    Metrics,
+    /// Start a private relay store with a history and live traffic, and serve its metrics.
+    Demo(demo::DemoArgs),
+    /// Write live traffic into a demo store. Refuses a database that is not the demo's own.
+    Simulate(demo::SimulateArgs),
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// What ends with exit code 1.
+pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result<ExitCode> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors, and go to stdout.
+            error.print().ok();
+            return Ok(if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS });
+        }
+    };
+    let options = &cli.options;
+    if let Err(problem) = crate::http::check_telemetry_path(&options.telemetry_path) {
+        eprintln!("--web.telemetry-path: {problem}");
+        return Ok(ExitCode::from(EX_USAGE));
+    }
+    log::start(options.log_level, options.log_format);
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => runtime.block_on(serve_relays(options)),
+        Command::Check => runtime.block_on(check_relays(options)),
+        Command::Metrics => {
+            // A closed pipe (`| head`) is the reader's choice.
+            std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options)),
+        Command::Simulate(arguments) => runtime.block_on(demo::simulate(arguments)),
+    }
+}
+
+/// The configuration, or an exit code after its problems have been told.
+fn configure(options: &Options, env: &BTreeMap<String, String>) -> Result<Loaded, ExitCode> {
+    let loaded = settings::load(options.config_file.as_deref(), env).map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(EX_USAGE)
+    })?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+fn environment() -> BTreeMap<String, String> {
+    // A name or value that is not UTF-8 cannot be one of ours.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
+    let loaded = match configure(options, &environment()) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let own = Own::read();
+    tracing::info!(version = own.version, revision = own.revision, rustc = own.rustc, "starting llm-relay-exporter");
+    let shutdown = CancellationToken::new();
+    let listener = listen(options)?;
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping");
+        signalled.cancel();
+    });
+    serve::run(&loaded.plan, listener, &options.telemetry_path, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen(options: &Options) -> anyhow::Result<TcpListener> {
+    let address = &options.listen_address;
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; is another exporter running? (--web.listen-address)"))?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, path = options.telemetry_path, "listening");
+    Ok(listener)
+}
+
+async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {
+    let loaded = match configure(options, &environment()) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let mut worst = Level::Ok;
+    for (name, plan) in &loaded.plan.relays {
+        let report = check::check(plan).await?;
+        println!("relay {name} ({})\n{report}", plan.kind.label());
+        worst = worst.max(report.worst());
+    }
+    Ok(if worst == Level::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Completes on SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        tokio::signal::ctrl_c().await.ok();
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn version() -> &'static str {
+    static VERSION: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let own = Own::read();
+        let zones = chrono_tz::IANA_TZDB_VERSION;
+        format!("{} (revision {}, {}, time zone data {zones})", own.version, own.revision, own.rustc)
+    });
+    &VERSION
+}

@@ -1,0 +1,131 @@
+//! `demo` and `simulate`: see the product before connecting a relay.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, configure, listen, stop_signal};
+use crate::demo::history::HistoryOptions;
+use crate::demo::simulator::SimulatorOptions;
+use crate::demo::{self, DemoOptions, SimulateOptions, Stage, Urls};
+use crate::serve;
+
+#[derive(Debug, Args)]
+pub struct Traffic {
+    /// Days of history to fill in, today included.
+    #[arg(long, default_value_t = 30)]
+    days: u32,
+    /// Mean number of requests per day of the history.
+    #[arg(long, default_value_t = 4000)]
+    requests_per_day: u32,
+    /// Live requests per second at the busiest hour.
+    #[arg(long, default_value_t = 1.0)]
+    rate: f64,
+    /// The same seed makes the same people, requests and incidents.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The relay's time zone.
+    #[arg(long, default_value = "Asia/Shanghai")]
+    timezone: chrono_tz::Tz,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    traffic: Traffic,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The demo's PostgreSQL.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: SecretString,
+    /// The demo's Redis.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    redis_url: Option<SecretString>,
+    /// Make an empty database the demo's own first: schema, people, providers and history.
+    #[arg(long)]
+    init: bool,
+    #[command(flatten)]
+    traffic: Traffic,
+}
+
+impl Traffic {
+    fn history(&self) -> HistoryOptions {
+        HistoryOptions {
+            days: self.days,
+            requests_per_day: self.requests_per_day,
+            seed: self.seed,
+            zone: self.timezone,
+            ..HistoryOptions::default()
+        }
+    }
+
+    fn simulator(&self) -> SimulatorOptions {
+        SimulatorOptions { rate: self.rate, seed: self.seed, zone: self.timezone, ..SimulatorOptions::default() }
+    }
+}
+
+pub async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        signalled.cancel();
+    });
+    let options = SimulateOptions {
+        init: arguments.init,
+        history: arguments.traffic.history(),
+        simulator: arguments.traffic.simulator(),
+        urls: Urls { database_url: arguments.database_url, redis_url: arguments.redis_url },
+    };
+    demo::simulate(options, stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<ExitCode> {
+    // First the port: filling a history for nothing would annoy.
+    let listener = listen(options)?;
+    let address = listener.local_addr()?;
+    let stage = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
+    // Dropping a stage that is being set up leaves nothing behind.
+    let stage = tokio::select! {
+        stage = Stage::set_up(stage) => stage?,
+        () = stop_signal() => return Ok(ExitCode::SUCCESS),
+    };
+    // The demo connects as anybody would who configures nothing.
+    let mut env = BTreeMap::from([
+        ("DATABASE_URL".to_owned(), stage.urls().database_url.expose_secret().to_owned()),
+        ("TZ".to_owned(), arguments.traffic.timezone.name().to_owned()),
+    ]);
+    if let Some(redis) = &stage.urls().redis_url {
+        env.insert("REDIS_URL".to_owned(), redis.expose_secret().to_owned());
+    }
+    let loaded = match configure(options, &env) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let url = format!("http://{address}{}", options.telemetry_path);
+    eprintln!(
+        "\nThe demo is running: http://{address}/\n\n  \
+         curl -s {url} | grep llm_relay_day_\n  \
+         curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"user\",period=\"today\"'\n\n  \
+         scrape_configs: [{{job_name: llm-relay, scrape_interval: 5s, static_configs: [{{targets: ['{address}']}}]}}]\n  \
+         sum by (outcome) (rate(llm_relay_requests_total[1m]))\n  \
+         llm_relay_day_cost_usd{{day=\"today\"}} / on (relay) llm_relay_day_cost_usd{{day=\"yesterday_same_time\"}}\n\n\
+         Ctrl-C ends it and leaves nothing behind.\n"
+    );
+    let shutdown = CancellationToken::new();
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        signalled.cancel();
+    });
+    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, shutdown).await;
+    stage.tear_down().await;
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
