@@ -27,7 +27,8 @@ fn exporter(arguments: &[&str]) -> Output {
 fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = READMES.iter().map(PathBuf::from).collect();
     pages.extend(["CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from));
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| Path::new("docs").join(entry.unwrap().file_name()));
+    let docs =
+        fs::read_dir(root().join("docs")).unwrap().map(|entry| Path::new("docs").join(entry.unwrap().file_name()));
     pages.extend(docs.filter(|page| page.extension().is_some_and(|extension| extension == "md")));
     pages
 }
@@ -84,8 +85,8 @@ fn links_and_anchors_resolve() {
             }
             let (file, anchor) = link.split_once('#').map_or((&*link, None), |(file, anchor)| (file, Some(anchor)));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            let found = root().join(&target).exists()
-                && anchor.is_none_or(|anchor| anchors(&text(&target)).contains(anchor));
+            let found =
+                root().join(&target).exists() && anchor.is_none_or(|anchor| anchors(&text(&target)).contains(anchor));
             if !found {
                 broken.push(format!("{}: {link}", page.display()));
             }
@@ -212,4 +213,20 @@ fn compose_accepts_its_files_where_it_is_installed() {
         let output = docker(&[&["compose"], files, &["config", "--quiet"]].concat()).unwrap();
         assert!(output.status.success(), "{files:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn prometheus_accepts_the_queries_of_the_readme() {
+    let (blocks, _) = split_fences(&text(READMES[0]));
+    let queries: Vec<&str> = blocks.iter().filter_map(|block| block.strip_prefix("promql\n")).collect();
+    assert!(queries.len() >= 5);
+    let rules =
+        queries.iter().enumerate().map(|(n, query)| serde_json::json!({"record": format!("q{n}"), "expr": query}));
+    let groups = serde_json::json!({"groups": [{"name": "readme", "rules": rules.collect::<Vec<_>>()}]});
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yml");
+    fs::write(&file, groups.to_string()).unwrap();
+    let output = Command::new("promtool").args(["check", "rules"]).arg(&file).output();
+    let output = output.expect("promtool is missing; tests/run installs it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
