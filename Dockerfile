@@ -6,8 +6,7 @@ ARG REVISION=unknown
 # The caches outlive the layer, so the binary is moved out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    LLM_RELAY_EXPORTER_REVISION="$REVISION" LLM_RELAY_EXPORTER_RUSTC="$(rustc --version)" \
-    cargo build --locked --release --bin llm-relay-exporter \
+    LLM_RELAY_EXPORTER_REVISION="$REVISION" cargo build --locked --release --bin llm-relay-exporter \
     && install -D target/release/llm-relay-exporter /out/llm-relay-exporter
 
 FROM debian:12.13-slim

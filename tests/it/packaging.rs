@@ -197,6 +197,20 @@ fn every_file_that_compose_mounts_exists() {
 }
 
 #[test]
+fn prometheus_in_compose_is_configured_like_the_example() {
+    let settings = |path: &str| -> Vec<String> {
+        let text = text(path);
+        let lines =
+            text.lines().map(|line| line.split_once('#').map_or(line, |(before, _)| before).trim_end().to_owned());
+        lines.filter(|line| !line.is_empty()).collect()
+    };
+    let named =
+        |line: &String| line.replace("127.0.0.1:9093", "alertmanager:9093").replace("127.0.0.1:9879", "exporter:9879");
+    let example: Vec<String> = settings("prometheus/prometheus.yml").iter().map(named).collect();
+    assert_eq!(settings("deploy/compose/prometheus.yml"), example);
+}
+
+#[test]
 fn compose_accepts_its_files_where_it_is_installed() {
     let docker = |arguments: &[&str]| {
         let network = ("LLM_RELAY_NETWORK", "claude-code-hub_default");
