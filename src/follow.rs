@@ -24,6 +24,8 @@ const OVERLAP_IDS: i64 = 2000;
 const OVERLAP_SECONDS: i64 = 60;
 /// Rows of one bounded step.
 const STEP_ROWS: u32 = 20_000;
+/// Sums of single entities in one refresh; each is an index range of the relay's.
+const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
 const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
 
@@ -157,7 +159,7 @@ impl Follower {
         if !refresh.more {
             self.note_audit(refresh.now, &days, &refresh.audit).await?;
         }
-        self.answer_wants().await?;
+        self.answer_wants().await;
         Ok(self.rest(refresh.more))
     }
 
@@ -176,6 +178,7 @@ impl Follower {
         state.tally.apply(rows);
         if slice.bottom {
             state.tally.complete();
+            tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
         } else if let Some(newest) = newest {
             // Everything below started before the newest of these, but for a little disorder.
             state.tally.cover_since(newest + DISORDER);
@@ -269,13 +272,20 @@ impl Follower {
         Ok(())
     }
 
-    async fn answer_wants(&mut self) -> Result<(), ReadError> {
-        let Some(state) = &mut self.state else { return Ok(()) };
-        for want in state.tally.take_wants() {
-            let spent = within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await?;
-            state.tally.answer(&want, spent);
+    async fn answer_wants(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        // The rest is still wanted by the next view, and asked then.
+        for want in state.tally.take_wants().into_iter().take(WANTS_PER_REFRESH) {
+            match within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await {
+                Ok(spent) => state.tally.answer(&want, spent),
+                // One quota is absent for a while; everything else has been read.
+                Err(error) => {
+                    let (scope, id) = (want.scope.label(), want.id);
+                    tracing::warn!(scope, id, error = error.text, "cannot sum what counts against a limit");
+                    break;
+                }
+            }
         }
-        Ok(())
     }
 }
 
