@@ -25,6 +25,7 @@
 //! * [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod dashboards;
 pub mod follow;
 pub mod metrics;
 pub mod model;

@@ -1,0 +1,3 @@
+//! One binary for all integration tests: they run the real thing on free ports.
+
+mod dashboards;
