@@ -79,8 +79,8 @@ pub fn dashboard() -> Dashboard {
             ])
             .under("Work and truth"),
             row(8, [
-                (8, chart("Samples per scrape").query(Query::lines("samples", r#"scrape_samples_scraped{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
-                (8, chart("Scrape duration").unit("s").query(Query::lines("scrape", r#"scrape_duration_seconds{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
+                (8, chart("Samples per scrape").note("How many series Prometheus takes at each scrape: the size of the page.").query(Query::lines("samples", r#"scrape_samples_scraped{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
+                (8, chart("Scrape duration").note("How long Prometheus takes to fetch the page.").unit("s").query(Query::lines("scrape", r#"scrape_duration_seconds{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
                 (8, table("Values folded into other by the series budget")
                     .query(Query::rows("limited", keyed("llm_relay_series_limited_total", &["relay", "instance", "dimension"], &["relay", "dimension"])))
                     .columns([

@@ -19,6 +19,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         custom: Map::new(),
         options,
         overrides: Vec::new(),
+        renames: Vec::new(),
         transformations: Vec::new(),
         foreign: None,
     }

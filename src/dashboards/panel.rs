@@ -169,6 +169,8 @@ pub struct Panel {
     pub options: Value,
     /// Legend (translated) and properties.
     pub overrides: Vec<(&'static str, Vec<(&'static str, Value)>)>,
+    /// Value of a label, its name in words, properties.
+    pub renames: Vec<(&'static str, &'static str, Vec<(&'static str, Value)>)>,
     pub transformations: Vec<Value>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
@@ -243,6 +245,12 @@ impl Panel {
         self
     }
 
+    /// Gives a series that goes by a label's value a name in words.
+    pub fn rename(mut self, value: &'static str, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
+        self.renames.push((value, words, properties));
+        self
+    }
+
     pub fn legend(mut self, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
         self.overrides.push((words, properties));
         self
@@ -270,6 +278,10 @@ impl Panel {
         let mut overrides: Vec<Value> = Vec::new();
         for (words, properties) in &self.overrides {
             overrides.push(by_name(texts.get(words), properties));
+        }
+        for (value, words, properties) in &self.renames {
+            let name = ("displayName", Value::from(texts.get(words)));
+            overrides.push(by_name((*value).to_owned(), &[vec![name], properties.clone()].concat()));
         }
         for column in &self.columns {
             let mut properties = column.properties.clone();

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::dashboard::{Dashboard, row};
-use super::kinds::{donut, stack, stat, table};
+use super::kinds::{donut, ranking, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel, Query, column, thresholds};
 use super::promql::{Named, Replicas, keyed};
 use super::shared::{self, Board, Measure};
@@ -91,7 +91,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
                             Some(8),
                         ),
                     ),
-                    (6, shared::slots("Provider slots by usage", Some(8))),
+                    (6, slots()),
                     (6, models()),
                     (6, active),
                 ],
@@ -101,16 +101,31 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
 }
 
 fn traffic() -> Panel {
-    let color = |color: &str| vec![("color", json!({"mode": "fixed", "fixedColor": color}))];
-    let of =
-        |outcome: &str| format!(r#"sum(rate(llm_relay_requests_total{{outcome="{outcome}"}}[$__rate_interval])) * 60"#);
+    let show = |color: &str| ("color", json!({"mode": "fixed", "fixedColor": color}));
     stack("Requests per minute")
-        .query(Query::line("success", of("success"), "Successful").step("5m"))
-        .query(Query::line("excluded", of("excluded"), "Not the provider's fault").step("5m"))
-        .query(Query::line("failure", of("failure"), "Failure").step("5m"))
-        .legend("Successful", color("green"))
-        .legend("Not the provider's fault", color("yellow"))
-        .legend("Failure", color("red"))
+        .query(
+            Query::lines(
+                "requests",
+                "sum by (outcome) (rate(llm_relay_requests_total[$__rate_interval])) * 60",
+                "{{outcome}}",
+            )
+            .step("5m"),
+        )
+        .rename("success", "Successful", vec![show("green")])
+        .rename("excluded", "Not the provider's fault", vec![show("yellow")])
+        .rename("failure", "Failure", vec![show("red")])
+}
+
+/// The fullest providers: one query, unlike the table on the overview.
+fn slots() -> Panel {
+    let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
+    ranking("Provider slots by usage")
+        .unit("percentunit")
+        .decimals(0)
+        .set("max", json!(1))
+        .levels(&[(None, "green"), (Some(0.7), "orange"), (Some(0.9), "red")])
+        .option("displayMode", json!("lcd"))
+        .query(Query::values("share", format!("sort_desc(topk(6, {}))", Named::Provider.of(share)), "{{provider}}"))
 }
 
 fn models() -> Panel {

@@ -348,4 +348,9 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("p50", "p50"),
     ("p95", "p95"),
     ("p99", "p99"),
+    (
+        "How many series Prometheus takes at each scrape: the size of the page.",
+        "Prometheus 每次抓取的序列数，即页面的大小。",
+    ),
+    ("How long Prometheus takes to fetch the page.", "Prometheus 抓取页面的耗时。"),
 ];
