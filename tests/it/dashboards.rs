@@ -3,8 +3,9 @@
 mod lint;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use llm_relay_exporter::dashboards::{self, Lang, Options};
 use serde_json::Value;
@@ -170,6 +171,7 @@ const MAY_BE_EMPTY: &[(&str, &str, &str)] =
 fn a_real_prometheus_answers_every_query() {
     let prometheus = world::prometheus();
     let mut problems = Vec::new();
+    let mut spent: BTreeMap<String, Duration> = BTreeMap::new();
     println!("| dashboard | panel | query | answer |\n|---|---|---|---|");
     for target in all(Lang::En).iter().flat_map(targets) {
         let ask = |relay: &str| {
@@ -181,7 +183,10 @@ fn a_real_prometheus_answers_every_query() {
             }
         };
         let place = format!("{} | {} | {}", target.dashboard, target.panel, target.id);
-        match ask(".+") {
+        let began = Instant::now();
+        let answer = ask(".+");
+        *spent.entry(target.dashboard.clone()).or_default() += began.elapsed();
+        match answer {
             Ok(answer) => {
                 println!("| {place} | {} |", short(&answer));
                 let excused = MAY_BE_EMPTY.iter().any(|(dashboard, id, _)| {
@@ -201,6 +206,7 @@ fn a_real_prometheus_answers_every_query() {
             }
         }
     }
+    println!("time of one refresh without concurrency: {spent:.0?}");
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
