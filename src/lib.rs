@@ -29,6 +29,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod dashboards;
 pub mod demo;
 pub mod follow;
 pub mod http;

@@ -1,0 +1,80 @@
+//! The Grafana bundle: every dashboard from one source, in every language, with the names of the metric catalogue.
+//!
+//! * `promql`: expressions, checked against the catalogue and made right for replicas.
+//! * `panel`, `kinds`, `variable`, `dashboard`: Grafana's JSON.
+//! * `shared`: panels that stand on several dashboards.
+//! * one file per dashboard.
+//! * `text`, `zh`, `zh_metrics`: languages.
+//!
+//! A panel is one call in a dashboard's file; both languages, the committed JSON and the checks follow.
+
+mod dashboard;
+mod exporter;
+mod kinds;
+mod leaderboards;
+mod overview;
+mod panel;
+pub mod promql;
+mod providers;
+mod quotas;
+mod shared;
+mod text;
+mod trends;
+mod variable;
+mod wall;
+mod zh;
+mod zh_metrics;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use dashboard::Dashboard;
+pub use text::Lang;
+use text::Texts;
+
+/// What to write where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub lang: Lang,
+    /// Created when it is missing; files of the same names are replaced.
+    pub out: PathBuf,
+    /// The Prometheus data source to begin with; without it Grafana's default.
+    pub datasource_uid: Option<String>,
+    /// Instead of the bundle, what needs more than Prometheus: the wall with single requests from PostgreSQL.
+    pub optional: bool,
+}
+
+/// Writes one file per dashboard, named by its uid.
+pub fn write(options: &Options) -> anyhow::Result<()> {
+    let out = &options.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create the directory {}", out.display()))?;
+    for dashboard in build(options.lang, options.datasource_uid.as_deref(), options.optional)? {
+        let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
+        let file = out.join(format!("{uid}.json"));
+        let text = serde_json::to_string_pretty(&dashboard)? + "\n";
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// The dashboards of a language, as Grafana loads them.
+pub fn build(lang: Lang, datasource_uid: Option<&str>, optional: bool) -> anyhow::Result<Vec<Value>> {
+    let texts = Texts::new(lang);
+    let json = |dashboards: Vec<Dashboard>| -> anyhow::Result<Vec<Value>> {
+        dashboards.iter().map(|dashboard| dashboard.json(&texts, datasource_uid)).collect()
+    };
+    let bundle = json(vec![
+        overview::dashboard(),
+        trends::dashboard(),
+        wall::dashboard(),
+        leaderboards::dashboard(),
+        providers::dashboard(),
+        quotas::dashboard(),
+        exporter::dashboard(),
+    ])?;
+    let extra = json(vec![wall::claude_code_hub()])?;
+    texts.check()?;
+    Ok(if optional { extra } else { bundle })
+}

@@ -1,0 +1,152 @@
+//! A dashboard and its JSON: classic, schema version 39, with nothing left to migrate up to 42 (Grafana 11 to 13).
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::panel::Panel;
+use super::promql::Replicas;
+use super::text::{Lang, Texts};
+use super::variable::Variable;
+
+const SCHEMA_VERSION: u32 = 39;
+/// Grafana's grid: columns over the width of the screen.
+const COLUMNS: u32 = 24;
+
+pub struct Dashboard {
+    /// Without the language.
+    pub uid: &'static str,
+    pub title: &'static str,
+    pub description: &'static str,
+    pub refresh: &'static str,
+    /// Where the time range begins; it ends now.
+    pub from: &'static str,
+    pub replicas: Replicas,
+    pub variables: Vec<Variable>,
+    pub rows: Vec<Row>,
+    /// Further links: text and URL. `{suffix}` stands for the language's part of a uid.
+    pub links: Vec<(&'static str, &'static str)>,
+    /// A menu of time ranges of its own.
+    pub quick_ranges: bool,
+}
+
+/// Panels beside each other: their common height, their widths.
+pub struct Row {
+    pub heading: Option<&'static str>,
+    pub height: u32,
+    pub panels: Vec<(u32, Panel)>,
+}
+
+pub fn row(height: u32, panels: impl IntoIterator<Item = (u32, Panel)>) -> Row {
+    Row { heading: None, height, panels: panels.into_iter().collect() }
+}
+
+impl Row {
+    pub fn under(mut self, heading: &'static str) -> Self {
+        self.heading = Some(heading);
+        self
+    }
+}
+
+impl Dashboard {
+    pub fn uid(&self, lang: Lang) -> String {
+        format!("{}{}", self.uid, lang.suffix())
+    }
+
+    /// `source` is the uid of the data source to begin with.
+    pub fn json(&self, texts: &Texts, source: Option<&str>) -> anyhow::Result<Value> {
+        let context = || format!("dashboard {}", self.uid);
+        let variables: Vec<Value> = self.variables.iter().map(|variable| variable.json(texts, source)).collect();
+        Ok(json!({
+            "uid": self.uid(texts.lang),
+            "title": format!("{} / {}", texts.get("LLM Relay"), texts.get(self.title)),
+            "description": texts.get(self.description),
+            "tags": [tag(texts.lang)],
+            "schemaVersion": SCHEMA_VERSION,
+            "version": 1,
+            "editable": false,
+            "graphTooltip": 1,
+            "fiscalYearStartMonth": 0,
+            "weekStart": "monday",
+            "timezone": "browser",
+            "time": {"from": self.from, "to": "now"},
+            "refresh": self.refresh,
+            "timepicker": self.timepicker(texts),
+            "liveNow": false,
+            "templating": {"list": variables},
+            "annotations": {"list": []},
+            "links": self.links(texts),
+            "panels": self.panels(texts).with_context(context)?,
+        }))
+    }
+
+    fn timepicker(&self, texts: &Texts) -> Value {
+        let mut json = json!({"refresh_intervals": ["2s", "5s", "10s", "30s", "1m", "5m", "15m", "1h"]});
+        if self.quick_ranges {
+            let ranges = [
+                ("now/d", "Today"),
+                ("now-6d/d", "7 days"),
+                ("now-29d/d", "30 days"),
+                ("now/M", "This month"),
+                ("now/w", "This week"),
+            ];
+            let ranges = ranges.map(|(from, text)| json!({"from": from, "to": "now", "display": texts.get(text)}));
+            json["quick_ranges"] = json!(ranges);
+        }
+        json
+    }
+
+    fn links(&self, texts: &Texts) -> Value {
+        let link = |title: &str| {
+            json!({
+                "title": texts.get(title), "icon": "external link", "tooltip": "", "tags": [], "url": "",
+                "asDropdown": false, "includeVars": false, "keepTime": false, "targetBlank": false, "type": "link",
+            })
+        };
+        let mut links = Vec::new();
+        for (title, url) in &self.links {
+            let mut json = link(title);
+            json["url"] = url.replace("{suffix}", texts.lang.suffix()).into();
+            json["icon"] = "dashboard".into();
+            links.push(json);
+        }
+        let mut all = link("More dashboards");
+        all["type"] = "dashboards".into();
+        all["tags"] = json!([tag(texts.lang)]);
+        for flag in ["asDropdown", "includeVars", "keepTime"] {
+            all[flag] = true.into();
+        }
+        links.push(all);
+        Value::Array(links)
+    }
+
+    fn panels(&self, texts: &Texts) -> anyhow::Result<Vec<Value>> {
+        let mut panels: Vec<Value> = Vec::new();
+        let mut y = 0;
+        for row in &self.rows {
+            if let Some(heading) = row.heading {
+                panels.push(json!({
+                    "type": "row", "title": texts.get(heading), "collapsed": false, "panels": [],
+                    "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1},
+                }));
+                y += 1;
+            }
+            let mut x = 0;
+            for (width, panel) in &row.panels {
+                let mut json = panel.json(texts, self.replicas)?;
+                json["gridPos"] = json!({"x": x, "y": y, "w": width, "h": row.height});
+                panels.push(json);
+                x += width;
+            }
+            y += row.height;
+        }
+        for (index, panel) in panels.iter_mut().enumerate() {
+            panel["id"] = (index + 1).into();
+        }
+        Ok(panels)
+    }
+}
+
+/// The tag that the links of a language go by.
+fn tag(lang: Lang) -> String {
+    format!("llm-relay{}", lang.suffix())
+}

@@ -1,0 +1,176 @@
+//! Panels as this bundle draws them: one look for each kind.
+
+use serde_json::{Map, Value, json};
+
+use super::panel::{Money, Panel, UNAVAILABLE};
+
+fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
+    Panel {
+        plugin,
+        title,
+        note: "",
+        queries: Vec::new(),
+        columns: Vec::new(),
+        order: None,
+        money: Money::None,
+        empty: UNAVAILABLE,
+        mappings: Vec::new(),
+        defaults: Map::new(),
+        custom: Map::new(),
+        options,
+        overrides: Vec::new(),
+        renames: Vec::new(),
+        transformations: Vec::new(),
+        foreign: None,
+    }
+}
+
+/// Which direction of a change is good news.
+#[derive(Clone, Copy)]
+pub enum Better {
+    Lower,
+    Higher,
+    Neither,
+}
+
+/// One number.
+pub fn stat(title: &'static str) -> Panel {
+    let options = json!({
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+        "textMode": "value", "colorMode": "value", "graphMode": "none", "justifyMode": "center",
+        "orientation": "auto", "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+    });
+    panel("stat", title, options).unit("short").set("color", json!({"mode": "fixed", "fixedColor": "text"}))
+}
+
+/// One number and its change; its query is made by [`super::promql::versus`].
+pub fn versus(title: &'static str, better: Better) -> Panel {
+    let mode = match better {
+        Better::Lower => "inverted",
+        Better::Higher => "standard",
+        Better::Neither => "same_as_value",
+    };
+    let mut panel = stat(title).option("showPercentChange", json!(true)).option("percentChangeColorMode", json!(mode));
+    panel.transformations.push(json!({"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "at"}]}}));
+    panel.transformations.push(json!({
+        "id": "organize",
+        "options": {"excludeByName": {"Time": true, "at": true}, "indexByName": {}, "renameByName": {}},
+    }));
+    panel
+}
+
+/// Lines with a light area.
+pub fn chart(title: &'static str) -> Panel {
+    let options = json!({
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    });
+    let mut panel = panel("timeseries", title, options)
+        .unit("short")
+        .set("color", json!({"mode": "palette-classic-by-name"}))
+        .set("min", json!(0));
+    panel.custom = object(json!({
+        "drawStyle": "line", "lineInterpolation": "monotone", "lineWidth": 2, "fillOpacity": 8,
+        "gradientMode": "none", "showPoints": "auto", "pointSize": 5, "spanNulls": false, "insertNulls": false,
+        "stacking": {"mode": "none", "group": "A"}, "axisPlacement": "auto", "axisLabel": "",
+        "axisBorderShow": false, "axisColorMode": "text", "axisCenteredZero": false, "barAlignment": 0,
+        "scaleDistribution": {"type": "linear"}, "thresholdsStyle": {"mode": "off"},
+        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
+    }));
+    panel
+}
+
+/// Areas on top of each other.
+pub fn stack(title: &'static str) -> Panel {
+    chart(title)
+        .style("stacking", json!({"mode": "normal", "group": "A"}))
+        .style("fillOpacity", json!(45))
+        .style("lineWidth", json!(1))
+        .style("showPoints", json!("never"))
+}
+
+/// One bar per bucket, from its start to its end.
+pub fn bars(title: &'static str) -> Panel {
+    stack(title)
+        .style("drawStyle", json!("bars"))
+        .style("barAlignment", json!(1))
+        .style("barWidthFactor", json!(0.85))
+        .style("fillOpacity", json!(70))
+}
+
+/// The legend as a table with numbers, to the right.
+pub fn legend_table(panel: Panel, calcs: &[&str]) -> Panel {
+    panel.option("legend", json!({"displayMode": "table", "placement": "right", "showLegend": true, "calcs": calcs}))
+}
+
+pub fn table(title: &'static str) -> Panel {
+    let options =
+        json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false, "reducer": ["sum"], "fields": ""}});
+    let mut panel = panel("table", title, options).unit("short");
+    panel.custom = object(json!({"align": "auto", "cellOptions": {"type": "auto"}, "inspect": false}));
+    panel
+}
+
+/// Horizontal bars, longest first as its query sorts them.
+pub fn ranking(title: &'static str) -> Panel {
+    let options = json!({
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+        "orientation": "horizontal", "displayMode": "gradient", "valueMode": "text", "namePlacement": "auto",
+        "showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false},
+    });
+    panel("bargauge", title, options)
+        .unit("short")
+        .set("min", json!(0))
+        .set("color", json!({"mode": "continuous-BlPu"}))
+}
+
+pub fn donut(title: &'static str) -> Panel {
+    let options = json!({
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+        "pieType": "donut", "displayLabels": [], "tooltip": {"mode": "single", "sort": "none"}, "sort": "desc",
+        "legend": {"displayMode": "table", "placement": "right", "showLegend": true, "values": ["percent", "value"]},
+    });
+    let mut panel =
+        panel("piechart", title, options).unit("short").set("color", json!({"mode": "palette-classic-by-name"}));
+    panel.custom = object(json!({"hideFrom": {"legend": false, "tooltip": false, "viz": false}}));
+    panel
+}
+
+/// Coloured spans of states, one line per series.
+pub fn timeline(title: &'static str) -> Panel {
+    let options = json!({
+        "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
+        "tooltip": {"mode": "single", "sort": "none"},
+    });
+    let mut panel = panel("state-timeline", title, options).set("color", json!({"mode": "thresholds"}));
+    panel.custom = object(json!({
+        "lineWidth": 0, "fillOpacity": 80, "spanNulls": false, "insertNulls": false,
+        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
+    }));
+    panel
+}
+
+pub fn heatmap(title: &'static str) -> Panel {
+    let options = json!({
+        "calculate": false, "cellGap": 1, "showValue": "never",
+        "color": {"mode": "scheme", "scheme": "Spectral", "steps": 64, "reverse": true, "exponent": 0.5, "fill": "dark-orange", "scale": "exponential"},
+        "yAxis": {"axisPlacement": "left", "unit": "s", "reverse": false},
+        "rowsFrame": {"layout": "auto"}, "filterValues": {"le": 1e-9}, "exemplars": {"color": "rgba(255,0,255,0.7)"},
+        "legend": {"show": true}, "tooltip": {"mode": "single", "yHistogram": true, "showColorScale": true},
+    });
+    let mut panel = panel("heatmap", title, options).unit("short");
+    panel.custom = object(json!({
+        "hideFrom": {"legend": false, "tooltip": false, "viz": false}, "scaleDistribution": {"type": "linear"},
+    }));
+    panel
+}
+
+/// `value` must be an object; anything else gives none.
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

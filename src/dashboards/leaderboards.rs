@@ -1,0 +1,155 @@
+//! Who and what costs how much: the relay's leaderboards in every scope and period, and any time range by the counters.
+
+use super::dashboard::{Dashboard, row};
+use super::kinds::table;
+use super::panel::{Column, Money, NOTHING, Panel, Query, column};
+use super::promql::{Named, Replicas, keyed};
+use super::shared::{Board, Measure};
+use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
+
+pub fn dashboard() -> Dashboard {
+    use Measure::{CacheHit, Cost, CostPerMillionTokens, CostPerRequest, FirstToken, Requests, Speed, Success, Tokens};
+    let board = |scope, heading| Board { scope, heading, matchers: "", filter: "", ids: true };
+    let providers = Board {
+        filter: r#" unless on (relay, id) label_replace(llm_relay_provider_info{type!~"$type"}, "id", "$1", "provider_id", "(.+)")"#,
+        ..board("provider", "Provider")
+    };
+    Dashboard {
+        uid: "llm-relay-leaderboards",
+        title: "Leaderboards",
+        description: "Users, keys, providers and models by cost, in the relay's own periods and in any time range.",
+        refresh: "1m",
+        from: "now/d",
+        replicas: Replicas::Fold,
+        variables: vec![Variable::Source, JOB, RELAY, PERIOD, TYPE],
+        links: vec![],
+        quick_ranges: true,
+        rows: vec![
+            row(
+                11,
+                [(
+                    24,
+                    providers.panel(
+                        "Providers",
+                        "$period",
+                        &[
+                            Cost,
+                            Requests,
+                            Tokens,
+                            Success,
+                            FirstToken,
+                            Speed,
+                            CostPerRequest,
+                            CostPerMillionTokens,
+                            CacheHit,
+                        ],
+                        None,
+                    ),
+                )],
+            )
+            .under("By period (filters: Period, Provider type)"),
+            row(
+                11,
+                [
+                    (
+                        12,
+                        board("user", "User").panel(
+                            "Users",
+                            "$period",
+                            &[Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens, CacheHit],
+                            None,
+                        ),
+                    ),
+                    (
+                        12,
+                        board("model", "Model").panel(
+                            "Models",
+                            "$period",
+                            &[Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens],
+                            None,
+                        ),
+                    ),
+                ],
+            ),
+            row(
+                11,
+                [
+                    (
+                        12,
+                        board("key", "Key").panel(
+                            "Keys",
+                            "$period",
+                            &[Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens],
+                            None,
+                        ),
+                    ),
+                    (6, board("user", "User").panel("Users by cache hits", "$period", &[CacheHit, Tokens], None)),
+                    (6, providers.panel("Providers by cache hits", "$period", &[CacheHit, Tokens], None)),
+                ],
+            ),
+            row(
+                10,
+                [
+                    (
+                        8,
+                        in_range(
+                            "Users in the time range",
+                            Named::User,
+                            [
+                                "llm_relay_user_cost_usd_total",
+                                "llm_relay_user_requests_total",
+                                "llm_relay_user_tokens_total",
+                            ],
+                            "User",
+                        ),
+                    ),
+                    (
+                        8,
+                        in_range(
+                            "Keys in the time range",
+                            Named::Key,
+                            [
+                                "llm_relay_key_cost_usd_total",
+                                "llm_relay_key_requests_total",
+                                "llm_relay_key_tokens_total",
+                            ],
+                            "Key",
+                        ),
+                    ),
+                    (
+                        8,
+                        in_range(
+                            "Providers in the time range",
+                            Named::Provider,
+                            ["llm_relay_cost_usd_total", "llm_relay_requests_total", "llm_relay_tokens_total"],
+                            "Provider",
+                        ),
+                    ),
+                ],
+            )
+            .under("In the dashboard's time range, by the counters"),
+        ],
+    }
+}
+
+/// A board of any span, from counters: what Prometheus has seen of it.
+fn in_range(title: &'static str, of: Named, counters: [&str; 3], heading: &'static str) -> Panel {
+    let by = ["relay", of.id()];
+    let over = |counter: &str| format!("(sum by (relay, {}) (increase({counter}[$__range])) > 0)", of.id());
+    let [cost, requests, tokens] = counters.map(over);
+    let cost = keyed(&format!("({})", of.of(&cost)), &by, &[of.label()]);
+    table(title)
+        .empty(NOTHING)
+        .money(Money::Columns(&["#cost"]))
+        .query(Query::rows("cost", cost))
+        .query(Query::rows("requests", keyed(&requests, &by, &[])))
+        .query(Query::rows("tokens", keyed(&tokens, &by, &[])))
+        .columns([name(of, heading), column("#cost", "Cost", "").gauge().decimals(2)])
+        .columns([column("#requests", "Requests", "short").decimals(0), column("#tokens", "Tokens", "short")])
+        .map("other", "Others", "")
+        .sort("Cost", true, Some(50))
+}
+
+fn name(of: Named, heading: &'static str) -> Column {
+    column(of.label(), heading, "")
+}

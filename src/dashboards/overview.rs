@@ -1,0 +1,107 @@
+//! Everything at a glance: the relay's own dashboard, panel by panel.
+
+use super::dashboard::{Dashboard, row};
+use super::kinds::{ranking, stat};
+use super::panel::{NOTHING, Panel, Query};
+use super::promql::{Named, Replicas};
+use super::shared::{self, Board, Measure};
+use super::variable::{JOB, PERIOD, RELAY, Variable};
+
+pub fn dashboard() -> Dashboard {
+    let board = |scope, heading| Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
+    Dashboard {
+        uid: "llm-relay-overview",
+        title: "Overview",
+        description: "Sessions, traffic, cost and quality of the relay now, against yesterday at the same time.",
+        refresh: "5s",
+        from: "now/d",
+        replicas: Replicas::Fold,
+        variables: vec![Variable::Source, JOB, RELAY, PERIOD],
+        links: vec![(
+            "Wall",
+            "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&autofitpanels&var-datasource=${datasource}",
+        )],
+        quick_ranges: true,
+        rows: vec![
+            row(
+                5,
+                [
+                    (6, shared::sessions()),
+                    (6, shared::requests_per_minute()),
+                    (6, shared::cost_today()),
+                    (6, shared::response_time()),
+                ],
+            ),
+            row(
+                4,
+                [
+                    (5, shared::requests_today()),
+                    (5, shared::error_ratio()),
+                    (4, shared::tokens_per_minute()),
+                    (4, in_progress()),
+                    (3, shared::data_age()),
+                    (3, shared::state("Sources", false)),
+                ],
+            ),
+            row(
+                9,
+                [
+                    (12, shared::cost_and_calls("10m")),
+                    (4, live("Live sessions by user", Named::User, "llm_relay_user_sessions_active", "{{user}}")),
+                    (4, live("Live sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
+                    (
+                        4,
+                        live(
+                            "Live sessions by provider",
+                            Named::Provider,
+                            "llm_relay_provider_slots_used",
+                            "{{provider}}",
+                        ),
+                    ),
+                ],
+            ),
+            row(
+                8,
+                [
+                    (
+                        7,
+                        board("user", "User").panel(
+                            "Top users",
+                            "$period",
+                            &[Measure::Cost, Measure::Requests, Measure::Tokens],
+                            Some(5),
+                        ),
+                    ),
+                    (
+                        10,
+                        board("provider", "Provider").panel(
+                            "Top providers",
+                            "$period",
+                            &[Measure::Cost, Measure::Requests, Measure::Success, Measure::FirstToken, Measure::Speed],
+                            Some(5),
+                        ),
+                    ),
+                    (
+                        7,
+                        board("model", "Model").panel(
+                            "Top models",
+                            "$period",
+                            &[Measure::Cost, Measure::Requests, Measure::Tokens],
+                            Some(5),
+                        ),
+                    ),
+                ],
+            ),
+            row(8, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))]),
+        ],
+    }
+}
+
+fn in_progress() -> Panel {
+    stat("Requests in progress").decimals(0).query(Query::rows("now", "sum(llm_relay_requests_in_progress)"))
+}
+
+fn live(title: &'static str, of: Named, metric: &str, legend: &'static str) -> Panel {
+    let expr = format!("sort_desc(topk(10, {}) > 0)", of.of(metric));
+    ranking(title).empty(NOTHING).decimals(0).query(Query::values("sessions", expr, legend))
+}

@@ -1,0 +1,418 @@
+//! One panel and its JSON. Texts are English here and translated when the JSON is made.
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+use super::promql::{self, Replicas};
+use super::text::Texts;
+use crate::metrics::Metric;
+
+/// What a panel shows where a relay does not have such numbers.
+pub const UNAVAILABLE: &str = "Not available for this relay";
+/// What a panel shows where there may simply be nothing.
+pub const NOTHING: &str = "Nothing here now";
+
+/// The data source of every panel, target and variable.
+pub fn prometheus() -> Value {
+    json!({"type": "prometheus", "uid": "${datasource}"})
+}
+
+/// One query of a panel. Its id names its column in tables (`Value #id`).
+pub struct Query {
+    pub id: &'static str,
+    pub expr: String,
+    format: &'static str,
+    range: bool,
+    legend: Legend,
+    min_step: &'static str,
+}
+
+enum Legend {
+    /// Translated.
+    Words(&'static str),
+    /// As it is, e.g. `{{user}}`.
+    Labels(&'static str),
+}
+
+impl Query {
+    /// Rows of now.
+    pub fn rows(id: &'static str, expr: impl Into<String>) -> Self {
+        Self { id, expr: expr.into(), format: "table", range: false, legend: Legend::Labels("__auto"), min_step: "" }
+    }
+
+    /// One value of now per series.
+    pub fn values(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
+        Self { format: "time_series", legend: Legend::Labels(labels), ..Self::rows(id, expr) }
+    }
+
+    /// A line over time under a name in words.
+    pub fn line(id: &'static str, expr: impl Into<String>, words: &'static str) -> Self {
+        Self { format: "time_series", range: true, legend: Legend::Words(words), ..Self::rows(id, expr) }
+    }
+
+    /// Lines over time under names from labels.
+    pub fn lines(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
+        Self { legend: Legend::Labels(labels), ..Self::line(id, expr, "") }
+    }
+
+    /// The buckets of a histogram over time.
+    pub fn buckets(id: &'static str, expr: impl Into<String>) -> Self {
+        Self { format: "heatmap", legend: Legend::Labels("{{le}}"), ..Self::line(id, expr, "") }
+    }
+
+    /// No finer than this, e.g. `5m`.
+    pub fn step(mut self, min_step: &'static str) -> Self {
+        self.min_step = min_step;
+        self
+    }
+
+    fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+        let legend = match self.legend {
+            Legend::Words(words) => texts.get(words),
+            Legend::Labels(labels) => labels.to_owned(),
+        };
+        let mut json = json!({
+            "datasource": prometheus(), "refId": self.id, "expr": promql::scope(&self.expr, replicas)?,
+            "format": self.format, "instant": !self.range, "range": self.range, "legendFormat": legend,
+            "editorMode": "code",
+        });
+        if !self.min_step.is_empty() {
+            json["interval"] = self.min_step.into();
+        }
+        Ok(json)
+    }
+}
+
+/// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit (empty: the
+/// panel's) and further properties.
+pub struct Column {
+    pub from: &'static str,
+    pub title: &'static str,
+    pub unit: &'static str,
+    pub properties: Vec<(&'static str, Value)>,
+}
+
+pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
+    Column { from, title, unit, properties: Vec::new() }
+}
+
+impl Column {
+    pub fn with(mut self, id: &'static str, value: Value) -> Self {
+        self.properties.push((id, value));
+        self
+    }
+
+    /// A bar behind the number, as long as its share of the column's greatest.
+    pub fn gauge(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}))
+            .with("fieldMinMax", json!(true))
+            .with("min", json!(0))
+            .with("color", json!({"mode": "continuous-BlPu"}))
+    }
+
+    /// A bar from 0 to 1 that turns yellow and red near its end.
+    pub fn fill(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}))
+            .with("min", json!(0))
+            .with("max", json!(1))
+            .with("decimals", json!(0))
+            .with("color", json!({"mode": "thresholds"}))
+            .with("thresholds", thresholds(&[(None, "green"), (Some(0.7), "yellow"), (Some(0.9), "red")]))
+    }
+
+    /// Red, yellow, green text for a share of successes.
+    pub fn success(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "color-text"}))
+            .with("decimals", json!(1))
+            .with("color", json!({"mode": "thresholds"}))
+            .with("thresholds", thresholds(&[(None, "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]))
+    }
+
+    pub fn width(self, pixels: u32) -> Self {
+        self.with("custom.width", json!(pixels))
+    }
+
+    pub fn decimals(self, decimals: u8) -> Self {
+        self.with("decimals", json!(decimals))
+    }
+}
+
+pub fn thresholds(steps: &[(Option<f64>, &str)]) -> Value {
+    let steps: Vec<Value> = steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
+    json!({"mode": "absolute", "steps": steps})
+}
+
+/// Which numbers are amounts of money, and so carry the symbol of the relay's currency.
+pub enum Money {
+    None,
+    All,
+    /// By translated legend.
+    Legends(&'static [&'static str]),
+    /// By column, before it is renamed.
+    Columns(&'static [&'static str]),
+}
+
+pub struct Panel {
+    pub plugin: &'static str,
+    pub title: &'static str,
+    pub note: &'static str,
+    pub queries: Vec<Query>,
+    pub columns: Vec<Column>,
+    /// Column to sort by, descending, and how many rows to keep.
+    pub order: Option<(&'static str, bool, Option<u32>)>,
+    pub money: Money,
+    pub empty: &'static str,
+    /// Value, text, colour.
+    pub mappings: Vec<(&'static str, &'static str, &'static str)>,
+    pub defaults: Map<String, Value>,
+    pub custom: Map<String, Value>,
+    pub options: Value,
+    /// Legend (translated) and properties.
+    pub overrides: Vec<(&'static str, Vec<(&'static str, Value)>)>,
+    /// Value of a label, its name in words, properties.
+    pub renames: Vec<(&'static str, &'static str, Vec<(&'static str, Value)>)>,
+    pub transformations: Vec<Value>,
+    /// Queries of another data source, as they are.
+    pub foreign: Option<Value>,
+}
+
+impl Panel {
+    pub fn unit(self, unit: &str) -> Self {
+        self.set("unit", json!(unit))
+    }
+
+    pub fn decimals(self, decimals: u8) -> Self {
+        self.set("decimals", json!(decimals))
+    }
+
+    /// A property of all fields.
+    pub fn set(mut self, name: &str, value: Value) -> Self {
+        self.defaults.insert(name.to_owned(), value);
+        self
+    }
+
+    /// A property of the panel's plugin.
+    pub fn style(mut self, name: &str, value: Value) -> Self {
+        self.custom.insert(name.to_owned(), value);
+        self
+    }
+
+    pub fn option(mut self, name: &str, value: Value) -> Self {
+        self.options[name] = value;
+        self
+    }
+
+    pub fn levels(self, steps: &[(Option<f64>, &str)]) -> Self {
+        self.set("thresholds", thresholds(steps)).set("color", json!({"mode": "thresholds"}))
+    }
+
+    pub fn query(mut self, query: Query) -> Self {
+        self.queries.push(query);
+        self
+    }
+
+    pub fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+
+    pub fn empty(mut self, text: &'static str) -> Self {
+        self.empty = text;
+        self
+    }
+
+    /// Amounts in US dollars under the symbol of the relay's currency.
+    pub fn money(mut self, which: Money) -> Self {
+        if matches!(which, Money::All | Money::Columns(_)) {
+            self = self.unit("currencyUSD");
+        }
+        self.money = which;
+        self
+    }
+
+    pub fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
+        self.mappings.push((value, text, color));
+        self
+    }
+
+    pub fn columns(mut self, columns: impl IntoIterator<Item = Column>) -> Self {
+        self.columns.extend(columns);
+        self
+    }
+
+    pub fn sort(mut self, column: &'static str, descending: bool, limit: Option<u32>) -> Self {
+        self.order = Some((column, descending, limit));
+        self
+    }
+
+    /// Gives a series that goes by a label's value a name in words.
+    pub fn rename(mut self, value: &'static str, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
+        self.renames.push((value, words, properties));
+        self
+    }
+
+    pub fn legend(mut self, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
+        self.overrides.push((words, properties));
+        self
+    }
+
+    pub fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+        self.fill(texts, replicas).with_context(|| format!("panel {:?}", self.title))
+    }
+
+    fn fill(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+        let mut targets = Vec::new();
+        for query in &self.queries {
+            targets.push(query.json(texts, replicas)?);
+        }
+        if !matches!(self.money, Money::None) {
+            // Not a number: it must not be shown where the amounts are missing.
+            let currency = Query::rows("cfg", "max by (unit) (llm_relay_currency_info) * NaN");
+            targets.push(currency.json(texts, replicas)?);
+        }
+        let mut defaults = self.defaults.clone();
+        defaults.insert("noValue".to_owned(), texts.get(self.empty).into());
+        defaults.insert("custom".to_owned(), Value::Object(self.custom.clone()));
+        defaults.insert("mappings".to_owned(), self.mapping(texts));
+
+        let mut overrides: Vec<Value> = Vec::new();
+        for (words, properties) in &self.overrides {
+            overrides.push(by_name(texts.get(words), properties));
+        }
+        for (value, words, properties) in &self.renames {
+            let name = ("displayName", Value::from(texts.get(words)));
+            overrides.push(by_name((*value).to_owned(), &[vec![name], properties.clone()].concat()));
+        }
+        for column in &self.columns {
+            let mut properties = column.properties.clone();
+            if !column.unit.is_empty() {
+                properties.insert(0, ("unit", column.unit.into()));
+            }
+            if !properties.is_empty() {
+                overrides.push(by_name(texts.get(column.title), &properties));
+            }
+        }
+        let (datasource, targets) = match &self.foreign {
+            Some(foreign) => (foreign["datasource"].clone(), json!([foreign])),
+            None => (prometheus(), Value::Array(targets)),
+        };
+        Ok(json!({
+            "type": self.plugin,
+            "title": if self.title.is_empty() { String::new() } else { texts.get(self.title) },
+            "description": self.description(texts)?,
+            "datasource": datasource,
+            "targets": targets,
+            "fieldConfig": {"defaults": defaults, "overrides": overrides},
+            "options": self.options,
+            "transformations": self.transform(texts),
+        }))
+    }
+
+    /// The panel's note, then what its metrics mean.
+    fn description(&self, texts: &Texts) -> anyhow::Result<String> {
+        let mut parts = Vec::new();
+        if !self.note.is_empty() {
+            parts.push(texts.get(self.note));
+        }
+        let mut seen: Vec<&'static str> = Vec::new();
+        for query in &self.queries {
+            for metric in promql::families(&query.expr)? {
+                if !seen.contains(&metric.name) && !is_fact(metric) {
+                    seen.push(metric.name);
+                    parts.push(format!("`{}`: {}", metric.name, texts.help(metric)));
+                }
+            }
+        }
+        Ok(parts.join("\n\n"))
+    }
+
+    fn mapping(&self, texts: &Texts) -> Value {
+        let mut map = Map::new();
+        for (value, text, color) in &self.mappings {
+            let mut result = json!({"index": map.len(), "text": texts.get(text)});
+            if !color.is_empty() {
+                result["color"] = (*color).into();
+            }
+            map.insert((*value).to_owned(), result);
+        }
+        if map.is_empty() { json!([]) } else { json!([{"type": "value", "options": map}]) }
+    }
+
+    /// Grafana's name of a column: a label, or the numbers of the query after `#`.
+    fn source(&self, from: &str) -> String {
+        let alone = self.queries.len() == 1 && matches!(self.money, Money::None);
+        match from.strip_prefix('#') {
+            Some(_) if alone => "Value".to_owned(),
+            Some(query) => format!("Value #{query}"),
+            None => from.to_owned(),
+        }
+    }
+
+    fn transform(&self, texts: &Texts) -> Value {
+        let mut steps: Vec<Value> = Vec::new();
+        let apply_to = match self.money {
+            Money::None => None,
+            Money::All => Some(json!({"id": "byType", "options": "number"})),
+            Money::Legends(legends) => {
+                let names: Vec<String> = legends.iter().map(|legend| texts.get(legend)).collect();
+                Some(
+                    json!({"id": "byNames", "options": {"mode": "include", "names": names, "readOnly": false, "prefix": ""}}),
+                )
+            }
+            Money::Columns(columns) => {
+                let names: Vec<String> = columns.iter().map(|column| self.source(column)).collect();
+                Some(json!({"id": "byRegexp", "options": format!("/^({})$/", names.join("|"))}))
+            }
+        };
+        if let Some(apply_to) = apply_to {
+            let ignored = ["Time", "Value", "Value #cfg"];
+            let mut mappings = vec![json!({"fieldName": "unit", "handlerKey": "unit"})];
+            mappings.extend(ignored.map(|name| json!({"fieldName": name, "handlerKey": "__ignore"})));
+            steps.push(json!({
+                "id": "configFromData",
+                "options": {"configRefId": "cfg", "mappings": mappings, "applyTo": apply_to},
+            }));
+        }
+        steps.extend(self.transformations.iter().cloned());
+        if !self.columns.is_empty() {
+            if self.queries.len() > 1 {
+                steps.push(json!({"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}));
+            }
+            let mut rename = Map::new();
+            let mut order = Map::new();
+            for (index, column) in self.columns.iter().enumerate() {
+                rename.insert(self.source(column.from), texts.get(column.title).into());
+                order.insert(self.source(column.from), index.into());
+            }
+            // Only named columns stay: the times of the queries have names that depend on how many there are.
+            let names: Vec<String> = self.columns.iter().map(|column| self.source(column.from)).collect();
+            steps.push(json!({"id": "filterFieldsByName", "options": {"include": {"names": names}}}));
+            steps.push(json!({
+                "id": "organize",
+                "options": {"excludeByName": {}, "indexByName": order, "renameByName": rename},
+            }));
+        }
+        if let Some((column, descending, limit)) = self.order {
+            steps.push(json!({
+                "id": "sortBy",
+                "options": {"fields": {}, "sort": [{"field": texts.get(column), "desc": descending}]},
+            }));
+            if let Some(limit) = limit {
+                steps.push(json!({"id": "limit", "options": {"limitField": limit.to_string()}}));
+            }
+        }
+        Value::Array(steps)
+    }
+}
+
+fn is_fact(metric: &Metric) -> bool {
+    metric.name.ends_with("_user_info")
+        || metric.name.ends_with("_key_info")
+        || metric.name.ends_with("_provider_info")
+        || metric.name.ends_with("_currency_info")
+}
+
+fn by_name(name: String, properties: &[(&'static str, Value)]) -> Value {
+    let properties: Vec<Value> = properties.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
+    json!({"matcher": {"id": "byName", "options": name}, "properties": properties})
+}

@@ -1,0 +1,225 @@
+//! Expressions: written with full metric names, checked against the catalogue, and made right for every set-up.
+
+use anyhow::{Context, bail};
+
+use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
+
+/// Whether an expression sees the replicas of an exporter as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    /// They expose the same numbers, which must not add up: the greatest counts.
+    Fold,
+    /// Each speaks of itself.
+    Each,
+}
+
+/// The metric behind a name in an expression: a family, or a part of a histogram.
+pub fn family(name: &str) -> Option<&'static Metric> {
+    let exact = CATALOGUE.iter().find(|metric| metric.name == name && metric.kind != Kind::Histogram);
+    exact.or_else(|| {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part))?;
+        CATALOGUE.iter().find(|metric| metric.name == base && metric.kind == Kind::Histogram)
+    })
+}
+
+/// The metrics of an expression, in order of appearance.
+pub fn families(text: &str) -> anyhow::Result<Vec<&'static Metric>> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, name, after)) = next_name(rest) {
+        found.push(family(name).with_context(|| unknown(name, text))?);
+        rest = after;
+    }
+    Ok(found)
+}
+
+/// Adds the matchers of the variables `job` and `relay` (and `instance`) to every selector and folds replicas:
+/// `sum(increase(x[5m]))` becomes `sum(max by (relay, ...) (increase(x{job=~"$job",relay=~"$relay"}[5m])))`.
+///
+/// Errors name what is not in the catalogue, and a range that is not the only argument of a function.
+pub fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, name, after)) = next_name(rest) {
+        let metric = family(name).with_context(|| unknown(name, text))?;
+        out.push_str(before);
+        let (matchers, after) = enclosed(after, '{', '}');
+        let (range, after) = enclosed(after, '[', ']');
+        let (modifiers, after) = modifiers(after);
+        rest = after;
+
+        let mut all = vec![r#"job=~"$job""#.to_owned()];
+        if replicas == Replicas::Each {
+            all.push(r#"instance=~"$instance""#.to_owned());
+        }
+        let by_relay = matches!(metric.emit, Emit::Relay(_));
+        if by_relay {
+            all.push(r#"relay=~"$relay""#.to_owned());
+        }
+        all.extend((!matchers.is_empty()).then(|| matchers.to_owned()));
+        let mut selector = format!("{name}{{{}}}", all.join(","));
+        if !range.is_empty() {
+            selector += &format!("[{range}]");
+        }
+        selector += modifiers;
+
+        // Facts are joined, not added up; a join picks one of several by itself.
+        if replicas == Replicas::Each || !by_relay || name.ends_with("_info") {
+            out.push_str(&selector);
+            continue;
+        }
+        let labels = metric.labels.iter().copied().chain(name.ends_with("_bucket").then_some("le"));
+        let labels: Vec<&str> = std::iter::once("relay").chain(labels).collect();
+        if !range.is_empty() {
+            let call =
+                out.strip_suffix('(').with_context(|| format!("no function around {name}[{range}] in {text}"))?;
+            let start = call.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+            selector = format!("{}({selector})", &call[start..]);
+            out.truncate(start);
+            rest = rest.strip_prefix(')').with_context(|| format!("{name}[{range}] is not alone in {text}"))?;
+        }
+        out.push_str(&format!("max by ({}) ({selector})", labels.join(", ")));
+    }
+    out.push_str(rest);
+    if out.matches('(').count() != out.matches(')').count() {
+        bail!("brackets do not match in {text}");
+    }
+    Ok(out)
+}
+
+fn unknown(name: &str, text: &str) -> String {
+    format!("{name} in {text} is not in the catalogue of metrics")
+}
+
+/// What stands before the next metric name outside of quotes, the name, and what follows.
+fn next_name(text: &str) -> Option<(&str, &str, &str)> {
+    let mut quoted = false;
+    let mut previous = ' ';
+    for (at, c) in text.char_indices() {
+        if c == '"' {
+            quoted = !quoted;
+        }
+        let begins = !quoted && !previous.is_ascii_alphanumeric() && previous != '_' && previous != '$';
+        if begins && (text[at..].starts_with("llm_relay_") || text[at..].starts_with("process_")) {
+            let length = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - at);
+            return Some((&text[..at], &text[at..at + length], &text[at + length..]));
+        }
+        previous = c;
+    }
+    None
+}
+
+fn enclosed(text: &str, open: char, close: char) -> (&str, &str) {
+    text.strip_prefix(open).and_then(|inner| inner.split_once(close)).unwrap_or(("", text))
+}
+
+/// ` offset 1d` and ` @ end()`, in this order.
+fn modifiers(text: &str) -> (&str, &str) {
+    let mut length = 0;
+    if text.starts_with(" offset ") {
+        length = text[8..].find([' ', ')', ',']).map_or(text.len(), |end| end + 8);
+    }
+    if text[length..].starts_with(" @ end()") {
+        length += " @ end()".len();
+    }
+    text.split_at(length)
+}
+
+/// What has a name in an info metric.
+#[derive(Clone, Copy)]
+pub enum Named {
+    User,
+    Key,
+    Provider,
+}
+
+impl Named {
+    /// The label with the id in counters and gauges.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::User => "user_id",
+            Self::Key => "key_id",
+            Self::Provider => "provider_id",
+        }
+    }
+
+    /// The label that [`Named::of`] adds.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Key => "key",
+            Self::Provider => "provider",
+        }
+    }
+
+    /// Adds the name as of the end of the time range, so that a renamed user is one line. What has no name (deleted, or
+    /// folded into `other`) keeps its id: totals stay whole. `expr` carries `relay` and the id.
+    pub fn of(self, expr: &str) -> String {
+        self.join(expr, " @ end()")
+    }
+
+    /// The same for a chart of `$bucket`s, whose last step begins before now.
+    pub fn of_buckets(self, expr: &str) -> String {
+        self.join(expr, "[$bucket] offset -$bucket @ end()")
+    }
+
+    fn join(self, expr: &str, at: &str) -> String {
+        let (id, label) = (self.id(), self.label());
+        let fact = |name: &str| {
+            if at.starts_with('[') { format!("last_over_time({name}{at})") } else { format!("{name}{at}") }
+        };
+        // One of two, should replicas disagree for a moment.
+        let one = |id: &str, fact: String| format!("topk by (relay, {id}) (1, {fact})");
+        let names = match self {
+            Self::User => one(id, fact("llm_relay_user_info")),
+            Self::Provider => one(id, fact("llm_relay_provider_info")),
+            Self::Key => format!(
+                r#"label_join({} * on (relay, user_id) group_left (user) {}, "key", " / ", "user", "key")"#,
+                one(id, fact("llm_relay_key_info")),
+                one("user_id", fact("llm_relay_user_info")),
+            ),
+        };
+        format!(
+            r#"{expr} * on (relay, {id}) group_left ({label}) {names} or on (relay, {id}) label_replace({expr}, "{label}", "$1", "{id}", "(.+)")"#
+        )
+    }
+}
+
+/// Two rows, `at` 1 before and 2 now, of which a stat panel shows the second and its change against the first.
+/// Without a `now` there is nothing, never yesterday's number; without a `before` the change is hidden: a change against
+/// infinity is not a number. Both have no labels.
+pub fn versus(now: &str, before: &str) -> String {
+    format!(
+        r#"label_replace({now}, "at", "2", "", "") or label_replace({before} > 0 and {now} or {now} * 0 + Inf, "at", "1", "", "")"#
+    )
+}
+
+/// A column `row` that tells lines of a table apart, by which its queries are joined.
+pub fn keyed(expr: &str, parts: &[&str], keep: &[&str]) -> String {
+    let parts = parts.iter().map(|part| format!(r#""{part}""#)).collect::<Vec<_>>().join(", ");
+    let keep: Vec<&str> = std::iter::once("row").chain(keep.iter().copied()).collect();
+    format!(r#"sum by ({}) (label_join({expr}, "row", "/", {parts}))"#, keep.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_folded_by_the_labels_of_the_catalogue() {
+        let scoped =
+            scope(r#"sum(increase(llm_relay_user_cost_usd_total{user_id="1"}[5m] offset 1d)) * 2"#, Replicas::Fold);
+        assert_eq!(
+            scoped.unwrap(),
+            r#"sum(max by (relay, user_id) (increase(llm_relay_user_cost_usd_total{job=~"$job",relay=~"$relay",user_id="1"}[5m] offset 1d))) * 2"#
+        );
+    }
+
+    #[test]
+    fn a_metric_that_is_not_in_the_catalogue_is_refused() {
+        let error = scope("sum(llm_relay_no_such_thing)", Replicas::Fold).unwrap_err().to_string();
+        assert!(error.contains("llm_relay_no_such_thing in sum("), "{error}");
+        // The name of a histogram alone is no series.
+        assert!(scope("sum(llm_relay_request_duration_seconds)", Replicas::Fold).is_err());
+    }
+}

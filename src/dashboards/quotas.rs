@@ -1,0 +1,122 @@
+//! Limits: how much is used, when they start anew, when they will be used up.
+
+use serde_json::json;
+
+use super::dashboard::{Dashboard, row};
+use super::kinds::{chart, legend_table, stat, table};
+use super::panel::{Money, NOTHING, Panel, Query, column};
+use super::promql::{Named, Replicas, keyed};
+use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};
+
+const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
+
+pub fn dashboard() -> Dashboard {
+    let share = format!("(llm_relay_quota_used_usd{ALL} / (llm_relay_quota_limit_usd{ALL} > 0))");
+    let level = |title, condition: &str, color| {
+        stat(title).decimals(0).levels(&[(None, "green"), (Some(1.0), color)]).query(Query::rows(
+            "now",
+            format!("count({share} {condition}) or 0 * count(llm_relay_quota_limit_usd{ALL})"),
+        ))
+    };
+    Dashboard {
+        uid: "llm-relay-quotas",
+        title: "Quotas",
+        description: "Spending limits of users, keys and providers.",
+        refresh: "30s",
+        from: "now-24h",
+        replicas: Replicas::Fold,
+        variables: vec![Variable::Source, JOB, RELAY, SCOPE, WINDOW],
+        links: vec![],
+        quick_ranges: false,
+        rows: vec![
+            row(4, [
+                (6, stat("Limits").decimals(0).query(Query::rows("now", format!("count(llm_relay_quota_limit_usd{ALL})")))),
+                (6, level("Used above 80 %", "> 0.8", "orange")),
+                (6, level("Used up", ">= 1", "red")),
+                (6, stat("Used up before their reset").decimals(0)
+                    .levels(&[(None, "green"), (Some(1.0), "orange")])
+                    .note("At the pace of the last five hours.")
+                    .query(Query::rows("now", format!("count(llm_relay_quota_exhaustion_timestamp_seconds{ALL}) or 0 * count(llm_relay_quota_limit_usd{ALL})")))),
+            ]),
+            row(10, [
+                (12, limits("Limits of users", Named::User, "user", "User")),
+                (12, limits("Limits of keys", Named::Key, "key", "Key")),
+            ])
+            .under("Used and left (filters: Whose, Window)"),
+            row(10, [
+                (12, limits("Limits of providers", Named::Provider, "provider", "Provider")),
+                (12, expiry()),
+            ]),
+            row(9, [(24, legend_table(chart("The ten nearest to their limit"), &["lastNotNull"])
+                .unit("percentunit")
+                .decimals(0)
+                .query(Query::lines(
+                    "share",
+                    format!("{share} and on (relay, scope, id, window) topk(10, llm_relay_quota_used_usd{ALL} @ end() / (llm_relay_quota_limit_usd{ALL} @ end() > 0))"),
+                    "{{scope}} {{id}} {{window}}",
+                )))])
+            .under("Over time"),
+        ],
+    }
+}
+
+/// Every limit of one scope.
+fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) -> Panel {
+    let id = of.id();
+    let by = ["relay", id, "window"];
+    // The scope's own label instead of `id`, by which names are found.
+    let all = |metric: &str| {
+        format!(
+            r#"sum by (relay, {id}, window) (label_replace({metric}{{scope="{scope}",scope=~"$scope",window=~"$window"}}, "{id}", "$1", "id", "(.+)"))"#
+        )
+    };
+    let (used, limit) = (all("llm_relay_quota_used_usd"), all("llm_relay_quota_limit_usd"));
+    let in_time = |metric: &str| format!("({} - time() > 0)", all(metric));
+    table(title)
+        .empty(NOTHING)
+        .money(Money::Columns(&["#limit", "#used"]))
+        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &[of.label(), "window"])))
+        .query(Query::rows("used", keyed(&used, &by, &[])))
+        .query(Query::rows("share", keyed(&format!("({used} / ({limit} > 0))"), &by, &[])))
+        .query(Query::rows("reset", keyed(&in_time("llm_relay_quota_reset_timestamp_seconds"), &by, &[])))
+        .query(Query::rows("empty", keyed(&in_time("llm_relay_quota_exhaustion_timestamp_seconds"), &by, &[])))
+        .columns([
+            column(of.label(), heading, ""),
+            column("window", "Window", "").width(80),
+            column("#used", "Used", "").decimals(2).width(90),
+            column("#limit", "Limit", "").decimals(2).width(90),
+            column("#share", "Share", "percentunit").fill(),
+            column("#reset", "Resets in", "s").decimals(1).width(90).with("noValue", json!("–")),
+            column("#empty", "Used up in", "s")
+                .decimals(1)
+                .width(95)
+                .with("noValue", json!("–"))
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("color", json!({"mode": "fixed", "fixedColor": "orange"})),
+        ])
+        .sort("Share", true, None)
+}
+
+fn expiry() -> Panel {
+    let left = Named::Key.of("(llm_relay_key_expiry_timestamp_seconds - time())");
+    table("Keys that expire")
+        .empty(NOTHING)
+        .note("Negative: expired.")
+        .query(Query::rows("left", keyed(&format!("({left})"), &["relay", "key_id"], &["key"])))
+        .columns([
+            column("key", "Key", ""),
+            column("#left", "In", "s")
+                .decimals(1)
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("color", json!({"mode": "thresholds"}))
+                .with(
+                    "thresholds",
+                    super::panel::thresholds(&[
+                        (None, "red"),
+                        (Some(86400.0 * 7.0), "orange"),
+                        (Some(86400.0 * 30.0), "green"),
+                    ]),
+                ),
+        ])
+        .sort("In", false, Some(100))
+}

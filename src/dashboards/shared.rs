@@ -1,0 +1,275 @@
+//! Panels that stand on more than one dashboard.
+
+use serde_json::json;
+
+use super::kinds::{Better, chart, stat, table, timeline, versus};
+use super::panel::{Money, NOTHING, Panel, Query, column};
+use super::promql::{self, Named, keyed};
+
+/// A gauge of now against the same gauge a day before.
+fn day_before(metric: &str) -> String {
+    promql::versus(&format!("sum({metric})"), &format!("sum({metric} offset 1d)"))
+}
+
+pub fn sessions() -> Panel {
+    versus("Concurrent sessions", Better::Neither)
+        .decimals(0)
+        .note("The change is against the same time yesterday, as Prometheus saw it.")
+        .query(Query::rows("now", day_before("llm_relay_sessions_active")))
+}
+
+pub fn requests_per_minute() -> Panel {
+    versus("RPM", Better::Neither)
+        .decimals(0)
+        .note("The change is against the same time yesterday, as Prometheus saw it.")
+        .query(Query::rows("now", day_before("llm_relay_requests_last_minute")))
+}
+
+pub fn tokens_per_minute() -> Panel {
+    versus("TPM", Better::Neither)
+        .note("The change is against the same time yesterday, as Prometheus saw it.")
+        .query(Query::rows("now", day_before("llm_relay_tokens_last_minute")))
+}
+
+pub fn cost_today() -> Panel {
+    let day = |day: &str| format!(r#"sum(llm_relay_day_cost_usd{{day="{day}"}})"#);
+    versus("Cost today", Better::Lower)
+        .money(Money::All)
+        .decimals(2)
+        .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
+        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+}
+
+pub fn requests_today() -> Panel {
+    let day = |day: &str| format!(r#"sum(llm_relay_day_requests{{day="{day}"}})"#);
+    versus("Requests today", Better::Neither)
+        .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
+        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+}
+
+pub fn response_time() -> Panel {
+    let day = |day: &str| {
+        let (mean, requests) = (
+            format!(r#"llm_relay_day_mean_duration_seconds{{day="{day}"}}"#),
+            format!(r#"llm_relay_day_requests{{day="{day}"}}"#),
+        );
+        format!("(sum({mean} * {requests}) / sum({requests} and {mean}))")
+    };
+    versus("Mean response time", Better::Lower)
+        .unit("s")
+        .decimals(1)
+        .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
+        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+}
+
+pub fn error_ratio() -> Panel {
+    let day = |day: &str| {
+        let (ratio, requests) = (
+            format!(r#"llm_relay_day_error_ratio{{day="{day}"}}"#),
+            format!(r#"llm_relay_day_requests{{day="{day}"}}"#),
+        );
+        // A day without requests has the ratio 0, as on the relay's screen.
+        format!("(sum({ratio} * {requests}) / (sum({requests}) > 0) or sum({ratio}))")
+    };
+    versus("Error rate today", Better::Lower)
+        .unit("percentunit")
+        .decimals(1)
+        .levels(&[(None, "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
+        .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
+        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+}
+
+/// Age of the numbers of requests and live state, whichever is older.
+pub fn data_age() -> Panel {
+    stat("Data age")
+        .unit("s")
+        .decimals(0)
+        .levels(&[(None, "green"), (Some(30.0), "orange"), (Some(60.0), "red")])
+        .option("colorMode", json!("background"))
+        .note("How long ago requests and live state were last read, whichever is longer.")
+        .empty("NO DATA")
+        .query(Query::rows(
+            "now",
+            r#"max(time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"})"#,
+        ))
+}
+
+/// 0 all is well, 1 a source is down, 2 data are old, 3 nothing is scraped.
+pub const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
+
+/// `loud` fills the panel with words.
+pub fn state(title: &'static str, loud: bool) -> Panel {
+    let panel = stat(title)
+        .option("colorMode", json!("background_solid"))
+        .set("color", json!({"mode": "thresholds"}))
+        .note("Green: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
+        .empty("NO DATA")
+        .query(Query::rows("now", STATE));
+    if loud {
+        panel
+            .map("0", "Live", "green")
+            .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
+            .map("2", "DATA ARE OLD: do not trust these numbers", "red")
+            .map("3", "NO DATA: the exporter is not being scraped", "red")
+    } else {
+        panel.map("0", "Live", "green").map("1", "Down", "red").map("2", "Old", "red").map("3", "None", "red")
+    }
+}
+
+/// Cost and calls over time, yesterday dashed. `step` is the shortest span that one point stands for.
+pub fn cost_and_calls(step: &'static str) -> Panel {
+    let hourly = |metric: &str, at: &str| format!("sum(rate({metric}[$__rate_interval]{at})) * 3600");
+    let dashed = || {
+        vec![
+            ("custom.lineStyle", json!({"fill": "dash", "dash": [6, 6]})),
+            ("custom.fillOpacity", json!(0)),
+            ("custom.lineWidth", json!(1)),
+        ]
+    };
+    let right = |mut properties: Vec<(&'static str, serde_json::Value)>| {
+        properties.push(("custom.axisPlacement", json!("right")));
+        properties.push(("unit", json!("short")));
+        properties
+    };
+    let color = |color: &str| ("color", json!({"mode": "fixed", "fixedColor": color}));
+    chart("Cost and calls")
+        .money(Money::Legends(&["Cost per hour", "Cost per hour, yesterday"]))
+        .unit("currencyUSD")
+        .style("fillOpacity", json!(25))
+        .style("gradientMode", json!("opacity"))
+        .style("showPoints", json!("never"))
+        .note("At each moment: what one hour at this pace costs, and how many calls it makes. Dashed: 24 hours before.")
+        .query(Query::line("cost", hourly("llm_relay_cost_usd_total", ""), "Cost per hour").step(step))
+        .query(Query::line("calls", hourly("llm_relay_requests_total", ""), "Calls per hour").step(step))
+        .query(
+            Query::line("cost_before", hourly("llm_relay_cost_usd_total", " offset 1d"), "Cost per hour, yesterday")
+                .step(step),
+        )
+        .query(
+            Query::line("calls_before", hourly("llm_relay_requests_total", " offset 1d"), "Calls per hour, yesterday")
+                .step(step),
+        )
+        .legend("Cost per hour", vec![color("blue")])
+        .legend("Cost per hour, yesterday", [dashed(), vec![color("light-blue")]].concat())
+        .legend("Calls per hour", right(vec![color("orange")]))
+        .legend("Calls per hour, yesterday", right([dashed(), vec![color("light-orange")]].concat()))
+}
+
+/// A leaderboard of one scope in `$period`.
+pub struct Board {
+    pub scope: &'static str,
+    pub heading: &'static str,
+    /// Further matchers.
+    pub matchers: &'static str,
+    /// What follows each of its metrics, e.g. a filter.
+    pub filter: &'static str,
+    /// Shows the id of its rows.
+    pub ids: bool,
+}
+
+/// What a leaderboard can show beside the name: one query and one column each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    Cost,
+    Requests,
+    Tokens,
+    Success,
+    FirstToken,
+    Speed,
+    CacheHit,
+    CostPerRequest,
+    CostPerMillionTokens,
+}
+
+impl Board {
+    /// `period` is the variable or one period.
+    pub fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
+        let all = |metric: &str| {
+            let Self { scope, matchers, filter, .. } = self;
+            format!(r#"({metric}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
+        };
+        let mut panel = table(title).empty(NOTHING).columns([column("name", self.heading, "")]);
+        if self.ids {
+            panel = panel.columns([column("id", "ID", "").width(70)]);
+        }
+        for (index, measure) in measures.iter().enumerate() {
+            let cost = || all("llm_relay_leaderboard_cost_usd");
+            let over = |by: &str| format!("{} / ({} > 0)", cost(), all(by));
+            let (id, expr, column) = match measure {
+                Measure::Cost => ("cost", cost(), column("#cost", "Cost", "").gauge().decimals(2)),
+                Measure::Requests => {
+                    ("requests", all("llm_relay_leaderboard_requests"), column("#requests", "Requests", "short"))
+                }
+                Measure::Tokens => {
+                    ("tokens", all("llm_relay_leaderboard_tokens"), column("#tokens", "Tokens", "short"))
+                }
+                Measure::Success => (
+                    "success",
+                    all("llm_relay_leaderboard_success_ratio"),
+                    column("#success", "Success", "percentunit").success(),
+                ),
+                Measure::FirstToken => (
+                    "ttft",
+                    all("llm_relay_leaderboard_mean_ttft_seconds"),
+                    column("#ttft", "First token", "s").decimals(2),
+                ),
+                Measure::Speed => (
+                    "speed",
+                    all("llm_relay_leaderboard_mean_output_tokens_per_second"),
+                    column("#speed", "Tokens/s", "short").decimals(1),
+                ),
+                Measure::CacheHit => (
+                    "cache",
+                    all("llm_relay_leaderboard_cache_hit_ratio"),
+                    column("#cache", "Cache hits", "percentunit").decimals(1),
+                ),
+                Measure::CostPerRequest => (
+                    "per_request",
+                    over("llm_relay_leaderboard_requests"),
+                    column("#per_request", "Cost per request", "").decimals(4),
+                ),
+                Measure::CostPerMillionTokens => (
+                    "per_million",
+                    format!("1e6 * {}", over("llm_relay_leaderboard_tokens")),
+                    column("#per_million", "Cost per 1M tokens", "").decimals(2),
+                ),
+            };
+            let keep: &[&str] = if index == 0 { &["id", "name"] } else { &[] };
+            panel = panel.query(Query::rows(id, keyed(&expr, &["relay", "id"], keep))).columns([column]);
+        }
+        let by = if measures[0] == Measure::Cost { "Cost" } else { "Cache hits" };
+        panel
+            .money(Money::Columns(&["#cost", "#per_request", "#per_million"]))
+            .map("other", "Others", "")
+            .sort(by, true, limit)
+    }
+}
+
+/// Providers by the share of their slots that is in use.
+pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
+    let row = |expr: &str, keep: &[&str]| keyed(expr, &["relay", "provider_id"], keep);
+    let used = Named::Provider.of("llm_relay_provider_slots_used");
+    let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
+    table(title)
+        .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
+        .query(Query::rows("limit", row("llm_relay_provider_slots_limit", &[])))
+        .query(Query::rows("share", row(share, &[])))
+        .columns([
+            column("provider", "Provider", ""),
+            column("#used", "Used", "short").width(70),
+            column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
+            column("#share", "In use", "percentunit").fill().with("noValue", json!("–")),
+        ])
+        .sort("In use", true, limit)
+}
+
+/// States of circuit breakers over time.
+pub fn circuits(title: &'static str) -> Panel {
+    let state = r#"sum by (relay, provider_id) (llm_relay_provider_circuit_state{state="open"} * 2 or llm_relay_provider_circuit_state{state="half_open"})"#;
+    timeline(title)
+        .note("Closed lets requests through, half-open tries, open refuses.")
+        .query(Query::lines("state", Named::Provider.of(state), "{{provider}}"))
+        .map("0", "Closed", "green")
+        .map("1", "Half-open", "yellow")
+        .map("2", "Open", "red")
+}

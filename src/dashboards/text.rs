@@ -1,0 +1,82 @@
+//! The language of a bundle: English stands in the dashboards themselves, other languages in a table.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+
+use super::{zh, zh_metrics};
+use crate::metrics::Metric;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lang {
+    En,
+    Zh,
+}
+
+impl Lang {
+    pub const ALL: [Self; 2] = [Self::En, Self::Zh];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Zh => "zh",
+        }
+    }
+
+    /// What the uids of a language end with, so that both can be installed side by side.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::En => "",
+            Self::Zh => "-zh",
+        }
+    }
+}
+
+/// The words of one bundle.
+pub struct Texts {
+    pub lang: Lang,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl Texts {
+    pub const fn new(lang: Lang) -> Self {
+        Self { lang, asked: RefCell::new(BTreeSet::new()) }
+    }
+
+    /// `english` in the bundle's language.
+    pub fn get(&self, english: &str) -> String {
+        self.asked.borrow_mut().insert(english.to_owned());
+        let table = match self.lang {
+            Lang::En => return english.to_owned(),
+            Lang::Zh => zh::TEXTS,
+        };
+        table.iter().find(|(from, _)| *from == english).map_or(english, |(_, to)| to).to_owned()
+    }
+
+    /// What a metric means.
+    pub fn help(&self, metric: &Metric) -> String {
+        let table = match self.lang {
+            Lang::En => return metric.help.to_owned(),
+            Lang::Zh => zh_metrics::HELP,
+        };
+        table.iter().find(|(name, _)| *name == metric.name).map_or(metric.help, |(_, help)| help).to_owned()
+    }
+
+    /// Fails when a text or a metric has no translation, or a translation no text.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.lang == Lang::En {
+            return Ok(());
+        }
+        let asked = self.asked.borrow();
+        let known: BTreeSet<String> = zh::TEXTS.iter().map(|(from, _)| (*from).to_owned()).collect();
+        let metrics: BTreeSet<String> = crate::metrics::CATALOGUE.iter().map(|metric| metric.name.to_owned()).collect();
+        let helped: BTreeSet<String> = zh_metrics::HELP.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let missing: Vec<_> = asked.difference(&known).chain(metrics.difference(&helped)).collect();
+        let unused: Vec<_> = known.difference(&asked).chain(helped.difference(&metrics)).collect();
+        if !missing.is_empty() || !unused.is_empty() {
+            bail!("src/dashboards/zh.rs and zh_metrics.rs: to translate {missing:#?}, no longer used {unused:#?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! Cost and calls by the hour or day, of users, keys, providers and models, overlaid and stacked.
+
+use serde_json::json;
+
+use super::dashboard::{Dashboard, Row, row};
+use super::kinds::{Better, bars, chart, legend_table, stack, versus};
+use super::panel::{Money, NOTHING, Panel, Query};
+use super::promql::{self, Named, Replicas};
+use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, TYPE, USER, Variable};
+
+/// How many lines a chart shows before the rest is one.
+const LINES: u32 = 10;
+
+/// Keeps the rows whose provider has a chosen type, or none any more.
+const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
+const FILTER: &str = r#"{provider_id=~"$provider",model=~"$model"}"#;
+
+/// A link that sets the time range with the buckets that suit it, and keeps the filters.
+macro_rules! range {
+    ($from:literal, $bucket:literal, $compare:literal) => {
+        concat!(
+            "/d/llm-relay-trends{suffix}?from=",
+            $from,
+            "&to=now&var-bucket=",
+            $bucket,
+            "&var-compare=",
+            $compare,
+            "&${datasource:queryparam}&${relay:queryparam}&${user:queryparam}&${key:queryparam}&${type:queryparam}",
+            "&${provider:queryparam}&${model:queryparam}"
+        )
+    };
+}
+
+pub fn dashboard() -> Dashboard {
+    let mut rows = totals();
+    rows.extend([
+        by(Split::User, "Users").under("By user (filter: User)"),
+        calls(Split::User, "Users"),
+        by(Split::Key, "Keys").under("By key (filters: User, Key)"),
+        calls(Split::Key, "Keys"),
+        by(Split::Provider, "Providers").under("By provider (filters: Provider, Provider type, Model)"),
+        calls(Split::Provider, "Providers"),
+        by(Split::Model, "Models").under("By model (filters: Provider, Provider type, Model)"),
+        calls(Split::Model, "Models"),
+    ]);
+    rows.push(tokens().under("Tokens and cache (filters: Provider, Provider type, Model)"));
+    Dashboard {
+        uid: "llm-relay-trends",
+        title: "Trends",
+        description: "Cost, calls and tokens by the hour or day: today, 7 days, 30 days, this month.",
+        refresh: "1m",
+        from: "now/d",
+        replicas: Replicas::Fold,
+        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, USER, KEY, TYPE, PROVIDER, MODEL],
+        links: vec![
+            ("Today by the hour", range!("now/d", "1h", "1d")),
+            ("7 days", range!("now-6d/d", "1d", "7d")),
+            ("30 days", range!("now-29d/d", "1d", "30d")),
+            ("This month", range!("now/M", "1d", "30d")),
+        ],
+        quick_ranges: true,
+        rows,
+    }
+}
+
+/// The sum of a counter over the time range, and over the same range before.
+fn compared(counter: &str, matchers: &str) -> String {
+    let over = |at: &str| {
+        let offset = if at.is_empty() { String::new() } else { format!(" offset {at}") };
+        format!("sum(increase({counter}{matchers}[$__range]{offset}){OF_TYPE})")
+    };
+    promql::versus(&over(""), &over("$compare"))
+}
+
+fn totals() -> Vec<Row> {
+    const NOTE: &str = "Over the time range, by the counters. The change is against the same span as many days earlier as chosen above.";
+    let ratio = |at: &str| {
+        let over = |outcome: &str| {
+            format!(
+                r#"sum(increase(llm_relay_requests_total{{outcome=~"{outcome}",provider_id=~"$provider",model=~"$model"}}[$__range]{at}){OF_TYPE})"#
+            )
+        };
+        format!("({} / ({} > 0))", over("success"), over("success|failure"))
+    };
+    let bucket = |counter: &str| format!("sum(increase({counter}{FILTER}[$bucket] offset -$bucket){OF_TYPE})");
+    vec![
+        row(
+            4,
+            [
+                (
+                    6,
+                    versus("Cost", Better::Lower)
+                        .money(Money::All)
+                        .decimals(2)
+                        .note(NOTE)
+                        .query(Query::rows("now", compared("llm_relay_cost_usd_total", FILTER))),
+                ),
+                (
+                    6,
+                    versus("Calls", Better::Neither)
+                        .note(NOTE)
+                        .query(Query::rows("now", compared("llm_relay_requests_total", FILTER))),
+                ),
+                (
+                    6,
+                    versus("Tokens", Better::Neither)
+                        .note(NOTE)
+                        .query(Query::rows("now", compared("llm_relay_tokens_total", FILTER))),
+                ),
+                (
+                    6,
+                    versus("Success", Better::Higher)
+                        .unit("percentunit")
+                        .decimals(1)
+                        .note(NOTE)
+                        .query(Query::rows("now", promql::versus(&ratio(""), &ratio(" offset $compare")))),
+                ),
+            ],
+        )
+        .under("Totals (filters: Provider, Provider type, Model)"),
+        row(
+            8,
+            [
+                (
+                    12,
+                    bars("Cost by hour or day")
+                        .money(Money::Legends(&["Cost"]))
+                        .unit("currencyUSD")
+                        .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket")),
+                ),
+                (
+                    12,
+                    bars("Calls by hour or day")
+                        .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket")),
+                ),
+            ],
+        ),
+    ]
+}
+
+#[derive(Clone, Copy)]
+enum Split {
+    User,
+    Key,
+    Provider,
+    Model,
+}
+
+impl Split {
+    /// Labels that tell its lines apart.
+    const fn labels(self) -> &'static str {
+        match self {
+            Self::User => "relay, user_id",
+            Self::Key => "relay, key_id",
+            Self::Provider => "relay, provider_id",
+            Self::Model => "relay, model",
+        }
+    }
+
+    const fn cost(self) -> &'static str {
+        match self {
+            Self::User => r#"llm_relay_user_cost_usd_total{user_id=~"$user"}"#,
+            Self::Key => r#"llm_relay_key_cost_usd_total{key_id=~"$key"}"#,
+            Self::Provider | Self::Model => r#"llm_relay_cost_usd_total{provider_id=~"$provider",model=~"$model"}"#,
+        }
+    }
+
+    const fn calls(self) -> &'static str {
+        match self {
+            Self::User => r#"llm_relay_user_requests_total{user_id=~"$user"}"#,
+            Self::Key => r#"llm_relay_key_requests_total{key_id=~"$key"}"#,
+            Self::Provider | Self::Model => r#"llm_relay_requests_total{provider_id=~"$provider",model=~"$model"}"#,
+        }
+    }
+
+    /// What narrows its rows further.
+    const fn filter(self) -> &'static str {
+        match self {
+            Self::User => "",
+            // A deleted key belongs to nobody any more and stays.
+            Self::Key => r#" unless on (relay, key_id) (llm_relay_key_info{user_id!~"$user"} @ end())"#,
+            Self::Provider | Self::Model => OF_TYPE,
+        }
+    }
+
+    fn named(self, expr: &str) -> String {
+        match self {
+            Self::User => Named::User.of_buckets(expr),
+            Self::Key => Named::Key.of_buckets(expr),
+            Self::Provider => Named::Provider.of_buckets(expr),
+            Self::Model => expr.to_owned(),
+        }
+    }
+
+    const fn legend(self) -> &'static str {
+        match self {
+            Self::User => "{{user}}",
+            Self::Key => "{{key}}",
+            Self::Provider => "{{provider}}",
+            Self::Model => "{{model}}",
+        }
+    }
+
+    /// The first lines of a counter over the time range, and the rest as one, per bucket. A bucket's point stands at its
+    /// start, hence the offset into its future; the last bucket is the present one.
+    fn lines(self, panel: Panel, counter: &str, rest: bool) -> Panel {
+        let (labels, filter) = (self.labels(), self.filter());
+        let sum = |range: &str, at: &str| {
+            format!("sum by ({labels}) (increase({counter}[{range}] offset -$bucket{at}){filter})")
+        };
+        let each = sum("$bucket", "");
+        let first = format!("topk({LINES}, {})", sum("$__range", " @ end()"));
+        let top = self.named(&format!("({each} and on ({labels}) {first})"));
+        let panel = panel.query(Query::lines("top", top, self.legend()).step("$bucket"));
+        if !rest {
+            return panel;
+        }
+        let others = format!("sum({each} unless on ({labels}) {first}) > 0");
+        panel.query(Query::line("others", others, "Others").step("$bucket"))
+    }
+}
+
+const OVERLAY: &str = "The ten greatest over the time range, one line each.";
+const STACKED: &str = "The ten greatest over the time range and the rest, on top of each other.";
+
+fn by(split: Split, of: &'static str) -> Row {
+    let titles: (&str, &str) = match of {
+        "Users" => ("Cost of users, overlaid", "Cost of users, stacked"),
+        "Keys" => ("Cost of keys, overlaid", "Cost of keys, stacked"),
+        "Providers" => ("Cost of providers, overlaid", "Cost of providers, stacked"),
+        _ => ("Cost of models, overlaid", "Cost of models, stacked"),
+    };
+    let money = |panel: Panel| panel.money(Money::All).empty(NOTHING);
+    row(
+        9,
+        [
+            (12, split.lines(money(legend_table(chart(titles.0), &["sum"])).note(OVERLAY), split.cost(), false)),
+            (12, split.lines(money(legend_table(stack(titles.1), &["sum"])).note(STACKED), split.cost(), true)),
+        ],
+    )
+}
+
+fn calls(split: Split, of: &'static str) -> Row {
+    let titles: (&str, &str) = match of {
+        "Users" => ("Calls of users, overlaid", "Calls of users, stacked"),
+        "Keys" => ("Calls of keys, overlaid", "Calls of keys, stacked"),
+        "Providers" => ("Calls of providers, overlaid", "Calls of providers, stacked"),
+        _ => ("Calls of models, overlaid", "Calls of models, stacked"),
+    };
+    row(
+        9,
+        [
+            (
+                12,
+                split.lines(legend_table(chart(titles.0), &["sum"]).empty(NOTHING).note(OVERLAY), split.calls(), false),
+            ),
+            (
+                12,
+                split.lines(legend_table(stack(titles.1), &["sum"]).empty(NOTHING).note(STACKED), split.calls(), true),
+            ),
+        ],
+    )
+}
+
+fn tokens() -> Row {
+    let of = |types: &str| {
+        format!(
+            r#"sum(increase(llm_relay_tokens_total{{type=~"{types}",provider_id=~"$provider",model=~"$model"}}[$bucket] offset -$bucket){OF_TYPE})"#
+        )
+    };
+    row(9, [
+        (12, legend_table(bars("Tokens by type"), &["sum"])
+            .query(Query::line("input", of("input"), "Input").step("$bucket"))
+            .query(Query::line("output", of("output"), "Output").step("$bucket"))
+            .query(Query::line("read", of("cache_read"), "Cache read").step("$bucket"))
+            .query(Query::line("write", of("cache_write.*"), "Cache write").step("$bucket"))),
+        (12, chart("Cache hit ratio").unit("percentunit").set("max", json!(1)).decimals(1)
+            .note("Tokens read from a cache divided by all tokens of input. The relay's board counts only requests that touched a cache.")
+            .query(Query::line("hits", format!("{} / ({} > 0)", of("cache_read"), of("input|cache_.*")), "Cache hit ratio").step("$bucket"))),
+    ])
+}

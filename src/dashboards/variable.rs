@@ -1,0 +1,195 @@
+//! Variables of a dashboard.
+
+use serde_json::{Value, json};
+
+use super::panel::prometheus;
+use super::text::Texts;
+
+pub enum Variable {
+    /// The Prometheus data source.
+    Source,
+    /// Answers of Prometheus.
+    Query {
+        name: &'static str,
+        label: &'static str,
+        query: &'static str,
+        regex: &'static str,
+        hidden: bool,
+        all: &'static str,
+    },
+    /// Fixed choices: value and text; the first is the default.
+    Choice { name: &'static str, label: &'static str, choices: &'static [(&'static str, &'static str)], all: bool },
+    /// A regular expression that is typed in, or comes with the URL; asks nothing when the dashboard refreshes.
+    Typed { name: &'static str, label: &'static str, value: &'static str },
+    /// The PostgreSQL data source.
+    Postgres,
+}
+
+pub const JOB: Variable = Variable::Query {
+    name: "job",
+    label: "Job",
+    query: "label_values(llm_relay_source_up, job)",
+    regex: "",
+    hidden: true,
+    all: ".+",
+};
+pub const JOB_SHOWN: Variable = Variable::Query {
+    name: "job",
+    label: "Job",
+    query: "label_values(llm_relay_source_up, job)",
+    regex: "",
+    hidden: false,
+    all: ".+",
+};
+pub const INSTANCE: Variable = Variable::Query {
+    name: "instance",
+    label: "Instance",
+    query: r#"label_values(llm_relay_source_up{job=~"$job"}, instance)"#,
+    regex: "",
+    hidden: false,
+    all: ".+",
+};
+pub const RELAY: Variable = Variable::Query {
+    name: "relay",
+    label: "Relay",
+    query: r#"label_values(llm_relay_source_up{job=~"$job"}, relay)"#,
+    regex: "",
+    hidden: false,
+    all: ".+",
+};
+pub const USER: Variable = Variable::Query {
+    name: "user",
+    label: "User",
+    query: r#"query_result(sum by (user, user_id) (llm_relay_user_info{job=~"$job",relay=~"$relay"}))"#,
+    regex: r#"/user="(?<text>[^"]*)",user_id="(?<value>[^"]*)"/"#,
+    hidden: false,
+    all: ".+",
+};
+pub const KEY: Variable = Variable::Query {
+    name: "key",
+    label: "Key",
+    query: r#"query_result(sum by (key_id, text) (label_join(llm_relay_key_info{job=~"$job",relay=~"$relay",user_id=~"$user"} * on (relay, user_id) group_left (user) topk by (relay, user_id) (1, llm_relay_user_info{job=~"$job",relay=~"$relay"}), "text", " / ", "user", "key")))"#,
+    regex: r#"/key_id="(?<value>[^"]*)",text="(?<text>[^"]*)"/"#,
+    hidden: false,
+    all: ".+",
+};
+pub const TYPE: Variable = Variable::Query {
+    name: "type",
+    label: "Provider type",
+    query: r#"label_values(llm_relay_provider_info{job=~"$job",relay=~"$relay"}, type)"#,
+    regex: "",
+    hidden: false,
+    // A provider may have no type.
+    all: ".*",
+};
+pub const PROVIDER: Variable = Variable::Query {
+    name: "provider",
+    label: "Provider",
+    query: r#"query_result(sum by (provider, provider_id) (llm_relay_provider_info{job=~"$job",relay=~"$relay"}))"#,
+    regex: r#"/provider="(?<text>[^"]*)",provider_id="(?<value>[^"]*)"/"#,
+    hidden: false,
+    all: ".+",
+};
+pub const MODEL: Variable = Variable::Query {
+    name: "model",
+    label: "Model",
+    query: r#"label_values(llm_relay_cost_usd_total{job=~"$job",relay=~"$relay"}, model)"#,
+    regex: "",
+    hidden: false,
+    all: ".+",
+};
+pub const PERIOD: Variable = Variable::Choice {
+    name: "period",
+    label: "Period",
+    choices: &[
+        ("today", "Today"),
+        ("last24h", "Last 24 hours"),
+        ("week", "This week"),
+        ("month", "This month"),
+        ("all", "All time"),
+    ],
+    all: false,
+};
+pub const BUCKET: Variable =
+    Variable::Choice { name: "bucket", label: "By the", choices: &[("1h", "hour"), ("1d", "day")], all: false };
+pub const COMPARE: Variable = Variable::Choice {
+    name: "compare",
+    label: "Compare with",
+    choices: &[("1d", "1 day before"), ("7d", "7 days before"), ("30d", "30 days before")],
+    all: false,
+};
+pub const SCOPE: Variable = Variable::Choice {
+    name: "scope",
+    label: "Whose",
+    choices: &[("user", "Users"), ("key", "Keys"), ("provider", "Providers")],
+    all: true,
+};
+pub const WINDOW: Variable = Variable::Choice {
+    name: "window",
+    label: "Window",
+    choices: &[("5h", "5 hours"), ("daily", "Day"), ("weekly", "Week"), ("monthly", "Month"), ("total", "Total")],
+    all: true,
+};
+pub const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
+pub const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
+
+impl Variable {
+    /// `source` is the uid of the Prometheus data source to begin with; without it Grafana's default is taken.
+    pub fn json(&self, texts: &Texts, source: Option<&str>) -> Value {
+        match self {
+            Self::Source | Self::Postgres => {
+                let postgres = matches!(self, Self::Postgres);
+                let (name, label, kind) = if postgres {
+                    ("postgres", "PostgreSQL", "grafana-postgresql-datasource")
+                } else {
+                    ("datasource", "Data source", "prometheus")
+                };
+                let current = match source {
+                    Some(uid) if !postgres => json!({"selected": true, "text": uid, "value": uid}),
+                    _ => json!({}),
+                };
+                json!({
+                    "type": "datasource", "name": name, "label": texts.get(label), "query": kind, "current": current,
+                    "hide": 0, "includeAll": false, "multi": false, "options": [], "refresh": 1, "regex": "",
+                    "skipUrlSync": false,
+                })
+            }
+            Self::Query { name, label, query, regex, hidden, all: every } => json!({
+                "type": "query", "name": name, "label": texts.get(label), "datasource": prometheus(),
+                "definition": query, "query": {"query": query, "refId": format!("variable-{name}")}, "regex": regex,
+                "refresh": 2, "sort": 5, "multi": true, "includeAll": true, "allValue": every,
+                "current": all(texts), "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
+            }),
+            Self::Choice { name, label, choices, all: with_all } => {
+                let options: Vec<Value> = choices
+                    .iter()
+                    .enumerate()
+                    .map(|(at, (value, text))| {
+                        json!({"selected": at == 0 && !with_all, "text": texts.get(text), "value": value})
+                    })
+                    .collect();
+                let query: Vec<String> =
+                    choices.iter().map(|(value, text)| format!("{} : {value}", texts.get(text))).collect();
+                let current = if *with_all { all(texts) } else { options[0].clone() };
+                let mut json = json!({
+                    "type": "custom", "name": name, "label": texts.get(label), "query": query.join(", "),
+                    "current": current, "options": options, "multi": with_all, "includeAll": with_all, "hide": 0,
+                    "skipUrlSync": false,
+                });
+                if *with_all {
+                    json["allValue"] = ".+".into();
+                }
+                json
+            }
+            Self::Typed { name, label, value } => json!({
+                "type": "textbox", "name": name, "label": texts.get(label), "query": value,
+                "current": {"selected": true, "text": value, "value": value}, "options": [], "hide": 2,
+                "skipUrlSync": false,
+            }),
+        }
+    }
+}
+
+fn all(texts: &Texts) -> Value {
+    json!({"selected": true, "text": [texts.get("All")], "value": ["$__all"]})
+}

@@ -1,0 +1,220 @@
+//! The big screen: 27 grid rows fill 1080 pixels without scrolling. All columns share the same breaks, because fitting to
+//! a taller screen scales rows and rounds.
+
+use serde_json::{Value, json};
+
+use super::dashboard::{Dashboard, row};
+use super::kinds::{donut, ranking, stack, stat, table};
+use super::panel::{Money, NOTHING, Panel, Query, column, thresholds};
+use super::promql::{Named, Replicas, keyed};
+use super::shared::{self, Board, Measure};
+use super::variable::{ANY_JOB, ANY_RELAY, Variable};
+
+/// The last 20 requests, by the relay's own rules.
+const LAST_REQUESTS: &str = include_str!("claude_code_hub_activity.sql");
+
+pub fn dashboard() -> Dashboard {
+    Dashboard {
+        uid: "llm-relay-wall",
+        title: "Wall",
+        description: "The big screen: no controls in kiosk mode, renewed every 2 seconds.",
+        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY],
+        ..wall(activity(), active_users())
+    }
+}
+
+/// The wall with single requests from the database of Claude Code Hub, through Grafana's PostgreSQL data source.
+pub fn claude_code_hub() -> Dashboard {
+    Dashboard {
+        uid: "llm-relay-wall-cch",
+        title: "Wall with single requests (Claude Code Hub)",
+        description: "The big screen with the last 20 requests from the database of Claude Code Hub. Needs a PostgreSQL data source.",
+        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY],
+        ..wall(last_requests(), active_users())
+    }
+}
+
+fn wall(activity: Panel, active: Panel) -> Dashboard {
+    let board = |scope, heading| Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
+    let circuits_open = stat("Open circuits")
+        .decimals(0)
+        .levels(&[(None, "green"), (Some(1.0), "red")])
+        .option("colorMode", json!("background"))
+        .query(Query::rows("now", r#"sum(llm_relay_provider_circuit_state{state="open"})"#));
+    Dashboard {
+        uid: "",
+        title: "",
+        description: "",
+        refresh: "2s",
+        from: "now/d",
+        replicas: Replicas::Fold,
+        variables: Vec::new(),
+        links: Vec::new(),
+        quick_ranges: false,
+        rows: vec![
+            row(3, [(16, shared::state("State of the data", true)), (4, shared::data_age()), (4, circuits_open)]),
+            row(
+                4,
+                [
+                    (5, shared::sessions()),
+                    (5, shared::requests_today()),
+                    (5, shared::cost_today()),
+                    (5, shared::response_time()),
+                    (4, shared::error_ratio()),
+                ],
+            ),
+            row(
+                10,
+                [
+                    (
+                        6,
+                        board("user", "User").panel(
+                            "Users today",
+                            "today",
+                            &[Measure::Cost, Measure::Requests],
+                            Some(8),
+                        ),
+                    ),
+                    (12, traffic()),
+                    (6, activity),
+                ],
+            ),
+            row(
+                10,
+                [
+                    (
+                        6,
+                        board("provider", "Provider").panel(
+                            "Providers today",
+                            "today",
+                            &[Measure::Cost, Measure::Requests, Measure::Success],
+                            Some(8),
+                        ),
+                    ),
+                    (6, slots()),
+                    (6, models()),
+                    (6, active),
+                ],
+            ),
+        ],
+    }
+}
+
+fn traffic() -> Panel {
+    let show = |color: &str| ("color", json!({"mode": "fixed", "fixedColor": color}));
+    stack("Requests per minute")
+        .query(
+            Query::lines(
+                "requests",
+                "sum by (outcome) (rate(llm_relay_requests_total[$__rate_interval])) * 60",
+                "{{outcome}}",
+            )
+            .step("5m"),
+        )
+        .rename("success", "Successful", vec![show("green")])
+        .rename("excluded", "Not the provider's fault", vec![show("yellow")])
+        .rename("failure", "Failure", vec![show("red")])
+}
+
+/// The fullest providers: one query, unlike the table on the overview.
+fn slots() -> Panel {
+    let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
+    ranking("Provider slots by usage")
+        .unit("percentunit")
+        .decimals(0)
+        .set("max", json!(1))
+        .levels(&[(None, "green"), (Some(0.7), "orange"), (Some(0.9), "red")])
+        .option("displayMode", json!("lcd"))
+        .query(Query::values("share", format!("sort_desc(topk(6, {}))", Named::Provider.of(share)), "{{provider}}"))
+}
+
+fn models() -> Panel {
+    donut("Models today").empty(NOTHING).note("The ten first by cost; the size is the number of requests, as on the relay's screen.").query(Query::values(
+        "models",
+        r#"sort_desc(sum by (name) (llm_relay_leaderboard_requests{scope="model",period="today"} and on (relay, id) topk(10, llm_relay_leaderboard_cost_usd{scope="model",period="today",id!="other"})))"#,
+        "{{name}}",
+    ))
+}
+
+/// What the last minute brought, from counters: bounded by the number of providers and models, whatever the traffic.
+fn activity() -> Panel {
+    let labels = ["relay", "provider_id", "model"];
+    let count = r#"sum by (relay, provider_id, model) (round(increase(llm_relay_requests_total[1m])) > 0)"#;
+    let failed =
+        r#"sum by (relay, provider_id, model) (round(increase(llm_relay_requests_total{outcome="failure"}[1m])) > 0)"#;
+    let mean = "(sum by (relay, provider_id, model) (increase(llm_relay_request_duration_seconds_sum[1m])) / (sum by (relay, provider_id, model) (increase(llm_relay_request_duration_seconds_count[1m])) > 0))";
+    let cost = "(sum by (relay, provider_id, model) (increase(llm_relay_cost_usd_total[1m])) > 0)";
+    table("Activity in the last minute")
+        .empty(NOTHING)
+        .note(
+            "What ended within the last minute, by model and provider. Needs a scrape interval of at most 15 seconds.",
+        )
+        .money(Money::Columns(&["#cost"]))
+        .query(Query::rows(
+            "requests",
+            keyed(&format!("({})", Named::Provider.of(count)), &labels, &["model", "provider"]),
+        ))
+        .query(Query::rows("failed", keyed(failed, &labels, &[])))
+        .query(Query::rows("mean", keyed(mean, &labels, &[])))
+        .query(Query::rows("cost", keyed(cost, &labels, &[])))
+        .columns([
+            column("model", "Model", ""),
+            column("provider", "Provider", ""),
+            column("#requests", "Calls", "short").width(55),
+            failed_column(),
+            column("#mean", "Mean", "s").decimals(1).width(70),
+            column("#cost", "Cost", "").decimals(3).width(80),
+        ])
+        .sort("Calls", true, Some(20))
+}
+
+fn failed_column() -> super::panel::Column {
+    column("#failed", "Failed", "short")
+        .width(60)
+        .with("noValue", json!("0"))
+        .with("custom.cellOptions", json!({"type": "color-text"}))
+        .with("color", json!({"mode": "thresholds"}))
+        .with("thresholds", thresholds(&[(None, "text"), (Some(1.0), "red")]))
+}
+
+fn active_users() -> Panel {
+    let labels = ["relay", "user_id"];
+    let sessions = Named::User.of("llm_relay_user_sessions_active");
+    table("Active users")
+        .empty(NOTHING)
+        .note("Users with live sessions, and how many of their requests ended within the last minute.")
+        .query(Query::rows("sessions", keyed(&format!("({sessions})"), &labels, &["user"])))
+        .query(Query::rows("requests", keyed("round(increase(llm_relay_user_requests_total[1m]))", &labels, &[])))
+        .columns([
+            column("user", "User", ""),
+            column("#sessions", "Sessions", "short").gauge(),
+            column("#requests", "Calls", "short").width(70),
+        ])
+        .sort("Sessions", true, Some(20))
+}
+
+fn last_requests() -> Panel {
+    let postgres = json!({"type": "grafana-postgresql-datasource", "uid": "${postgres}"});
+    let color = |from: i32, to: i32, color: &str| json!({"type": "range", "options": {"from": from, "to": to, "result": {"color": color}}});
+    let mut panel = table("Last 20 requests")
+        .empty(NOTHING)
+        .note("The newest requests that are neither deleted nor replays, warm-ups and refused ones included; 0 is a request that is still running.")
+        .columns([
+            column("at", "Time", "time:HH:mm:ss").width(75),
+            column("user", "User", ""),
+            column("model", "Model", ""),
+            column("provider", "Provider", ""),
+            column("latency", "Latency", "ms").width(75),
+            column("status", "Status", "none")
+                .width(60)
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("mappings", json!([color(0, 0, "blue"), color(200, 299, "green"), color(300, 499, "orange"), color(500, 599, "red")])),
+            column("cost", "Cost", "currencyUSD").decimals(4).width(85),
+        ]);
+    panel.foreign = Some(foreign(postgres));
+    panel
+}
+
+fn foreign(datasource: Value) -> Value {
+    json!({"datasource": datasource, "refId": "requests", "rawSql": LAST_REQUESTS, "format": "table", "rawQuery": true, "editorMode": "code"})
+}

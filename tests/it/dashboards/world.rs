@@ -1,0 +1,256 @@
+//! A real Prometheus that holds 26 hours of every metric of the catalogue, as two replicas of the exporter expose them.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind, Metric};
+use serde_json::Value;
+
+pub struct Prometheus {
+    server: Child,
+    port: u16,
+    /// Unix time of the newest sample.
+    pub now: i64,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Prometheus {
+    pub fn instant(&self, expr: &str) -> Result<Vec<Value>, String> {
+        self.ask("query", &[("query", expr), ("time", &self.now.to_string())])
+    }
+
+    /// The last 24 hours in steps of `step` seconds that are aligned as Grafana aligns them.
+    pub fn range(&self, expr: &str, step: i64) -> Result<Vec<Value>, String> {
+        let end = self.now / step * step;
+        let start = (self.now - 86_400) / step * step;
+        let numbers = [start, end, step].map(|number| number.to_string());
+        self.ask("query_range", &[("query", expr), ("start", &numbers[0]), ("end", &numbers[1]), ("step", &numbers[2])])
+    }
+
+    fn ask(&self, what: &str, form: &[(&str, &str)]) -> Result<Vec<Value>, String> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = format!(
+            "POST /api/v1/{what} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = exchange(self.port, &request).map_err(|error| error.to_string())?;
+        let json: Value = serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))?;
+        if json["status"] != "success" {
+            return Err(json["error"].to_string());
+        }
+        Ok(json["data"]["result"].as_array().cloned().unwrap_or_default())
+    }
+}
+
+fn exchange(port: u16, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// The one source of data: whatever fills the server, the checks stay as they are.
+pub fn prometheus() -> Prometheus {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 / 15 * 15;
+    let samples = directory.path().join("samples.om");
+    std::fs::write(&samples, exposition(now)).unwrap();
+    let blocks = directory.path().join("data");
+    let made = Command::new("promtool")
+        .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"])
+        .args([&samples, &blocks])
+        .output()
+        .expect("promtool is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    start(directory, &blocks, now)
+}
+
+fn start(directory: tempfile::TempDir, blocks: &Path, now: i64) -> Prometheus {
+    let config = directory.path().join("prometheus.yml");
+    std::fs::write(&config, "{}\n").unwrap();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
+    let server = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", blocks.display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("prometheus is installed");
+    let server = Prometheus { server, port, now, _directory: directory };
+    let began = Instant::now();
+    while exchange(port, "GET /-/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .map_or(true, |body| !body.contains("Ready"))
+    {
+        assert!(began.elapsed() < Duration::from_secs(30), "Prometheus does not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server
+}
+
+/// Every metric, from 26 hours ago until `now`, in OpenMetrics.
+fn exposition(now: i64) -> String {
+    // Every four minutes, and at the end every 15 seconds, as counters of one minute need it.
+    let coarse = (now - 26 * 3600..now - 1800).step_by(240);
+    let times: Vec<i64> = coarse.chain((now - 1800..=now).step_by(15)).collect();
+    let mut out = String::new();
+    for metric in CATALOGUE {
+        let kind = match metric.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+        };
+        let family = if metric.kind == Kind::Counter { metric.name.trim_end_matches("_total") } else { metric.name };
+        let _ = writeln!(out, "# TYPE {family} {kind}");
+        for instance in ["one:9879", "two:9879"] {
+            for (index, labels) in label_sets(metric, instance).iter().enumerate() {
+                series(&mut out, metric, labels, index, &times, now);
+            }
+        }
+    }
+    for name in ["scrape_samples_scraped", "scrape_duration_seconds"] {
+        let _ = writeln!(out, "# TYPE {name} gauge");
+        for at in &times {
+            let _ = writeln!(out, "{name}{{job=\"llm-relay\",instance=\"one:9879\"}} 0.5 {at}");
+        }
+    }
+    out + "# EOF\n"
+}
+
+fn series(out: &mut String, metric: &Metric, labels: &str, index: usize, times: &[i64], now: i64) {
+    let since = times[0];
+    for at in times {
+        let elapsed = (at - since) as f64;
+        match metric.kind {
+            Kind::Histogram => {
+                let count = (elapsed / 10.0 * (index + 1) as f64).floor();
+                for (bound, share) in [("0.5", 0.1), ("2.0", 0.5), ("10.0", 0.9), ("60.0", 0.98), ("+Inf", 1.0)] {
+                    let _ = writeln!(
+                        out,
+                        "{}_bucket{{{labels},le=\"{bound}\"}} {} {at}",
+                        metric.name,
+                        (count * share).floor()
+                    );
+                }
+                let _ = writeln!(out, "{}_sum{{{labels}}} {} {at}", metric.name, count * 4.0);
+                let _ = writeln!(out, "{}_count{{{labels}}} {count} {at}", metric.name);
+            }
+            Kind::Counter => {
+                let _ = writeln!(
+                    out,
+                    "{}{{{labels}}} {} {at}",
+                    metric.name,
+                    1000.0 + (elapsed / 7.0 * (index + 1) as f64).floor()
+                );
+            }
+            Kind::Gauge => {
+                let _ =
+                    writeln!(out, "{}{{{labels}}} {} {at}", metric.name, gauge(metric.name, labels, index, *at, now));
+            }
+        }
+    }
+}
+
+fn gauge(name: &str, labels: &str, index: usize, at: i64, now: i64) -> f64 {
+    let has = |text: &str| labels.contains(text);
+    match name {
+        "llm_relay_source_up" | "llm_relay_provider_enabled" | "llm_relay_history_loaded_ratio" => 1.0,
+        "llm_relay_day_cost_usd" if has("today") => 12.5,
+        "llm_relay_day_cost_usd" => 10.0,
+        "llm_relay_provider_slots_limit" => 10.0,
+        "llm_relay_provider_circuit_state" => {
+            let present = if has(r#"provider_id="3""#) { "open" } else { "closed" };
+            f64::from(u8::from(has(&format!(r#"state="{present}""#))))
+        }
+        "llm_relay_quota_limit_usd" => 100.0,
+        "llm_relay_quota_used_usd" => 20.0 + 9.0 * index as f64,
+        "llm_relay_source_last_success_timestamp_seconds" => (at - 3) as f64,
+        "process_start_time_seconds" | "llm_relay_day_start_timestamp_seconds" => (now - 90_000) as f64,
+        _ if name.ends_with("_info") => 1.0,
+        _ if name.contains("reopen")
+            || name.contains("reset_time")
+            || name.contains("exhaustion")
+            || name.contains("expiry") =>
+        {
+            (now + 3600 * (index as i64 + 1)) as f64
+        }
+        _ if name.ends_with("_timestamp_seconds") => (at - 60) as f64,
+        _ if name.ends_with("_ratio") => 0.9 - 0.05 * (index % 8) as f64,
+        _ => 1.0 + index as f64,
+    }
+}
+
+/// The label sets of a metric: the product of its labels' values, with names that follow from ids.
+fn label_sets(metric: &Metric, instance: &str) -> Vec<String> {
+    let mut sets = vec![format!(r#"job="llm-relay",instance="{instance}""#)];
+    if matches!(metric.emit, Emit::Relay(_)) {
+        sets[0] += r#",relay="main""#;
+    }
+    for label in metric.labels {
+        sets = sets
+            .into_iter()
+            .flat_map(|set| {
+                values(metric.name, label, &set).into_iter().map(move |value| format!(r#"{set},{label}="{value}""#))
+            })
+            .collect();
+    }
+    sets
+}
+
+fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
+    let of =
+        |label: &str| set.split(&format!("{label}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("");
+    let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    match label {
+        // Names follow ids; the replicas disagree about one of them, as they may for a moment.
+        "user" if of("user_id") == "2" && set.contains("two:") => list(&["renamed"]),
+        "user" => vec![format!("user {}", of("user_id"))],
+        "key" => vec![format!("key {}", of("key_id"))],
+        "provider" => vec![format!("provider {}", of("provider_id"))],
+        "name" if of("id") == "other" => list(&["other"]),
+        "name" => vec![format!("{} {}", of("scope"), of("id"))],
+        "user_id" if metric.ends_with("key_info") => vec![of("key_id").to_owned()],
+        // 9 has traffic and was deleted: it has no name any more.
+        "user_id" | "key_id" | "provider_id" if metric.ends_with("_info") || metric.contains("_provider_") => {
+            list(&["1", "2", "3"])
+        }
+        "user_id" | "key_id" | "provider_id" => list(&["1", "2", "3", "9"]),
+        "id" if metric.contains("leaderboard") => list(&["1", "2", "other"]),
+        "id" => list(&["1", "2"]),
+        "scope" if metric.contains("leaderboard") => list(&["user", "key", "provider", "model"]),
+        "scope" => list(&["user", "key", "provider"]),
+        "model" => list(&["claude-sonnet", "gpt"]),
+        "answered_model" => list(&["claude-haiku"]),
+        "window" if metric.contains("quota") => list(&["5h", "daily"]),
+        "window" => list(&["1m", "1h", "24h"]),
+        "outcome" if metric.contains("window") => list(&["success", "failure", "unknown"]),
+        "outcome" => list(&["success", "failure", "excluded"]),
+        "type" if metric.contains("tokens") => list(&["input", "output", "cache_read", "cache_write_5m"]),
+        "day" => list(&["today", "yesterday_same_time", "yesterday"]),
+        "period" => list(&["today", "week"]),
+        "state" => list(&["closed", "open", "half_open"]),
+        "source" => list(&["ledger", "live", "directory"]),
+        "code" if metric.contains("currency") => list(&["CNY"]),
+        "code" => list(&["200", "429", "none"]),
+        "class" => list(&["rate_limited", "server"]),
+        "reason" if metric.contains("refresh") => list(&["timeout"]),
+        "reason" => list(&["failed", "hedge_loser"]),
+        "kind" if metric.contains("corrections") => list(&["late_cost", "lowered"]),
+        "unit" => list(&["currency:¥"]),
+        _ => list(&["x"]),
+    }
+}
