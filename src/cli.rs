@@ -16,7 +16,7 @@ use crate::check::{self, Level};
 use crate::log;
 use crate::own::Own;
 use crate::settings::{self, Loaded};
-use crate::{metrics, serve};
+use crate::{dashboards, metrics, serve};
 
 /// Exit code for a bad configuration or bad arguments, as in sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -58,10 +58,35 @@ enum Command {
     Check,
     /// Print the metric catalogue as Markdown.
     Metrics,
+    /// Write the Grafana dashboards.
+    Dashboards(DashboardsArgs),
     /// Start a private relay store with a history and live traffic, and serve its metrics.
     Demo(demo::DemoArgs),
     /// Write live traffic into a demo store. Refuses a database that is not the demo's own.
     Simulate(demo::SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+struct DashboardsArgs {
+    /// Language of titles and descriptions.
+    #[arg(long, value_parser = parse_lang)]
+    lang: dashboards::Lang,
+    /// Directory to write to; one file per dashboard.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Data source that the dashboards start with; without one, Grafana's default.
+    #[arg(long, value_name = "UID")]
+    datasource_uid: Option<String>,
+    /// Instead of the bundle, what needs more than Prometheus: the wall with single requests, from Claude Code Hub's database.
+    #[arg(long)]
+    optional: bool,
+}
+
+fn parse_lang(code: &str) -> Result<dashboards::Lang, String> {
+    dashboards::Lang::ALL
+        .into_iter()
+        .find(|lang| lang.label() == code)
+        .ok_or_else(|| "the languages are en and zh".to_owned())
 }
 
 /// Runs the program.
@@ -90,6 +115,10 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         Command::Metrics => {
             // A closed pipe (`| head`) is the reader's choice.
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Dashboards(DashboardsArgs { lang, out, datasource_uid, optional }) => {
+            dashboards::write(&dashboards::Options { lang, out, datasource_uid, optional })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options)),
