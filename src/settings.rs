@@ -1,10 +1,64 @@
 //! What the user wrote, checked as a whole. The rest of the program takes only a [`Plan`].
+//!
+//! File and environment become layers of values that know their place; layered by `config`, they are walked once
+//! against [`catalogue::SETTINGS`], which collects every problem instead of stopping at the first.
+
+pub mod catalogue;
+mod check;
+mod environment;
+mod file;
+mod layer;
+mod problem;
+mod secret;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use secrecy::SecretString;
+
+pub use environment::variable;
+pub use problem::{Problem, Problems};
+
+/// A checked configuration and what its writer may want to know.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub plan: Plan,
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file, if any, and the environment. Where neither configures a relay, the relay's own variables do:
+/// `DATABASE_URL` or `DSN`, `REDIS_URL`, `TZ`.
+///
+/// # Errors
+/// Every problem at once; none shows a value.
+pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loaded, Problems> {
+    let mut warnings = Vec::new();
+    let (overrides, mut problems) = environment::overrides(env);
+    let ground = match file {
+        Some(path) => file::read(path).map(|mut layer| {
+            problems.extend(file::strangers(&mut layer));
+            layer
+        }),
+        None if environment::has_overrides(env) => Ok(layer::Layer::default()),
+        None => environment::relay_of_variables(env, &mut warnings).map_err(|problem| vec![problem]),
+    };
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let plan = match ground {
+        Ok(ground) => check::plan(&ground.under(overrides), &check::Around { env, folder }, &mut problems),
+        Err(unreadable) => {
+            problems.extend(unreadable);
+            Plan { relays: BTreeMap::new() }
+        }
+    };
+    if problems.is_empty() {
+        Ok(Loaded { plan, warnings })
+    } else {
+        problems.sort();
+        Err(Problems(problems))
+    }
+}
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
