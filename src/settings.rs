@@ -55,7 +55,8 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
     if problems.is_empty() {
         Ok(Loaded { plan, warnings })
     } else {
-        problems.sort();
+        // Stable: the parser's problems with one file stay in the order of its lines.
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
         Err(Problems(problems))
     }
 }

@@ -225,15 +225,23 @@ impl fmt::Display for Takes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OneOf(choices) => write!(f, "{}", choice(choices)),
-            Self::Duration { least, most, .. } => {
-                write!(f, "duration, {} to {}", humantime::format_duration(*least), humantime::format_duration(*most))
-            }
+            Self::Duration { least, most, .. } => write!(f, "duration, {} to {}", short(*least), short(*most)),
             Self::Count { least, most, .. } => write!(f, "whole number, {least} to {most}"),
             Self::TimeZone(_) => f.write_str("IANA time zone"),
             Self::Texts(_) => f.write_str("list of texts"),
             Self::Secret { store: Store::Postgres, .. } => f.write_str("PostgreSQL URL"),
             Self::Secret { store: Store::Redis, .. } => f.write_str("Redis URL"),
         }
+    }
+}
+
+/// A duration in its largest whole unit: `90s`, `2m`.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("d", DAY.as_secs()), ("h", HOUR.as_secs()), ("m", MINUTE.as_secs())];
+    match units.iter().find(|(_, length)| seconds.is_multiple_of(*length)) {
+        Some((unit, length)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
+use secrecy::SecretString;
 
 use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Store, Takes};
 use super::environment::{from_text, relay_path};
@@ -97,8 +98,8 @@ struct Check<'a> {
     place: Option<&'a str>,
     layer: &'a Layer,
     around: &'a Around<'a>,
-    /// What was written, by path below the relay; only paths of settings.
-    given: BTreeMap<String, &'a Value>,
+    /// What was written and where, by path below the relay; only paths of settings.
+    given: BTreeMap<String, (Option<&'a str>, &'a ValueKind)>,
     problems: Vec<Problem>,
 }
 
@@ -119,7 +120,7 @@ impl<'a> Check<'a> {
                     self.refuse(&path, place, Wrong::new(what, format!("write [{}.{path}]", self.path)));
                 }
                 _ if catalogue::find(&path).is_some() => {
-                    self.given.insert(path, value);
+                    self.given.insert(path, (place, &value.kind));
                 }
                 _ => {
                     let hint = catalogue::nearest_path(&path).map_or_else(
@@ -142,11 +143,15 @@ impl<'a> Check<'a> {
                 continue;
             }
             let (place, kind) = match (self.given.get(setting.path), setting.absent) {
-                (Some(value), _) => (value.origin(), value.kind.clone()),
+                (Some((place, kind)), _) => (*place, (*kind).clone()),
                 (None, Absent::Means(text)) => (None, from_text(&setting.takes, text)),
                 (None, Absent::Nothing) => continue,
                 (None, Absent::Refused) => {
-                    self.refuse(setting.path, self.place, Wrong::new("is missing", format!("write {}", setting.takes)));
+                    self.refuse(
+                        setting.path,
+                        self.place,
+                        Wrong::new("is missing", format!("set it to {}", setting.takes)),
+                    );
                     continue;
                 }
             };
@@ -161,33 +166,32 @@ impl<'a> Check<'a> {
     }
 
     /// The secret from the only form that it is given in.
-    fn secret(&mut self, setting: &Setting, store: Store) -> Option<secrecy::SecretString> {
+    fn secret(&mut self, setting: &Setting, store: Store) -> Option<SecretString> {
         let forms = SECRET_FORMS.map(|form| format!("{}{form}", setting.path));
         let given: Vec<_> = forms
             .iter()
             .zip(SECRET_FORMS)
-            .filter_map(|(path, form)| Some((path, form, *self.given.get(path)?)))
+            .filter_map(|(path, form)| self.given.get(path).map(|(place, kind)| (path, form, *place, *kind)))
             .collect();
-        let (path, form, value) = match given.as_slice() {
+        let (path, form, place, kind) = match given.as_slice() {
+            [one] => *one,
             [] => {
                 if setting.absent == Absent::Refused {
-                    let wrong = Wrong::new("is missing", format!("set one of {}", forms.join(", ")));
-                    self.refuse(setting.path, self.place, wrong);
+                    let own = ["DATABASE_URL", "DSN"].into_iter().find(|name| self.around.env.contains_key(*name));
+                    let example = own.map(|name| format!(", for example {}_env = \"{name}\"", setting.path));
+                    let hint = format!("set one of {}{}", forms.join(", "), example.unwrap_or_default());
+                    self.refuse(setting.path, self.place, Wrong::new("is missing", hint));
                 }
                 return None;
             }
-            [one] => *one,
-            [.., (_, _, last)] => {
+            [.., (_, _, place, _)] => {
                 let all = given.iter().map(|(path, ..)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
-                self.refuse(
-                    setting.path,
-                    last.origin(),
-                    Wrong::new(format!("{all} are both given"), "keep one of them"),
-                );
+                let wrong = Wrong::new(format!("{all} are given at the same time"), "keep one of them");
+                self.refuse(setting.path, *place, wrong);
                 return None;
             }
         };
-        let text = match &value.kind {
+        let text = match kind {
             ValueKind::String(text) => match form {
                 "_file" => secret::from_file(self.around.folder, text),
                 "_env" => secret::from_variable(self.around.env, text),
@@ -195,18 +199,12 @@ impl<'a> Check<'a> {
             },
             kind => Err(Wrong::new(format!("expected text, found {}", a(kind)), "write it in quotes")),
         };
-        match text.and_then(|text| secret::address(store, &text)) {
-            Ok(secret) => Some(secret),
-            Err(wrong) => {
-                self.refuse(path, value.origin(), wrong);
-                None
-            }
-        }
+        text.and_then(|text| secret::address(store, &text)).map_err(|wrong| self.refuse(path, place, wrong)).ok()
     }
 
     /// Where the first of the settings that was written stands.
     fn place_of(&self, paths: [&str; 2]) -> Option<&'a str> {
-        paths.iter().find_map(|path| self.given.get(*path)?.origin()).or(self.place)
+        paths.iter().find_map(|path| self.given.get(*path)?.0).or(self.place)
     }
 
     /// What must hold between settings.
@@ -219,13 +217,10 @@ impl<'a> Check<'a> {
             self.refuse("stale_after", place, Wrong::new(what, hint));
         }
         if relay.series.pinned_models.len() > relay.series.max_models {
-            let what = format!(
-                "{} models are pinned where {} are allowed",
-                relay.series.pinned_models.len(),
-                relay.series.max_models
-            );
+            let (pinned, most) = (relay.series.pinned_models.len(), relay.series.max_models);
+            let what = format!("{pinned} models are pinned, more than the {most} of `series.max_models`");
             let place = self.place_of(["series.pinned_models", "series.max_models"]);
-            self.refuse("series.pinned_models", place, Wrong::new(what, "pin fewer, or raise `series.max_models`"));
+            self.refuse("series.pinned_models", place, Wrong::new(what, "pin fewer, or raise it"));
         }
     }
 }

@@ -61,10 +61,11 @@ fn target(name: &str, text: &str) -> Result<(String, String, Value), Wrong> {
     let [first, relay, path @ ..] = words.as_slice() else {
         return Err(Wrong::new("not the name of a setting", example()));
     };
-    if *first != "relays" || path.is_empty() {
-        return Err(Wrong::new("not the name of a setting", example()));
-    }
     let path = path.join(".");
+    if *first != "relays" {
+        let meant = catalogue::find(&path).map(|_| format!("did you mean {}?", variable(relay, &path)));
+        return Err(Wrong::new("not the name of a setting", meant.unwrap_or_else(example)));
+    }
     let Some(setting) = catalogue::find(&path) else {
         let hint = match catalogue::nearest_path(&path) {
             Some(near) => format!("did you mean {}?", variable(relay, &near)),
@@ -107,7 +108,7 @@ pub fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<Str
                 place: None,
                 what: "nothing is configured".to_owned(),
                 hint: Some(format!(
-                    "do one of three things: (1) write a file like llm-relay-exporter.example.toml and pass it with --config; \
+                    "do one of three things: (1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; \
                      (2) set {} and {}; (3) set DATABASE_URL or DSN, and REDIS_URL and TZ, as the relay has them",
                     variable("main", "kind"),
                     variable("main", "database_url"),
