@@ -1,14 +1,16 @@
 //! What a user writes and what they get: a plan, or a report on everything that is wrong.
 
+mod any_input;
+mod documents;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use insta::assert_snapshot;
-use llm_relay_exporter::settings::catalogue::{Absent, paths};
+use llm_relay_exporter::settings::catalogue::paths;
 use llm_relay_exporter::settings::{Boards, Kind, Loaded, NameMode, Plan, Problems, SeriesBudget, load, variable};
-use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -481,132 +483,6 @@ fn no_output_shows_a_secret() {
             assert!(!format!("{problems} {problems:?}").contains(SECRET), "{problems}");
             let problems = load(None, &env([(&variable("main", &path), &text)])).unwrap_err();
             assert!(!format!("{problems} {problems:?}").contains(SECRET), "{problems}");
-        }
-    }
-}
-
-fn document() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap()
-}
-
-#[test]
-fn every_setting_is_documented_with_its_values_default_and_variable() {
-    let document = document();
-    let mut documented: Vec<_> = document
-        .lines()
-        .skip_while(|line| *line != "## Settings of a relay")
-        .take_while(|line| *line != "## Secrets")
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .collect();
-    for (path, setting) in paths() {
-        let at = documented.iter().position(|(name, _)| *name == path);
-        let row = documented.remove(at.unwrap_or_else(|| panic!("{path} is not documented"))).1;
-        let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        let is_form = path != setting.path;
-        let values = match path {
-            _ if path.ends_with("_file") => "path".to_owned(),
-            _ if path.ends_with("_env") => "name".to_owned(),
-            _ => setting.takes.to_string(),
-        };
-        let default = match setting.absent {
-            Absent::Means(text) => format!("`{text}`"),
-            Absent::Refused if !is_form => "required".to_owned(),
-            Absent::Refused | Absent::Nothing => "none".to_owned(),
-        };
-        let variable = format!("`{}`", variable("x", &path).replace("LLM_RELAY_EXPORTER__RELAYS__X__", ""));
-        assert_eq!(cells[1..4], [values, default, variable], "{path}");
-    }
-    assert_eq!(documented, [], "documented, but no setting");
-}
-
-#[test]
-fn examples_load() {
-    let document = document();
-    let env = env([("MAIN_DATABASE_URL", DATABASE), ("MAIN_REDIS_URL", REDIS), ("BACKUP_DATABASE_URL", DATABASE)]);
-    let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
-    for example in examples {
-        File::new(example).plan(&env);
-    }
-}
-
-#[test]
-fn the_example_file_loads_and_shows_the_defaults() {
-    let text = include_str!("../../llm-relay-exporter.example.toml");
-    let plain = File::new(text).plan(&env([]));
-    // What is commented out is what applies anyway, except for the two that show how to say something else.
-    let uncommented: Vec<_> = text
-        .lines()
-        .map(|line| {
-            line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line)
-        })
-        .filter(|line| !line.starts_with("Better") && !line.contains("database_url_file"))
-        .collect();
-    let mut all = File::new(uncommented.join("\n")).plan(&env([]));
-    let relay = all.relays.get_mut("main").unwrap();
-    assert_eq!(relay.timezone.take(), Some(Tz::Asia__Shanghai));
-    assert_eq!(relay.series.pinned_models.drain(..).count(), 1);
-    assert_eq!(format!("{all:?}"), format!("{plain:?}"));
-    for (path, _) in paths() {
-        let last = path.rsplit('.').next().unwrap();
-        let is_other_form = path.starts_with("redis_url_");
-        assert!(is_other_form || text.contains(&format!("{last} = ")), "{path} is not in the example");
-    }
-}
-
-/// Text that looks like a configuration.
-fn toml_like() -> impl Strategy<Value = String> {
-    let key = prop_oneof![
-        prop::sample::select(paths().map(|(path, _)| path).collect::<Vec<_>>()),
-        "[a-z_.]{0,12}",
-        "\"\\PC{0,6}\"",
-        Just("relays.main.kind".to_owned()),
-    ];
-    let value = prop_oneof![
-        Just("\"claude-code-hub\"".to_owned()),
-        Just(format!("\"{DATABASE}\"")),
-        "\"[0-9]{1,22} ?[a-zµ]{0,4}\"",
-        "\"(postgres|redis)://\\PC{0,20}\"",
-        "[0-9]{1,45}",
-        "-?[0-9]{1,400}(\\.[0-9]{1,3})?(e[0-9]{1,4})?",
-        "[1-9][0-9]{3}-0[1-9]-1[0-9]",
-        "\\[(1|'a'|\\{ b = 1 \\}|,){0,5}\\]",
-        "\\{ [a-z_]{1,8} = [0-9] \\}",
-        "\\PC{0,12}",
-    ];
-    let line = prop_oneof![
-        6 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
-        2 => prop_oneof![Just("main"), Just("main.boards"), Just("main.series"), Just("other"), Just("'a[99999999]'")]
-            .prop_map(|name| format!("[relays.{name}]")),
-        1 => "\\PC{0,20}",
-    ];
-    prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
-}
-
-fn variables() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let name = prop_oneof![
-        prop::sample::select(paths().map(|(path, _)| variable("main", &path)).collect::<Vec<_>>()),
-        "LLM_RELAY_EXPORTER__(RELAYS__)?[A-Z0-9_\\[\\].-]{0,24}",
-        "(?i:llm_relay_exporter__)\\PC{0,12}",
-        prop::sample::select(vec!["DATABASE_URL", "DSN", "REDIS_URL", "TZ"]).prop_map(str::to_owned),
-    ];
-    let text = prop_oneof!["\\PC{0,20}", "[0-9]{1,30}[a-zA-Z]{0,2}", Just(DATABASE.to_owned()), Just("5s".to_owned())];
-    prop::collection::btree_map(name, text, 0..6)
-}
-
-proptest! {
-    #[test]
-    fn nothing_that_can_be_written_panics(text in prop_oneof![toml_like(), "(?s:.{0,200})"], env in variables()) {
-        for loaded in [File::new(&text).load(&env), load(None, &env)] {
-            match loaded {
-                Ok(loaded) => prop_assert!(!loaded.plan.relays.is_empty()),
-                Err(problems) => {
-                    let report = problems.to_string();
-                    prop_assert!(!problems.0.is_empty());
-                    prop_assert!(!report.contains("s3cr3t"), "{}", report);
-                    prop_assert!(!report.chars().any(|c| c.is_control() && c != '\n'), "{:?}", report);
-                }
-            }
         }
     }
 }
