@@ -1,10 +1,65 @@
 //! What the user wrote, checked as a whole. The rest of the program takes only a [`Plan`].
+//!
+//! File and environment become layers of values that know their place; layered by `config`, they are walked once
+//! against [`catalogue::SETTINGS`], which collects every problem instead of stopping at the first.
+
+pub mod catalogue;
+mod check;
+mod environment;
+mod file;
+mod layer;
+mod problem;
+mod secret;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use secrecy::SecretString;
+
+pub use environment::variable;
+pub use problem::{Problem, Problems};
+
+/// A checked configuration and what its writer may want to know.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub plan: Plan,
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file, if any, and the environment. Where neither configures a relay, the relay's own variables do:
+/// `DATABASE_URL` or `DSN`, `REDIS_URL`, `TZ`.
+///
+/// # Errors
+/// Every problem at once; none shows a value.
+pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loaded, Problems> {
+    let mut warnings = Vec::new();
+    let (overrides, mut problems) = environment::overrides(env);
+    let ground = match file {
+        Some(path) => file::read(path).map(|mut layer| {
+            problems.extend(file::strangers(&mut layer));
+            layer
+        }),
+        None if environment::has_overrides(env) => Ok(layer::Layer::default()),
+        None => environment::relay_of_variables(env, &mut warnings).map_err(|problem| vec![problem]),
+    };
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let plan = match ground {
+        Ok(ground) => check::plan(&ground.under(overrides), &check::Around { env, folder }, &mut problems),
+        Err(unreadable) => {
+            problems.extend(unreadable);
+            Plan { relays: BTreeMap::new() }
+        }
+    };
+    if problems.is_empty() {
+        Ok(Loaded { plan, warnings })
+    } else {
+        // Stable: the parser's problems with one file stay in the order of its lines.
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Err(Problems(problems))
+    }
+}
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -106,30 +161,4 @@ impl Default for SeriesBudget {
             idle_after: Duration::from_secs(35 * DAY),
         }
     }
-}
-
-// TEMPORARY
-pub struct Loaded {
-    pub plan: Plan,
-    pub warnings: Vec<String>,
-}
-pub fn load(_file: Option<&std::path::Path>, env: &BTreeMap<String, String>) -> Result<Loaded, String> {
-    let s = Duration::from_secs;
-    let relay = RelayPlan {
-        name: "default".into(),
-        kind: Kind::ClaudeCodeHub,
-        database_url: env.get("DATABASE_URL").ok_or("no DATABASE_URL")?.clone().into(),
-        redis_url: env.get("REDIS_URL").cloned().map(Into::into),
-        interval: s(5),
-        directory_interval: s(30),
-        stale_after: s(60),
-        timeout: s(10),
-        session_ttl: s(300),
-        timezone: None,
-        timezone_fallback: chrono_tz::Asia::Shanghai,
-        audit_interval: s(600),
-        boards: Boards::default(),
-        series: SeriesBudget::default(),
-    };
-    Ok(Loaded { plan: Plan { relays: BTreeMap::from([("default".into(), relay)]) }, warnings: vec![] })
 }

@@ -15,4 +15,5 @@ mod metrics_docs;
 mod packaging;
 mod page;
 mod secrets;
+mod settings;
 mod tally;

@@ -1,0 +1,256 @@
+//! The settings of one relay: the only list. What may be written, hints for what may not and the check of
+//! `docs/configuration.md` all come from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use secrecy::SecretString;
+
+use super::{Kind, NameMode, RelayPlan};
+
+/// One setting below `[relays.<name>]`.
+pub struct Setting {
+    /// Its place below the relay, e.g. `boards.top_users`.
+    pub path: &'static str,
+    pub takes: Takes,
+    pub absent: Absent,
+}
+
+/// What it means to leave a setting out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    Refused,
+    Nothing,
+    /// The same as this text, written as in an environment variable.
+    Means(&'static str),
+}
+
+/// What may be written, and where it goes.
+pub enum Takes {
+    OneOf(&'static [Choice]),
+    Duration {
+        least: Duration,
+        most: Duration,
+        set: fn(&mut RelayPlan, Duration),
+    },
+    Count {
+        least: usize,
+        most: usize,
+        set: fn(&mut RelayPlan, usize),
+    },
+    TimeZone(fn(&mut RelayPlan, Tz)),
+    Texts(fn(&mut RelayPlan, Vec<String>)),
+    /// An address with a password in it: also as `<path>_file` and `<path>_env`.
+    Secret {
+        store: Store,
+        set: fn(&mut RelayPlan, SecretString),
+    },
+}
+
+/// A text that may be written, and what it does.
+pub type Choice = (&'static str, fn(&mut RelayPlan));
+
+/// Which driver an address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Postgres,
+    Redis,
+}
+
+/// What is appended to a secret's path: the secret itself, a file with it, an environment variable with it.
+pub const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
+pub static SETTINGS: [Setting; 22] = [
+    Setting {
+        path: "kind",
+        takes: Takes::OneOf(&[(Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub)]),
+        absent: Absent::Refused,
+    },
+    Setting {
+        path: "database_url",
+        takes: Takes::Secret { store: Store::Postgres, set: |relay, url| relay.database_url = url },
+        absent: Absent::Refused,
+    },
+    Setting {
+        path: "redis_url",
+        takes: Takes::Secret { store: Store::Redis, set: |relay, url| relay.redis_url = Some(url) },
+        absent: Absent::Nothing,
+    },
+    Setting {
+        path: "interval",
+        takes: Takes::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.interval = it },
+        absent: Absent::Means("5s"),
+    },
+    Setting {
+        path: "directory_interval",
+        takes: Takes::Duration { least: SECOND, most: DAY, set: |relay, it| relay.directory_interval = it },
+        absent: Absent::Means("30s"),
+    },
+    Setting {
+        path: "stale_after",
+        takes: Takes::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.stale_after = it },
+        absent: Absent::Means("60s"),
+    },
+    Setting {
+        path: "timeout",
+        takes: Takes::Duration {
+            least: SECOND,
+            most: Duration::from_secs(5 * 60),
+            set: |relay, it| relay.timeout = it,
+        },
+        absent: Absent::Means("10s"),
+    },
+    Setting {
+        path: "session_ttl",
+        takes: Takes::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.session_ttl = it },
+        absent: Absent::Means("300s"),
+    },
+    Setting {
+        path: "timezone",
+        takes: Takes::TimeZone(|relay, it| relay.timezone = Some(it)),
+        absent: Absent::Nothing,
+    },
+    Setting {
+        path: "timezone_fallback",
+        takes: Takes::TimeZone(|relay, it| relay.timezone_fallback = it),
+        absent: Absent::Means("Asia/Shanghai"),
+    },
+    Setting {
+        path: "audit_interval",
+        takes: Takes::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
+        absent: Absent::Means("10m"),
+    },
+    top("boards.top_users", |relay, it| relay.boards.top_users = it),
+    top("boards.top_keys", |relay, it| relay.boards.top_keys = it),
+    top("boards.top_providers", |relay, it| relay.boards.top_providers = it),
+    top("boards.top_models", |relay, it| relay.boards.top_models = it),
+    Setting {
+        path: "boards.names",
+        takes: Takes::OneOf(&[
+            ("name", |relay| relay.boards.names = NameMode::Name),
+            ("alias", |relay| relay.boards.names = NameMode::Alias),
+            ("id", |relay| relay.boards.names = NameMode::Id),
+        ]),
+        absent: Absent::Means("name"),
+    },
+    Setting {
+        path: "series.max_models",
+        takes: Takes::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_models = it },
+        absent: Absent::Means("200"),
+    },
+    Setting {
+        path: "series.max_users",
+        takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
+        absent: Absent::Means("1000"),
+    },
+    Setting {
+        path: "series.max_keys",
+        takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_keys = it },
+        absent: Absent::Means("1000"),
+    },
+    Setting {
+        path: "series.max_histograms",
+        takes: Takes::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_histograms = it },
+        absent: Absent::Means("300"),
+    },
+    Setting {
+        path: "series.pinned_models",
+        takes: Takes::Texts(|relay, it| relay.series.pinned_models = it),
+        absent: Absent::Nothing,
+    },
+    Setting {
+        path: "series.idle_after",
+        takes: Takes::Duration { least: MINUTE, most: TEN_YEARS, set: |relay, it| relay.series.idle_after = it },
+        absent: Absent::Means("35d"),
+    },
+];
+
+const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
+    Setting { path, takes: Takes::Count { least: 1, most: 1000, set }, absent: Absent::Means("20") }
+}
+
+/// Every path that may be written below a relay, with its setting.
+pub fn paths() -> impl Iterator<Item = (String, &'static Setting)> {
+    SETTINGS.iter().flat_map(|setting| {
+        let forms = if matches!(setting.takes, Takes::Secret { .. }) { &SECRET_FORMS[..] } else { &SECRET_FORMS[..1] };
+        forms.iter().map(move |form| (format!("{}{form}", setting.path), setting))
+    })
+}
+
+/// The setting that a path below a relay belongs to.
+pub fn find(path: &str) -> Option<&'static Setting> {
+    paths().find(|(known, _)| known == path).map(|(_, setting)| setting)
+}
+
+/// Whether a path below a relay is a table of settings.
+pub fn is_group(path: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The path that was probably meant by one that does not exist: the nearest last word, then the nearest whole.
+pub fn nearest_path(written: &str) -> Option<String> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let groups = SETTINGS.iter().filter_map(|setting| Some(setting.path.split_once('.')?.0.to_owned()));
+    paths()
+        .map(|(path, _)| path)
+        .chain(groups)
+        .filter(|path| is_near(&last(written), &last(path)))
+        .min_by_key(|path| (strsim::osa_distance(&last(written), &last(path)), strsim::osa_distance(written, path)))
+}
+
+/// The candidate that was probably meant.
+pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .filter(|candidate| is_near(written, candidate))
+        .min_by_key(|candidate| (strsim::osa_distance(written, candidate), *candidate))
+}
+
+/// Few enough slips for the length of the word.
+fn is_near(written: &str, candidate: &str) -> bool {
+    written.len() <= 2 * candidate.len()
+        && strsim::osa_distance(written, candidate) <= (1 + candidate.chars().count() / 4).min(3)
+}
+
+/// What may be written, for documents.
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneOf(choices) => write!(f, "{}", choice(choices)),
+            Self::Duration { least, most, .. } => write!(f, "duration, {} to {}", short(*least), short(*most)),
+            Self::Count { least, most, .. } => write!(f, "whole number, {least} to {most}"),
+            Self::TimeZone(_) => f.write_str("IANA time zone"),
+            Self::Texts(_) => f.write_str("list of texts"),
+            Self::Secret { store: Store::Postgres, .. } => f.write_str("PostgreSQL URL"),
+            Self::Secret { store: Store::Redis, .. } => f.write_str("Redis URL"),
+        }
+    }
+}
+
+/// A duration in its largest whole unit: `90s`, `2m`.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("d", DAY.as_secs()), ("h", HOUR.as_secs()), ("m", MINUTE.as_secs())];
+    match units.iter().find(|(_, length)| seconds.is_multiple_of(*length)) {
+        Some((unit, length)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
+    }
+}
+
+/// `"name", "alias" or "id"`.
+fn choice(choices: &[Choice]) -> String {
+    let quoted: Vec<_> = choices.iter().map(|(text, _)| format!("\"{text}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,327 @@
+//! From layered values to a plan, strictly: nothing is rounded, guessed or turned into another type.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono_tz::{TZ_VARIANTS, Tz};
+use config::{Map, Value, ValueKind};
+use secrecy::SecretString;
+
+use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Store, Takes};
+use super::environment::{from_text, relay_path};
+use super::layer::{Layer, join};
+use super::problem::{Problem, Wrong};
+use super::{Boards, Kind, Plan, RelayPlan, SeriesBudget, secret};
+
+const LONGEST_NAME: usize = 63;
+
+/// What values may refer to.
+pub struct Around<'a> {
+    pub env: &'a BTreeMap<String, String>,
+    /// Where relative paths begin.
+    pub folder: &'a Path,
+}
+
+/// The plan that the values describe; where there are problems, it is to be thrown away.
+pub fn plan(layer: &Layer, around: &Around<'_>, problems: &mut Vec<Problem>) -> Plan {
+    let mut plan = Plan { relays: BTreeMap::new() };
+    let relays = match layer.values.get("relays").map(|relays| (&relays.kind, relays.origin())) {
+        Some((ValueKind::Table(relays), _)) if !relays.is_empty() => relays,
+        Some((ValueKind::Table(_), _)) | None => {
+            // Something that could not be understood may have been meant as one.
+            if problems.is_empty() {
+                let hint = "add a table [relays.<name>] as in llm-relay-exporter.example.toml";
+                problems.push(Wrong::new("no relay is configured", hint).at("relays", None));
+            }
+            return plan;
+        }
+        Some((kind, place)) => {
+            let wrong = Wrong::new(
+                format!("expected tables [relays.<name>], found {}", a(kind)),
+                "see llm-relay-exporter.example.toml",
+            );
+            problems.push(wrong.at("relays", place));
+            return plan;
+        }
+    };
+    for (name, value) in relays {
+        let path = relay_path(name);
+        let place = layer.tables.get(&path).map(String::as_str).or(value.origin());
+        if let Err(wrong) = check_name(name) {
+            problems.push(wrong.at(path, place));
+            continue;
+        }
+        let ValueKind::Table(table) = &value.kind else {
+            let what = format!("expected a table of settings, found {}", a(&value.kind));
+            problems.push(Wrong::new(what, format!("write [relays.{name}] and the settings below it")).at(path, place));
+            continue;
+        };
+        let place = place.or_else(|| table.values().filter_map(Value::origin).min());
+        let mut check = Check { path, place, layer, around, given: BTreeMap::new(), problems: Vec::new() };
+        if !table.contains_key("kind")
+            && let Some(meant) = catalogue::nearest(name, others(relays, name))
+        {
+            let what = "a relay without `kind`, and another one has nearly the same name";
+            problems.push(Wrong::new(what, format!("did you mean `relays.{meant}`?")).at(check.path, check.place));
+            continue;
+        }
+        check.gather("", table);
+        plan.relays.insert(name.clone(), check.relay(name));
+        problems.extend(check.problems);
+    }
+    plan
+}
+
+/// The names of the relays that have a kind.
+fn others<'a>(relays: &'a Map<String, Value>, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let has_kind = |value: &Value| matches!(&value.kind, ValueKind::Table(table) if table.contains_key("kind"));
+    relays.iter().filter(move |(other, value)| *other != name && has_kind(value)).map(|(other, _)| other.as_str())
+}
+
+fn check_name(name: &str) -> Result<(), Wrong> {
+    let hint = "1 to 63 of a-z, 0-9, _ and -";
+    if name.is_empty() {
+        Err(Wrong::new("the name of a relay is empty", hint))
+    } else if name.len() > LONGEST_NAME {
+        Err(Wrong::new("the name of the relay is too long", hint))
+    } else if !name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'_' | b'-')) {
+        Err(Wrong::new("the name of the relay has a character that is not allowed", hint))
+    } else {
+        Ok(())
+    }
+}
+
+/// The check of one relay.
+struct Check<'a> {
+    path: String,
+    place: Option<&'a str>,
+    layer: &'a Layer,
+    around: &'a Around<'a>,
+    /// What was written and where, by path below the relay; only paths of settings.
+    given: BTreeMap<String, (Option<&'a str>, &'a ValueKind)>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Check<'a> {
+    fn refuse(&mut self, path: &str, place: Option<&str>, wrong: Wrong) {
+        self.problems.push(wrong.at(format!("{}.{path}", self.path), place));
+    }
+
+    /// Collects the values of settings and refuses the rest.
+    fn gather(&mut self, group: &str, table: &'a Map<String, Value>) {
+        for (key, value) in table {
+            let path = join(group, key);
+            let place = self.layer.tables.get(&format!("{}.{path}", self.path)).map(String::as_str).or(value.origin());
+            match &value.kind {
+                ValueKind::Table(inner) if catalogue::is_group(&path) => self.gather(&path, inner),
+                _ if catalogue::is_group(&path) => {
+                    let what = format!("expected a table of settings, found {}", a(&value.kind));
+                    self.refuse(&path, place, Wrong::new(what, format!("write [{}.{path}]", self.path)));
+                }
+                _ if catalogue::find(&path).is_some() => {
+                    self.given.insert(path, (place, &value.kind));
+                }
+                _ => {
+                    let hint = catalogue::nearest_path(&path).map_or_else(
+                        || "docs/configuration.md lists all settings".to_owned(),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    self.refuse(&path, place, Wrong::new("unknown setting", hint));
+                }
+            }
+        }
+    }
+
+    fn relay(&mut self, name: &str) -> RelayPlan {
+        let mut relay = blank(name);
+        for setting in &SETTINGS {
+            if let Takes::Secret { store, set } = setting.takes {
+                if let Some(text) = self.secret(setting, store) {
+                    set(&mut relay, text);
+                }
+                continue;
+            }
+            let (place, kind) = match (self.given.get(setting.path), setting.absent) {
+                (Some((place, kind)), _) => (*place, (*kind).clone()),
+                (None, Absent::Means(text)) => (None, from_text(&setting.takes, text)),
+                (None, Absent::Nothing) => continue,
+                (None, Absent::Refused) => {
+                    self.refuse(
+                        setting.path,
+                        self.place,
+                        Wrong::new("is missing", format!("set it to {}", setting.takes)),
+                    );
+                    continue;
+                }
+            };
+            if let Err(wrong) = apply(&setting.takes, kind, &mut relay) {
+                self.refuse(setting.path, place, wrong);
+            }
+        }
+        if self.problems.is_empty() {
+            self.relations(&relay);
+        }
+        relay
+    }
+
+    /// The secret from the only form that it is given in.
+    fn secret(&mut self, setting: &Setting, store: Store) -> Option<SecretString> {
+        let forms = SECRET_FORMS.map(|form| format!("{}{form}", setting.path));
+        let given: Vec<_> = forms
+            .iter()
+            .zip(SECRET_FORMS)
+            .filter_map(|(path, form)| self.given.get(path).map(|(place, kind)| (path, form, *place, *kind)))
+            .collect();
+        let (path, form, place, kind) = match given.as_slice() {
+            [one] => *one,
+            [] => {
+                if setting.absent == Absent::Refused {
+                    let own = ["DATABASE_URL", "DSN"].into_iter().find(|name| self.around.env.contains_key(*name));
+                    let example = own.map(|name| format!(", for example {}_env = \"{name}\"", setting.path));
+                    let hint = format!("set one of {}{}", forms.join(", "), example.unwrap_or_default());
+                    self.refuse(setting.path, self.place, Wrong::new("is missing", hint));
+                }
+                return None;
+            }
+            [.., (_, _, place, _)] => {
+                let all = given.iter().map(|(path, ..)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
+                let wrong = Wrong::new(format!("{all} are given at the same time"), "keep one of them");
+                self.refuse(setting.path, *place, wrong);
+                return None;
+            }
+        };
+        let text = match kind {
+            ValueKind::String(text) => match form {
+                "_file" => secret::from_file(self.around.folder, text),
+                "_env" => secret::from_variable(self.around.env, text),
+                _ => Ok(text.clone()),
+            },
+            kind => Err(Wrong::new(format!("expected text, found {}", a(kind)), "write it in quotes")),
+        };
+        text.and_then(|text| secret::address(store, &text)).map_err(|wrong| self.refuse(path, place, wrong)).ok()
+    }
+
+    /// Where the first of the settings that was written stands.
+    fn place_of(&self, paths: [&str; 2]) -> Option<&'a str> {
+        paths.iter().find_map(|path| self.given.get(*path)?.0).or(self.place)
+    }
+
+    /// What must hold between settings.
+    fn relations(&mut self, relay: &RelayPlan) {
+        if relay.stale_after < 2 * relay.interval {
+            let show = humantime::format_duration;
+            let what = format!("{} is less than two intervals of {}", show(relay.stale_after), show(relay.interval));
+            let hint = format!("numbers would come and go: make it at least {}", show(2 * relay.interval));
+            let place = self.place_of(["stale_after", "interval"]);
+            self.refuse("stale_after", place, Wrong::new(what, hint));
+        }
+        if relay.series.pinned_models.len() > relay.series.max_models {
+            let (pinned, most) = (relay.series.pinned_models.len(), relay.series.max_models);
+            let what = format!("{pinned} models are pinned, more than the {most} of `series.max_models`");
+            let place = self.place_of(["series.pinned_models", "series.max_models"]);
+            self.refuse("series.pinned_models", place, Wrong::new(what, "pin fewer, or raise it"));
+        }
+    }
+}
+
+/// A relay before its settings; every setting that is not optional writes over its part.
+fn blank(name: &str) -> RelayPlan {
+    RelayPlan {
+        name: name.to_owned(),
+        kind: Kind::ClaudeCodeHub,
+        database_url: "".into(),
+        redis_url: None,
+        interval: Duration::ZERO,
+        directory_interval: Duration::ZERO,
+        stale_after: Duration::ZERO,
+        timeout: Duration::ZERO,
+        session_ttl: Duration::ZERO,
+        timezone: None,
+        timezone_fallback: Tz::UTC,
+        audit_interval: Duration::ZERO,
+        boards: Boards::default(),
+        series: SeriesBudget::default(),
+    }
+}
+
+/// Writes one value into the plan.
+fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wrong> {
+    match (takes, kind) {
+        (Takes::OneOf(choices), ValueKind::String(text)) => match choices.iter().find(|(name, _)| *name == text) {
+            Some((_, set)) => set(relay),
+            None => {
+                let allowed = format!("allowed: {takes}");
+                let hint = match catalogue::nearest(&text, choices.iter().map(|(name, _)| *name)) {
+                    Some(near) => format!("did you mean \"{near}\"? {allowed}"),
+                    None => allowed,
+                };
+                return Err(Wrong::new("is not one of the allowed values", hint));
+            }
+        },
+        (Takes::Duration { least, most, set }, ValueKind::String(text)) => {
+            let time = humantime::parse_duration(&text).map_err(|_| Wrong::new("is not a duration", DURATIONS))?;
+            if time < *least || time > *most {
+                return Err(Wrong::new("is out of range", format!("allowed: {takes}")));
+            }
+            set(relay, time);
+        }
+        (Takes::Count { least, most, set }, ValueKind::I128(number)) => {
+            match usize::try_from(number).ok().filter(|number| (least..=most).contains(&number)) {
+                Some(number) => set(relay, number),
+                None => return Err(Wrong::new("is out of range", format!("allowed: {takes}"))),
+            }
+        }
+        (Takes::TimeZone(set), ValueKind::String(text)) => match text.parse() {
+            Ok(zone) => set(relay, zone),
+            Err(_) => {
+                let names = TZ_VARIANTS.iter().map(|zone| zone.name());
+                let same = names.clone().find(|name| name.eq_ignore_ascii_case(&text));
+                let hint = match same.or_else(|| catalogue::nearest(&text, names)) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "an IANA name like \"Asia/Shanghai\" or \"UTC\"".to_owned(),
+                };
+                return Err(Wrong::new("is not a time zone", hint));
+            }
+        },
+        (Takes::Texts(set), ValueKind::Array(items)) => {
+            let text = |item: Value| match item.kind {
+                ValueKind::String(text) if !text.is_empty() => Ok(text),
+                ValueKind::String(_) => Err(Wrong::new("has an empty text in its list", "remove it")),
+                kind => Err(Wrong::new(format!("expected texts in the list, found {}", a(&kind)), TEXTS)),
+            };
+            set(relay, items.into_iter().map(text).collect::<Result<_, _>>()?);
+        }
+        (takes, kind) => {
+            let (expected, hint) = match takes {
+                Takes::OneOf(_) => ("text", format!("allowed: {takes}")),
+                Takes::Duration { .. } => ("a duration", DURATIONS.to_owned()),
+                Takes::Count { .. } => {
+                    ("a whole number", "write it without quotes and without a point, like 20".to_owned())
+                }
+                Takes::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
+                Takes::Texts(_) => ("a list of texts", TEXTS.to_owned()),
+                Takes::Secret { .. } => ("text", "write it in quotes".to_owned()),
+            };
+            return Err(Wrong::new(format!("expected {expected}, found {}", a(&kind)), hint));
+        }
+    }
+    Ok(())
+}
+
+const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
+const TEXTS: &str = "a list is written like [\"one\", \"two\"]";
+
+/// What a value is, for people.
+fn a(kind: &ValueKind) -> &'static str {
+    match kind {
+        // The file's layer has no other word for it.
+        ValueKind::Nil => "a date",
+        ValueKind::Boolean(_) => "true or false",
+        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "a whole number",
+        ValueKind::Float(_) => "a number with a point",
+        ValueKind::String(_) => "text",
+        ValueKind::Table(_) => "a table",
+        ValueKind::Array(_) => "a list",
+    }
+}

@@ -1,0 +1,151 @@
+//! The environment as a layer: overrides of single settings, and a relay's own variables where nothing else is given.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::{TZ_VARIANTS, Tz};
+use config::{Value, ValueKind};
+
+use super::Kind;
+use super::catalogue::{self, Takes};
+use super::layer::{Layer, join};
+use super::problem::{Problem, Wrong};
+
+/// What the name of an override begins with; `__` separates its words.
+pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
+
+/// The name of the only relay when it comes from the relay's own variables.
+const ONLY_RELAY: &str = "default";
+
+/// Whether any variable is meant as an override.
+pub fn has_overrides(env: &BTreeMap<String, String>) -> bool {
+    env.keys().any(|name| is_meant(name))
+}
+
+/// The variable that overrides a setting, given the path below `relays.<relay>`.
+pub fn variable(relay: &str, path: &str) -> String {
+    format!("{PREFIX}RELAYS__{}__{}", relay, path.replace('.', "__")).to_ascii_uppercase()
+}
+
+/// All overrides, and what is wrong with the names of some.
+pub fn overrides(env: &BTreeMap<String, String>) -> (Layer, Vec<Problem>) {
+    let mut layer = Layer::default();
+    let mut problems = Vec::new();
+    for (name, text) in env.iter().filter(|(name, _)| is_meant(name)) {
+        match target(name, text) {
+            Ok((relay, path, value)) => {
+                let keys: Vec<_> = ["relays", &relay].into_iter().chain(path.split('.')).collect();
+                layer.set(&keys, value);
+            }
+            Err(wrong) => problems.push(wrong.at(name, Some("environment"))),
+        }
+    }
+    (layer, problems)
+}
+
+fn is_meant(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    upper.starts_with(PREFIX) || upper.starts_with("LLM_RELAY_EXPORTER_RELAYS_")
+}
+
+/// The relay, the path below it and the value that a variable stands for.
+fn target(name: &str, text: &str) -> Result<(String, String, Value), Wrong> {
+    let example = || format!("names are written like {}", variable("main", "interval"));
+    let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.bytes().any(|it| it.is_ascii_lowercase())) else {
+        return Err(Wrong::new(
+            "not the name of a setting",
+            format!("{}: upper case, words separated by two underscores", example()),
+        ));
+    };
+    let lower = rest.to_ascii_lowercase();
+    let words: Vec<_> = lower.split("__").collect();
+    let [first, relay, path @ ..] = words.as_slice() else {
+        return Err(Wrong::new("not the name of a setting", example()));
+    };
+    let path = path.join(".");
+    if *first != "relays" {
+        let meant = catalogue::find(&path).map(|_| format!("did you mean {}?", variable(relay, &path)));
+        return Err(Wrong::new("not the name of a setting", meant.unwrap_or_else(example)));
+    }
+    let Some(setting) = catalogue::find(&path) else {
+        let hint = match catalogue::nearest_path(&path) {
+            Some(near) => format!("did you mean {}?", variable(relay, &near)),
+            None => "docs/configuration.md lists all settings".to_owned(),
+        };
+        return Err(Wrong::new("unknown setting", hint));
+    };
+    if text.is_empty() {
+        return Err(Wrong::new("is empty", "give the variable a value, or remove it"));
+    }
+    let is_secret = matches!(setting.takes, Takes::Secret { .. });
+    let kind = if is_secret { ValueKind::String(text.to_owned()) } else { from_text(&setting.takes, text) };
+    Ok(((*relay).to_owned(), path, Value::new(Some(&place(name)), kind)))
+}
+
+/// The value that a text stands for; text that does not fit stays text and is refused with the rest.
+pub fn from_text(takes: &Takes, text: &str) -> ValueKind {
+    match takes {
+        Takes::Count { .. } => text.parse().map_or_else(|_| ValueKind::String(text.to_owned()), ValueKind::I128),
+        Takes::Texts(_) => ValueKind::Array(text.split(',').map(|item| Value::new(None, item.trim())).collect()),
+        _ => ValueKind::String(text.to_owned()),
+    }
+}
+
+/// The relay's own variables as the configuration of one relay.
+///
+/// Claude Code Hub calls its database `DSN` (v0.9.0, `src/lib/config/env.schema.ts`); a `TZ` that is not a time zone
+/// makes it count in UTC (`src/lib/utils/timezone.ts`).
+pub fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Layer, Problem> {
+    let given = |name: &'static str| env.get(name).filter(|text| !text.is_empty()).map(|text| (name, text));
+    let (name, url) = match (given("DATABASE_URL"), given("DSN")) {
+        (Some((_, one)), Some((_, other))) if one != other => {
+            let hint = "remove one of them, or name the relay's database in a configuration file";
+            return Err(Wrong::new("DATABASE_URL and DSN are both set and differ", hint)
+                .at("database_url", Some("environment")));
+        }
+        (None, None) => {
+            return Err(Problem {
+                path: "relays".to_owned(),
+                place: None,
+                what: "nothing is configured".to_owned(),
+                hint: Some(format!(
+                    "do one of three things: (1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; \
+                     (2) set {} and {}; (3) set DATABASE_URL or DSN, and REDIS_URL and TZ, as the relay has them",
+                    variable("main", "kind"),
+                    variable("main", "database_url"),
+                )),
+            });
+        }
+        (Some(database), _) | (None, Some(database)) => database,
+    };
+    let mut layer = Layer::default();
+    let mut set = |path: &str, name: &str, text: &str| {
+        layer.set(&["relays", ONLY_RELAY, path], Value::new(Some(&place(name)), text));
+    };
+    set("kind", name, Kind::ClaudeCodeHub.label());
+    set("database_url", name, url);
+    if let Some((name, url)) = given("REDIS_URL") {
+        set("redis_url", name, url);
+    }
+    if let Some(text) = env.get("TZ") {
+        // The relay's check does not mind upper and lower case.
+        let zone = TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
+        if zone.is_none() {
+            warnings.push(
+                "the environment variable TZ is not an IANA time zone: days are counted in UTC, as Claude Code Hub does; \
+                 set TZ to a name like Asia/Shanghai"
+                    .to_owned(),
+            );
+        }
+        set("timezone_fallback", "TZ", zone.unwrap_or(&Tz::UTC).name());
+    }
+    Ok(layer)
+}
+
+fn place(variable: &str) -> String {
+    format!("environment variable {variable}")
+}
+
+/// The path of a relay.
+pub fn relay_path(relay: &str) -> String {
+    join("relays", relay)
+}

@@ -1,0 +1,104 @@
+//! Addresses with passwords in them: where they come from, and whether they are addresses at all.
+//!
+//! Nothing here puts a part of an address, of a file or of a variable into a text.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::{ParseError, Url};
+
+use super::catalogue::Store;
+use super::problem::Wrong;
+use crate::kv::Kv;
+use crate::sql::Database;
+
+/// Longer than any address; keeps a wrong path from being read for ever.
+const LONGEST: u64 = 64 * 1024;
+
+/// The secret in a file, without the line ends after it.
+pub fn from_file(folder: &Path, path: &str) -> Result<String, Wrong> {
+    if path.contains("://") {
+        return Err(Wrong::new("is an address where the path of a file belongs", "write it without `_file`"));
+    }
+    let path = folder.join(path);
+    let shown = path.display();
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => Err(Wrong::new(
+            format!("{shown} cannot be read: {error}"),
+            "check the path, and that the exporter's user may read the file",
+        )),
+        Ok(length) if length as u64 > LONGEST => {
+            Err(Wrong::new(format!("{shown} is longer than {LONGEST} bytes"), "the file holds nothing but the address"))
+        }
+        Ok(_) => match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(Wrong::new(format!("{shown} is empty"), "the file holds nothing but the address")),
+            text => Ok(text.to_owned()),
+        },
+    }
+}
+
+/// The secret in an environment variable.
+pub fn from_variable(env: &BTreeMap<String, String>, name: &str) -> Result<String, Wrong> {
+    let is_name = !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
+    if !is_name {
+        return Err(Wrong::new("is not the name of an environment variable", "a name like CCH_DATABASE_URL"));
+    }
+    match env.get(name).map(String::as_str) {
+        None => Err(Wrong::new("names an environment variable that is not set", "set it, or correct the name")),
+        Some("") => Err(Wrong::new("names an environment variable that is empty", "set it to the address")),
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+/// Checks that a text is an address of the store; says at most which part of it is wrong.
+pub fn address(store: Store, text: &str) -> Result<SecretString, Wrong> {
+    let (schemes, example): (&[&str], _) = match store {
+        Store::Postgres => (&["postgres", "postgresql"], "postgres://user:password@host:5432/database"),
+        Store::Redis => (&["redis", "rediss", "redis+unix"], "redis://user:password@host:6379/0, or rediss:// for TLS"),
+    };
+    let hint = format!("write it as {example}");
+    if text.trim() != text {
+        return Err(Wrong::new("has a space or line end around it", hint));
+    }
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(ParseError::RelativeUrlWithoutBase) => return Err(Wrong::new("is not a URL", hint)),
+        Err(error) => {
+            let part = match error {
+                ParseError::InvalidPort => "port",
+                ParseError::EmptyHost
+                | ParseError::IdnaError
+                | ParseError::InvalidIpv4Address
+                | ParseError::InvalidIpv6Address
+                | ParseError::InvalidDomainCharacter => "host",
+                _ => "form",
+            };
+            let hint =
+                format!("{hint}; in user and password write @ : / ? # % and spaces as %40 %3A %2F %3F %23 %25 %20");
+            return Err(Wrong::new(format!("the {part} of the URL is wrong"), hint));
+        }
+    };
+    if !schemes.contains(&url.scheme()) {
+        let schemes = schemes.iter().map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
+        return Err(Wrong::new("the scheme of the URL is wrong", format!("it begins with one of {schemes}; {hint}")));
+    }
+    let secret = SecretString::from(text);
+    // The drivers' verdict; what they are opened with here does not matter.
+    let verdict = match store {
+        Store::Postgres => Database::new(&secret, Duration::from_secs(1)).map(drop),
+        Store::Redis => Kv::new(&secret, Duration::from_secs(1)).map(drop),
+    };
+    match verdict {
+        Ok(()) => Ok(secret),
+        Err(_) if store == Store::Redis => {
+            Err(Wrong::new("the host, database number or a parameter of the URL is wrong", hint))
+        }
+        Err(_) => Err(Wrong::new("the host, port or a parameter of the URL is wrong", hint)),
+    }
+}
