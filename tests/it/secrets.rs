@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
@@ -16,6 +16,16 @@ fn exporter() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
     command.env_clear().stdin(Stdio::null());
     command
+}
+
+/// Ends with the test, however that ends: a process that stays would hold the test's output open.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 async fn planted_relay(server: &PrivatePostgres) -> String {
@@ -88,13 +98,16 @@ async fn planted_secrets_turn_up_nowhere() {
     for (what, database, redis_url) in
         [("serve", database_url, redis.url()), ("serve with a wrong password", wrong_password, no_redis)]
     {
-        let mut process = exporter()
-            .args(["serve", "--web.listen-address=127.0.0.1:0", "--log.level=debug"])
-            .envs([("DATABASE_URL", database), ("REDIS_URL", redis_url)])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let mut process = Running(
+            exporter()
+                .args(["serve", "--web.listen-address=127.0.0.1:0", "--log.level=debug"])
+                .envs([("DATABASE_URL", database), ("REDIS_URL", redis_url)])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let mut log = BufReader::new(process.0.stderr.take().unwrap());
         let mut seen = String::new();
         let address = loop {
             let start = seen.len();
@@ -104,10 +117,8 @@ async fn planted_secrets_turn_up_nowhere() {
             }
         };
         let began = Instant::now();
-        let settled = |page: &str| {
-            page.contains("llm_relay_requests_total")
-                || page.contains("reason=\"permission\"} ") && !page.contains("reason=\"permission\"} 0")
-        };
+        let refused = |line: &str| line.contains("reason=\"permission\"} ") && !line.ends_with(" 0");
+        let settled = |page: &str| page.contains("llm_relay_requests_total") || page.lines().any(refused);
         while !settled(&get(&address, "/metrics")) {
             assert!(began.elapsed() < Duration::from_secs(30), "{what}: {}", get(&address, "/metrics"));
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -115,8 +126,8 @@ async fn planted_secrets_turn_up_nowhere() {
         for path in ["/", "/metrics", "/healthz", "/readyz", "/nowhere"] {
             told.push((format!("{path} of {what}"), get(&address, path)));
         }
-        assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
-        assert!(process.wait().unwrap().success(), "a graceful end");
+        assert!(Command::new("kill").arg(process.0.id().to_string()).status().unwrap().success());
+        assert!(process.0.wait().unwrap().success(), "a graceful end");
         log.read_to_string(&mut seen).unwrap();
         told.push((format!("log of {what}"), seen));
     }
