@@ -1,13 +1,14 @@
 //! The Grafana bundle: every dashboard from one source, in every language, with the names of the metric catalogue.
 //!
 //! * `promql`: expressions, checked against the catalogue and made right for replicas.
-//! * `panel`, `kinds`, `variable`, `dashboard`: Grafana's JSON.
+//! * `query`, `column`, `panel`, `kinds`, `variable`, `dashboard`: Grafana's JSON.
 //! * `shared`: panels that stand on several dashboards.
 //! * one file per dashboard.
 //! * `text`, `zh`, `zh_metrics`: languages.
 //!
 //! A panel is one call in a dashboard's file; both languages, the committed JSON and the checks follow.
 
+mod column;
 mod dashboard;
 mod exporter;
 mod kinds;
@@ -16,6 +17,7 @@ mod overview;
 mod panel;
 pub mod promql;
 mod providers;
+mod query;
 mod quotas;
 mod shared;
 mod text;

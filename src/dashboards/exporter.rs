@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
+use super::column::column;
 use super::dashboard::{Dashboard, row};
 use super::kinds::{chart, legend_table, stat, table, timeline};
-use super::panel::{Money, NOTHING, Query, column};
+use super::panel::{Money, NOTHING};
 use super::promql::{Replicas, keyed};
+use super::query::Query;
 use super::shared;
 use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
 
@@ -89,7 +91,7 @@ pub fn dashboard() -> Dashboard {
                         column("#limited", "Values", "short").decimals(0)
                             .with("custom.cellOptions", json!({"type": "color-text"}))
                             .with("color", json!({"mode": "thresholds"}))
-                            .with("thresholds", super::panel::thresholds(&[(None, "green"), (Some(1.0), "orange")])),
+                            .with("thresholds", super::column::thresholds(&[(None, "green"), (Some(1.0), "orange")])),
                     ])
                     .sort("Values", true, None)),
             ])

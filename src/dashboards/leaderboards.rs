@@ -1,9 +1,11 @@
 //! Who and what costs how much: the relay's leaderboards in every scope and period, and any time range by the counters.
 
+use super::column::{Column, column};
 use super::dashboard::{Dashboard, row};
 use super::kinds::table;
-use super::panel::{Column, Money, NOTHING, Panel, Query, column};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
+use super::query::Query;
 use super::shared::{Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
 

@@ -2,8 +2,9 @@
 
 use super::dashboard::{Dashboard, row};
 use super::kinds::{ranking, stat};
-use super::panel::{NOTHING, Panel, Query};
+use super::panel::{NOTHING, Panel};
 use super::promql::{Named, Replicas};
+use super::query::Query;
 use super::shared::{self, Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, Variable};
 

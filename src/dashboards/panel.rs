@@ -3,7 +3,9 @@
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
+use super::column::{Column, thresholds};
 use super::promql::{self, Replicas};
+use super::query::{Query, prometheus};
 use super::text::Texts;
 use crate::metrics::Metric;
 
@@ -11,136 +13,6 @@ use crate::metrics::Metric;
 pub const UNAVAILABLE: &str = "Not available for this relay";
 /// What a panel shows where there may simply be nothing.
 pub const NOTHING: &str = "Nothing here now";
-
-/// The data source of every panel, target and variable.
-pub fn prometheus() -> Value {
-    json!({"type": "prometheus", "uid": "${datasource}"})
-}
-
-/// One query of a panel. Its id names its column in tables (`Value #id`).
-pub struct Query {
-    pub id: &'static str,
-    pub expr: String,
-    format: &'static str,
-    range: bool,
-    legend: Legend,
-    min_step: &'static str,
-}
-
-enum Legend {
-    /// Translated.
-    Words(&'static str),
-    /// As it is, e.g. `{{user}}`.
-    Labels(&'static str),
-}
-
-impl Query {
-    /// Rows of now.
-    pub fn rows(id: &'static str, expr: impl Into<String>) -> Self {
-        Self { id, expr: expr.into(), format: "table", range: false, legend: Legend::Labels("__auto"), min_step: "" }
-    }
-
-    /// One value of now per series.
-    pub fn values(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
-        Self { format: "time_series", legend: Legend::Labels(labels), ..Self::rows(id, expr) }
-    }
-
-    /// A line over time under a name in words.
-    pub fn line(id: &'static str, expr: impl Into<String>, words: &'static str) -> Self {
-        Self { format: "time_series", range: true, legend: Legend::Words(words), ..Self::rows(id, expr) }
-    }
-
-    /// Lines over time under names from labels.
-    pub fn lines(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
-        Self { legend: Legend::Labels(labels), ..Self::line(id, expr, "") }
-    }
-
-    /// The buckets of a histogram over time.
-    pub fn buckets(id: &'static str, expr: impl Into<String>) -> Self {
-        Self { format: "heatmap", legend: Legend::Labels("{{le}}"), ..Self::line(id, expr, "") }
-    }
-
-    /// No finer than this, e.g. `5m`.
-    pub fn step(mut self, min_step: &'static str) -> Self {
-        self.min_step = min_step;
-        self
-    }
-
-    fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
-        let legend = match self.legend {
-            Legend::Words(words) => texts.get(words),
-            Legend::Labels(labels) => labels.to_owned(),
-        };
-        let mut json = json!({
-            "datasource": prometheus(), "refId": self.id, "expr": promql::scope(&self.expr, replicas)?,
-            "format": self.format, "instant": !self.range, "range": self.range, "legendFormat": legend,
-            "editorMode": "code",
-        });
-        if !self.min_step.is_empty() {
-            json["interval"] = self.min_step.into();
-        }
-        Ok(json)
-    }
-}
-
-/// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit (empty: the
-/// panel's) and further properties.
-pub struct Column {
-    pub from: &'static str,
-    pub title: &'static str,
-    pub unit: &'static str,
-    pub properties: Vec<(&'static str, Value)>,
-}
-
-pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
-    Column { from, title, unit, properties: Vec::new() }
-}
-
-impl Column {
-    pub fn with(mut self, id: &'static str, value: Value) -> Self {
-        self.properties.push((id, value));
-        self
-    }
-
-    /// A bar behind the number, as long as its share of the column's greatest.
-    pub fn gauge(self) -> Self {
-        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}))
-            .with("fieldMinMax", json!(true))
-            .with("min", json!(0))
-            .with("color", json!({"mode": "continuous-BlPu"}))
-    }
-
-    /// A bar from 0 to 1 that turns yellow and red near its end.
-    pub fn fill(self) -> Self {
-        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}))
-            .with("min", json!(0))
-            .with("max", json!(1))
-            .with("decimals", json!(0))
-            .with("color", json!({"mode": "thresholds"}))
-            .with("thresholds", thresholds(&[(None, "green"), (Some(0.7), "yellow"), (Some(0.9), "red")]))
-    }
-
-    /// Red, yellow, green text for a share of successes.
-    pub fn success(self) -> Self {
-        self.with("custom.cellOptions", json!({"type": "color-text"}))
-            .with("decimals", json!(1))
-            .with("color", json!({"mode": "thresholds"}))
-            .with("thresholds", thresholds(&[(None, "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]))
-    }
-
-    pub fn width(self, pixels: u32) -> Self {
-        self.with("custom.width", json!(pixels))
-    }
-
-    pub fn decimals(self, decimals: u8) -> Self {
-        self.with("decimals", json!(decimals))
-    }
-}
-
-pub fn thresholds(steps: &[(Option<f64>, &str)]) -> Value {
-    let steps: Vec<Value> = steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
-    json!({"mode": "absolute", "steps": steps})
-}
 
 /// Which numbers are amounts of money, and so carry the symbol of the relay's currency.
 pub enum Money {
@@ -151,6 +23,9 @@ pub enum Money {
     /// By column, before it is renamed.
     Columns(&'static [&'static str]),
 }
+
+/// Properties of one series or column: id and value.
+pub type Properties = Vec<(&'static str, Value)>;
 
 pub struct Panel {
     pub plugin: &'static str,
@@ -168,9 +43,9 @@ pub struct Panel {
     pub custom: Map<String, Value>,
     pub options: Value,
     /// Legend (translated) and properties.
-    pub overrides: Vec<(&'static str, Vec<(&'static str, Value)>)>,
+    pub overrides: Vec<(&'static str, Properties)>,
     /// Value of a label, its name in words, properties.
-    pub renames: Vec<(&'static str, &'static str, Vec<(&'static str, Value)>)>,
+    pub renames: Vec<(&'static str, &'static str, Properties)>,
     pub transformations: Vec<Value>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
@@ -246,12 +121,12 @@ impl Panel {
     }
 
     /// Gives a series that goes by a label's value a name in words.
-    pub fn rename(mut self, value: &'static str, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
+    pub fn rename(mut self, value: &'static str, words: &'static str, properties: Properties) -> Self {
         self.renames.push((value, words, properties));
         self
     }
 
-    pub fn legend(mut self, words: &'static str, properties: Vec<(&'static str, Value)>) -> Self {
+    pub fn legend(mut self, words: &'static str, properties: Properties) -> Self {
         self.overrides.push((words, properties));
         self
     }

@@ -115,12 +115,14 @@ fn enclosed(text: &str, open: char, close: char) -> (&str, &str) {
 
 /// ` offset 1d` and ` @ end()`, in this order.
 fn modifiers(text: &str) -> (&str, &str) {
+    const OFFSET: &str = " offset ";
+    const END: &str = " @ end()";
     let mut length = 0;
-    if text.starts_with(" offset ") {
-        length = text[8..].find([' ', ')', ',']).map_or(text.len(), |end| end + 8);
+    if let Some(rest) = text.strip_prefix(OFFSET) {
+        length = OFFSET.len() + rest.find([' ', ')', ',']).unwrap_or(rest.len());
     }
-    if text[length..].starts_with(" @ end()") {
-        length += " @ end()".len();
+    if text[length..].starts_with(END) {
+        length += END.len();
     }
     text.split_at(length)
 }

@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
+use super::column::{Column, column};
 use super::dashboard::{Dashboard, Row, row};
 use super::kinds::{chart, heatmap, legend_table, stack, table};
-use super::panel::{Column, Money, NOTHING, Panel, Query, column};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
+use super::query::Query;
 use super::shared;
 use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
 

@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
+use super::column::column;
 use super::dashboard::{Dashboard, row};
 use super::kinds::{chart, legend_table, stat, table};
-use super::panel::{Money, NOTHING, Panel, Query, column};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
+use super::query::Query;
 use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
@@ -111,7 +113,7 @@ fn expiry() -> Panel {
                 .with("color", json!({"mode": "thresholds"}))
                 .with(
                     "thresholds",
-                    super::panel::thresholds(&[
+                    super::column::thresholds(&[
                         (None, "red"),
                         (Some(86400.0 * 7.0), "orange"),
                         (Some(86400.0 * 30.0), "green"),

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use super::column::column;
 use super::kinds::{Better, chart, stat, table, timeline, versus};
-use super::panel::{Money, NOTHING, Panel, Query, column};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, keyed};
+use super::query::Query;
 
 /// A gauge of now against the same gauge a day before.
 fn day_before(metric: &str) -> String {

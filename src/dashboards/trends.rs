@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
 use super::kinds::{Better, bars, chart, legend_table, stack, versus};
-use super::panel::{Money, NOTHING, Panel, Query};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, Replicas};
+use super::query::Query;
 use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
@@ -34,14 +35,16 @@ macro_rules! range {
 pub fn dashboard() -> Dashboard {
     let mut rows = totals();
     rows.extend([
-        by(Split::User, "Users").under("By user (filter: User)"),
-        calls(Split::User, "Users"),
-        by(Split::Key, "Keys").under("By key (filters: User, Key)"),
-        calls(Split::Key, "Keys"),
-        by(Split::Provider, "Providers").under("By provider (filters: Provider, Provider type, Model)"),
-        calls(Split::Provider, "Providers"),
-        by(Split::Model, "Models").under("By model (filters: Provider, Provider type, Model)"),
-        calls(Split::Model, "Models"),
+        cost(Split::User, ["Cost of users, overlaid", "Cost of users, stacked"]).under("By user (filter: User)"),
+        calls(Split::User, ["Calls of users, overlaid", "Calls of users, stacked"]),
+        cost(Split::Key, ["Cost of keys, overlaid", "Cost of keys, stacked"]).under("By key (filters: User, Key)"),
+        calls(Split::Key, ["Calls of keys, overlaid", "Calls of keys, stacked"]),
+        cost(Split::Provider, ["Cost of providers, overlaid", "Cost of providers, stacked"])
+            .under("By provider (filters: Provider, Provider type, Model)"),
+        calls(Split::Provider, ["Calls of providers, overlaid", "Calls of providers, stacked"]),
+        cost(Split::Model, ["Cost of models, overlaid", "Cost of models, stacked"])
+            .under("By model (filters: Provider, Provider type, Model)"),
+        calls(Split::Model, ["Calls of models, overlaid", "Calls of models, stacked"]),
     ]);
     rows.push(tokens().under("Tokens and cache (filters: Provider, Provider type, Model)"));
     Dashboard {
@@ -223,43 +226,24 @@ impl Split {
 const OVERLAY: &str = "The ten greatest over the time range, one line each.";
 const STACKED: &str = "The ten greatest over the time range and the rest, on top of each other.";
 
-fn by(split: Split, of: &'static str) -> Row {
-    let titles: (&str, &str) = match of {
-        "Users" => ("Cost of users, overlaid", "Cost of users, stacked"),
-        "Keys" => ("Cost of keys, overlaid", "Cost of keys, stacked"),
-        "Providers" => ("Cost of providers, overlaid", "Cost of providers, stacked"),
-        _ => ("Cost of models, overlaid", "Cost of models, stacked"),
-    };
-    let money = |panel: Panel| panel.money(Money::All).empty(NOTHING);
+/// The same lines overlaid and stacked.
+fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, look: fn(Panel) -> Panel) -> Row {
+    let look = |panel| look(legend_table(panel, &["sum"])).empty(NOTHING);
     row(
         9,
         [
-            (12, split.lines(money(legend_table(chart(titles.0), &["sum"])).note(OVERLAY), split.cost(), false)),
-            (12, split.lines(money(legend_table(stack(titles.1), &["sum"])).note(STACKED), split.cost(), true)),
+            (12, split.lines(look(chart(overlaid)).note(OVERLAY), counter, false)),
+            (12, split.lines(look(stack(stacked)).note(STACKED), counter, true)),
         ],
     )
 }
 
-fn calls(split: Split, of: &'static str) -> Row {
-    let titles: (&str, &str) = match of {
-        "Users" => ("Calls of users, overlaid", "Calls of users, stacked"),
-        "Keys" => ("Calls of keys, overlaid", "Calls of keys, stacked"),
-        "Providers" => ("Calls of providers, overlaid", "Calls of providers, stacked"),
-        _ => ("Calls of models, overlaid", "Calls of models, stacked"),
-    };
-    row(
-        9,
-        [
-            (
-                12,
-                split.lines(legend_table(chart(titles.0), &["sum"]).empty(NOTHING).note(OVERLAY), split.calls(), false),
-            ),
-            (
-                12,
-                split.lines(legend_table(stack(titles.1), &["sum"]).empty(NOTHING).note(STACKED), split.calls(), true),
-            ),
-        ],
-    )
+fn cost(split: Split, titles: [&'static str; 2]) -> Row {
+    pair(split, titles, split.cost(), |panel| panel.money(Money::All))
+}
+
+fn calls(split: Split, titles: [&'static str; 2]) -> Row {
+    pair(split, titles, split.calls(), |panel| panel)
 }
 
 fn tokens() -> Row {

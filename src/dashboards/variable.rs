@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::panel::prometheus;
+use super::query::prometheus;
 use super::text::Texts;
 
 pub enum Variable {

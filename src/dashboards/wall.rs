@@ -3,10 +3,12 @@
 
 use serde_json::{Value, json};
 
+use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
 use super::kinds::{donut, ranking, stack, stat, table};
-use super::panel::{Money, NOTHING, Panel, Query, column, thresholds};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
+use super::query::Query;
 use super::shared::{self, Board, Measure};
 use super::variable::{ANY_JOB, ANY_RELAY, Variable};
 
@@ -168,7 +170,7 @@ fn activity() -> Panel {
         .sort("Calls", true, Some(20))
 }
 
-fn failed_column() -> super::panel::Column {
+fn failed_column() -> super::column::Column {
     column("#failed", "Failed", "short")
         .width(60)
         .with("noValue", json!("0"))

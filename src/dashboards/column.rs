@@ -1,0 +1,64 @@
+//! Columns of a table.
+
+use serde_json::{Value, json};
+
+use super::panel::Properties;
+
+/// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit (empty: the
+/// panel's) and further properties.
+pub struct Column {
+    pub from: &'static str,
+    pub title: &'static str,
+    pub unit: &'static str,
+    pub properties: Properties,
+}
+
+pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
+    Column { from, title, unit, properties: Vec::new() }
+}
+
+impl Column {
+    pub fn with(mut self, id: &'static str, value: Value) -> Self {
+        self.properties.push((id, value));
+        self
+    }
+
+    /// A bar behind the number, as long as its share of the column's greatest.
+    pub fn gauge(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}))
+            .with("fieldMinMax", json!(true))
+            .with("min", json!(0))
+            .with("color", json!({"mode": "continuous-BlPu"}))
+    }
+
+    /// A bar from 0 to 1 that turns yellow and red near its end.
+    pub fn fill(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}))
+            .with("min", json!(0))
+            .with("max", json!(1))
+            .with("decimals", json!(0))
+            .with("color", json!({"mode": "thresholds"}))
+            .with("thresholds", thresholds(&[(None, "green"), (Some(0.7), "yellow"), (Some(0.9), "red")]))
+    }
+
+    /// Red, yellow, green text for a share of successes.
+    pub fn success(self) -> Self {
+        self.with("custom.cellOptions", json!({"type": "color-text"}))
+            .with("decimals", json!(1))
+            .with("color", json!({"mode": "thresholds"}))
+            .with("thresholds", thresholds(&[(None, "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]))
+    }
+
+    pub fn width(self, pixels: u32) -> Self {
+        self.with("custom.width", json!(pixels))
+    }
+
+    pub fn decimals(self, decimals: u8) -> Self {
+        self.with("decimals", json!(decimals))
+    }
+}
+
+pub fn thresholds(steps: &[(Option<f64>, &str)]) -> Value {
+    let steps: Vec<Value> = steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
+    json!({"mode": "absolute", "steps": steps})
+}
