@@ -10,6 +10,23 @@ use secrecy::SecretString;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub relays: BTreeMap<String, RelayPlan>,
+    /// Without one, every start reads the whole ledger.
+    pub store: Option<StorePlan>,
+}
+
+/// Where the exporter keeps what it has read.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// `sqlite:<path>` for a file of this exporter's own, `postgres://...` for a database that replicas share.
+    pub url: SecretString,
+    /// Pause between two saves.
+    pub save_interval: Duration,
+}
+
+impl StorePlan {
+    pub fn new(url: impl Into<SecretString>) -> Self {
+        Self { url: url.into(), save_interval: Duration::from_secs(10) }
+    }
 }
 
 /// The relay products that can be read.
@@ -131,5 +148,5 @@ pub fn load(_file: Option<&std::path::Path>, env: &BTreeMap<String, String>) -> 
         boards: Boards::default(),
         series: SeriesBudget::default(),
     };
-    Ok(Loaded { plan: Plan { relays: BTreeMap::from([("default".into(), relay)]) }, warnings: vec![] })
+    Ok(Loaded { plan: Plan { relays: BTreeMap::from([("default".into(), relay)]), store: None }, warnings: vec![] })
 }

@@ -1,0 +1,1 @@
+pub const FORMAT: i64 = 1;
