@@ -96,11 +96,8 @@ impl Tally {
             .values()
             .map(|held| HeldPart { row: &held.row, final_since: held.final_since, charged: held.charged })
             .collect();
-        let counters = CountersPart {
-            counters: &self.counters,
-            carried: self.carried.as_ref(),
-            early_models: &self.early_models,
-        };
+        let counters =
+            CountersPart { counters: &self.counters, carried: self.carried.as_ref(), early_models: &self.early_models };
         let mut parts = vec![
             encoded(MOMENT, &moment)?,
             encoded(CALENDAR, &calendar)?,
@@ -136,8 +133,7 @@ impl Tally {
         let days = calendar.days.into_iter().map(|(date, start)| Some((date, DateTime::from_timestamp_micros(start)?)));
         let days = days.collect::<Option<Vec<_>>>().ok_or_else(unreadable)?;
         let calendar = Calendar::new(calendar.zone, days).map_err(|_| unreadable())?;
-        let moment =
-            Moment { now: it.now, same_time_yesterday: it.same_time_yesterday, calendar: Arc::new(calendar) };
+        let moment = Moment { now: it.now, same_time_yesterday: it.same_time_yesterday, calendar: Arc::new(calendar) };
         let now = moment.now.timestamp();
 
         let held: Vec<HeldPart<UsageRow>> = decoded(parts, HELD)?;
