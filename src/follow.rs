@@ -4,12 +4,15 @@
 //! of the order of their ids) and the rows that may still change. No statement touches the day or the history, but the
 //! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
 
+mod checkpoint;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
 use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{ReadError, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
@@ -57,7 +60,7 @@ struct State {
 }
 
 /// The exporter's sums minus the ledger's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Drift {
     requests: i128,
     cost: Usd,
@@ -157,7 +160,7 @@ impl Follower {
         let floor = state.floor();
         state.tally.settle(floor);
         if !refresh.more {
-            self.note_audit(refresh.now, &days, &refresh.audit).await?;
+            self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
         Ok(self.rest(refresh.more))
@@ -225,6 +228,7 @@ impl Follower {
     async fn note_audit(
         &mut self,
         now: chrono::DateTime<chrono::Utc>,
+        kept_since: Option<NaiveDate>,
         days: &[(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)],
         ledger: &[LedgerSum],
     ) -> Result<(), ReadError> {
@@ -236,6 +240,10 @@ impl Follower {
         let mut drift_cost = Usd::ZERO;
         let mut drifted = Vec::new();
         for ((date, range), theirs) in days.iter().zip(ledger) {
+            // What the relay has cleaned up is no drift: the tally keeps it.
+            if kept_since.is_some_and(|since| state.tally.outlives(*date, since)) {
+                continue;
+            }
             let drift = Drift::between(state.tally.day_sum(*date), *theirs);
             drift_requests += drift.requests;
             drift_cost += drift.cost;

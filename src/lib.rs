@@ -44,5 +44,6 @@ pub mod relays;
 pub mod serve;
 pub mod settings;
 pub mod sql;
+pub mod store;
 pub mod tally;
 pub mod view;

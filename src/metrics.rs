@@ -759,6 +759,45 @@ pub const CATALOGUE: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "llm_relay_store_up",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 when the exporter's own store could be used at the last attempt; absent without a store.",
+        emit: Emit::Relay(|view, out| view.store.iter().for_each(|store| out.sample(&[], flag(store.up)))),
+    },
+    Metric {
+        name: "llm_relay_store_writer",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 when this process saves the relay's checkpoint; 0 when another replica does, or nobody yet.",
+        emit: Emit::Relay(|view, out| view.store.iter().for_each(|store| out.sample(&[], flag(store.writer)))),
+    },
+    Metric {
+        name: "llm_relay_store_last_save_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "When this process last saved the relay's checkpoint; absent before the first time.",
+        emit: Emit::Relay(|view, out| {
+            if let Some(last_save) = view.store.and_then(|store| store.last_save) {
+                out.sample(&[], unix(last_save));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_store_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Size of the relay's checkpoint in the store, as last saved or loaded.",
+        emit: Emit::Relay(|view, out| view.store.iter().for_each(|store| out.sample(&[], store.bytes as f64))),
+    },
+    Metric {
+        name: "llm_relay_store_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Attempts to use the exporter's own store that failed; the log has the reason.",
+        emit: Emit::Relay(|view, out| view.store.iter().for_each(|store| out.sample(&[], store.failures as f64))),
+    },
     // The exporter itself.
     Metric {
         name: "llm_relay_exporter_build_info",

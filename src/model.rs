@@ -204,6 +204,7 @@ pub struct UsageRow {
     /// Identity of the request, stable over all its versions; unique in the ledger.
     pub request_id: i64,
     /// Start of the request by the relay's clock; never changes.
+    #[serde(with = "chrono::serde::ts_microseconds")]
     pub started_at: DateTime<Utc>,
     /// False when the relay's own numbers leave the row out (replays, blocked requests, token counting).
     pub counted: bool,
@@ -293,6 +294,11 @@ impl Calendar {
     pub fn start(&self, date: NaiveDate) -> Option<DateTime<Utc>> {
         let index = (date - self.days[0].0).num_days();
         self.days.get(usize::try_from(index).ok()?).map(|(_, start)| *start)
+    }
+
+    /// Each local date and its first instant.
+    pub fn days(&self) -> impl Iterator<Item = (NaiveDate, DateTime<Utc>)> {
+        self.days.iter().copied()
     }
 
     pub fn first_date(&self) -> NaiveDate {

@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::follow::{Follower, Rest};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
-use crate::relays::{DirectorySource, LiveState, Relay, within};
+use crate::relays::{DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
+use crate::store::{Saving, StoreStatus};
 use crate::tally::Presentation;
 use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 
@@ -32,9 +33,20 @@ pub struct Hub {
     changed: Arc<Notify>,
 }
 
+/// One relay, ready to be polled.
+pub struct Subject {
+    pub plan: RelayPlan,
+    pub follower: Follower,
+    pub saving: Option<Saving>,
+    pub live: Option<Box<dyn LiveState>>,
+    pub directory: Box<dyn DirectorySource>,
+}
+
 struct Parts {
     plan: RelayPlan,
     has_live: bool,
+    /// `None` without a store.
+    store: Option<Mutex<StoreStatus>>,
     ledger: Part<LedgerView>,
     live: Part<Live>,
     directory: Part<Directory>,
@@ -67,12 +79,13 @@ struct Progress {
 
 impl Hub {
     /// Starts the tasks of all relays; they end when `shutdown` is cancelled.
-    pub fn start(relays: Vec<(RelayPlan, Relay)>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
+    pub fn start(subjects: Vec<Subject>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
         let changed = Arc::new(Notify::new());
         let mut all = Vec::new();
-        for (plan, relay) in relays {
+        for Subject { plan, mut follower, mut saving, live, directory } in subjects {
             let parts = Arc::new(Parts {
-                has_live: relay.live.is_some(),
+                has_live: live.is_some(),
+                store: saving.as_ref().map(|saving| Mutex::new(saving.status())),
                 ledger: Part::new(Source::Ledger),
                 live: Part::new(Source::Live),
                 directory: Part::new(Source::Directory),
@@ -80,16 +93,21 @@ impl Hub {
             });
             let stop = shutdown.clone();
             let (it, tell) = (parts.clone(), changed.clone());
-            tasks.spawn(async move { stop.run_until_cancelled(poll_directory(it, relay.directory, tell)).await });
-            if let Some(live) = relay.live {
+            tasks.spawn(async move { stop.run_until_cancelled(poll_directory(it, directory, tell)).await });
+            if let Some(live) = live {
                 let stop = shutdown.clone();
                 let (it, tell) = (parts.clone(), changed.clone());
                 tasks.spawn(async move { stop.run_until_cancelled(poll_live(it, live, tell)).await });
             }
             let stop = shutdown.clone();
             let (it, tell) = (parts.clone(), changed.clone());
-            let follower = Follower::new(relay.ledger, &parts.plan);
-            tasks.spawn(async move { stop.run_until_cancelled(poll_ledger(it, follower, tell)).await });
+            tasks.spawn(async move {
+                stop.run_until_cancelled(poll_ledger(&it, &mut follower, saving.as_mut(), &tell)).await;
+                // Wherever the follower was interrupted, what it holds fits together.
+                if let Some(saving) = saving {
+                    saving.finish(&mut follower).await;
+                }
+            });
             all.push(parts);
         }
         Arc::new(Self { relays: all, changed })
@@ -121,6 +139,7 @@ impl Parts {
             live: self.live.fresh(stale_after),
             directory: self.directory(),
             sources,
+            store: self.store.as_ref().map(|status| *status.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
@@ -264,21 +283,28 @@ async fn poll_live(parts: Arc<Parts>, mut source: Box<dyn LiveState>, changed: A
     }
 }
 
-async fn poll_ledger(parts: Arc<Parts>, mut follower: Follower, changed: Arc<Notify>) {
+async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<&mut Saving>, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.ledger);
     loop {
         let began = Instant::now();
         let mut outcome = follower.refresh().await;
         // What is due now: the rest of the new rows, and today's and yesterday's. Each is a bounded step.
         while let Ok(rest @ (Rest::NewRows | Rest::RecentHistory)) = outcome {
-            publish_ledger(&parts, &mut follower, &changed);
-            outcome = if rest == Rest::NewRows { follower.refresh().await } else { follower.read_history().await };
+            if rest == Rest::NewRows {
+                // Numbers without the newest rows would be too low: after a pause there may be many.
+                outcome = follower.refresh().await;
+            } else {
+                publish_ledger(parts, follower, changed);
+                outcome = follower.read_history().await;
+            }
+            save(parts, follower, saving.as_deref_mut()).await;
         }
         let history_waits = matches!(outcome, Ok(Rest::History));
         if outcome.is_ok() {
-            publish_ledger(&parts, &mut follower, &changed);
+            publish_ledger(parts, follower, changed);
         }
         part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
+        save(parts, follower, saving.as_deref_mut()).await;
         changed.notify_one();
 
         if history_waits {
@@ -287,7 +313,7 @@ async fn poll_ledger(parts: Arc<Parts>, mut follower: Follower, changed: Arc<Not
                 match follower.read_history().await {
                     Ok(Rest::History) => tokio::time::sleep(slice.elapsed().mul_f64(HISTORY_REST)).await,
                     Ok(_) => {
-                        publish_ledger(&parts, &mut follower, &changed);
+                        publish_ledger(parts, follower, changed);
                         break;
                     }
                     Err(error) => {
@@ -298,6 +324,13 @@ async fn poll_ledger(parts: Arc<Parts>, mut follower: Follower, changed: Arc<Not
             }
         }
         part.rest(began, plan.interval).await;
+    }
+}
+
+async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving>) {
+    if let (Some(saving), Some(status)) = (saving, &parts.store) {
+        saving.tick(follower).await;
+        *status.lock().unwrap_or_else(PoisonError::into_inner) = saving.status();
     }
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Calendar, Directory, Live, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::settings::{Kind, RelayPlan};
@@ -60,6 +61,8 @@ pub struct Refresh {
     pub basis: String,
     /// The greatest id in the ledger; 0 when it is empty.
     pub top: i64,
+    /// The local date of the oldest row, where the relay deletes old rows by itself; `None` where it keeps them all.
+    pub kept_since: Option<NaiveDate>,
     /// New and re-read rows in any order. A re-read request that is missing here is gone from the ledger.
     pub rows: Vec<UsageRow>,
     /// More new rows than `limit` are waiting.
@@ -79,7 +82,7 @@ pub struct Older {
 }
 
 /// The store's own sum over counted rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSum {
     pub requests: u64,
     pub cost: Usd,

@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::follow::Follower;
 use crate::http;
 use crate::own::Own;
 use crate::page::{self, Shared};
-use crate::poll::Hub;
-use crate::relays;
-use crate::settings::Plan;
+use crate::poll::{Hub, Subject};
+use crate::relays::{self, Relay};
+use crate::settings::{Plan, RelayPlan};
+use crate::store::{Owner, Saving, Store};
 
 /// A page is rendered again after so long even when nothing was read: what has become stale disappears.
 const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
@@ -23,17 +25,21 @@ const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
 /// Serves the plan's relays on the listener until `shutdown`, then drains.
 ///
 /// # Errors
-/// When a relay cannot be opened (its store need not be reachable), or the listener fails.
+/// When a relay cannot be opened (its store need not be reachable), the exporter's own store is not its own or is
+/// damaged, or the listener fails.
 pub async fn run(
     plan: &Plan,
     listener: TcpListener,
     telemetry_path: &str,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let relays =
-        plan.relays.values().map(|plan| Ok((plan.clone(), relays::open(plan)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let store = plan.store.as_ref().map(Store::open).transpose()?;
+    let mut subjects = Vec::new();
+    for plan in plan.relays.values() {
+        subjects.push(subject(plan, store.as_ref()).await?);
+    }
     let tasks = TaskTracker::new();
-    let hub = Hub::start(relays, &tasks, &shutdown);
+    let hub = Hub::start(subjects, &tasks, &shutdown);
     let views = hub.views();
     let page = Shared::new(page::render(&views, &Own::read()));
     let state = http::State {
@@ -48,7 +54,21 @@ pub async fn run(
     // The server may have failed on its own: then everything else ends with it.
     shutdown.cancel();
     tasks.wait().await;
+    if let Some(store) = store {
+        store.close().await;
+    }
     served
+}
+
+async fn subject(plan: &RelayPlan, store: Option<&Store>) -> anyhow::Result<Subject> {
+    let Relay { ledger, live, directory } = relays::open(plan)?;
+    let mut follower = Follower::new(ledger, plan);
+    let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
+    let saving = match store {
+        Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
+        None => None,
+    };
+    Ok(Subject { plan: plan.clone(), follower, saving, live, directory })
 }
 
 async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<crate::view::View>>) {

@@ -49,7 +49,7 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
         Ok(ground) => check::plan(&ground.under(overrides), &check::Around { env, folder }, &mut problems),
         Err(unreadable) => {
             problems.extend(unreadable);
-            Plan { relays: BTreeMap::new() }
+            Plan { relays: BTreeMap::new(), store: None }
         }
     };
     if problems.is_empty() {
@@ -65,6 +65,23 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub relays: BTreeMap<String, RelayPlan>,
+    /// Without one, every start reads the whole ledger.
+    pub store: Option<StorePlan>,
+}
+
+/// Where the exporter keeps what it has read.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// `sqlite:<path>` for a file of this exporter's own, `postgres://...` for a database that replicas share.
+    pub url: SecretString,
+    /// Pause between two saves.
+    pub save_interval: Duration,
+}
+
+impl StorePlan {
+    pub fn new(url: impl Into<SecretString>) -> Self {
+        Self { url: url.into(), save_interval: Duration::from_secs(10) }
+    }
 }
 
 /// The relay products that can be read.

@@ -50,12 +50,7 @@ impl Database {
     /// When the URL is not one of PostgreSQL's.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
         let options = options(url.expose_secret())?;
-        let database = options.get_database().unwrap_or_else(|| options.get_username());
-        let place = match options.get_socket() {
-            Some(socket) => format!("{}/{database}", socket.display()),
-            None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
-        };
-        Ok(Self { options, place, limit, idle: None })
+        Ok(Self { place: place(&options), options, limit, idle: None })
     }
 
     /// `host:port/database`.
@@ -185,7 +180,20 @@ impl Snapshot {
     }
 }
 
-fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+/// `host:port/database`, for people.
+pub(crate) fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{}/{database}", socket.display()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+/// What a URL of PostgreSQL says.
+///
+/// # Errors
+/// When it is none. The text holds no secret.
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     let hint = "write it as postgres://user:password@host:5432/database";
     let mut url =
         url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;

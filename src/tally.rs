@@ -11,16 +11,18 @@ mod boards;
 mod counters;
 mod log;
 mod names;
+mod parts;
 mod present;
 mod quota;
 mod sums;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Calendar, Outcome, UsageRow};
 use crate::relays::LedgerSum;
@@ -29,6 +31,7 @@ use log::{KEPT_SECONDS, Log, Window};
 use names::{NONE, Names, Sym};
 use sums::{Boards, Fact, Spending, Sums, Total};
 
+pub use parts::{Part, PartError, decoded, encoded};
 pub use present::Presentation;
 pub use quota::Want;
 
@@ -62,6 +65,8 @@ pub struct Tally {
     log: Log,
     windows: Windows,
     days: BTreeMap<NaiveDate, Day>,
+    /// Days that have changed since they were last taken.
+    touched: BTreeSet<NaiveDate>,
     week: Span,
     month: Span,
     total: Boards,
@@ -79,7 +84,7 @@ pub struct Tally {
     newest: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Dimensions {
     users: Names<i64>,
     keys: Names<i64>,
@@ -97,7 +102,7 @@ struct Held {
     charged: Option<crate::model::Usd>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Day {
     boards: Boards,
     /// Of recent days only.
@@ -123,7 +128,7 @@ struct Windows {
 }
 
 /// Changes of rows that had already been counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Corrections {
     late_cost: u64,
     lowered: u64,
@@ -141,6 +146,7 @@ impl Tally {
             log: Log::default(),
             windows: Windows::default(),
             days: BTreeMap::new(),
+            touched: BTreeSet::new(),
             week: Span::default(),
             month: Span::default(),
             total: Boards::default(),
@@ -227,11 +233,15 @@ impl Tally {
         }
     }
 
-    /// Lets go of rows that will neither change nor be delivered again: settled ones with an id up to `floor`.
+    /// Lets go of rows that will neither change nor be delivered again: settled ones with an id up to `floor`. One that
+    /// is due, because nobody looked for a while, is looked at first.
     pub fn settle(&mut self, floor: i64) {
         self.floor = floor;
         let now = self.now();
-        self.held.retain(|_, held| held.row.id > floor || !settled(&held.row, held.final_since, now));
+        self.held.retain(|_, held| {
+            let due = held.final_since.is_some() && held.next_look <= now;
+            held.row.id > floor || due || !settled(&held.row, held.final_since, now)
+        });
     }
 
     /// All rows that started at or after `since` have been read.
@@ -276,6 +286,13 @@ impl Tally {
     /// What the tally has of a day, to hold against the ledger's own sum.
     pub fn day_sum(&self, date: NaiveDate) -> LedgerSum {
         self.day_sums.get(&date).copied().unwrap_or_default()
+    }
+
+    /// Whether the tally may have more of `date` than a ledger of which the oldest row started on `kept_since`: of days
+    /// before, and of that one when something before it is gone.
+    pub fn outlives(&self, date: NaiveDate, kept_since: NaiveDate) -> bool {
+        let lost = || self.day_sums.range(..kept_since).any(|(_, sum)| sum.requests > 0);
+        date < kept_since || (date == kept_since && lost())
     }
 
     /// Whether [`Self::replace_day`] can repair the day.
@@ -409,7 +426,12 @@ impl Tally {
         if self.early_models.contains(&model) && later(&self.counters) {
             self.early_models.remove(&model);
             self.counters.admit_early(model);
-            self.days.values_mut().filter_map(|day| day.counters.as_mut()).for_each(|day| day.admit_early(model));
+            for (date, day) in &mut self.days {
+                if let Some(counters) = &mut day.counters {
+                    counters.admit_early(model);
+                    self.touched.insert(*date);
+                }
+            }
         }
     }
 
@@ -458,6 +480,7 @@ impl Tally {
         if date + Days::new(KEPT_DAYS) < today {
             return None;
         }
+        self.touched.insert(date);
         Some(self.days.entry(date).or_insert_with(|| Day {
             boards: Boards::default(),
             counters: (date + Days::new(REPAIRABLE_DAYS) >= today).then(Counters::default),
@@ -549,8 +572,8 @@ impl Tally {
         let kept = today - Days::new(KEPT_DAYS);
         self.days.retain(|date, _| *date >= kept);
         for (date, day) in &mut self.days {
-            if *date + Days::new(REPAIRABLE_DAYS) < today {
-                day.counters = None;
+            if *date + Days::new(REPAIRABLE_DAYS) < today && day.counters.take().is_some() {
+                self.touched.insert(*date);
             }
         }
         let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));

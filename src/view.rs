@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::model::{Directory, Live, QuotaWindow, Reason, Scope, Source};
+pub use crate::store::StoreStatus;
 
 /// One relay.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct View {
     pub live: Option<Arc<Live>>,
     pub directory: Option<Arc<Directory>>,
     pub sources: Vec<SourceStatus>,
+    /// How keeping what has been read goes; `None` without a store.
+    pub store: Option<StoreStatus>,
 }
 
 /// How reading one part of a relay goes. Never absent: this is how a reader learns that the rest is.

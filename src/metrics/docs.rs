@@ -80,6 +80,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "llm_relay_audit_",
             "llm_relay_history_",
             "llm_relay_series_",
+            "llm_relay_store_",
             "llm_relay_exporter_",
             "process_",
         ],

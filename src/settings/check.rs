@@ -25,7 +25,7 @@ pub struct Around<'a> {
 
 /// The plan that the values describe; where there are problems, it is to be thrown away.
 pub fn plan(layer: &Layer, around: &Around<'_>, problems: &mut Vec<Problem>) -> Plan {
-    let mut plan = Plan { relays: BTreeMap::new() };
+    let mut plan = Plan { relays: BTreeMap::new(), store: None };
     let relays = match layer.values.get("relays").map(|relays| (&relays.kind, relays.origin())) {
         Some((ValueKind::Table(relays), _)) if !relays.is_empty() => relays,
         Some((ValueKind::Table(_), _)) | None => {

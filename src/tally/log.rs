@@ -3,27 +3,56 @@
 //! A window is kept, not computed: a row is added when it arrives and taken away when the window's edge passes it, so a
 //! refresh costs what came and went, whatever the window holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::sums::{Fact, Total};
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub const KEPT_SECONDS: i64 = 26 * 3600;
+/// Seconds of facts that are written down together.
+const SLOT_SECONDS: i64 = 600;
 
 /// Facts by the second in which their requests started.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     seconds: BTreeMap<i64, Vec<Fact>>,
+    /// First seconds of the slots that have changed since they were last taken.
+    touched: BTreeSet<i64>,
 }
 
+/// The facts of one slot by second.
+pub type Slot = Vec<(i64, Vec<Fact>)>;
+
 impl Log {
+    pub fn restore(slots: impl IntoIterator<Item = Slot>) -> Self {
+        Self { seconds: slots.into_iter().flatten().collect(), touched: BTreeSet::new() }
+    }
+
+    /// First seconds of all slots, with the facts of those that have changed since they were last taken, or of `all`.
+    pub fn take(&mut self, all: bool) -> Vec<(i64, Option<Slot>)> {
+        let mut slots = Vec::new();
+        let mut from = i64::MIN;
+        while let Some((second, _)) = self.seconds.range(from..).next() {
+            let start = slot(*second);
+            let end = start + SLOT_SECONDS;
+            let facts = (all || self.touched.contains(&start))
+                .then(|| self.seconds.range(start..end).map(|(second, facts)| (*second, facts.clone())).collect());
+            slots.push((start, facts));
+            from = end;
+        }
+        self.touched.clear();
+        slots
+    }
+
     pub fn insert(&mut self, second: i64, fact: Fact) {
+        self.touched.insert(slot(second));
         self.seconds.entry(second).or_default().push(fact);
     }
 
     pub fn remove(&mut self, second: i64, request_id: i64) {
         if let Some(facts) = self.seconds.get_mut(&second) {
             facts.retain(|fact| fact.request_id != request_id);
+            self.touched.insert(slot(second));
             if facts.is_empty() {
                 self.seconds.remove(&second);
             }
@@ -39,6 +68,7 @@ impl Log {
 
     /// Takes the facts of a span out.
     pub fn cut(&mut self, span: std::ops::Range<i64>) {
+        self.touched.extend(self.seconds.range(span.clone()).map(|(second, _)| slot(*second)));
         let mut tail = self.seconds.split_off(&span.start);
         let mut after = tail.split_off(&span.end);
         self.seconds.append(&mut after);
@@ -53,6 +83,10 @@ impl Log {
     pub fn since(&self, second: i64) -> impl Iterator<Item = &Fact> {
         self.seconds.range(second..).flat_map(|(_, facts)| facts)
     }
+}
+
+const fn slot(second: i64) -> i64 {
+    second - second.rem_euclid(SLOT_SECONDS)
 }
 
 /// The total of the facts that started at or after an edge that moves forward.

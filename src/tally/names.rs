@@ -16,12 +16,28 @@ const CAPACITY: usize = 20_000;
 
 /// The values of one dimension.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound = "T: Serialize + serde::de::DeserializeOwned + Eq + Hash")]
+#[serde(from = "Values<T>", bound = "T: Serialize + serde::de::DeserializeOwned + Clone + Eq + Hash")]
 pub struct Names<T> {
+    #[serde(skip)]
     index: HashMap<T, Sym>,
     values: Vec<T>,
     /// For each value the smallest row id that admits it; `i64::MAX` while none has.
     admitted_by: Vec<i64>,
+}
+
+/// What is written of [`Names`].
+#[derive(Deserialize)]
+struct Values<T> {
+    values: Vec<T>,
+    admitted_by: Vec<i64>,
+}
+
+impl<T: Clone + Eq + Hash> From<Values<T>> for Names<T> {
+    fn from(Values { values, mut admitted_by }: Values<T>) -> Self {
+        admitted_by.resize(values.len(), i64::MAX);
+        let index = values.iter().cloned().zip(0..).collect();
+        Self { index, values, admitted_by }
+    }
 }
 
 impl<T> Default for Names<T> {

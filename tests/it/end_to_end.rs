@@ -45,7 +45,7 @@ impl Exporter {
             boards: Boards::default(),
             series: SeriesBudget::default(),
         };
-        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]) };
+        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

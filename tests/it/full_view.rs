@@ -7,7 +7,7 @@ use llm_relay_exporter::model::{Circuit, Directory, Key, Live, Provider, QuotaWi
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
-    QuotaView, SourceStatus, TrafficView, View,
+    QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
 
 pub fn at(second: i64) -> DateTime<Utc> {
@@ -22,6 +22,7 @@ pub fn view(relay: &str) -> View {
         live: Some(Arc::new(live())),
         directory: Some(Arc::new(directory())),
         sources: [Source::Ledger, Source::Live, Source::Directory].map(healthy).into(),
+        store: Some(StoreStatus { up: true, writer: true, last_save: Some(at(-7)), bytes: 54_321, failures: 2 }),
     }
 }
 
@@ -35,7 +36,7 @@ pub fn unread(relay: &str) -> View {
         problem: Some("connection: refused".into()),
         ..healthy(source)
     });
-    View { ledger: None, live: None, directory: None, sources: sources.into(), ..view(relay) }
+    View { ledger: None, live: None, directory: None, sources: sources.into(), store: None, ..view(relay) }
 }
 
 pub fn own() -> Own {

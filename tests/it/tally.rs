@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use llm_relay_exporter::model::*;
 use llm_relay_exporter::settings::{Boards, SeriesBudget};
 use llm_relay_exporter::tally::{Moment, Presentation, Tally};
-use llm_relay_exporter::view::{BoardEntry, LedgerView};
+use llm_relay_exporter::view::{BoardEntry, CountersView, LedgerView};
 use proptest::prelude::*;
 
 const ZONES: [Tz; 4] = [
@@ -130,6 +130,8 @@ enum Step {
     Block(usize),
     Again(usize),
     Wait(i64),
+    Save,
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -149,6 +151,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Delete),
         1 => any::<usize>().prop_map(Step::Block),
         1 => any::<usize>().prop_map(Step::Again),
+        1 => Just(Step::Save),
+        1 => Just(Step::Restart),
         2 => prop_oneof![1..90_i64, 1000..9000_i64, 30_000..90_000_i64].prop_map(Step::Wait),
     ]
 }
@@ -337,6 +341,34 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
     assert!((sum - cost(rows)).abs() < 1e-9);
 }
 
+/// Writes what has changed over what was saved before.
+fn save(tally: &mut Tally, saved: &mut BTreeMap<String, Vec<u8>>) {
+    let parts = tally.parts(saved.is_empty()).unwrap();
+    saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
+    saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+}
+
+/// Every counter as a line. The order of a hash map is nobody's business: the page sorts.
+pub fn counter_lines(counters: &CountersView) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(counters.traffic.iter().map(|it| format!("{it:?}")));
+    lines.extend(counters.latency.iter().map(|it| format!("{it:?}")));
+    lines.extend(counters.responses.iter().map(|it| format!("response {it:?}")));
+    lines.extend(counters.failures.iter().map(|it| format!("failure {it:?}")));
+    lines.extend(counters.users.iter().map(|it| format!("user {it:?}")));
+    lines.extend(counters.keys.iter().map(|it| format!("key {it:?}")));
+    lines.extend(counters.wasted.iter().map(|it| format!("wasted {it:?}")));
+    lines.extend(counters.unpriced.iter().map(|it| format!("unpriced {it:?}")));
+    lines.extend(counters.substitutions.iter().map(|it| format!("substitution {it:?}")));
+    lines.sort();
+    lines
+}
+
+fn counters(tally: &mut Tally, directory: &Directory) -> (Vec<String>, Vec<(&'static str, u64)>) {
+    let counters = view(tally, directory).counters.unwrap();
+    (counter_lines(&counters), counters.corrections)
+}
+
 /// Plays the steps; the tally sees only versions of rows, the naive sums see the ledger.
 fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
     let mut now = start;
@@ -347,6 +379,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
     tally.complete();
     let mut ledger: Vec<UsageRow> = Vec::new();
     let mut next_id = 1;
+    let mut saved = BTreeMap::new();
     for step in steps {
         let len = ledger.len();
         let pick = |index: usize| index % len.max(1);
@@ -360,6 +393,13 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
                 now += Duration::seconds(*seconds);
                 // Nothing settles: that rows of any age may change is the harder case.
                 tally.advance(moment(zone, now));
+            }
+            Step::Save => save(&mut tally, &mut saved),
+            Step::Restart => {
+                save(&mut tally, &mut saved);
+                let before = counters(&mut tally, &directory);
+                tally = Tally::restore(&saved).unwrap();
+                assert_eq!(counters(&mut tally, &directory), before);
             }
             _ if len == 0 => {}
             Step::Finish(index) => {
@@ -443,32 +483,30 @@ proptest! {
         let rows: Vec<_> =
             kinds.iter().enumerate().map(|(i, (ago, kind, who))| insert(i as i64 + 1, now, *ago, *kind, *who)).collect();
         let directory = directory(Vec::new());
-        let total = |batches: Vec<Vec<UsageRow>>| {
+        let total = |batches: Vec<Vec<UsageRow>>, restarts: bool| {
             let mut tally = Tally::new(moment(zone, now));
-            batches.into_iter().for_each(|batch| tally.apply(batch));
+            let mut saved = BTreeMap::new();
+            for batch in batches {
+                tally.apply(batch);
+                if restarts {
+                    save(&mut tally, &mut saved);
+                    tally = Tally::restore(&saved).unwrap();
+                }
+            }
             tally.complete();
-            // The order of a hash map is nobody's business: the page sorts.
             let mut view = view(&mut tally, &directory);
-            let counters = view.counters.take().unwrap();
-            let mut lines: Vec<String> = Vec::new();
-            lines.extend(counters.traffic.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.latency.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.responses.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.failures.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.users.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.keys.iter().map(|it| format!("{it:?}")));
-            lines.extend(counters.wasted.iter().map(|it| format!("{it:?}")));
-            lines.sort();
+            let lines = counter_lines(&view.counters.take().unwrap());
             (format!("{:?}", view), lines)
         };
-        let straight = total(vec![rows.clone()]);
+        let straight = total(vec![rows.clone()], false);
         // Backwards, as history is read.
-        let backwards = total(rows.iter().rev().map(|row| vec![row.clone()]).collect());
-        prop_assert_eq!(&straight, &backwards);
+        let backwards = || rows.iter().rev().map(|row| vec![row.clone()]).collect();
+        prop_assert_eq!(&straight, &total(backwards(), false));
+        prop_assert_eq!(&straight, &total(backwards(), true), "restarted after every row");
         // In two parts that overlap.
         let cut = order.index(rows.len());
         let overlap = cut.saturating_sub((seed % 7) as usize);
-        let parts = total(vec![rows[..cut].to_vec(), rows[overlap..].to_vec()]);
+        let parts = total(vec![rows[..cut].to_vec(), rows[overlap..].to_vec()], false);
         prop_assert_eq!(&straight, &parts);
     }
 }

@@ -111,8 +111,10 @@ impl LedgerReader {
             let row = snapshot.fetch_one("summing the ledger", query).await?;
             audit.push(ledger_sum(&row).map_err(|error| snapshot.error("summing the ledger", &error))?);
         }
+        // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
+        let kept_since = (basis.schema.level < Level::Ledger).then_some(first);
         let basis = format!("{zone}; {}; {}", basis.billing.label(), basis.schema.level.label());
-        Ok(Refresh { now, same_time_yesterday, calendar, basis, top, rows, more, refused, audit })
+        Ok(Refresh { now, same_time_yesterday, calendar, basis, top, kept_since, rows, more, refused, audit })
     }
 
     /// The cached calendar while zone and date stay and no row lies before it.

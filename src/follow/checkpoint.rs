@@ -1,0 +1,66 @@
+//! A follower written down and taken up again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::NaiveDate;
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Drift, Follower, State};
+use crate::tally::{Part, PartError, Tally, decoded, encoded};
+
+const CURSOR: &str = "cursor";
+
+/// Where reading goes on. `H` is the map of hopeless days.
+#[derive(Serialize, Deserialize)]
+struct Cursor<S, T, H> {
+    basis: S,
+    top: i64,
+    bottom: i64,
+    history: i64,
+    recent_tops: T,
+    hopeless: H,
+    audit_day: Option<NaiveDate>,
+}
+
+impl Follower {
+    /// Every part of what has been read, cursor included; see [`Tally::parts`]. `None` before the first refresh.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    pub fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError> {
+        let Some(state) = &mut self.state else { return Ok(None) };
+        let mut parts = state.tally.parts(all)?;
+        let cursor = Cursor {
+            basis: &state.basis,
+            top: state.top,
+            bottom: state.bottom,
+            history: state.history,
+            recent_tops: &state.recent_tops,
+            hopeless: &state.hopeless,
+            audit_day: state.audit_day,
+        };
+        parts.push(encoded(CURSOR, &cursor)?);
+        Ok(Some(parts))
+    }
+
+    /// Goes on where the follower that wrote the parts was. The next refresh audits.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; the follower is then as before.
+    pub fn restore(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), PartError> {
+        let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
+        self.state = Some(State {
+            tally: Tally::restore(parts)?,
+            basis: cursor.basis,
+            top: cursor.top,
+            bottom: cursor.bottom,
+            history: cursor.history,
+            recent_tops: cursor.recent_tops,
+            audit: None,
+            hopeless: cursor.hopeless,
+            audit_day: cursor.audit_day,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! The exporter's own store: a checkpoint of each relay's follower, so that a restart goes on where the last process was.
+//!
+//! The relay's ledger is the truth. What is kept here is what has been made of it up to a cursor, saved in one
+//! transaction; whatever happens between two saves is read from the ledger again. So a process may be killed at any
+//! moment, and a lost store costs one reading of the ledger and what the relay itself has deleted since.
+//!
+//! # Size
+//! Sums of 39 days and of all time: each some 60 bytes per user, key, provider and model that appears in them. Facts of
+//! the last 26 hours: some 50 bytes per request. Rows that may still change: those of the last ten minutes, some 120
+//! bytes each. One sum per day since the first row, some 20 bytes. Nothing else grows.
+//!
+//! # Writers
+//! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
+//! the ledger themselves, and one of them takes over when the writer's lock ends. Two guards keep the parts of a
+//! checkpoint together even where locks do not work: a save of changes names the generation that it follows, and
+//! whoever becomes the writer first saves everything.
+//!
+//! # Layout
+//! * [`Saving`]: when to save, and what has changed since the last time.
+//! * `sqlite`: one file, the default for one exporter. `postgres`: a schema that replicas share.
+//! * `statements`: what both have in common.
+
+mod postgres;
+mod saving;
+mod sqlite;
+mod statements;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::settings::StorePlan;
+pub use saving::{Saving, StoreStatus};
+
+/// Version of the parts' bytes. An exporter refuses a store with another one.
+pub const FORMAT: i64 = 1;
+
+/// Limit of one load or save.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What went wrong. The text names the place and holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// May go away by itself: the server is away, the file locked, the disk full.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Needs somebody: not the exporter's own, damaged, newer. It is neither used nor touched.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else has saved since.
+    #[error("the store has been written by another exporter")]
+    Overtaken,
+    /// Somebody else saves.
+    #[error("another exporter writes to the store")]
+    NotWriter,
+}
+
+/// Whose checkpoint it is: the relay's name in the configuration, and the product.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub relay: String,
+    pub kind: &'static str,
+}
+
+/// A checkpoint as the store has it.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub generation: i64,
+    pub parts: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a save writes.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// The generation that these follow. `None`: `put` is everything, whatever the store has.
+    pub after: Option<i64>,
+    pub put: Vec<(String, Vec<u8>)>,
+    pub remove: Vec<String>,
+    /// Parts of the whole checkpoint.
+    pub parts: usize,
+}
+
+/// The place of all checkpoints. A clone is another handle to the same connection.
+#[derive(Clone)]
+pub struct Store {
+    place: Arc<str>,
+    save_interval: Duration,
+    backend: Arc<Mutex<Backend>>,
+}
+
+enum Backend {
+    Sqlite(sqlite::File),
+    Postgres(Box<postgres::Schema>),
+}
+
+impl Store {
+    /// Connects to nothing: the first load does.
+    ///
+    /// # Errors
+    /// When the address is neither one of SQLite nor of PostgreSQL.
+    pub fn open(plan: &StorePlan) -> Result<Self, StoreError> {
+        let url = plan.url.expose_secret();
+        let (place, backend) = match url.strip_prefix("sqlite:") {
+            Some(path) => {
+                let file = sqlite::File::new(path)?;
+                (file.place(), Backend::Sqlite(file))
+            }
+            None => {
+                let schema = postgres::Schema::new(&plan.url)?;
+                (schema.place(), Backend::Postgres(Box::new(schema)))
+            }
+        };
+        let backend = Arc::new(Mutex::new(backend));
+        Ok(Self { place: place.into(), save_interval: plan.save_interval, backend })
+    }
+
+    /// The file, or `host:port/database`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The newest checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read, is not the exporter's own, or is damaged.
+    pub async fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+        let stored = self
+            .within(async |backend| match backend {
+                Backend::Sqlite(file) => file.load(owner).await,
+                Backend::Postgres(schema) => schema.load(owner).await,
+            })
+            .await?;
+        stored.map(|stored| stored.check(owner, &self.place)).transpose()
+    }
+
+    /// Becomes the writer of a relay's checkpoint, unless another process is.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    pub async fn lead(&self, owner: &Owner) -> Result<bool, StoreError> {
+        self.within(async |backend| match backend {
+            Backend::Sqlite(file) => file.lead(),
+            Backend::Postgres(schema) => schema.lead(owner).await,
+        })
+        .await
+    }
+
+    /// Saves in one transaction; gives the new generation.
+    ///
+    /// # Errors
+    /// When the store cannot be written, another process is the writer, or has been.
+    pub async fn save(&self, owner: &Owner, changes: &Changes) -> Result<i64, StoreError> {
+        let saved = self
+            .within(async |backend| match backend {
+                Backend::Sqlite(file) => file.save(owner, changes).await,
+                Backend::Postgres(schema) => schema.save(owner, changes).await,
+            })
+            .await?;
+        saved.ok_or(StoreError::Overtaken)
+    }
+
+    /// Lets go of the connection and of the writer's lock.
+    pub async fn close(&self) {
+        let closed = self
+            .within(async |backend| {
+                match backend {
+                    Backend::Sqlite(file) => file.close().await,
+                    Backend::Postgres(schema) => schema.close().await,
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = closed {
+            tracing::debug!(%error, "the store was not closed");
+        }
+    }
+
+    async fn within<T>(&self, act: impl AsyncFnOnce(&mut Backend) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // A backend lends its connection to each step, so that one that is given up leaves none in an unknown state.
+        let step = async { act(&mut *self.backend.lock().await).await };
+        timeout(LIMIT, step).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("the store {}: not done within {LIMIT:?}", self.place)))
+        })
+    }
+}
+
+/// A checkpoint as it was read, not yet trusted.
+struct Stored {
+    generation: i64,
+    format: i64,
+    count: i64,
+    /// Key, bytes, checksum.
+    parts: Vec<(String, Vec<u8>, Vec<u8>)>,
+}
+
+impl Stored {
+    fn check(self, owner: &Owner, place: &str) -> Result<Checkpoint, StoreError> {
+        let Owner { relay, kind } = owner;
+        let refused = |what: String| StoreError::Refused(format!("the store {place}: {what}; {}", way_out()));
+        if self.format != FORMAT {
+            let age = if self.format > FORMAT { "a newer" } else { "an older" };
+            let (theirs, relay) = (self.format, relay);
+            return Err(refused(format!(
+                "the checkpoint of {relay:?} is of {age} exporter (format {theirs}, not {FORMAT})"
+            )));
+        }
+        if self.count != self.parts.len() as i64 {
+            let (found, count) = (self.parts.len(), self.count);
+            return Err(refused(format!("the checkpoint of {relay:?} ({kind}) has {found} of {count} parts")));
+        }
+        let mut parts = BTreeMap::new();
+        for (key, bytes, sum) in self.parts {
+            if checksum(&key, &bytes) != *sum {
+                return Err(refused(format!("the part {key:?} of {relay:?} ({kind}) is damaged")));
+            }
+            parts.insert(key, bytes);
+        }
+        Ok(Checkpoint { generation: self.generation, parts })
+    }
+}
+
+const fn way_out() -> &'static str {
+    "move it away to start from the ledger alone, or let [store] url point elsewhere"
+}
+
+/// SHA-256 of a part: its key, a zero byte, its bytes.
+fn checksum(key: &str, bytes: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(key);
+    digest.update([0]);
+    digest.update(bytes);
+    digest.finalize().into()
+}

@@ -1,0 +1,155 @@
+//! The store in a PostgreSQL schema that replicas share. Locks belong to the session that also saves: a session that has
+//! ended can neither hold the one nor do the other. So the address must be PostgreSQL's own, or that of a pooler in
+//! session mode.
+
+use std::collections::HashSet;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, SqlSafeStr};
+
+use super::statements::checkpoints;
+use super::{Changes, Owner, StoreError, Stored, way_out};
+use crate::sql;
+
+const NAME: &str = "llm_relay_exporter";
+const MIGRATIONS: [(&str, &str); 1] =
+    [("checkpoint", include_str!("../../migrations/store/postgres/0001_checkpoint.sql"))];
+
+pub struct Schema {
+    options: PgConnectOptions,
+    place: String,
+    session: Option<Session>,
+}
+
+struct Session {
+    connection: PgConnection,
+    /// Locks that this session holds, by the relay's key.
+    leads: HashSet<i64>,
+}
+
+checkpoints!(PgConnection, include_str!("sql/postgres/begin_read.sql"), include_str!("sql/postgres/begin_write.sql"));
+
+impl Schema {
+    pub fn new(url: &SecretString) -> Result<Self, StoreError> {
+        let options = sql::options(url.expose_secret())
+            .map_err(|error| StoreError::Refused(format!("the address of the store: {error}, or as sqlite:<path>")))?;
+        Ok(Self { place: sql::place(&options), options, session: None })
+    }
+
+    pub fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    pub async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
+        let mut session = self.session().await?;
+        let stored = read(&mut session.connection, owner).await.map_err(|error| self.error("reading", &error))?;
+        self.session = Some(session);
+        Ok(stored)
+    }
+
+    pub async fn save(&mut self, owner: &Owner, changes: &Changes) -> Result<Option<i64>, StoreError> {
+        let mut session = self.session().await?;
+        if !session.leads.contains(&key(owner)) {
+            self.session = Some(session);
+            return Err(StoreError::NotWriter);
+        }
+        let saved =
+            write(&mut session.connection, owner, changes).await.map_err(|error| self.error("writing", &error))?;
+        self.session = Some(session);
+        Ok(saved)
+    }
+
+    pub async fn lead(&mut self, owner: &Owner) -> Result<bool, StoreError> {
+        let mut session = self.session().await?;
+        let key = key(owner);
+        // A session may lock twice, but then the lock would have to be given back twice.
+        if !session.leads.contains(&key) {
+            let lead = sqlx::query_scalar(include_str!("sql/postgres/lead.sql")).bind(key);
+            let locked: bool =
+                lead.fetch_one(&mut session.connection).await.map_err(|error| self.error("locking", &error))?;
+            if locked {
+                session.leads.insert(key);
+            }
+        }
+        let leads = session.leads.contains(&key);
+        self.session = Some(session);
+        Ok(leads)
+    }
+
+    pub async fn close(&mut self) {
+        if let Some(session) = self.session.take()
+            && let Err(error) = session.connection.close().await
+        {
+            tracing::debug!(%error, "the store's session did not end well");
+        }
+    }
+
+    /// The idle session, or a new one. Whoever is done puts it back; after an error it ends, and its locks with it.
+    async fn session(&mut self) -> Result<Session, StoreError> {
+        if let Some(session) = self.session.take() {
+            return Ok(session);
+        }
+        let connecting = |error: &sqlx::Error| self.error("connecting to", error);
+        let mut connection = PgConnection::connect_with(&self.options).await.map_err(|error| connecting(&error))?;
+        let session = sqlx::query(include_str!("sql/postgres/session.sql"));
+        session.execute(&mut connection).await.map_err(|error| connecting(&error))?;
+        self.migrate(&mut connection).await?;
+        Ok(Session { connection, leads: HashSet::new() })
+    }
+
+    async fn migrate(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let schema = sqlx::query_scalar(include_str!("sql/postgres/schema.sql")).fetch_one(&mut *connection).await;
+        let exists: bool = schema.map_err(|error| self.error("preparing", &error))?;
+        let migrations = (1..).zip(MIGRATIONS).map(|(version, (name, sql))| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
+        migrator.dangerous_set_table_name(format!("{NAME}._sqlx_migrations"));
+        if !exists {
+            migrator.create_schema(NAME);
+        }
+        migrator.run_direct(None, connection, false).await.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => self.error("preparing", &error),
+            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+                self.refused(&format!("its schema {NAME} is of a newer exporter (migration {version})"))
+            }
+            _ => self.refused(&format!("its schema {NAME} is not the exporter's own or is damaged")),
+        })
+    }
+
+    fn refused(&self, what: &str) -> StoreError {
+        StoreError::Refused(format!("the store {}: {what}; {}", self.place, way_out()))
+    }
+
+    fn error(&self, what: &str, error: &sqlx::Error) -> StoreError {
+        let at = format!("{what} the store {}", self.place);
+        let Some(refusal) = error.as_database_error() else {
+            // A driver's text on a protocol error may repeat what was read.
+            return StoreError::Unavailable(match error {
+                sqlx::Error::Io(error) => format!("{at}: {error}"),
+                sqlx::Error::Tls(error) => format!("{at}: TLS: {error}"),
+                _ => format!("{at}: the connection cannot be used"),
+            });
+        };
+        let code = refusal.code().unwrap_or_default();
+        let hint = match &*code {
+            "28P01" | "28000" => "; check user and password of [store] url, and pg_hba.conf",
+            "3D000" => "; create the database, or check its name in [store] url",
+            "42501" => "; the role needs `create` on the database, or to own the schema llm_relay_exporter",
+            "42P07" | "42P01" | "42703" => "; the schema llm_relay_exporter is not the exporter's own, or damaged",
+            _ => return StoreError::Unavailable(format!("{at}: {} ({code})", refusal.message())),
+        };
+        StoreError::Refused(format!("{at}: {} ({code}){hint}", refusal.message()))
+    }
+}
+
+/// The lock's number: 64 bits of a digest, so that other users of advisory locks are not met by chance.
+fn key(owner: &Owner) -> i64 {
+    let digest = Sha256::digest(format!("{NAME}/{}/{}", owner.kind, owner.relay));
+    let mut number = [0; 8];
+    number.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(number)
+}

@@ -1,0 +1,256 @@
+//! When to save, and what has changed since the last time. Nothing here waits, but at the end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Changes, Checkpoint, Owner, Store, StoreError, checksum, way_out};
+use crate::follow::Follower;
+
+/// Limit of the last save.
+const LAST: Duration = Duration::from_secs(5);
+
+/// How keeping one relay's checkpoint goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The last step succeeded.
+    pub up: bool,
+    /// This process saves; otherwise another does, or nobody yet.
+    pub writer: bool,
+    pub last_save: Option<DateTime<Utc>>,
+    /// Of the checkpoint's parts, as last saved or loaded.
+    pub bytes: u64,
+    pub failures: u64,
+}
+
+/// The saving of one relay's follower. At most one step is under way, in a task of its own.
+pub struct Saving {
+    store: Store,
+    owner: Owner,
+    role: Role,
+    /// What the store has, as far as this process knows.
+    known: Option<Known>,
+    step: Option<JoinHandle<Result<Done, StoreError>>>,
+    due: Instant,
+    status: StoreStatus,
+    problem: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Nobody has seen yet whether there is a checkpoint: saving might destroy it.
+    Restoring,
+    Reader,
+    Writer,
+}
+
+struct Known {
+    generation: i64,
+    parts: BTreeMap<String, Digest>,
+}
+
+/// Of a part: how many bytes, and their checksum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Digest {
+    bytes: usize,
+    checksum: [u8; 32],
+}
+
+enum Done {
+    Loaded(Option<Checkpoint>),
+    Leads(bool),
+    Saved(Known),
+}
+
+impl Saving {
+    /// Restores the follower from the store's checkpoint, if there is one. A store that is away is asked again later.
+    ///
+    /// # Errors
+    /// When what the store has cannot be used: then nobody must write over it.
+    pub async fn start(store: Store, owner: Owner, follower: &mut Follower) -> Result<Self, StoreError> {
+        let due = Instant::now();
+        let (role, status) = (Role::Restoring, StoreStatus::default());
+        let mut saving = Self { store, owner, role, known: None, step: None, due, status, problem: None };
+        match saving.store.load(&saving.owner).await {
+            Ok(checkpoint) => saving.restore(checkpoint, follower)?,
+            Err(StoreError::Unavailable(text)) => saving.fail(&text),
+            Err(error) => return Err(error),
+        }
+        Ok(saving)
+    }
+
+    pub const fn status(&self) -> StoreStatus {
+        self.status
+    }
+
+    /// Notes how the last step went, and begins the next one when it is due.
+    pub async fn tick(&mut self, follower: &mut Follower) {
+        if self.step.as_ref().is_some_and(|step| !step.is_finished()) {
+            return;
+        }
+        self.settle(follower).await;
+        if Instant::now() >= self.due {
+            self.begin(follower);
+        }
+    }
+
+    /// Saves for the last time.
+    pub async fn finish(mut self, follower: &mut Follower) {
+        let last = async {
+            self.settle(follower).await;
+            if self.role == Role::Reader {
+                // A short life may have ended before the first save.
+                self.begin(follower);
+                self.settle(follower).await;
+            }
+            if self.role == Role::Writer {
+                self.begin(follower);
+                self.settle(follower).await;
+            }
+        };
+        if timeout(LAST, last).await.is_err() {
+            tracing::warn!(relay = self.owner.relay, "the last save was not done within {LAST:?}");
+        }
+    }
+
+    fn begin(&mut self, follower: &mut Follower) {
+        self.due = Instant::now() + self.store.save_interval;
+        let (store, owner) = (self.store.clone(), self.owner.clone());
+        self.step = Some(match self.role {
+            Role::Restoring => tokio::spawn(async move { store.load(&owner).await.map(Done::Loaded) }),
+            Role::Reader => tokio::spawn(async move { store.lead(&owner).await.map(Done::Leads) }),
+            Role::Writer => {
+                let (changes, mut known) = match self.changes(follower) {
+                    Ok(Some(changes)) => changes,
+                    Ok(None) => return,
+                    Err(error) => return self.fail(&error.to_string()),
+                };
+                tokio::spawn(async move {
+                    known.generation = store.save(&owner, &changes).await?;
+                    Ok(Done::Saved(known))
+                })
+            }
+        });
+    }
+
+    /// What the store lacks, and what it will have; `None` before anything has been read.
+    fn changes(&self, follower: &mut Follower) -> Result<Option<(Changes, Known)>, crate::tally::PartError> {
+        let before = self.known.as_ref();
+        let Some(parts) = follower.parts(before.is_none())? else { return Ok(None) };
+        let count = parts.len();
+        let mut put = Vec::new();
+        let mut after = BTreeMap::new();
+        for (key, bytes) in parts {
+            let had = before.and_then(|known| known.parts.get(&key));
+            let Some(bytes) = bytes else {
+                after.extend(had.map(|digest| (key, *digest)));
+                continue;
+            };
+            let digest = Digest { bytes: bytes.len(), checksum: checksum(&key, &bytes) };
+            if had != Some(&digest) {
+                put.push((key.clone(), bytes));
+            }
+            after.insert(key, digest);
+        }
+        let gone = before.iter().flat_map(|known| known.parts.keys()).filter(|key| !after.contains_key(*key));
+        let remove = gone.cloned().collect();
+        let generation = before.map(|known| known.generation);
+        let changes = Changes { after: generation, put, remove, parts: count };
+        Ok(Some((changes, Known { generation: generation.unwrap_or(0), parts: after })))
+    }
+
+    /// Waits for the step under way, if any, and draws the conclusions.
+    async fn settle(&mut self, follower: &mut Follower) {
+        let Some(step) = self.step.take() else { return };
+        let done =
+            step.await.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a step of the store: {error}"))));
+        match done {
+            Ok(Done::Loaded(checkpoint)) => match self.restore(checkpoint, follower) {
+                Ok(()) => self.due = Instant::now(),
+                Err(error) => return self.fail(&error.to_string()),
+            },
+            Ok(Done::Leads(leads)) => {
+                if leads {
+                    tracing::info!(relay = self.owner.relay, store = self.store.place(), "saving to the store");
+                    self.role = Role::Writer;
+                    self.due = Instant::now();
+                }
+            }
+            Ok(Done::Saved(known)) => {
+                self.status.last_save = Some(Utc::now());
+                self.know(known);
+            }
+            Err(StoreError::Overtaken) => {
+                // Its checkpoint gives way to all of this one.
+                tracing::info!(relay = self.owner.relay, store = self.store.place(), "taking over the store");
+                self.known = None;
+                self.due = Instant::now();
+            }
+            Err(StoreError::NotWriter) => {
+                // The session that held the lock has ended.
+                self.known = None;
+                self.role = Role::Reader;
+                self.due = Instant::now();
+            }
+            Err(error) => {
+                // What became of the step is unknown, and the lock may be lost.
+                self.known = None;
+                if self.role == Role::Writer {
+                    self.role = Role::Reader;
+                }
+                self.status.writer = false;
+                return self.fail(&error.to_string());
+            }
+        }
+        self.status.writer = self.role == Role::Writer;
+        self.status.up = true;
+        if self.problem.take().is_some() {
+            tracing::info!(relay = self.owner.relay, store = self.store.place(), "the store can be used again");
+        }
+    }
+
+    fn restore(&mut self, checkpoint: Option<Checkpoint>, follower: &mut Follower) -> Result<(), StoreError> {
+        if let Some(checkpoint) = checkpoint {
+            follower.restore(&checkpoint.parts).map_err(|error| {
+                let (place, relay) = (self.store.place(), &self.owner.relay);
+                StoreError::Refused(format!("the store {place}: the checkpoint of {relay:?}: {error}; {}", way_out()))
+            })?;
+            let digests = checkpoint
+                .parts
+                .iter()
+                .map(|(key, bytes)| (key.clone(), Digest { bytes: bytes.len(), checksum: checksum(key, bytes) }));
+            tracing::info!(
+                relay = self.owner.relay,
+                store = self.store.place(),
+                parts = checkpoint.parts.len(),
+                "restored"
+            );
+            self.know(Known { generation: checkpoint.generation, parts: digests.collect() });
+        }
+        self.role = Role::Reader;
+        self.status.up = true;
+        Ok(())
+    }
+
+    fn know(&mut self, known: Known) {
+        self.status.bytes = known.parts.values().map(|part| part.bytes as u64).sum();
+        self.known = Some(known);
+    }
+
+    fn fail(&mut self, text: &str) {
+        self.status.up = false;
+        self.status.failures += 1;
+        if self.problem.as_deref() != Some(text) {
+            tracing::warn!(
+                relay = self.owner.relay,
+                failures = self.status.failures,
+                error = text,
+                "the store cannot be used; going on from memory"
+            );
+            self.problem = Some(text.to_owned());
+        }
+    }
+}

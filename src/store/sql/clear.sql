@@ -1,0 +1,2 @@
+-- Removes all parts of a relay's checkpoint. Primary key. SQLite and PostgreSQL. $1: relay, $2: kind.
+delete from part where relay = $1 and kind = $2

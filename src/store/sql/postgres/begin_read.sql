@@ -1,0 +1,2 @@
+-- One consistent view. PostgreSQL.
+begin isolation level repeatable read read only

@@ -1,0 +1,2 @@
+-- One consistent view. SQLite.
+begin
