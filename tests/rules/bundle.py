@@ -1,0 +1,186 @@
+"""The rules, alerts and catalogue as data, and a reader of PromQL that is good enough to lint it."""
+
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import unittest
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "prometheus"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
+RUNBOOK_BASE = "https://github.com/llm-relay-exporter/llm-relay-exporter/blob/main/docs/runbooks.md#"
+DASHBOARDS = {"llm-relay-" + name for name in "overview trends wall leaderboards providers quotas exporter".split()}
+ANNOTATIONS = {"summary", "summary_zh", "description", "description_zh", "runbook_url", "dashboard"}
+# About the exporter or the alerting, not about one relay: they carry no source.
+WITHOUT_SOURCE = {
+    "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown",
+    "LLMRelayThresholdsMissing", "LLMRelayWatchdog",
+}
+# Recorded for dashboards only.
+FOR_DASHBOARDS = {
+    f"llm_relay:{metric}:p{quantile}_30m"
+    for metric in ("request_duration_seconds", "time_to_first_token_seconds")
+    for quantile in (50, 99)
+}
+CLOSED_LABELS = {"outcome", "class", "type", "reason", "kind", "state", "day", "window", "scope", "period", "source"}
+KEYWORDS = set("by without on ignoring group_left group_right and or unless bool offset inf nan".split())
+LABEL_LISTS = {"by", "without", "on", "ignoring", "group_left", "group_right"}
+TOKEN = re.compile(r'\[[^\]"]*\]|"(?:[^"\\]|\\.)*"|\d[\w.+-]*(?<![+-])|[A-Za-z_:][\w:]*|=~|!~|==|!=|<=|>=|\S')
+
+
+def program(variable, *names):
+    for name in [os.environ.get(variable)] if os.environ.get(variable) else names:
+        if path := shutil.which(name):
+            return path
+    raise unittest.TestCase.failureException(f"none of {', '.join(names)} is installed; or set {variable}")
+
+
+def run(*command, **kwargs):
+    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+
+def load(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def seconds(duration):
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    return sum(float(n) * units[unit] for n, unit in re.findall(r"(\d+)(ms|[smhdw])", str(duration)))
+
+
+@functools.cache
+def catalogue():
+    """Name to (kind, labels) of every metric in src/metrics.rs."""
+    entry = re.compile(r'name: "(\w+)",\s*kind: Kind::(\w+),\s*labels: &\[([^\]]*)\],\s*help: "([^"]*)",\s*emit: Emit::(\w+)')
+    source = (ROOT / "src" / "metrics.rs").read_text(encoding="utf-8")
+    found = {}
+    for name, kind, labels, text, emit in entry.findall(source):
+        own = {"relay"} if emit == "Relay" else set()
+        found[name] = (kind, set(re.findall(r'"(\w+)"', labels)) | own | {"job", "instance"}, text)
+    assert len(found) == source.count("    Metric {\n"), "an entry of the catalogue was not understood"
+    return found
+
+
+def files(folder):
+    found = sorted((PROMETHEUS / folder).glob("*.yml"))
+    assert found, folder
+    return found
+
+
+@functools.cache
+def rules(folder):
+    """Every rule of rules/ or alerts/ as (file, group, rule)."""
+    return [
+        (path.name, group, rule)
+        for path in files(folder)
+        for group in load(path)["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def recorded():
+    return [rule for _, _, rule in rules("rules")]
+
+
+def alerts():
+    return [rule for _, _, rule in rules("alerts")]
+
+
+@functools.cache
+def read(expr):
+    """A PromQL expression's selectors [(metric, {label: value})] and the labels of its by, on and group_left lists."""
+    tokens = TOKEN.findall(expr)
+    selectors, lists = [], set()
+    i = 0
+    while i < len(tokens):
+        token = tokens[i]
+        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+        if token in LABEL_LISTS and following == "(":
+            end = tokens.index(")", i)
+            lists |= {t for t in tokens[i + 2 : end] if t != ","}
+            i = end + 1
+            continue
+        name = bool(re.match(r"[A-Za-z_:]", token)) and token.lower() not in KEYWORDS and following not in ("(", "by", "without")
+        if name or token == "{":
+            start = i if token == "{" else i + 1
+            matchers = {}
+            if start < len(tokens) and tokens[start] == "{":
+                end = tokens.index("}", start)
+                for j in range(start, end):
+                    if tokens[j] in ("=", "=~", "!~", "!="):
+                        matchers[tokens[j - 1]] = tokens[j + 1][1:-1]
+                i = end
+            selectors.append((token if name else "", matchers))
+        i += 1
+    return selectors, lists
+
+
+def template_queries(text):
+    """The PromQL of an annotation's queries, with the placeholders filled in."""
+    for query in re.findall(r'printf "((?:[^"\\]|\\.)*)"[^|{}]*\| query', text):
+        scopes = ["user", "key", "provider"] if "llm_relay_%s_info" in query else [""]
+        for scope in scopes:
+            yield query.replace("%s", scope).replace("%q", '"0"').replace('\\"', '"')
+
+
+@functools.cache
+def recorded_labels():
+    """Recorded name to the labels it may have."""
+    found = {}
+    for rule in recorded():
+        selectors, lists = read(rule["expr"])
+        own = found.setdefault(rule["record"], set())
+        own |= set(rule.get("labels", {})) | lists
+    for _ in range(4):  # names recorded from recorded names
+        for rule in recorded():
+            for metric, _ in read(rule["expr"])[0]:
+                found[rule["record"]] |= found.get(metric, set())
+    return found
+
+
+def labels_of(metric):
+    """The labels a metric may have; None when there is no such metric."""
+    if metric in ("up", "ALERTS"):
+        return {"job", "instance", "alertname"}
+    if metric in recorded_labels():
+        return recorded_labels()[metric]
+    if metric in catalogue() and catalogue()[metric][0] != "Histogram":
+        return catalogue()[metric][1]
+    base, _, suffix = metric.rpartition("_")
+    if suffix in ("bucket", "sum", "count") and catalogue().get(base, ("",))[0] == "Histogram":
+        return catalogue()[base][1] | ({"le"} if suffix == "bucket" else set())
+    return None
+
+
+@functools.cache
+def vocabulary(label):
+    """Words that a closed label may have as its value: those of the domain, and of the help of the metrics with it."""
+    words = {word for _, labels, text in catalogue().values() if label in labels for word in re.findall(r"\w+", text)}
+    for name in ("model.rs", "view.rs", "metrics.rs"):
+        words |= set(re.findall(r'"(\w+)"', (ROOT / "src" / name).read_text(encoding="utf-8")))
+    return words
+
+
+def check_names(test, expr):
+    """Fail the test when the expression names a metric, label or word that does not exist."""
+    selectors, lists = read(expr)
+    known = {"job", "instance"}
+    for metric, matchers in selectors:
+        if not metric:
+            test.assertIn("__name__", matchers, expr)
+            test.assertTrue([m for m in [*catalogue(), *recorded_labels()] if re.fullmatch(matchers["__name__"], m)], expr)
+            continue
+        labels = labels_of(metric)
+        test.assertIsNotNone(labels, f"no metric {metric}: {expr}")
+        test.assertLessEqual(set(matchers), labels, f"{metric} has no such label: {expr}")
+        known |= labels
+        for label in CLOSED_LABELS & set(matchers):
+            for value in matchers[label].split("|"):
+                if re.fullmatch(r"[a-z]\w*", value):
+                    test.assertTrue(value in vocabulary(label), f"{label} is never {value}: {expr}")
+    test.assertLessEqual(lists, known, f"a label that no metric in it has: {expr}")
