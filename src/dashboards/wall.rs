@@ -131,11 +131,13 @@ fn slots() -> Panel {
 }
 
 fn models() -> Panel {
-    donut("Models today").empty(NOTHING).note("The ten first by cost; the size is the number of requests, as on the relay's screen.").query(Query::values(
-        "models",
-        r#"sort_desc(sum by (name) (llm_relay_leaderboard_requests{scope="model",period="today"} and on (relay, id) topk(10, llm_relay_leaderboard_cost_usd{scope="model",period="today",id!="other"})))"#,
-        "{{name}}",
-    ))
+    let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
+    let (requests, cost) = (board("requests"), board("cost_usd"));
+    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(10, {cost})))");
+    donut("Models today")
+        .empty(NOTHING)
+        .note("The ten first by cost; the size is the number of requests, as on the relay's screen.")
+        .query(Query::values("models", first, "{{name}}"))
 }
 
 /// What the last minute brought, from counters: bounded by the number of providers and models, whatever the traffic.
