@@ -2,23 +2,18 @@
 
 use serde_json::json;
 
-use super::column::column;
-use super::dashboard::{Dashboard, row};
-use super::kinds::{chart, legend_table, stat, table, timeline};
+use super::column::{column, thresholds};
+use super::dashboard::{Dashboard, Row, row};
+use super::kinds::{chart, stat, table, timeline};
 use super::panel::{Money, NOTHING};
 use super::promql::{Replicas, keyed};
 use super::query::Query;
 use super::shared;
 use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
 
+const SOURCE: &str = "{{instance}} {{relay}} {{source}}";
+
 pub fn dashboard() -> Dashboard {
-    let rate = |metric: &str, by: &str| format!("sum by ({by}) (rate({metric}[$__rate_interval]))");
-    let duration = |q: &str| {
-        format!(
-            "histogram_quantile({q}, sum by (relay, source, le) (rate(llm_relay_refresh_duration_seconds_bucket[$__rate_interval])))"
-        )
-    };
-    let facts = |metric: &str, labels: &str| format!("max by ({labels}) ({metric})");
     Dashboard {
         uid: "llm-relay-exporter",
         title: "Exporter health",
@@ -29,104 +24,157 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
         quick_ranges: false,
-        rows: vec![
-            row(4, [
-                (4, shared::state("Sources", false)),
-                (4, shared::data_age()),
-                (4, stat("History read").unit("percentunit").decimals(0)
-                    .levels(&[(None, "orange"), (Some(1.0), "green")])
-                    .query(Query::rows("now", "min(llm_relay_history_loaded_ratio)"))),
-                (4, stat("Drift of requests").decimals(0)
-                    .levels(&[(None, "red"), (Some(-0.5), "green"), (Some(0.5), "red")])
-                    .query(Query::rows("now", "sum(llm_relay_audit_drift_requests)"))),
-                (4, stat("Drift of cost").money(Money::All).decimals(4)
-                    .levels(&[(None, "red"), (Some(-0.005), "green"), (Some(0.005), "red")])
-                    .query(Query::rows("now", "sum(llm_relay_audit_drift_cost_usd)"))),
-                (4, stat("Last audit").unit("s").decimals(0)
-                    .note("Time since.")
-                    .query(Query::rows("now", "max(time() - llm_relay_audit_last_run_timestamp_seconds)"))),
-            ]),
-            row(8, [
-                (10, timeline("Sources over time")
-                    .query(Query::lines("up", "min by (instance, relay, source) (llm_relay_source_up)", "{{instance}} {{relay}} {{source}}"))
-                    .map("0", "Down", "red")
-                    .map("1", "Up", "green")),
-                (7, chart("Age of data by source").unit("s")
-                    .query(Query::lines("age", "time() - llm_relay_source_last_success_timestamp_seconds", "{{instance}} {{relay}} {{source}}"))),
-                (7, chart("Ledger lag").unit("s")
-                    .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
-                    .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", "{{instance}} {{relay}}"))),
-            ])
-            .under("Sources"),
-            row(8, [
-                (8, chart("Refresh duration p50 and p99").unit("s")
-                    .query(Query::lines("p50", duration("0.5"), "p50 {{relay}} {{source}}").step("5m"))
-                    .query(Query::lines("p99", duration("0.99"), "p99 {{relay}} {{source}}").step("5m"))),
-                (8, chart("Failed refreshes per minute").empty(NOTHING)
-                    .query(Query::lines("failures", format!("{} * 60", rate("llm_relay_refresh_failures_total", "relay, source, reason")), "{{relay}} {{source}} {{reason}}").step("2m"))),
-                (8, chart("Refreshes per minute, and skipped ones")
-                    .query(Query::lines("refreshes", format!("{} * 60", rate("llm_relay_refresh_duration_seconds_count", "relay, source")), "{{relay}} {{source}}").step("2m"))
-                    .query(Query::line("skipped", "sum(rate(llm_relay_refresh_skipped_total[$__rate_interval])) * 60", "Skipped").step("2m"))
-                    .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))])),
-            ]),
-            row(8, [
-                (8, chart("Rows read per second")
-                    .query(Query::lines("rows", rate("llm_relay_rows_read_total", "relay, source"), "{{relay}} {{source}}").step("2m"))),
-                (8, chart("Corrections per hour").empty(NOTHING)
-                    .note("Rows that changed after they were counted. The counters stay monotone.")
-                    .query(Query::lines("corrections", format!("{} * 3600", rate("llm_relay_ledger_corrections_total", "relay, kind")), "{{relay}} {{kind}}").step("10m"))),
-                (8, chart("Drift found by audits")
-                    .query(Query::lines("requests", "llm_relay_audit_drift_requests", "{{instance}} {{relay}}"))
-                    .set("min", json!(null))),
-            ])
-            .under("Work and truth"),
-            row(8, [
-                (8, chart("Samples per scrape").note("How many series Prometheus takes at each scrape: the size of the page.").query(Query::lines("samples", r#"scrape_samples_scraped{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
-                (8, chart("Scrape duration").note("How long Prometheus takes to fetch the page.").unit("s").query(Query::lines("scrape", r#"scrape_duration_seconds{job=~"$job",instance=~"$instance"}"#, "{{instance}}"))),
-                (8, table("Values folded into other by the series budget")
-                    .query(Query::rows("limited", keyed("llm_relay_series_limited_total", &["relay", "instance", "dimension"], &["relay", "dimension"])))
-                    .columns([
-                        column("relay", "Relay", ""),
-                        column("dimension", "Dimension", ""),
-                        column("#limited", "Values", "short").decimals(0)
-                            .with("custom.cellOptions", json!({"type": "color-text"}))
-                            .with("color", json!({"mode": "thresholds"}))
-                            .with("thresholds", super::column::thresholds(&[(None, "green"), (Some(1.0), "orange")])),
-                    ])
-                    .sort("Values", true, None)),
-            ])
-            .under("Size"),
-            row(8, [
-                (6, chart("CPU").unit("percentunit").query(Query::lines("cpu", "rate(process_cpu_seconds_total[$__rate_interval])", "{{instance}}"))),
-                (6, legend_table(chart("Memory").unit("bytes"), &["lastNotNull"])
-                    .query(Query::lines("resident", "process_resident_memory_bytes", "{{instance}}"))),
-                (6, chart("Open files of those allowed").unit("percentunit").decimals(1)
-                            .query(Query::lines("share", "process_open_fds / process_max_fds", "{{instance}}"))),
-                (6, table("Up since")
-                    .query(Query::rows("up", "max by (instance) (time() - process_start_time_seconds)"))
-                    .columns([column("instance", "Instance", ""), column("#up", "For", "s").decimals(1)])),
-            ])
-            .under("Process"),
-            row(6, [
-                (12, table("Relays")
-                    .query(Query::rows("info", facts("llm_relay_info * on (job, instance, relay) group_left () (time() - llm_relay_day_start_timestamp_seconds)", "relay, kind, version, timezone")))
-                    .columns([
-                        column("relay", "Relay", ""),
-                        column("kind", "Product", ""),
-                        column("version", "Version", ""),
-                        column("timezone", "Time zone", ""),
-                        column("#info", "Today began before", "s").decimals(1),
-                    ])),
-                (12, table("Exporters")
-                    .query(Query::rows("build", facts("llm_relay_exporter_build_info", "instance, version, revision, rustc")))
-                    .columns([
-                        column("instance", "Instance", ""),
-                        column("version", "Version", ""),
-                        column("revision", "Revision", ""),
-                        column("rustc", "Rust", ""),
-                    ])),
-            ])
-            .under("Versions"),
-        ],
+        rows: vec![glance(), sources(), refreshes(), work(), size(), process(), versions()],
     }
+}
+
+fn per_minute(counter: &str, by: &str) -> String {
+    format!("sum by ({by}) (rate({counter}[$__rate_interval])) * 60")
+}
+
+fn glance() -> Row {
+    let history = stat("History read")
+        .unit("percentunit")
+        .decimals(0)
+        .levels(&[(None, "orange"), (Some(1.0), "green")])
+        .query(Query::rows("now", "min(llm_relay_history_loaded_ratio)"));
+    let drift_of_requests = stat("Drift of requests")
+        .decimals(0)
+        .levels(&[(None, "red"), (Some(-0.5), "green"), (Some(0.5), "red")])
+        .query(Query::rows("now", "sum(llm_relay_audit_drift_requests)"));
+    let drift_of_cost = stat("Drift of cost")
+        .money(Money::All)
+        .decimals(4)
+        .levels(&[(None, "red"), (Some(-0.005), "green"), (Some(0.005), "red")])
+        .query(Query::rows("now", "sum(llm_relay_audit_drift_cost_usd)"));
+    let audit = stat("Last audit")
+        .unit("s")
+        .decimals(0)
+        .note("Time since.")
+        .query(Query::rows("now", "max(time() - llm_relay_audit_last_run_timestamp_seconds)"));
+    row(
+        4,
+        [
+            (4, shared::state("Sources", false)),
+            (4, shared::data_age()),
+            (4, history),
+            (4, drift_of_requests),
+            (4, drift_of_cost),
+            (4, audit),
+        ],
+    )
+}
+
+fn sources() -> Row {
+    let up = "min by (instance, relay, source) (llm_relay_source_up)";
+    let over_time = timeline("Sources over time")
+        .query(Query::lines("up", up, SOURCE))
+        .map("0", "Down", "red")
+        .map("1", "Up", "green");
+    let age = chart("Age of data by source").unit("s").query(Query::lines(
+        "age",
+        "time() - llm_relay_source_last_success_timestamp_seconds",
+        SOURCE,
+    ));
+    let lag = chart("Ledger lag")
+        .unit("s")
+        .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
+        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", "{{instance}} {{relay}}"));
+    row(8, [(10, over_time), (7, age), (7, lag)]).under("Sources")
+}
+
+fn refreshes() -> Row {
+    let quantile = |q: &str| {
+        let buckets = "rate(llm_relay_refresh_duration_seconds_bucket[$__rate_interval])";
+        format!("histogram_quantile({q}, sum by (relay, source, le) ({buckets}))")
+    };
+    let failures = per_minute("llm_relay_refresh_failures_total", "relay, source, reason");
+    let all = per_minute("llm_relay_refresh_duration_seconds_count", "relay, source");
+    let skipped = "sum(rate(llm_relay_refresh_skipped_total[$__rate_interval])) * 60";
+    let duration = chart("Refresh duration p50 and p99")
+        .unit("s")
+        .query(Query::lines("p50", quantile("0.5"), "p50 {{relay}} {{source}}").step("5m"))
+        .query(Query::lines("p99", quantile("0.99"), "p99 {{relay}} {{source}}").step("5m"));
+    let failed = chart("Failed refreshes per minute")
+        .empty(NOTHING)
+        .query(Query::lines("failures", failures, "{{relay}} {{source}} {{reason}}").step("2m"));
+    let done = chart("Refreshes per minute, and skipped ones")
+        .query(Query::lines("refreshes", all, "{{relay}} {{source}}").step("2m"))
+        .query(Query::line("skipped", skipped, "Skipped").step("2m"))
+        .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
+    row(8, [(8, duration), (8, failed), (8, done)])
+}
+
+fn work() -> Row {
+    let read = "sum by (relay, source) (rate(llm_relay_rows_read_total[$__rate_interval]))";
+    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
+    let rows = chart("Rows read per second").query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
+    let corrected = chart("Corrections per hour")
+        .empty(NOTHING)
+        .note("Rows that changed after they were counted. The counters stay monotone.")
+        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
+    let drift = chart("Drift found by audits").set("min", json!(null)).query(Query::lines(
+        "requests",
+        "llm_relay_audit_drift_requests",
+        "{{instance}} {{relay}}",
+    ));
+    row(8, [(8, rows), (8, corrected), (8, drift)]).under("Work and truth")
+}
+
+fn size() -> Row {
+    // Prometheus's own metrics about the scrape.
+    let of_scrape = |name: &str| format!(r#"{name}{{job=~"$job",instance=~"$instance"}}"#);
+    let samples = chart("Samples per scrape")
+        .note("How many series Prometheus takes at each scrape: the size of the page.")
+        .query(Query::lines("samples", of_scrape("scrape_samples_scraped"), "{{instance}}"));
+    let duration = chart("Scrape duration")
+        .unit("s")
+        .note("How long Prometheus takes to fetch the page.")
+        .query(Query::lines("scrape", of_scrape("scrape_duration_seconds"), "{{instance}}"));
+    let parts = ["relay", "instance", "dimension"];
+    let limited = keyed("llm_relay_series_limited_total", &parts, &["relay", "dimension"]);
+    let values = column("#limited", "Values", "short")
+        .decimals(0)
+        .with("custom.cellOptions", json!({"type": "color-text"}))
+        .with("color", json!({"mode": "thresholds"}))
+        .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange")]));
+    let folded = table("Values folded into other by the series budget")
+        .query(Query::rows("limited", limited))
+        .columns([column("relay", "Relay", ""), column("dimension", "Dimension", ""), values])
+        .sort("Values", true, None);
+    row(8, [(8, samples), (8, duration), (8, folded)]).under("Size")
+}
+
+fn process() -> Row {
+    let each = |panel: super::panel::Panel, expr: &str| panel.query(Query::lines("each", expr, "{{instance}}"));
+    let up = "max by (instance) (time() - process_start_time_seconds)";
+    let cpu = each(chart("CPU").unit("percentunit"), "rate(process_cpu_seconds_total[$__rate_interval])");
+    let memory = each(chart("Memory").unit("bytes"), "process_resident_memory_bytes");
+    let files = each(chart("Open files of those allowed").unit("percentunit"), "process_open_fds / process_max_fds");
+    let since = table("Up since")
+        .query(Query::rows("up", up))
+        .columns([column("instance", "Instance", ""), column("#up", "For", "s").decimals(1)]);
+    row(8, [(6, cpu), (6, memory), (6, files), (6, since)]).under("Process")
+}
+
+fn versions() -> Row {
+    let since_midnight = "(time() - llm_relay_day_start_timestamp_seconds)";
+    let relays = format!(
+        "max by (relay, kind, version, timezone) (llm_relay_info * on (job, instance, relay) group_left () {since_midnight})"
+    );
+    let builds = "max by (instance, version, revision, rustc) (llm_relay_exporter_build_info)";
+    let relays = table("Relays").query(Query::rows("info", relays)).columns([
+        column("relay", "Relay", ""),
+        column("kind", "Product", ""),
+        column("version", "Version", ""),
+        column("timezone", "Time zone", ""),
+        column("#info", "Today began before", "s").decimals(1),
+    ]);
+    let exporters = table("Exporters").query(Query::rows("build", builds)).columns([
+        column("instance", "Instance", ""),
+        column("version", "Version", ""),
+        column("revision", "Revision", ""),
+        column("rustc", "Rust", ""),
+    ]);
+    row(6, [(12, relays), (12, exporters)]).under("Versions")
 }

@@ -2,26 +2,25 @@
 
 use serde_json::json;
 
-use super::column::{Column, column};
+use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
 use super::kinds::{chart, heatmap, legend_table, stack, table};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::shared;
+use super::shared::{self, OF_TYPE};
 use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
 
-const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
-const PROVIDER_FILTER: &str = r#"{provider_id=~"$provider"}"#;
-const BY: [&str; 2] = ["relay", "provider_id"];
+const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
+const BY: &str = "relay, provider_id";
+const ROW: [&str; 2] = ["relay", "provider_id"];
+
+const DURATION: &str = "llm_relay_request_duration_seconds";
+const FIRST_TOKEN: &str = "llm_relay_time_to_first_token_seconds";
+const SPEED: &str = "llm_relay_output_tokens_per_second";
 
 pub fn dashboard() -> Dashboard {
-    let mut rows = vec![success(), traffic()];
-    rows.extend(latency());
-    rows.push(capacity());
-    rows.extend(errors());
-    rows.extend(money());
     Dashboard {
         uid: "llm-relay-providers",
         title: "Providers",
@@ -32,242 +31,252 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL],
         links: vec![],
         quick_ranges: false,
-        rows,
+        rows: vec![
+            row(9, [(16, now()), (8, windows())]).under("Now"),
+            traffic(),
+            quantiles(),
+            latency(),
+            capacity(),
+            errors(),
+            models(),
+            row(9, [(24, value())]).under("Money"),
+            money(),
+        ],
     }
 }
 
+/// The growth of a counter, summed `by` labels.
+fn growth(counter: &str, matchers: &str, range: &str, by: &str) -> String {
+    format!("sum by ({by}) (increase({counter}{{{matchers}}}[{range}]){OF_TYPE})")
+}
+
+/// The same per second.
+fn rate(counter: &str, matchers: &str, by: &str) -> String {
+    format!("sum by ({by}) (rate({counter}{{{matchers}}}[$__rate_interval]){OF_TYPE})")
+}
+
+/// A quantile of a histogram; `by` is empty or ends in a comma.
+fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
+    format!("histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE}))")
+}
+
+fn of_provider(q: &str, histogram: &str, range: &str) -> String {
+    quantile(q, histogram, range, &format!("{BY},"))
+}
+
 /// Successes divided by successes and failures: what is not the provider's fault is on neither side.
-fn success_ratio(range: &str) -> String {
-    let of = |outcome: &str| {
-        format!(
-            r#"sum by (relay, provider_id) (increase(llm_relay_requests_total{{outcome=~"{outcome}",{FILTER}}}[{range}]){OF_TYPE})"#
-        )
-    };
+fn success(range: &str) -> String {
+    let of =
+        |outcome: &str| growth("llm_relay_requests_total", &format!(r#"outcome=~"{outcome}",{FILTER}"#), range, BY);
     // A provider that has no successes has no series of them: 0, not unknown.
     let all = of("success|failure");
     format!("(({} or 0 * {all}) / ({all} > 0))", of("success"))
 }
 
-fn of_provider(metric: &str, range: &str) -> String {
-    format!("sum by (relay, provider_id) (increase({metric}{{{FILTER}}}[{range}]){OF_TYPE})")
+/// A column of numbers, and the first one, which brings the names.
+fn cell(expr: &str) -> String {
+    keyed(expr, &ROW, &[])
 }
 
-fn quantile(q: &str, metric: &str, range: &str, by: &str) -> String {
-    format!("histogram_quantile({q}, sum by ({by}le) (rate({metric}_bucket{{{FILTER}}}[{range}]){OF_TYPE}))")
+fn named_cell(expr: &str) -> String {
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"])
 }
 
-fn provider(title: &'static str) -> Column {
-    column("provider", title, "")
+fn now() -> Panel {
+    let enabled = json!([{"type": "value", "options": {
+        "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
+    }}]);
+    table("Providers")
+        .note("Requests of the last hour; success in several spans; an absent percentage had nothing to judge.")
+        .query(Query::rows("requests", named_cell(&growth("llm_relay_requests_total", FILTER, "1h", BY))))
+        .query(Query::rows("hour", cell(&success("1h"))))
+        .query(Query::rows("shift", cell(&success("8h"))))
+        .query(Query::rows("day", cell(&success("24h"))))
+        .query(Query::rows("p95", cell(&of_provider("0.95", DURATION, "1h"))))
+        .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
+        .query(Query::rows("enabled", cell("llm_relay_provider_enabled")))
+        .columns([
+            column("provider", "Provider", ""),
+            column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
+            column("#requests", "Calls in 1 h", "short").decimals(0).gauge(),
+            column("#hour", "Success 1 h", "percentunit").success(),
+            column("#shift", "Success 8 h", "percentunit").success(),
+            column("#day", "Success 24 h", "percentunit").success(),
+            column("#p95", "Duration p95", "s").decimals(1),
+            column("#ttft", "First token p50", "s").decimals(2),
+        ])
+        .sort("Calls in 1 h", true, Some(50))
 }
 
-fn success() -> Row {
-    let requests = of_provider("llm_relay_requests_total", "1h");
-    let row_of = |expr: &str| keyed(expr, &BY, &[]);
-    let windows = |outcome: &str| {
-        format!(
-            r#"sum by (row) (label_replace(llm_relay_window_requests{{outcome=~"{outcome}"}}, "row", "$1", "window", "(.+)"))"#
-        )
+fn windows() -> Panel {
+    let of = |outcome: &str| {
+        let requests = format!(r#"llm_relay_window_requests{{outcome=~"{outcome}"}}"#);
+        format!(r#"sum by (row) (label_replace({requests}, "row", "$1", "window", "(.+)"))"#)
     };
-    let window_ratio = format!("{} / ({} > 0)", windows("success"), windows("success|failure"));
-    row(9, [
-        (16, table("Providers")
-            .note("Requests of the last hour; success in several spans; an absent percentage had nothing to judge.")
-            .query(Query::rows("requests", keyed(&format!("({})", Named::Provider.of(&requests)), &BY, &["provider"])))
-            .query(Query::rows("hour", row_of(&success_ratio("1h"))))
-            .query(Query::rows("shift", row_of(&success_ratio("8h"))))
-            .query(Query::rows("day", row_of(&success_ratio("24h"))))
-            .query(Query::rows("p95", row_of(&quantile("0.95", "llm_relay_request_duration_seconds", "1h", "relay, provider_id, "))))
-            .query(Query::rows("ttft", row_of(&quantile("0.5", "llm_relay_time_to_first_token_seconds", "1h", "relay, provider_id, "))))
-            .query(Query::rows("enabled", row_of("llm_relay_provider_enabled")))
-            .columns([
-                provider("Provider"),
-                column("#enabled", "Enabled", "none").width(80).with("mappings", json!([{"type": "value", "options": {
-                    "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
-                }}])),
-                column("#requests", "Calls in 1 h", "short").decimals(0).gauge(),
-                column("#hour", "Success 1 h", "percentunit").success(),
-                column("#shift", "Success 8 h", "percentunit").success(),
-                column("#day", "Success 24 h", "percentunit").success(),
-                column("#p95", "Duration p95", "s").decimals(1),
-                column("#ttft", "First token p50", "s").decimals(2),
-            ])
-            .sort("Calls in 1 h", true, Some(50))),
-        (8, table("Success of the relay by window")
-            .note("Exact to the second, by the relay's own rule of success; all providers.")
-            .query(Query::rows("requests", windows(".+")))
-            .query(Query::rows("failures", windows("failure")))
-            .query(Query::rows("ratio", window_ratio))
-            .columns([
-                column("row", "Window", ""),
-                column("#requests", "Calls", "short").decimals(0),
-                column("#failures", "Failed", "short").decimals(0),
-                column("#ratio", "Success", "percentunit").success(),
-            ])
-            .sort("Calls", false, None)),
-    ])
-    .under("Now")
+    table("Success of the relay by window")
+        .note("Exact to the second, by the relay's own rule of success; all providers.")
+        .query(Query::rows("requests", of(".+")))
+        .query(Query::rows("failures", of("failure")))
+        .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))
+        .columns([
+            column("row", "Window", ""),
+            column("#requests", "Calls", "short").decimals(0),
+            column("#failures", "Failed", "short").decimals(0),
+            column("#ratio", "Success", "percentunit").success(),
+        ])
+        .sort("Calls", false, None)
 }
 
 fn traffic() -> Row {
-    let rate = format!(
-        "sum by (relay, provider_id) (rate(llm_relay_requests_total{{{FILTER}}}[$__rate_interval]){OF_TYPE}) * 60"
-    );
-    row(
-        9,
-        [
-            (
-                12,
-                legend_table(stack("Requests per minute by provider"), &["mean", "max"]).query(
-                    Query::lines("requests", Named::Provider.of(&format!("({rate})")), "{{provider}}").step("2m"),
-                ),
-            ),
-            (
-                12,
-                legend_table(chart("Success ratio by provider"), &["mean", "min"])
-                    .unit("percentunit")
-                    .set("max", json!(1))
-                    .decimals(1)
-                    .query(
-                        Query::lines("success", Named::Provider.of(&success_ratio("$__rate_interval")), "{{provider}}")
-                            .step("10m"),
-                    ),
-            ),
-        ],
-    )
-    .under("Over time (filters: Provider, Provider type, Model)")
+    let requests = format!("({} * 60)", rate("llm_relay_requests_total", FILTER, BY));
+    let requests = Named::Provider.of(&requests);
+    let success = Named::Provider.of(&success("$__rate_interval"));
+    let requests = legend_table(stack("Requests per minute by provider"), &["mean", "max"])
+        .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
+    let success = legend_table(chart("Success ratio by provider"), &["mean", "min"])
+        .unit("percentunit")
+        .set("max", json!(1))
+        .decimals(1)
+        .query(Query::lines("success", success, "{{provider}}").step("10m"));
+    row(9, [(12, requests), (12, success)]).under("Over time (filters: Provider, Provider type, Model)")
 }
 
-fn latency() -> [Row; 2] {
-    let quantiles = |panel: Panel, metric: &str| {
-        let mean = |part: &str| format!("sum(rate({metric}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+fn quantiles() -> Row {
+    let of = |panel: Panel, histogram: &str| {
+        let total = |part: &str| format!("sum(rate({histogram}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+        let at = |q: &str| quantile(q, histogram, "$__rate_interval", "");
         panel
-            .query(Query::line("p50", quantile("0.5", metric, "$__rate_interval", ""), "p50").step("5m"))
-            .query(Query::line("p95", quantile("0.95", metric, "$__rate_interval", ""), "p95").step("5m"))
-            .query(Query::line("p99", quantile("0.99", metric, "$__rate_interval", ""), "p99").step("5m"))
-            .query(Query::line("mean", format!("{} / ({} > 0)", mean("sum"), mean("count")), "Mean").step("5m"))
+            .query(Query::line("p50", at("0.5"), "p50").step("5m"))
+            .query(Query::line("p95", at("0.95"), "p95").step("5m"))
+            .query(Query::line("p99", at("0.99"), "p99").step("5m"))
+            .query(Query::line("mean", format!("{} / ({} > 0)", total("sum"), total("count")), "Mean").step("5m"))
             .legend("Mean", vec![("custom.lineStyle", json!({"fill": "dash", "dash": [6, 6]}))])
     };
-    let by_provider =
-        |metric: &str, q: &str| Named::Provider.of(&quantile(q, metric, "$__rate_interval", "relay, provider_id, "));
-    [
-        row(8, [
-            (8, quantiles(chart("Duration").unit("s"), "llm_relay_request_duration_seconds")),
-            (8, quantiles(chart("Time to first token").unit("s"), "llm_relay_time_to_first_token_seconds")),
-            (8, quantiles(chart("Output speed").note("Tokens per second of single requests."), "llm_relay_output_tokens_per_second")),
-        ]),
-        row(9, [
-            (8, heatmap("Time to first token, all requests").query(
-                Query::buckets("ttft", format!("sum by (le) (increase(llm_relay_time_to_first_token_seconds_bucket{{{FILTER}}}[$__rate_interval]){OF_TYPE})")).step("5m"),
-            )),
-            (8, chart("Time to first token by provider, p95").unit("s").query(
-                Query::lines("ttft", by_provider("llm_relay_time_to_first_token_seconds", "0.95"), "{{provider}}").step("10m"),
-            )),
-            (8, chart("Output speed by provider, p50").note("Tokens per second of single requests.").query(
-                Query::lines("speed", by_provider("llm_relay_output_tokens_per_second", "0.5"), "{{provider}}").step("10m"),
-            )),
-        ]),
-    ]
+    let speed = chart("Output speed").note("Tokens per second of single requests.");
+    row(
+        8,
+        [
+            (8, of(chart("Duration").unit("s"), DURATION)),
+            (8, of(chart("Time to first token").unit("s"), FIRST_TOKEN)),
+            (8, of(speed, SPEED)),
+        ],
+    )
+}
+
+fn latency() -> Row {
+    let buckets = growth("llm_relay_time_to_first_token_seconds_bucket", FILTER, "$__rate_interval", "le");
+    let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
+    let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
+    let all = heatmap("Time to first token, all requests").query(Query::buckets("ttft", buckets).step("5m"));
+    let ttft = chart("Time to first token by provider, p95")
+        .unit("s")
+        .query(Query::lines("ttft", ttft, "{{provider}}").step("10m"));
+    let speed = chart("Output speed by provider, p50")
+        .note("Tokens per second of single requests.")
+        .query(Query::lines("speed", speed, "{{provider}}").step("10m"));
+    row(9, [(8, all), (8, ttft), (8, speed)])
 }
 
 fn capacity() -> Row {
-    let used = format!("(llm_relay_provider_slots_used{PROVIDER_FILTER}{OF_TYPE})");
-    let reopen = format!("((llm_relay_provider_circuit_reopen_timestamp_seconds{PROVIDER_FILTER} - time()) > 0)");
-    row(
-        9,
-        [
-            (8, chart("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"))),
-            (6, shared::slots("Slots now", None)),
-            (6, shared::circuits("Circuit breakers")),
-            (
-                4,
-                table("Open circuits try again in")
-                    .empty(NOTHING)
-                    .query(Query::rows(
-                        "reopen",
-                        keyed(&format!("({})", Named::Provider.of(&reopen)), &BY, &["provider"]),
-                    ))
-                    .columns([provider("Provider"), column("#reopen", "In", "s").decimals(0)])
-                    .sort("In", false, None),
-            ),
-        ],
-    )
-    .under("Capacity")
+    let used = format!("(llm_relay_provider_slots_used{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let reopen = "llm_relay_provider_circuit_reopen_timestamp_seconds";
+    let reopen = format!("(({reopen}{{{PROVIDER_FILTER}}} - time()) > 0)");
+    let used = chart("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"));
+    let reopen = table("Open circuits try again in")
+        .empty(NOTHING)
+        .query(Query::rows("reopen", named_cell(&reopen)))
+        .columns([column("provider", "Provider", ""), column("#reopen", "In", "s").decimals(0)])
+        .sort("In", false, None);
+    row(9, [(8, used), (6, shared::slots("Slots now", None)), (6, shared::circuits("Circuit breakers")), (4, reopen)])
+        .under("Capacity")
 }
 
-fn errors() -> [Row; 2] {
-    let by = |metric: &str, label: &str| {
-        format!("sum by ({label}) (rate({metric}{PROVIDER_FILTER}[$__rate_interval]){OF_TYPE}) * 60 > 0")
-    };
-    let failures = Named::Provider.of("(sum by (relay, provider_id, class) (increase(llm_relay_failures_total{provider_id=~\"$provider\"}[$__range])) > 0)");
-    let accounts = Named::Provider.of("(sum by (relay, provider_id, model, answered_model) (increase(llm_relay_model_substitutions_total{provider_id=~\"$provider\",model=~\"$model\"}[$__range])) > 0)");
-    [
-        row(9, [
-            (8, legend_table(stack("Failures per minute by class"), &["mean"]).empty(NOTHING)
-                .query(Query::lines("failures", by("llm_relay_failures_total", "class"), "{{class}}").step("5m"))),
-            (8, legend_table(stack("Responses per minute by status"), &["mean"])
-                .query(Query::lines("responses", by("llm_relay_responses_total", "code"), "{{code}}").step("5m"))),
-            (8, table("Failures in the time range").empty(NOTHING)
-                .query(Query::rows("count", keyed(&format!("({failures})"), &["relay", "provider_id", "class"], &["provider", "class"])))
-                .columns([
-                    provider("Provider"),
-                    column("class", "Class", ""),
-                    column("#count", "Requests", "short").decimals(0).gauge(),
-                ])
-                .sort("Requests", true, Some(100))),
+fn errors() -> Row {
+    let failures = format!("{} * 60 > 0", rate("llm_relay_failures_total", PROVIDER_FILTER, "class"));
+    let responses = format!("{} * 60 > 0", rate("llm_relay_responses_total", PROVIDER_FILTER, "code"));
+    let by = format!("{BY}, class");
+    let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
+    let in_range = format!("({})", Named::Provider.of(&in_range));
+    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "class"]);
+    let failures = legend_table(stack("Failures per minute by class"), &["mean"])
+        .empty(NOTHING)
+        .query(Query::lines("failures", failures, "{{class}}").step("5m"));
+    let responses = legend_table(stack("Responses per minute by status"), &["mean"])
+        .query(Query::lines("responses", responses, "{{code}}").step("5m"));
+    let in_range = table("Failures in the time range")
+        .empty(NOTHING)
+        .query(Query::rows("count", in_range))
+        .columns([
+            column("provider", "Provider", ""),
+            column("class", "Class", ""),
+            column("#count", "Requests", "short").decimals(0).gauge(),
         ])
-        .under("Errors"),
-        row(8, [
-            (14, table("Answered by another model than asked for").empty(NOTHING)
-                .note("In the time range.")
-                .query(Query::rows("count", keyed(&format!("({accounts})"), &["relay", "provider_id", "model", "answered_model"], &["provider", "model", "answered_model"])))
-                .columns([
-                    provider("Provider"),
-                    column("model", "Asked for", ""),
-                    column("answered_model", "Answered by", ""),
-                    column("#count", "Requests", "short").decimals(0),
-                ])
-                .sort("Requests", true, Some(100))),
-            (10, stack("Requests without a price").empty(NOTHING)
-                .note("Successful requests that used tokens and cost nothing: the relay knows no price for the model.")
-                .query(Query::lines("unpriced", r#"sum by (model) (increase(llm_relay_unpriced_requests_total{model=~"$model"}[$__rate_interval])) > 0"#, "{{model}}").step("10m"))),
-        ]),
-    ]
+        .sort("Requests", true, Some(100));
+    row(9, [(8, failures), (8, responses), (8, in_range)]).under("Errors")
 }
 
-fn money() -> [Row; 2] {
-    let cost = of_provider("llm_relay_cost_usd_total", "$__range");
-    let requests = of_provider("llm_relay_requests_total", "$__range");
-    let tokens = of_provider("llm_relay_tokens_total", "$__range");
-    let wasted =
-        format!("sum by (relay, provider_id) (increase(llm_relay_wasted_cost_usd_total{PROVIDER_FILTER}[$__range]))");
-    let row_of = |expr: &str| keyed(expr, &BY, &[]);
-    [
-        row(9, [(24, table("Value for money in the time range")
-            .money(Money::Columns(&["#cost", "#per_request", "#per_million", "#wasted"]))
-            .query(Query::rows("cost", keyed(&format!("({})", Named::Provider.of(&cost)), &BY, &["provider"])))
-            .query(Query::rows("per_request", row_of(&format!("({cost} / ({requests} > 0))"))))
-            .query(Query::rows("per_million", row_of(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
-            .query(Query::rows("success", row_of(&success_ratio("$__range"))))
-            .query(Query::rows("ttft", row_of(&quantile("0.5", "llm_relay_time_to_first_token_seconds", "$__range", "relay, provider_id, "))))
-            .query(Query::rows("speed", row_of(&quantile("0.5", "llm_relay_output_tokens_per_second", "$__range", "relay, provider_id, "))))
-            .query(Query::rows("wasted", row_of(&wasted)))
-            .columns([
-                provider("Provider"),
-                column("#cost", "Cost", "").gauge().decimals(2),
-                column("#per_request", "Cost per request", "").decimals(4),
-                column("#per_million", "Cost per 1M tokens", "").decimals(2),
-                column("#success", "Success", "percentunit").success(),
-                column("#ttft", "First token p50", "s").decimals(2),
-                column("#speed", "Tokens/s p50", "short").decimals(1),
-                column("#wasted", "Wasted", "").decimals(2),
-            ])
-            .sort("Cost", true, Some(50)))])
-        .under("Money"),
-        row(8, [
-            (12, stack("Wasted money per hour").money(Money::All).empty(NOTHING)
-                .query(Query::lines("wasted", format!("sum by (reason) (rate(llm_relay_wasted_cost_usd_total{PROVIDER_FILTER}[$__rate_interval]){OF_TYPE}) * 3600"), "{{reason}}").step("10m"))),
-            (12, stack("Saved by caches per hour").money(Money::All)
-                .query(Query::lines("saved", format!("sum by (model) (rate(llm_relay_cache_saved_usd_total{{{FILTER}}}[$__rate_interval]){OF_TYPE}) * 3600 > 0"), "{{model}}").step("10m"))),
-        ]),
-    ]
+fn models() -> Row {
+    let by = format!("{BY}, model, answered_model");
+    let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
+    let answered = format!("({})", Named::Provider.of(&format!("({answered} > 0)")));
+    let parts = ["relay", "provider_id", "model", "answered_model"];
+    let answered = keyed(&answered, &parts, &["provider", "model", "answered_model"]);
+    let unpriced = r#"llm_relay_unpriced_requests_total{model=~"$model"}"#;
+    let unpriced = format!("sum by (model) (increase({unpriced}[$__rate_interval])) > 0");
+    let answered = table("Answered by another model than asked for")
+        .empty(NOTHING)
+        .note("In the time range.")
+        .query(Query::rows("count", answered))
+        .columns([
+            column("provider", "Provider", ""),
+            column("model", "Asked for", ""),
+            column("answered_model", "Answered by", ""),
+            column("#count", "Requests", "short").decimals(0),
+        ])
+        .sort("Requests", true, Some(100));
+    let unpriced = stack("Requests without a price")
+        .empty(NOTHING)
+        .note("Successful requests that used tokens and cost nothing: the relay knows no price for the model.")
+        .query(Query::lines("unpriced", unpriced, "{{model}}").step("10m"));
+    row(8, [(14, answered), (10, unpriced)])
+}
+
+fn value() -> Panel {
+    let cost = growth("llm_relay_cost_usd_total", FILTER, "$__range", BY);
+    let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
+    let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
+    let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
+    table("Value for money in the time range")
+        .money(Money::Columns(&["#cost", "#per_request", "#per_million", "#wasted"]))
+        .query(Query::rows("cost", named_cell(&cost)))
+        .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
+        .query(Query::rows("per_million", cell(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
+        .query(Query::rows("success", cell(&success("$__range"))))
+        .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "$__range"))))
+        .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
+        .query(Query::rows("wasted", cell(&wasted)))
+        .columns([
+            column("provider", "Provider", ""),
+            column("#cost", "Cost", "").gauge().decimals(2),
+            column("#per_request", "Cost per request", "").decimals(4),
+            column("#per_million", "Cost per 1M tokens", "").decimals(2),
+            column("#success", "Success", "percentunit").success(),
+            column("#ttft", "First token p50", "s").decimals(2),
+            column("#speed", "Tokens/s p50", "short").decimals(1),
+            column("#wasted", "Wasted", "").decimals(2),
+        ])
+        .sort("Cost", true, Some(50))
+}
+
+fn money() -> Row {
+    let wasted = format!("{} * 3600", rate("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "reason"));
+    let saved = format!("{} * 3600 > 0", rate("llm_relay_cache_saved_usd_total", FILTER, "model"));
+    let wasted = stack("Wasted money per hour")
+        .money(Money::All)
+        .empty(NOTHING)
+        .query(Query::lines("wasted", wasted, "{{reason}}").step("10m"));
+    let saved = stack("Saved by caches per hour")
+        .money(Money::All)
+        .query(Query::lines("saved", saved, "{{model}}").step("10m"));
+    row(8, [(12, wasted), (12, saved)])
 }

@@ -14,11 +14,15 @@ const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
 pub fn dashboard() -> Dashboard {
     let share = format!("(llm_relay_quota_used_usd{ALL} / (llm_relay_quota_limit_usd{ALL} > 0))");
-    let level = |title, condition: &str, color| {
-        stat(title).decimals(0).levels(&[(None, "green"), (Some(1.0), color)]).query(Query::rows(
-            "now",
-            format!("count({share} {condition}) or 0 * count(llm_relay_quota_limit_usd{ALL})"),
-        ))
+    let limits_in_sight = format!("count(llm_relay_quota_limit_usd{ALL})");
+    let running_out = format!("count(llm_relay_quota_exhaustion_timestamp_seconds{ALL})");
+    // 0 where there are limits, nothing where there are none.
+    let level = |title, count: String, color| {
+        stat(title)
+            .decimals(0)
+            .note("Predictions follow the pace of the last five hours.")
+            .levels(&[(None, "green"), (Some(1.0), color)])
+            .query(Query::rows("now", format!("{count} or 0 * {limits_in_sight}")))
     };
     Dashboard {
         uid: "llm-relay-quotas",
@@ -31,35 +35,39 @@ pub fn dashboard() -> Dashboard {
         links: vec![],
         quick_ranges: false,
         rows: vec![
-            row(4, [
-                (6, stat("Limits").decimals(0).query(Query::rows("now", format!("count(llm_relay_quota_limit_usd{ALL})")))),
-                (6, level("Used above 80 %", "> 0.8", "orange")),
-                (6, level("Used up", ">= 1", "red")),
-                (6, stat("Used up before their reset").decimals(0)
-                    .levels(&[(None, "green"), (Some(1.0), "orange")])
-                    .note("At the pace of the last five hours.")
-                    .query(Query::rows("now", format!("count(llm_relay_quota_exhaustion_timestamp_seconds{ALL}) or 0 * count(llm_relay_quota_limit_usd{ALL})")))),
-            ]),
-            row(10, [
-                (12, limits("Limits of users", Named::User, "user", "User")),
-                (12, limits("Limits of keys", Named::Key, "key", "Key")),
-            ])
+            row(
+                4,
+                [
+                    (6, stat("Limits").decimals(0).query(Query::rows("now", limits_in_sight.clone()))),
+                    (6, level("Used above 80 %", format!("count({share} > 0.8)"), "orange")),
+                    (6, level("Used up", format!("count({share} >= 1)"), "red")),
+                    (6, level("Used up before their reset", running_out, "orange")),
+                ],
+            ),
+            row(
+                10,
+                [
+                    (12, limits("Limits of users", Named::User, "user", "User")),
+                    (12, limits("Limits of keys", Named::Key, "key", "Key")),
+                ],
+            )
             .under("Used and left (filters: Whose, Window)"),
-            row(10, [
-                (12, limits("Limits of providers", Named::Provider, "provider", "Provider")),
-                (12, expiry()),
-            ]),
-            row(9, [(24, legend_table(chart("The ten nearest to their limit"), &["lastNotNull"])
-                .unit("percentunit")
-                .decimals(0)
-                .query(Query::lines(
-                    "share",
-                    format!("{share} and on (relay, scope, id, window) topk(10, llm_relay_quota_used_usd{ALL} @ end() / (llm_relay_quota_limit_usd{ALL} @ end() > 0))"),
-                    "{{scope}} {{id}} {{window}}",
-                )))])
-            .under("Over time"),
+            row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
+            row(9, [(24, nearest(&share))]).under("Over time"),
         ],
     }
+}
+
+fn nearest(share: &str) -> Panel {
+    let (used, limit) = (format!("llm_relay_quota_used_usd{ALL}"), format!("llm_relay_quota_limit_usd{ALL}"));
+    let first = format!("topk(10, {used} @ end() / ({limit} @ end() > 0))");
+    legend_table(chart("The ten nearest to their limit"), &["lastNotNull"]).unit("percentunit").decimals(0).query(
+        Query::lines(
+            "share",
+            format!("{share} and on (relay, scope, id, window) {first}"),
+            "{{scope}} {{id}} {{window}}",
+        ),
+    )
 }
 
 /// Every limit of one scope.

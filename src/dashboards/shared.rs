@@ -8,6 +8,9 @@ use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, keyed};
 use super::query::Query;
 
+/// Keeps the rows whose provider has a chosen type, or none any more.
+pub const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
+
 /// A gauge of now against the same gauge a day before.
 fn day_before(metric: &str) -> String {
     promql::versus(&format!("sum({metric})"), &format!("sum({metric} offset 1d)"))
@@ -267,10 +270,12 @@ pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
 
 /// States of circuit breakers over time.
 pub fn circuits(title: &'static str) -> Panel {
-    let state = r#"sum by (relay, provider_id) (llm_relay_provider_circuit_state{state="open"} * 2 or llm_relay_provider_circuit_state{state="half_open"})"#;
+    let open = r#"llm_relay_provider_circuit_state{state="open"} * 2"#;
+    let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
+    let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
     timeline(title)
         .note("Closed lets requests through, half-open tries, open refuses.")
-        .query(Query::lines("state", Named::Provider.of(state), "{{provider}}"))
+        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Closed", "green")
         .map("1", "Half-open", "yellow")
         .map("2", "Open", "red")

@@ -7,13 +7,12 @@ use super::kinds::{Better, bars, chart, legend_table, stack, versus};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
+use super::shared::OF_TYPE;
 use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
 const LINES: u32 = 10;
 
-/// Keeps the rows whose provider has a chosen type, or none any more.
-const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
 const FILTER: &str = r#"{provider_id=~"$provider",model=~"$model"}"#;
 
 /// A link that sets the time range with the buckets that suit it, and keeps the filters.

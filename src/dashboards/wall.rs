@@ -131,34 +131,38 @@ fn slots() -> Panel {
 }
 
 fn models() -> Panel {
-    donut("Models today").empty(NOTHING).note("The ten first by cost; the size is the number of requests, as on the relay's screen.").query(Query::values(
-        "models",
-        r#"sort_desc(sum by (name) (llm_relay_leaderboard_requests{scope="model",period="today"} and on (relay, id) topk(10, llm_relay_leaderboard_cost_usd{scope="model",period="today",id!="other"})))"#,
-        "{{name}}",
-    ))
+    let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
+    let (requests, cost) = (board("requests"), board("cost_usd"));
+    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(10, {cost})))");
+    donut("Models today")
+        .empty(NOTHING)
+        .note("The ten first by cost; the size is the number of requests, as on the relay's screen.")
+        .query(Query::values("models", first, "{{name}}"))
 }
 
 /// What the last minute brought, from counters: bounded by the number of providers and models, whatever the traffic.
 fn activity() -> Panel {
     let labels = ["relay", "provider_id", "model"];
-    let count = r#"sum by (relay, provider_id, model) (round(increase(llm_relay_requests_total[1m])) > 0)"#;
-    let failed =
-        r#"sum by (relay, provider_id, model) (round(increase(llm_relay_requests_total{outcome="failure"}[1m])) > 0)"#;
-    let mean = "(sum by (relay, provider_id, model) (increase(llm_relay_request_duration_seconds_sum[1m])) / (sum by (relay, provider_id, model) (increase(llm_relay_request_duration_seconds_count[1m])) > 0))";
-    let cost = "(sum by (relay, provider_id, model) (increase(llm_relay_cost_usd_total[1m])) > 0)";
+    let minute = |counter: &str| format!("sum by (relay, provider_id, model) (increase({counter}[1m]))");
+    let count = |matchers: &str| {
+        let counter = format!("llm_relay_requests_total{matchers}");
+        format!("(sum by (relay, provider_id, model) (round(increase({counter}[1m]))) > 0)")
+    };
+    let requests = format!("({})", Named::Provider.of(&count("")));
+    let failed = count(r#"{outcome="failure"}"#);
+    let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds_{part}"));
+    let mean = format!("({} / ({} > 0))", duration("sum"), duration("count"));
+    let cost = format!("({} > 0)", minute("llm_relay_cost_usd_total"));
     table("Activity in the last minute")
         .empty(NOTHING)
         .note(
             "What ended within the last minute, by model and provider. Needs a scrape interval of at most 15 seconds.",
         )
         .money(Money::Columns(&["#cost"]))
-        .query(Query::rows(
-            "requests",
-            keyed(&format!("({})", Named::Provider.of(count)), &labels, &["model", "provider"]),
-        ))
-        .query(Query::rows("failed", keyed(failed, &labels, &[])))
-        .query(Query::rows("mean", keyed(mean, &labels, &[])))
-        .query(Query::rows("cost", keyed(cost, &labels, &[])))
+        .query(Query::rows("requests", keyed(&requests, &labels, &["model", "provider"])))
+        .query(Query::rows("failed", keyed(&failed, &labels, &[])))
+        .query(Query::rows("mean", keyed(&mean, &labels, &[])))
+        .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", ""),
             column("provider", "Provider", ""),

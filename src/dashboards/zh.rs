@@ -20,7 +20,7 @@ pub const TEXTS: &[(&str, &str)] = &[
         "At each moment: what one hour at this pace costs, and how many calls it makes. Dashed: 24 hours before.",
         "每一时刻：按当前速度一小时的成本与调用次数。虚线为 24 小时前。",
     ),
-    ("At the pace of the last five hours.", "按最近五小时的速度推算。"),
+    ("Predictions follow the pace of the last five hours.", "预测按最近五小时的速度推算。"),
     ("By key (filters: User, Key)", "按密钥（筛选：用户、密钥）"),
     ("By model (filters: Provider, Provider type, Model)", "按模型（筛选：供应商、供应商类型、模型）"),
     ("By period (filters: Period, Provider type)", "按周期（筛选：周期、供应商类型）"),
