@@ -24,7 +24,7 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
         quick_ranges: false,
-        rows: vec![glance(), sources(), refreshes(), work(), size(), process(), versions()],
+        rows: vec![glance(), sources(), refreshes(), work(), size(), store(), process(), versions()],
     }
 }
 
@@ -143,6 +143,19 @@ fn size() -> Row {
         .columns([column("relay", "Relay", ""), column("dimension", "Dimension", ""), values])
         .sort("Values", true, None);
     row(8, [(8, samples), (8, duration), (8, folded)]).under("Size")
+}
+
+fn store() -> Row {
+    let each =
+        |panel: super::panel::Panel, expr: &str| panel.query(Query::lines("each", expr, "{{instance}} {{relay}}"));
+    let up = each(chart("Store in use"), "llm_relay_store_up");
+    let writer = each(chart("Saves the checkpoint"), "llm_relay_store_writer");
+    let age = "time() - llm_relay_store_last_save_timestamp_seconds";
+    let age = each(chart("Age of the last save").unit("s"), age);
+    let failures = "sum by (instance, relay) (rate(llm_relay_store_failures_total[$__rate_interval]))";
+    let failures = each(chart("Failures of the store per second"), failures);
+    let bytes = each(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
+    row(8, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
 }
 
 fn process() -> Row {
