@@ -6,8 +6,9 @@
 //!  relay's own store            one folder per relay           pure, no I/O               bytes, once per refresh
 //!  Postgres Redis   ──read──▶   Relay (ledger, live,  ──▶  Tally (totals, windows,  ──▶  Page (OpenMetrics, text, ──▶  GET /metrics
 //!                               directory)                 boards, quotas)               plain and gzip)               copies an Arc
-//!                                      ▲
-//!                               poll (timer, single flight, timeout, back-off)
+//!                                      ▲                        │    ▲
+//!                               poll, follow (timer, single     ▼    │
+//!                               flight, timeout, back-off)     Store (SQLite file, or Postgres shared by replicas)
 //! ```
 //!
 //! No task waits for a scrape, no scrape waits for a database, no source waits for another source.
@@ -16,15 +17,15 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`check`]: what can be read and what cannot, for people.
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
+//! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //! * [`tally`]: what the rows amount to. Pure and deterministic.
-//! * [`poll`]: when to read; one refresh in flight per part; staleness.
+//! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
-//! * [`metrics`]: the catalogue, the only list of metrics.
-//! * [`page`]: views rendered to bytes, once per refresh.
-//! * [`http`]: `/`, `/metrics`, `/healthz`, `/readyz`.
-//! * [`demo`]: a private relay store with believable traffic.
+//! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
+//! * [`page`]: views rendered to bytes, once per refresh. [`http`]: who gets them.
+//! * [`serve`]: all of this at work. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
+//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
 pub mod check;
