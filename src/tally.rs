@@ -15,6 +15,7 @@ mod parts;
 mod present;
 mod quota;
 mod sums;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,9 +28,10 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Calendar, Outcome, UsageRow};
 use crate::relays::LedgerSum;
 use counters::{Counters, Final};
-use log::{KEPT_SECONDS, Log, Window};
+use log::{KEPT_SECONDS, Log};
 use names::{NONE, Names, Sym};
-use sums::{Boards, Fact, Spending, Sums, Total};
+use sums::{Boards, Fact, Total};
+use windows::Windows;
 
 pub use parts::{Part, PartError, decoded, encoded};
 pub use present::Presentation;
@@ -51,6 +53,13 @@ pub struct Moment {
     pub now: DateTime<Utc>,
     pub same_time_yesterday: DateTime<Utc>,
     pub calendar: Arc<Calendar>,
+}
+
+impl Moment {
+    /// The relay's local date.
+    pub fn today(&self) -> NaiveDate {
+        self.calendar.date(self.now).unwrap_or_else(|| self.now.date_naive())
+    }
 }
 
 /// All sums over the rows of one relay's ledger.
@@ -116,17 +125,6 @@ struct Span {
     boards: Boards,
 }
 
-#[derive(Debug, Default)]
-struct Windows {
-    minute: Window<Sums>,
-    hour: Window<Sums>,
-    eight_hours: Window<Sums>,
-    day: Window<Boards>,
-    five_hours: Window<Spending>,
-    since_same_time_yesterday: Window<Sums>,
-    since_midnight: Window<Sums>,
-}
-
 /// Changes of rows that had already been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Corrections {
@@ -172,18 +170,10 @@ impl Tally {
     /// Moves the clock.
     pub fn advance(&mut self, moment: Moment) {
         // Older rows than all before lengthen the calendar, and with it the week and the month.
-        let new_day = self.today() != today(&moment) || self.moment.calendar != moment.calendar;
+        let new_day = self.today() != moment.today() || self.moment.calendar != moment.calendar;
         self.moment = moment;
         let now = self.now();
-        let edges = self.edges();
-        let windows = &mut self.windows;
-        windows.minute.slide(&self.log, edges.minute);
-        windows.hour.slide(&self.log, edges.hour);
-        windows.eight_hours.slide(&self.log, edges.eight_hours);
-        windows.day.slide(&self.log, edges.day);
-        windows.five_hours.slide(&self.log, edges.five_hours);
-        windows.since_same_time_yesterday.slide(&self.log, edges.same_time_yesterday);
-        windows.since_midnight.slide(&self.log, edges.midnight);
+        self.windows.slide(&self.log, &self.moment);
         // Only now: after a long sleep the windows have yet to let go of what the log forgets.
         self.log.forget_before(now - KEPT_SECONDS);
         if new_day {
@@ -270,7 +260,7 @@ impl Tally {
     }
 
     pub fn today(&self) -> NaiveDate {
-        today(&self.moment)
+        self.moment.today()
     }
 
     pub fn covers_yesterday(&self) -> bool {
@@ -511,7 +501,7 @@ impl Tally {
         if second >= self.now() - KEPT_SECONDS {
             self.log.insert(second, fact);
         }
-        self.windows.each(|window| window.add(second, &fact));
+        self.windows.add(second, &fact);
         self.marks.change(second, &fact, fact.cost);
     }
 
@@ -534,35 +524,12 @@ impl Tally {
             }
         }
         self.log.remove(second, fact.request_id);
-        self.windows.each(|window| window.sub(second, &fact));
+        self.windows.sub(second, &fact);
         self.marks.change(second, &fact, -fact.cost);
     }
 
-    fn edges(&self) -> Edges {
-        let now = self.now();
-        let midnight = self.moment.calendar.start(self.today()).map_or(now, |start| start.timestamp());
-        Edges {
-            minute: now - 60,
-            hour: now - 3600,
-            eight_hours: now - 8 * 3600,
-            day: now - 24 * 3600,
-            five_hours: now - 5 * 3600,
-            same_time_yesterday: self.moment.same_time_yesterday.timestamp(),
-            midnight,
-        }
-    }
-
     fn rebuild_windows(&mut self) {
-        let edges = self.edges();
-        self.windows = Windows {
-            minute: Window::new(&self.log, edges.minute),
-            hour: Window::new(&self.log, edges.hour),
-            eight_hours: Window::new(&self.log, edges.eight_hours),
-            day: Window::new(&self.log, edges.day),
-            five_hours: Window::new(&self.log, edges.five_hours),
-            since_same_time_yesterday: Window::new(&self.log, edges.same_time_yesterday),
-            since_midnight: Window::new(&self.log, edges.midnight),
-        };
+        self.windows.begin(&self.log, &self.moment);
         self.turn_day();
     }
 
@@ -588,48 +555,6 @@ impl Tally {
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }
     }
-}
-
-struct Edges {
-    minute: i64,
-    hour: i64,
-    eight_hours: i64,
-    day: i64,
-    five_hours: i64,
-    same_time_yesterday: i64,
-    midnight: i64,
-}
-
-/// What a window does with a row.
-trait Sliding {
-    fn add(&mut self, second: i64, fact: &Fact);
-    fn sub(&mut self, second: i64, fact: &Fact);
-}
-
-impl<T: Total> Sliding for Window<T> {
-    fn add(&mut self, second: i64, fact: &Fact) {
-        Self::add(self, second, fact);
-    }
-
-    fn sub(&mut self, second: i64, fact: &Fact) {
-        Self::sub(self, second, fact);
-    }
-}
-
-impl Windows {
-    fn each(&mut self, mut act: impl FnMut(&mut dyn Sliding)) {
-        act(&mut self.minute);
-        act(&mut self.hour);
-        act(&mut self.eight_hours);
-        act(&mut self.day);
-        act(&mut self.five_hours);
-        act(&mut self.since_same_time_yesterday);
-        act(&mut self.since_midnight);
-    }
-}
-
-fn today(moment: &Moment) -> NaiveDate {
-    moment.calendar.date(moment.now).unwrap_or_else(|| moment.now.date_naive())
 }
 
 fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {

@@ -1,11 +1,8 @@
-//! The last day of facts by second, and windows that slide over it.
-//!
-//! A window is kept, not computed: a row is added when it arrives and taken away when the window's edge passes it, so a
-//! refresh costs what came and went, whatever the window holds.
+//! The last day of facts by second.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sums::{Fact, Total};
+use super::sums::Fact;
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub const KEPT_SECONDS: i64 = 26 * 3600;
@@ -87,40 +84,4 @@ impl Log {
 
 const fn slot(second: i64) -> i64 {
     second - second.rem_euclid(SLOT_SECONDS)
-}
-
-/// The total of the facts that started at or after an edge that moves forward.
-#[derive(Clone, Debug, Default)]
-pub struct Window<T> {
-    edge: i64,
-    pub total: T,
-}
-
-impl<T: Total> Window<T> {
-    pub fn new(log: &Log, edge: i64) -> Self {
-        let mut total = T::default();
-        log.since(edge).for_each(|fact| total.add(fact));
-        Self { edge, total }
-    }
-
-    pub fn add(&mut self, second: i64, fact: &Fact) {
-        if second >= self.edge {
-            self.total.add(fact);
-        }
-    }
-
-    pub fn sub(&mut self, second: i64, fact: &Fact) {
-        if second >= self.edge {
-            self.total.sub(fact);
-        }
-    }
-
-    pub fn slide(&mut self, log: &Log, edge: i64) {
-        if edge < self.edge {
-            *self = Self::new(log, edge);
-            return;
-        }
-        log.range(self.edge..edge).for_each(|fact| self.total.sub(fact));
-        self.edge = edge;
-    }
 }

@@ -1,0 +1,110 @@
+//! Windows that slide over the log.
+//!
+//! A window is kept, not computed: a row is added when it arrives and taken away when the window's edge passes it, so a
+//! refresh costs what came and went, whatever the window holds.
+
+use super::Moment;
+use super::log::Log;
+use super::sums::{Boards, Fact, Spending, Sums, Total};
+
+/// The windows that end now.
+#[derive(Debug, Default)]
+pub struct Windows {
+    pub minute: Window<Sums>,
+    pub hour: Window<Sums>,
+    pub eight_hours: Window<Sums>,
+    pub day: Window<Boards>,
+    pub five_hours: Window<Spending>,
+    pub since_same_time_yesterday: Window<Sums>,
+    pub since_midnight: Window<Sums>,
+}
+
+impl Windows {
+    pub fn add(&mut self, second: i64, fact: &Fact) {
+        self.all().into_iter().for_each(|window| window.add(second, fact));
+    }
+
+    pub fn sub(&mut self, second: i64, fact: &Fact) {
+        self.all().into_iter().for_each(|window| window.sub(second, fact));
+    }
+
+    /// Moves the edges forward to a moment.
+    pub fn slide(&mut self, log: &Log, moment: &Moment) {
+        self.all().into_iter().zip(edges(moment)).for_each(|(window, edge)| window.slide(log, edge));
+    }
+
+    /// Works the windows out anew.
+    pub fn begin(&mut self, log: &Log, moment: &Moment) {
+        self.all().into_iter().zip(edges(moment)).for_each(|(window, edge)| window.begin(log, edge));
+    }
+
+    fn all(&mut self) -> [&mut dyn Sliding; 7] {
+        [
+            &mut self.minute,
+            &mut self.hour,
+            &mut self.eight_hours,
+            &mut self.day,
+            &mut self.five_hours,
+            &mut self.since_same_time_yesterday,
+            &mut self.since_midnight,
+        ]
+    }
+}
+
+/// Where the windows begin at a moment, in the order of [`Windows::all`].
+fn edges(moment: &Moment) -> [i64; 7] {
+    let now = moment.now.timestamp();
+    let midnight = moment.calendar.start(moment.today()).map_or(now, |start| start.timestamp());
+    [
+        now - 60,
+        now - 3600,
+        now - 8 * 3600,
+        now - 24 * 3600,
+        now - 5 * 3600,
+        moment.same_time_yesterday.timestamp(),
+        midnight,
+    ]
+}
+
+/// The total of the facts that started at or after an edge that moves forward.
+#[derive(Clone, Debug, Default)]
+pub struct Window<T> {
+    edge: i64,
+    pub total: T,
+}
+
+trait Sliding {
+    fn add(&mut self, second: i64, fact: &Fact);
+    fn sub(&mut self, second: i64, fact: &Fact);
+    fn slide(&mut self, log: &Log, edge: i64);
+    fn begin(&mut self, log: &Log, edge: i64);
+}
+
+impl<T: Total> Sliding for Window<T> {
+    fn add(&mut self, second: i64, fact: &Fact) {
+        if second >= self.edge {
+            self.total.add(fact);
+        }
+    }
+
+    fn sub(&mut self, second: i64, fact: &Fact) {
+        if second >= self.edge {
+            self.total.sub(fact);
+        }
+    }
+
+    fn slide(&mut self, log: &Log, edge: i64) {
+        if edge < self.edge {
+            // The clock was set back.
+            return self.begin(log, edge);
+        }
+        log.range(self.edge..edge).for_each(|fact| self.total.sub(fact));
+        self.edge = edge;
+    }
+
+    fn begin(&mut self, log: &Log, edge: i64) {
+        let mut total = T::default();
+        log.since(edge).for_each(|fact| total.add(fact));
+        *self = Self { edge, total };
+    }
+}
