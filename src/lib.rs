@@ -24,6 +24,7 @@
 //! * [`metrics`]: the catalogue, the only list of metrics.
 //! * [`page`]: views rendered to bytes, once per refresh.
 //! * [`http`]: `/`, `/metrics`, `/healthz`, `/readyz`.
+//! * [`web`]: who may read, over which transport.
 //! * [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
@@ -43,3 +44,4 @@ pub mod settings;
 pub mod sql;
 pub mod tally;
 pub mod view;
+pub mod web;

@@ -14,6 +14,7 @@ use crate::page::{self, Shared};
 use crate::poll::Hub;
 use crate::relays;
 use crate::settings::Plan;
+use crate::web::Protection;
 
 /// A page is rendered again after so long even when nothing was read: what has become stale disappears.
 const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
@@ -28,6 +29,7 @@ pub async fn run(
     plan: &Plan,
     listener: TcpListener,
     telemetry_path: &str,
+    protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let relays =
@@ -35,14 +37,15 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let hub = Hub::start(relays, &tasks, &shutdown);
     let views = hub.views();
-    let page = Shared::new(page::render(&views, &Own::read()));
+    let page = Shared::new(page::render(&views, &own(&protection)));
     let state = http::State {
         page: page.clone(),
         views: Arc::new(ArcSwap::from_pointee(views)),
         telemetry_path: telemetry_path.into(),
+        protection: protection.clone(),
     };
     let (stop, shown) = (shutdown.clone(), state.views.clone());
-    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown)).await });
+    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown, &protection)).await });
     tasks.close();
     let served = http::run(listener, state, shutdown.clone()).await;
     // The server may have failed on its own: then everything else ends with it.
@@ -51,12 +54,16 @@ pub async fn run(
     served
 }
 
-async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<crate::view::View>>) {
+fn own(protection: &Protection) -> Own {
+    Own { web_config: protection.last_reload(), ..Own::read() }
+}
+
+async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<crate::view::View>>, protection: &Protection) {
     loop {
         // Whether something changed or the time is up makes no difference.
         tokio::time::timeout(LONGEST_PAGE_AGE, hub.changed()).await.ok();
         let views = hub.views();
-        page.publish(page::render(&views, &Own::read()));
+        page.publish(page::render(&views, &own(protection)));
         shown.store(Arc::new(views));
         tokio::time::sleep(SHORTEST_PAGE_AGE).await;
     }

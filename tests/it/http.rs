@@ -10,6 +10,7 @@ use llm_relay_exporter::model::Source;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Shared, render};
 use llm_relay_exporter::view::View;
+use llm_relay_exporter::web::Protection;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ impl Server {
             page: Shared::new(render(&views, &own())),
             views: Arc::new(ArcSwap::from_pointee(views)),
             telemetry_path: telemetry_path.into(),
+            protection: Protection::load(None).unwrap(),
         };
         let shutdown = CancellationToken::new();
         let runtime = Runtime::new().unwrap();
