@@ -118,15 +118,13 @@ impl Protection {
 
     /// Follows changes of the files; never ends.
     pub async fn keep_current(self: Arc<Self>) {
-        if self.file.is_none() {
-            return std::future::pending().await;
-        }
+        let Some(file) = &self.file else { return std::future::pending().await };
         loop {
             tokio::time::sleep(LOOK).await;
             let this = self.clone();
             // Files may lie on a network.
             match tokio::task::spawn_blocking(move || this.look()).await {
-                Ok(Some(Ok(()))) => tracing::info!("the web configuration was read again"),
+                Ok(Some(Ok(()))) => tracing::info!("the web configuration file {} was read again", file.display()),
                 Ok(Some(Err(problem))) => {
                     tracing::error!("{problem}\nthe last good web configuration stays in force");
                 }

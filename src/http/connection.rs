@@ -35,7 +35,11 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(protection: Arc<Protection>) -> Self {
-        Self { places: Arc::new(Semaphore::new(CONNECTIONS)), warned: Arc::default(), protection }
+        Self::with_places(CONNECTIONS, protection)
+    }
+
+    fn with_places(places: usize, protection: Arc<Protection>) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), warned: Arc::default(), protection }
     }
 
     fn place(&self) -> io::Result<OwnedSemaphorePermit> {
@@ -134,5 +138,74 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.stream.as_mut().poll_shutdown(cx);
         self.in_time(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_beyond_the_places_are_closed_at_once_and_others_go_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Gate::with_places(2, Protection::load(None).unwrap());
+        let app = axum::Router::new().fallback(async || "inside\n").into_make_service();
+        tokio::spawn(axum_server::from_tcp(listener).unwrap().acceptor(gate).serve(app));
+
+        let answered = async |stream: &mut TcpStream| {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.ok();
+            matches!(stream.read(&mut [0]).await, Ok(1))
+        };
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(answered(&mut first).await && answered(&mut second).await);
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert!(matches!(third.read(&mut [0]).await, Ok(0) | Err(_)));
+        assert!(answered(&mut second).await);
+        drop(first);
+        while !answered(&mut TcpStream::connect(address).await.unwrap()).await {}
+    }
+
+    fn connection(stream: impl Stream + 'static) -> Connection {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Connection { stream: Box::pin(stream), unread: None, _place: place }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_off() {
+        let (ours, _client) = tokio::io::duplex(16);
+        let failed = connection(ours).write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
+        let (ours, mut client) = tokio::io::duplex(16);
+        tokio::spawn(async move {
+            while client.read_u8().await.is_ok() {
+                tokio::time::sleep(READING / 10).await;
+            }
+        });
+        let failed = connection(ours).write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_each_response_keeps_its_connection() {
+        let (ours, mut client) = tokio::io::duplex(16);
+        tokio::spawn(async move {
+            while client.read_exact(&mut [0; 16]).await.is_ok() {
+                tokio::time::sleep(READING / 10).await;
+            }
+        });
+        let mut connection = connection(ours);
+        for _ in 0..20 {
+            connection.write_all(&[0; 64]).await.unwrap();
+            connection.flush().await.unwrap();
+        }
     }
 }

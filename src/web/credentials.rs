@@ -192,3 +192,35 @@ impl PasswordChecks {
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::yaml;
+
+    #[test]
+    fn an_unknown_user_is_checked_at_the_highest_cost_of_the_known_ones() {
+        let hash = |cost| bcrypt::hash_with_salt("x", cost, [1; 16]).unwrap().to_string();
+        let text = format!("basic_auth_users:\n  a: {}\n  b: {}\n", hash(4), hash(5));
+        let mut problems = Problems::default();
+        let mut root = yaml::parse(&text, &mut problems).unwrap();
+        let credentials = read(&mut root, &mut Sources::beside(Path::new("")), &mut problems);
+        assert!(problems.0.is_empty() && credentials.users.len() == 2);
+        assert_eq!(cost(&credentials.nobody), Ok(5));
+        // It takes part in the whole check, and no password fits.
+        assert!(!bcrypt::verify("x", &credentials.nobody).unwrap());
+    }
+
+    #[tokio::test]
+    async fn verdicts_are_bounded_and_wrong_ones_do_not_drive_out_right_ones() {
+        let hash = bcrypt::hash_with_salt("right", 4, [1; 16]).unwrap().to_string();
+        let credentials = Credentials { users: [("a".into(), hash.into())].into(), ..Credentials::default() };
+        let checks = PasswordChecks::new();
+        assert!(checks.fits(&credentials, "a", b"right").await.is_ok_and(|fits| fits));
+        for filler in 0..REMEMBERED {
+            locked(&checks.wrong).insert(Sha256::digest(filler.to_le_bytes()).into());
+        }
+        assert!(checks.fits(&credentials, "a", b"wrong").await.is_ok_and(|fits| !fits));
+        assert_eq!((locked(&checks.wrong).len(), locked(&checks.right).len()), (1, 1));
+    }
+}

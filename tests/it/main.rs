@@ -11,3 +11,4 @@ mod full_view;
 mod http;
 mod page;
 mod tally;
+mod web;
