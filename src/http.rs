@@ -72,7 +72,9 @@ pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToke
     listener.set_nonblocking(true).context("cannot use the listening socket")?;
     let handle = Handle::<SocketAddr>::new();
     // HTTP/1 alone: guessing the version waits without a limit for a client that sends nothing.
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).http1_only();
+    // To be said after the acceptor, which would take it back.
+    let gate = Gate::new(protection.clone());
+    let mut server = axum_server::from_tcp(listener)?.acceptor(gate).handle(handle.clone()).http1_only();
     server
         .http_builder()
         .http1()
@@ -81,7 +83,7 @@ pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToke
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
 
-    let serving = server.acceptor(Gate::new(protection.clone())).serve(app.into_make_service());
+    let serving = server.serve(app.into_make_service());
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended.context("the HTTP server ended"),

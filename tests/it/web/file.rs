@@ -125,7 +125,7 @@ fn no_error_shows_a_value_that_may_be_secret() {
         format!("basic_auth_users:\n  alice: !<{SECRET}> x\n"),
         format!("basic_auth_users:\n alice: x\n  {SECRET}\n"),
         format!("basic_auth_users:\n\t{SECRET}\n"),
-        format!("{SECRET}"),
+        SECRET.to_owned(),
         format!("{SECRET}: x"),
         format!("bearer_tokens: {SECRET}"),
         format!("bearer_tokens: [{SECRET}]"),
