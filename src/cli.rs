@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ use crate::check::{self, Level};
 use crate::log;
 use crate::own::Own;
 use crate::settings::{self, Loaded};
+use crate::web::{self, Protection};
 use crate::{dashboards, metrics, serve};
 
 /// Exit code for a bad configuration or bad arguments, as in sysexits.h.
@@ -42,6 +44,9 @@ struct Options {
     /// Path under which to expose metrics.
     #[arg(long = "web.telemetry-path", global = true, value_name = "PATH", default_value = "/metrics")]
     telemetry_path: String,
+    /// Web configuration file (YAML): TLS, basic authentication, bearer tokens, in the form that Prometheus exporters share.
+    #[arg(long = "web.config.file", global = true, value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
     /// Only log messages of this level or above.
     #[arg(long = "log.level", global = true, value_enum, default_value_t = log::Level::Info)]
     log_level: log::Level,
@@ -60,6 +65,12 @@ enum Command {
     Metrics,
     /// Write the Grafana dashboards.
     Dashboards(DashboardsArgs),
+    /// Read a password and print its bcrypt hash, for basic_auth_users of the web configuration file.
+    HashPassword {
+        /// Cost of the hash: each step doubles the work.
+        #[arg(long, default_value_t = 10)]
+        cost: u32,
+    },
     /// Start a private relay store with a history and live traffic, and serve its metrics.
     Demo(demo::DemoArgs),
     /// Write live traffic into a demo store. Refuses a database that is not the demo's own.
@@ -121,6 +132,10 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
             dashboards::write(&dashboards::Options { lang, out, datasource_uid, optional })?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::HashPassword { cost } => {
+            web::hash_password(cost)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options)),
         Command::Simulate(arguments) => runtime.block_on(demo::simulate(arguments)),
     }
@@ -138,6 +153,14 @@ fn configure(options: &Options, env: &BTreeMap<String, String>) -> Result<Loaded
     Ok(loaded)
 }
 
+/// The protection of the endpoint, or an exit code after the problems of its file have been told.
+fn protect(options: &Options) -> Result<Arc<Protection>, ExitCode> {
+    Protection::load(options.web_config_file.as_deref()).map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(EX_USAGE)
+    })
+}
+
 fn environment() -> BTreeMap<String, String> {
     // A name or value that is not UTF-8 cannot be one of ours.
     std::env::vars_os()
@@ -150,6 +173,10 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    let protection = match protect(options) {
+        Ok(protection) => protection,
+        Err(code) => return Ok(code),
+    };
     let own = Own::read();
     tracing::info!(version = own.version, revision = own.revision, rustc = own.rustc, "starting llm-relay-exporter");
     let shutdown = CancellationToken::new();
@@ -160,7 +187,7 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         tracing::info!("stopping");
         signalled.cancel();
     });
-    serve::run(&loaded.plan, listener, &options.telemetry_path, shutdown).await?;
+    serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

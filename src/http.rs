@@ -2,6 +2,8 @@
 //!
 //! A request only reads what the last refresh left; none of them causes a read of a relay's store.
 
+mod connection;
+mod guard;
 mod landing;
 
 use std::fmt::Write;
@@ -26,15 +28,20 @@ use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
+use self::connection::Gate;
 use crate::model::Source;
 use crate::page::Shared;
 use crate::page::accept::{Coding, Format};
 use crate::view::View;
+use crate::web::Protection;
 
 /// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long running responses may take after the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(5);
+/// The head of a request; Prometheus sends less than 1 KiB.
+const HEAD_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
 
 /// What the server shows.
 #[derive(Clone)]
@@ -44,6 +51,8 @@ pub struct State {
     pub views: Arc<ArcSwap<Vec<View>>>,
     /// Path of the metrics; `/` gives up the landing page. To be checked with [`check_telemetry_path`].
     pub telemetry_path: Arc<str>,
+    /// Who may read, and over which transport.
+    pub protection: Arc<Protection>,
 }
 
 /// Serves until `shutdown`, then lets running responses finish for a few seconds.
@@ -51,17 +60,34 @@ pub struct State {
 /// # Errors
 /// When the telemetry path is unusable or the listener fails.
 pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let app = router(state)?;
+    let address = listener.local_addr().context("cannot use the listening socket")?;
+    let protection = state.protection.clone();
+    let app = router(state, address)?;
+    if exposed(address, &protection) {
+        tracing::warn!(
+            "everybody who reaches {address} can read the metrics; add basic_auth_users to --web.config.file, \
+             or listen on 127.0.0.1"
+        );
+    }
     listener.set_nonblocking(true).context("cannot use the listening socket")?;
     let handle = Handle::<SocketAddr>::new();
     // HTTP/1 alone: guessing the version waits without a limit for a client that sends nothing.
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // To be said after the acceptor, which would take it back.
+    let gate = Gate::new(protection.clone());
+    let mut server = axum_server::from_tcp(listener)?.acceptor(gate).handle(handle.clone()).http1_only();
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS);
 
     let serving = server.serve(app.into_make_service());
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended.context("the HTTP server ended"),
+        () = protection.keep_current() => Ok(()),
         () = shutdown.cancelled() => {
             handle.graceful_shutdown(Some(DRAIN));
             serving.await.context("the HTTP server did not end well")
@@ -82,16 +108,24 @@ pub fn check_telemetry_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn router(state: State) -> anyhow::Result<Router> {
+/// Whether other machines can read without showing who they are.
+fn exposed(address: SocketAddr, protection: &Protection) -> bool {
+    !address.ip().to_canonical().is_loopback() && !protection.rules().authenticate()
+}
+
+fn router(state: State, address: SocketAddr) -> anyhow::Result<Router> {
     check_telemetry_path(&state.telemetry_path).map_err(|problem| anyhow::anyhow!("telemetry path: {problem}"))?;
     let mut routes = Router::new()
         .route(&state.telemetry_path, get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready));
     if &*state.telemetry_path != "/" {
-        routes = routes.route("/", get(landing));
+        routes = routes.route("/", get(async move |state| landing(state, address)));
     }
-    Ok(routes.layer(middleware::from_fn(refuse_bodies)).with_state(state))
+    Ok(routes
+        .layer(middleware::from_fn_with_state(state.protection.clone(), guard::admit))
+        .layer(middleware::from_fn(refuse_bodies))
+        .with_state(state))
 }
 
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
@@ -112,8 +146,10 @@ fn values(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes).collect()
 }
 
-async fn landing(extract::State(state): extract::State<State>) -> Response {
-    let html = landing::html(&state.views.load(), &state.page.current(), &state.telemetry_path, chrono::Utc::now());
+fn landing(extract::State(state): extract::State<State>, address: SocketAddr) -> Response {
+    let exposed = exposed(address, &state.protection);
+    let now = chrono::Utc::now();
+    let html = landing::html(&state.views.load(), &state.page.current(), &state.telemetry_path, exposed, now);
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, landing::SECURITY_POLICY),

@@ -23,7 +23,7 @@
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
-//! * [`page`]: views rendered to bytes, once per refresh. [`http`]: who gets them.
+//! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
@@ -48,3 +48,4 @@ pub mod sql;
 pub mod store;
 pub mod tally;
 pub mod view;
+pub mod web;

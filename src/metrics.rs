@@ -807,6 +807,20 @@ pub const CATALOGUE: &[Metric] = &[
         emit: Emit::Exporter(|own, out| out.sample(&[own.version, own.revision, own.rustc], 1.0)),
     },
     Metric {
+        name: "llm_relay_exporter_config_last_reload_successful",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
+        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| flag(reload.successful)))),
+    },
+    Metric {
+        name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "When the web configuration file in force was read, as Unix time.",
+        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| unix(reload.last_success)))),
+    },
+    Metric {
         name: "process_cpu_seconds_total",
         kind: Kind::Counter,
         labels: &[],

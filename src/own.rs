@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::web::Reload;
+
 /// Read once per page.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
@@ -9,6 +11,8 @@ pub struct Own {
     pub revision: &'static str,
     pub rustc: &'static str,
     pub process: Process,
+    /// How the last reading of the web configuration file went; none without the file.
+    pub web_config: Option<Reload>,
 }
 
 /// The standard process metrics; absent where the platform does not tell.
@@ -30,6 +34,7 @@ impl Own {
             revision: option_env!("LLM_RELAY_EXPORTER_REVISION").unwrap_or("unknown"),
             rustc: option_env!("LLM_RELAY_EXPORTER_RUSTC").unwrap_or("unknown"),
             process: Process::read(),
+            web_config: None,
         }
     }
 }

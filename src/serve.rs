@@ -16,6 +16,8 @@ use crate::poll::{Hub, Subject};
 use crate::relays::{self, Relay};
 use crate::settings::{Plan, RelayPlan};
 use crate::store::{Owner, Saving, Store};
+use crate::view::View;
+use crate::web::Protection;
 
 /// A page is rendered again after so long even when nothing was read: what has become stale disappears.
 const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
@@ -31,6 +33,7 @@ pub async fn run(
     plan: &Plan,
     listener: TcpListener,
     telemetry_path: &str,
+    protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = plan.store.as_ref().map(Store::open).transpose()?;
@@ -41,14 +44,15 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let hub = Hub::start(subjects, &tasks, &shutdown);
     let views = hub.views();
-    let page = Shared::new(page::render(&views, &Own::read()));
+    let page = Shared::new(page::render(&views, &own(&protection)));
     let state = http::State {
         page: page.clone(),
         views: Arc::new(ArcSwap::from_pointee(views)),
         telemetry_path: telemetry_path.into(),
+        protection: protection.clone(),
     };
     let (stop, shown) = (shutdown.clone(), state.views.clone());
-    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown)).await });
+    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown, &protection)).await });
     tasks.close();
     let served = http::run(listener, state, shutdown.clone()).await;
     // The server may have failed on its own: then everything else ends with it.
@@ -71,12 +75,16 @@ async fn subject(plan: &RelayPlan, store: Option<&Store>) -> anyhow::Result<Subj
     Ok(Subject { plan: plan.clone(), follower, saving, live, directory })
 }
 
-async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<crate::view::View>>) {
+fn own(protection: &Protection) -> Own {
+    Own { web_config: protection.last_reload(), ..Own::read() }
+}
+
+async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<View>>, protection: &Protection) {
     loop {
         // Whether something changed or the time is up makes no difference.
         tokio::time::timeout(LONGEST_PAGE_AGE, hub.changed()).await.ok();
         let views = hub.views();
-        page.publish(page::render(&views, &Own::read()));
+        page.publish(page::render(&views, &own(protection)));
         shown.store(Arc::new(views));
         tokio::time::sleep(SHORTEST_PAGE_AGE).await;
     }

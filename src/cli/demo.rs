@@ -7,7 +7,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, configure, listen, stop_signal};
+use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::history::HistoryOptions;
 use crate::demo::simulator::SimulatorOptions;
 use crate::demo::{self, DemoOptions, SimulateOptions, Stage, Urls};
@@ -87,6 +87,10 @@ pub async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<ExitCode> {
+    let protection = match protect(options) {
+        Ok(protection) => protection,
+        Err(code) => return Ok(code),
+    };
     // First the port: filling a history for nothing would annoy.
     let listener = listen(options)?;
     let address = listener.local_addr()?;
@@ -124,7 +128,7 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
         stop_signal().await;
         signalled.cancel();
     });
-    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, shutdown).await;
+    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
     stage.tear_down().await;
     served?;
     Ok(ExitCode::SUCCESS)

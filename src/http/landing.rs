@@ -11,9 +11,14 @@ use crate::view::{SourceStatus, View};
 pub const SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Shown while other machines can read without a password.
+const EXPOSED: &str = r#"<p class="down" role="alert">Everybody who reaches this address can read these metrics. Add basic_auth_users to the web configuration file, or listen on 127.0.0.1.</p>
+"#;
+
 const STYLE: &str = include_str!("landing.css");
 
-pub fn html(views: &[View], page: &Page, telemetry_path: &str, now: DateTime<Utc>) -> String {
+pub fn html(views: &[View], page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
+    let warning = if exposed { EXPOSED } else { "" };
     let relays: String = views.iter().map(|view| relay(view, now)).collect();
     format!(
         r#"<!doctype html>
@@ -32,7 +37,7 @@ pub fn html(views: &[View], page: &Page, telemetry_path: &str, now: DateTime<Utc
 <nav><a href="{path}">Metrics</a> <a href="/healthz">Health</a> <a href="/readyz">Readiness</a></nav>
 </header>
 <main>
-{relays}</main>
+{warning}{relays}</main>
 <footer class="soft"><p>{series} series, written {age}.</p></footer>
 </body>
 </html>

@@ -12,6 +12,7 @@ use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
@@ -48,9 +49,10 @@ impl Exporter {
         let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let protection = Protection::load(None).unwrap();
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        let running = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", stop).await });
+        let running = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stop).await });
         Self { address, shutdown, running }
     }
 

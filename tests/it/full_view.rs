@@ -9,6 +9,7 @@ use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
     QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
+use llm_relay_exporter::web::Reload;
 
 pub fn at(second: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_795_000_000 + second, 0).unwrap()
@@ -48,7 +49,13 @@ pub fn own() -> Own {
         resident_memory_bytes: Some(2e7),
         start_time_seconds: Some(1_795_000_000.25),
     };
-    Own { version: "0.1.0", revision: "abc", rustc: "1.95.0", process }
+    Own {
+        version: "0.1.0",
+        revision: "abc",
+        rustc: "1.95.0",
+        process,
+        web_config: Some(Reload { successful: true, last_success: at(0) }),
+    }
 }
 
 pub fn healthy(source: Source) -> SourceStatus {

@@ -10,6 +10,7 @@ use llm_relay_exporter::model::Source;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Shared, render};
 use llm_relay_exporter::view::View;
+use llm_relay_exporter::web::Protection;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ impl Server {
             page: Shared::new(render(&views, &own())),
             views: Arc::new(ArcSwap::from_pointee(views)),
             telemetry_path: telemetry_path.into(),
+            protection: Protection::load(None).unwrap(),
         };
         let shutdown = CancellationToken::new();
         let runtime = Runtime::new().unwrap();
@@ -283,7 +285,7 @@ fn a_shutdown_does_not_wait_for_idle_clients() {
 }
 
 /// A real Prometheus that scrapes one target every second.
-struct Prometheus {
+pub struct Prometheus {
     process: Child,
     address: SocketAddr,
     _data: tempfile::TempDir,
@@ -291,10 +293,15 @@ struct Prometheus {
 
 impl Prometheus {
     fn scraping(target: SocketAddr) -> Self {
+        Self::scraping_with(target, "")
+    }
+
+    /// With further fields of the scrape configuration, as a YAML flow mapping's contents.
+    pub fn scraping_with(target: SocketAddr, fields: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = data.path().join("prometheus.yml");
         let scrape = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: relays\n  static_configs: [{{targets: ['{target}']}}]\n"
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- {{job_name: relays, static_configs: [{{targets: ['{target}']}}], {fields}}}\n"
         );
         std::fs::write(&config, scrape).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -310,7 +317,7 @@ impl Prometheus {
     }
 
     /// The result of an instant query as soon as it is not empty.
-    fn query(&self, expression: &str) -> serde_json::Value {
+    pub fn query(&self, expression: &str) -> serde_json::Value {
         let expression: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
         let request =
             format!("GET /api/v1/query?query={expression} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");

@@ -17,3 +17,4 @@ mod page;
 mod secrets;
 mod settings;
 mod tally;
+mod web;

@@ -271,7 +271,7 @@ fn a_published_page_replaces_the_one_before() {
 fn without_relays_the_page_is_about_the_exporter_alone() {
     for families in [open_metrics(&render(&[], &own())), text(&render(&[], &own()))] {
         assert_eq!(families[0].name, "llm_relay_exporter_build_info");
-        assert_eq!(families.len(), 7);
+        assert_eq!(families.len(), 9);
     }
 }
 

@@ -19,8 +19,14 @@ const UIDS: &[&str] = &[
 ];
 
 /// Metrics on no dashboard, and why.
-const NOT_SHOWN: &[(&str, &str)] =
-    &[("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown")];
+const NOT_SHOWN: &[(&str, &str)] = &[
+    ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
+    (
+        "llm_relay_exporter_config_last_reload_successful",
+        "only with a web configuration file; the log says what is wrong",
+    ),
+    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
+];
 
 /// Metrics of Prometheus itself that stand on dashboards.
 const FOREIGN: &[&str] = &["scrape_samples_scraped", "scrape_duration_seconds"];
