@@ -70,7 +70,7 @@ fn a_failed_reload_is_a_metric() {
     let (runtime, shutdown) = (Runtime::new().unwrap(), CancellationToken::new());
     let stop = shutdown.clone();
     let served = runtime.spawn(async move {
-        let plan = Plan { relays: Default::default() };
+        let plan = Plan { relays: Default::default(), store: None };
         serve::run(&plan, listener, "/metrics", protection, stop).await
     });
     let shows = |value: &str| {
