@@ -10,4 +10,5 @@ mod exposition;
 mod full_view;
 mod http;
 mod page;
+mod store;
 mod tally;
