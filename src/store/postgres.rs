@@ -128,11 +128,12 @@ impl Schema {
         let at = format!("{what} the store {}", self.place);
         let Some(refusal) = error.as_database_error() else {
             // A driver's text on a protocol error may repeat what was read.
-            return StoreError::Unavailable(match error {
-                sqlx::Error::Io(error) => format!("{at}: {error}"),
-                sqlx::Error::Tls(error) => format!("{at}: TLS: {error}"),
-                _ => format!("{at}: the connection cannot be used"),
-            });
+            return match error {
+                sqlx::Error::Io(error) => StoreError::Unavailable(format!("{at}: {error}")),
+                sqlx::Error::Tls(error) => StoreError::Unavailable(format!("{at}: TLS: {error}")),
+                sqlx::Error::ColumnDecode { index, .. } => self.refused(&format!("column {index} has another type")),
+                _ => StoreError::Unavailable(format!("{at}: the connection cannot be used")),
+            };
         };
         let code = refusal.code().unwrap_or_default();
         let hint = match &*code {
