@@ -11,4 +11,5 @@ mod full_view;
 mod http;
 mod page;
 mod store;
+mod store_kill;
 mod tally;
