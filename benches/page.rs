@@ -37,6 +37,7 @@ fn views(series: usize) -> Vec<View> {
         live: None,
         directory: None,
         sources: Vec::new(),
+        store: None,
     }]
 }
 

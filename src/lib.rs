@@ -19,6 +19,8 @@
 //! * [`check`]: what can be read and what cannot, for people.
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
 //! * [`tally`]: what the rows amount to. Pure and deterministic.
+//! * [`follow`]: the cursor: what is new, what may have changed, history, audit.
+//! * [`store`]: a checkpoint of each follower, so that a restart goes on where the last process was.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics.

@@ -3,18 +3,23 @@
 //! session mode.
 
 use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, SqlSafeStr};
+use tokio::time::timeout;
 
 use super::statements::checkpoints;
 use super::{Changes, Owner, StoreError, Stored, way_out};
 use crate::sql;
 
 const NAME: &str = "llm_relay_exporter";
+/// Limit of connecting: the exporter's start waits for it.
+const CONNECT: Duration = Duration::from_secs(5);
 const MIGRATIONS: [(&str, &str); 1] =
     [("checkpoint", include_str!("../../migrations/store/postgres/0001_checkpoint.sql"))];
 
@@ -93,7 +98,10 @@ impl Schema {
             return Ok(session);
         }
         let connecting = |error: &sqlx::Error| self.error("connecting to", error);
-        let mut connection = PgConnection::connect_with(&self.options).await.map_err(|error| connecting(&error))?;
+        let connection = timeout(CONNECT, PgConnection::connect_with(&self.options)).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")).into())
+        });
+        let mut connection = connection.map_err(|error| connecting(&error))?;
         let session = sqlx::query(include_str!("sql/postgres/session.sql"));
         session.execute(&mut connection).await.map_err(|error| connecting(&error))?;
         self.migrate(&mut connection).await?;

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
 use crate::claude_code_hub::plan;
-use crate::tally::counter_lines;
+use crate::tally::{counter_lines, moment, row};
 
 /// One server for the tests that need nothing special of it; it ends with the process.
 pub async fn server() -> &'static PrivatePostgres {
@@ -470,4 +470,26 @@ async fn a_role_that_owns_the_schema_needs_no_right_to_create_one() {
     exporter.save().await;
     let Err(StoreError::Refused(error)) = Exporter::start(&plan, &as_role("stranger")).await else { panic!() };
     assert!(error.contains("own the schema"), "{error}");
+}
+
+#[test]
+fn the_bytes_of_a_checkpoint_change_only_with_its_format() {
+    use llm_relay_exporter::store::FORMAT;
+    use llm_relay_exporter::tally::Tally;
+    use sha2::{Digest, Sha256};
+    let now = "2026-06-03T12:00:00Z".parse().unwrap();
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    tally.complete();
+    tally.apply([row(7, now - chrono::Duration::seconds(90))]);
+    let mut digest = Sha256::new();
+    for (key, bytes) in tally.parts(true).unwrap() {
+        digest.update(key);
+        digest.update(bytes.unwrap());
+    }
+    let digest = digest.finalize();
+    // Another digest: stores of today could not be read any more. Raise FORMAT, then write the new digest down.
+    assert_eq!(
+        (FORMAT, format!("{digest:x}").as_str()),
+        (1, "2fdaf77283a35fc6b26b241cd944d367ac82c6ec8b2856b267bac0ea2e839bc8")
+    );
 }

@@ -145,8 +145,10 @@ async fn survives(name: &str, store: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let (ours, theirs) = (restarted.counters().await, afresh.counters().await);
-        if ours.is_some() && ours == theirs {
-            last = ours.unwrap();
+        if let Some(ours) = &ours
+            && theirs.as_ref() == Some(ours)
+        {
+            last.clone_from(ours);
             break;
         }
         let different = || {

@@ -30,13 +30,13 @@ fn calendar(zone: Tz, around: DateTime<Utc>) -> Arc<Calendar> {
 }
 
 /// New York's clocks went back on 1 November 2026, Lord Howe's forward on 4 October.
-fn moment(zone: Tz, now: DateTime<Utc>) -> Moment {
+pub fn moment(zone: Tz, now: DateTime<Utc>) -> Moment {
     let yesterday = now.with_timezone(&zone).naive_local() - Days::new(1);
     let same_time = zone.from_local_datetime(&yesterday).earliest().map_or(now - Duration::days(1), |at| at.to_utc());
     Moment { now, same_time_yesterday: same_time, calendar: calendar(zone, now) }
 }
 
-fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
+pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
     UsageRow {
         id,
         request_id: id,
