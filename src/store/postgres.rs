@@ -3,18 +3,23 @@
 //! session mode.
 
 use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, SqlSafeStr};
+use tokio::time::timeout;
 
 use super::statements::checkpoints;
 use super::{Changes, Owner, StoreError, Stored, way_out};
 use crate::sql;
 
 const NAME: &str = "llm_relay_exporter";
+/// Limit of connecting: the exporter's start waits for it.
+const CONNECT: Duration = Duration::from_secs(5);
 const MIGRATIONS: [(&str, &str); 1] =
     [("checkpoint", include_str!("../../migrations/store/postgres/0001_checkpoint.sql"))];
 
@@ -93,7 +98,10 @@ impl Schema {
             return Ok(session);
         }
         let connecting = |error: &sqlx::Error| self.error("connecting to", error);
-        let mut connection = PgConnection::connect_with(&self.options).await.map_err(|error| connecting(&error))?;
+        let connection = timeout(CONNECT, PgConnection::connect_with(&self.options)).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")).into())
+        });
+        let mut connection = connection.map_err(|error| connecting(&error))?;
         let session = sqlx::query(include_str!("sql/postgres/session.sql"));
         session.execute(&mut connection).await.map_err(|error| connecting(&error))?;
         self.migrate(&mut connection).await?;
@@ -128,11 +136,12 @@ impl Schema {
         let at = format!("{what} the store {}", self.place);
         let Some(refusal) = error.as_database_error() else {
             // A driver's text on a protocol error may repeat what was read.
-            return StoreError::Unavailable(match error {
-                sqlx::Error::Io(error) => format!("{at}: {error}"),
-                sqlx::Error::Tls(error) => format!("{at}: TLS: {error}"),
-                _ => format!("{at}: the connection cannot be used"),
-            });
+            return match error {
+                sqlx::Error::Io(error) => StoreError::Unavailable(format!("{at}: {error}")),
+                sqlx::Error::Tls(error) => StoreError::Unavailable(format!("{at}: TLS: {error}")),
+                sqlx::Error::ColumnDecode { index, .. } => self.refused(&format!("column {index} has another type")),
+                _ => StoreError::Unavailable(format!("{at}: the connection cannot be used")),
+            };
         };
         let code = refusal.code().unwrap_or_default();
         let hint = match &*code {

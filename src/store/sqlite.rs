@@ -25,6 +25,7 @@ const LOG_BYTES: &str = "8388608";
 
 const OPENING: &str = "opening";
 // SQLite's result codes.
+const ERROR: i32 = 1;
 const PERMISSION: i32 = 3;
 const READ_ONLY: i32 = 8;
 const CORRUPT: i32 = 11;
@@ -156,7 +157,10 @@ impl File {
     fn error(&self, what: &str, error: &sqlx::Error) -> StoreError {
         let at = format!("{what} the store {}", self.place());
         let Some(failure) = error.as_database_error() else {
-            return StoreError::Unavailable(format!("{at}: {error}"));
+            return match error {
+                sqlx::Error::ColumnDecode { .. } => StoreError::Refused(format!("{at}: {error}; {}", way_out())),
+                _ => StoreError::Unavailable(format!("{at}: {error}")),
+            };
         };
         // An extended code has the primary one in its lowest byte.
         let code = failure.code().and_then(|code| code.parse::<i32>().ok()).map_or(0, |code| code & 0xff);
@@ -165,7 +169,8 @@ impl File {
             PERMISSION | READ_ONLY | CANNOT_OPEN if what == OPENING => StoreError::Refused(format!(
                 "{at}: {message}; the directory must exist and be writable for the exporter"
             )),
-            CORRUPT => StoreError::Refused(format!("{at}: the file is damaged; {}", way_out())),
+            // A statement that does not fit the tables, or pages that do not fit together.
+            ERROR | CORRUPT => StoreError::Refused(format!("{at}: the file is damaged ({message}); {}", way_out())),
             NOT_A_DATABASE => StoreError::Refused(format!("{at}: this is no SQLite file; {}", way_out())),
             _ => StoreError::Unavailable(format!("{at}: {message}")),
         }

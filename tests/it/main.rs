@@ -16,5 +16,7 @@ mod packaging;
 mod page;
 mod secrets;
 mod settings;
+mod store;
+mod store_kill;
 mod tally;
 mod web;

@@ -30,13 +30,13 @@ fn calendar(zone: Tz, around: DateTime<Utc>) -> Arc<Calendar> {
 }
 
 /// New York's clocks went back on 1 November 2026, Lord Howe's forward on 4 October.
-fn moment(zone: Tz, now: DateTime<Utc>) -> Moment {
+pub fn moment(zone: Tz, now: DateTime<Utc>) -> Moment {
     let yesterday = now.with_timezone(&zone).naive_local() - Days::new(1);
     let same_time = zone.from_local_datetime(&yesterday).earliest().map_or(now - Duration::days(1), |at| at.to_utc());
     Moment { now, same_time_yesterday: same_time, calendar: calendar(zone, now) }
 }
 
-fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
+pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
     UsageRow {
         id,
         request_id: id,
@@ -603,4 +603,28 @@ fn models_are_admitted_by_their_first_success_and_other_never_falls() {
     let expected = (vec![("first".to_owned(), 1, 0), ("late".to_owned(), 1, 1), ("other".to_owned(), 1, 2)], 1);
     assert_eq!(labels(&[0, 1, 2, 3, 4, 5]), expected, "as it happened");
     assert_eq!(labels(&[5, 4, 3, 2, 1, 0]), expected, "as history is read");
+}
+
+#[test]
+fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
+    let start = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let mut tally = Tally::new(moment(zone, start));
+    tally.complete();
+    tally.apply([row(1, start - Duration::seconds(10))]);
+    // The relay's database, or the exporter, was away for an hour; meanwhile the cost has grown.
+    let mut saved = BTreeMap::new();
+    save(&mut tally, &mut saved);
+    let mut tally = Tally::restore(&saved).unwrap();
+    tally.advance(moment(zone, start + Duration::hours(1)));
+    tally.settle(10);
+    assert_eq!(tally.due(), [1]);
+    let mut late = row(1, start - Duration::seconds(10));
+    late.cost = Usd::from_f64(0.05).unwrap();
+    tally.apply([late]);
+    tally.looked_at(&[1], &[1].into());
+    tally.settle(10);
+    assert!(tally.unsettled().is_empty());
+    let counters = view(&mut tally, &directory(Vec::new())).counters.unwrap();
+    assert_eq!(counters.traffic[0].cost_usd, 0.05);
 }
