@@ -20,13 +20,7 @@
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //! * [`tally`]: what the rows amount to. Pure and deterministic.
-<<<<<<< HEAD
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
-=======
-//! * [`follow`]: the cursor: what is new, what may have changed, history, audit.
-//! * [`store`]: a checkpoint of each follower, so that a restart goes on where the last process was.
-//! * [`poll`]: when to read; one refresh in flight per part; staleness.
->>>>>>> store
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
