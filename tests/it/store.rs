@@ -384,7 +384,8 @@ async fn refusal(plan: &RelayPlan, file: &Path) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let plan = Plan { relays: [(plan.name.clone(), plan.clone())].into(), store: Some(store_plan(&url)) };
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let serving = llm_relay_exporter::serve::run(&plan, listener, "/metrics", shutdown);
+    let open = llm_relay_exporter::web::Protection::load(None).unwrap();
+    let serving = llm_relay_exporter::serve::run(&plan, listener, "/metrics", open, shutdown);
     let ended = tokio::time::timeout(Duration::from_secs(30), serving).await;
     let error = ended.expect("the exporter has accepted the store").unwrap_err().to_string();
     assert!(error.contains(file.to_str().unwrap()), "no file in {error:?}");

@@ -48,7 +48,8 @@ async fn exporter() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{LISTENING}{}", listener.local_addr().unwrap());
     let plan = Plan { relays: [(relay.name.clone(), relay)].into(), store };
-    serve::run(&plan, listener, "/metrics", CancellationToken::new()).await.unwrap();
+    let open = llm_relay_exporter::web::Protection::load(None).unwrap();
+    serve::run(&plan, listener, "/metrics", open, CancellationToken::new()).await.unwrap();
 }
 
 struct Process {
