@@ -323,6 +323,19 @@ pub struct Live {
     pub key_sessions: Option<Vec<(i64, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// By key id: failures of an upstream key since its last success.
+    pub key_failures: Option<Vec<(i64, u64)>>,
+    pub error_log: Option<Vec<ErrorCount>>,
+}
+
+/// Entries of the relay's error log that have this type and code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCount {
+    /// The relay's own word for where it happened, from a list in its code.
+    pub kind: String,
+    /// HTTP status code, or `none`.
+    pub code: String,
+    pub count: u64,
 }
 
 /// A circuit breaker as the relay shows it.

@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod gemini_balance;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Ask {
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
     pub audit: Vec<Range<DateTime<Utc>>>,
+    /// [`Refresh::bookmark`] of the last refresh, perhaps of another process; empty before the first.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +74,10 @@ pub struct Refresh {
     pub refused: u64,
     /// One for each span of [`Ask::audit`].
     pub audit: Vec<LedgerSum>,
+    /// Rows that had been read are gone, not just the oldest: the audit should look now.
+    pub lost_rows: bool,
+    /// What the ledger itself must remember; kept with the cursor.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -130,5 +137,6 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::GeminiBalance => gemini_balance::open(plan),
     }
 }

@@ -86,13 +86,8 @@ impl Database {
             format!("max_execution_time = {}", limit.as_millis().max(1))
         };
         let limits = format!(
-            "set session {limit}, session lock_wait_timeout = 1, session transaction_isolation = 'REPEATABLE-READ'"
+            "set session {limit}, session lock_wait_timeout = 1; set session transaction isolation level repeatable read"
         );
-        let limits = if version.contains("MariaDB") {
-            limits.replace("transaction_isolation", "tx_isolation")
-        } else {
-            limits
-        };
         connection.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await?;
         Ok(connection)
     }

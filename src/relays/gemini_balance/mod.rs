@@ -1,0 +1,59 @@
+//! gemini-balance v2.2 (checked with v2.2.8): one row per upstream attempt in MySQL, MariaDB or SQLite.
+//!
+//! # What is not what it seems
+//! * Times are naive: of the relay process's clock in its own zone, which the store does not name.
+//! * Ids are in the order of completion, times are of the start. SQLite gives ids out again.
+//! * Keys stand in clear. MySQL hashes them before they leave it; of SQLite, each is hashed as it is read.
+//! * A reader that keeps SQLite's file locked makes the relay lose rows: statements here are few, short, and bounded by
+//!   id, for no other column has an index.
+//!
+//! # Layout
+//! * `store`: the engines, behind statements that say what they want.
+//! * `attempt`: a row. `clock`: naive times. `positions`: ids that are given out again.
+//! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
+//! * `live`: key health and the error log's counts. `directory`: the keys.
+//! * [`check()`]: what can be read and what cannot, for people.
+
+mod attempt;
+mod check;
+mod clock;
+mod directory;
+mod error_log;
+mod ledger;
+mod live;
+mod positions;
+mod store;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+pub use check::check;
+
+use crate::relays::{LiveState, OpenError, Relay};
+use crate::settings::RelayPlan;
+use clock::Clock;
+use store::Store;
+
+/// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
+/// database.
+pub const MYSQL_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/mysql.sql");
+/// [`MYSQL_SCHEMA`] for SQLite.
+pub const SQLITE_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/sqlite.sql");
+
+/// The relay's only upstream: the store does not tell Gemini from Vertex.
+const PROVIDER: i64 = 1;
+
+/// Opens the parts of one relay: two connections, one for the ledger, one that live state and directory share.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    let clock = Clock::new(plan);
+    let shared = Arc::new(Mutex::new(Store::new(plan)?));
+    Ok(Relay {
+        ledger: Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock)),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared))) as Box<dyn LiveState>),
+        directory: Box::new(directory::DirectoryReader::new(shared, clock)),
+    })
+}
