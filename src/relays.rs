@@ -125,6 +125,20 @@ pub struct Relay {
     pub directory: Box<dyn DirectorySource>,
 }
 
+/// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
+pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::ClaudeCodeHub => &[],
+        Kind::GeminiBalance => gemini_balance::UNTOLD,
+    }
+}
+
+/// Whether a relay of this kind, by its label, cannot tell a metric.
+pub fn is_untold(kind: &str, metric: &str) -> bool {
+    let kind = Kind::ALL.into_iter().find(|it| it.label() == kind);
+    kind.is_some_and(|kind| untold(kind).iter().any(|(name, _)| *name == metric))
+}
+
 /// An address that cannot be used at all. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

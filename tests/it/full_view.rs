@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
-use llm_relay_exporter::model::{Circuit, Directory, Key, Live, Provider, QuotaWindow, Reason, Scope, Source, User};
+use llm_relay_exporter::model::{Circuit, Directory, ErrorCount, Key, Live, Provider, QuotaWindow, Reason, Scope, Source, User};
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
@@ -160,6 +160,8 @@ fn live() -> Live {
         user_sessions: Some(vec![(7, 4)]),
         key_sessions: Some(vec![(4, 4)]),
         window_spend: Vec::new(),
+        key_failures: Some(vec![(4, 2)]),
+        error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
     }
 }
 

@@ -10,6 +10,7 @@ mod differential;
 mod end_to_end;
 mod exposition;
 mod full_view;
+mod gemini_balance;
 mod http;
 mod metrics_docs;
 mod packaging;
