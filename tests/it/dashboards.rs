@@ -3,6 +3,7 @@
 mod demo;
 mod lint;
 mod prometheus;
+mod provisioning;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
