@@ -12,7 +12,9 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, Value, cmd};
 
 use super::schema::Level;
 use crate::kv::Kv;
-use crate::model::{Circuit, Directory, Limit, Live, QuotaWindow, ReadError, Reason, Usd, WindowRule, WindowSpend};
+use crate::model::{
+    Circuit, Directory, EntityId, Limit, Live, QuotaWindow, ReadError, Reason, Usd, WindowRule, WindowSpend,
+};
 use crate::relays::LiveState;
 
 pub struct LiveReader {
@@ -95,9 +97,9 @@ impl LiveReader {
         Ok(members.iter().map(|ids| ids.as_ref().map(count)).collect())
     }
 
-    async fn circuits(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<(i64, Circuit)>, ReadError> {
+    async fn circuits(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<(EntityId, Circuit)>, ReadError> {
         let what = "reading circuit breakers";
-        let ids: Vec<i64> = directory.providers.iter().filter(|p| !p.deleted).map(|p| p.id).collect();
+        let ids: Vec<EntityId> = directory.providers.iter().filter(|p| !p.deleted).map(|p| p.id.clone()).collect();
         let ask = |command, key, fields: &[&str]| Ask {
             command,
             key,
@@ -140,7 +142,7 @@ impl LiveReader {
             };
             let ttl_ms = pair[1].as_ref()?.as_ref()?.parse::<i64>().ok()?;
             let resets_at = (ttl_ms > 0).then(|| instant(now_ms.saturating_add(ttl_ms))).flatten();
-            Some(WindowSpend { scope: limit.scope, id: limit.id, window: limit.window, used, resets_at })
+            Some(WindowSpend { scope: limit.scope, id: limit.id.clone(), window: limit.window, used, resets_at })
         });
         Ok(windows.collect())
     }
@@ -161,10 +163,11 @@ impl LiveState for LiveReader {
         let level = Level::of_label(&directory.version).unwrap_or(Level::Replay);
         // Up to v0.5.6 the sets had no hash tag; the columns do not tell v0.5.7 from its predecessors, so both are asked.
         let untagged = level <= Level::TimeZone;
-        let users: Vec<i64> = directory.users.iter().filter(|user| !user.deleted).map(|user| user.id).collect();
-        let keys: Vec<i64> = directory.keys.iter().filter(|key| !key.deleted).map(|key| key.id).collect();
-        let providers: Vec<i64> =
-            directory.providers.iter().filter(|p| !p.deleted && p.enabled).map(|p| p.id).collect();
+        let users: Vec<EntityId> =
+            directory.users.iter().filter(|user| !user.deleted).map(|user| user.id.clone()).collect();
+        let keys: Vec<EntityId> = directory.keys.iter().filter(|key| !key.deleted).map(|key| key.id.clone()).collect();
+        let providers: Vec<EntityId> =
+            directory.providers.iter().filter(|p| !p.deleted && p.enabled).map(|p| p.id.clone()).collect();
 
         let mut names = vec![match level {
             Level::Replay => "{observed_sessions}:global:active_sessions".to_owned(),
@@ -180,18 +183,21 @@ impl LiveState for LiveReader {
         let counts = self.sessions(names, now_ms).await?;
         let mut counts = counts.into_iter();
         live.sessions = counts.next().flatten();
-        let mut of = |ids: &[i64]| -> Vec<(i64, u64)> {
-            ids.iter().zip(counts.by_ref().take(ids.len())).filter_map(|(id, count)| Some((*id, count?))).collect()
+        let mut of = |ids: &[EntityId]| -> Vec<(EntityId, u64)> {
+            ids.iter()
+                .zip(counts.by_ref().take(ids.len()))
+                .filter_map(|(id, count)| Some((id.clone(), count?)))
+                .collect()
         };
         live.slots_used = Some(of(&providers));
-        let non_zero = |mut counts: Vec<(i64, u64)>| {
+        let non_zero = |mut counts: Vec<(EntityId, u64)>| {
             counts.retain(|(_, count)| *count > 0);
             counts
         };
         live.user_sessions = Some(non_zero(of(&users)));
         let mut key_sessions = non_zero(of(&keys));
         if untagged {
-            let global = of(&[0]).first().map(|(_, count)| *count);
+            let global = of(&[0.into()]).first().map(|(_, count)| *count);
             live.sessions = live.sessions.max(global);
             if key_sessions.is_empty() {
                 key_sessions = non_zero(of(&keys));
