@@ -310,8 +310,7 @@ impl PrivateMariaDb {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
             return Err(error("a name is made of a-z, 0-9 and _".to_owned()));
         }
-        let mut connection =
-            MySqlConnection::connect(&self.url_of("mysql")).await.map_err(|e| error(e.to_string()))?;
+        let mut connection = MySqlConnection::connect(&self.url_of("mysql")).await.map_err(|e| error(e.to_string()))?;
         let create = AssertSqlSafe(format!("create database {name} character set utf8mb4"));
         connection.execute(sqlx::raw_sql(create)).await.map_err(|e| error(e.to_string()))?;
         let _ = connection.close().await;

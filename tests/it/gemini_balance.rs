@@ -306,7 +306,8 @@ impl Scene {
         };
         let counters = view.counters.as_ref().unwrap();
 
-        let outcomes = ["status_code between 200 and 299", "status_code < 200 or status_code >= 300", "status_code is null"];
+        let outcomes =
+            ["status_code between 200 and 299", "status_code < 200 or status_code >= 300", "status_code is null"];
         let sums = outcomes.map(|of| self.db.sum(&format!("case when {of} then 1 else 0 end")));
         let traffic = self
             .db
@@ -396,7 +397,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
     let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
     let plan = plan(url);
     let mut scene = Scene::set_up(db, label, seed).await;
-    let open = || Follower::new(relays::open(&plan).unwrap().ledger, &plan);
+    let open = || Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut follower = open();
     let mut directory = relays::open(&plan).unwrap().directory;
     let mut saved: BTreeMap<String, Vec<u8>> = BTreeMap::new();

@@ -67,16 +67,17 @@ impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
         self.find_keys().await?;
         let key = |id: &i64| Key {
-            id: *id,
+            id: (*id).into(),
             name: key_name(*id),
-            user_id: 0,
+            user_id: None,
             enabled: true,
             deleted: false,
             expires_at: None,
-            counts_as: *id,
+            slots: None,
+            counts_as: (*id).into(),
         };
         let provider = Provider {
-            id: PROVIDER,
+            id: PROVIDER.into(),
             name: "gemini".to_owned(),
             kind: "gemini".to_owned(),
             group: String::new(),

@@ -43,7 +43,7 @@ impl LiveState for LiveReader {
         store.finish(look).await;
         result?;
         Ok(Live {
-            key_failures: Some(self.health.failures.iter().map(|(key, failures)| (*key, *failures)).collect()),
+            key_failures: Some(self.health.failures.iter().map(|(key, failures)| ((*key).into(), *failures)).collect()),
             error_log: self.errors.counts(),
             ..Live::default()
         })

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 
 pub use check::check;
 
-use crate::relays::{LiveState, OpenError, Relay};
+use crate::relays::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use clock::Clock;
 use store::Store;
@@ -80,7 +80,7 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let clock = Clock::new(plan);
     let shared = Arc::new(Mutex::new(Store::new(plan)?));
     Ok(Relay {
-        ledger: Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock)),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock))),
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared))) as Box<dyn LiveState>),
         directory: Box::new(directory::DirectoryReader::new(shared, clock)),
     })
