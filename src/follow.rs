@@ -170,7 +170,7 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
-        if !refresh.more {
+        if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;

@@ -264,8 +264,8 @@ impl PrivateMariaDb {
         let mut host = Host::new("TERM", "KILL").map_err(place)?;
         let password = password();
         let mut install = host.command(&install.join("mariadb-install-db"));
-        install.args(["--no-defaults", "--datadir=data", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.args(["--cross-bootstrap", "--innodb-log-file-size=4M"]);
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.args(["--innodb-log-file-size=4M"]).arg(data(&host));
         host.run(install).await.map_err(place)?.map_err(|text| ServerError::Start { server: MARIADB, text })?;
         let mut server = Self { host, program: bin.join("mariadbd"), port: 0, password };
         for _ in 1..PORT_TRIES {
@@ -328,7 +328,7 @@ impl PrivateMariaDb {
         );
         let accounts = self.host.write("accounts.sql", &accounts).map_err(place)?;
         let mut mariadb = self.host.command(&self.program);
-        mariadb.args(["--no-defaults", "--datadir=data", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
+        mariadb.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(data(&self.host));
         mariadb.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--max-connections=100"]);
         mariadb.args(["--innodb-log-file-size=4M", "--default-time-zone=+00:00", "--pid-file=pid"]);
         mariadb.arg(format!("--port={}", self.port));
@@ -342,6 +342,11 @@ impl PrivateMariaDb {
         })
         .await
     }
+}
+
+/// MariaDB's data, absolute: it takes a relative directory for one below its programs.
+fn data(host: &Host) -> String {
+    format!("--datadir={}", host.path().join("data").display())
 }
 
 /// Asks until the server answers: a matter of 50 ms.

@@ -160,11 +160,18 @@ impl Scene {
         db.run(&format!("{shadow}); alter table shadow add column gone int not null default 0")).await;
         let mut scene = Self { db, rng: StdRng::seed_from_u64(seed), label };
         scene.successes(Utc::now() - TimeDelta::days(14)).await;
-        let days = Utc::now() - TimeDelta::days(14);
-        for n in 0..300 {
-            let at = days + TimeDelta::minutes(60 + n * 65);
-            scene.attempt(at).await;
+        // The last 2000 ids are read again for a while, so what the clean-up takes lies further back.
+        for n in 0..200 {
+            scene.attempt(Utc::now() - TimeDelta::minutes(14 * 1440 - 60 - n * 80)).await;
         }
+        let recent = |n: i64| Attempt {
+            at: Utc::now() - TimeDelta::seconds(40 * 3600 - n * 70),
+            model: MODELS[(n % 3) as usize],
+            key: KEYS[(n % 3) as usize],
+            status: ["200", "200", "200", "429", "500"][(n % 5) as usize],
+            latency_ms: n,
+        };
+        scene.insert(&(0..2000).map(recent).collect::<Vec<_>>()).await;
         scene
     }
 
@@ -309,10 +316,7 @@ impl Scene {
         let outcomes =
             ["status_code between 200 and 299", "status_code < 200 or status_code >= 300", "status_code is null"];
         let sums = outcomes.map(|of| self.db.sum(&format!("case when {of} then 1 else 0 end")));
-        let traffic = self
-            .db
-            .table(&format!("select coalesce(model_name, 'other'), {} from shadow group by 1", sums.join(", ")))
-            .await;
+        let traffic = self.db.table(&format!("select {MODEL}, {} from shadow s group by 1", sums.join(", "))).await;
         let ours: BTreeMap<String, Vec<i64>> =
             counters.traffic.iter().map(|it| (it.model.clone(), it.requests.map(|n| n as i64).into())).collect();
         assert_eq!(ours, traffic, "{} requests {what}", self.label);
@@ -351,11 +355,8 @@ impl Scene {
                 .map(|bound| self.db.sum(&format!("case when latency_ms <= {bound} then 1 else 0 end")))
                 .collect();
             let total = self.db.sum("latency_ms");
-            let sql = format!(
-                "select 'it', {total}, {} from shadow where coalesce(model_name, 'other') = '{}'",
-                sums.join(", "),
-                latency.model
-            );
+            let sql =
+                format!("select 'it', {total}, {} from shadow s where {MODEL} = '{}'", sums.join(", "), latency.model);
             let theirs = self.db.table(&sql).await.remove("it").unwrap();
             let mut ours = vec![(latency.duration.sum * 1000.0).round() as i64];
             let mut count = 0;
@@ -367,6 +368,10 @@ impl Scene {
         }
     }
 }
+
+/// A model counts under its name from its first success on.
+const MODEL: &str = "case when id >= (select min(x.id) from shadow x where x.model_name = s.model_name \
+     and x.status_code between 200 and 299) then model_name else 'other' end";
 
 /// The label of a key, by its hash as anybody can make it.
 fn key_label(key: &str) -> String {
@@ -401,6 +406,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
     let mut follower = open();
     let mut directory = relays::open(&plan).unwrap().directory;
     let mut saved: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    settle(&mut follower).await;
     for n in 0..steps {
         let mut what = scene.step().await.to_owned();
         if n % 17 == 16 {

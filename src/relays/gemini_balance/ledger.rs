@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
@@ -25,6 +25,8 @@ const SLICE: i64 = 20_000;
 const SMALL: i64 = 100_000;
 /// How far an attempt's start may lie from the order of ids: its own time (`TIME_OUT`, 300 s), and clock changes.
 const DISORDER: TimeDelta = TimeDelta::hours(2);
+/// Days that are always in the calendar: a month, and the week around its first day.
+const LEAST_DAYS: Days = Days::new(40);
 /// Ids in one list.
 const LIST: usize = 1000;
 /// Rows in a row of which the zone seems wrong before somebody is told, and how often.
@@ -78,9 +80,10 @@ impl LedgerReader {
         }
         let ends = look.ends().await?;
         let lost_rows = self.notice_lost_rows(look, ends).await?;
-        let first = ends.first.and_then(|(_, at)| self.clock.instant(at?)).map_or(ends.now, |at| at.min(ends.now));
+        let first = ends.first.and_then(|(_, at)| self.clock.instant(at)).map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
-        let calendar = self.calendar(self.clock.date(first), today)?;
+        // What the relay has deleted may still be counted: the days of a month do not go with their rows.
+        let calendar = self.calendar(self.clock.date(first).min(today - LEAST_DAYS), today)?;
 
         let mut rows = Vec::new();
         let mut refused = 0;
@@ -110,7 +113,7 @@ impl LedgerReader {
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
         let kept_since = (!self.lost_rows).then(|| self.clock.date(first));
-        if !ask.audit.is_empty() {
+        if !ask.audit.is_empty() && !lost_rows {
             self.lost_rows = false;
         }
         Ok(Refresh {
@@ -131,21 +134,19 @@ impl LedgerReader {
 
     /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
     async fn notice_lost_rows(&mut self, look: &mut Look, ends: Ends) -> Result<bool, ReadError> {
-        let Some((oldest, mark)) = self.positions().remembered() else { return Ok(false) };
+        let may_survive = self.positions().oldest_is(ends.first);
+        let Some((first, mark)) = self.positions().remembered() else { return Ok(false) };
         let what = "looking at the newest row again";
         let present = self.attempts(look, what, &format!("id = {}", mark.id)).await?;
         if present.iter().any(|attempt| Mark::of(attempt) == mark) {
             return Ok(false);
         }
-        let which = format!("id >= {} and id <= {}", oldest.id, mark.id);
+        let which = format!("id >= {first} and id <= {}", mark.id);
         let present = self.attempts(look, what, &which).await?;
         let survivor = match self.positions().last_survivor(&present) {
             Some(id) => id,
-            // None of the remembered rows is there: older ones may be, or the table was emptied.
-            None => match ends.first {
-                Some((id, at)) if id < oldest.id && at <= oldest.at() => (oldest.id - 1).min(ends.top),
-                _ => 0,
-            },
+            None if may_survive => (first - 1).min(ends.top),
+            None => 0,
         };
         tracing::warn!(
             newest = mark.id,
@@ -246,7 +247,7 @@ async fn first_since(look: &mut Look, since: i64, after: i64, top: i64) -> Resul
     while low < high {
         let middle = low + (high - low) / 2;
         match look.timed_from(middle + 1, top).await? {
-            Some((id, Some(at))) if at < since => low = id.min(high),
+            Some((id, at)) if at < since => low = id.min(high),
             _ => high = middle,
         }
     }

@@ -12,6 +12,9 @@ use super::attempt::Attempt;
 /// Newest rows that are remembered, to find out how far back rows have been deleted.
 const REMEMBERED: usize = 2000;
 
+/// How many of them a bookmark holds: more than anybody deletes by hand.
+const WRITTEN: usize = 200;
+
 /// What tells a row from another with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -23,11 +26,6 @@ pub struct Mark {
 impl Mark {
     pub fn of(attempt: &Attempt) -> Self {
         Self { id: attempt.id, at: attempt.at, key: attempt.key }
-    }
-
-    /// Naive microseconds.
-    pub const fn at(self) -> Option<i64> {
-        self.at
     }
 }
 
@@ -41,11 +39,13 @@ pub struct Positions {
     top: i64,
     /// The newest rows that were read, by id.
     newest: VecDeque<Mark>,
+    /// Id and time of the oldest row at the last look.
+    oldest: Option<(i64, i64)>,
 }
 
 impl Default for Positions {
     fn default() -> Self {
-        Self { runs: vec![(0, 0)], top: 0, newest: VecDeque::new() }
+        Self { runs: vec![(0, 0)], top: 0, newest: VecDeque::new(), oldest: None }
     }
 }
 
@@ -81,9 +81,20 @@ impl Positions {
         self.newest.back().copied()
     }
 
-    /// The ids of the rows that are remembered.
-    pub fn remembered(&self) -> Option<(Mark, Mark)> {
-        Some((*self.newest.front()?, *self.newest.back()?))
+    /// The smallest and the greatest id of the rows that are remembered.
+    pub fn remembered(&self) -> Option<(i64, Mark)> {
+        Some((self.newest.front()?.id, *self.newest.back()?))
+    }
+
+    /// Notes the oldest row; says whether it can still be of the rows that were there at the last look. A clean-up leaves
+    /// a later one, an emptied table begins with an earlier or another one.
+    pub fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
+        let last = std::mem::replace(&mut self.oldest, oldest);
+        match (last, oldest) {
+            (Some(last), Some(now)) => now.0 > last.0 || now == last,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
     }
 
     /// Notes rows that were read.
@@ -117,8 +128,11 @@ impl Positions {
     pub fn bookmark(&self) -> String {
         let runs: Vec<String> = self.runs.iter().map(|(position, id)| format!("{position}:{id}")).collect();
         let absent = |value: Option<i64>| value.map_or_else(String::new, |value| value.to_string());
-        let mark = self.mark().map(|mark| format!("{}:{}:{}", mark.id, absent(mark.at), absent(mark.key)));
-        format!("{};{};{}", self.top, runs.join(","), mark.unwrap_or_default())
+        let newest = self.newest.iter().skip(self.newest.len().saturating_sub(WRITTEN));
+        let newest: Vec<String> =
+            newest.map(|mark| format!("{}:{}:{}", mark.id, absent(mark.at), absent(mark.key))).collect();
+        let oldest = self.oldest.map(|(id, at)| format!("{id}:{at}"));
+        format!("{};{};{};{}", self.top, runs.join(","), newest.join(","), oldest.unwrap_or_default())
     }
 
     /// Goes on from a bookmark; `None` when it is none.
@@ -130,15 +144,20 @@ impl Positions {
             Some((position.parse().ok()?, id.parse().ok()?))
         });
         let runs = runs.collect::<Option<Vec<(i64, i64)>>>()?;
-        let mut newest = VecDeque::new();
-        if let Some(mark) = parts.next().filter(|mark| !mark.is_empty()) {
+        let marks = parts.next().unwrap_or_default().split(',').filter(|mark| !mark.is_empty());
+        let newest = marks.map(|mark| {
             let mut fields = mark.split(':');
             let id = fields.next()?.parse().ok()?;
             let mut optional = || fields.next().and_then(|field| field.parse().ok());
-            newest.push_back(Mark { id, at: optional(), key: optional() });
-        }
+            Some(Mark { id, at: optional(), key: optional() })
+        });
+        let newest = newest.collect::<Option<VecDeque<_>>>()?;
+        let oldest = parts.next().and_then(|oldest| {
+            let (id, at) = oldest.split_once(':')?;
+            Some((id.parse().ok()?, at.parse().ok()?))
+        });
         let ascending = runs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
-        (!runs.is_empty() && ascending).then_some(Self { runs, top, newest })
+        (!runs.is_empty() && ascending).then_some(Self { runs, top, newest, oldest })
     }
 }
 

@@ -96,8 +96,8 @@ pub struct Ends {
     pub now: DateTime<Utc>,
     /// The greatest id; 0 when there is none.
     pub top: i64,
-    /// The smallest id with its naive time.
-    pub first: Option<(i64, Option<i64>)>,
+    /// The smallest id that has a time, with it.
+    pub first: Option<(i64, i64)>,
 }
 
 /// One entry of the error log.
@@ -133,10 +133,10 @@ impl Look {
     }
 
     /// The first attempt from an id on that has a time.
-    pub async fn timed_from(&mut self, from: i64, top: i64) -> Result<Option<(i64, Option<i64>)>, ReadError> {
+    pub async fn timed_from(&mut self, from: i64, top: i64) -> Result<Option<(i64, i64)>, ReadError> {
         let which = format!("id >= {from} and id <= {top} and request_time is not null order by id limit 1");
         let found = self.attempts("looking for a time", &which).await?;
-        Ok(found.into_iter().find_map(|row| row.ok().map(|row| (row.id, row.at))))
+        Ok(found.into_iter().flatten().find_map(|row| Some((row.id, row.at?))))
     }
 
     /// Attempts by a range of ids; one that cannot be understood does not take the others with it.
