@@ -125,13 +125,9 @@ fn written(form: &str, kind: &ValueKind, around: &Around<'_>) -> Result<SecretSt
             _ => Err(Wrong::new("is the address of neither an SQLite file nor a PostgreSQL database", hint)),
         };
     };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let url = if path.is_empty() { text.into() } else { file(&around.folder.join(path)) };
     // The store's own verdict; it opens nothing.
-    match Store::open(&StorePlan::new(url.clone())) {
-        Ok(_) => Ok(url),
-        Err(_) => Err(Wrong::new("names no file", hint)),
-    }
+    Store::open(&StorePlan::new(text.clone())).map_err(|_| Wrong::new("names no file", hint))?;
+    Ok(file(&around.folder.join(path.strip_prefix("//").unwrap_or(path))))
 }
 
 fn interval(kind: &ValueKind) -> Result<Duration, Wrong> {

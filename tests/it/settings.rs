@@ -2,6 +2,7 @@
 
 mod any_input;
 mod documents;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
