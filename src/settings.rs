@@ -130,6 +130,8 @@ pub struct RelayPlan {
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
     pub audit_interval: Duration,
+    /// How much of each minute reading older history may take, at most.
+    pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
 }

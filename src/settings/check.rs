@@ -240,6 +240,7 @@ fn blank(name: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: Tz::UTC,
         audit_interval: Duration::ZERO,
+        history_budget: Duration::ZERO,
         boards: Boards::default(),
         series: SeriesBudget::default(),
     }

@@ -172,6 +172,7 @@ impl Scene<'_> {
             timezone_fallback: self.zone.parse().unwrap(),
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: std::time::Duration::ZERO,
+            history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
             series: SeriesBudget::default(),
         }
