@@ -17,6 +17,7 @@ mod page;
 mod secrets;
 mod settings;
 mod store;
+mod store_cli;
 mod store_kill;
 mod tally;
 mod web;
