@@ -104,6 +104,11 @@ impl Follower {
         self.rows_read
     }
 
+    /// See [`Ledger::statements`].
+    pub fn statements(&self) -> Vec<(&'static str, bool)> {
+        self.ledger.statements()
+    }
+
     /// Share of the ledger's history that has been read.
     pub fn history_loaded(&self) -> f64 {
         self.state.as_ref().map_or(0.0, State::history_loaded)

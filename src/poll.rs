@@ -81,6 +81,7 @@ struct Progress {
     failures_in_a_row: u32,
     skipped: u64,
     rows_read: u64,
+    statements: Vec<(&'static str, bool)>,
     problem: Option<ReadError>,
 }
 
@@ -199,6 +200,7 @@ impl<T> Part<T> {
                 failures: Reason::ALL.into_iter().zip(progress.failures).collect(),
                 skipped: progress.skipped,
                 rows_read: progress.rows_read,
+                statements: progress.statements.clone(),
                 problem: progress.problem.as_ref().map(ToString::to_string),
             }
         })
@@ -319,6 +321,7 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
         if outcome.is_ok() {
             publish_ledger(parts, follower, changed);
         }
+        part.progress(|progress| progress.statements = follower.statements());
         part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
         save(parts, follower, saving.as_deref_mut()).await;
         changed.notify_one();
