@@ -111,6 +111,7 @@ fn plan(url: &str) -> RelayPlan {
         timezone_fallback: ZONE,
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
+        history_budget: Duration::from_secs(60),
         boards: Boards::default(),
         series: SeriesBudget::default(),
     }
@@ -297,7 +298,9 @@ impl Scene {
 
     async fn compare(&mut self, follower: &mut Follower, plan: &RelayPlan, directory: &Directory, what: &str) {
         // The clock runs: what it moves out of a window between two looks cannot be compared.
+        let mut tries = 0..100;
         let view = loop {
+            assert!(tries.next().is_some(), "the windows never stand still: {what}");
             let before = self.windows().await;
             settle(follower).await;
             let view = view(follower, plan, directory);
@@ -383,7 +386,11 @@ fn key_label(key: &str) -> String {
 async fn settle(follower: &mut Follower) {
     for _ in 0..3 {
         let mut rest = follower.refresh().await.unwrap();
-        while rest != Rest::Nothing {
+        for turn in 0.. {
+            if rest == Rest::Nothing {
+                break;
+            }
+            assert!(turn < 100, "no end of {rest:?}");
             rest = match rest {
                 Rest::NewRows => follower.refresh().await.unwrap(),
                 _ => follower.read_history().await.unwrap(),
