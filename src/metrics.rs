@@ -490,6 +490,28 @@ pub const CATALOGUE: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_key_consecutive_failures",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Failures of an upstream key since its last success, as far as the relay's log tells; relays with a pool of keys.",
+        emit: Emit::Relay(|view, out| {
+            for (key, failures) in live(view).iter().flat_map(|live| live.key_failures.iter().flatten()) {
+                out.sample(&[&key.to_string()], *failures as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_error_log_entries_total",
+        kind: Kind::Counter,
+        labels: &["type", "code"],
+        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the start.",
+        emit: Emit::Relay(|view, out| {
+            for error in live(view).iter().flat_map(|live| live.error_log.iter().flatten()) {
+                out.sample(&[&error.kind, &error.code], error.count as f64);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_key_slots_used",
         kind: Kind::Gauge,
         labels: &["key_id"],

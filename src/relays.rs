@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod gemini_balance;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct Ask {
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
     pub audit: Vec<Range<DateTime<Utc>>>,
+    /// [`Refresh::bookmark`] of the last refresh, perhaps of another process; empty before the first.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +81,10 @@ pub struct Refresh {
     pub refused: u64,
     /// One for each span of [`Ask::audit`].
     pub audit: Vec<LedgerSum>,
+    /// Rows that had been read are gone, not just the oldest: the audit should look now.
+    pub lost_rows: bool,
+    /// What the ledger itself must remember; kept with the cursor.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -198,6 +205,20 @@ pub enum Usage {
     Counters(Box<dyn Counters>),
 }
 
+/// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
+pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::ClaudeCodeHub => &[],
+        Kind::GeminiBalance => gemini_balance::UNTOLD,
+    }
+}
+
+/// Whether a relay of this kind, by its label, cannot tell a metric.
+pub fn is_untold(kind: &str, metric: &str) -> bool {
+    let kind = Kind::ALL.into_iter().find(|it| it.label() == kind);
+    kind.is_some_and(|kind| untold(kind).iter().any(|(name, _)| *name == metric))
+}
+
 /// An address that cannot be used at all. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -210,5 +231,6 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::GeminiBalance => gemini_balance::open(plan),
     }
 }

@@ -96,14 +96,16 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    GeminiBalance,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+    pub const ALL: [Self; 2] = [Self::ClaudeCodeHub, Self::GeminiBalance];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::GeminiBalance => "gemini-balance",
         }
     }
 
@@ -111,6 +113,7 @@ impl Kind {
     pub const fn database(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
         }
     }
 
@@ -118,6 +121,7 @@ impl Kind {
     pub const fn redis(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+            Self::GeminiBalance => Need::Nothing,
         }
     }
 }

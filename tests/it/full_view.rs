@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::model::{
-    AccountState, Circuit, Directory, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source,
-    Subscription, User,
+    AccountState, Circuit, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope,
+    Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::view::{
@@ -171,6 +171,8 @@ fn live() -> Live {
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
+        key_failures: Some(vec![(4.into(), 2)]),
+        error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],
         queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
         rate_windows: vec![RateWindow {
