@@ -1,5 +1,6 @@
 //! The command line: arguments, dispatch, exit codes.
 
+mod backfill;
 mod demo;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,8 @@ enum Command {
     Serve,
     /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
     Check,
+    /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
+    Backfill(backfill::BackfillArgs),
     /// Print the metric catalogue as Markdown.
     Metrics,
     /// Write the Grafana dashboards.
@@ -123,6 +126,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options)),
         Command::Check => runtime.block_on(check_relays(options)),
+        Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
         Command::Metrics => {
             // A closed pipe (`| head`) is the reader's choice.
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();

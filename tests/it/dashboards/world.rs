@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind, Metric};
+use llm_relay_exporter::metrics::{CATALOGUE, Kind, Metric};
 use serde_json::Value;
 
 pub struct Prometheus {
@@ -197,7 +197,7 @@ fn gauge(name: &str, labels: &str, index: usize, at: i64, now: i64) -> f64 {
 /// The label sets of a metric: the product of its labels' values, with names that follow from ids.
 fn label_sets(metric: &Metric, instance: &str) -> Vec<String> {
     let mut sets = vec![format!(r#"job="llm-relay",instance="{instance}""#)];
-    if matches!(metric.emit, Emit::Relay(_)) {
+    if metric.is_of_relay() {
         sets[0] += r#",relay="main""#;
     }
     for label in metric.labels {

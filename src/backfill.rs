@@ -1,0 +1,203 @@
+//! Back-fill: what an exporter would have shown since the ledger's first row, as OpenMetrics with time stamps.
+//!
+//! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
+//! (`past`), and written down in files of some hours each (`files`). Only families that rows alone tell are written
+//! ([`crate::metrics::Emit::Past`]); their last values are those that a live exporter begins with, so that its series
+//! go on from there.
+
+mod files;
+mod past;
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::page::recording::Recording;
+use crate::relays;
+use crate::settings::RelayPlan;
+use past::Past;
+
+/// Prometheus' default look-back: with a longer step, series would come and go.
+pub const LONGEST_STEP: Duration = Duration::from_secs(300);
+pub const SHORTEST_STEP: Duration = Duration::from_secs(5);
+/// Instants in one file, at most: they are held in memory.
+const INSTANTS: i64 = 1440;
+/// Spans that a block of Prometheus may have.
+const BLOCKS: [i64; 2] = [6 * 3600, 2 * 3600];
+
+/// An instant, or how long before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    At(DateTime<Utc>),
+    Before(Duration),
+}
+
+/// What to write down.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub from: When,
+    /// Without one, that of the interrupted run, else the present.
+    pub to: Option<DateTime<Utc>>,
+    pub step: Duration,
+    /// What Prometheus will add to each series of the live exporter: `job` and `instance`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One back-fill, settled: the same ledger and job give the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    relay: String,
+    /// What the rows' meaning rests on.
+    basis: String,
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    step_seconds: i64,
+    labels: BTreeMap<String, String>,
+}
+
+/// The instants of one file: those of one block of Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chunk {
+    /// Unix seconds; the last instant is included.
+    start: i64,
+    first: i64,
+    last: i64,
+}
+
+/// What has been done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    pub files: u64,
+    /// Written by an earlier run.
+    pub kept: u64,
+    pub bytes: u64,
+    pub rows_read: u64,
+}
+
+impl Job {
+    fn new(plan: &RelayPlan, past: &Past, wanted: &Wanted, interrupted: Option<&Self>) -> anyhow::Result<Self> {
+        let present = past.present();
+        let to = wanted.to.or(interrupted.map(|job| job.to)).unwrap_or(present).min(present);
+        let from = match wanted.from {
+            When::At(from) => from,
+            When::Before(span) => to - span,
+        };
+        // Nothing is known from before the ledger.
+        let from = from.max(past.begin());
+        let seconds = |at: DateTime<Utc>| DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at);
+        let job = Self {
+            relay: plan.name.clone(),
+            basis: past.basis().to_owned(),
+            from: seconds(from),
+            to: seconds(to),
+            step_seconds: wanted.step.as_secs().cast_signed(),
+            labels: wanted.labels.clone(),
+        };
+        if job.chunks().is_empty() {
+            bail!("there is no instant to write between {} and {}; the ledger begins at {}", from, to, past.begin());
+        }
+        Ok(job)
+    }
+
+    /// Span of a file's instants in seconds.
+    pub fn block_seconds(&self) -> i64 {
+        let fits = |block: &i64| block / self.step_seconds <= INSTANTS;
+        BLOCKS.into_iter().find(fits).unwrap_or(BLOCKS[BLOCKS.len() - 1])
+    }
+
+    /// Multiples of the step, in files that begin with multiples of their span: as Prometheus cuts its blocks.
+    fn chunks(&self) -> Vec<Chunk> {
+        let (step, block) = (self.step_seconds, self.block_seconds());
+        let from = self.from.timestamp().div_euclid(step) + i64::from(self.from.timestamp().rem_euclid(step) > 0);
+        let (first, last) = (from * step, self.to.timestamp().div_euclid(step) * step);
+        let up = |at: i64| (at + step - 1).div_euclid(step) * step;
+        let starts = (first.div_euclid(block)..=last.div_euclid(block)).map(|index| index * block);
+        starts
+            .map(|start| Chunk {
+                start,
+                first: first.max(up(start)),
+                last: last.min((start + block - 1).div_euclid(step) * step),
+            })
+            .filter(|chunk| chunk.first <= chunk.last)
+            .collect()
+    }
+}
+
+impl Chunk {
+    fn file_name(&self, relay: &str) -> String {
+        let start = DateTime::from_timestamp(self.start, 0).unwrap_or_default();
+        format!("{relay}-{}.om", start.format("%Y%m%dT%H%MZ"))
+    }
+}
+
+/// Writes the files of a back-fill into a directory, or those that an interrupted run has not written.
+///
+/// # Errors
+/// When the ledger cannot be read, or the directory is not this back-fill's own or takes no more.
+pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path) -> anyhow::Result<(Job, Done)> {
+    let mut past = open(plan).await?;
+    let interrupted = files::interrupted(directory)?;
+    let job = Job::new(plan, &past, wanted, interrupted.as_ref())?;
+    files::claim(directory, &job, interrupted.as_ref())?;
+    let bar = progress(&past, &job);
+    let mut done = Done::default();
+    for chunk in job.chunks() {
+        let path = directory.join(chunk.file_name(&job.relay));
+        done.files += 1;
+        if path.try_exists()? {
+            done.kept += 1;
+        } else {
+            done.bytes += write_chunk(&mut past, &job, chunk, &path, &bar).await?;
+        }
+    }
+    done.rows_read = past.rows_read();
+    bar.finish_and_clear();
+    Ok((job, done))
+}
+
+async fn open(plan: &RelayPlan) -> anyhow::Result<Past> {
+    let ledger = relays::open(plan)?.ledger;
+    Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))
+}
+
+/// Shows on a terminal only.
+fn progress(past: &Past, job: &Job) -> ProgressBar {
+    let bar = ProgressBar::new((job.to - past.begin()).num_seconds().max(0).cast_unsigned());
+    if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Writes one file, under its name only when it is complete. Returns its size.
+async fn write_chunk(
+    past: &mut Past,
+    job: &Job,
+    chunk: Chunk,
+    path: &Path,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
+    let mut recording = Recording::default();
+    let mut second = chunk.first;
+    while second <= chunk.last {
+        let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
+        while past.now() < at {
+            past.advance(at).await.with_context(|| format!("the ledger of relay {}", job.relay))?;
+            bar.set_position((past.now() - past.begin()).num_seconds().max(0).cast_unsigned());
+            bar.set_message(past.now().format("%Y-%m-%d %H:%M").to_string());
+        }
+        recording.add(second, &past.snapshot());
+        second += job.step_seconds;
+    }
+    files::write_whole(path, |file| {
+        let mut out = BufWriter::new(file);
+        recording.write(&mut out, &job.labels)?;
+        out.flush()
+    })
+}
