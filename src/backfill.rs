@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ pub struct Job {
 
 /// The instants of one file: those of one block of Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chunk {
+pub struct Chunk {
     /// Unix seconds; the last instant is included.
     start: i64,
     first: i64,
@@ -141,63 +142,92 @@ impl Chunk {
 /// # Errors
 /// When the ledger cannot be read, or the directory is not this back-fill's own or takes no more.
 pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path) -> anyhow::Result<(Job, Done)> {
-    let mut past = open(plan).await?;
     let interrupted = files::interrupted(directory)?;
-    let job = Job::new(plan, &past, wanted, interrupted.as_ref())?;
-    files::claim(directory, &job, interrupted.as_ref())?;
-    let bar = progress(&past, &job);
+    let mut filling = Filling::begin(plan, wanted, interrupted.as_ref()).await?;
+    files::claim(directory, &filling.job, interrupted.as_ref())?;
     let mut done = Done::default();
-    for chunk in job.chunks() {
-        let path = directory.join(chunk.file_name(&job.relay));
+    while let Some(chunk) = filling.next_chunk() {
+        let path = directory.join(chunk.file_name(&filling.job.relay));
         done.files += 1;
         if path.try_exists()? {
             done.kept += 1;
         } else {
-            done.bytes += write_chunk(&mut past, &job, chunk, &path, &bar).await?;
+            done.bytes += filling.write(chunk, &path).await?;
         }
     }
-    done.rows_read = past.rows_read();
-    bar.finish_and_clear();
-    Ok((job, done))
+    done.rows_read = filling.past.rows_read();
+    Ok((filling.job.clone(), done))
 }
 
-async fn open(plan: &RelayPlan) -> anyhow::Result<Past> {
-    let ledger = relays::open(plan)?.ledger;
-    Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))
+/// A back-fill at work.
+pub struct Filling {
+    past: Past,
+    job: Job,
+    chunks: std::vec::IntoIter<Chunk>,
+    bar: ProgressBar,
 }
 
-/// Shows on a terminal only.
-fn progress(past: &Past, job: &Job) -> ProgressBar {
-    let bar = ProgressBar::new((job.to - past.begin()).num_seconds().max(0).cast_unsigned());
-    if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// Writes one file, under its name only when it is complete. Returns its size.
-async fn write_chunk(
-    past: &mut Past,
-    job: &Job,
-    chunk: Chunk,
-    path: &Path,
-    bar: &ProgressBar,
-) -> anyhow::Result<u64> {
-    let mut recording = Recording::default();
-    let mut second = chunk.first;
-    while second <= chunk.last {
-        let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
-        while past.now() < at {
-            past.advance(at).await.with_context(|| format!("the ledger of relay {}", job.relay))?;
-            bar.set_position((past.now() - past.begin()).num_seconds().max(0).cast_unsigned());
-            bar.set_message(past.now().format("%Y-%m-%d %H:%M").to_string());
+impl Filling {
+    /// # Errors
+    /// When the ledger cannot be read or has no instant of what is wanted.
+    pub async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
+        let ledger = relays::open(plan)?.ledger;
+        let past = Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))?;
+        let job = Job::new(plan, &past, wanted, interrupted)?;
+        // Shows on a terminal only.
+        let bar = ProgressBar::new((job.to - past.begin()).num_seconds().max(0).cast_unsigned());
+        if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
+            bar.set_style(style);
         }
-        recording.add(second, &past.snapshot());
-        second += job.step_seconds;
+        Ok(Self { past, chunks: job.chunks().into_iter(), job, bar })
     }
-    files::write_whole(path, |file| {
-        let mut out = BufWriter::new(file);
-        recording.write(&mut out, &job.labels)?;
-        out.flush()
-    })
+
+    pub const fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The relay's time zone.
+    pub const fn zone(&self) -> Tz {
+        self.past.zone()
+    }
+
+    pub fn next_chunk(&mut self) -> Option<Chunk> {
+        self.chunks.next()
+    }
+
+    /// Writes one file, under its name only when it is complete. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or the disk takes no more.
+    pub async fn write(&mut self, chunk: Chunk, path: &Path) -> anyhow::Result<u64> {
+        let mut recording = Recording::default();
+        let mut second = chunk.first;
+        while second <= chunk.last {
+            let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
+            self.go_to(at).await?;
+            recording.add(second, &self.past.snapshot());
+            second += self.job.step_seconds;
+        }
+        files::write_whole(path, |file| {
+            let mut out = BufWriter::new(file);
+            recording.write(&mut out, &self.job.labels)?;
+            out.flush()
+        })
+    }
+
+    async fn go_to(&mut self, at: DateTime<Utc>) -> anyhow::Result<()> {
+        while self.past.now() < at {
+            let moved = self.past.advance(at).await;
+            moved.with_context(|| format!("the ledger of relay {}", self.job.relay))?;
+            self.bar.set_position((self.past.now() - self.past.begin()).num_seconds().max(0).cast_unsigned());
+            self.bar.set_message(self.past.now().format("%Y-%m-%d %H:%M").to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -64,6 +64,8 @@ enum Command {
     Check,
     /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
     Backfill(backfill::BackfillArgs),
+    /// Tell which alerts would have fired in a relay's past, how often and for how long. Needs Prometheus installed.
+    Backtest(backfill::BacktestArgs),
     /// Print the metric catalogue as Markdown.
     Metrics,
     /// Write the Grafana dashboards.
@@ -127,6 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         Command::Serve => runtime.block_on(serve_relays(options)),
         Command::Check => runtime.block_on(check_relays(options)),
         Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
+        Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
         Command::Metrics => {
             // A closed pipe (`| head`) is the reader's choice.
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();

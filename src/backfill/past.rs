@@ -92,6 +92,11 @@ impl Past {
         self.present
     }
 
+    /// The relay's time zone.
+    pub const fn zone(&self) -> Tz {
+        self.zone
+    }
+
     /// What the rows' meaning rests on.
     pub fn basis(&self) -> &str {
         &self.basis

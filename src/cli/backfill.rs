@@ -1,4 +1,4 @@
-//! `backfill`: thirty days of charts on the first day.
+//! `backfill` and `backtest`: what the ledger tells of the past.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 
 use super::{EX_USAGE, Options, configure, environment, stop_signal};
+use crate::backtest;
 use crate::backfill::{self, LONGEST_STEP, SHORTEST_STEP, Wanted, When};
 use crate::settings::{Plan, RelayPlan};
 
@@ -32,6 +33,25 @@ pub struct BackfillArgs {
     /// Directory for the files; empty, new, or that of the same back-fill, which is then continued.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct BacktestArgs {
+    /// The relay's name in the configuration; may be left out when there is one only.
+    #[arg(long, value_name = "NAME")]
+    relay: Option<String>,
+    /// How much of the past to test; two weeks before are read as well, because rules compare with them.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    last: Duration,
+    /// End; without one, the present.
+    #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
+    to: Option<DateTime<Utc>>,
+    /// Time between two evaluations of the rules, 5s to 5m.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_step)]
+    step: Duration,
+    /// Your own version of the directory prometheus/, with rules/*.yml and alerts/*.yml [default: the shipped one].
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
 }
 
 fn parse_when(text: &str) -> Result<When, String> {
@@ -89,17 +109,19 @@ fn labels(options: &Options, given: Vec<(String, String)>) -> BTreeMap<String, S
     labels
 }
 
+/// The relay to read, or an exit code after the problem has been told.
+fn choose(options: &Options, name: Option<&str>) -> Result<RelayPlan, ExitCode> {
+    let loaded = configure(options, &environment())?;
+    relay(&loaded.plan, name).cloned().map_err(|problem| {
+        eprintln!("{problem}");
+        ExitCode::from(EX_USAGE)
+    })
+}
+
 pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Result<ExitCode> {
-    let loaded = match configure(options, &environment()) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let plan = match relay(&loaded.plan, arguments.relay.as_deref()) {
+    let plan = match choose(options, arguments.relay.as_deref()) {
         Ok(plan) => plan,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return Ok(ExitCode::from(EX_USAGE));
-        }
+        Err(code) => return Ok(code),
     };
     let wanted = Wanted {
         from: arguments.from,
@@ -107,26 +129,41 @@ pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Res
         step: arguments.step,
         labels: labels(options, arguments.labels),
     };
-    let written = tokio::select! {
-        written = backfill::write(plan, &wanted, &arguments.out) => written?,
+    let (job, done) = tokio::select! {
+        written = backfill::write(&plan, &wanted, &arguments.out) => written?,
         () = stop_signal() => {
             eprintln!("interrupted; the same command continues");
             return Ok(ExitCode::FAILURE);
         }
     };
-    let (job, done) = written;
     let out = arguments.out.display();
+    let hours = job.block_seconds() / 3600;
     println!(
         "{} files in {out} ({} of them from an earlier run), {} to {}; {} rows read, {} bytes written\n\
-         next: for file in {out}/*.om; do promtool tsdb create-blocks-from openmetrics --max-block-duration={}h \"$file\" DATA; done\n\
-         where DATA is the data directory of a Prometheus that does not run",
+         next, with DATA the data directory of a Prometheus that does not run:\n\
+         for file in {out}/*.om; do promtool tsdb create-blocks-from openmetrics -q --max-block-duration={hours}h \"$file\" DATA; done",
         done.files,
         done.kept,
         job.from.to_rfc3339(),
         job.to.to_rfc3339(),
         done.rows_read,
         done.bytes,
-        job.block_seconds() / 3600,
     );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Result<ExitCode> {
+    let plan = match choose(options, arguments.relay.as_deref()) {
+        Ok(plan) => plan,
+        Err(code) => return Ok(code),
+    };
+    let BacktestArgs { last, to, step, rules, .. } = arguments;
+    let test = backtest::Options { last, to, step, rules };
+    // Dropping a test that runs leaves nothing behind.
+    let report = tokio::select! {
+        report = backtest::run(&plan, &test) => report?,
+        () = stop_signal() => return Ok(ExitCode::FAILURE),
+    };
+    print!("{report}");
     Ok(ExitCode::SUCCESS)
 }

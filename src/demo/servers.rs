@@ -25,6 +25,10 @@ pub enum ServerError {
         "Redis is not installed (redis-server or valkey-server on PATH): apt-get install redis-server, or brew install redis"
     )]
     RedisMissing,
+    #[error(
+        "Prometheus is not installed (prometheus and promtool on PATH): apt-get install prometheus, or brew install prometheus"
+    )]
+    PrometheusMissing,
     #[error("the private {server} did not start: {text}")]
     Start { server: &'static str, text: String },
     #[error("the private PostgreSQL has no database {name:?}: {text}")]
@@ -38,7 +42,7 @@ const REDIS: &str = "Redis";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
-const PORT_TRIES: u32 = 5;
+pub(super) const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server of our own.
@@ -240,7 +244,7 @@ impl PrivateRedis {
 }
 
 /// Asks until the server answers: a matter of 50 ms.
-async fn until_ready(
+pub(super) async fn until_ready(
     host: &mut Host,
     server: &'static str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -259,11 +263,11 @@ async fn until_ready(
     }
 }
 
-fn port_was_taken(host: &Host) -> bool {
+pub(super) fn port_was_taken(host: &Host) -> bool {
     host.last_words().contains("ddress already in use")
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -279,7 +283,7 @@ fn postgres_places() -> Vec<PathBuf> {
     places
 }
 
-fn homebrew(formula: &str) -> Vec<PathBuf> {
+pub(super) fn homebrew(formula: &str) -> Vec<PathBuf> {
     ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(|parent| versions(parent, formula)).collect()
 }
 
