@@ -1,14 +1,16 @@
 //! Back-fill: what an exporter would have shown since the ledger's first row, as OpenMetrics with time stamps.
 //!
 //! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
-//! (`past`), and written down in files of some hours each (`files`). Only families that rows alone tell are written
+//! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only families that rows alone tell are written
 //! ([`crate::metrics::Emit::Past`]); their last values are those that a live exporter begins with, so that its series
 //! go on from there.
 
+mod blocks;
 mod files;
 mod past;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -137,11 +139,12 @@ impl Chunk {
     }
 }
 
-/// Writes the files of a back-fill into a directory, or those that an interrupted run has not written.
+/// Writes the files of a back-fill into a directory, or those that an interrupted run has not written. With `blocks`, each
+/// becomes blocks of Prometheus in the directory's own `blocks`, two hundred times smaller, and goes.
 ///
 /// # Errors
-/// When the ledger cannot be read, or the directory is not this back-fill's own or takes no more.
-pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path) -> anyhow::Result<(Job, Done)> {
+/// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, or there is no promtool.
+pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path, blocks: bool) -> anyhow::Result<(Job, Done)> {
     let interrupted = files::interrupted(directory)?;
     let mut filling = Filling::begin(plan, wanted, interrupted.as_ref()).await?;
     files::claim(directory, &filling.job, interrupted.as_ref())?;
@@ -149,10 +152,18 @@ pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path) -> anyho
     while let Some(chunk) = filling.next_chunk() {
         let path = directory.join(chunk.file_name(&filling.job.relay));
         done.files += 1;
-        if path.try_exists()? {
-            done.kept += 1;
-        } else {
+        let imported = path.with_extension("done");
+        let (is_written, is_imported) = (path.try_exists()?, imported.try_exists()?);
+        done.kept += u64::from(is_written || is_imported);
+        if !is_written && !is_imported {
             done.bytes += filling.write(chunk, &path).await?;
+        }
+        if blocks && !is_imported {
+            blocks::make(&path, directory, filling.job.block_seconds()).await?;
+            files::write_whole(&imported, |_| Ok(()))?;
+        }
+        if blocks && path.try_exists()? {
+            fs::remove_file(&path)?;
         }
     }
     done.rows_read = filling.past.rows_read();

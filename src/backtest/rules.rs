@@ -208,13 +208,16 @@ pub fn names(expr: &str) -> BTreeSet<String> {
         } else if is_word(next) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
-            let opens = after.trim_start().starts_with('(');
+            let next = after.trim_start();
+            let opens = next.starts_with('(');
+            // `sum by (...)` is a function as well.
+            let calls = opens || ["by ", "by(", "without ", "without("].iter().any(|word| next.starts_with(word));
             rest = after;
             if GROUPING.contains(&word) {
                 if opens {
                     rest = after.split_once(')').map_or("", |(_, rest)| rest);
                 }
-            } else if !opens && !WORDS.contains(&word.to_ascii_lowercase().as_str()) {
+            } else if !calls && !WORDS.contains(&word.to_ascii_lowercase().as_str()) {
                 names.insert(word.to_owned());
             }
         } else {
@@ -245,4 +248,39 @@ fn after_matchers(text: &str) -> &str {
         }
     }
     ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_series_and_nothing_else() {
+        let expr = "sum by (relay) (max without (instance) (increase(a_total{b=\"x}\",c!='d'}[5m:1m] offset 1w)))\n\
+                    / on (relay) group_left (type) (b:c:d > bool 1e6) and time() - 5m > scalar(e) # f";
+        let found = names(expr);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["a_total", "b:c:d", "e"]);
+    }
+
+    #[test]
+    fn of_the_shipped_alerts_those_are_tested_that_the_ledger_tells() {
+        let rules = Rules::load(None).unwrap();
+        let tested = |name: &str| rules.alerts.iter().any(|alert| alert.name == name);
+        for alert in ["LLMRelayErrorSpike", "LLMRelayCostSurge", "LLMRelayUserCostSurge", "LLMRelayNoTraffic"] {
+            assert!(tested(alert), "{alert} is not tested: {:?}", rules.untold);
+        }
+        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelaySourceDown"] {
+            assert!(!tested(alert), "{alert} cannot be told by the past");
+        }
+        let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
+        assert_eq!(missing.len(), 2, "what is missing is named: {missing:?}");
+    }
+
+    #[test]
+    fn all_shipped_files_are_in() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus");
+        let files = read(&root).unwrap();
+        assert_eq!(files.len(), SHIPPED.len());
+        assert!(files.iter().all(|(name, text)| SHIPPED.iter().any(|it| name.ends_with(it.0) && it.1 == text)));
+    }
 }

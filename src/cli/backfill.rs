@@ -33,6 +33,9 @@ pub struct BackfillArgs {
     /// Directory for the files; empty, new, or that of the same back-fill, which is then continued.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Turn each file into blocks of Prometheus in DIR/blocks and remove it. Needs promtool.
+    #[arg(long)]
+    blocks: bool,
 }
 
 #[derive(Debug, Args)]
@@ -130,18 +133,23 @@ pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Res
         labels: labels(options, arguments.labels),
     };
     let (job, done) = tokio::select! {
-        written = backfill::write(&plan, &wanted, &arguments.out) => written?,
+        written = backfill::write(&plan, &wanted, &arguments.out, arguments.blocks) => written?,
         () = stop_signal() => {
             eprintln!("interrupted; the same command continues");
             return Ok(ExitCode::FAILURE);
         }
     };
     let out = arguments.out.display();
-    let hours = job.block_seconds() / 3600;
+    let next = if arguments.blocks {
+        format!("mv {out}/blocks/* DATA/")
+    } else {
+        let hours = job.block_seconds() / 3600;
+        let promtool = format!("promtool tsdb create-blocks-from openmetrics -q --max-block-duration={hours}h");
+        format!("for file in {out}/*.om; do {promtool} \"$file\" DATA; done")
+    };
     println!(
         "{} files in {out} ({} of them from an earlier run), {} to {}; {} rows read, {} bytes written\n\
-         next, with DATA the data directory of a Prometheus that does not run:\n\
-         for file in {out}/*.om; do promtool tsdb create-blocks-from openmetrics -q --max-block-duration={hours}h \"$file\" DATA; done",
+         next, with DATA the data directory of a Prometheus that does not run: {next}",
         done.files,
         done.kept,
         job.from.to_rfc3339(),

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod backfill;
 mod claude_code_hub;
 mod claude_code_hub_live;
 mod claude_code_hub_trouble;
