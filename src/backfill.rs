@@ -9,7 +9,7 @@ mod blocks;
 mod files;
 mod past;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -26,13 +26,13 @@ use crate::relays;
 use crate::settings::RelayPlan;
 use past::Past;
 
-/// Prometheus' default look-back: with a longer step, series would come and go.
-pub const LONGEST_STEP: Duration = Duration::from_secs(300);
+/// The shipped rules look at spans of five minutes, in which `increase` needs two samples.
+pub const LONGEST_STEP: Duration = Duration::from_secs(120);
 pub const SHORTEST_STEP: Duration = Duration::from_secs(5);
 /// Instants in one file, at most: they are held in memory.
 const INSTANTS: i64 = 1440;
-/// Spans that a block of Prometheus may have.
-const BLOCKS: [i64; 2] = [6 * 3600, 2 * 3600];
+/// Spans that a block of Prometheus may have; a longer one would have to be merged on a server that keeps 15 days.
+const BLOCKS: [i64; 3] = [18 * 3600, 6 * 3600, 2 * 3600];
 
 /// An instant, or how long before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +175,7 @@ pub struct Filling {
     past: Past,
     job: Job,
     chunks: std::vec::IntoIter<Chunk>,
+    only: Option<BTreeSet<&'static str>>,
     bar: ProgressBar,
 }
 
@@ -190,7 +191,12 @@ impl Filling {
         if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
             bar.set_style(style);
         }
-        Ok(Self { past, chunks: job.chunks().into_iter(), job, bar })
+        Ok(Self { past, chunks: job.chunks().into_iter(), only: None, job, bar })
+    }
+
+    /// Leaves all but these metrics out.
+    pub fn only(&mut self, metrics: BTreeSet<&'static str>) {
+        self.only = Some(metrics);
     }
 
     pub const fn job(&self) -> &Job {
@@ -216,7 +222,11 @@ impl Filling {
         while second <= chunk.last {
             let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
             self.go_to(at).await?;
-            recording.add(second, &self.past.snapshot());
+            let mut snapshot = self.past.snapshot();
+            if let Some(only) = &self.only {
+                snapshot.families.retain(|family| only.contains(family.metric.name));
+            }
+            recording.add(second, &snapshot);
             second += self.job.step_seconds;
         }
         files::write_whole(path, |file| {

@@ -108,7 +108,8 @@ impl fmt::Display for Report {
                 "\nthresholds, beside what they were held against while the alert's other conditions held; \
                  at the suggestion it would have been worse for 1 % of that time"
             )?;
-            let mut rows = vec![["threshold", "alert", "now", "half", "suggested", "worst"].map(str::to_owned).to_vec()];
+            let mut rows =
+                vec![["threshold", "alert", "now", "half", "suggested", "worst"].map(str::to_owned).to_vec()];
             for Measured { limit, present, values } in &self.thresholds {
                 let name = limit.name.trim_start_matches("llm_relay:threshold:");
                 let mut row = vec![name.to_owned(), limit.alert.clone(), short(*present)];
@@ -122,7 +123,12 @@ impl fmt::Display for Report {
             let mut seen = BTreeSet::new();
             for (alert, missing) in self.untold.iter().filter(|(alert, _)| seen.insert(alert)) {
                 let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
-                writeln!(f, "  {alert}: {}", if missing.is_empty() { "it is about Prometheus itself" } else { "" }.to_owned() + &missing.join(", "))?;
+                writeln!(
+                    f,
+                    "  {alert}: {}",
+                    if missing.is_empty() { "it is about Prometheus itself" } else { "" }.to_owned()
+                        + &missing.join(", ")
+                )?;
             }
         }
         Ok(())

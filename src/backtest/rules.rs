@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::metrics::{CATALOGUE, Emit, Kind};
+use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
 
 /// The shipped rules and alerts.
 const SHIPPED: [(&str, &str); 10] = [
@@ -105,6 +105,15 @@ impl Rules {
         Ok(Self::sort(records, alerts))
     }
 
+    /// The metrics of the relay that the rules need.
+    pub fn metrics(&self) -> BTreeSet<&'static str> {
+        let expressions = self.levels.iter().flatten().map(|record| &record.expr);
+        let needed: BTreeSet<String> =
+            expressions.chain(self.alerts.iter().map(|alert| &alert.expr)).flat_map(|expr| names(expr)).collect();
+        let is_needed = |metric: &&Metric| series(metric).iter().any(|name| needed.contains(name));
+        CATALOGUE.iter().filter(is_needed).map(|metric| metric.name).collect()
+    }
+
     fn sort(mut records: Vec<Record>, alerts: Vec<Alert>) -> Self {
         let mut rules = Self::default();
         let mut told = past_metrics();
@@ -157,7 +166,10 @@ fn unrecorded(name: &str, records: &[Record], told: &BTreeSet<String>) -> BTreeS
         return BTreeSet::from([name.to_owned()]);
     }
     let needs = rules.iter().flat_map(|record| names(&record.expr));
-    needs.filter(|need| !told.contains(need) && need != name).flat_map(|need| unrecorded(&need, records, told)).collect()
+    needs
+        .filter(|need| !told.contains(need) && need != name)
+        .flat_map(|need| unrecorded(&need, records, told))
+        .collect()
 }
 
 fn read(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
@@ -187,11 +199,15 @@ fn duration(text: Option<&str>) -> anyhow::Result<Duration> {
 /// Every series name that the past can tell.
 fn past_metrics() -> BTreeSet<String> {
     let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
-    told.flat_map(|metric| match metric.kind {
+    told.flat_map(series).collect()
+}
+
+/// The names of a metric's series.
+fn series(metric: &Metric) -> Vec<String> {
+    match metric.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
         Kind::Gauge | Kind::Counter => vec![metric.name.to_owned()],
-    })
-    .collect()
+    }
 }
 
 /// The names of series in an expression.

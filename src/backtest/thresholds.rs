@@ -79,7 +79,8 @@ fn selector_at_end(text: &str) -> Option<&str> {
         None => text,
     };
     let start = bare.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).map_or(0, |at| at + 1);
-    (start < bare.len()).then(|| &text[start..])
+    // A duration or a number is none.
+    bare[start..].starts_with(|first: char| first.is_ascii_alphabetic()).then(|| &text[start..])
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 
 use super::{EX_USAGE, Options, configure, environment, stop_signal};
-use crate::backtest;
 use crate::backfill::{self, LONGEST_STEP, SHORTEST_STEP, Wanted, When};
+use crate::backtest;
 use crate::settings::{Plan, RelayPlan};
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub struct BackfillArgs {
     /// End; without one, the present. Must lie before Prometheus' first scrape of the exporter.
     #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
     to: Option<DateTime<Utc>>,
-    /// Time between two samples, 5s to 5m. The shipped rules need 1m or less.
+    /// Time between two samples, 5s to 2m.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_step)]
     step: Duration,
     /// Label that Prometheus gives the exporter's series [default: job=llm-relay and instance=<web.listen-address>].
@@ -49,7 +49,7 @@ pub struct BacktestArgs {
     /// End; without one, the present.
     #[arg(long, value_name = "WHEN", value_parser = parse_instant)]
     to: Option<DateTime<Utc>>,
-    /// Time between two evaluations of the rules, 5s to 5m.
+    /// Time between two evaluations of the rules, 5s to 2m.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_step)]
     step: Duration,
     /// Your own version of the directory prometheus/, with rules/*.yml and alerts/*.yml [default: the shipped one].
@@ -76,7 +76,7 @@ fn parse_step(text: &str) -> Result<Duration, String> {
     if step.subsec_nanos() == 0 && (SHORTEST_STEP..=LONGEST_STEP).contains(&step) {
         Ok(step)
     } else {
-        Err("whole seconds from 5s to 5m".to_owned())
+        Err("whole seconds from 5s to 2m".to_owned())
     }
 }
 
@@ -96,7 +96,9 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 fn relay<'a>(plan: &'a Plan, name: Option<&str>) -> Result<&'a RelayPlan, String> {
     let names = || plan.relays.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     match name {
-        Some(name) => plan.relays.get(name).ok_or_else(|| format!("--relay: no {name} is configured; there is {}", names())),
+        Some(name) => {
+            plan.relays.get(name).ok_or_else(|| format!("--relay: no {name} is configured; there is {}", names()))
+        }
         None if plan.relays.len() == 1 => Ok(&plan.relays[plan.relays.keys().next().map_or("", String::as_str)]),
         None => Err(format!("--relay: name one of {}", names())),
     }

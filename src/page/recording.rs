@@ -36,8 +36,7 @@ impl Recording {
     pub fn add(&mut self, second: i64, snapshot: &Snapshot) {
         for family in &snapshot.families {
             let metric = family.metric;
-            let tracks =
-                &mut self.families.entry(metric.name).or_insert_with(|| Family::new(metric)).tracks;
+            let tracks = &mut self.families.entry(metric.name).or_insert_with(|| Family::new(metric)).tracks;
             for (labels, value) in family.samples() {
                 // Most have been seen before: look without making a key.
                 match tracks.get_mut(labels.values()) {

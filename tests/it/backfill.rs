@@ -70,7 +70,8 @@ async fn one(prometheus: &PrivatePrometheus, expression: &str, at: i64) -> f64 {
 }
 
 /// Finished requests up to an instant, as plain SQL has them: what the relay counts, and that have ended by then.
-const COUNTED: &str = "blocked_by is null and not is_replay and (endpoint is null or lower(regexp_replace(endpoint, '/+$', ''))
+const COUNTED: &str =
+    "blocked_by is null and not is_replay and (endpoint is null or lower(regexp_replace(endpoint, '/+$', ''))
     not in ('/v1/messages/count_tokens', '/v1/responses/compact'))";
 const ENDED: &str = "(status_code is not null or success_rate_outcome is not null)
     and created_at + coalesce(duration_ms, 0) * interval '1 millisecond' <= to_timestamp($1)";
@@ -87,8 +88,19 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let mut prometheus = PrivatePrometheus::new().unwrap();
     let out = prometheus.directory().join("fill");
     let instance = format!("instance={address}");
-    let arguments =
-        ["backfill", "--out", out.to_str().unwrap(), "--from", "26h", "--step", "2m", "--label", &instance, "--label", "job=it"];
+    let arguments = [
+        "backfill",
+        "--out",
+        out.to_str().unwrap(),
+        "--from",
+        "26h",
+        "--step",
+        "2m",
+        "--label",
+        &instance,
+        "--label",
+        "job=it",
+    ];
     let told = succeeded(&command(&url, &arguments).output().unwrap());
     assert!(told.contains("promtool tsdb create-blocks-from openmetrics"), "{told}");
     let filled_until = Utc::now();
@@ -118,7 +130,9 @@ async fn live_series_go_on_where_the_back_fill_ends() {
         let (requests, cost, seconds, of_user): (i64, f64, f64, i64) =
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(at as f64).fetch_one(&mut ledger).await.unwrap();
         differ += requests;
-        let near = |ours: f64, theirs: f64| assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1.0), "{ours} {theirs} at {at}");
+        let near = |ours: f64, theirs: f64| {
+            assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1.0), "{ours} {theirs} at {at}")
+        };
         near(one(&prometheus, "sum(llm_relay_requests_total)", at).await, requests as f64);
         near(one(&prometheus, "sum(llm_relay_cost_usd_total)", at).await, cost);
         near(one(&prometheus, "sum(llm_relay_request_duration_seconds_sum{provider_id=\"1\"})", at).await, seconds);
@@ -163,7 +177,12 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let counters = CATALOGUE.iter().filter(|it| matches!(it.emit, Emit::Past(_)) && it.kind != Kind::Gauge).count();
     assert!(names.len() + 1 >= counters && before.len() > 500, "{} families, {} series", names.len(), before.len());
     let still: Vec<_> = before.iter().filter(|(labels, value)| after.get(*labels) != Some(value)).collect();
-    assert!(still.is_empty() && before.len() == after.len(), "{} before, {} after, unlike: {still:#?}", before.len(), after.len());
+    assert!(
+        still.is_empty() && before.len() == after.len(),
+        "{} before, {} after, unlike: {still:#?}",
+        before.len(),
+        after.len()
+    );
     println!("{} series of counters are the same on both sides of the seam", before.len());
     let gauges = "count by (__name__, day, window, outcome) ({__name__=~\"llm_relay_(day|window)_.+\",job=\"it\"})";
     let kinds = |answer| by_labels(answer).into_keys().collect::<BTreeSet<_>>();
@@ -239,16 +258,16 @@ async fn a_killed_back_fill_continues_to_the_same_bytes() {
     let to = Utc::now().to_rfc3339();
     let run = |name: &str, from: &str| {
         let out = place.path().join(name);
-        command(&url, &["backfill", "--out", out.to_str().unwrap(), "--from", from, "--to", &to, "--step", "5m"])
+        command(&url, &["backfill", "--out", out.to_str().unwrap(), "--from", from, "--to", &to, "--step", "2m"])
     };
     succeeded(&run("whole", "60h").output().unwrap());
     let whole = files(&place.path().join("whole"));
-    assert!(whole.len() > 8, "{:?}", whole.keys());
+    assert!(whole.len() > 4, "{:?}", whole.keys());
 
     let mut child = run("killed", "60h").spawn().unwrap();
     let out = place.path().join("killed");
     let waited = Instant::now();
-    while !out.exists() || files(&out).keys().filter(|name| name.ends_with(".om")).count() < 3 {
+    while !out.exists() || files(&out).keys().filter(|name| name.ends_with(".om")).count() < 1 {
         assert!(waited.elapsed() < Duration::from_secs(120), "no file appears");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -287,10 +306,9 @@ fn what_cannot_be_filled_is_refused_in_one_line() {
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(hint), "{told}");
     };
-    refused(&["--step", "10m"], 64, "whole seconds from 5s to 5m");
+    refused(&["--step", "10m"], 64, "whole seconds from 5s to 2m");
     refused(&["--from", "yesterday"], 64, "2026-03-01T12:00:00Z");
     refused(&["--label", "relay=x"], 64, "job=llm-relay");
     refused(&["--relay", "nobody"], 64, "there is default");
     refused(&[], 1, "the ledger of relay default");
 }
-
