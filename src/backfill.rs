@@ -22,7 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::page::recording::Recording;
-use crate::relays;
+use crate::relays::{self, Usage};
 use crate::settings::RelayPlan;
 use past::Past;
 
@@ -183,7 +183,9 @@ impl Filling {
     /// # Errors
     /// When the ledger cannot be read or has no instant of what is wanted.
     pub async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
-        let ledger = relays::open(plan)?.ledger;
+        let Usage::Rows(ledger) = relays::open(plan)?.usage else {
+            bail!("relay {} keeps counters and no rows: they do not tell when anything happened", plan.name);
+        };
         let past = Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))?;
         let job = Job::new(plan, &past, wanted, interrupted)?;
         // Shows on a terminal only.

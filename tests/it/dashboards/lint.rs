@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text};
+use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -25,6 +25,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "llm_relay_exporter_config_last_reload_successful",
         "only with a web configuration file; the log says what is wrong",
     ),
+    ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
     ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
 ];
 
@@ -260,7 +261,7 @@ impl Names {
 }
 
 fn names(expr: &str) -> Names {
-    let expr = filled(expr, ".+");
+    let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
     let mut names = Names::default();
     names.read(&parsed, "");
