@@ -1,5 +1,6 @@
 //! The command line: arguments, dispatch, exit codes.
 
+mod backfill;
 mod demo;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,10 @@ enum Command {
     Serve,
     /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
     Check,
+    /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
+    Backfill(backfill::BackfillArgs),
+    /// Tell which alerts would have fired in a relay's past, how often and for how long. Needs Prometheus installed.
+    Backtest(backfill::BacktestArgs),
     /// Print the metric catalogue as Markdown.
     Metrics,
     /// Write the Grafana dashboards.
@@ -127,6 +132,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options)),
         Command::Check => runtime.block_on(check_relays(options)),
+        Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
+        Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
         Command::Metrics => {
             // A closed pipe (`| head`) is the reader's choice.
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();

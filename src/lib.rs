@@ -25,9 +25,12 @@
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
+//! * [`backfill`]: the same pages for instants of the past, out of the ledger. [`backtest`]: which alerts those would have raised.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod backfill;
+pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod dashboards;

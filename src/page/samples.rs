@@ -57,7 +57,17 @@ pub fn whole(number: f64) -> Option<i64> {
 
 impl Snapshot {
     pub fn gather(views: &[View], own: &Own) -> Self {
-        let families = CATALOGUE.iter().map(|metric| Family::gather(metric, views, own));
+        Self::of(CATALOGUE.iter(), views, own)
+    }
+
+    /// The families that can be told of an instant of the past.
+    pub fn past(view: &View) -> Self {
+        let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+        Self::of(told, std::slice::from_ref(view), &Own::default())
+    }
+
+    fn of(metrics: impl Iterator<Item = &'static Metric>, views: &[View], own: &Own) -> Self {
+        let families = metrics.map(|metric| Family::gather(metric, views, own));
         Self { families: families.filter(|family| !family.samples.is_empty()).collect() }
     }
 
@@ -72,7 +82,7 @@ impl Family {
         let mut family =
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
-            Emit::Relay(emit) => {
+            Emit::Relay(emit) | Emit::Past(emit) => {
                 for view in views.iter().filter(|view| !relays::is_untold(view.kind, metric.name)) {
                     emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
@@ -93,7 +103,7 @@ impl Family {
     }
 
     fn label_count(&self) -> usize {
-        self.metric.labels.len() + usize::from(matches!(self.metric.emit, Emit::Relay(_)))
+        self.metric.labels.len() + usize::from(self.metric.is_of_relay())
     }
 
     fn key(&self, sample: &Sample) -> &str {
@@ -103,7 +113,7 @@ impl Family {
         }
     }
 
-    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> {
+    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> + Clone {
         (sample.labels..sample.labels + self.label_count())
             .map(|label| &self.values[self.start(label)..self.ends[label]])
     }
@@ -137,9 +147,14 @@ impl<'a> Labels<'a> {
         self.family.label_count() == 0
     }
 
+    /// The values, each but the last followed by a zero byte.
+    pub fn values(self) -> &'a str {
+        self.family.key(self.sample)
+    }
+
     /// Names and values, `relay` first where there is one.
-    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let relay = matches!(self.family.metric.emit, Emit::Relay(_)).then_some("relay");
+    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> + Clone {
+        let relay = self.family.metric.is_of_relay().then_some("relay");
         relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.sample))
     }
 }

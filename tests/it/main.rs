@@ -1,5 +1,7 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod backfill;
+mod backtest;
 mod claude_code_hub;
 mod claude_code_hub_live;
 mod claude_code_hub_plans;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
+use llm_relay_exporter::metrics::{CATALOGUE, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 
 const UIDS: &[&str] = &[
@@ -303,7 +303,7 @@ fn metrics_and_labels_are_those_of_the_catalogue() {
             if !FOREIGN.contains(&name) {
                 let metric = promql::family(name).unwrap_or_else(|| panic!("{dashboard} {panel}: {name}"));
                 own.extend(metric.labels);
-                own.extend(matches!(metric.emit, Emit::Relay(_)).then_some("relay"));
+                own.extend(metric.is_of_relay().then_some("relay"));
                 own.extend((metric.kind == Kind::Histogram && name.ends_with("_bucket")).then_some("le"));
                 let variable = panel.starts_with("variable ");
                 let matched = |label: &str| selector.matchers.matchers.iter().any(|matcher| matcher.name == label);
