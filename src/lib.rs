@@ -24,7 +24,7 @@
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
-//! * [`serve`]: all of this at work. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
+//! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
@@ -42,6 +42,7 @@ pub mod own;
 pub mod page;
 pub mod poll;
 pub mod relays;
+pub mod reload;
 pub mod serve;
 pub mod settings;
 pub mod sql;

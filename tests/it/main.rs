@@ -14,6 +14,8 @@ mod http;
 mod metrics_docs;
 mod packaging;
 mod page;
+mod process;
+mod reload;
 mod secrets;
 mod settings;
 mod store;

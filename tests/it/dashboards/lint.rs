@@ -23,9 +23,12 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
     (
         "llm_relay_exporter_config_last_reload_successful",
-        "only with a web configuration file; the log says what is wrong",
+        "matters while somebody changes the configuration; the log says what is wrong",
     ),
-    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
+    (
+        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        "matters while somebody changes the configuration",
+    ),
 ];
 
 /// Metrics of Prometheus itself that stand on dashboards.
