@@ -138,3 +138,31 @@ pub fn fallen(before: &Page, after: &Page, relay: &str) -> Vec<String> {
         .map(|(series, was, is)| format!("{series:?} fell from {was} to {is}"))
         .collect()
 }
+
+/// The exporter in this process, for settings that no file may have.
+pub struct Serving {
+    pub address: SocketAddr,
+    shutdown: tokio_util::sync::CancellationToken,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Serving {
+    pub fn start(plan: llm_relay_exporter::settings::Plan) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = llm_relay_exporter::web::Protection::load(None).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let stop = shutdown.clone();
+        let serve = async move { llm_relay_exporter::serve::run(&plan, listener, "/metrics", open, stop).await };
+        Self { address, shutdown, running: tokio::spawn(serve) }
+    }
+
+    pub fn page(&self) -> Page {
+        tokio::task::block_in_place(|| page(self.address))
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
