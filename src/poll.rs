@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::follow::{Follower, Rest};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
-use crate::relays::{DirectorySource, LiveState, within};
+use crate::relays::{Counters, DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
 use crate::store::{Saving, StoreStatus};
-use crate::tally::Presentation;
+use crate::tally::{Meter, Presentation};
 use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 
 /// Upper bounds of refresh durations in seconds.
@@ -38,10 +38,15 @@ pub struct Hub {
 /// One relay, ready to be polled.
 pub struct Subject {
     pub plan: RelayPlan,
-    pub follower: Follower,
-    pub saving: Option<Saving>,
+    pub usage: Usage,
     pub live: Option<Box<dyn LiveState>>,
     pub directory: Box<dyn DirectorySource>,
+}
+
+/// How a relay's usage is read, and what has been made of it.
+pub enum Usage {
+    Rows(Box<Follower>, Option<Saving>),
+    Counters(Box<dyn Counters>, Meter),
 }
 
 /// The tasks of one relay, and what they know.
@@ -50,7 +55,7 @@ pub struct Poller {
     stop: CancellationToken,
     /// Of the directory and of the live state.
     others: TaskTracker,
-    ledger: JoinHandle<(Follower, Option<Saving>)>,
+    usage: JoinHandle<Usage>,
 }
 
 struct Parts {
@@ -108,10 +113,13 @@ impl Hub {
 impl Poller {
     /// Starts the tasks of a relay. With the settings that it had before, its data and counts go on.
     pub fn start(subject: Subject, before: Option<&Self>, hub: &Hub) -> Self {
-        let Subject { plan, mut follower, mut saving, live, directory } = subject;
+        let Subject { plan, usage, live, directory } = subject;
         let before = before.map(|poller| &*poller.parts);
         let parts = Arc::new(Parts {
-            store: saving.as_ref().map(|saving| Mutex::new(saving.status())),
+            store: match &usage {
+                Usage::Rows(_, Some(saving)) => Some(Mutex::new(saving.status())),
+                Usage::Rows(_, None) | Usage::Counters(..) => None,
+            },
             ledger: before.map_or_else(|| Part::new(Source::Ledger), |parts| parts.ledger.clone()),
             live: live
                 .as_ref()
@@ -128,12 +136,19 @@ impl Poller {
         }
         others.close();
         let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
-        let ledger = tokio::spawn(async move {
-            // Wherever the follower is interrupted, what it holds fits together.
-            ends.run_until_cancelled(poll_ledger(&it, &mut follower, saving.as_mut(), &tell)).await;
-            (follower, saving)
+        let usage = tokio::spawn(async move {
+            let mut usage = usage;
+            // Wherever it is interrupted, what has been made of the rows fits together.
+            let polling = async {
+                match &mut usage {
+                    Usage::Rows(follower, saving) => poll_ledger(&it, follower, saving.as_mut(), &tell).await,
+                    Usage::Counters(counters, meter) => poll_counters(&it, counters.as_mut(), meter, &tell).await,
+                }
+            };
+            ends.run_until_cancelled(polling).await;
+            usage
         });
-        Self { parts, stop, others, ledger }
+        Self { parts, stop, others, usage }
     }
 
     /// Tells the tasks to end, in the middle of a read if need be.
@@ -141,11 +156,11 @@ impl Poller {
         self.stop.cancel();
     }
 
-    /// Ends the tasks; gives back what the ledger's worked on.
-    pub async fn stop(&mut self) -> Option<(Follower, Option<Saving>)> {
+    /// Ends the tasks; gives back what they have made of the usage.
+    pub async fn stop(&mut self) -> Option<Usage> {
         self.cancel();
         self.others.wait().await;
-        (&mut self.ledger).await.ok()
+        (&mut self.usage).await.ok()
     }
 }
 
@@ -366,6 +381,26 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     }
 }
 
+async fn poll_counters(parts: &Parts, counters: &mut dyn Counters, meter: &mut Meter, changed: &Notify) {
+    let (plan, part) = (&parts.plan, &parts.ledger);
+    loop {
+        let began = Instant::now();
+        // As for live state: without a directory nobody knows what to read.
+        let Some(directory) = parts.directory.last() else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let outcome = within(plan.timeout, counters.read(&directory)).await.map(|reading| {
+            meter.apply(reading);
+            publish(parts, |with| meter.view(with), changed);
+            meter.read()
+        });
+        part.note(&plan.name, began, outcome);
+        changed.notify_one();
+        part.rest(began, plan.interval).await;
+    }
+}
+
 async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving>) {
     if let (Some(saving), Some(status)) = (saving, &parts.store) {
         saving.tick(follower).await;
@@ -374,9 +409,13 @@ async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving
 }
 
 fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) {
+    publish(parts, |with| follower.view(with), changed);
+}
+
+fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerView>, changed: &Notify) {
     let directory = parts.directory();
     let live = parts.live();
-    let view = follower.view(&Presentation {
+    let view = view(&Presentation {
         directory: directory.as_deref(),
         live: live.as_deref(),
         boards: &parts.plan.boards,

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 
 use crate::follow::Follower;
-use crate::poll::{Hub, Poller, Subject};
+use crate::poll::{Hub, Poller, Subject, Usage};
 use crate::relays::{self, Relay};
 use crate::settings::{Plan, RelayPlan, StorePlan};
 use crate::store::{Owner, Saving, Store};
+use crate::tally::Meter;
 
 pub struct Fleet {
     plan: Plan,
@@ -87,12 +88,18 @@ impl Fleet {
                         Some(before) => before.stop().await,
                         None => None,
                     };
-                    let Relay { ledger, live, directory } = relay;
-                    let (follower, saving) = match kept {
-                        Some((follower, saving)) => (follower.reopened(ledger, &plan), saving),
-                        None => (Follower::new(ledger, &plan), None),
+                    let Relay { usage, live, directory } = relay;
+                    let usage = match (usage, kept) {
+                        (relays::Usage::Rows(ledger), Some(Usage::Rows(follower, saving))) => {
+                            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), saving)
+                        }
+                        (relays::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
+                        (relays::Usage::Counters(counters), Some(Usage::Counters(_, meter))) => {
+                            Usage::Counters(counters, meter)
+                        }
+                        (relays::Usage::Counters(counters), _) => Usage::Counters(counters, Meter::default()),
                     };
-                    (Subject { plan, follower, saving, live, directory }, before)
+                    (Subject { plan, usage, live, directory }, before)
                 }
             };
             let name = subject.plan.name.clone();
@@ -131,19 +138,26 @@ impl Fleet {
     }
 
     async fn subject(&self, plan: &RelayPlan) -> anyhow::Result<Subject> {
-        let Relay { ledger, live, directory } = relays::open(plan)?;
-        let mut follower = Follower::new(ledger, plan);
-        let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
-        let saving = match &self.store {
-            Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
-            None => None,
+        let Relay { usage, live, directory } = relays::open(plan)?;
+        let usage = match usage {
+            relays::Usage::Rows(ledger) => {
+                let mut follower = Follower::new(ledger, plan);
+                let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
+                let saving = match &self.store {
+                    Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
+                    None => None,
+                };
+                Usage::Rows(Box::new(follower), saving)
+            }
+            // Its totals outlive a restart in the relay's own store.
+            relays::Usage::Counters(counters) => Usage::Counters(counters, Meter::default()),
         };
-        Ok(Subject { plan: plan.clone(), follower, saving, live, directory })
+        Ok(Subject { plan: plan.clone(), usage, live, directory })
     }
 }
 
 async fn finish(poller: &mut Poller) {
-    if let Some((mut follower, Some(saving))) = poller.stop().await {
+    if let Some(Usage::Rows(mut follower, Some(saving))) = poller.stop().await {
         saving.finish(&mut follower).await;
     }
 }
