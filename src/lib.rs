@@ -17,7 +17,7 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
+//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis; [`hosts`]: URLs that list several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //! * [`tally`]: what the rows amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
@@ -33,6 +33,7 @@ pub mod cli;
 pub mod dashboards;
 pub mod demo;
 pub mod follow;
+pub mod hosts;
 pub mod http;
 pub mod kv;
 pub mod log;

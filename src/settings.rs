@@ -157,7 +157,15 @@ impl Store {
             Self::Postgres => &["postgres", "postgresql"],
             Self::MySql => &["mysql", "mariadb"],
             Self::Sqlite => &["sqlite"],
-            Self::Redis => &["redis", "rediss", "redis+unix"],
+            Self::Redis => &[
+                "redis",
+                "rediss",
+                "redis+unix",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "redis+cluster",
+                "rediss+cluster",
+            ],
         }
     }
 

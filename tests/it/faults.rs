@@ -21,8 +21,8 @@ const BEGIN: &str = "<!-- faults: written by the tests -->\n";
 const END: &str = "<!-- end of faults -->\n";
 
 /// Faults at once: each has an exporter of its own.
-static TURNS: Semaphore = Semaphore::const_new(8);
-const STALE_AFTER: Duration = Duration::from_secs(2);
+static TURNS: Semaphore = Semaphore::const_new(6);
+const STALE_AFTER: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One line of the table.
@@ -201,10 +201,10 @@ impl Site {
             let redis = address(&redis_url, &role, port(&redis_url, store == "redis"));
             let mut plan = plan(&database, Some(&redis));
             plan.name = role.clone();
-            plan.interval = Duration::from_millis(200);
-            plan.directory_interval = Duration::from_millis(200);
+            plan.interval = Duration::from_millis(250);
+            plan.directory_interval = Duration::from_millis(250);
             plan.stale_after = STALE_AFTER;
-            plan.timeout = Duration::from_secs(1);
+            plan.timeout = Duration::from_secs(2);
             plan.audit_interval = Duration::from_secs(1);
             let redis = client.get_multiplexed_async_connection().await.unwrap();
             Self { plan, role, owner, proxy, redis, server }

@@ -23,4 +23,5 @@ mod settings;
 mod store;
 mod store_kill;
 mod tally;
+mod tls_sources;
 mod web;

@@ -70,6 +70,7 @@ async fn listen(mut listener: TcpListener, port: u16, server: u16, mut fault: wa
         tokio::select! {
             client = listener.accept() => {
                 let client = client.unwrap().0;
+                client.set_nodelay(true).unwrap();
                 connections.spawn(pass(client, server, fault.clone()));
             }
             _ = fault.changed() => {}
@@ -86,6 +87,7 @@ async fn pass(client: TcpStream, server: u16, fault: watch::Receiver<Fault>) {
         return;
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    server.set_nodelay(true).unwrap();
     let client = Arc::new(client);
     let (mut from_server, mut to_server) = server.into_split();
     let requests = client.clone();
