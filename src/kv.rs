@@ -158,6 +158,10 @@ impl Kv {
                 };
                 (Reason::Connection, format!("{at}: {cause}; {hint}"))
             }
+            // Content that is not understood never comes here: these are the bytes between answers.
+            ErrorKind::Parse => {
+                (Reason::Connection, format!("{at}: an answer that is not Redis's, or half of one; check host and port"))
+            }
             ErrorKind::AuthenticationFailed => {
                 (Reason::Permission, format!("{at}: user or password refused; check the URL"))
             }

@@ -93,6 +93,9 @@ pub async fn run_with(
         fleet.stop().await;
     });
     tasks.close();
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, path = telemetry_path, "listening");
+    }
     let served = http::run(listener, state, shutdown.clone()).await;
     // The server may have failed on its own: then everything else ends with it.
     shutdown.cancel();

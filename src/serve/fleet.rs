@@ -142,9 +142,8 @@ impl Fleet {
         let usage = match usage {
             relays::Usage::Rows(ledger) => {
                 let mut follower = Follower::new(ledger, plan);
-                let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
                 let saving = match &self.store {
-                    Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
+                    Some(store) => Some(Saving::start(store.clone(), Owner::of(plan), &mut follower).await?),
                     None => None,
                 };
                 Usage::Rows(Box::new(follower), saving)

@@ -248,7 +248,13 @@ impl Site {
                     server.restart().await.unwrap();
                     self.owner.owner = PgConnection::connect(&self.owner.url).await.unwrap();
                 }
-                Server::Redis(server) => server.restart().await.unwrap(),
+                Server::Redis(server) => {
+                    server.restart().await.unwrap();
+                    let client = redis::Client::open(server.url()).unwrap();
+                    self.redis = client.get_multiplexed_async_connection().await.unwrap();
+                    // Users are not kept in what it stores.
+                    self.redis(&["ACL SETUSER $role on >$role ~* +@all"]).await;
+                }
                 Server::Shared => unreachable!("others need it"),
             },
         }

@@ -29,6 +29,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         "matters while somebody changes the configuration",
     ),
+    ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
 ];
 
 /// Metrics of Prometheus itself that stand on dashboards.
