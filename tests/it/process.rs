@@ -23,11 +23,18 @@ pub struct Process {
 impl Process {
     /// With this configuration file, and these arguments besides.
     pub fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::under(&[], config, arguments)
+    }
+
+    /// Run by another program, which ends as this one: `nice`, `unshare` ...
+    pub fn under(wrapper: &[&str], config: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("exporter.toml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
-        command.env_clear().arg("--config.file").arg(&file).args(["--web.listen-address", "127.0.0.1:0"]);
+        let words = [wrapper, &[env!("CARGO_BIN_EXE_llm-relay-exporter")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.arg("--config.file").arg(&file).args(["--web.listen-address", "127.0.0.1:0"]);
         let mut child =
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
