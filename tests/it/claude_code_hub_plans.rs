@@ -6,7 +6,7 @@ use llm_relay_exporter::check::{Level, check};
 use llm_relay_exporter::model::{Reason, Scope};
 use llm_relay_exporter::relays::Ask;
 
-use crate::claude_code_hub::{Store, all, plan};
+use crate::claude_code_hub::{Store, all, plan, usage};
 use crate::store_process::Process;
 
 /// A ledger that is large for the guard: 120 000 requests of the last 30 days.
@@ -40,8 +40,8 @@ async fn drop_indexes(store: &mut Store, column: &str) {
 async fn with_the_relays_own_indexes_nothing_is_refused() {
     let store = large("plans_all").await;
     let mut relay = store.relay();
-    relay.ledger.refresh(&Ask::default()).await.unwrap();
-    let statements = relay.ledger.statements();
+    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let statements = usage(&mut relay).statements();
     assert!(statements.len() == 9 && statements.iter().all(|(_, refused)| !refused), "{statements:?}");
     let report = check(&plan(&store.url, None)).await.unwrap();
     assert!(report.to_string().contains("all 10 recurring statements run, each by an index"), "{report}");
@@ -60,11 +60,11 @@ async fn a_sum_without_an_index_is_refused_and_the_ledger_goes_on() {
         )
         .await;
     let mut relay = store.relay();
-    let now = relay.ledger.refresh(&all()).await.unwrap().now;
+    let now = usage(&mut relay).refresh(&all()).await.unwrap().now;
     // An index by time serves a minute of any provider: nothing is missing.
-    assert!(relay.ledger.statements().iter().all(|(_, refused)| !refused), "{:?}", relay.ledger.statements());
+    assert!(usage(&mut relay).statements().iter().all(|(_, refused)| !refused), "{:?}", usage(&mut relay).statements());
     let minute = now - chrono::TimeDelta::minutes(1)..now;
-    relay.ledger.spent(Scope::Provider, 1, minute).await.unwrap();
+    usage(&mut relay).spent(Scope::Provider, 1, minute).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,11 +72,11 @@ async fn a_ledger_without_its_index_is_refused_by_name_and_the_other_parts_go_on
     let mut store = large("plans_none").await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    let error = relay.ledger.refresh(&Ask::default()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&Ask::default()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Plan);
     assert!(error.text.contains("clock") && error.text.contains("usage_ledger"), "{}", error.text);
     let refused = |(name, refused): &(&'static str, bool)| refused.then_some(*name);
-    let refused: Vec<_> = relay.ledger.statements().iter().filter_map(refused).collect();
+    let refused: Vec<_> = usage(&mut relay).statements().iter().filter_map(refused).collect();
     assert_eq!(refused, ["clock", "span", "audit", "spent_by_user", "spent_by_key", "spent_by_provider"]);
     let scans = "select seq_scan from pg_stat_user_tables where relname = 'usage_ledger'";
     let before: i64 = sqlx::query_scalar(scans).fetch_one(&mut store.owner).await.unwrap();
@@ -121,6 +121,6 @@ async fn a_small_ledger_needs_no_index() {
     store.people().await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    relay.ledger.refresh(&Ask::default()).await.unwrap();
-    assert!(relay.ledger.statements().iter().all(|(_, refused)| !refused));
+    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    assert!(usage(&mut relay).statements().iter().all(|(_, refused)| !refused));
 }
