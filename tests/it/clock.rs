@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::{ReadError, Scope, UsageRow, Usd};
-use llm_relay_exporter::relays::{self, Ask, Ledger, Older, Refresh, Usage};
+use llm_relay_exporter::relays::{Ask, Ledger, Older, Refresh};
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 
-use crate::claude_code_hub::{Store, plan};
+use crate::claude_code_hub::{Store, ledger, plan};
 use crate::tally::counter_lines;
 
 struct Jumping {
@@ -46,13 +46,6 @@ impl Ledger for Jumping {
 
     async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
         self.ledger.spent(scope, id, range).await
-    }
-}
-
-fn ledger(plan: &RelayPlan) -> Box<dyn Ledger> {
-    match relays::open(plan).unwrap().usage {
-        Usage::Rows(ledger) => ledger,
-        Usage::Counters(_) => unreachable!("it keeps rows"),
     }
 }
 

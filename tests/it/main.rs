@@ -16,6 +16,7 @@ mod first_read;
 mod full_view;
 mod hostile;
 mod http;
+mod load;
 mod metrics_docs;
 mod packaging;
 mod page;
