@@ -104,6 +104,12 @@ impl Follower {
         Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
     }
 
+    /// Goes on with the same ledger, opened anew with changed settings.
+    #[must_use]
+    pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
+    }
+
     /// Rows read since the start.
     pub const fn rows_read(&self) -> u64 {
         self.rows_read

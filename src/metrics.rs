@@ -9,6 +9,7 @@ pub mod docs;
 
 use crate::model::{AccountState, Circuit, Outcome};
 use crate::own::Own;
+use crate::reload::Reload;
 use crate::view::{Board, BoardEntry, HistogramView, View};
 
 /// One metric family.
@@ -1013,16 +1014,16 @@ pub const CATALOGUE: &[Metric] = &[
     Metric {
         name: "llm_relay_exporter_config_last_reload_successful",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| flag(reload.successful)))),
+        labels: &["config"],
+        help: "Whether the last reading of the configuration succeeded; otherwise the version before it is in force. `config`: relays, web.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| flag(reload.successful))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "When the web configuration file in force was read, as Unix time.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| unix(reload.last_success)))),
+        labels: &["config"],
+        help: "When the configuration in force was read, as Unix time. `config`: relays, web.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| unix(reload.last_success))),
     },
     Metric {
         name: "process_cpu_seconds_total",
@@ -1093,6 +1094,14 @@ fn one(out: &mut dyn Sink, value: Option<u64>) {
 fn present(out: &mut dyn Sink, value: Option<f64>) {
     if let Some(value) = value {
         out.sample(&[], value);
+    }
+}
+
+fn reloads(own: &Own, out: &mut dyn Sink, value: fn(Reload) -> f64) {
+    for (config, reload) in [("relays", own.config), ("web", own.web_config)] {
+        if let Some(reload) = reload {
+            out.sample(&[config], value(reload));
+        }
     }
 }
 
