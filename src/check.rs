@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub};
+use crate::relays::{OpenError, claude_code_hub, gemini_balance};
 use crate::settings::{Kind, Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
@@ -73,6 +73,7 @@ impl fmt::Display for Report {
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
+        Kind::GeminiBalance => gemini_balance::check(plan).await,
     }
 }
 

@@ -60,6 +60,10 @@ struct State {
     hopeless: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
     audit_day: Option<NaiveDate>,
+    /// The next refresh audits, whenever the last one was.
+    audit_now: bool,
+    /// What the ledger wants to be told again.
+    bookmark: String,
 }
 
 /// The exporter's sums minus the ledger's.
@@ -98,6 +102,12 @@ pub enum Rest {
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
         Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+    }
+
+    /// Goes on with the same ledger, opened anew with changed settings.
+    #[must_use]
+    pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
     }
 
     /// Rows read since the start.
@@ -141,6 +151,7 @@ impl Follower {
             limit: STEP_ROWS,
             reread,
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
+            bookmark: state.bookmark.clone(),
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
@@ -163,6 +174,12 @@ impl Follower {
             state.recent_tops.clear();
             state.top = refresh.top;
         }
+        state.bookmark.clone_from(&refresh.bookmark);
+        if refresh.lost_rows {
+            // What is gone from older days does not come back, and their counters cannot be told apart any more.
+            state.audit_now = true;
+            state.audit_day = None;
+        }
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
         state.tally.advance(moment(&refresh));
@@ -172,11 +189,11 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
-        if !refresh.more {
+        if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
-        Ok(self.rest(refresh.more))
+        Ok(self.rest(refresh.more || refresh.lost_rows))
     }
 
     /// Reads one bounded slice of older rows, newest first.
@@ -221,6 +238,8 @@ impl Follower {
             audit: None,
             hopeless,
             audit_day: None,
+            audit_now: false,
+            bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
     }
@@ -275,6 +294,7 @@ impl Follower {
         state.audit =
             Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
         state.audit_day = state.next_audit_day();
+        state.audit_now = false;
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
@@ -328,7 +348,8 @@ impl State {
     fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-        self.tally.covers_yesterday() && self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval)
+        let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
+        self.tally.covers_yesterday() && (due || self.audit_now)
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.

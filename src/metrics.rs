@@ -9,6 +9,7 @@ pub mod docs;
 
 use crate::model::{AccountState, Circuit, Outcome};
 use crate::own::Own;
+use crate::reload::Reload;
 use crate::view::{Board, BoardEntry, HistogramView, View};
 
 /// One metric family.
@@ -495,6 +496,28 @@ pub const CATALOGUE: &[Metric] = &[
         emit: Emit::Relay(|view, out| {
             for (key, sessions) in live(view).iter().flat_map(|live| live.key_sessions.iter().flatten()) {
                 out.sample(&[&key.to_string()], *sessions as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_consecutive_failures",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Failures of an upstream key since its last success, as far as the relay's log tells; relays with a pool of keys.",
+        emit: Emit::Relay(|view, out| {
+            for (key, failures) in live(view).iter().flat_map(|live| live.key_failures.iter().flatten()) {
+                out.sample(&[&key.to_string()], *failures as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_error_log_entries_total",
+        kind: Kind::Counter,
+        labels: &["type", "code"],
+        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the start.",
+        emit: Emit::Relay(|view, out| {
+            for error in live(view).iter().flat_map(|live| live.error_log.iter().flatten()) {
+                out.sample(&[&error.kind, &error.code], error.count as f64);
             }
         }),
     },
@@ -991,16 +1014,16 @@ pub const CATALOGUE: &[Metric] = &[
     Metric {
         name: "llm_relay_exporter_config_last_reload_successful",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| flag(reload.successful)))),
+        labels: &["config"],
+        help: "Whether the last reading of the configuration succeeded; otherwise the version before it is in force. `config`: relays, web.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| flag(reload.successful))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "When the web configuration file in force was read, as Unix time.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| unix(reload.last_success)))),
+        labels: &["config"],
+        help: "When the configuration in force was read, as Unix time. `config`: relays, web.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| unix(reload.last_success))),
     },
     Metric {
         name: "process_cpu_seconds_total",
@@ -1071,6 +1094,14 @@ fn one(out: &mut dyn Sink, value: Option<u64>) {
 fn present(out: &mut dyn Sink, value: Option<f64>) {
     if let Some(value) = value {
         out.sample(&[], value);
+    }
+}
+
+fn reloads(own: &Own, out: &mut dyn Sink, value: fn(Reload) -> f64) {
+    for (config, reload) in [("relays", own.config), ("web", own.web_config)] {
+        if let Some(reload) = reload {
+            out.sample(&[config], value(reload));
+        }
     }
 }
 

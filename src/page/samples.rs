@@ -1,9 +1,13 @@
 //! The samples of a page, gathered from the catalogue and sorted by label values.
 
+use std::fmt::Write;
 use std::ops::Range;
+
+use sha2::{Digest, Sha256};
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
 use crate::own::Own;
+use crate::relays;
 use crate::view::{HistogramView, View};
 
 /// Every family that has samples, in the order of the catalogue.
@@ -82,7 +86,7 @@ impl Family {
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
             Emit::Relay(emit) | Emit::Past(emit) => {
-                for view in views {
+                for view in views.iter().filter(|view| !relays::is_untold(view.kind, metric.name)) {
                     emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
             }
@@ -176,11 +180,29 @@ impl Gather<'_> {
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
         let first = family.ends.len();
         for label in self.relay.iter().chain(labels) {
-            family.values.push_str(label);
+            push_bounded(&mut family.values, label);
             family.ends.push(family.values.len());
             family.values.push('\0');
         }
         family.samples.push(Sample { labels: first, value });
+    }
+}
+
+/// Prometheus refuses a whole scrape for one label value that is longer than the limit that its user has set. Of a longer
+/// one the beginning stays, and enough of a checksum to tell it from others that begin alike.
+fn push_bounded(values: &mut String, label: &str) {
+    const LONGEST: usize = 256;
+    const CHECKSUM: usize = 4;
+    if label.len() <= LONGEST {
+        values.push_str(label);
+        return;
+    }
+    let end = label.floor_char_boundary(LONGEST - "…".len() - 2 * CHECKSUM);
+    values.push_str(&label[..end]);
+    values.push('…');
+    for byte in &Sha256::digest(label)[..CHECKSUM] {
+        // A String takes every write.
+        let _ = write!(values, "{byte:02x}");
     }
 }
 

@@ -20,13 +20,18 @@ const UIDS: &[&str] = &[
 
 /// Metrics on no dashboard, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("llm_relay_key_consecutive_failures", "relays with a pool of upstream keys only; docs/relays.md has a query"),
+    ("llm_relay_error_log_entries_total", "relays with an error log of their own only; docs/relays.md has a query"),
     ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
     (
         "llm_relay_exporter_config_last_reload_successful",
-        "only with a web configuration file; the log says what is wrong",
+        "matters while somebody changes the configuration; the log says what is wrong",
+    ),
+    (
+        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        "matters while somebody changes the configuration",
     ),
     ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
-    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
 ];
 
 /// Metrics of Prometheus itself that stand on dashboards.
