@@ -10,13 +10,14 @@ mod file;
 mod layer;
 mod problem;
 mod secret;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 pub use environment::variable;
 pub use problem::{Problem, Problems};
@@ -41,12 +42,16 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
             problems.extend(file::strangers(&mut layer));
             layer
         }),
-        None if environment::has_overrides(env) => Ok(layer::Layer::default()),
+        None if environment::configures_a_relay(env) => Ok(layer::Layer::default()),
         None => environment::relay_of_variables(env, &mut warnings).map_err(|problem| vec![problem]),
     };
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let plan = match ground {
-        Ok(ground) => check::plan(&ground.under(overrides), &check::Around { env, folder }, &mut problems),
+        Ok(ground) => {
+            let (layer, around) = (ground.under(overrides), check::Around { env, folder });
+            let plan = check::plan(&layer, &around, &mut problems);
+            Plan { store: store::plan(&layer, &around, &mut problems), ..plan }
+        }
         Err(unreadable) => {
             problems.extend(unreadable);
             Plan { relays: BTreeMap::new(), store: None }
@@ -79,8 +84,11 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
+    /// The default of [`Self::save_interval`].
+    pub const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
     pub fn new(url: impl Into<SecretString>) -> Self {
-        Self { url: url.into(), save_interval: Duration::from_secs(10) }
+        Self { url: url.into(), save_interval: Self::SAVE_INTERVAL }
     }
 }
 
@@ -88,14 +96,98 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    GeminiBalance,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+    pub const ALL: [Self; 2] = [Self::ClaudeCodeHub, Self::GeminiBalance];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::GeminiBalance => "gemini-balance",
+        }
+    }
+
+    /// Where a relay of this kind keeps its usage: the stores that `database_url` may name.
+    pub const fn database(self) -> Need {
+        match self {
+            Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
+        }
+    }
+
+    /// Whether a relay of this kind has a Redis, named by `redis_url`.
+    pub const fn redis(self) -> Need {
+        match self {
+            Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+            Self::GeminiBalance => Need::Nothing,
+        }
+    }
+}
+
+/// Whether an address is part of a relay's settings, and the stores that it may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Required(&'static [Store]),
+    Optional(&'static [Store]),
+    /// A relay of this kind has no such store.
+    Nothing,
+}
+
+impl Need {
+    pub const fn stores(self) -> &'static [Store] {
+        match self {
+            Self::Required(stores) | Self::Optional(stores) => stores,
+            Self::Nothing => &[],
+        }
+    }
+}
+
+/// The products that relays keep their data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    Postgres,
+    MySql,
+    Sqlite,
+    Redis,
+}
+
+impl Store {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MySql => "MySQL",
+            Self::Sqlite => "SQLite",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The schemes of its URLs, without `:`.
+    pub const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["postgres", "postgresql"],
+            Self::MySql => &["mysql", "mariadb"],
+            Self::Sqlite => &["sqlite"],
+            Self::Redis => &[
+                "redis",
+                "rediss",
+                "redis+unix",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "redis+cluster",
+                "rediss+cluster",
+            ],
+        }
+    }
+
+    /// How its URLs are written.
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres://user:password@host:5432/database",
+            Self::MySql => "mysql://user:password@host:3306/database",
+            Self::Sqlite => "sqlite:///path/to/file.db",
+            Self::Redis => "redis://user:password@host:6379/0, or rediss:// for TLS",
         }
     }
 }
@@ -105,6 +197,7 @@ impl Kind {
 pub struct RelayPlan {
     pub name: String,
     pub kind: Kind,
+    /// Empty where [`Kind::database`] is [`Need::Nothing`].
     pub database_url: SecretString,
     pub redis_url: Option<SecretString>,
     /// Pause between two refreshes of the ledger and of the live state.
@@ -122,8 +215,49 @@ pub struct RelayPlan {
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
     pub audit_interval: Duration,
+    /// How much of each minute reading older history may take, at most.
+    pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
+}
+
+impl PartialEq for RelayPlan {
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart, so that a new setting cannot be forgotten.
+        let Self {
+            name,
+            kind,
+            database_url,
+            redis_url,
+            interval,
+            directory_interval,
+            stale_after,
+            timeout,
+            session_ttl,
+            timezone,
+            timezone_fallback,
+            audit_interval,
+            history_budget,
+            boards,
+            series,
+        } = self;
+        let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
+        *name == other.name
+            && *kind == other.kind
+            && database_url.expose_secret() == other.database_url.expose_secret()
+            && exposed(redis_url) == exposed(&other.redis_url)
+            && *interval == other.interval
+            && *directory_interval == other.directory_interval
+            && *stale_after == other.stale_after
+            && *timeout == other.timeout
+            && *session_ttl == other.session_ttl
+            && *timezone == other.timezone
+            && *timezone_fallback == other.timezone_fallback
+            && *audit_interval == other.audit_interval
+            && *history_budget == other.history_budget
+            && *boards == other.boards
+            && *series == other.series
+    }
 }
 
 /// Sizes of the leaderboards and how they name people and things.

@@ -59,6 +59,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_user_sessions_active", "用户的实时会话数；仅列出有会话的用户。"),
     ("llm_relay_key_sessions_active", "密钥的实时会话数；仅列出有会话的密钥。"),
     (
+        "llm_relay_key_consecutive_failures",
+        "上游密钥自上次成功以来的连续失败次数，按中转日志计算；仅限使用密钥池的中转。",
+    ),
+    (
+        "llm_relay_error_log_entries_total",
+        "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自启动时最旧的一条起。",
+    ),
+    (
         "llm_relay_quota_limit_usd",
         "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在。",
     ),
@@ -92,10 +100,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_refresh_duration_seconds", "采集器启动以来数据源各次刷新的耗时。"),
     (
         "llm_relay_refresh_failures_total",
-        "采集器启动以来失败的刷新次数，按原因：timeout、connection、permission、schema、data。",
+        "采集器启动以来失败的刷新次数，按原因：timeout、connection、permission、schema、data、plan。",
     ),
     ("llm_relay_refresh_skipped_total", "采集器启动以来，因上一次刷新仍在进行而跳过的刷新次数。"),
     ("llm_relay_rows_read_total", "采集器启动以来从数据源读取的行（或键）数；表明工作量随新记录增长，而非随历史增长。"),
+    (
+        "llm_relay_statement_refused",
+        "某个周期性语句因会扫描整张大表而不予执行时为 1，否则为 0；check 会指明是哪个语句以及处理办法。",
+    ),
     ("llm_relay_ledger_lag_seconds", "已读取的最新账本记录的时效，以数据库时钟为准。"),
     ("llm_relay_audit_drift_requests", "上次审计范围内，采集器的请求数减去账本的请求数；由独立的汇总计算，修正之前。"),
     ("llm_relay_audit_drift_cost_usd", "上次审计范围内，采集器的成本减去账本的成本（美元），修正之前。"),
@@ -107,8 +119,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_store_last_save_timestamp_seconds", "本进程上次保存该中转服务检查点的时刻；首次之前不存在。"),
     ("llm_relay_store_bytes", "该中转服务的检查点在存储中的大小，以上次保存或加载为准。"),
     ("llm_relay_store_failures_total", "使用采集器自身存储失败的次数；原因见日志。"),
-    ("llm_relay_exporter_config_last_reload_successful", "上次读取 Web 配置文件是否成功；否则沿用之前的版本。"),
-    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "现行 Web 配置文件的读取时刻（Unix 时间）。"),
+    (
+        "llm_relay_exporter_config_last_reload_successful",
+        "上次读取配置是否成功；否则沿用之前的版本。`config`：relays、web。",
+    ),
+    (
+        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        "现行配置的读取时刻（Unix 时间）。`config`：relays、web。",
+    ),
     ("llm_relay_exporter_build_info", "采集器的构建信息。"),
     ("process_cpu_seconds_total", "用户态与内核态 CPU 总时间（秒）。"),
     ("process_open_fds", "已打开的文件描述符数。"),

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! * `schema`: which version this is; statements cut to fit it.
-//! * `ledger`, `row`, `prices`: usage rows.
+//! * `ledger`, `row`, `prices`: usage rows. `plans`: what they would cost the database.
 //! * `directory`, `limits`: names, limits, settings.
 //! * `live`: sessions, slots, circuits.
 //! * [`check()`]: what can be read and what cannot, for people.
@@ -14,6 +14,7 @@ mod least_schema;
 mod ledger;
 mod limits;
 mod live;
+mod plans;
 mod prices;
 mod row;
 mod schema;
@@ -27,7 +28,7 @@ pub use schema::Level;
 
 use crate::kv::Kv;
 use crate::model::ReadError;
-use crate::relays::{LiveState, OpenError, Relay};
+use crate::relays::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use crate::sql::{Database, Snapshot};
 use schema::Schema;
@@ -47,7 +48,7 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
         None => None,
     };
     Ok(Relay {
-        ledger: Box::new(ledger::LedgerReader::new(database()?, zones)),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, zones))),
         live,
         directory: Box::new(directory::DirectoryReader::new(database()?, zones)),
     })

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use chrono_tz::Tz;
-use llm_relay_exporter::settings::catalogue::{Absent, paths};
-use llm_relay_exporter::settings::variable;
+use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths};
+use llm_relay_exporter::settings::{Kind, Need, store, variable};
 
 use super::{DATABASE, File, REDIS, env};
 
@@ -18,7 +18,7 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
     let mut documented: Vec<_> = document
         .lines()
         .skip_while(|line| *line != "## Settings of a relay")
-        .take_while(|line| *line != "## Secrets")
+        .take_while(|line| *line != "## Settings of the store")
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
         .collect();
     for (path, setting) in paths() {
@@ -33,8 +33,11 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         };
         let default = match setting.absent {
             Absent::Means(text) => format!("`{text}`"),
-            Absent::Refused if !is_form => "required".to_owned(),
-            Absent::Refused | Absent::Nothing => "none".to_owned(),
+            Absent::Refused => "required".to_owned(),
+            Absent::Nothing => match setting.takes {
+                Takes::Secret { need, .. } if !is_form && is_required(need) => "required".to_owned(),
+                _ => "none".to_owned(),
+            },
         };
         let variable = format!("`{}`", variable("x", &path).replace("LLM_RELAY_EXPORTER__RELAYS__X__", ""));
         assert_eq!(cells[1..4], [values, default, variable], "{path}");
@@ -42,12 +45,36 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
     assert_eq!(documented, [], "documented, but no setting");
 }
 
+/// Whether a relay of any kind needs the address.
+fn is_required(need: fn(Kind) -> Need) -> bool {
+    Kind::ALL.into_iter().any(|kind| matches!(need(kind), Need::Required(_)))
+}
+
+#[test]
+fn every_setting_of_the_store_is_documented_with_its_variable() {
+    let document = document();
+    let rows: Vec<_> = document
+        .lines()
+        .skip_while(|line| *line != "## Settings of the store")
+        .take_while(|line| *line != "## Secrets")
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .collect();
+    let written: Vec<_> = rows
+        .iter()
+        .map(|(path, row)| ((*path).to_owned(), row.split('|').nth(3).unwrap().trim().replace('`', "")))
+        .collect();
+    let known: Vec<_> = store::paths()
+        .map(|path| (path.clone(), store::variable(&path).replace("LLM_RELAY_EXPORTER__STORE__", "")))
+        .collect();
+    assert_eq!(written, known);
+}
+
 #[test]
 fn examples_load() {
     let document = document();
     let env = env([("MAIN_DATABASE_URL", DATABASE), ("MAIN_REDIS_URL", REDIS), ("BACKUP_DATABASE_URL", DATABASE)]);
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         File::new(example).plan(&env);
     }
@@ -70,6 +97,9 @@ fn the_example_file_loads_and_shows_the_defaults() {
     assert_eq!(relay.timezone.take(), Some(Tz::Asia__Shanghai));
     assert_eq!(relay.series.pinned_models.drain(..).count(), 1);
     assert_eq!(format!("{all:?}"), format!("{plain:?}"));
+    for path in store::paths() {
+        assert!(text.contains(&path), "{path} of the store is not in the example");
+    }
     for (path, _) in paths() {
         let last = path.rsplit('.').next().unwrap();
         let is_other_form = path.starts_with("redis_url_");
