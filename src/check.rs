@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub};
+use crate::relays::{OpenError, claude_code_hub, gemini_balance};
 use crate::settings::{Kind, Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
@@ -73,6 +73,7 @@ impl fmt::Display for Report {
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
+        Kind::GeminiBalance => gemini_balance::check(plan).await,
     }
 }
 
@@ -96,11 +97,13 @@ pub async fn store(plan: &Plan) -> Report {
             report.ok("store", format!("{} can be opened", store.place()));
             for (Owner { relay, .. }, checkpoint) in owners.iter().zip(seen) {
                 match checkpoint {
-                    None => report.note("checkpoint", format!("none of {relay} yet: its ledger will be read from the start")),
+                    None => report
+                        .note("checkpoint", format!("none of {relay} yet: its ledger will be read from the start")),
                     Some(checkpoint) => {
                         let bytes: usize = checkpoint.parts.values().map(Vec::len).sum();
                         let (parts, saves) = (checkpoint.parts.len(), checkpoint.generation);
-                        report.ok("checkpoint", format!("of {relay}: {parts} parts, {bytes} bytes, save number {saves}"));
+                        report
+                            .ok("checkpoint", format!("of {relay}: {parts} parts, {bytes} bytes, save number {saves}"));
                     }
                 }
             }

@@ -59,6 +59,10 @@ struct State {
     hopeless: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
     audit_day: Option<NaiveDate>,
+    /// The next refresh audits, whenever the last one was.
+    audit_now: bool,
+    /// What the ledger wants to be told again.
+    bookmark: String,
 }
 
 /// The exporter's sums minus the ledger's.
@@ -140,6 +144,7 @@ impl Follower {
             limit: STEP_ROWS,
             reread,
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
+            bookmark: state.bookmark.clone(),
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
@@ -162,6 +167,12 @@ impl Follower {
             state.recent_tops.clear();
             state.top = refresh.top;
         }
+        state.bookmark.clone_from(&refresh.bookmark);
+        if refresh.lost_rows {
+            // What is gone from older days does not come back, and their counters cannot be told apart any more.
+            state.audit_now = true;
+            state.audit_day = None;
+        }
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
         state.tally.advance(moment(&refresh));
@@ -171,11 +182,11 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
-        if !refresh.more {
+        if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
-        Ok(self.rest(refresh.more))
+        Ok(self.rest(refresh.more || refresh.lost_rows))
     }
 
     /// Reads one bounded slice of older rows, newest first.
@@ -220,6 +231,8 @@ impl Follower {
             audit: None,
             hopeless,
             audit_day: None,
+            audit_now: false,
+            bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
     }
@@ -260,7 +273,12 @@ impl Follower {
             let drift = Drift::between(state.tally.day_sum(*date), *theirs);
             drift_requests += drift.requests;
             drift_cost += drift.cost;
-            if state.tally.day_sum(*date) == *theirs || state.hopeless.get(date) == Some(&drift) {
+            if state.tally.day_sum(*date) == *theirs {
+                // Reading again did mend it: the same drift, should it come back, is a new one.
+                state.hopeless.remove(date);
+                continue;
+            }
+            if state.hopeless.get(date) == Some(&drift) {
                 continue;
             }
             tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");
@@ -269,6 +287,7 @@ impl Follower {
         state.audit =
             Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
         state.audit_day = state.next_audit_day();
+        state.audit_now = false;
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
@@ -331,7 +350,8 @@ impl State {
     fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-        self.tally.covers_yesterday() && self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval)
+        let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
+        self.tally.covers_yesterday() && (due || self.audit_now)
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.

@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod gemini_balance;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Directory, Live, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{
+    Calendar, Directory, EntityId, FailureClass, Live, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+};
 use crate::settings::{Kind, RelayPlan};
 
 /// The usage ledger of a relay that keeps one row per request.
@@ -53,6 +56,8 @@ pub struct Ask {
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
     pub audit: Vec<Range<DateTime<Utc>>>,
+    /// [`Refresh::bookmark`] of the last refresh, perhaps of another process; empty before the first.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +81,10 @@ pub struct Refresh {
     pub refused: u64,
     /// One for each span of [`Ask::audit`].
     pub audit: Vec<LedgerSum>,
+    /// Rows that had been read are gone, not just the oldest: the audit should look now.
+    pub lost_rows: bool,
+    /// What the ledger itself must remember; kept with the cursor.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +102,73 @@ pub struct LedgerSum {
     pub cost: Usd,
     pub board_tokens: u64,
     pub errors: u64,
+}
+
+/// The usage of a relay that keeps durable counters instead of rows.
+#[async_trait]
+pub trait Counters: Send {
+    /// What the counters say now. `directory` tells which entities exist.
+    async fn read(&mut self, directory: &Directory) -> Result<Reading, ReadError>;
+}
+
+/// What a relay's counters say at one moment: totals as the relay has them, events since the reading before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Start of today by the relay's clock and zone.
+    pub day_start: DateTime<Utc>,
+    /// Means as on the relay's screen.
+    pub requests_per_minute: Option<f64>,
+    pub tokens_per_minute: Option<f64>,
+    /// Label of the day, requests, cost.
+    pub days: Vec<(&'static str, u64, Usd)>,
+    pub traffic: Vec<TrafficReading>,
+    pub keys: Vec<KeyReading>,
+    pub rankings: Vec<Ranking>,
+    /// Failures since the last reading; a class that occurred before has 0.
+    pub failures: Vec<(EntityId, FailureClass, u64)>,
+    /// Provider, model and milliseconds of requests that have ended since the last reading.
+    pub durations: Vec<(EntityId, Arc<str>, u64)>,
+    /// Requests since the last reading that left no trace but their count.
+    pub missed: u64,
+    /// Redis keys (or the like) that were read.
+    pub read: u64,
+}
+
+/// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficReading {
+    pub provider: Option<EntityId>,
+    pub model: Arc<str>,
+    pub requests: Option<u64>,
+    pub tokens: Tokens,
+    pub cost: Option<Usd>,
+    /// At the upstream's list prices, before the relay's own rates.
+    pub list_cost: Option<Usd>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyReading {
+    pub id: EntityId,
+    pub requests: u64,
+    pub tokens: u64,
+    pub cost: Usd,
+    pub list_cost: Option<Usd>,
+}
+
+/// Everybody who may stand on a leaderboard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    pub scope: Scope,
+    pub period: &'static str,
+    pub entries: Vec<Ranked>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    pub id: EntityId,
+    pub cost: Usd,
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
 }
 
 /// Live state, e.g. from Redis.
@@ -117,10 +193,30 @@ pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, Rea
 
 /// The parts of one relay, opened but not yet connected.
 pub struct Relay {
-    pub ledger: Box<dyn Ledger>,
+    pub usage: Usage,
     /// `None` when the configuration names no store for it.
     pub live: Option<Box<dyn LiveState>>,
     pub directory: Box<dyn DirectorySource>,
+}
+
+/// Where a relay's usage comes from.
+pub enum Usage {
+    Rows(Box<dyn Ledger>),
+    Counters(Box<dyn Counters>),
+}
+
+/// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
+pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::ClaudeCodeHub => &[],
+        Kind::GeminiBalance => gemini_balance::UNTOLD,
+    }
+}
+
+/// Whether a relay of this kind, by its label, cannot tell a metric.
+pub fn is_untold(kind: &str, metric: &str) -> bool {
+    let kind = Kind::ALL.into_iter().find(|it| it.label() == kind);
+    kind.is_some_and(|kind| untold(kind).iter().any(|(name, _)| *name == metric))
 }
 
 /// An address that cannot be used at all. The text holds no secret.
@@ -135,5 +231,6 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::GeminiBalance => gemini_balance::open(plan),
     }
 }

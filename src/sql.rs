@@ -1,4 +1,8 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
+//! [`mysql`] and [`sqlite`] do the same for theirs.
+
+pub mod mysql;
+pub mod sqlite;
 
 use std::time::Duration;
 

@@ -38,7 +38,7 @@ use crate::settings::{RelayPlan, StorePlan};
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -157,9 +157,10 @@ impl Store {
             })
             .await?;
         let Some(seen) = seen else { return Ok(None) };
-        let checked = owners.iter().zip(seen).map(|(owner, stored)| {
-            stored.map(|stored| stored.check(owner, &self.place)).transpose()
-        });
+        let checked = owners
+            .iter()
+            .zip(seen)
+            .map(|(owner, stored)| stored.map(|stored| stored.check(owner, &self.place)).transpose());
         checked.collect::<Result<_, _>>().map(Some)
     }
 

@@ -59,6 +59,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_user_sessions_active", "用户的实时会话数；仅列出有会话的用户。"),
     ("llm_relay_key_sessions_active", "密钥的实时会话数；仅列出有会话的密钥。"),
     (
+        "llm_relay_key_consecutive_failures",
+        "上游密钥自上次成功以来的连续失败次数，按中转日志计算；仅限使用密钥池的中转。",
+    ),
+    (
+        "llm_relay_error_log_entries_total",
+        "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自启动时最旧的一条起。",
+    ),
+    (
         "llm_relay_quota_limit_usd",
         "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在。",
     ),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
 use crate::own::Own;
+use crate::relays;
 use crate::view::{HistogramView, View};
 
 /// Every family that has samples, in the order of the catalogue.
@@ -72,7 +73,7 @@ impl Family {
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
             Emit::Relay(emit) => {
-                for view in views {
+                for view in views.iter().filter(|view| !relays::is_untold(view.kind, metric.name)) {
                     emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
             }

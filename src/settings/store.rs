@@ -121,7 +121,7 @@ fn written(form: &str, kind: &ValueKind, around: &Around<'_>) -> Result<SecretSt
     let hint = "write it as sqlite:/var/lib/llm-relay-exporter/store.db or postgres://user:password@host:5432/database";
     let Some(path) = text.strip_prefix("sqlite:") else {
         return match text.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => secret::address(catalogue::Store::Postgres, &text),
+            Some(("postgres" | "postgresql", _)) => secret::address(&[super::Store::Postgres], &text),
             _ => Err(Wrong::new("is the address of neither an SQLite file nor a PostgreSQL database", hint)),
         };
     };

@@ -153,9 +153,7 @@ impl Schema {
         }
         migrator.run_direct(None, connection, false).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => self.error("preparing", &error),
-            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-                self.newer(version)
-            }
+            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => self.newer(version),
             _ => self.refused(&format!("its schema {NAME} is not the exporter's own or is damaged")),
         })
     }

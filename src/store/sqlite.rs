@@ -153,10 +153,8 @@ impl File {
             Err(error) => return Err(self.not_made(&error)),
         }
         // Nothing is written before it is known whose file it is.
-        let options = SqliteConnectOptions::new()
-            .filename(&self.path)
-            .busy_timeout(PATIENCE)
-            .disable_statement_logging();
+        let options =
+            SqliteConnectOptions::new().filename(&self.path).busy_timeout(PATIENCE).disable_statement_logging();
         let opening = |error: &sqlx::Error| self.error(OPENING, error);
         let mut connection = options.connect().await.map_err(|error| opening(&error))?;
         self.identify(&mut connection).await?;

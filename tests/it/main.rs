@@ -12,6 +12,7 @@ mod end_to_end;
 mod exposition;
 mod first_read;
 mod full_view;
+mod gemini_balance;
 mod http;
 mod metrics_docs;
 mod packaging;

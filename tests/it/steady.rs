@@ -8,7 +8,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::relays::{self, Relay};
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::claude_code_hub::{Store, plan};
+use crate::claude_code_hub::{Store, ledger, plan};
 
 const REFRESHES: u64 = 20;
 const NEW_PER_REFRESH: u64 = 30;
@@ -66,7 +66,7 @@ async fn of_a_ledger(name: &str, rows: u64) -> Cost {
 
     let plan = plan(&store.url, None);
     let mut relay = relays::open(&plan).unwrap();
-    let mut follower = Follower::new(relays::open(&plan).unwrap().ledger, &plan);
+    let mut follower = Follower::new(ledger(&plan), &plan);
     let mut rest = follower.refresh().await.unwrap();
     while rest != Rest::Nothing {
         rest = match rest {

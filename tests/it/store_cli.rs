@@ -36,11 +36,8 @@ fn check(relay: &str, store: &str) -> (Output, String) {
 
 /// Runs until it has saved; its log.
 async fn save_once(relay: &str, store: &str) -> String {
-    let mut child = tokio::process::Command::from(command(relay, store))
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut child =
+        tokio::process::Command::from(command(relay, store)).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut log = String::new();
     let until_saving = async {

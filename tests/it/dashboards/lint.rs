@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text};
+use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -20,6 +20,8 @@ const UIDS: &[&str] = &[
 
 /// Metrics on no dashboard, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("llm_relay_key_consecutive_failures", "relays with a pool of upstream keys only; docs/relays.md has a query"),
+    ("llm_relay_error_log_entries_total", "relays with an error log of their own only; docs/relays.md has a query"),
     ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
     (
         "llm_relay_exporter_config_last_reload_successful",
@@ -261,7 +263,7 @@ impl Names {
 }
 
 fn names(expr: &str) -> Names {
-    let expr = filled(expr, ".+");
+    let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
     let mut names = Names::default();
     names.read(&parsed, "");

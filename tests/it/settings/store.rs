@@ -73,9 +73,7 @@ fn variables_override_the_store_and_leave_the_relays_own_variables_alone() {
 fn every_problem_of_the_store_is_reported_at_once() {
     let of = |file: &File| file.report(&env([]));
     let reports = [
-        of(&with_store(
-            "url = 'mysql://u:hunter2@db/keep'\nsave_interval = 10\nsave_intervall = '5s'\npath = '/x'",
-        )),
+        of(&with_store("url = 'mysql://u:hunter2@db/keep'\nsave_interval = 10\nsave_intervall = '5s'\npath = '/x'")),
         of(&with_store("")),
         of(&with_store("url = 'sqlite:/s.db'\nurl_file = 'x'\nsave_interval = '2h'")),
         of(&with_store("url = 'sqlite::memory:'\nsave_interval = 'soon'")),
