@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod claude_relay_service;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -205,5 +206,6 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::ClaudeRelayService => claude_relay_service::open(plan),
     }
 }

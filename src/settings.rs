@@ -18,6 +18,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
+use crate::relays::claude_relay_service::Offset;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 
@@ -88,14 +89,16 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    ClaudeRelayService,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+    pub const ALL: [Self; 2] = [Self::ClaudeCodeHub, Self::ClaudeRelayService];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::ClaudeRelayService => "claude-relay-service",
         }
     }
 
@@ -103,6 +106,7 @@ impl Kind {
     pub const fn database(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::ClaudeRelayService => Need::Nothing,
         }
     }
 
@@ -110,6 +114,7 @@ impl Kind {
     pub const fn redis(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+            Self::ClaudeRelayService => Need::Required(&[Store::Redis]),
         }
     }
 }
@@ -194,6 +199,8 @@ pub struct RelayPlan {
     pub timezone: Option<Tz>,
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
+    /// The `TIMEZONE_OFFSET` of claude-relay-service.
+    pub timezone_offset: Offset,
     pub audit_interval: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
