@@ -258,6 +258,7 @@ fn blank(name: &str) -> RelayPlan {
         timezone_fallback: Tz::UTC,
         timezone_offset: Offset::default(),
         audit_interval: Duration::ZERO,
+        history_budget: Duration::ZERO,
         boards: Boards::default(),
         series: SeriesBudget::default(),
     }
@@ -331,11 +332,11 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
     Ok(())
 }
 
-const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
+pub const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
 const TEXTS: &str = "a list is written like [\"one\", \"two\"]";
 
 /// What a value is, for people.
-fn a(kind: &ValueKind) -> &'static str {
+pub fn a(kind: &ValueKind) -> &'static str {
     match kind {
         // The file's layer has no other word for it.
         ValueKind::Nil => "a date",

@@ -60,6 +60,7 @@ fn plan(redis_url: &str) -> RelayPlan {
         timezone_fallback: chrono_tz::UTC,
         timezone_offset: Offset::default(),
         audit_interval: 600 * second,
+        history_budget: second,
         boards: Boards::default(),
         series: SeriesBudget::default(),
     }
@@ -403,6 +404,11 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
         ("llama3:latest", "llama3"),
     ];
     let (mut failures, mut observed) = (BTreeMap::<String, f64>::new(), 0.0);
+    // Idle for weeks when the exporter starts.
+    for days in [3, 9, 20] {
+        let usage = request(random.random_range(0..6), random.random_range(0..4));
+        scene.book(&Usage { at: Utc::now() - TimeDelta::days(days), ..usage }).await;
+    }
     scene.page().await;
     let mut last = BTreeMap::new();
     for step in 0..60 {
@@ -410,7 +416,7 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
         for _ in 0..random.random_range(0..12) {
             let (model, counted_model) = models[random.random_range(0..models.len())];
             let cost = if random.random_bool(0.2) { 0.0 } else { random.random_range(1..9_000_000) as f64 / 1e8 };
-            let days = if random.random_bool(0.2) { random.random_range(1..4) } else { 0 };
+            let days = if random.random_bool(0.2) { 1 } else { 0 };
             let usage = Usage {
                 model: model.to_owned(),
                 counted_model: counted_model.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text};
+use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -25,7 +25,21 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "llm_relay_exporter_config_last_reload_successful",
         "only with a web configuration file; the log says what is wrong",
     ),
+    ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
     ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
+    ("llm_relay_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
+    ("llm_relay_key_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
+    ("llm_relay_requests_missed_total", "only of relays without a ledger; a question of the interval"),
+    ("llm_relay_key_slots_used", "only of claude-relay-service"),
+    ("llm_relay_key_slots_limit", "only of claude-relay-service"),
+    ("llm_relay_queue_waiting", "only of claude-relay-service"),
+    ("llm_relay_queue_events_total", "only of claude-relay-service"),
+    ("llm_relay_provider_account_state", "only of relays with pooled accounts"),
+    ("llm_relay_account_utilization_ratio", "only of relays with subscription accounts"),
+    ("llm_relay_account_reset_timestamp_seconds", "only of relays with subscription accounts"),
+    ("llm_relay_rate_limit", "only of claude-relay-service"),
+    ("llm_relay_rate_limit_used", "only of claude-relay-service"),
+    ("llm_relay_rate_limit_reset_timestamp_seconds", "only of claude-relay-service"),
 ];
 
 /// Metrics of Prometheus itself that stand on dashboards.
@@ -260,7 +274,7 @@ impl Names {
 }
 
 fn names(expr: &str) -> Names {
-    let expr = filled(expr, ".+");
+    let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
     let mut names = Names::default();
     names.read(&parsed, "");
