@@ -651,7 +651,9 @@ async fn accounts_of_all_ten_platforms_have_a_state() {
     scene.add_key(&key_id(1), &[]).await;
     let in_an_hour = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
     let an_hour_ago = (Utc::now() - TimeDelta::hours(1)).to_rfc3339();
-    let cases: [(&str, &str, &str, &[(&str, &str)], &str); 9] = [
+    /// Index, prefix of the account's key, name, fields, expected state.
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 9] = [
         (
             "claude:account:index",
             "claude:account:",
