@@ -78,6 +78,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_rate_limit_used", "密钥在当前限流窗口内的用量；没有打开的窗口时为 0。"),
     ("llm_relay_rate_limit_reset_timestamp_seconds", "密钥当前的限流窗口何时结束；没有打开的窗口时不存在。"),
     (
+        "llm_relay_key_consecutive_failures",
+        "上游密钥自上次成功以来的连续失败次数，按中转日志计算；仅限使用密钥池的中转。",
+    ),
+    (
+        "llm_relay_error_log_entries_total",
+        "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自启动时最旧的一条起。",
+    ),
+    (
         "llm_relay_quota_limit_usd",
         "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在。",
     ),
@@ -130,8 +138,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_store_last_save_timestamp_seconds", "本进程上次保存该中转服务检查点的时刻；首次之前不存在。"),
     ("llm_relay_store_bytes", "该中转服务的检查点在存储中的大小，以上次保存或加载为准。"),
     ("llm_relay_store_failures_total", "使用采集器自身存储失败的次数；原因见日志。"),
-    ("llm_relay_exporter_config_last_reload_successful", "上次读取 Web 配置文件是否成功；否则沿用之前的版本。"),
-    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "现行 Web 配置文件的读取时刻（Unix 时间）。"),
+    (
+        "llm_relay_exporter_config_last_reload_successful",
+        "上次读取配置是否成功；否则沿用之前的版本。`config`：relays、web。",
+    ),
+    (
+        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        "现行配置的读取时刻（Unix 时间）。`config`：relays、web。",
+    ),
     ("llm_relay_exporter_build_info", "采集器的构建信息。"),
     ("process_cpu_seconds_total", "用户态与内核态 CPU 总时间（秒）。"),
     ("process_open_fds", "已打开的文件描述符数。"),

@@ -72,6 +72,7 @@ pub static SETTINGS: [Setting; 24] = [
         path: "kind",
         takes: Takes::OneOf(&[
             (Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub),
+            (Kind::GeminiBalance.label(), |relay| relay.kind = Kind::GeminiBalance),
             (Kind::ClaudeRelayService.label(), |relay| relay.kind = Kind::ClaudeRelayService),
         ]),
         absent: Absent::Refused,
