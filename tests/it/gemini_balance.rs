@@ -14,6 +14,7 @@ use llm_relay_exporter::demo::gemini_balance::Simulator;
 use llm_relay_exporter::demo::servers::PrivateMariaDb;
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, gemini_balance};
 use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
