@@ -19,7 +19,7 @@
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis; [`hosts`]: URLs that list several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
-//! * [`tally`]: what the rows amount to. Pure and deterministic.
+//! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.

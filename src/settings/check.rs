@@ -303,8 +303,8 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
                 return Err(Wrong::new("is not a time zone", hint));
             }
         },
-        // The relay's rule takes any text for some offset, so nothing is wrong with one.
-        (Takes::Offset(set), ValueKind::String(text)) => set(relay, Offset::of(&text)),
+        // The relay would take any text for some offset; one that is no number is a mistake.
+        (Takes::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, Offset::of(&text)),
         (Takes::Offset(set), ValueKind::I128(number)) => set(relay, Offset::of(&number.to_string())),
         (Takes::Texts(set), ValueKind::Array(items)) => {
             let text = |item: Value| match item.kind {

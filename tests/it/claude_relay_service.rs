@@ -2,6 +2,8 @@
 //! documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +16,17 @@ use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, Relay};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::serve;
+use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::{Meter, Presentation};
 use llm_relay_exporter::view::View;
+use llm_relay_exporter::web::Protection;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, cmd, pipe};
+use redis::{Pipeline, cmd, from_redis_value, pipe};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use crate::exposition::{self, Dialect};
 use crate::full_view;
@@ -218,31 +223,30 @@ impl Raw {
     async fn read(admin: &mut MultiplexedConnection) -> Self {
         let mut raw = Self::default();
         let keys: Vec<String> = cmd("KEYS").arg("*").query_async(admin).await.unwrap();
-        for key in keys {
-            let kind: String = cmd("TYPE").arg(&key).query_async(admin).await.unwrap();
+        let mut types = pipe();
+        keys.iter().for_each(|key| {
+            types.cmd("TYPE").arg(key);
+        });
+        let types: Vec<String> = types.query_async(admin).await.unwrap();
+        let mut contents = pipe();
+        for (key, kind) in keys.iter().zip(&types) {
             match kind.as_str() {
-                "hash" => {
-                    let hash = cmd("HGETALL").arg(&key).query_async(admin).await.unwrap();
-                    raw.hashes.insert(key, hash);
-                }
-                "string" => {
-                    let text = cmd("GET").arg(&key).query_async(admin).await.unwrap();
-                    raw.strings.insert(key, text);
-                }
-                "set" => {
-                    let set = cmd("SMEMBERS").arg(&key).query_async(admin).await.unwrap();
-                    raw.sets.insert(key, set);
-                }
-                "zset" => {
-                    let range = ["0", "-1", "WITHSCORES"];
-                    let set = cmd("ZRANGE").arg(&key).arg(&range).query_async(admin).await.unwrap();
-                    raw.sorted.insert(key, set);
-                }
-                "list" => {
-                    let list = cmd("LRANGE").arg(&key).arg(&["0", "-1"]).query_async(admin).await.unwrap();
-                    raw.lists.insert(key, list);
-                }
+                "hash" => contents.hgetall(key),
+                "string" => contents.get(key),
+                "set" => contents.smembers(key),
+                "zset" => contents.zrange_withscores(key, 0, -1),
+                "list" => contents.lrange(key, 0, -1),
                 other => panic!("{key} is a {other}"),
+            };
+        }
+        let contents: Vec<redis::Value> = contents.query_async(admin).await.unwrap();
+        for ((key, kind), content) in keys.into_iter().zip(types).zip(contents) {
+            match kind.as_str() {
+                "hash" => drop(raw.hashes.insert(key, from_redis_value(content).unwrap())),
+                "string" => drop(raw.strings.insert(key, from_redis_value(content).unwrap())),
+                "set" => drop(raw.sets.insert(key, from_redis_value(content).unwrap())),
+                "zset" => drop(raw.sorted.insert(key, from_redis_value(content).unwrap())),
+                _ => drop(raw.lists.insert(key, from_redis_value(content).unwrap())),
             }
         }
         raw
@@ -411,8 +415,8 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
     }
     scene.page().await;
     let mut last = BTreeMap::new();
-    for step in 0..60 {
-        let restarts = step % 20 == 19;
+    for step in 0..40 {
+        let restarts = step % 15 == 14;
         for _ in 0..random.random_range(0..12) {
             let (model, counted_model) = models[random.random_range(0..models.len())];
             let cost = if random.random_bool(0.2) { 0.0 } else { random.random_range(1..9_000_000) as f64 / 1e8 };
@@ -507,6 +511,31 @@ async fn the_word_index_in_an_index_and_a_set_where_a_hash_should_be_change_noth
         assert_eq!(of(&after), of(&before), "{metric}");
     }
     assert_eq!(one(&after, "llm_relay_key_requests_total", &[("key_id", &key_id(1))]), Some(1.0));
+}
+
+#[tokio::test]
+async fn tokens_that_the_relay_counts_twice_are_shown_as_it_counts_them() {
+    let mut scene = Scene::new(3).await;
+    scene.add_key(&key_id(4), &[]).await;
+    // 1000 cached tokens without a split: `outputTokens` gets them too, in the key's counters alone.
+    scene
+        .book(&Usage {
+            key: key_id(4),
+            input: 0,
+            output: 0,
+            cache_read: 1000,
+            cache_write_5m: 0,
+            cache_write_1h: 0,
+            ..request(4, 7)
+        })
+        .await;
+    scene.run(&format!("HINCRBY usage:{} totalAllTokens 1000", key_id(4))).await;
+    let page = scene.page().await;
+    assert_eq!(one(&page, "llm_relay_key_tokens_total", &[("key_id", &key_id(4))]), Some(2000.0));
+    assert_eq!(
+        values(&page, "llm_relay_tokens_total", &["provider_id", "type"])[&format!("{} cache_read", account_id(7))],
+        1000.0
+    );
 }
 
 #[tokio::test]
@@ -840,4 +869,56 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
     let error = relays::open(&plan(&narrow)).unwrap().directory.read().await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission);
     assert!(error.text.contains("smembers") && !error.text.contains("planted"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_serves_the_simulated_relay() {
+    let mut scene = Scene::new(0).await;
+    let options = relay::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
+    relay::fill(&mut scene.admin, &options).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let plan = Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None };
+    let stop = CancellationToken::new();
+    let (protection, stopped) = (Protection::load(None).unwrap(), stop.clone());
+    let serving = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stopped).await });
+    let get = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        exposition::series(&exposition::parse(answer.split_once("\r\n\r\n").unwrap().1.as_bytes(), Dialect::Text))
+    };
+    let requests = |page: &Page| values(page, "llm_relay_key_requests_total", &["key_id"]).values().sum::<f64>();
+    let until = async |what: &str, ready: &dyn Fn(&Page) -> bool| {
+        for _ in 0..100 {
+            let page = tokio::task::block_in_place(get);
+            if ready(&page) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("{what} did not happen")
+    };
+    let first = until("the first refresh", &|page| requests(page) > 0.0).await;
+    for source in ["ledger", "live", "directory"] {
+        assert_eq!(one(&first, "llm_relay_source_up", &[("source", source)]), Some(1.0), "{source}");
+    }
+    assert_eq!(values(&first, "llm_relay_account_utilization_ratio", &["provider_id", "window"]).len(), 4);
+    let mut random = StdRng::seed_from_u64(5);
+    for _ in 0..40 {
+        relay::tick(&mut scene.admin, options.offset, &mut random).await.unwrap();
+    }
+    let raw = Raw::read(&mut scene.admin).await;
+    let total = raw.count("usage:global:total", "requests");
+    let before = requests(&first);
+    assert!(total > before);
+    // Each request is booked or fails.
+    until("the last refresh", &|page| {
+        let failures: f64 = values(page, "llm_relay_failures_total", &["provider_id", "class"]).values().sum();
+        requests(page) == total && failures + total - before == 40.0
+    })
+    .await;
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }
