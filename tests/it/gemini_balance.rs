@@ -111,6 +111,7 @@ fn plan(url: &str) -> RelayPlan {
         session_ttl: Duration::from_secs(300),
         timezone: None,
         timezone_fallback: ZONE,
+        timezone_offset: Offset::default(),
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
         history_budget: Duration::from_secs(60),
