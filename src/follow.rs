@@ -7,14 +7,15 @@
 mod checkpoint;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ReadError, Usd};
+use crate::model::{ReadError, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
@@ -32,7 +33,7 @@ const HISTORY_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
-const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
+pub const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
 
 /// A ledger and what has been made of it.
 pub struct Follower {
@@ -101,6 +102,12 @@ pub enum Rest {
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
         Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+    }
+
+    /// Goes on with the same ledger, opened anew with changed settings.
+    #[must_use]
+    pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
     }
 
     /// Rows read since the start.
@@ -253,9 +260,9 @@ impl Follower {
     /// Publishes the drift, and reads a day that drifted again.
     async fn note_audit(
         &mut self,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
         kept_since: Option<NaiveDate>,
-        days: &[(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)],
+        days: &[(NaiveDate, Range<DateTime<Utc>>)],
         ledger: &[LedgerSum],
     ) -> Result<(), ReadError> {
         let Some(state) = &mut self.state else { return Ok(()) };
@@ -295,17 +302,8 @@ impl Follower {
                 state.basis.clear();
                 continue;
             }
-            let mut rows = Vec::new();
-            loop {
-                let after = rows.last().map_or(i64::MIN, |row: &crate::model::UsageRow| row.id);
-                let page = within(self.timeout, self.ledger.rows_between(range.clone(), after, STEP_ROWS)).await?;
-                self.rows_read += page.len() as u64;
-                let last = page.len() < STEP_ROWS as usize;
-                rows.extend(page);
-                if last {
-                    break;
-                }
-            }
+            let rows = rows_of_span(&mut *self.ledger, self.timeout, range).await?;
+            self.rows_read += rows.len() as u64;
             state.tally.replace_day(date, rows);
             state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
@@ -355,7 +353,7 @@ impl State {
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.
-    fn audit_days(&self) -> Vec<(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)> {
+    fn audit_days(&self) -> Vec<(NaiveDate, Range<DateTime<Utc>>)> {
         let today = self.tally.today();
         [Some(today), today.pred_opt(), self.audit_day]
             .into_iter()
@@ -368,6 +366,24 @@ impl State {
         let newest = self.tally.today() - Days::new(2);
         let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
         Some(if self.tally.day_range(next).is_some() { next } else { newest })
+    }
+}
+
+/// All rows that started in a span, by ascending id, read in bounded steps.
+pub async fn rows_of_span(
+    ledger: &mut dyn Ledger,
+    timeout: Duration,
+    span: Range<DateTime<Utc>>,
+) -> Result<Vec<UsageRow>, ReadError> {
+    let mut rows: Vec<UsageRow> = Vec::new();
+    loop {
+        let after = rows.last().map_or(i64::MIN, |row| row.id);
+        let page = within(timeout, ledger.rows_between(span.clone(), after, STEP_ROWS)).await?;
+        // A page may be short because some of its rows could not be understood.
+        if page.is_empty() {
+            return Ok(rows);
+        }
+        rows.extend(page);
     }
 }
 

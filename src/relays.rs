@@ -7,11 +7,13 @@ pub mod claude_code_hub;
 pub mod gemini_balance;
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -186,9 +188,16 @@ pub trait DirectorySource: Send {
 
 /// Bounds a read at the client, in case the server's own limit does not reach it.
 pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-    tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
-        Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
-    })
+    // A panic in one read would otherwise be the end of that part's task.
+    match tokio::time::timeout(limit, AssertUnwindSafe(read).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            Err(ReadError::new(Reason::Data, "a fault of the exporter itself; please report what it printed"))
+        }
+        Err(_) => {
+            Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
+        }
+    }
 }
 
 /// The parts of one relay, opened but not yet connected.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 pub use environment::variable;
 pub use problem::{Problem, Problems};
@@ -169,7 +169,15 @@ impl Store {
             Self::Postgres => &["postgres", "postgresql"],
             Self::MySql => &["mysql", "mariadb"],
             Self::Sqlite => &["sqlite"],
-            Self::Redis => &["redis", "rediss", "redis+unix"],
+            Self::Redis => &[
+                "redis",
+                "rediss",
+                "redis+unix",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "redis+cluster",
+                "rediss+cluster",
+            ],
         }
     }
 
@@ -211,6 +219,45 @@ pub struct RelayPlan {
     pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
+}
+
+impl PartialEq for RelayPlan {
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart, so that a new setting cannot be forgotten.
+        let Self {
+            name,
+            kind,
+            database_url,
+            redis_url,
+            interval,
+            directory_interval,
+            stale_after,
+            timeout,
+            session_ttl,
+            timezone,
+            timezone_fallback,
+            audit_interval,
+            history_budget,
+            boards,
+            series,
+        } = self;
+        let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
+        *name == other.name
+            && *kind == other.kind
+            && database_url.expose_secret() == other.database_url.expose_secret()
+            && exposed(redis_url) == exposed(&other.redis_url)
+            && *interval == other.interval
+            && *directory_interval == other.directory_interval
+            && *stale_after == other.stale_after
+            && *timeout == other.timeout
+            && *session_ttl == other.session_ttl
+            && *timezone == other.timezone
+            && *timezone_fallback == other.timezone_fallback
+            && *audit_interval == other.audit_interval
+            && *history_budget == other.history_budget
+            && *boards == other.boards
+            && *series == other.series
+    }
 }
 
 /// Sizes of the leaderboards and how they name people and things.

@@ -119,8 +119,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_store_last_save_timestamp_seconds", "本进程上次保存该中转服务检查点的时刻；首次之前不存在。"),
     ("llm_relay_store_bytes", "该中转服务的检查点在存储中的大小，以上次保存或加载为准。"),
     ("llm_relay_store_failures_total", "使用采集器自身存储失败的次数；原因见日志。"),
-    ("llm_relay_exporter_config_last_reload_successful", "上次读取 Web 配置文件是否成功；否则沿用之前的版本。"),
-    ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "现行 Web 配置文件的读取时刻（Unix 时间）。"),
+    (
+        "llm_relay_exporter_config_last_reload_successful",
+        "上次读取配置是否成功；否则沿用之前的版本。`config`：relays、web。",
+    ),
+    (
+        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
+        "现行配置的读取时刻（Unix 时间）。`config`：relays、web。",
+    ),
     ("llm_relay_exporter_build_info", "采集器的构建信息。"),
     ("process_cpu_seconds_total", "用户态与内核态 CPU 总时间（秒）。"),
     ("process_open_fds", "已打开的文件描述符数。"),

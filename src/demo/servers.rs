@@ -29,6 +29,10 @@ pub enum ServerError {
         "MariaDB is not installed (mariadbd and mariadb-install-db): apt-get install mariadb-server, or brew install mariadb"
     )]
     MariaDbMissing,
+    #[error(
+        "Prometheus is not installed (prometheus and promtool on PATH): apt-get install prometheus, or brew install prometheus"
+    )]
+    PrometheusMissing,
     #[error("the private {server} did not start: {text}")]
     Start { server: &'static str, text: String },
     #[error("the private server has no database {name:?}: {text}")]
@@ -43,7 +47,7 @@ const MARIADB: &str = "MariaDB";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
-const PORT_TRIES: u32 = 5;
+pub(super) const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server of our own.
@@ -350,7 +354,7 @@ fn data(host: &Host) -> String {
 }
 
 /// Asks until the server answers: a matter of 50 ms.
-async fn until_ready(
+pub(super) async fn until_ready(
     host: &mut Host,
     server: &'static str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -369,11 +373,11 @@ async fn until_ready(
     }
 }
 
-fn port_was_taken(host: &Host) -> bool {
+pub(super) fn port_was_taken(host: &Host) -> bool {
     host.last_words().contains("ddress already in use")
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -389,7 +393,7 @@ fn postgres_places() -> Vec<PathBuf> {
     places
 }
 
-fn homebrew(formula: &str) -> Vec<PathBuf> {
+pub(super) fn homebrew(formula: &str) -> Vec<PathBuf> {
     ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(|parent| versions(parent, formula)).collect()
 }
 

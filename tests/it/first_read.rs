@@ -68,6 +68,9 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     };
     equals_plain_sql(&url, &counters(&page).expect("no counters when all has been read")).await;
     let last = value(&page, READ).unwrap();
-    assert!(last < 0.9 * f64::from(ROWS), "the last life read {last} rows; {read} had been read before, {loaded} of all");
+    assert!(
+        last < 0.9 * f64::from(ROWS),
+        "the last life read {last} rows; {read} had been read before, {loaded} of all"
+    );
     process.kill().await;
 }

@@ -8,11 +8,11 @@ use llm_relay_exporter::model::{
     Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
+use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
     QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
-use llm_relay_exporter::web::Reload;
 
 pub fn at(second: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_795_000_000 + second, 0).unwrap()
@@ -57,6 +57,7 @@ pub fn own() -> Own {
         revision: "abc",
         rustc: "1.95.0",
         process,
+        config: Some(Reload { successful: false, last_success: at(0) }),
         web_config: Some(Reload { successful: true, last_success: at(0) }),
     }
 }

@@ -1,23 +1,32 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod backfill;
+mod backtest;
 mod claude_code_hub;
 mod claude_code_hub_live;
 mod claude_code_hub_plans;
 mod claude_code_hub_trouble;
 mod claude_code_hub_versions;
+mod clock;
 mod dashboards;
 mod demo;
 mod differential;
 mod end_to_end;
 mod exposition;
+mod faults;
 mod first_read;
 mod full_view;
 mod gemini_balance;
+mod hostile;
 mod http;
+mod load;
 mod metrics_docs;
 mod packaging;
 mod page;
 mod pgbouncer;
+mod process;
+mod proxy;
+mod reload;
 mod secrets;
 mod settings;
 mod steady;
@@ -27,4 +36,5 @@ mod store_kill;
 mod store_process;
 mod store_replicas;
 mod tally;
+mod tls_sources;
 mod web;

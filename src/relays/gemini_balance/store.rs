@@ -19,7 +19,7 @@ const MOST_KEYS: u32 = 20_000;
 
 /// A database of one of the two engines. Holds at most one connection.
 pub enum Store {
-    MySql(mysql::Database),
+    MySql(Box<mysql::Database>),
     Sqlite(sqlite::File),
 }
 
@@ -29,7 +29,7 @@ impl Store {
     pub fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
         let url = &plan.database_url;
         match url.expose_secret().split(':').next() {
-            Some("mysql" | "mariadb") => mysql::Database::new(url, plan.timeout).map(Self::MySql),
+            Some("mysql" | "mariadb") => mysql::Database::new(url, plan.timeout).map(|it| Self::MySql(Box::new(it))),
             Some("sqlite") => sqlite::File::new(url, plan.timeout).map(Self::Sqlite),
             _ => Err(OpenError("the database URL is neither mysql://, mariadb:// nor sqlite:".to_owned())),
         }
