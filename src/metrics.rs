@@ -1022,7 +1022,7 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &["config"],
-        help: "When the configuration in force was read, as Unix time. `config`: relays, web.",
+        help: "When the configuration in force (`config`: relays, web) was read, as Unix time.",
         emit: Emit::Exporter(|own, out| reloads(own, out, |reload| unix(reload.last_success))),
     },
     Metric {
