@@ -1,4 +1,7 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
+//! SQLite files have their own: [`sqlite`].
+
+pub mod sqlite;
 
 use std::time::Duration;
 

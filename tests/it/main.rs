@@ -16,6 +16,7 @@ mod packaging;
 mod page;
 mod secrets;
 mod settings;
+mod sqlite;
 mod store;
 mod store_kill;
 mod tally;
