@@ -108,8 +108,12 @@ impl File {
             Ok(_) => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
             Err(error) => {
                 let (reason, hint) = match error.kind() {
-                    ErrorKind::NotFound => (Reason::Connection, "; check the path, and that the volume is mounted here"),
-                    ErrorKind::PermissionDenied => (Reason::Permission, "; let the exporter's user enter the directory"),
+                    ErrorKind::NotFound => {
+                        (Reason::Connection, "; check the path, and that the volume is mounted here")
+                    }
+                    ErrorKind::PermissionDenied => {
+                        (Reason::Permission, "; let the exporter's user enter the directory")
+                    }
                     _ => (Reason::Connection, ""),
                 };
                 Err(ReadError::new(reason, format!("{at}: {error}{hint}")))
@@ -273,9 +277,10 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
     let (reason, hint) = match code(error) {
         Some(BUSY | LOCKED) => (Reason::Timeout, "; the relay holds a lock"),
         // Of a reader, both mean that the log's index cannot be made.
-        Some(READ_ONLY | CANNOT_OPEN) => {
-            (Reason::Permission, "; let the exporter's user read the file and its directory, and keep the relay running")
-        }
+        Some(READ_ONLY | CANNOT_OPEN) => (
+            Reason::Permission,
+            "; let the exporter's user read the file and its directory, and keep the relay running",
+        ),
         Some(PERMISSION) => (Reason::Permission, "; let the exporter's user read the file"),
         Some(ERROR) => (Reason::Schema, "; is this the relay's file, in a version that is supported?"),
         Some(CORRUPT) => (Reason::Data, "; the file is damaged"),

@@ -116,7 +116,8 @@ async fn nothing_is_written_and_nothing_is_checkpointed() {
     let before = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
     let mut file = reader(&path);
     let mut snapshot = file.snapshot().await.unwrap();
-    for statement in ["insert into t (text) values ('b')", "create table u (id integer)", "pragma wal_checkpoint(full)"] {
+    for statement in ["insert into t (text) values ('b')", "create table u (id integer)", "pragma wal_checkpoint(full)"]
+    {
         let refused = snapshot.fetch("writing", sqlx::query(statement)).await;
         assert!(refused.is_err(), "{statement}");
     }
