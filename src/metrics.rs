@@ -65,14 +65,14 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Requests that started in the last 60 seconds (RPM).",
-        emit: Emit::Relay(|view, out| one(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
+        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
     },
     Metric {
         name: "llm_relay_tokens_last_minute",
         kind: Kind::Gauge,
         labels: &[],
         help: "Tokens of the requests that started in the last 60 seconds (TPM), added up as on the relay's boards.",
-        emit: Emit::Relay(|view, out| one(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
+        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
     },
     Metric {
         name: "llm_relay_day_requests",
@@ -116,7 +116,9 @@ pub const CATALOGUE: &[Metric] = &[
         help: "Share of the day's requests that are errors by the relay's own definition, 0 to 1; 0 without requests.",
         emit: Emit::Relay(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
-                out.sample(&[day], sums.error_ratio);
+                if let Some(ratio) = sums.error_ratio {
+                    out.sample(&[day], ratio);
+                }
             }
         }),
     },
@@ -529,14 +531,14 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["scope", "period", "id", "name"],
         help: "Requests of the first by cost in the period; id other closes the sum.",
-        emit: Emit::Relay(|view, out| board(view, out, |entry| Some(entry.requests as f64))),
+        emit: Emit::Relay(|view, out| board(view, out, |entry| entry.requests.map(|requests| requests as f64))),
     },
     Metric {
         name: "llm_relay_leaderboard_tokens",
         kind: Kind::Gauge,
         labels: &["scope", "period", "id", "name"],
         help: "Tokens of the first by cost in the period, added up as on the relay's boards; id other closes the sum.",
-        emit: Emit::Relay(|view, out| board(view, out, |entry| Some(entry.tokens as f64))),
+        emit: Emit::Relay(|view, out| board(view, out, |entry| entry.tokens.map(|tokens| tokens as f64))),
     },
     Metric {
         name: "llm_relay_leaderboard_success_ratio",
@@ -596,7 +598,8 @@ pub const CATALOGUE: &[Metric] = &[
         help: "A key of the relay; the label key is its name, never the key itself.",
         emit: Emit::Relay(|view, out| {
             for key in view.directory.iter().flat_map(|directory| &directory.keys).filter(|key| !key.deleted) {
-                out.sample(&[&key.id.to_string(), &key.name, &key.user_id.to_string(), truth(key.enabled)], 1.0);
+                let owner = key.user_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                out.sample(&[&key.id.to_string(), &key.name, &owner, truth(key.enabled)], 1.0);
             }
         }),
     },
@@ -811,56 +814,56 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
-        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| flag(reload.successful)))),
+        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| flag(reload.successful)))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &[],
         help: "When the web configuration file in force was read, as Unix time.",
-        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| unix(reload.last_success)))),
+        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| unix(reload.last_success)))),
     },
     Metric {
         name: "process_cpu_seconds_total",
         kind: Kind::Counter,
         labels: &[],
         help: "Total user and system CPU time spent in seconds.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.cpu_seconds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.cpu_seconds)),
     },
     Metric {
         name: "process_open_fds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Number of open file descriptors.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.open_fds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.open_fds)),
     },
     Metric {
         name: "process_max_fds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Maximum number of open file descriptors.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.max_fds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.max_fds)),
     },
     Metric {
         name: "process_virtual_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
         help: "Virtual memory size in bytes.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.virtual_memory_bytes)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.virtual_memory_bytes)),
     },
     Metric {
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
         help: "Resident memory size in bytes.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.resident_memory_bytes)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.resident_memory_bytes)),
     },
     Metric {
         name: "process_start_time_seconds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Start time of the process since unix epoch in seconds.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.start_time_seconds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.start_time_seconds)),
     },
 ];
 
@@ -886,7 +889,7 @@ fn one(out: &mut dyn Sink, value: Option<u64>) {
     }
 }
 
-fn process(out: &mut dyn Sink, value: Option<f64>) {
+fn present(out: &mut dyn Sink, value: Option<f64>) {
     if let Some(value) = value {
         out.sample(&[], value);
     }

@@ -239,6 +239,44 @@ pub struct UsageRow {
     pub cache_saved: Option<Usd>,
 }
 
+/// An entity's id as the relay has it; the label shows it unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityId {
+    Number(i64),
+    Text(Arc<str>),
+}
+
+impl EntityId {
+    /// `None` for a text.
+    pub const fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl From<i64> for EntityId {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for EntityId {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
 /// What a leaderboard ranks, and what a quota is set on (all but `Model`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
@@ -315,12 +353,12 @@ pub struct CalendarError;
 pub struct Live {
     pub sessions: Option<u64>,
     /// By provider id.
-    pub slots_used: Option<Vec<(i64, u64)>>,
-    pub circuits: Option<Vec<(i64, Circuit)>>,
+    pub slots_used: Option<Vec<(EntityId, u64)>>,
+    pub circuits: Option<Vec<(EntityId, Circuit)>>,
     /// By user id; only non-zero.
-    pub user_sessions: Option<Vec<(i64, u64)>>,
+    pub user_sessions: Option<Vec<(EntityId, u64)>>,
     /// By key id; only non-zero.
-    pub key_sessions: Option<Vec<(i64, u64)>>,
+    pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
 }
@@ -336,7 +374,7 @@ pub enum Circuit {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowSpend {
     pub scope: Scope,
-    pub id: i64,
+    pub id: EntityId,
     pub window: QuotaWindow,
     pub used: Usd,
     pub resets_at: Option<DateTime<Utc>>,
@@ -360,7 +398,7 @@ pub struct Directory {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
     pub role: String,
     pub enabled: bool,
@@ -369,19 +407,20 @@ pub struct User {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
-    pub user_id: i64,
+    /// `None` where the relay does not know whose key it is.
+    pub user_id: Option<EntityId>,
     pub enabled: bool,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.
-    pub counts_as: i64,
+    pub counts_as: EntityId,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
     /// The relay's own word: `claude`, `codex`, `gemini`, ...
     pub kind: String,
@@ -438,7 +477,7 @@ pub enum WindowRule {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
     pub scope: Scope,
-    pub id: i64,
+    pub id: EntityId,
     pub window: QuotaWindow,
     pub rule: WindowRule,
     pub limit: Usd,

@@ -31,8 +31,8 @@ impl Tally {
         let minute = covers(60).then_some(&self.windows.minute.total);
         let mut view = LedgerView {
             requests_in_progress: covers(super::ORPHAN_SECONDS).then(|| self.in_progress()),
-            requests_last_minute: minute.map(|sums| sums.requests),
-            tokens_last_minute: minute.map(|sums| sums.board_tokens),
+            requests_last_minute: minute.map(|sums| sums.requests as f64),
+            tokens_last_minute: minute.map(|sums| sums.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
             windows: self.window_views(),
@@ -228,7 +228,7 @@ fn day_view(sums: &Sums) -> DayView {
         cost_usd: sums.cost.to_f64(),
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 },
+        error_ratio: Some(if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 }),
     }
 }
 

@@ -12,7 +12,7 @@ use super::Tally;
 use super::log::KEPT_SECONDS;
 use super::names::Sym;
 use super::sums::Fact;
-use crate::model::{Calendar, Directory, Limit, Live, Scope, Usd, WindowRule};
+use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
 use crate::view::QuotaView;
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
@@ -90,13 +90,14 @@ impl Tally {
     }
 
     pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
-        let counts_as: HashMap<i64, i64> = directory.keys.iter().map(|key| (key.id, key.counts_as)).collect();
+        let counts_as: HashMap<&EntityId, &EntityId> =
+            directory.keys.iter().map(|key| (&key.id, &key.counts_as)).collect();
         let quotas = directory
             .limits
             .iter()
-            .map(|limit| {
+            .filter_map(|limit| {
                 let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
-                self.quota(limit, id.unwrap_or(limit.id), live)
+                Some(self.quota(limit, id.unwrap_or(&limit.id).number()?, live))
             })
             .collect();
         self.marks.prune();
@@ -108,7 +109,7 @@ impl Tally {
         let now = self.moment.now;
         let mut view = QuotaView {
             scope: limit.scope,
-            id: limit.id,
+            id: limit.id.clone(),
             window: limit.window,
             limit_usd: limit.limit.to_f64(),
             used_usd: None,
@@ -119,7 +120,7 @@ impl Tally {
             let spend = live.and_then(|live| {
                 live.window_spend
                     .iter()
-                    .find(|spend| (spend.scope, spend.id, spend.window) == (limit.scope, limit.id, limit.window))
+                    .find(|spend| (spend.scope, &spend.id, spend.window) == (limit.scope, &limit.id, limit.window))
             });
             view.used_usd = spend.map(|spend| spend.used.to_f64());
             view.resets_at = spend.and_then(|spend| spend.resets_at);

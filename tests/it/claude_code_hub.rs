@@ -337,7 +337,8 @@ async fn usage_of_a_shared_secret_counts_for_one_key() {
     let rows = rows(&mut relay).await;
     assert_eq!((rows[0].key_id, rows[1].key_id), (Some(4), None));
     let directory = relay.directory.read().await.unwrap();
-    let counts_as: Vec<(i64, i64)> = directory.keys.iter().map(|key| (key.id, key.counts_as)).collect();
+    let counts_as: Vec<(i64, i64)> =
+        directory.keys.iter().filter_map(|key| Some((key.id.number()?, key.counts_as.number()?))).collect();
     assert_eq!(counts_as, [(1, 1), (2, 4), (3, 4), (4, 4), (5, 4)]);
     let ever = "2000-01-01T00:00:00Z".parse().unwrap()..Utc::now() + TimeDelta::minutes(1);
     assert_eq!(relay.ledger.spent(Scope::Key, 5, ever).await.unwrap(), usd("2"), "the relay sums by secret");
@@ -409,7 +410,8 @@ async fn limits_follow_the_relays_windows_and_resets() {
         .await;
     let directory: Directory = store.relay().directory.read().await.unwrap();
     let at = |text: &str| Some(text.parse::<DateTime<Utc>>().unwrap());
-    let limit = |scope, window, rule, dollars, since| Limit { scope, id: 1, window, rule, limit: usd(dollars), since };
+    let limit =
+        |scope, window, rule, dollars, since| Limit { scope, id: 1.into(), window, rule, limit: usd(dollars), since };
     let (october, later) = (at("2026-10-01T00:00:00Z"), at("2026-10-02T00:00:00Z"));
     let expected = [
         limit(Scope::User, QuotaWindow::FiveHours, WindowRule::Rolling { hours: 5 }, "5", later),

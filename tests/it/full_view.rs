@@ -77,7 +77,7 @@ pub fn full_histogram() -> HistogramView {
 }
 
 fn ledger() -> LedgerView {
-    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: 0.05 };
+    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: Some(0.05) };
     let board = |scope| Board {
         scope,
         period: "today",
@@ -85,15 +85,15 @@ fn ledger() -> LedgerView {
     };
     LedgerView {
         requests_in_progress: Some(3),
-        requests_last_minute: Some(14),
-        tokens_last_minute: Some(52_000),
+        requests_last_minute: Some(14.0),
+        tokens_last_minute: Some(52_000.0),
         days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
         day_start: Some(at(-3600)),
         windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
         boards: Scope::ALL.map(board).into(),
         quotas: vec![QuotaView {
             scope: Scope::Key,
-            id: 4,
+            id: 4.into(),
             window: QuotaWindow::FiveHours,
             limit_usd: 20.0,
             used_usd: Some(12.5),
@@ -113,8 +113,8 @@ fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
         id: id.into(),
         name: name.into(),
         cost_usd,
-        requests: 60,
-        tokens: 9000,
+        requests: Some(60),
+        tokens: Some(9000),
         success_ratio: Some(0.95),
         mean_ttft_seconds: Some(1.5),
         mean_output_tokens_per_second: Some(42.5),
@@ -155,10 +155,10 @@ fn counters() -> CountersView {
 fn live() -> Live {
     Live {
         sessions: Some(5),
-        slots_used: Some(vec![(3, 2)]),
-        circuits: Some(vec![(3, Circuit::Open { reopens_at: Some(at(30)) })]),
-        user_sessions: Some(vec![(7, 4)]),
-        key_sessions: Some(vec![(4, 4)]),
+        slots_used: Some(vec![(3.into(), 2)]),
+        circuits: Some(vec![(3.into(), Circuit::Open { reopens_at: Some(at(30)) })]),
+        user_sessions: Some(vec![(7.into(), 4)]),
+        key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
     }
 }
@@ -168,16 +168,16 @@ fn directory() -> Directory {
         sessions_untracked: false,
         users: vec![user(7, "alice")],
         keys: vec![Key {
-            id: 4,
+            id: 4.into(),
             name: "laptop".into(),
-            user_id: 7,
+            user_id: Some(7.into()),
             enabled: true,
             deleted: false,
             expires_at: Some(at(86_400)),
-            counts_as: 4,
+            counts_as: 4.into(),
         }],
         providers: vec![Provider {
-            id: 3,
+            id: 3.into(),
             name: "upstream".into(),
             kind: "claude".into(),
             group: "default".into(),
@@ -193,7 +193,7 @@ fn directory() -> Directory {
 }
 
 pub fn user(id: i64, name: &str) -> User {
-    User { id, name: name.into(), role: "user".into(), enabled: true, deleted: false }
+    User { id: id.into(), name: name.into(), role: "user".into(), enabled: true, deleted: false }
 }
 
 /// The same relay with these users in its directory.
