@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub};
+use crate::relays::{OpenError, claude_code_hub, cpa_manager};
 use crate::settings::{Kind, RelayPlan};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,5 +72,6 @@ impl fmt::Display for Report {
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
+        Kind::CpaManager => cpa_manager::check(plan).await,
     }
 }

@@ -208,6 +208,8 @@ pub struct UsageRow {
     pub started_at: DateTime<Utc>,
     /// False when the relay's own numbers leave the row out (replays, blocked requests, token counting).
     pub counted: bool,
+    /// Recorded long after it happened, by an import: it belongs to its day, but is no news, so no counter has it.
+    pub imported: bool,
     /// No longer in flight. Its cost may still grow.
     pub is_final: bool,
     /// An error by the definition of the relay's own screen.
@@ -361,6 +363,17 @@ pub struct Live {
     pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// Where the relay's ledger is filled by a collector beside it.
+    pub collector: Option<Collector>,
+}
+
+/// What stands between a relay's requests and its ledger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Collector {
+    /// From the end of the newest request to its record in the ledger.
+    pub delay_seconds: Option<f64>,
+    /// Requests that never reached the ledger, because the collector did not understand what it was told of them.
+    pub dead_letters: u64,
 }
 
 /// A circuit breaker as the relay shows it.

@@ -88,14 +88,16 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    CpaManager,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+    pub const ALL: [Self; 2] = [Self::ClaudeCodeHub, Self::CpaManager];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::CpaManager => "cpa-manager",
         }
     }
 }

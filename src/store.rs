@@ -38,7 +38,7 @@ use crate::settings::StorePlan;
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);

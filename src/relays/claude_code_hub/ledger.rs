@@ -114,7 +114,8 @@ impl LedgerReader {
         // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
         let kept_since = (basis.schema.level < Level::Ledger).then_some(first);
         let basis = format!("{zone}; {}; {}", basis.billing.label(), basis.schema.level.label());
-        Ok(Refresh { now, same_time_yesterday, calendar, basis, top, kept_since, rows, more, refused, audit })
+        let tariff = String::new();
+        Ok(Refresh { now, same_time_yesterday, calendar, basis, tariff, top, kept_since, rows, more, refused, audit })
     }
 
     /// The cached calendar while zone and date stay and no row lies before it.

@@ -76,17 +76,17 @@ impl DirectoryReader {
             }
         }
         let keys = self.seen.keys.iter().map(|(id, digits)| Key {
-            id: *id,
+            id: (*id).into(),
             name: aliases.remove(id).unwrap_or_else(|| digits.clone()),
-            user_id: 0,
+            user_id: None,
             enabled: true,
             deleted: false,
             expires_at: None,
-            counts_as: *id,
+            counts_as: (*id).into(),
         });
         let keys = keys.collect();
         let providers = self.seen.credentials.iter().map(|(id, credential)| Provider {
-            id: *id,
+            id: (*id).into(),
             name: format!("{} {}", credential.kind, credential.source),
             kind: credential.kind.clone(),
             group: credential.auth_type.clone(),
@@ -172,7 +172,11 @@ impl Seen {
 /// The first digits of a hash: enough to find it, nothing to use. What is no hash is none of ours to show.
 fn digits(hash: &[u8]) -> String {
     let is_hash = hash.len() == 64 && hash.iter().all(u8::is_ascii_hexdigit);
-    if is_hash { String::from_utf8_lossy(&hash[..8]).into_owned() } else { format!("{:011x}", key_id(hash).unwrap_or(0)) }
+    if is_hash {
+        String::from_utf8_lossy(&hash[..8]).into_owned()
+    } else {
+        format!("{:011x}", key_id(hash).unwrap_or(0))
+    }
 }
 
 fn bytes<'r>(row: &'r SqliteRow, column: &str) -> Result<&'r [u8], sqlx::Error> {

@@ -29,7 +29,12 @@ mod tests {
     fn the_same_text_of_another_kind_is_something_else() {
         assert_eq!(key_id(b""), None);
         assert_eq!(provider_id(b"", b"", b""), 0);
-        let ids = [key_id(b"a").unwrap(), provider_id(b"a", b"b", b"c"), provider_id(b"", b"a", b"c"), provider_id(b"", b"", b"a")];
+        let ids = [
+            key_id(b"a").unwrap(),
+            provider_id(b"a", b"b", b"c"),
+            provider_id(b"", b"a", b"c"),
+            provider_id(b"", b"", b"a"),
+        ];
         assert!(ids.iter().all(|id| (1..1 << 44).contains(id)));
         assert!(ids.iter().enumerate().all(|(i, id)| !ids[..i].contains(id)));
         assert_eq!(provider_id(b"a", b"b", b"c"), provider_id(b"a", b"x", b"y"));

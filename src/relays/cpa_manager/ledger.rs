@@ -121,7 +121,10 @@ impl LedgerReader {
             return Ok(Arc::clone(calendar));
         }
         let calendar = civil::calendar(self.zone, first, today).map_err(|error| {
-            ReadError::new(Reason::Data, format!("making the calendar of {} from {first} to {today}: {error}", self.zone))
+            ReadError::new(
+                Reason::Data,
+                format!("making the calendar of {} from {first} to {today}: {error}", self.zone),
+            )
         })?;
         let calendar = Arc::new(calendar);
         self.calendar = Some((today, Arc::clone(&calendar)));
@@ -195,7 +198,7 @@ impl LedgerReader {
 impl Ledger for LedgerReader {
     fn knows(&self) -> Knows {
         // The collector hears of a request when it has ended; client keys belong to nobody.
-        Knows { in_progress: false, users: false }
+        Knows { in_progress: false, users: false, imports: true }
     }
 
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {

@@ -68,7 +68,7 @@ impl Rates {
         let rate = |column, mark| {
             let rate: Option<f64> = row.try_get(column)?;
             let is_set = row.try_get::<Option<i64>, _>(mark).ok().flatten().is_some_and(|mark| mark != 0);
-            Ok(rate.filter(|rate| rate.is_finite() && (is_set || *rate > 0.0)))
+            Ok::<_, sqlx::Error>(rate.filter(|rate| rate.is_finite() && (is_set || *rate > 0.0)))
         };
         Ok(Self {
             prompt: rate("prompt", "has_prompt")?,
@@ -83,7 +83,9 @@ impl Rates {
     fn of_tier(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let rate = |column, mark| {
             let rate: Option<f64> = row.try_get(column)?;
-            Ok(rate.filter(|rate| rate.is_finite() && row.try_get::<i64, _>(mark).is_ok_and(|mark| mark != 0)))
+            Ok::<_, sqlx::Error>(
+                rate.filter(|rate| rate.is_finite() && row.try_get::<i64, _>(mark).is_ok_and(|mark| mark != 0)),
+            )
         };
         Ok(Self {
             prompt: rate("prompt", "has_prompt")?,
@@ -226,7 +228,10 @@ impl Prices {
     /// What a token of a request costs; `None` when no price is known for its model.
     pub fn per_token(&self, models: Models<'_>, service_tier: &str, total_input: i64) -> Option<PerToken> {
         if !self.plus {
-            return self.by_model.get(models.model).map(|price| Rates { cache_read: None, ..price.base }.times(1.0, 1.0));
+            return self
+                .by_model
+                .get(models.model)
+                .map(|price| Rates { cache_read: None, ..price.base }.times(1.0, 1.0));
         }
         let asked = models.asked();
         let analytics = without_effort(asked);
@@ -291,7 +296,9 @@ fn tier_factor(slug: &str, tier: &str) -> f64 {
     match tier {
         "flex" | "batch" => 0.5,
         "priority" | "fast" if is_family(slug, "gpt-5.5") => 2.5,
-        "priority" | "fast" if ["gpt-5.6", "gpt-5.4", "gpt-5.3-codex"].iter().any(|family| is_family(slug, family)) => 2.0,
+        "priority" | "fast" if ["gpt-5.6", "gpt-5.4", "gpt-5.3-codex"].iter().any(|family| is_family(slug, family)) => {
+            2.0
+        }
         _ => 1.0,
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{FailureClass, Outcome, Tokens, UsageRow};
 
 /// A row that arrives so long after its request began was imported, not collected: the proxy's queue keeps a request
 /// for an hour at most.
-const IMPORTED_MS: i64 = 60 * 60 * 1000;
+pub const IMPORTED_MS: i64 = 60 * 60 * 1000;
 
 /// Distinct names that are shared between rows.
 const MOST_NAMES: usize = 10_000;
