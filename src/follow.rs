@@ -156,8 +156,11 @@ impl Follower {
                 was_top = state.top,
                 "the ledger or the settings it is read by have changed; reading it anew"
             );
-            if let Some(State { tally, hopeless, .. }) = self.state.take() {
-                self.begin(&refresh, tally.restart(moment(&refresh)), hopeless);
+            if let Some(State { tally, basis, top, hopeless, .. }) = self.state.take() {
+                // The same rows again, after an audit: what was priced in its time stays as it was.
+                let same = basis.is_empty() && !refresh.tariff.is_empty() && refresh.top >= top - OVERLAP_IDS;
+                let tally = if same { tally.reprice(moment(&refresh), top) } else { tally.restart(moment(&refresh)) };
+                self.begin(&refresh, tally, hopeless);
             }
             return Ok(Rest::NewRows);
         }

@@ -105,6 +105,7 @@ impl Kind {
     pub const fn database(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::CpaManager => Need::Required(&[Store::Sqlite]),
         }
     }
 
@@ -112,6 +113,7 @@ impl Kind {
     pub const fn redis(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+            Self::CpaManager => Need::Nothing,
         }
     }
 }

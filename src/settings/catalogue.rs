@@ -66,7 +66,10 @@ const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 pub static SETTINGS: [Setting; 22] = [
     Setting {
         path: "kind",
-        takes: Takes::OneOf(&[(Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub)]),
+        takes: Takes::OneOf(&[
+            (Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub),
+            (Kind::CpaManager.label(), |relay| relay.kind = Kind::CpaManager),
+        ]),
         absent: Absent::Refused,
     },
     Setting {

@@ -4,6 +4,7 @@ mod claude_code_hub;
 mod claude_code_hub_live;
 mod claude_code_hub_trouble;
 mod claude_code_hub_versions;
+mod cpa_manager;
 mod dashboards;
 mod demo;
 mod differential;
