@@ -24,7 +24,8 @@ fn views(series: usize) -> Vec<View> {
         provider_id: (n % 40).to_string(),
         model: format!("claude-sonnet-4-{n}"),
         requests: [n as u64 + 1, 2, 3],
-        cost_usd: n as f64 * 0.012_345_678,
+        cost_usd: Some(n as f64 * 0.012_345_678),
+        list_cost_usd: None,
         tokens: vec![("output", n as u64 * 731)],
         cache_saved_usd: None,
     });
@@ -103,6 +104,7 @@ fn by_hand(out: &mut String, views: &[View]) {
         }
         out.push_str("# HELP llm_relay_cost_usd_total Cost.\n# TYPE llm_relay_cost_usd_total counter\n");
         for TrafficView { provider_id, model, cost_usd, .. } in traffic {
+            let cost_usd = cost_usd.unwrap_or(0.0);
             writeln!(
                 out,
                 r#"llm_relay_cost_usd_total{{relay="{relay}",provider_id="{provider_id}",model="{model}"}} {cost_usd}"#

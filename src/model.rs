@@ -184,6 +184,17 @@ impl Tokens {
         ]
     }
 
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_add(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+        }
+    }
+
     /// All cache writes.
     pub const fn written(self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)
@@ -363,8 +374,94 @@ pub struct Live {
     pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// Running requests by key id, of keys whose requests at a time are limited.
+    pub key_slots_used: Vec<(EntityId, u64)>,
+    pub queues: Vec<Queue>,
+    pub rate_windows: Vec<RateWindow>,
+    /// By provider id.
+    pub accounts: Vec<(EntityId, AccountState)>,
+    pub subscriptions: Vec<Subscription>,
     /// Where the relay's ledger is filled by a collector beside it.
     pub collector: Option<Collector>,
+}
+
+/// Requests of one key that wait for a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    pub key_id: EntityId,
+    pub waiting: u64,
+    /// What became of those that waited, with the relay's word for it.
+    pub events: Vec<(&'static str, u64)>,
+}
+
+/// A limit of one key in a window of some minutes that opens at the first request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateWindow {
+    pub key_id: EntityId,
+    /// `requests`, `tokens` or `usd`.
+    pub unit: &'static str,
+    pub limit: f64,
+    pub used: f64,
+    /// `None` while no window is open.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// Whether an upstream account can be used, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    Normal,
+    RateLimited,
+    /// Left out for some minutes after an error.
+    CoolingDown,
+    Overloaded,
+    QuotaExceeded,
+    Unauthorized,
+    Blocked,
+    Error,
+    /// Not scheduled, by an administrator or by the relay.
+    Paused,
+    Disabled,
+}
+
+impl AccountState {
+    pub const ALL: [Self; 10] = [
+        Self::Normal,
+        Self::RateLimited,
+        Self::CoolingDown,
+        Self::Overloaded,
+        Self::QuotaExceeded,
+        Self::Unauthorized,
+        Self::Blocked,
+        Self::Error,
+        Self::Paused,
+        Self::Disabled,
+    ];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::RateLimited => "rate_limited",
+            Self::CoolingDown => "cooling_down",
+            Self::Overloaded => "overloaded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Unauthorized => "unauthorized",
+            Self::Blocked => "blocked",
+            Self::Error => "error",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A usage window of an upstream subscription, as the upstream last told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    pub provider_id: EntityId,
+    /// `5h`, `7d`, ...
+    pub window: &'static str,
+    /// 0 to 1; `None` when what the upstream told is out of date.
+    pub used_ratio: Option<f64>,
+    pub resets_at: Option<DateTime<Utc>>,
 }
 
 /// What stands between a relay's requests and its ledger.
@@ -427,6 +524,8 @@ pub struct Key {
     pub enabled: bool,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
+    /// Requests at a time; `None` when unlimited.
+    pub slots: Option<u64>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.
     pub counts_as: EntityId,
 }

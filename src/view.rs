@@ -128,6 +128,8 @@ pub struct CountersView {
     pub imported: Option<u64>,
     /// Provider id, model: duration, time to first token (seconds) and output speed (tokens per second).
     pub latency: Vec<LatencyView>,
+    /// Requests that left no trace but their count; `None` where every request leaves a row.
+    pub missed: Option<u64>,
 }
 
 /// The counters of one provider and model.
@@ -137,7 +139,10 @@ pub struct TrafficView {
     pub model: String,
     /// By [`crate::model::Outcome::ALL`].
     pub requests: [u64; 3],
-    pub cost_usd: f64,
+    /// `None` where the relay does not keep it by provider and model.
+    pub cost_usd: Option<f64>,
+    /// At the upstream's list prices, before the relay's own rates.
+    pub list_cost_usd: Option<f64>,
     /// Only categories that occurred.
     pub tokens: Vec<(&'static str, u64)>,
     pub cache_saved_usd: Option<f64>,
@@ -148,6 +153,7 @@ pub struct EntityCounters {
     pub id: String,
     pub requests: u64,
     pub cost_usd: f64,
+    pub list_cost_usd: Option<f64>,
     pub tokens: u64,
 }
 

@@ -55,6 +55,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "llm_relay_provider_circuit_",
             "llm_relay_user_sessions_",
             "llm_relay_key_sessions_",
+            "llm_relay_collector_",
         ],
     ),
     ("Quotas", "As the relay's quota pages show them.", &["llm_relay_quota_", "llm_relay_key_expiry_"]),

@@ -28,7 +28,23 @@ impl<'a> Cast<'a> {
         Self { names: [users, keys, providers], settings }
     }
 
-    fn size(&self, scope: Scope) -> usize {
+    /// `None` for who has left.
+    pub fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
+        let names = match scope {
+            Scope::User => &self.names[0],
+            Scope::Key => &self.names[1],
+            Scope::Provider => &self.names[2],
+            Scope::Model => {
+                return match id {
+                    EntityId::Text(name) => Some(name),
+                    EntityId::Number(_) => None,
+                };
+            }
+        };
+        names.get(id).copied()
+    }
+
+    pub fn size(&self, scope: Scope) -> usize {
         match scope {
             Scope::User => self.settings.top_users,
             Scope::Key => self.settings.top_keys,
@@ -37,7 +53,7 @@ impl<'a> Cast<'a> {
         }
     }
 
-    fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
+    pub fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
         match self.settings.names {
             NameMode::Name => name.to_owned(),
             NameMode::Alias => alias(scope, id),

@@ -155,7 +155,8 @@ impl Tally {
                 provider_id: provider.clone(),
                 model: model.clone(),
                 requests: traffic.requests,
-                cost_usd: traffic.cost.to_f64(),
+                cost_usd: Some(traffic.cost.to_f64()),
+                list_cost_usd: None,
                 tokens: Tokens::default()
                     .by_type()
                     .iter()
@@ -222,7 +223,7 @@ fn empty() -> &'static Boards {
     &EMPTY
 }
 
-fn other() -> String {
+pub(super) fn other() -> String {
     "other".to_owned()
 }
 
@@ -259,7 +260,7 @@ fn histograms(combined: &BTreeMap<(String, String), Traffic>, max: usize) -> has
     order.into_iter().take(max).map(|(_, labels)| labels).collect()
 }
 
-fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> HistogramView {
+pub(super) fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> HistogramView {
     let mut buckets = from.buckets.clone();
     buckets.resize(bounds.len() + 1, 0);
     HistogramView { bounds, buckets, sum: from.sum as f64 / unit }
@@ -290,7 +291,13 @@ fn spenders(
 }
 
 fn spender_view(id: String, spender: &counters::Spender) -> EntityCounters {
-    EntityCounters { id, requests: spender.requests, cost_usd: spender.cost.to_f64(), tokens: spender.tokens }
+    EntityCounters {
+        id,
+        requests: spender.requests,
+        cost_usd: spender.cost.to_f64(),
+        list_cost_usd: None,
+        tokens: spender.tokens,
+    }
 }
 
 fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {

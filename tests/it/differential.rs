@@ -519,7 +519,7 @@ fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
     let counters = view.counters.as_ref().unwrap();
     let mut all = BTreeMap::new();
     for it in &counters.traffic {
-        all.insert(format!("cost {} {}", it.provider_id, it.model), it.cost_usd);
+        all.insert(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
         for (i, n) in it.requests.iter().enumerate() {
             all.insert(format!("requests {} {} {i}", it.provider_id, it.model), *n as f64);
         }
@@ -544,7 +544,7 @@ async fn play(
     let mut scene = Scene::set_up(server, release, zone, start, seed).await;
     let plan = scene.plan();
     let open = || relays::open(&plan).unwrap();
-    let mut follower = Follower::new(open().ledger, &plan);
+    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut directory_source = open().directory;
     let mut last = BTreeMap::new();
     let mut saved = BTreeMap::new();
@@ -552,12 +552,12 @@ async fn play(
         let step = scene.step().await;
         if n % 17 == 16 {
             // A new exporter knows nothing and must say the same.
-            follower = Follower::new(open().ledger, &plan);
+            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
             last.clear();
             saved.clear();
         } else if n % 5 == 4 {
             // One that goes on from what was saved must say the same too, and no counter may fall.
-            follower = Follower::new(open().ledger, &plan);
+            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
             follower.restore(&saved).unwrap();
         }
         settle(&mut follower).await;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
-use llm_relay_exporter::model::{Circuit, Directory, Key, Live, Provider, QuotaWindow, Reason, Scope, Source, User};
+use llm_relay_exporter::model::{
+    AccountState, Circuit, Collector, Directory, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope,
+    Source, Subscription, User,
+};
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
@@ -123,14 +126,20 @@ fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
 }
 
 fn counters() -> CountersView {
-    let entity =
-        |id: &str| EntityCounters { id: id.into(), requests: 500, cost_usd: 12.345_678, tokens: 9_007_199_254_740_991 };
+    let entity = |id: &str| EntityCounters {
+        id: id.into(),
+        requests: 500,
+        cost_usd: 12.345_678,
+        list_cost_usd: Some(11.5),
+        tokens: 9_007_199_254_740_991,
+    };
     CountersView {
         traffic: vec![TrafficView {
             provider_id: "3".into(),
             model: "claude-sonnet-4".into(),
             requests: [400, 60, 40],
-            cost_usd: 12.345_678,
+            cost_usd: Some(12.345_678),
+            list_cost_usd: Some(11.5),
             tokens: vec![("input", 10), ("output", 20), ("cache_read", 30)],
             cache_saved_usd: Some(2.5),
         }],
@@ -142,6 +151,7 @@ fn counters() -> CountersView {
         unpriced: vec![("gpt-5".into(), 2)],
         substitutions: vec![("3".into(), "claude-opus-4".into(), "claude-sonnet-4".into(), 1)],
         corrections: vec![("late_cost", 9)],
+        imported: Some(3),
         latency: vec![LatencyView {
             provider_id: "3".into(),
             model: "claude-sonnet-4".into(),
@@ -149,6 +159,7 @@ fn counters() -> CountersView {
             ttft: full_histogram(),
             speed: full_histogram(),
         }],
+        missed: Some(3),
     }
 }
 
@@ -160,6 +171,23 @@ fn live() -> Live {
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
+        collector: Some(Collector { delay_seconds: Some(1.5), dead_letters: 2 }),
+        key_slots_used: vec![(4.into(), 2)],
+        queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
+        rate_windows: vec![RateWindow {
+            key_id: 4.into(),
+            unit: "requests",
+            limit: 100.0,
+            used: 40.0,
+            resets_at: Some(at(600)),
+        }],
+        accounts: vec![(3.into(), AccountState::RateLimited)],
+        subscriptions: vec![Subscription {
+            provider_id: 3.into(),
+            window: "5h",
+            used_ratio: Some(0.75),
+            resets_at: Some(at(3600)),
+        }],
     }
 }
 
@@ -174,6 +202,7 @@ fn directory() -> Directory {
             enabled: true,
             deleted: false,
             expires_at: Some(at(86_400)),
+            slots: Some(5),
             counts_as: 4.into(),
         }],
         providers: vec![Provider {

@@ -78,6 +78,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         enabled: true,
         deleted: false,
         expires_at: None,
+        slots: None,
         counts_as: id.into(),
     };
     let provider = |id: i64| Provider {
@@ -540,7 +541,7 @@ fn counters_keep_what_the_ledger_loses_and_gauges_follow_it() {
     assert_eq!((today.requests, today.cost_usd), (2, 0.014));
     let counters = view.counters.unwrap();
     assert_eq!(counters.traffic[0].requests, [3, 0, 0]);
-    assert_eq!(counters.traffic[0].cost_usd, 0.03);
+    assert_eq!(counters.traffic[0].cost_usd, Some(0.03));
     assert_eq!(counters.corrections, [("late_cost", 0), ("lowered", 1), ("deleted", 1), ("reclassified", 0)]);
 }
 
@@ -637,5 +638,5 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     tally.settle(10);
     assert!(tally.unsettled().is_empty());
     let counters = view(&mut tally, &directory(Vec::new())).counters.unwrap();
-    assert_eq!(counters.traffic[0].cost_usd, 0.05);
+    assert_eq!(counters.traffic[0].cost_usd, Some(0.05));
 }

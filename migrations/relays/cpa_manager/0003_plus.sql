@@ -86,6 +86,7 @@ create table account_quota_snapshots (
   provider text not null,
   provider_window_id text not null,
   window_kind text not null,
+  model_scope_kind text not null,
   observed_at_ms integer not null,
   cycle_end_ms integer,
   used_percent real

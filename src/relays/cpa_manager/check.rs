@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row, Sqlite};
 
 use super::directory::SEEN;
 use super::ledger::{AGAIN, AUDIT, BETWEEN, ENDS, NEW, OLDER, ROWS};
-use super::live::COLLECTOR;
+use super::live::{COLLECTOR, COOLDOWNS, QUOTA_WINDOWS};
 use super::prices::Prices;
 use super::row::RowReader;
 use super::schema::{Level, Schema, SchemaCache};
@@ -136,6 +136,11 @@ async fn statements(snapshot: &mut Snapshot, schema: &Schema, report: &mut Repor
         ("who is who", explain(AssertSqlSafe(SEEN.to_owned())).bind(id).bind(id)),
         ("collector", explain(AssertSqlSafe(COLLECTOR.to_owned()))),
     ];
+    let plus =
+        [("cooldowns", "quota_cooldowns", COOLDOWNS), ("quota windows", "account_quota_snapshots", QUOTA_WINDOWS)];
+    let plus = plus.into_iter().filter(|(_, table, _)| schema.has_table(table));
+    let all: Vec<_> =
+        all.into_iter().chain(plus.map(|(name, _, text)| (name, explain(AssertSqlSafe(text.to_owned()))))).collect();
     let number = all.len();
     let mut bad = 0;
     for (name, query) in all {

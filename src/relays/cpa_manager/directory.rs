@@ -79,6 +79,7 @@ impl DirectoryReader {
             id: (*id).into(),
             name: aliases.remove(id).unwrap_or_else(|| digits.clone()),
             user_id: None,
+            slots: None,
             enabled: true,
             deleted: false,
             expires_at: None,

@@ -30,7 +30,7 @@ pub use identity::{key_id, provider_id};
 pub use least_schema::least_schema;
 pub use schema::Level;
 
-use crate::relays::{OpenError, Relay};
+use crate::relays::{OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use crate::sql::sqlite::File;
 
@@ -53,7 +53,7 @@ pub fn open_at(plan: &RelayPlan, clock: Clock) -> Result<Relay, OpenError> {
     let file = || File::new(&plan.database_url, plan.timeout);
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
     Ok(Relay {
-        ledger: Box::new(ledger::LedgerReader::new(file()?, zone, Arc::clone(&clock))),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(file()?, zone, Arc::clone(&clock)))),
         live: Some(Box::new(live::LiveReader::new(file()?, clock))),
         directory: Box::new(directory::DirectoryReader::new(file()?, zone)),
     })

@@ -152,7 +152,9 @@ impl Scene {
                 "old requests are imported"
             }
             60..68 => {
-                self.relay.run("delete from usage_events where id in (select id from usage_events order by random() limit 2)").await;
+                self.relay
+                    .run("delete from usage_events where id in (select id from usage_events order by random() limit 2)")
+                    .await;
                 "events are deleted"
             }
             68..72 => {
@@ -217,7 +219,7 @@ impl Scene {
             for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
                 add(format!("requests {} {} {outcome}", it.provider_id, it.model), count as f64);
             }
-            add(format!("cost {} {}", it.provider_id, it.model), it.cost_usd);
+            add(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
             for (kind, count) in &it.tokens {
                 add(format!("tokens {kind} {} {}", it.provider_id, it.model), *count as f64);
             }

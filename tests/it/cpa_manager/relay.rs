@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::Usage;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
 use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
@@ -128,7 +129,10 @@ impl Relay {
     }
 
     pub fn follower(&self) -> Follower {
-        Follower::new(self.open().ledger, &self.plan)
+        match self.open().usage {
+            Usage::Rows(ledger) => Follower::new(ledger, &self.plan),
+            Usage::Counters(_) => unreachable!("the relay keeps rows"),
+        }
     }
 
     pub async fn run(&mut self, sql: &str) {
@@ -163,10 +167,11 @@ impl Relay {
         let Event { provider, auth_index, model, input, output, cached, .. } = event;
         let total = input + output;
         let null = |value: Option<i64>| value.map_or("null".to_owned(), |value| value.to_string());
-        let mut columns = "event_hash, timestamp_ms, timestamp, provider, model, endpoint, auth_type, auth_index, source,
+        let mut columns =
+            "event_hash, timestamp_ms, timestamp, provider, model, endpoint, auth_type, auth_index, source,
             source_hash, api_key_hash, input_tokens, output_tokens, cached_tokens, total_tokens, latency_ms, failed,
             raw_json, created_at_ms"
-            .to_owned();
+                .to_owned();
         let mut values = format!(
             "'{}', {start}, '', '{provider}', '{model}', 'POST /v1/responses', 'oauth', '{auth_index}', 'ali***@example.com',
              '{}', '{}', {input}, {output}, {cached}, {total}, {}, {}, '{{\"secret\": \"raw\"}}', {}",
@@ -182,7 +187,8 @@ impl Relay {
             values += &format!(", '{}', 'alice@example.com'", event.resolved);
         }
         if self.level == Level::Plus {
-            columns += ", service_tier, cache_read_tokens, cache_creation_tokens, normalized_total_input_tokens, ttft_ms,
+            columns +=
+                ", service_tier, cache_read_tokens, cache_creation_tokens, normalized_total_input_tokens, ttft_ms,
                 fail_status_code, client_ip";
             values += &format!(
                 ", '{}', {}, {}, {}, {}, {}, '203.0.113.7'",
@@ -215,7 +221,6 @@ pub async fn read_all(follower: &mut Follower) {
 }
 
 pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
-    let with =
-        Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
+    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
     follower.view(&with).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text};
+use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -20,6 +20,9 @@ const UIDS: &[&str] = &[
 
 /// Metrics on no dashboard, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("llm_relay_imported_requests_total", "only of relays that import, and then once"),
+    ("llm_relay_collector_delay_seconds", "only of relays with a collector beside them"),
+    ("llm_relay_dead_letters_total", "only of relays with a collector beside them"),
     ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
     (
         "llm_relay_exporter_config_last_reload_successful",
@@ -260,7 +263,7 @@ impl Names {
 }
 
 fn names(expr: &str) -> Names {
-    let expr = filled(expr, ".+");
+    let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
     let mut names = Names::default();
     names.read(&parsed, "");
