@@ -347,6 +347,15 @@ impl Calendar {
         self.days.get(usize::try_from(index).ok()?).map(|(_, start)| *start)
     }
 
+    /// With the days before, from a calendar of the same zone that begins earlier; `None` when there are none.
+    pub fn preceded_by(&self, earlier: &Self) -> Option<Self> {
+        let (first, start) = self.days[0];
+        let before: Vec<_> = earlier.days().take_while(|(date, _)| *date < first).collect();
+        let fits = self.zone == earlier.zone && !before.is_empty() && earlier.start(first) == Some(start);
+        let days = before.into_iter().chain(self.days()).collect();
+        fits.then(|| Self { zone: self.zone.clone(), days })
+    }
+
     /// Each local date and its first instant.
     pub fn days(&self) -> impl Iterator<Item = (NaiveDate, DateTime<Utc>)> {
         self.days.iter().copied()

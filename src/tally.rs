@@ -181,7 +181,11 @@ impl Tally {
     }
 
     /// Moves the clock.
-    pub fn advance(&mut self, moment: Moment) {
+    pub fn advance(&mut self, mut moment: Moment) {
+        // When the ledger's oldest rows are gone, their days still have sums here.
+        if let Some(calendar) = moment.calendar.preceded_by(&self.moment.calendar) {
+            moment.calendar = Arc::new(calendar);
+        }
         // Older rows than all before lengthen the calendar, and with it the week and the month.
         let new_day = self.today() != moment.today() || self.moment.calendar != moment.calendar;
         self.moment = moment;

@@ -101,7 +101,9 @@ impl RowReader {
             duration_ms,
             ttft_ms: millis(row.try_get("ttft_ms")?),
             // Over the whole time, as the relay's request log has it (Plus `features/monitoring/model/eventRows.ts`).
-            output_speed_micro: duration_ms.filter(|_| output > 0).map(|ms| output * 1_000_000_000 / u64::from(ms)),
+            output_speed_micro: duration_ms
+                .filter(|_| output > 0)
+                .map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms)),
             cache_saved: price.filter(|_| parts.cached + parts.cache_read > 0).map(|price| price.saved(&parts)),
         })
     }
