@@ -109,6 +109,7 @@ impl Relay {
             timezone_fallback: chrono_tz::UTC,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: Duration::ZERO,
+            history_budget: Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
             series: SeriesBudget::default(),
         };
