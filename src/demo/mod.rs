@@ -6,13 +6,16 @@
 //! * [`history`]: past traffic in bulk (`rhythm`: days, hours and planted incidents).
 //! * [`simulator`]: live traffic, written as the relay writes it (`live`: its Redis).
 //! * `store`: a database that is the demo's own, and no other.
-//! * `stage`: the entry points.
+//! * `cpa_manager`: a relay that is one SQLite file, for machines with nothing else.
+//! * `stage`: a relay's private store, alive. [`program`]: which of them can be set up here. Both are entry points.
 
 mod cast;
+mod cpa_manager;
 mod fate;
 pub mod history;
 mod host;
 mod live;
+pub mod program;
 mod rhythm;
 pub mod servers;
 pub mod simulator;
