@@ -13,7 +13,7 @@ pub struct Entry {
     set_up: fn(DemoOptions) -> SetUp,
 }
 
-type SetUp = Pin<Box<dyn Future<Output = anyhow::Result<Stage>> + Send>>;
+type SetUp = Pin<Box<dyn Future<Output = anyhow::Result<Stage>>>>;
 
 /// The last one needs nothing, so there is always a demo.
 pub static PROGRAM: [Entry; 2] = [

@@ -1,5 +1,6 @@
 //! CPA-Manager and CPA-Manager-Plus: the traps of their file one by one, and their numbers against plain SQL.
 
+mod demo;
 mod differential;
 mod relay;
 
