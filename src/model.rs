@@ -383,6 +383,9 @@ pub struct Live {
     pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// By key id: failures of an upstream key since its last success.
+    pub key_failures: Option<Vec<(EntityId, u64)>>,
+    pub error_log: Option<Vec<ErrorCount>>,
     /// Running requests by key id, of keys whose requests at a time are limited.
     pub key_slots_used: Vec<(EntityId, u64)>,
     pub queues: Vec<Queue>,
@@ -480,6 +483,16 @@ pub struct Collector {
     pub delay_seconds: Option<f64>,
     /// Requests that never reached the ledger, because the collector did not understand what it was told of them.
     pub dead_letters: u64,
+}
+
+/// Entries of the relay's error log that have this type and code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCount {
+    /// The relay's own word for where it happened, from a list in its code.
+    pub kind: String,
+    /// HTTP status code, or `none`.
+    pub code: String,
+    pub count: u64,
 }
 
 /// A circuit breaker as the relay shows it.

@@ -22,6 +22,7 @@ struct Cursor<S, T, H> {
     recent_tops: T,
     hopeless: H,
     audit_day: Option<NaiveDate>,
+    bookmark: S,
 }
 
 impl Follower {
@@ -41,6 +42,7 @@ impl Follower {
             recent_tops: &state.recent_tops,
             hopeless: &state.hopeless,
             audit_day: state.audit_day,
+            bookmark: &state.bookmark,
         };
         parts.push(encoded(CURSOR, &cursor)?);
         Ok(Some(parts))
@@ -63,6 +65,8 @@ impl Follower {
             audit: None,
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
+            audit_now: false,
+            bookmark: cursor.bookmark,
         });
         Ok(())
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::model::{
-    AccountState, Circuit, Collector, Directory, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope,
-    Source, Subscription, User,
+    AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow,
+    Reason, Scope, Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
+use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
     QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
-use llm_relay_exporter::web::Reload;
 
 pub fn at(second: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_795_000_000 + second, 0).unwrap()
@@ -57,6 +57,7 @@ pub fn own() -> Own {
         revision: "abc",
         rustc: "1.95.0",
         process,
+        config: Some(Reload { successful: false, last_success: at(0) }),
         web_config: Some(Reload { successful: true, last_success: at(0) }),
     }
 }
@@ -173,6 +174,8 @@ fn live() -> Live {
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
         collector: Some(Collector { delay_seconds: Some(1.5), dead_letters: 2 }),
+        key_failures: Some(vec![(4.into(), 2)]),
+        error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],
         queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
         rate_windows: vec![RateWindow {

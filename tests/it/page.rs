@@ -62,7 +62,7 @@ fn a_full_view_shows_every_metric_of_the_catalogue_in_both_formats() {
             assert_eq!(family.help, metric.help);
             for sample in &family.samples {
                 let mut labels: BTreeSet<_> = metric.labels.iter().copied().collect();
-                if matches!(metric.emit, Emit::Relay(_)) {
+                if metric.is_of_relay() {
                     labels.insert("relay");
                 }
                 if sample.name.ends_with("_bucket") {
@@ -230,7 +230,7 @@ fn the_catalogue_keeps_its_conventions() {
         let name = metric.name;
         assert!(names.insert(name), "{name} stands twice");
         let prefix = match metric.emit {
-            Emit::Relay(_) => "llm_relay_",
+            Emit::Relay(_) | Emit::Past(_) => "llm_relay_",
             Emit::Exporter(_) if name.starts_with("process_") => "process_",
             Emit::Exporter(_) => "llm_relay_exporter_",
         };

@@ -132,8 +132,21 @@ impl LedgerReader {
         // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
         let kept_since = (basis.schema.level < Level::Ledger).then_some(first);
         let basis = format!("{zone}; {}; {}", basis.billing.label(), basis.schema.level.label());
-        let tariff = String::new();
-        Ok(Refresh { now, same_time_yesterday, calendar, basis, tariff, top, kept_since, rows, more, refused, audit })
+        Ok(Refresh {
+            now,
+            same_time_yesterday,
+            calendar,
+            basis,
+            tariff: String::new(),
+            top,
+            kept_since,
+            rows,
+            more,
+            refused,
+            audit,
+            lost_rows: false,
+            bookmark: String::new(),
+        })
     }
 
     /// The cached calendar while zone and date stay and no row lies before it.

@@ -107,6 +107,8 @@ impl LedgerReader {
             more,
             refused,
             audit,
+            lost_rows: false,
+            bookmark: String::new(),
         })
     }
 
