@@ -3,7 +3,6 @@
 mod link;
 
 use std::collections::HashSet;
-use std::io;
 use std::time::Duration;
 
 use self::link::{Address, Link};
@@ -148,13 +147,13 @@ impl Kv {
                 // The network's or TLS's own words: they know no password.
                 let cause =
                     std::error::Error::source(error).map_or_else(|| "connection lost".to_owned(), ToString::to_string);
-                // What the TLS library refuses comes as invalid data.
-                let hint = match std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>()) {
-                    Some(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        "check `sslrootcert`, `sslcert` and `sslkey` in the URL"
-                    }
-                    Some(error) if error.kind() == io::ErrorKind::NotFound => "check the files that the URL names",
-                    _ => "check that it runs and that the address is right",
+                // Both sides speak of certificates when it is one that they refuse.
+                let hint = if cause.contains("ertificate") || cause.contains("fatal alert") {
+                    "check `sslrootcert`, `sslcert` and `sslkey` in the URL"
+                } else if cause.contains("No such file") {
+                    "check the files that the URL names"
+                } else {
+                    "check that it runs and that the address is right"
                 };
                 (Reason::Connection, format!("{at}: {cause}; {hint}"))
             }
@@ -174,9 +173,14 @@ impl Kv {
             _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
                 (Reason::Permission, format!("{at}: user or password refused; check the URL"))
             }
-            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-                (Reason::Connection, format!("{at}: not ready ({})", error.category()))
-            }
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain,
+            ) => (Reason::Connection, format!("{at}: not ready ({})", error.category())),
             ErrorKind::InvalidClientConfig | ErrorKind::Client => {
                 (Reason::Connection, format!("{at}: {}", error.category()))
             }

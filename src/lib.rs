@@ -5,7 +5,7 @@
 //! ```text
 //!  relay's own store            one folder per relay           pure, no I/O               bytes, once per refresh
 //!  Postgres Redis   ──read──▶   Relay (ledger, live,  ──▶  Tally (totals, windows,  ──▶  Page (OpenMetrics, text, ──▶  GET /metrics
-//!                               directory)                 boards, quotas)               plain and gzip)               copies an Arc
+//!  MySQL SQLite                 directory)                 boards, quotas)               plain and gzip)               copies an Arc
 //!                                      ▲                        │    ▲
 //!                               poll, follow (timer, single     ▼    │
 //!                               flight, timeout, back-off)     Store (SQLite file, or Postgres shared by replicas)
@@ -17,9 +17,9 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis; [`hosts`]: URLs that list several.
+//! * [`sql`], [`kv`]: the one place each that opens databases and Redis; [`hosts`]: URLs that list several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
-//! * [`tally`]: what the rows amount to. Pure and deterministic.
+//! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.

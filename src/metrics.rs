@@ -1015,14 +1015,14 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_exporter_config_last_reload_successful",
         kind: Kind::Gauge,
         labels: &["config"],
-        help: "Whether the last reading of the configuration succeeded; otherwise the version before it is in force. `config`: relays, web.",
+        help: "Whether the last reading of a configuration (`config`: relays, web) succeeded; otherwise the version before it is in force.",
         emit: Emit::Exporter(|own, out| reloads(own, out, |reload| flag(reload.successful))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &["config"],
-        help: "When the configuration in force was read, as Unix time. `config`: relays, web.",
+        help: "When the configuration in force (`config`: relays, web) was read, as Unix time.",
         emit: Emit::Exporter(|own, out| reloads(own, out, |reload| unix(reload.last_success))),
     },
     Metric {

@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod claude_relay_service;
 pub mod gemini_balance;
 
 use std::ops::Range;
@@ -217,7 +218,8 @@ pub enum Usage {
 /// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
 pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
     match kind {
-        Kind::ClaudeCodeHub => &[],
+        // A reading of theirs leaves out what it does not have.
+        Kind::ClaudeCodeHub | Kind::ClaudeRelayService => &[],
         Kind::GeminiBalance => gemini_balance::UNTOLD,
     }
 }
@@ -241,5 +243,6 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
         Kind::GeminiBalance => gemini_balance::open(plan),
+        Kind::ClaudeRelayService => claude_relay_service::open(plan),
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::relays::claude_relay_service::Offset;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 
@@ -96,16 +97,18 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    ClaudeRelayService,
     GeminiBalance,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::ClaudeCodeHub, Self::GeminiBalance];
+    pub const ALL: [Self; 3] = [Self::ClaudeCodeHub, Self::ClaudeRelayService, Self::GeminiBalance];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
             Self::GeminiBalance => "gemini-balance",
+            Self::ClaudeRelayService => "claude-relay-service",
         }
     }
 
@@ -114,6 +117,7 @@ impl Kind {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
             Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
+            Self::ClaudeRelayService => Need::Nothing,
         }
     }
 
@@ -122,6 +126,7 @@ impl Kind {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
             Self::GeminiBalance => Need::Nothing,
+            Self::ClaudeRelayService => Need::Required(&[Store::Redis]),
         }
     }
 }
@@ -214,6 +219,8 @@ pub struct RelayPlan {
     pub timezone: Option<Tz>,
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
+    /// The `TIMEZONE_OFFSET` of claude-relay-service.
+    pub timezone_offset: Offset,
     pub audit_interval: Duration,
     /// How much of each minute reading older history may take, at most.
     pub history_budget: Duration,
@@ -236,6 +243,7 @@ impl PartialEq for RelayPlan {
             session_ttl,
             timezone,
             timezone_fallback,
+            timezone_offset,
             audit_interval,
             history_budget,
             boards,
@@ -253,6 +261,7 @@ impl PartialEq for RelayPlan {
             && *session_ttl == other.session_ttl
             && *timezone == other.timezone
             && *timezone_fallback == other.timezone_fallback
+            && *timezone_offset == other.timezone_offset
             && *audit_interval == other.audit_interval
             && *history_budget == other.history_budget
             && *boards == other.boards

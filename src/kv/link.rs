@@ -184,7 +184,7 @@ impl Address {
                 let mut builder = ClusterClientBuilder::new(self.listed.clone())
                     .connection_timeout(connecting)
                     .response_timeout(answering)
-                    .retries(1);
+                    .retries(3);
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }

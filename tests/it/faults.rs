@@ -365,6 +365,8 @@ async fn suffer(store: &'static str, number: usize, case: Case) -> Line {
         case.down.iter().all(|source| !up(page, *source))
     });
     let noticed = noticed.await;
+    // A read that was under way may have ended in another way than those after it do.
+    let at_notice = reader.read();
     let vanished = |page: &Page| {
         undisturbed(page);
         case.down.iter().all(|source| !has(page, shows(*source)))
@@ -373,7 +375,7 @@ async fn suffer(store: &'static str, number: usize, case: Case) -> Line {
     let page = reader.read();
     let mut reasons: Vec<String> = Vec::new();
     for source in case.down {
-        let had = failures(&before, *source);
+        let had = failures(&at_notice, *source);
         reasons.extend(failures(&page, *source).into_iter().filter(|(it, count)| *count > had[it]).map(|(it, _)| it));
     }
     reasons.sort_unstable();

@@ -24,7 +24,7 @@ fn seconds(variable: &str, default: u64) -> Duration {
 fn config(name: &str, url: &str) -> String {
     format!(
         "[relays.{name}]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\ninterval = \"1s\"\n\
-         directory_interval = \"1s\"\nstale_after = \"5s\"\ntimeout = \"1s\"\naudit_interval = \"1m\"\n"
+         directory_interval = \"1s\"\nstale_after = \"15s\"\ntimeout = \"5s\"\naudit_interval = \"1m\"\n"
     )
 }
 

@@ -7,6 +7,7 @@ mod claude_code_hub_live;
 mod claude_code_hub_plans;
 mod claude_code_hub_trouble;
 mod claude_code_hub_versions;
+mod claude_relay_service;
 mod clock;
 mod dashboards;
 mod demo;

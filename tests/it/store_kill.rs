@@ -27,7 +27,7 @@ impl Traffic {
             urls: Urls { database_url: url.to_owned().into(), redis_url: None },
             init,
             history: HistoryOptions { days: 3, requests_per_day: 1500, ..HistoryOptions::default() },
-            simulator: SimulatorOptions { rate: 60.0, seed: rand::rng().random(), ..SimulatorOptions::default() },
+            simulator: SimulatorOptions { rate: 20.0, seed: rand::rng().random(), ..SimulatorOptions::default() },
         };
         let stop = CancellationToken::new();
         Self { task: tokio::spawn(demo::simulate(options, stop.clone())), stop }

@@ -38,7 +38,7 @@ async fn exporter() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let mut relay = plan(&database, None);
     relay.interval = Duration::from_millis(100);
-    relay.audit_interval = Duration::from_secs(1);
+    relay.audit_interval = Duration::from_secs(2);
     if let Ok(budget) = std::env::var(BUDGET) {
         relay.history_budget = humantime::parse_duration(&budget).unwrap();
     }

@@ -1,7 +1,5 @@
 //! The relay's database, whichever engine it is: attempts, the error log, their ends and sums.
 
-use std::fmt;
-
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::mysql::MySqlRow;
@@ -265,11 +263,5 @@ impl Cells for SqliteRow {
 
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
         self.try_get_unchecked(column)
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }

@@ -32,6 +32,19 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "matters while somebody changes the configuration",
     ),
     ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
+    ("llm_relay_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
+    ("llm_relay_key_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
+    ("llm_relay_requests_missed_total", "only of relays without a ledger; a question of the interval"),
+    ("llm_relay_key_slots_used", "only of claude-relay-service"),
+    ("llm_relay_key_slots_limit", "only of claude-relay-service"),
+    ("llm_relay_queue_waiting", "only of claude-relay-service"),
+    ("llm_relay_queue_events_total", "only of claude-relay-service"),
+    ("llm_relay_provider_account_state", "only of relays with pooled accounts"),
+    ("llm_relay_account_utilization_ratio", "only of relays with subscription accounts"),
+    ("llm_relay_account_reset_timestamp_seconds", "only of relays with subscription accounts"),
+    ("llm_relay_rate_limit", "only of claude-relay-service"),
+    ("llm_relay_rate_limit_used", "only of claude-relay-service"),
+    ("llm_relay_rate_limit_reset_timestamp_seconds", "only of claude-relay-service"),
 ];
 
 /// Metrics of Prometheus itself that stand on dashboards.

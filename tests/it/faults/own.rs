@@ -13,18 +13,16 @@ use crate::process::{Page, Process, fallen, total, value};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Trouble {
     Full,
-    ReadOnly,
     Locked,
     Stopped,
 }
 
 impl Trouble {
-    pub const ALL: [Self; 4] = [Self::Full, Self::ReadOnly, Self::Locked, Self::Stopped];
+    pub const ALL: [Self; 3] = [Self::Full, Self::Locked, Self::Stopped];
 
     const fn fault(self) -> &'static str {
         match self {
             Self::Full => "the disk is full",
-            Self::ReadOnly => "the file system is read-only at start",
             Self::Locked => "somebody else locks the file",
             Self::Stopped => "it is stopped for four seconds and goes on (SIGSTOP, SIGCONT), as in a suspended machine",
         }
@@ -32,7 +30,7 @@ impl Trouble {
 }
 
 /// A file system of the process's own, where the kernel allows that; seen from outside through `/proc`.
-const WRAP: &str = "mount -t tmpfs -o size=3m tmpfs \"$0\" && mount -o remount,$1 \"$0\" && shift && exec \"$@\"";
+const WRAP: &str = "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$@\"";
 
 /// `None` where this machine does not allow what the case needs.
 pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
@@ -51,15 +49,13 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
         STALE_AFTER.as_secs().max(5),
     );
     let path = disk.path().to_str().unwrap();
-    let writable = if trouble == Trouble::ReadOnly { "ro" } else { "rw" };
-    let wrapper = ["unshare", "-Urm", "sh", "-c", WRAP, path, writable];
-    let allowed = Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success());
-    if !allowed && matches!(trouble, Trouble::Full | Trouble::ReadOnly) {
+    let wrapper = ["unshare", "-Urm", "sh", "-c", WRAP, path];
+    let small = trouble == Trouble::Full;
+    if small && !Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success()) {
         return None;
     }
-    let exporter = if allowed { Process::under(&wrapper, &config, &[]) } else { Process::start(&config, &[]) };
-    let seen_from_here = if allowed { format!("/proc/{}/root{path}", exporter.id()) } else { path.to_owned() };
-    let filler = format!("{seen_from_here}/filler");
+    let exporter = Process::under(if small { &wrapper } else { &[] }, &config, &[]);
+    let filler = format!("/proc/{}/root{path}/filler", exporter.id());
     let mut seen = Page::new();
     let mut read = |exporter: &Process| {
         let page = exporter.page();
@@ -75,10 +71,9 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
     };
     let counted = |page: &Page| total(page, "llm_relay_requests_total", &name);
     let saved = |page: &Page| value(page, "llm_relay_store_last_save_timestamp_seconds", &[]).is_some();
-    let at_first = trouble != Trouble::ReadOnly;
     wait(&exporter, "it reads", || {
         let page = read(&exporter);
-        sources_up(&page) && counted(&page) == 1.0 && (saved(&page) || !at_first)
+        sources_up(&page) && counted(&page) == 1.0 && saved(&page)
     });
 
     let mut lock = None;
@@ -86,9 +81,8 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
     match trouble {
         // What it tries to write next is more than what is left.
         Trouble::Full => drop(Command::new("sh").args(["-c", "cat /dev/zero > \"$0\" 2>/dev/null", &filler]).status()),
-        Trouble::ReadOnly => {}
         Trouble::Locked => {
-            let mut other = SqliteConnection::connect(&format!("sqlite:{seen_from_here}/store.db")).await.unwrap();
+            let mut other = SqliteConnection::connect(&format!("sqlite:{path}/store.db")).await.unwrap();
             sqlx::raw_sql("begin exclusive").execute(&mut other).await.unwrap();
             lock = Some(other);
         }
@@ -114,11 +108,6 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
     let ended = std::time::Instant::now();
     match trouble {
         Trouble::Full => std::fs::remove_file(&filler).unwrap(),
-        Trouble::ReadOnly => {
-            let id = exporter.id().to_string();
-            let remount = ["-t", &id, "-U", "-m", "--preserve-credentials", "mount", "-o", "remount,rw", path];
-            assert!(Command::new("nsenter").args(remount).status().unwrap().success());
-        }
         Trouble::Locked => sqlx::raw_sql("rollback").execute(lock.as_mut().unwrap()).await.map(drop).unwrap(),
         Trouble::Stopped => exporter.signal("CONT"),
     }
