@@ -103,7 +103,7 @@ async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
         (format!("{new}{calm_table}intervall = \"1s\"\n"), "did you mean `interval`"),
         (new.replace("postgres://", "mysql://"), "the scheme of the URL is wrong"),
         (String::new(), "no relay is configured"),
-        ("[relays.main".to_owned(), "line 1"),
+        ("[relays.main".to_owned(), "is not TOML"),
     ] {
         let said = exporter.log().len();
         exporter.write(&broken);
@@ -121,7 +121,7 @@ async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
     // One goes, one comes, one gets another interval.
     exporter.write(&format!(
         "{}{}",
-        calm_table.replace("interval = \"1s\"", "interval = \"2s\""),
+        calm_table.replace("\ninterval = \"1s\"", "\ninterval = \"1500ms\""),
         table("third", &third.url)
     ));
     exporter.signal("HUP");
