@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::time::sleep;
 
 /// What a page has once ledger and directory have been read to their ends.
 const COMPLETE: [&str; 4] = [
@@ -54,7 +54,7 @@ impl Exporter {
     }
 
     /// Waits for a page that has all of `wanted`; gives the time since the start.
-    pub fn wait_for(&mut self, wanted: &[&str]) -> anyhow::Result<Duration> {
+    pub async fn wait_for(&mut self, wanted: &[&str]) -> anyhow::Result<Duration> {
         while self.started.elapsed() < PATIENCE {
             if let Some(status) = self.process.try_wait()? {
                 bail!("the exporter ended: {status}");
@@ -62,14 +62,15 @@ impl Exporter {
             if self.page().is_some_and(|page| wanted.iter().all(|text| page.contains(text))) {
                 return Ok(self.started.elapsed());
             }
-            sleep(Duration::from_millis(5));
+            // Often enough for one per cent, and no load to speak of.
+            sleep((self.started.elapsed() / 200).max(Duration::from_millis(2))).await;
         }
         bail!("no page with {wanted:?}")
     }
 
     /// Waits for a page with all numbers; gives the time since the start.
-    pub fn wait_until_complete(&mut self) -> anyhow::Result<Duration> {
-        self.wait_for(&COMPLETE)
+    pub async fn wait_until_complete(&mut self) -> anyhow::Result<Duration> {
+        self.wait_for(&COMPLETE).await
     }
 
     /// User and system time so far.

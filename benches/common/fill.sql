@@ -1,5 +1,6 @@
--- Finished requests {from} to {to}, evenly over {span} seconds, the last of them {age} seconds ago, straight into the ledger: the log's trigger
--- would take hours. Each took three ids of the ledger, as in the relay, which burns one on every update of a row.
+-- Finished requests {from} to {to}, evenly over {span} seconds, the last of them {age} seconds ago. Straight into the
+-- ledger: the log's trigger would take hours. Each took three ids of the ledger, as in the relay, which burns one on
+-- every update of a row.
 insert into usage_ledger (
   id, request_id, user_id, key, provider_id, final_provider_id, model, original_model, endpoint, api_type, session_id,
   session_identity, status_code, is_success, success_rate_outcome, cost_usd, cost_multiplier, group_cost_multiplier,

@@ -26,7 +26,6 @@ pub struct Ledger {
     /// The relay's time zone: one where it is a little after noon, so that half of the day's rows are there.
     pub zone: String,
     users: u64,
-    requests: u64,
 }
 
 impl Ledger {
@@ -41,7 +40,7 @@ impl Ledger {
         let url = server.database("relay").await?;
         let pool = PgPoolOptions::new().max_connections(50).connect(&url).await?;
         let (zone, users) = (noon(), shape.users);
-        let mut ledger = Self { server, pool, zone, users, requests: 0 };
+        let ledger = Self { server, pool, zone, users };
         ledger.found().await.context("the relay's schema")?;
         let seconds = shape.requests * 86_400 / shape.requests_per_day;
         ledger.fill(shape.requests, seconds).await?;
@@ -55,16 +54,24 @@ impl Ledger {
         self.run(include_str!("indexes.sql")).await?;
         self.run(&include_str!("cast.sql").replace("{users}", &self.users.to_string()).replace("{zone}", &self.zone))
             .await?;
-        self.run("create extension pg_stat_statements; alter system set pg_stat_statements.track_planning = on").await?;
-        self.run("select pg_reload_conf()").await
+        for statement in [
+            "create extension pg_stat_statements",
+            "alter system set pg_stat_statements.track_planning = on",
+            "select pg_reload_conf()",
+        ] {
+            self.run(statement).await?;
+        }
+        Ok(())
     }
 
     /// Adds finished requests, evenly over the last `seconds`.
-    pub async fn fill(&mut self, requests: u64, seconds: u64) -> anyhow::Result<()> {
-        let (first, last) = (self.requests + 1, self.requests + requests);
+    pub async fn fill(&self, requests: u64, seconds: u64) -> anyhow::Result<()> {
         let mut connection = self.pool.acquire().await?;
+        let top = "select coalesce(greatest(max(request_id), max(id) / 3 + 1), 0)::bigint from usage_ledger";
+        let top: i64 = sqlx::query_scalar(top).fetch_one(&mut *connection).await?;
+        let (first, last) = (top.unsigned_abs() + 1, top.unsigned_abs() + requests);
         // A new ledger gets its indexes afterwards.
-        let indexes = if self.requests == 0 { self.drop_indexes().await? } else { Vec::new() };
+        let indexes = if top == 0 { self.drop_indexes().await? } else { Vec::new() };
         for from in (first..=last).step_by(CHUNK as usize) {
             let to = (from + CHUNK - 1).min(last);
             let (age, span) = ((last - to) * seconds / requests, (to + 1 - from) * seconds / requests);
@@ -81,7 +88,6 @@ impl Ledger {
             sqlx::raw_sql(AssertSqlSafe(index)).execute(&mut *connection).await.context("indexing the ledger")?;
         }
         sqlx::raw_sql("vacuum (analyze) usage_ledger").execute(&mut *connection).await?;
-        self.requests = last;
         Ok(())
     }
 
@@ -102,16 +108,9 @@ impl Ledger {
 
     /// A connection string of a new role that reads everything, so that its statements can be told apart.
     pub async fn reader(&self, role: &str) -> anyhow::Result<String> {
-        self.run(&format!("create role {role} login superuser password '{role}'; grant pg_read_all_data to {role}"))
+        self.run(&format!("create role {role} login password '{role}'; grant pg_read_all_data to {role}"))
             .await?;
         Ok(format!("postgres://{role}:{role}@127.0.0.1:{}/relay?sslmode=disable", self.server.port()))
-    }
-
-    /// Bytes of the ledger and of its indexes.
-    pub async fn size(&self) -> anyhow::Result<(i64, i64)> {
-        let row = sqlx::query("select pg_table_size('usage_ledger'), pg_indexes_size('usage_ledger')");
-        let row = row.fetch_one(&self.pool).await?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
     pub async fn run(&self, sql: &str) -> sqlx::Result<()> {
