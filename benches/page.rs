@@ -85,6 +85,7 @@ fn by_hand(out: &mut String, views: &[View]) {
         }
         out.push_str("# HELP llm_relay_cost_usd_total Cost.\n# TYPE llm_relay_cost_usd_total counter\n");
         for TrafficView { provider_id, model, cost_usd, .. } in traffic {
+            let cost_usd = cost_usd.unwrap_or(0.0);
             writeln!(
                 out,
                 r#"llm_relay_cost_usd_total{{relay="{relay}",provider_id="{provider_id}",model="{model}"}} {cost_usd}"#

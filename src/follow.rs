@@ -247,7 +247,12 @@ impl Follower {
             let drift = Drift::between(state.tally.day_sum(*date), *theirs);
             drift_requests += drift.requests;
             drift_cost += drift.cost;
-            if state.tally.day_sum(*date) == *theirs || state.hopeless.get(date) == Some(&drift) {
+            if state.tally.day_sum(*date) == *theirs {
+                // Reading again did mend it: the same drift, should it come back, is a new one.
+                state.hopeless.remove(date);
+                continue;
+            }
+            if state.hopeless.get(date) == Some(&drift) {
                 continue;
             }
             tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");

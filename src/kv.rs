@@ -1,9 +1,13 @@
 //! The one place that opens Redis: one connection, opened by the first read, bounded pipelines, honest errors.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    cmd,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 
@@ -20,6 +24,32 @@ pub struct Kv {
     place: String,
     limit: Duration,
     manager: Option<ConnectionManager>,
+    /// Keys of an unexpected type, each reported once.
+    reported: HashSet<String>,
+}
+
+/// One command on one key.
+pub struct Ask {
+    command: &'static str,
+    key: String,
+    arguments: Vec<String>,
+}
+
+impl Ask {
+    pub fn new(command: &'static str, key: impl Into<String>) -> Self {
+        Self { command, key: key.into(), arguments: Vec::new() }
+    }
+
+    /// With arguments after the key.
+    pub fn with(self, arguments: &[&str]) -> Self {
+        Self { arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(), ..self }
+    }
+
+    pub fn command(&self) -> Cmd {
+        let mut command = cmd(self.command);
+        command.arg(&self.key).arg(&self.arguments);
+        command
+    }
 }
 
 impl Kv {
@@ -38,7 +68,7 @@ impl Kv {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let place = format!("{}/{}", info.addr(), info.redis_settings().db());
-        Ok(Self { client, place, limit, manager: None })
+        Ok(Self { client, place, limit, manager: None, reported: HashSet::new() })
     }
 
     /// `host:port/number`.
@@ -67,6 +97,48 @@ impl Kv {
             }
         }
         Ok(answers)
+    }
+
+    /// The answers to commands that only read, in order; `None` where a key holds something else than is expected.
+    pub async fn each<T: FromRedisValue>(&mut self, what: &str, asks: &[Ask]) -> Result<Vec<Option<T>>, ReadError> {
+        let commands: Vec<Cmd> = asks.iter().map(Ask::command).collect();
+        let answers = self.read(what, &commands).await?;
+        if answers.len() != asks.len() {
+            let text = format!("{what}: Redis gave another number of answers than asked for");
+            return Err(ReadError::new(Reason::Data, text));
+        }
+        asks.iter().zip(answers).map(|(ask, answer)| self.value(what, ask, answer)).collect()
+    }
+
+    fn value<T: FromRedisValue>(
+        &mut self,
+        what: &str,
+        ask: &Ask,
+        answer: RedisResult<Value>,
+    ) -> Result<Option<T>, ReadError> {
+        let value = answer.and_then(|value| T::from_redis_value(value).map_err(Into::into));
+        match value {
+            Ok(value) => Ok(Some(value)),
+            // One key of another type, or with other content, is that entity's problem only.
+            Err(error) if error.code() == Some("WRONGTYPE") || is_content(error.kind()) => {
+                if self.reported.insert(ask.key.clone()) {
+                    tracing::warn!(
+                        key = ask.key,
+                        "left out a Redis key that does not hold what the relay writes there"
+                    );
+                }
+                Ok(None)
+            }
+            Err(error) => Err(self.error(what, &error)),
+        }
+    }
+
+    /// The server's clock, as Unix milliseconds.
+    pub async fn now_ms(&mut self) -> Result<i64, ReadError> {
+        let what = "reading the clock of Redis";
+        let answer = self.read(what, &[cmd("TIME")]).await?.pop();
+        let time = answer.unwrap_or(Ok(Value::Nil)).and_then(|value| Ok(<(i64, i64)>::from_redis_value(value)?));
+        time.map(|(seconds, micros)| seconds * 1000 + micros / 1000).map_err(|error| self.error(what, &error))
     }
 
     /// The manager wants a runtime to be born in, so it is born with the first read.
@@ -117,4 +189,9 @@ impl Kv {
         };
         ReadError::new(reason, text)
     }
+}
+
+/// The answer came and is not what the relay writes.
+fn is_content(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnexpectedReturnType | ErrorKind::Parse)
 }

@@ -7,7 +7,7 @@
 
 pub mod docs;
 
-use crate::model::{Circuit, Outcome};
+use crate::model::{AccountState, Circuit, Outcome};
 use crate::own::Own;
 use crate::view::{Board, BoardEntry, HistogramView, View};
 
@@ -65,14 +65,14 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Requests that started in the last 60 seconds (RPM).",
-        emit: Emit::Relay(|view, out| one(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
+        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
     },
     Metric {
         name: "llm_relay_tokens_last_minute",
         kind: Kind::Gauge,
         labels: &[],
         help: "Tokens of the requests that started in the last 60 seconds (TPM), added up as on the relay's boards.",
-        emit: Emit::Relay(|view, out| one(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
+        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
     },
     Metric {
         name: "llm_relay_day_requests",
@@ -116,7 +116,9 @@ pub const CATALOGUE: &[Metric] = &[
         help: "Share of the day's requests that are errors by the relay's own definition, 0 to 1; 0 without requests.",
         emit: Emit::Relay(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
-                out.sample(&[day], sums.error_ratio);
+                if let Some(ratio) = sums.error_ratio {
+                    out.sample(&[day], ratio);
+                }
             }
         }),
     },
@@ -189,7 +191,22 @@ pub const CATALOGUE: &[Metric] = &[
         help: "Cost in US dollars of final requests since the ledger began, by the relay's own accounting.",
         emit: Emit::Relay(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
-                out.sample(&[&row.provider_id, &row.model], row.cost_usd);
+                if let Some(cost) = row.cost_usd {
+                    out.sample(&[&row.provider_id, &row.model], cost);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_list_cost_usd_total",
+        kind: Kind::Counter,
+        labels: &["provider_id", "model"],
+        help: "Cost in US dollars at the upstream's list prices, before the relay's own rates, since the ledger began.",
+        emit: Emit::Relay(|view, out| {
+            for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
+                if let Some(cost) = row.list_cost_usd {
+                    out.sample(&[&row.provider_id, &row.model], cost);
+                }
             }
         }),
     },
@@ -258,6 +275,19 @@ pub const CATALOGUE: &[Metric] = &[
         emit: Emit::Relay(|view, out| {
             for key in counters(view).iter().flat_map(|counters| &counters.keys) {
                 out.sample(&[&key.id], key.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_list_cost_usd_total",
+        kind: Kind::Counter,
+        labels: &["key_id"],
+        help: "Cost in US dollars at the upstream's list prices since the ledger began, by key.",
+        emit: Emit::Relay(|view, out| {
+            for key in counters(view).iter().flat_map(|counters| &counters.keys) {
+                if let Some(cost) = key.list_cost_usd {
+                    out.sample(&[&key.id], cost);
+                }
             }
         }),
     },
@@ -363,6 +393,13 @@ pub const CATALOGUE: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "llm_relay_requests_missed_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Requests that are in the counters but not in the histograms: the relay had dropped their records before they were read.",
+        emit: Emit::Relay(|view, out| one(out, counters(view).and_then(|counters| counters.missed))),
+    },
     // Live state.
     Metric {
         name: "llm_relay_provider_slots_used",
@@ -452,7 +489,129 @@ pub const CATALOGUE: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "llm_relay_key_slots_used",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Requests that hold a slot of the key, counted by the relay's own rule; only keys with a limit.",
+        emit: Emit::Relay(|view, out| {
+            for (key, used) in live(view).iter().flat_map(|live| &live.key_slots_used) {
+                out.sample(&[&key.to_string()], *used as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_slots_limit",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Requests that the key may have at a time; absent when unlimited.",
+        emit: Emit::Relay(|view, out| {
+            for key in view.directory.iter().flat_map(|directory| &directory.keys).filter(|key| !key.deleted) {
+                if let Some(slots) = key.slots {
+                    out.sample(&[&key.id.to_string()], slots as f64);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_queue_waiting",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Requests of the key that wait for a slot.",
+        emit: Emit::Relay(|view, out| {
+            for queue in live(view).iter().flat_map(|live| &live.queues) {
+                out.sample(&[&queue.key_id.to_string()], queue.waiting as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_queue_events_total",
+        kind: Kind::Counter,
+        labels: &["key_id", "event"],
+        help: "What became of requests of the key that had to wait for a slot, by the relay's own word (entered, success, timeout, ...).",
+        emit: Emit::Relay(|view, out| {
+            for queue in live(view).iter().flat_map(|live| &live.queues) {
+                for (event, count) in &queue.events {
+                    out.sample(&[&queue.key_id.to_string(), event], *count as f64);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_account_state",
+        kind: Kind::Gauge,
+        labels: &["provider_id", "state"],
+        help: "State of the upstream account (normal, rate_limited, cooling_down, overloaded, quota_exceeded, unauthorized, blocked, error, paused, disabled): 1 for the present state, 0 for the others.",
+        emit: Emit::Relay(|view, out| {
+            for (account, present) in live(view).iter().flat_map(|live| &live.accounts) {
+                for state in AccountState::ALL {
+                    out.sample(&[&account.to_string(), state.label()], flag(state == *present));
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_utilization_ratio",
+        kind: Kind::Gauge,
+        labels: &["provider_id", "window"],
+        help: "Used share of a window of the upstream subscription (5h, 7d, ...), as the upstream last told; absent once that is out of date.",
+        emit: Emit::Relay(|view, out| {
+            for it in live(view).iter().flat_map(|live| &live.subscriptions) {
+                if let Some(used) = it.used_ratio {
+                    out.sample(&[&it.provider_id.to_string(), it.window], used);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_reset_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["provider_id", "window"],
+        help: "When the window of the upstream subscription ends.",
+        emit: Emit::Relay(|view, out| {
+            for it in live(view).iter().flat_map(|live| &live.subscriptions) {
+                if let Some(at) = it.resets_at {
+                    out.sample(&[&it.provider_id.to_string(), it.window], unix(at));
+                }
+            }
+        }),
+    },
     // Quotas.
+    Metric {
+        name: "llm_relay_rate_limit",
+        kind: Kind::Gauge,
+        labels: &["key_id", "unit"],
+        help: "What the key may use in one rate limit window (unit requests, tokens or usd); absent without a limit.",
+        emit: Emit::Relay(|view, out| {
+            for it in live(view).iter().flat_map(|live| &live.rate_windows) {
+                out.sample(&[&it.key_id.to_string(), it.unit], it.limit);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_used",
+        kind: Kind::Gauge,
+        labels: &["key_id", "unit"],
+        help: "What the key has used in the open rate limit window; 0 when none is open.",
+        emit: Emit::Relay(|view, out| {
+            for it in live(view).iter().flat_map(|live| &live.rate_windows) {
+                out.sample(&[&it.key_id.to_string(), it.unit], it.used);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_reset_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["key_id", "unit"],
+        help: "When the open rate limit window of the key ends; absent when none is open.",
+        emit: Emit::Relay(|view, out| {
+            for it in live(view).iter().flat_map(|live| &live.rate_windows) {
+                if let Some(at) = it.resets_at {
+                    out.sample(&[&it.key_id.to_string(), it.unit], unix(at));
+                }
+            }
+        }),
+    },
     Metric {
         name: "llm_relay_quota_limit_usd",
         kind: Kind::Gauge,
@@ -529,14 +688,14 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["scope", "period", "id", "name"],
         help: "Requests of the first by cost in the period; id other closes the sum.",
-        emit: Emit::Relay(|view, out| board(view, out, |entry| Some(entry.requests as f64))),
+        emit: Emit::Relay(|view, out| board(view, out, |entry| entry.requests.map(|requests| requests as f64))),
     },
     Metric {
         name: "llm_relay_leaderboard_tokens",
         kind: Kind::Gauge,
         labels: &["scope", "period", "id", "name"],
         help: "Tokens of the first by cost in the period, added up as on the relay's boards; id other closes the sum.",
-        emit: Emit::Relay(|view, out| board(view, out, |entry| Some(entry.tokens as f64))),
+        emit: Emit::Relay(|view, out| board(view, out, |entry| entry.tokens.map(|tokens| tokens as f64))),
     },
     Metric {
         name: "llm_relay_leaderboard_success_ratio",
@@ -596,7 +755,8 @@ pub const CATALOGUE: &[Metric] = &[
         help: "A key of the relay; the label key is its name, never the key itself.",
         emit: Emit::Relay(|view, out| {
             for key in view.directory.iter().flat_map(|directory| &directory.keys).filter(|key| !key.deleted) {
-                out.sample(&[&key.id.to_string(), &key.name, &key.user_id.to_string(), truth(key.enabled)], 1.0);
+                let owner = key.user_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                out.sample(&[&key.id.to_string(), &key.name, &owner, truth(key.enabled)], 1.0);
             }
         }),
     },
@@ -811,56 +971,56 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
-        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| flag(reload.successful)))),
+        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| flag(reload.successful)))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &[],
         help: "When the web configuration file in force was read, as Unix time.",
-        emit: Emit::Exporter(|own, out| process(out, own.web_config.map(|reload| unix(reload.last_success)))),
+        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| unix(reload.last_success)))),
     },
     Metric {
         name: "process_cpu_seconds_total",
         kind: Kind::Counter,
         labels: &[],
         help: "Total user and system CPU time spent in seconds.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.cpu_seconds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.cpu_seconds)),
     },
     Metric {
         name: "process_open_fds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Number of open file descriptors.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.open_fds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.open_fds)),
     },
     Metric {
         name: "process_max_fds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Maximum number of open file descriptors.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.max_fds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.max_fds)),
     },
     Metric {
         name: "process_virtual_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
         help: "Virtual memory size in bytes.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.virtual_memory_bytes)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.virtual_memory_bytes)),
     },
     Metric {
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
         help: "Resident memory size in bytes.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.resident_memory_bytes)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.resident_memory_bytes)),
     },
     Metric {
         name: "process_start_time_seconds",
         kind: Kind::Gauge,
         labels: &[],
         help: "Start time of the process since unix epoch in seconds.",
-        emit: Emit::Exporter(|own, out| process(out, own.process.start_time_seconds)),
+        emit: Emit::Exporter(|own, out| present(out, own.process.start_time_seconds)),
     },
 ];
 
@@ -886,7 +1046,7 @@ fn one(out: &mut dyn Sink, value: Option<u64>) {
     }
 }
 
-fn process(out: &mut dyn Sink, value: Option<f64>) {
+fn present(out: &mut dyn Sink, value: Option<f64>) {
     if let Some(value) = value {
         out.sample(&[], value);
     }

@@ -184,6 +184,17 @@ impl Tokens {
         ]
     }
 
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_add(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+        }
+    }
+
     /// All cache writes.
     pub const fn written(self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)
@@ -237,6 +248,44 @@ pub struct UsageRow {
     pub output_speed_micro: Option<u64>,
     /// What the cache reads saved; `None` where no price is known.
     pub cache_saved: Option<Usd>,
+}
+
+/// An entity's id as the relay has it; the label shows it unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityId {
+    Number(i64),
+    Text(Arc<str>),
+}
+
+impl EntityId {
+    /// `None` for a text.
+    pub const fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl From<i64> for EntityId {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for EntityId {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// What a leaderboard ranks, and what a quota is set on (all but `Model`).
@@ -315,14 +364,100 @@ pub struct CalendarError;
 pub struct Live {
     pub sessions: Option<u64>,
     /// By provider id.
-    pub slots_used: Option<Vec<(i64, u64)>>,
-    pub circuits: Option<Vec<(i64, Circuit)>>,
+    pub slots_used: Option<Vec<(EntityId, u64)>>,
+    pub circuits: Option<Vec<(EntityId, Circuit)>>,
     /// By user id; only non-zero.
-    pub user_sessions: Option<Vec<(i64, u64)>>,
+    pub user_sessions: Option<Vec<(EntityId, u64)>>,
     /// By key id; only non-zero.
-    pub key_sessions: Option<Vec<(i64, u64)>>,
+    pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// Running requests by key id, of keys whose requests at a time are limited.
+    pub key_slots_used: Vec<(EntityId, u64)>,
+    pub queues: Vec<Queue>,
+    pub rate_windows: Vec<RateWindow>,
+    /// By provider id.
+    pub accounts: Vec<(EntityId, AccountState)>,
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// Requests of one key that wait for a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    pub key_id: EntityId,
+    pub waiting: u64,
+    /// What became of those that waited, with the relay's word for it.
+    pub events: Vec<(&'static str, u64)>,
+}
+
+/// A limit of one key in a window of some minutes that opens at the first request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateWindow {
+    pub key_id: EntityId,
+    /// `requests`, `tokens` or `usd`.
+    pub unit: &'static str,
+    pub limit: f64,
+    pub used: f64,
+    /// `None` while no window is open.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// Whether an upstream account can be used, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    Normal,
+    RateLimited,
+    /// Left out for some minutes after an error.
+    CoolingDown,
+    Overloaded,
+    QuotaExceeded,
+    Unauthorized,
+    Blocked,
+    Error,
+    /// Not scheduled, by an administrator or by the relay.
+    Paused,
+    Disabled,
+}
+
+impl AccountState {
+    pub const ALL: [Self; 10] = [
+        Self::Normal,
+        Self::RateLimited,
+        Self::CoolingDown,
+        Self::Overloaded,
+        Self::QuotaExceeded,
+        Self::Unauthorized,
+        Self::Blocked,
+        Self::Error,
+        Self::Paused,
+        Self::Disabled,
+    ];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::RateLimited => "rate_limited",
+            Self::CoolingDown => "cooling_down",
+            Self::Overloaded => "overloaded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Unauthorized => "unauthorized",
+            Self::Blocked => "blocked",
+            Self::Error => "error",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A usage window of an upstream subscription, as the upstream last told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    pub provider_id: EntityId,
+    /// `5h`, `7d`, ...
+    pub window: &'static str,
+    /// 0 to 1; `None` when what the upstream told is out of date.
+    pub used_ratio: Option<f64>,
+    pub resets_at: Option<DateTime<Utc>>,
 }
 
 /// A circuit breaker as the relay shows it.
@@ -336,7 +471,7 @@ pub enum Circuit {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowSpend {
     pub scope: Scope,
-    pub id: i64,
+    pub id: EntityId,
     pub window: QuotaWindow,
     pub used: Usd,
     pub resets_at: Option<DateTime<Utc>>,
@@ -360,7 +495,7 @@ pub struct Directory {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
     pub role: String,
     pub enabled: bool,
@@ -369,19 +504,22 @@ pub struct User {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
-    pub user_id: i64,
+    /// `None` where the relay does not know whose key it is.
+    pub user_id: Option<EntityId>,
     pub enabled: bool,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
+    /// Requests at a time; `None` when unlimited.
+    pub slots: Option<u64>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.
-    pub counts_as: i64,
+    pub counts_as: EntityId,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
-    pub id: i64,
+    pub id: EntityId,
     pub name: String,
     /// The relay's own word: `claude`, `codex`, `gemini`, ...
     pub kind: String,
@@ -438,7 +576,7 @@ pub enum WindowRule {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
     pub scope: Scope,
-    pub id: i64,
+    pub id: EntityId,
     pub window: QuotaWindow,
     pub rule: WindowRule,
     pub limit: Usd,

@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::follow::{Follower, Rest};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
-use crate::relays::{DirectorySource, LiveState, within};
+use crate::relays::{Counters, DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
 use crate::store::{Saving, StoreStatus};
-use crate::tally::Presentation;
+use crate::tally::{Meter, Presentation};
 use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 
 /// Upper bounds of refresh durations in seconds.
@@ -36,10 +36,15 @@ pub struct Hub {
 /// One relay, ready to be polled.
 pub struct Subject {
     pub plan: RelayPlan,
-    pub follower: Follower,
-    pub saving: Option<Saving>,
+    pub usage: Usage,
     pub live: Option<Box<dyn LiveState>>,
     pub directory: Box<dyn DirectorySource>,
+}
+
+/// How a relay's usage is read.
+pub enum Usage {
+    Rows(Box<Follower>, Option<Saving>),
+    Counters(Box<dyn Counters>),
 }
 
 struct Parts {
@@ -82,10 +87,13 @@ impl Hub {
     pub fn start(subjects: Vec<Subject>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
         let changed = Arc::new(Notify::new());
         let mut all = Vec::new();
-        for Subject { plan, mut follower, mut saving, live, directory } in subjects {
+        for Subject { plan, usage, live, directory } in subjects {
             let parts = Arc::new(Parts {
                 has_live: live.is_some(),
-                store: saving.as_ref().map(|saving| Mutex::new(saving.status())),
+                store: match &usage {
+                    Usage::Rows(_, Some(saving)) => Some(Mutex::new(saving.status())),
+                    Usage::Rows(_, None) | Usage::Counters(_) => None,
+                },
                 ledger: Part::new(Source::Ledger),
                 live: Part::new(Source::Live),
                 directory: Part::new(Source::Directory),
@@ -101,13 +109,18 @@ impl Hub {
             }
             let stop = shutdown.clone();
             let (it, tell) = (parts.clone(), changed.clone());
-            tasks.spawn(async move {
-                stop.run_until_cancelled(poll_ledger(&it, &mut follower, saving.as_mut(), &tell)).await;
-                // Wherever the follower was interrupted, what it holds fits together.
-                if let Some(saving) = saving {
-                    saving.finish(&mut follower).await;
-                }
-            });
+            match usage {
+                Usage::Rows(mut follower, mut saving) => tasks.spawn(async move {
+                    stop.run_until_cancelled(poll_ledger(&it, &mut follower, saving.as_mut(), &tell)).await;
+                    // Wherever the follower was interrupted, what it holds fits together.
+                    if let Some(saving) = saving {
+                        saving.finish(&mut follower).await;
+                    }
+                }),
+                Usage::Counters(counters) => tasks.spawn(async move {
+                    stop.run_until_cancelled(poll_counters(&it, counters, &tell)).await;
+                }),
+            };
             all.push(parts);
         }
         Arc::new(Self { relays: all, changed })
@@ -327,6 +340,27 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     }
 }
 
+async fn poll_counters(parts: &Parts, mut counters: Box<dyn Counters>, changed: &Notify) {
+    let (plan, part) = (&parts.plan, &parts.ledger);
+    let mut meter = Meter::default();
+    loop {
+        let began = Instant::now();
+        // As for live state: without a directory nobody knows what to read.
+        let Some(directory) = parts.directory() else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let outcome = within(plan.timeout, counters.read(&directory)).await.map(|reading| {
+            meter.apply(reading);
+            publish(parts, |with| meter.view(with), changed);
+            meter.read()
+        });
+        part.note(&plan.name, began, outcome);
+        changed.notify_one();
+        part.rest(began, plan.interval).await;
+    }
+}
+
 async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving>) {
     if let (Some(saving), Some(status)) = (saving, &parts.store) {
         saving.tick(follower).await;
@@ -335,9 +369,13 @@ async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving
 }
 
 fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) {
+    publish(parts, |with| follower.view(with), changed);
+}
+
+fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerView>, changed: &Notify) {
     let directory = parts.directory();
     let live = parts.live.fresh(parts.plan.stale_after);
-    let view = follower.view(&Presentation {
+    let view = view(&Presentation {
         directory: directory.as_deref(),
         live: live.as_deref(),
         boards: &parts.plan.boards,

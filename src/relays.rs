@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Directory, Live, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{
+    Calendar, Directory, EntityId, FailureClass, Live, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+};
 use crate::settings::{Kind, RelayPlan};
 
 /// The usage ledger of a relay that keeps one row per request.
@@ -90,6 +92,73 @@ pub struct LedgerSum {
     pub errors: u64,
 }
 
+/// The usage of a relay that keeps durable counters instead of rows.
+#[async_trait]
+pub trait Counters: Send {
+    /// What the counters say now. `directory` tells which entities exist.
+    async fn read(&mut self, directory: &Directory) -> Result<Reading, ReadError>;
+}
+
+/// What a relay's counters say at one moment: totals as the relay has them, events since the reading before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Start of today by the relay's clock and zone.
+    pub day_start: DateTime<Utc>,
+    /// Means as on the relay's screen.
+    pub requests_per_minute: Option<f64>,
+    pub tokens_per_minute: Option<f64>,
+    /// Label of the day, requests, cost.
+    pub days: Vec<(&'static str, u64, Usd)>,
+    pub traffic: Vec<TrafficReading>,
+    pub keys: Vec<KeyReading>,
+    pub rankings: Vec<Ranking>,
+    /// Failures since the last reading; a class that occurred before has 0.
+    pub failures: Vec<(EntityId, FailureClass, u64)>,
+    /// Provider, model and milliseconds of requests that have ended since the last reading.
+    pub durations: Vec<(EntityId, Arc<str>, u64)>,
+    /// Requests since the last reading that left no trace but their count.
+    pub missed: u64,
+    /// Redis keys (or the like) that were read.
+    pub read: u64,
+}
+
+/// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficReading {
+    pub provider: Option<EntityId>,
+    pub model: Arc<str>,
+    pub requests: Option<u64>,
+    pub tokens: Tokens,
+    pub cost: Option<Usd>,
+    /// At the upstream's list prices, before the relay's own rates.
+    pub list_cost: Option<Usd>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyReading {
+    pub id: EntityId,
+    pub requests: u64,
+    pub tokens: u64,
+    pub cost: Usd,
+    pub list_cost: Option<Usd>,
+}
+
+/// Everybody who may stand on a leaderboard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    pub scope: Scope,
+    pub period: &'static str,
+    pub entries: Vec<Ranked>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    pub id: EntityId,
+    pub cost: Usd,
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
+}
+
 /// Live state, e.g. from Redis.
 #[async_trait]
 pub trait LiveState: Send {
@@ -112,10 +181,16 @@ pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, Rea
 
 /// The parts of one relay, opened but not yet connected.
 pub struct Relay {
-    pub ledger: Box<dyn Ledger>,
+    pub usage: Usage,
     /// `None` when the configuration names no store for it.
     pub live: Option<Box<dyn LiveState>>,
     pub directory: Box<dyn DirectorySource>,
+}
+
+/// Where a relay's usage comes from.
+pub enum Usage {
+    Rows(Box<dyn Ledger>),
+    Counters(Box<dyn Counters>),
 }
 
 /// An address that cannot be used at all. The text holds no secret.

@@ -12,8 +12,8 @@ use crate::follow::Follower;
 use crate::http;
 use crate::own::Own;
 use crate::page::{self, Shared};
-use crate::poll::{Hub, Subject};
-use crate::relays::{self, Relay};
+use crate::poll::{self, Hub, Subject};
+use crate::relays::{self, Relay, Usage};
 use crate::settings::{Plan, RelayPlan};
 use crate::store::{Owner, Saving, Store};
 use crate::view::View;
@@ -65,14 +65,21 @@ pub async fn run(
 }
 
 async fn subject(plan: &RelayPlan, store: Option<&Store>) -> anyhow::Result<Subject> {
-    let Relay { ledger, live, directory } = relays::open(plan)?;
-    let mut follower = Follower::new(ledger, plan);
-    let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
-    let saving = match store {
-        Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
-        None => None,
+    let Relay { usage, live, directory } = relays::open(plan)?;
+    let usage = match usage {
+        Usage::Rows(ledger) => {
+            let mut follower = Follower::new(ledger, plan);
+            let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
+            let saving = match store {
+                Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
+                None => None,
+            };
+            poll::Usage::Rows(Box::new(follower), saving)
+        }
+        // Its totals outlive a restart in the relay's own store.
+        Usage::Counters(counters) => poll::Usage::Counters(counters),
     };
-    Ok(Subject { plan: plan.clone(), follower, saving, live, directory })
+    Ok(Subject { plan: plan.clone(), usage, live, directory })
 }
 
 fn own(protection: &Protection) -> Own {

@@ -98,6 +98,78 @@ impl Kind {
             Self::ClaudeCodeHub => "claude-code-hub",
         }
     }
+
+    /// Where a relay of this kind keeps its usage: the stores that `database_url` may name.
+    pub const fn database(self) -> Need {
+        match self {
+            Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+        }
+    }
+
+    /// Whether a relay of this kind has a Redis, named by `redis_url`.
+    pub const fn redis(self) -> Need {
+        match self {
+            Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+        }
+    }
+}
+
+/// Whether an address is part of a relay's settings, and the stores that it may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Required(&'static [Store]),
+    Optional(&'static [Store]),
+    /// A relay of this kind has no such store.
+    Nothing,
+}
+
+impl Need {
+    pub const fn stores(self) -> &'static [Store] {
+        match self {
+            Self::Required(stores) | Self::Optional(stores) => stores,
+            Self::Nothing => &[],
+        }
+    }
+}
+
+/// The products that relays keep their data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    Postgres,
+    MySql,
+    Sqlite,
+    Redis,
+}
+
+impl Store {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MySql => "MySQL",
+            Self::Sqlite => "SQLite",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The schemes of its URLs, without `:`.
+    pub const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["postgres", "postgresql"],
+            Self::MySql => &["mysql", "mariadb"],
+            Self::Sqlite => &["sqlite"],
+            Self::Redis => &["redis", "rediss", "redis+unix"],
+        }
+    }
+
+    /// How its URLs are written.
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres://user:password@host:5432/database",
+            Self::MySql => "mysql://user:password@host:3306/database",
+            Self::Sqlite => "sqlite:///path/to/file.db",
+            Self::Redis => "redis://user:password@host:6379/0, or rediss:// for TLS",
+        }
+    }
 }
 
 /// One relay, checked.
@@ -105,6 +177,7 @@ impl Kind {
 pub struct RelayPlan {
     pub name: String,
     pub kind: Kind,
+    /// Empty where [`Kind::database`] is [`Need::Nothing`].
     pub database_url: SecretString,
     pub redis_url: Option<SecretString>,
     /// Pause between two refreshes of the ledger and of the live state.

@@ -10,6 +10,7 @@
 mod boards;
 mod counters;
 mod log;
+mod meter;
 mod names;
 mod parts;
 mod present;
@@ -33,6 +34,7 @@ use names::{NONE, Names, Sym};
 use sums::{Boards, Fact, Total};
 use windows::Windows;
 
+pub use meter::Meter;
 pub use parts::{Part, PartError, decoded, encoded};
 pub use present::Presentation;
 pub use quota::Want;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{Directory, Live, QuotaWindow, Reason, Scope, Source};
+use crate::model::{Directory, EntityId, Live, QuotaWindow, Reason, Scope, Source};
 pub use crate::store::StoreStatus;
 
 /// One relay.
@@ -42,8 +42,9 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, Default)]
 pub struct LedgerView {
     pub requests_in_progress: Option<u64>,
-    pub requests_last_minute: Option<u64>,
-    pub tokens_last_minute: Option<u64>,
+    /// A mean per minute where the relay shows one.
+    pub requests_last_minute: Option<f64>,
+    pub tokens_last_minute: Option<f64>,
     /// With the label of the day: `today`, `yesterday_same_time`, `yesterday`.
     pub days: Vec<(&'static str, DayView)>,
     pub day_start: Option<DateTime<Utc>>,
@@ -65,7 +66,8 @@ pub struct DayView {
     pub requests: u64,
     pub cost_usd: f64,
     pub mean_duration_seconds: Option<f64>,
-    pub error_ratio: f64,
+    /// `None` where the relay does not count errors.
+    pub error_ratio: Option<f64>,
 }
 
 /// A leaderboard: the first by cost, and `other`, so that the sum is the total.
@@ -82,8 +84,9 @@ pub struct BoardEntry {
     pub id: String,
     pub name: String,
     pub cost_usd: f64,
-    pub requests: u64,
-    pub tokens: u64,
+    /// `None` where the relay ranks by cost alone.
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
     pub success_ratio: Option<f64>,
     pub mean_ttft_seconds: Option<f64>,
     pub mean_output_tokens_per_second: Option<f64>,
@@ -93,7 +96,7 @@ pub struct BoardEntry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaView {
     pub scope: Scope,
-    pub id: i64,
+    pub id: EntityId,
     pub window: QuotaWindow,
     pub limit_usd: f64,
     pub used_usd: Option<f64>,
@@ -123,6 +126,8 @@ pub struct CountersView {
     pub corrections: Vec<(&'static str, u64)>,
     /// Provider id, model: duration, time to first token (seconds) and output speed (tokens per second).
     pub latency: Vec<LatencyView>,
+    /// Requests that left no trace but their count; `None` where every request leaves a row.
+    pub missed: Option<u64>,
 }
 
 /// The counters of one provider and model.
@@ -132,7 +137,10 @@ pub struct TrafficView {
     pub model: String,
     /// By [`crate::model::Outcome::ALL`].
     pub requests: [u64; 3],
-    pub cost_usd: f64,
+    /// `None` where the relay does not keep it by provider and model.
+    pub cost_usd: Option<f64>,
+    /// At the upstream's list prices, before the relay's own rates.
+    pub list_cost_usd: Option<f64>,
     /// Only categories that occurred.
     pub tokens: Vec<(&'static str, u64)>,
     pub cache_saved_usd: Option<f64>,
@@ -143,6 +151,7 @@ pub struct EntityCounters {
     pub id: String,
     pub requests: u64,
     pub cost_usd: f64,
+    pub list_cost_usd: Option<f64>,
     pub tokens: u64,
 }
 

@@ -10,7 +10,8 @@ pub fn views(series: usize) -> Vec<View> {
         provider_id: (n % 40).to_string(),
         model: format!("claude-sonnet-4-{n}"),
         requests: [n as u64 + 1, 2, 3],
-        cost_usd: n as f64 * 0.012_345_678,
+        cost_usd: Some(n as f64 * 0.012_345_678),
+        list_cost_usd: None,
         tokens: vec![("output", n as u64 * 731)],
         cache_saved_usd: None,
     });

@@ -1,13 +1,14 @@
 //! The settings of one relay: the only list. What may be written, hints for what may not and the check of
 //! `docs/configuration.md` all come from it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
-use super::{Kind, NameMode, RelayPlan};
+use super::{Kind, NameMode, Need, RelayPlan, Store};
 
 /// One setting below `[relays.<name>]`.
 pub struct Setting {
@@ -41,22 +42,16 @@ pub enum Takes {
     },
     TimeZone(fn(&mut RelayPlan, Tz)),
     Texts(fn(&mut RelayPlan, Vec<String>)),
-    /// An address with a password in it: also as `<path>_file` and `<path>_env`.
+    /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
+    /// the kind of the relay.
     Secret {
-        store: Store,
+        need: fn(Kind) -> Need,
         set: fn(&mut RelayPlan, SecretString),
     },
 }
 
 /// A text that may be written, and what it does.
 pub type Choice = (&'static str, fn(&mut RelayPlan));
-
-/// Which driver an address is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Store {
-    Postgres,
-    Redis,
-}
 
 /// What is appended to a secret's path: the secret itself, a file with it, an environment variable with it.
 pub const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
@@ -76,12 +71,12 @@ pub static SETTINGS: [Setting; 22] = [
     },
     Setting {
         path: "database_url",
-        takes: Takes::Secret { store: Store::Postgres, set: |relay, url| relay.database_url = url },
-        absent: Absent::Refused,
+        takes: Takes::Secret { need: Kind::database, set: |relay, url| relay.database_url = url },
+        absent: Absent::Nothing,
     },
     Setting {
         path: "redis_url",
-        takes: Takes::Secret { store: Store::Redis, set: |relay, url| relay.redis_url = Some(url) },
+        takes: Takes::Secret { need: Kind::redis, set: |relay, url| relay.redis_url = Some(url) },
         absent: Absent::Nothing,
     },
     Setting {
@@ -229,8 +224,10 @@ impl fmt::Display for Takes {
             Self::Count { least, most, .. } => write!(f, "whole number, {least} to {most}"),
             Self::TimeZone(_) => f.write_str("IANA time zone"),
             Self::Texts(_) => f.write_str("list of texts"),
-            Self::Secret { store: Store::Postgres, .. } => f.write_str("PostgreSQL URL"),
-            Self::Secret { store: Store::Redis, .. } => f.write_str("Redis URL"),
+            Self::Secret { need, .. } => {
+                let names: Vec<_> = any_store(*need).into_iter().map(Store::name).collect();
+                write!(f, "{} URL", either(&names))
+            }
         }
     }
 }
@@ -245,11 +242,22 @@ fn short(duration: Duration) -> String {
     }
 }
 
+/// The stores that a setting may lead to, whatever the kind of the relay.
+pub fn any_store(need: fn(Kind) -> Need) -> Vec<Store> {
+    let all: BTreeSet<_> = Kind::ALL.into_iter().flat_map(|kind| need(kind).stores()).copied().collect();
+    all.into_iter().collect()
+}
+
 /// `"name", "alias" or "id"`.
 fn choice(choices: &[Choice]) -> String {
-    let quoted: Vec<_> = choices.iter().map(|(text, _)| format!("\"{text}\"")).collect();
-    match quoted.split_last() {
-        Some((last, [])) => last.clone(),
+    either(&choices.iter().map(|(text, _)| format!("\"{text}\"")).collect::<Vec<_>>())
+}
+
+/// `one, two or three`.
+fn either<T: AsRef<str>>(words: &[T]) -> String {
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+    match words.split_last() {
+        Some((last, [])) => (*last).to_owned(),
         Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
         None => String::new(),
     }

@@ -8,11 +8,11 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 use secrecy::SecretString;
 
-use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Store, Takes};
+use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Takes};
 use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
-use super::{Boards, Kind, Plan, RelayPlan, SeriesBudget, secret};
+use super::{Boards, Kind, Need, Plan, RelayPlan, SeriesBudget, secret};
 
 const LONGEST_NAME: usize = 63;
 
@@ -136,8 +136,8 @@ impl<'a> Check<'a> {
     fn relay(&mut self, name: &str) -> RelayPlan {
         let mut relay = blank(name);
         for setting in &SETTINGS {
-            if let Takes::Secret { store, set } = setting.takes {
-                if let Some(text) = self.secret(setting, store) {
+            if let Takes::Secret { need, set } = setting.takes {
+                if let Some(text) = self.secret(setting, need) {
                     set(&mut relay, text);
                 }
                 continue;
@@ -165,18 +165,29 @@ impl<'a> Check<'a> {
         relay
     }
 
+    /// The relay's kind, if it has a valid one.
+    fn kind(&self) -> Option<Kind> {
+        match self.given.get("kind")?.1 {
+            ValueKind::String(text) => Kind::ALL.into_iter().find(|kind| kind.label() == text),
+            _ => None,
+        }
+    }
+
     /// The secret from the only form that it is given in.
-    fn secret(&mut self, setting: &Setting, store: Store) -> Option<SecretString> {
+    fn secret(&mut self, setting: &Setting, need: fn(Kind) -> Need) -> Option<SecretString> {
+        // Where the kind is missing or unknown, that is the problem to tell; the address may be any relay's.
+        let kind = self.kind();
+        let stores = kind.map_or_else(|| catalogue::any_store(need), |kind| need(kind).stores().to_vec());
         let forms = SECRET_FORMS.map(|form| format!("{}{form}", setting.path));
         let given: Vec<_> = forms
             .iter()
             .zip(SECRET_FORMS)
             .filter_map(|(path, form)| self.given.get(path).map(|(place, kind)| (path, form, *place, *kind)))
             .collect();
-        let (path, form, place, kind) = match given.as_slice() {
+        let (path, form, place, value) = match given.as_slice() {
             [one] => *one,
             [] => {
-                if setting.absent == Absent::Refused {
+                if kind.is_some_and(|kind| matches!(need(kind), Need::Required(_))) {
                     let own = ["DATABASE_URL", "DSN"].into_iter().find(|name| self.around.env.contains_key(*name));
                     let example = own.map(|name| format!(", for example {}_env = \"{name}\"", setting.path));
                     let hint = format!("set one of {}{}", forms.join(", "), example.unwrap_or_default());
@@ -191,15 +202,20 @@ impl<'a> Check<'a> {
                 return None;
             }
         };
-        let text = match kind {
+        if let (Some(relay), []) = (kind, stores.as_slice()) {
+            let wrong = Wrong::new(format!("a relay of kind {} has no such store", relay.label()), "remove it");
+            self.refuse(path, place, wrong);
+            return None;
+        }
+        let text = match value {
             ValueKind::String(text) => match form {
                 "_file" => secret::from_file(self.around.folder, text),
                 "_env" => secret::from_variable(self.around.env, text),
                 _ => Ok(text.clone()),
             },
-            kind => Err(Wrong::new(format!("expected text, found {}", a(kind)), "write it in quotes")),
+            other => Err(Wrong::new(format!("expected text, found {}", a(other)), "write it in quotes")),
         };
-        text.and_then(|text| secret::address(store, &text)).map_err(|wrong| self.refuse(path, place, wrong)).ok()
+        text.and_then(|text| secret::address(&stores, &text)).map_err(|wrong| self.refuse(path, place, wrong)).ok()
     }
 
     /// Where the first of the settings that was written stands.

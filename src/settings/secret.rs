@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use url::{ParseError, Url};
 
-use super::catalogue::Store;
+use super::Store;
 use super::problem::Wrong;
 use crate::kv::Kv;
 use crate::sql::Database;
@@ -56,13 +59,10 @@ pub fn from_variable(env: &BTreeMap<String, String>, name: &str) -> Result<Strin
     }
 }
 
-/// Checks that a text is an address of the store; says at most which part of it is wrong.
-pub fn address(store: Store, text: &str) -> Result<SecretString, Wrong> {
-    let (schemes, example): (&[&str], _) = match store {
-        Store::Postgres => (&["postgres", "postgresql"], "postgres://user:password@host:5432/database"),
-        Store::Redis => (&["redis", "rediss", "redis+unix"], "redis://user:password@host:6379/0, or rediss:// for TLS"),
-    };
-    let hint = format!("write it as {example}");
+/// Checks that a text is an address of one of the stores; says at most which part of it is wrong.
+pub fn address(stores: &[Store], text: &str) -> Result<SecretString, Wrong> {
+    let examples = stores.iter().map(|store| store.example()).collect::<Vec<_>>().join(", or ");
+    let hint = format!("write it as {examples}");
     if text.trim() != text {
         return Err(Wrong::new("has a space or line end around it", hint));
     }
@@ -84,21 +84,21 @@ pub fn address(store: Store, text: &str) -> Result<SecretString, Wrong> {
             return Err(Wrong::new(format!("the {part} of the URL is wrong"), hint));
         }
     };
-    if !schemes.contains(&url.scheme()) {
-        let schemes = schemes.iter().map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
+    let Some(store) = stores.iter().find(|store| store.schemes().contains(&url.scheme())) else {
+        let schemes = stores.iter().flat_map(|store| store.schemes());
+        let schemes = schemes.map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
         return Err(Wrong::new("the scheme of the URL is wrong", format!("it begins with one of {schemes}; {hint}")));
-    }
+    };
     let secret = SecretString::from(text);
     // The drivers' verdict; what they are opened with here does not matter.
-    let verdict = match store {
-        Store::Postgres => Database::new(&secret, Duration::from_secs(1)).map(drop),
-        Store::Redis => Kv::new(&secret, Duration::from_secs(1)).map(drop),
+    let (fits, parts) = match store {
+        Store::Postgres => (Database::new(&secret, Duration::from_secs(1)).is_ok(), "host, port"),
+        Store::MySql => (MySqlConnectOptions::from_str(text).is_ok(), "host, port"),
+        Store::Sqlite => (SqliteConnectOptions::from_str(text).is_ok(), "path"),
+        Store::Redis => (Kv::new(&secret, Duration::from_secs(1)).is_ok(), "host, database number"),
     };
-    match verdict {
-        Ok(()) => Ok(secret),
-        Err(_) if store == Store::Redis => {
-            Err(Wrong::new("the host, database number or a parameter of the URL is wrong", hint))
-        }
-        Err(_) => Err(Wrong::new("the host, port or a parameter of the URL is wrong", hint)),
+    if fits {
+        return Ok(secret);
     }
+    Err(Wrong::new(format!("the {parts} or a parameter of the URL is wrong"), hint))
 }

@@ -7,27 +7,44 @@ use sha2::{Digest, Sha256};
 
 use super::Dimensions;
 use super::sums::{Boards, Sums};
-use crate::model::{Directory, Scope};
+use crate::model::{Directory, EntityId, Scope};
 use crate::settings::{self, NameMode};
 use crate::view::{Board, BoardEntry};
 
 /// Who stands on a board: those that the relay still has, with their names.
 pub struct Cast<'a> {
-    names: [HashMap<i64, &'a str>; 3],
+    names: [HashMap<EntityId, &'a str>; 3],
     settings: &'a settings::Boards,
 }
 
 impl<'a> Cast<'a> {
     pub fn new(directory: &'a Directory, settings: &'a settings::Boards) -> Self {
         // Deleted entities leave the relay's boards, in the past too (Claude Code Hub v0.9.2, `leaderboard.ts`).
-        let users = directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
-        let keys = directory.keys.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
+        let users =
+            directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
+        let keys = directory.keys.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
         let providers =
-            directory.providers.iter().filter(|it| !it.deleted).map(|it| (it.id, it.name.as_str())).collect();
+            directory.providers.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
         Self { names: [users, keys, providers], settings }
     }
 
-    fn size(&self, scope: Scope) -> usize {
+    /// `None` for who has left.
+    pub fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
+        let names = match scope {
+            Scope::User => &self.names[0],
+            Scope::Key => &self.names[1],
+            Scope::Provider => &self.names[2],
+            Scope::Model => {
+                return match id {
+                    EntityId::Text(name) => Some(name),
+                    EntityId::Number(_) => None,
+                };
+            }
+        };
+        names.get(id).copied()
+    }
+
+    pub fn size(&self, scope: Scope) -> usize {
         match scope {
             Scope::User => self.settings.top_users,
             Scope::Key => self.settings.top_keys,
@@ -36,7 +53,7 @@ impl<'a> Cast<'a> {
         }
     }
 
-    fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
+    pub fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
         match self.settings.names {
             NameMode::Name => name.to_owned(),
             NameMode::Alias => alias(scope, id),
@@ -101,16 +118,16 @@ pub(super) fn board(
     Board { scope, period, entries }
 }
 
-fn person<'a>(names: &HashMap<i64, &'a str>, id: i64) -> Option<(i64, &'a str)> {
-    names.get(&id).map(|name| (id, *name))
+fn person<'a>(names: &HashMap<EntityId, &'a str>, id: i64) -> Option<(i64, &'a str)> {
+    names.get(&EntityId::Number(id)).map(|name| (id, *name))
 }
 
 fn entry(id: String, sums: &Sums) -> BoardEntry {
     BoardEntry {
         id,
         cost_usd: sums.cost.to_f64(),
-        requests: sums.requests,
-        tokens: sums.board_tokens,
+        requests: Some(sums.requests),
+        tokens: Some(sums.board_tokens),
         ..BoardEntry::default()
     }
 }

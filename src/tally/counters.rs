@@ -36,14 +36,14 @@ pub struct Histogram {
 
 impl Histogram {
     /// `value` in the integer unit of which `unit` make one of the bounds'.
-    fn observe(&mut self, bounds: &[f64], unit: f64, value: u64) {
+    pub fn observe(&mut self, bounds: &[f64], unit: f64, value: u64) {
         self.buckets.resize(bounds.len() + 1, 0);
         let bucket = bounds.partition_point(|bound| bound * unit < value as f64);
         self.buckets[bucket] += 1;
         self.sum = self.sum.saturating_add(value);
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;

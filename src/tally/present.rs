@@ -31,8 +31,8 @@ impl Tally {
         let minute = covers(60).then_some(&self.windows.minute.total);
         let mut view = LedgerView {
             requests_in_progress: covers(super::ORPHAN_SECONDS).then(|| self.in_progress()),
-            requests_last_minute: minute.map(|sums| sums.requests),
-            tokens_last_minute: minute.map(|sums| sums.board_tokens),
+            requests_last_minute: minute.map(|sums| sums.requests as f64),
+            tokens_last_minute: minute.map(|sums| sums.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
             windows: self.window_views(),
@@ -151,7 +151,8 @@ impl Tally {
                 provider_id: provider.clone(),
                 model: model.clone(),
                 requests: traffic.requests,
-                cost_usd: traffic.cost.to_f64(),
+                cost_usd: Some(traffic.cost.to_f64()),
+                list_cost_usd: None,
                 tokens: Tokens::default()
                     .by_type()
                     .iter()
@@ -218,7 +219,7 @@ fn empty() -> &'static Boards {
     &EMPTY
 }
 
-fn other() -> String {
+pub(super) fn other() -> String {
     "other".to_owned()
 }
 
@@ -228,7 +229,7 @@ fn day_view(sums: &Sums) -> DayView {
         cost_usd: sums.cost.to_f64(),
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 },
+        error_ratio: Some(if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 }),
     }
 }
 
@@ -255,7 +256,7 @@ fn histograms(combined: &BTreeMap<(String, String), Traffic>, max: usize) -> has
     order.into_iter().take(max).map(|(_, labels)| labels).collect()
 }
 
-fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> HistogramView {
+pub(super) fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> HistogramView {
     let mut buckets = from.buckets.clone();
     buckets.resize(bounds.len() + 1, 0);
     HistogramView { bounds, buckets, sum: from.sum as f64 / unit }
@@ -286,7 +287,13 @@ fn spenders(
 }
 
 fn spender_view(id: String, spender: &counters::Spender) -> EntityCounters {
-    EntityCounters { id, requests: spender.requests, cost_usd: spender.cost.to_f64(), tokens: spender.tokens }
+    EntityCounters {
+        id,
+        requests: spender.requests,
+        cost_usd: spender.cost.to_f64(),
+        list_cost_usd: None,
+        tokens: spender.tokens,
+    }
 }
 
 fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {

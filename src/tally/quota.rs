@@ -12,7 +12,7 @@ use super::Tally;
 use super::log::KEPT_SECONDS;
 use super::names::Sym;
 use super::sums::Fact;
-use crate::model::{Calendar, Directory, Limit, Live, Scope, Usd, WindowRule};
+use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
 use crate::view::QuotaView;
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
@@ -75,6 +75,24 @@ impl Marks {
     }
 }
 
+/// The quota as far as the live state knows it.
+pub fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
+    let spend = live.and_then(|live| {
+        live.window_spend
+            .iter()
+            .find(|spend| (spend.scope, &spend.id, spend.window) == (limit.scope, &limit.id, limit.window))
+    });
+    QuotaView {
+        scope: limit.scope,
+        id: limit.id.clone(),
+        window: limit.window,
+        limit_usd: limit.limit.to_f64(),
+        used_usd: spend.map(|spend| spend.used.to_f64()),
+        resets_at: spend.and_then(|spend| spend.resets_at),
+        exhausted_at: None,
+    }
+}
+
 impl Tally {
     /// Marks that wait for the store's answer. Asking clears the list; what is still wanted comes back with the next view.
     pub fn take_wants(&mut self) -> Vec<Want> {
@@ -90,13 +108,14 @@ impl Tally {
     }
 
     pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
-        let counts_as: HashMap<i64, i64> = directory.keys.iter().map(|key| (key.id, key.counts_as)).collect();
+        let counts_as: HashMap<&EntityId, &EntityId> =
+            directory.keys.iter().map(|key| (&key.id, &key.counts_as)).collect();
         let quotas = directory
             .limits
             .iter()
-            .map(|limit| {
+            .filter_map(|limit| {
                 let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
-                self.quota(limit, id.unwrap_or(limit.id), live)
+                Some(self.quota(limit, id.unwrap_or(&limit.id).number()?, live))
             })
             .collect();
         self.marks.prune();
@@ -106,23 +125,8 @@ impl Tally {
     /// `id` is the entity under which the spending is counted.
     fn quota(&mut self, limit: &Limit, id: i64, live: Option<&Live>) -> QuotaView {
         let now = self.moment.now;
-        let mut view = QuotaView {
-            scope: limit.scope,
-            id: limit.id,
-            window: limit.window,
-            limit_usd: limit.limit.to_f64(),
-            used_usd: None,
-            resets_at: None,
-            exhausted_at: None,
-        };
+        let mut view = live_quota(limit, live);
         if limit.rule == WindowRule::Live {
-            let spend = live.and_then(|live| {
-                live.window_spend
-                    .iter()
-                    .find(|spend| (spend.scope, spend.id, spend.window) == (limit.scope, limit.id, limit.window))
-            });
-            view.used_usd = spend.map(|spend| spend.used.to_f64());
-            view.resets_at = spend.and_then(|spend| spend.resets_at);
             return view;
         }
         let calendar = self.moment.calendar.clone();

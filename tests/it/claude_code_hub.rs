@@ -8,7 +8,7 @@ use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
-use llm_relay_exporter::relays::{self, Ask, Refresh, Relay};
+use llm_relay_exporter::relays::{self, Ask, Ledger, Refresh, Relay, Usage};
 use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -82,18 +82,33 @@ pub fn usd(text: &str) -> Usd {
     Usd::from_decimal(text.parse().unwrap())
 }
 
+pub fn usage(relay: &mut Relay) -> &mut dyn Ledger {
+    match &mut relay.usage {
+        Usage::Rows(ledger) => &mut **ledger,
+        Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
+    }
+}
+
+/// The ledger of a relay opened anew.
+pub fn ledger(plan: &RelayPlan) -> Box<dyn Ledger> {
+    match relays::open(plan).unwrap().usage {
+        Usage::Rows(ledger) => ledger,
+        Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
+    }
+}
+
 pub fn all() -> Ask {
     Ask { after: Some(0), limit: 1000, ..Ask::default() }
 }
 
 async fn rows(relay: &mut Relay) -> Vec<UsageRow> {
-    let mut rows = relay.ledger.refresh(&all()).await.unwrap().rows;
+    let mut rows = usage(relay).refresh(&all()).await.unwrap().rows;
     rows.sort_by_key(|row| row.request_id);
     rows
 }
 
 async fn again(relay: &mut Relay, request_id: i64) -> Refresh {
-    relay.ledger.refresh(&Ask { reread: vec![request_id], ..Ask::default() }).await.unwrap()
+    usage(relay).refresh(&Ask { reread: vec![request_id], ..Ask::default() }).await.unwrap()
 }
 
 #[tokio::test]
@@ -101,7 +116,7 @@ async fn a_request_is_seen_from_its_start_over_its_end_to_its_late_cost() {
     let mut store = Store::new("life", "v0.9.2").await;
     store.people().await;
     let mut relay = store.relay();
-    let first = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let first = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     assert_eq!((first.top, first.rows.len()), (0, 0));
 
     store
@@ -181,7 +196,7 @@ async fn rows_that_the_relay_leaves_out_are_not_counted() {
     assert_eq!(rows[2].cost, Usd::ZERO, "a replay costs nothing");
     let now = Utc::now() + TimeDelta::minutes(1);
     let audit = vec![now - TimeDelta::hours(1)..now, now..now + TimeDelta::hours(1)];
-    let sums = relay.ledger.refresh(&Ask { audit, ..Ask::default() }).await.unwrap().audit;
+    let sums = usage(&mut relay).refresh(&Ask { audit, ..Ask::default() }).await.unwrap().audit;
     assert_eq!((sums[0].requests, sums[0].cost, sums[0].errors), (1, usd("1"), 0));
     assert_eq!(sums[1].requests, 0);
 }
@@ -237,7 +252,7 @@ async fn a_row_that_cannot_be_understood_does_not_take_the_rest_with_it() {
     let mut relay = store.relay();
     let now = Utc::now() + TimeDelta::minutes(1);
     let ask = Ask { audit: vec![now - TimeDelta::hours(1)..now], ..all() };
-    let mut refresh = relay.ledger.refresh(&ask).await.unwrap();
+    let mut refresh = usage(&mut relay).refresh(&ask).await.unwrap();
     refresh.rows.sort_by_key(|row| row.request_id);
     assert_eq!(refresh.refused, 1, "no day holds an infinite time");
     let costs: Vec<Usd> = refresh.rows.iter().map(|row| row.cost).collect();
@@ -260,11 +275,11 @@ async fn history_is_read_downwards_to_its_bottom_and_by_span_upwards() {
         )
         .await;
     let mut relay = store.relay();
-    let end = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let end = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     let mut below = end.top + 1;
     let mut ids = Vec::new();
     loop {
-        let older = relay.ledger.older(below, 10).await.unwrap();
+        let older = usage(&mut relay).older(below, 10).await.unwrap();
         ids.extend(older.rows.iter().map(|row| row.request_id));
         below = older.rows.iter().map(|row| row.id).min().unwrap_or(0);
         if older.bottom {
@@ -275,18 +290,18 @@ async fn history_is_read_downwards_to_its_bottom_and_by_span_upwards() {
     assert_eq!(ids, (1..=25).collect::<Vec<_>>());
 
     let span = end.now - TimeDelta::minutes(330)..end.now + TimeDelta::minutes(1);
-    let first = relay.ledger.rows_between(span.clone(), 0, 4).await.unwrap();
-    let second = relay.ledger.rows_between(span.clone(), first[3].id, 4).await.unwrap();
+    let first = usage(&mut relay).rows_between(span.clone(), 0, 4).await.unwrap();
+    let second = usage(&mut relay).rows_between(span.clone(), first[3].id, 4).await.unwrap();
     let seen: Vec<i64> = first.iter().chain(&second).map(|row| row.request_id).collect();
     assert_eq!(seen, [20, 21, 22, 23, 24, 25]);
     for (scope, id) in [(Scope::User, 1), (Scope::Key, 1), (Scope::Provider, 1)] {
-        assert_eq!(relay.ledger.spent(scope, id, span.clone()).await.unwrap(), usd("135"), "{scope:?}");
-        assert_eq!(relay.ledger.spent(scope, 2, span.clone()).await.unwrap(), Usd::ZERO, "{scope:?}");
+        assert_eq!(usage(&mut relay).spent(scope, id, span.clone()).await.unwrap(), usd("135"), "{scope:?}");
+        assert_eq!(usage(&mut relay).spent(scope, 2, span.clone()).await.unwrap(), Usd::ZERO, "{scope:?}");
     }
 
-    let new = relay.ledger.refresh(&Ask { after: Some(0), limit: 10, ..Ask::default() }).await.unwrap();
+    let new = usage(&mut relay).refresh(&Ask { after: Some(0), limit: 10, ..Ask::default() }).await.unwrap();
     assert!(new.more && new.rows.len() == 10);
-    let last = relay.ledger.refresh(&Ask { after: Some(end.top - 5), limit: 10, ..Ask::default() }).await.unwrap();
+    let last = usage(&mut relay).refresh(&Ask { after: Some(end.top - 5), limit: 10, ..Ask::default() }).await.unwrap();
     assert!(!last.more && last.rows.len() == 5);
 }
 
@@ -297,7 +312,7 @@ async fn the_calendar_is_the_databases_own_and_reaches_back_to_a_row_that_comes_
     store.run("update system_settings set timezone = 'America/New_York'").await;
     store.run("insert into message_request (provider_id, user_id, key) values (1, 1, 'sk-ann')").await;
     let mut relay = store.relay();
-    let before = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let before = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     let today = before.calendar.date(before.now).unwrap();
     assert_eq!((before.calendar.zone(), before.calendar.first_date()), ("America/New_York", today));
     assert!(before.calendar.start(today.succ_opt().unwrap().succ_opt().unwrap()).is_some());
@@ -305,18 +320,18 @@ async fn the_calendar_is_the_databases_own_and_reaches_back_to_a_row_that_comes_
     store
         .run("insert into message_request (provider_id, user_id, key, created_at) values (1, 1, 'sk-ann', '2026-03-01 12:00Z')")
         .await;
-    let after = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let after = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     let start = |text: &str| after.calendar.start(text.parse().unwrap()).unwrap();
     assert_eq!(start("2026-03-08"), "2026-03-08T05:00:00Z".parse::<DateTime<Utc>>().unwrap());
     assert_eq!(start("2026-03-09"), "2026-03-09T04:00:00Z".parse::<DateTime<Utc>>().unwrap(), "a day of 23 hours");
     assert_eq!(after.basis, before.basis);
 
     store.run("update system_settings set timezone = 'Asia/Tokyo', billing_model_source = 'redirected'").await;
-    let moved = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let moved = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     assert_eq!(moved.calendar.zone(), "Asia/Tokyo");
     assert_ne!(moved.basis, after.basis, "the tally has to start over");
     store.run("update system_settings set timezone = 'Mars/Olympus'").await;
-    let fallback = relay.ledger.refresh(&Ask::default()).await.unwrap();
+    let fallback = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
     assert_eq!(fallback.calendar.zone(), "Asia/Shanghai");
 }
 
@@ -337,10 +352,11 @@ async fn usage_of_a_shared_secret_counts_for_one_key() {
     let rows = rows(&mut relay).await;
     assert_eq!((rows[0].key_id, rows[1].key_id), (Some(4), None));
     let directory = relay.directory.read().await.unwrap();
-    let counts_as: Vec<(i64, i64)> = directory.keys.iter().map(|key| (key.id, key.counts_as)).collect();
+    let counts_as: Vec<(i64, i64)> =
+        directory.keys.iter().filter_map(|key| Some((key.id.number()?, key.counts_as.number()?))).collect();
     assert_eq!(counts_as, [(1, 1), (2, 4), (3, 4), (4, 4), (5, 4)]);
     let ever = "2000-01-01T00:00:00Z".parse().unwrap()..Utc::now() + TimeDelta::minutes(1);
-    assert_eq!(relay.ledger.spent(Scope::Key, 5, ever).await.unwrap(), usd("2"), "the relay sums by secret");
+    assert_eq!(usage(&mut relay).spent(Scope::Key, 5, ever).await.unwrap(), usd("2"), "the relay sums by secret");
 }
 
 #[tokio::test]
@@ -409,7 +425,8 @@ async fn limits_follow_the_relays_windows_and_resets() {
         .await;
     let directory: Directory = store.relay().directory.read().await.unwrap();
     let at = |text: &str| Some(text.parse::<DateTime<Utc>>().unwrap());
-    let limit = |scope, window, rule, dollars, since| Limit { scope, id: 1, window, rule, limit: usd(dollars), since };
+    let limit =
+        |scope, window, rule, dollars, since| Limit { scope, id: 1.into(), window, rule, limit: usd(dollars), since };
     let (october, later) = (at("2026-10-01T00:00:00Z"), at("2026-10-02T00:00:00Z"));
     let expected = [
         limit(Scope::User, QuotaWindow::FiveHours, WindowRule::Rolling { hours: 5 }, "5", later),

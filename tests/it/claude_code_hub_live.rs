@@ -32,18 +32,25 @@ async fn read(url: &str, directory: &Directory) -> Live {
 }
 
 fn directory(version: &str) -> Directory {
-    let user = |id| User { id, name: format!("u{id}"), role: "user".to_owned(), enabled: true, deleted: false };
-    let key = |id| Key {
-        id,
+    let user = |id: i64| User {
+        id: id.into(),
+        name: format!("u{id}"),
+        role: "user".to_owned(),
+        enabled: true,
+        deleted: false,
+    };
+    let key = |id: i64| Key {
+        id: id.into(),
         name: format!("k{id}"),
-        user_id: id,
+        user_id: Some(id.into()),
         enabled: true,
         deleted: false,
         expires_at: None,
-        counts_as: id,
+        slots: None,
+        counts_as: id.into(),
     };
-    let provider = |id| Provider {
-        id,
+    let provider = |id: i64| Provider {
+        id: id.into(),
         name: format!("p{id}"),
         kind: "claude".to_owned(),
         group: "default".to_owned(),
@@ -122,9 +129,13 @@ async fn sessions_are_counted_like_the_relay_does_and_nothing_is_written() {
     assert!(expected.iter().all(|count| *count > 0) && sizes(&mut theirs).await != before);
     assert_eq!(live.sessions, Some(expected[0]));
     assert_eq!(older.sessions, Some(expected[1]), "older dashboards count physical sessions");
-    assert_eq!(live.slots_used, Some(vec![(1, expected[2]), (2, expected[3]), (3, 0)]), "enabled providers only");
-    assert_eq!(live.user_sessions, Some(vec![(1, expected[4])]));
-    assert_eq!(live.key_sessions, Some(vec![(2, expected[5])]));
+    assert_eq!(
+        live.slots_used,
+        Some(vec![(1.into(), expected[2]), (2.into(), expected[3]), (3.into(), 0)]),
+        "enabled providers only"
+    );
+    assert_eq!(live.user_sessions, Some(vec![(1.into(), expected[4])]));
+    assert_eq!(live.key_sessions, Some(vec![(2.into(), expected[5])]));
 }
 
 #[tokio::test]
@@ -140,7 +151,7 @@ async fn sets_without_a_hash_tag_are_read_where_the_relay_is_that_old() {
         run(&mut connection, &command).await;
     }
     let live = read(&url, &directory("v0.5.2 to v0.5.8")).await;
-    assert_eq!((live.sessions, live.key_sessions), (Some(2), Some(vec![(3, 1)])));
+    assert_eq!((live.sessions, live.key_sessions), (Some(2), Some(vec![(3.into(), 1)])));
     assert_eq!(read(&url, &directory("v0.9.0+")).await.sessions, Some(0));
 }
 
@@ -161,7 +172,7 @@ async fn a_circuit_is_half_open_as_soon_as_its_time_is_over() {
     let reopens_at = chrono::DateTime::from_timestamp_millis(until_ms);
     let expected =
         [(1, Circuit::HalfOpen), (2, Circuit::Open { reopens_at }), (3, Circuit::Closed), (4, Circuit::Closed)];
-    assert_eq!(circuits, expected);
+    assert_eq!(circuits, expected.map(|(id, circuit)| (id.into(), circuit)));
     let state: String =
         cmd("HGET").arg("circuit_breaker:state:1").arg("circuitState").query_async(&mut connection).await.unwrap();
     assert_eq!(state, "open", "the relay would have rewritten it; we do not");
@@ -180,9 +191,9 @@ async fn a_key_of_another_type_costs_one_entity_only() {
         run(&mut connection, &command).await;
     }
     let live = read(&url, &directory("v0.9.0+")).await;
-    assert_eq!(live.slots_used, Some(vec![(1, 1), (3, 0)]));
+    assert_eq!(live.slots_used, Some(vec![(1.into(), 1), (3.into(), 0)]));
     let circuits = live.circuits.unwrap();
-    assert_eq!(circuits.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!(circuits.iter().filter_map(|(id, _)| id.number()).collect::<Vec<_>>(), [1, 2, 4]);
 }
 
 #[tokio::test]
@@ -198,8 +209,14 @@ async fn a_fixed_five_hour_window_is_read_with_its_end() {
     let (url, mut connection) = database(7).await;
     run(&mut connection, "SET key:1:cost_5h_fixed 1.25 EX 3600").await;
     run(&mut connection, "SET provider:3:cost_5h_fixed many EX 3600").await;
-    let limit =
-        |scope, id, rule| Limit { scope, id, window: QuotaWindow::FiveHours, rule, limit: usd("5"), since: None };
+    let limit = |scope, id: i64, rule| Limit {
+        scope,
+        id: id.into(),
+        window: QuotaWindow::FiveHours,
+        rule,
+        limit: usd("5"),
+        since: None,
+    };
     let limits = vec![
         limit(Scope::Key, 1, WindowRule::Live),
         limit(Scope::User, 2, WindowRule::Live),
@@ -207,8 +224,8 @@ async fn a_fixed_five_hour_window_is_read_with_its_end() {
         limit(Scope::User, 1, WindowRule::Rolling { hours: 5 }),
     ];
     let windows = read(&url, &Directory { limits, ..directory("v0.9.0+") }).await.window_spend;
-    let used: Vec<_> = windows.iter().map(|window| (window.scope, window.id, window.used)).collect();
-    assert_eq!(used, [(Scope::Key, 1, usd("1.25")), (Scope::User, 2, usd("0"))]);
+    let used: Vec<_> = windows.iter().map(|window| (window.scope, window.id.number(), window.used)).collect();
+    assert_eq!(used, [(Scope::Key, Some(1), usd("1.25")), (Scope::User, Some(2), usd("0"))]);
     let left = windows[0].resets_at.unwrap() - Utc::now();
     assert!((TimeDelta::seconds(3590)..=TimeDelta::seconds(3601)).contains(&left), "{left}");
     assert_eq!(windows[1].resets_at, None);

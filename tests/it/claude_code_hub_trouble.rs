@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::model::Reason;
-use llm_relay_exporter::relays::{self, Ask};
+use llm_relay_exporter::relays::{self, Ask, Usage};
 use sqlx::{Connection, PgConnection};
 
-use crate::claude_code_hub::{Store, all, plan, postgres, usd};
+use crate::claude_code_hub::{Store, all, plan, postgres, usage, usd};
 
 const ROLE: &str = include_str!("../../deploy/claude-code-hub/readonly-role.sql");
 
@@ -29,7 +29,7 @@ async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
         store.run("alter role llm_relay_exporter password 'planted-password'").await;
         let url = url_for("llm_relay_exporter", &store.url);
         let mut relay = relays::open(&plan(&url, None)).unwrap();
-        assert_eq!(relay.ledger.refresh(&all()).await.unwrap().rows[0].cost, usd("2"));
+        assert_eq!(usage(&mut relay).refresh(&all()).await.unwrap().rows[0].cost, usd("2"));
         assert_eq!(relay.directory.read().await.unwrap().providers.len(), 1);
         let report = check::check(&plan(&url, None)).await.unwrap();
         assert!(report.findings.iter().all(|finding| finding.subject != "grant"), "{report}");
@@ -55,7 +55,7 @@ async fn a_missing_grant_is_named() {
         .await;
     let url = url_for("half", &store.url);
     let mut relay = relays::open(&plan(&url, None)).unwrap();
-    let error = relay.ledger.refresh(&all()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission);
     assert!(error.text.contains("usage_ledger") && error.text.contains("readonly-role.sql"), "{error}");
     relay.directory.read().await.expect("the other parts go on");
@@ -63,7 +63,7 @@ async fn a_missing_grant_is_named() {
     assert!(report.contains("usage_ledger (id, request_id"), "{report}");
 
     store.run("grant select on usage_ledger to half").await;
-    let refresh = relay.ledger.refresh(&all()).await.expect("prices are optional");
+    let refresh = usage(&mut relay).refresh(&all()).await.expect("prices are optional");
     assert_eq!(refresh.rows.len(), 0);
     let report = check::check(&plan(&url, None)).await.unwrap();
     assert!(report.worst() == Level::Note && report.to_string().contains("model_prices"), "{report}");
@@ -80,7 +80,7 @@ async fn what_is_wrong_with_postgres_is_said_at_once() {
     ];
     for (url, reason, word) in cases {
         let began = Instant::now();
-        let error = relays::open(&plan(&url, None)).unwrap().ledger.refresh(&Ask::default()).await.unwrap_err();
+        let error = usage(&mut relays::open(&plan(&url, None)).unwrap()).refresh(&Ask::default()).await.unwrap_err();
         assert_eq!(error.reason, reason, "{error}");
         assert!(error.text.contains(word), "{error}");
         assert!(began.elapsed() < Duration::from_secs(5), "{error}");
@@ -102,14 +102,14 @@ async fn a_locked_table_is_a_timeout_and_the_server_does_not_wait_on() {
     let mut store = Store::new("locked", "v0.9.2").await;
     store.people().await;
     let mut relay = store.relay();
-    relay.ledger.refresh(&all()).await.unwrap();
+    usage(&mut relay).refresh(&all()).await.unwrap();
     store.run("begin; lock table usage_ledger in access exclusive mode").await;
     let began = Instant::now();
-    let error = relay.ledger.refresh(&all()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Timeout);
     assert!(error.text.contains("lock") && began.elapsed() < Duration::from_secs(5), "{error}");
     store.run("rollback").await;
-    relay.ledger.refresh(&all()).await.expect("the connection is still good");
+    usage(&mut relay).refresh(&all()).await.expect("the connection is still good");
 }
 
 #[tokio::test]
@@ -146,12 +146,12 @@ async fn a_relay_is_read_again_after_its_server_was_restarted() {
     }
     drop(owner);
     let mut relay = relays::open(&plan(&url, None)).unwrap();
-    relay.ledger.refresh(&all()).await.unwrap();
+    usage(&mut relay).refresh(&all()).await.unwrap();
     server.stop();
     server.restart().await.unwrap();
-    relay.ledger.refresh(&all()).await.expect("a connection that died while idle is replaced");
+    usage(&mut relay).refresh(&all()).await.expect("a connection that died while idle is replaced");
     server.stop();
-    assert_eq!(relay.ledger.refresh(&all()).await.unwrap_err().reason, Reason::Connection);
+    assert_eq!(usage(&mut relay).refresh(&all()).await.unwrap_err().reason, Reason::Connection);
 }
 
 #[tokio::test]
@@ -161,7 +161,8 @@ async fn a_relay_uses_at_most_two_connections_and_writes_nothing() {
     let mut relay = store.relay();
     for _ in 0..3 {
         let ask = all();
-        let (rows, names) = tokio::join!(relay.ledger.refresh(&ask), relay.directory.read());
+        let Usage::Rows(ledger) = &mut relay.usage else { unreachable!() };
+        let (rows, names) = tokio::join!(ledger.refresh(&ask), relay.directory.read());
         rows.unwrap();
         names.unwrap();
     }
@@ -219,7 +220,7 @@ async fn no_secret_of_the_relay_is_ever_said() {
     let url = url_for("planted", &store.url);
     let mut relay = relays::open(&plan(&url, None)).unwrap();
     let mut said = Vec::new();
-    said.push(format!("{:?}", relay.ledger.refresh(&all()).await.unwrap()));
+    said.push(format!("{:?}", usage(&mut relay).refresh(&all()).await.unwrap()));
     said.push(format!("{:?}", relay.directory.read().await.unwrap()));
     for breakage in [
         "alter table usage_ledger alter column user_id type text using key",
@@ -231,10 +232,10 @@ async fn no_secret_of_the_relay_is_ever_said() {
     ] {
         store.run(breakage).await;
         said.push(check::check(&plan(&url, None)).await.unwrap().to_string());
-        for result in [relay.ledger.refresh(&all()).await.err(), relay.directory.read().await.err()] {
+        for result in [usage(&mut relay).refresh(&all()).await.err(), relay.directory.read().await.err()] {
             said.push(result.map(|error| error.to_string()).unwrap_or_default());
         }
-        said.push(relays::open(&plan(&url, None)).unwrap().ledger.refresh(&all()).await.unwrap_err().to_string());
+        said.push(usage(&mut relays::open(&plan(&url, None)).unwrap()).refresh(&all()).await.unwrap_err().to_string());
     }
     let all_said = said.join("\n");
     // The role is called so, and says so in errors; everything else that was planted is a secret.

@@ -6,7 +6,7 @@ use llm_relay_exporter::model::{Outcome, Reason, Scope};
 use llm_relay_exporter::relays::Ask;
 use llm_relay_exporter::relays::claude_code_hub::STEPS;
 
-use crate::claude_code_hub::{Store, all, plan, usd};
+use crate::claude_code_hub::{Store, all, plan, usage, usd};
 
 #[tokio::test]
 async fn every_release_is_read_alike() {
@@ -43,7 +43,7 @@ async fn every_release_is_read_alike() {
         let mut relay = store.relay();
         let now = Utc::now() + TimeDelta::minutes(1);
         let ask = Ask { reread: vec![2, 99], audit: vec![now - TimeDelta::hours(1)..now], ..all() };
-        let mut refresh = relay.ledger.refresh(&ask).await.unwrap();
+        let mut refresh = usage(&mut relay).refresh(&ask).await.unwrap();
         assert_eq!(refresh.rows.iter().filter(|row| row.request_id == 2).count(), 2, "{release}: new and read again");
         refresh.rows.sort_by_key(|row| row.request_id);
         refresh.rows.dedup_by_key(|row| row.request_id);
@@ -70,15 +70,19 @@ async fn every_release_is_read_alike() {
             "{release}"
         );
         assert!(refresh.basis.ends_with(label), "{release}: {}", refresh.basis);
-        assert_eq!(relay.ledger.older(refresh.top + 1, 100).await.unwrap().rows.len(), refresh.rows.len(), "{release}");
+        assert_eq!(
+            usage(&mut relay).older(refresh.top + 1, 100).await.unwrap().rows.len(),
+            refresh.rows.len(),
+            "{release}"
+        );
         let span = refresh.now - TimeDelta::hours(1)..now;
         assert_eq!(
-            relay.ledger.rows_between(span.clone(), 0, 100).await.unwrap().len(),
+            usage(&mut relay).rows_between(span.clone(), 0, 100).await.unwrap().len(),
             refresh.rows.len(),
             "{release}"
         );
         for scope in [Scope::User, Scope::Key, Scope::Provider] {
-            assert_eq!(relay.ledger.spent(scope, 1, span.clone()).await.unwrap(), usd("3"), "{release} {scope:?}");
+            assert_eq!(usage(&mut relay).spent(scope, 1, span.clone()).await.unwrap(), usd("3"), "{release} {scope:?}");
         }
         let directory = relay.directory.read().await.unwrap();
         assert_eq!(
@@ -103,7 +107,7 @@ async fn output_speed_has_no_base_in_rows_from_before_the_true_first_byte() {
                  values (1, 1, 'sk-ann', 200, 100, 1500, 500)",
             )
             .await;
-        let rows = store.relay().ledger.refresh(&all()).await.unwrap().rows;
+        let rows = usage(&mut store.relay()).refresh(&all()).await.unwrap().rows;
         assert_eq!(rows[0].output_speed_micro, speed, "{release}");
     }
 }
@@ -119,7 +123,7 @@ async fn a_log_row_without_a_time_is_left_out() {
              update message_request set deleted_at = now() where id = 3",
         )
         .await;
-    let refresh = store.relay().ledger.refresh(&all()).await.unwrap();
+    let refresh = usage(&mut store.relay()).refresh(&all()).await.unwrap();
     assert_eq!((refresh.rows.len(), refresh.refused, refresh.rows[0].request_id), (1, 1, 2));
 }
 
@@ -128,14 +132,14 @@ async fn an_upgrade_while_reading_is_noticed() {
     let mut store = Store::new("upgrade", "v0.5.2").await;
     store.people().await;
     let mut relay = store.relay();
-    let before = relay.ledger.refresh(&Ask::default()).await.unwrap().basis;
+    let before = usage(&mut relay).refresh(&Ask::default()).await.unwrap().basis;
     for (_, script) in STEPS.into_iter().skip(4) {
         store.run(script).await;
     }
     // Without an error it is noticed some minutes later.
     store.run("alter table message_request rename column provider_id to first_provider_id").await;
-    let error = relay.ledger.refresh(&all()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert!(error.reason == Reason::Schema && error.text.contains("provider_id"), "{error}");
-    let after = relay.ledger.refresh(&all()).await.unwrap().basis;
+    let after = usage(&mut relay).refresh(&all()).await.unwrap().basis;
     assert!(before.ends_with("v0.5.2 to v0.5.8") && after.ends_with("v0.9.0+"), "{before} / {after}");
 }

@@ -11,7 +11,7 @@ use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget, StorePlan};
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exposition::{Dialect, parse, series};
 
 /// An exporter in this process, refreshing every second.
-struct Exporter {
+pub struct Exporter {
     address: SocketAddr,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -29,6 +29,10 @@ type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
 impl Exporter {
     fn start(urls: &Urls) -> Self {
+        Self::start_with(urls, None)
+    }
+
+    pub fn start_with(urls: &Urls, store: Option<StorePlan>) -> Self {
         let second = Duration::from_secs(1);
         let relay = RelayPlan {
             name: "demo".into(),
@@ -46,7 +50,7 @@ impl Exporter {
             boards: Boards::default(),
             series: SeriesBudget::default(),
         };
-        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
+        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let protection = Protection::load(None).unwrap();
@@ -54,6 +58,10 @@ impl Exporter {
         let stop = shutdown.clone();
         let running = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stop).await });
         Self { address, shutdown, running }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn get(&self, path: &str) -> String {
@@ -82,7 +90,7 @@ impl Exporter {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
-use llm_relay_exporter::model::{Circuit, Directory, Key, Live, Provider, QuotaWindow, Reason, Scope, Source, User};
+use llm_relay_exporter::model::{
+    AccountState, Circuit, Directory, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source,
+    Subscription, User,
+};
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
@@ -77,7 +80,7 @@ pub fn full_histogram() -> HistogramView {
 }
 
 fn ledger() -> LedgerView {
-    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: 0.05 };
+    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: Some(0.05) };
     let board = |scope| Board {
         scope,
         period: "today",
@@ -85,15 +88,15 @@ fn ledger() -> LedgerView {
     };
     LedgerView {
         requests_in_progress: Some(3),
-        requests_last_minute: Some(14),
-        tokens_last_minute: Some(52_000),
+        requests_last_minute: Some(14.0),
+        tokens_last_minute: Some(52_000.0),
         days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
         day_start: Some(at(-3600)),
         windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
         boards: Scope::ALL.map(board).into(),
         quotas: vec![QuotaView {
             scope: Scope::Key,
-            id: 4,
+            id: 4.into(),
             window: QuotaWindow::FiveHours,
             limit_usd: 20.0,
             used_usd: Some(12.5),
@@ -113,8 +116,8 @@ fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
         id: id.into(),
         name: name.into(),
         cost_usd,
-        requests: 60,
-        tokens: 9000,
+        requests: Some(60),
+        tokens: Some(9000),
         success_ratio: Some(0.95),
         mean_ttft_seconds: Some(1.5),
         mean_output_tokens_per_second: Some(42.5),
@@ -123,14 +126,20 @@ fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
 }
 
 fn counters() -> CountersView {
-    let entity =
-        |id: &str| EntityCounters { id: id.into(), requests: 500, cost_usd: 12.345_678, tokens: 9_007_199_254_740_991 };
+    let entity = |id: &str| EntityCounters {
+        id: id.into(),
+        requests: 500,
+        cost_usd: 12.345_678,
+        list_cost_usd: Some(11.5),
+        tokens: 9_007_199_254_740_991,
+    };
     CountersView {
         traffic: vec![TrafficView {
             provider_id: "3".into(),
             model: "claude-sonnet-4".into(),
             requests: [400, 60, 40],
-            cost_usd: 12.345_678,
+            cost_usd: Some(12.345_678),
+            list_cost_usd: Some(11.5),
             tokens: vec![("input", 10), ("output", 20), ("cache_read", 30)],
             cache_saved_usd: Some(2.5),
         }],
@@ -149,17 +158,34 @@ fn counters() -> CountersView {
             ttft: full_histogram(),
             speed: full_histogram(),
         }],
+        missed: Some(3),
     }
 }
 
 fn live() -> Live {
     Live {
         sessions: Some(5),
-        slots_used: Some(vec![(3, 2)]),
-        circuits: Some(vec![(3, Circuit::Open { reopens_at: Some(at(30)) })]),
-        user_sessions: Some(vec![(7, 4)]),
-        key_sessions: Some(vec![(4, 4)]),
+        slots_used: Some(vec![(3.into(), 2)]),
+        circuits: Some(vec![(3.into(), Circuit::Open { reopens_at: Some(at(30)) })]),
+        user_sessions: Some(vec![(7.into(), 4)]),
+        key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
+        key_slots_used: vec![(4.into(), 2)],
+        queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
+        rate_windows: vec![RateWindow {
+            key_id: 4.into(),
+            unit: "requests",
+            limit: 100.0,
+            used: 40.0,
+            resets_at: Some(at(600)),
+        }],
+        accounts: vec![(3.into(), AccountState::RateLimited)],
+        subscriptions: vec![Subscription {
+            provider_id: 3.into(),
+            window: "5h",
+            used_ratio: Some(0.75),
+            resets_at: Some(at(3600)),
+        }],
     }
 }
 
@@ -168,16 +194,17 @@ fn directory() -> Directory {
         sessions_untracked: false,
         users: vec![user(7, "alice")],
         keys: vec![Key {
-            id: 4,
+            id: 4.into(),
             name: "laptop".into(),
-            user_id: 7,
+            user_id: Some(7.into()),
             enabled: true,
             deleted: false,
             expires_at: Some(at(86_400)),
-            counts_as: 4,
+            slots: Some(5),
+            counts_as: 4.into(),
         }],
         providers: vec![Provider {
-            id: 3,
+            id: 3.into(),
             name: "upstream".into(),
             kind: "claude".into(),
             group: "default".into(),
@@ -193,7 +220,7 @@ fn directory() -> Directory {
 }
 
 pub fn user(id: i64, name: &str) -> User {
-    User { id, name: name.into(), role: "user".into(), enabled: true, deleted: false }
+    User { id: id.into(), name: name.into(), role: "user".into(), enabled: true, deleted: false }
 }
 
 /// The same relay with these users in its directory.

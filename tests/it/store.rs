@@ -7,7 +7,7 @@ use llm_relay_exporter::demo;
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::follow::{Follower, Rest};
-use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
+use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};
 use llm_relay_exporter::store::{Owner, Saving, Store, StoreError};
 use llm_relay_exporter::tally::Presentation;
@@ -15,7 +15,7 @@ use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
-use crate::claude_code_hub::plan;
+use crate::claude_code_hub::{ledger, plan};
 use crate::tally::{counter_lines, moment, row};
 
 /// One server for the tests that need nothing special of it; it ends with the process.
@@ -54,7 +54,7 @@ struct Exporter {
 
 impl Exporter {
     async fn start(plan: &RelayPlan, store: &str) -> Result<Self, StoreError> {
-        let mut follower = Follower::new(relays::open(plan).unwrap().ledger, plan);
+        let mut follower = Follower::new(ledger(plan), plan);
         let saving = Saving::start(Store::open(&store_plan(store))?, owner(plan), &mut follower).await?;
         Ok(Self { plan: plan.clone(), follower, saving })
     }
@@ -117,7 +117,7 @@ async fn run(plan: &RelayPlan, sql: &str) {
 
 /// What an exporter says that reads the whole ledger.
 async fn afresh(plan: &RelayPlan) -> (Vec<String>, u64) {
-    let mut follower = Follower::new(relays::open(plan).unwrap().ledger, plan);
+    let mut follower = Follower::new(ledger(plan), plan);
     read(&mut follower).await;
     (lines(&view(&mut follower, plan)), follower.rows_read())
 }
@@ -226,7 +226,7 @@ async fn what_the_relay_cleans_up_stays_counted() {
         };
         let view = exporter.follower.view(&with).unwrap();
         let board = view.boards.into_iter().find(|board| board.period == "all" && board.scope.label() == "model");
-        board.unwrap().entries[0].requests
+        board.unwrap().entries[0].requests.unwrap()
     };
     let mut first = Exporter::start(&plan, &store).await.unwrap();
     first.read().await;

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 
 use super::schema::SchemaCache;
 use super::{Settings, Zones, limits};
-use crate::model::{Directory, Key, Provider, ReadError, Scope, User};
+use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
 use crate::relays::DirectorySource;
 use crate::sql::{Database, Snapshot};
 
@@ -37,19 +37,19 @@ impl DirectoryReader {
         };
         for row in snapshot.fetch("reading users", sqlx::query(schema.fit(USERS))).await? {
             if let Some(user) = understood("user", &row, user(&row)) {
-                limits::read(&row, Scope::User, user.id, user.deleted, &mut directory.limits);
+                limits::read(&row, Scope::User, &user.id, user.deleted, &mut directory.limits);
                 directory.users.push(user);
             }
         }
         for row in snapshot.fetch("reading keys", sqlx::query(schema.fit(KEYS))).await? {
             if let Some(key) = understood("key", &row, key(&row)) {
-                limits::read(&row, Scope::Key, key.id, key.deleted, &mut directory.limits);
+                limits::read(&row, Scope::Key, &key.id, key.deleted, &mut directory.limits);
                 directory.keys.push(key);
             }
         }
         for row in snapshot.fetch("reading providers", sqlx::query(schema.fit(PROVIDERS))).await? {
             if let Some(provider) = understood("provider", &row, provider(&row)) {
-                limits::read(&row, Scope::Provider, provider.id, provider.deleted, &mut directory.limits);
+                limits::read(&row, Scope::Provider, &provider.id, provider.deleted, &mut directory.limits);
                 directory.providers.push(provider);
             }
         }
@@ -77,9 +77,13 @@ fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> O
         .ok()
 }
 
+fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(EntityId::Number)
+}
+
 fn user(row: &PgRow) -> Result<User, sqlx::Error> {
     Ok(User {
-        id: row.try_get("id")?,
+        id: id(row, "id")?,
         name: row.try_get("name")?,
         role: row.try_get("role")?,
         enabled: row.try_get("enabled")?,
@@ -89,20 +93,21 @@ fn user(row: &PgRow) -> Result<User, sqlx::Error> {
 
 fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
     Ok(Key {
-        id: row.try_get("id")?,
+        id: id(row, "id")?,
         name: row.try_get("name")?,
-        user_id: row.try_get("user_id")?,
+        user_id: Some(id(row, "user_id")?),
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
         expires_at: row.try_get("expires_at")?,
-        counts_as: row.try_get("counts_as")?,
+        slots: None,
+        counts_as: id(row, "counts_as")?,
     })
 }
 
 fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
     let slots: Option<i32> = row.try_get("slots")?;
     Ok(Provider {
-        id: row.try_get("id")?,
+        id: id(row, "id")?,
         name: row.try_get("name")?,
         kind: row.try_get("kind")?,
         group: row.try_get("provider_group")?,

@@ -4,10 +4,10 @@ use rust_decimal::Decimal;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::model::{Limit, QuotaWindow, Scope, Usd, WindowRule};
+use crate::model::{EntityId, Limit, QuotaWindow, Scope, Usd, WindowRule};
 
 /// The limits in a row of users, keys or providers: absent and not positive is no limit, and a deleted entity has none.
-pub fn read(row: &PgRow, scope: Scope, id: i64, deleted: bool, limits: &mut Vec<Limit>) {
+pub fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limits: &mut Vec<Limit>) {
     if deleted {
         return;
     }
@@ -25,12 +25,12 @@ pub fn read(row: &PgRow, scope: Scope, id: i64, deleted: bool, limits: &mut Vec<
         match (row.try_get::<Option<Decimal>, _>(limit), row.try_get(since)) {
             (Ok(limit), Ok(since)) => {
                 if let Some(limit) = limit.map(Usd::from_decimal).filter(|limit| limit.is_positive()) {
-                    limits.push(Limit { scope, id, window, rule, limit, since });
+                    limits.push(Limit { scope, id: id.clone(), window, rule, limit, since });
                 }
             }
             (Err(error), _) | (_, Err(error)) => {
                 let (scope, window) = (scope.label(), window.label());
-                tracing::warn!(scope, id, window, %error, "left out a limit that could not be understood");
+                tracing::warn!(scope, %id, window, %error, "left out a limit that could not be understood");
             }
         }
     }

@@ -8,81 +8,35 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, Value, cmd};
+use redis::{Cmd, FromRedisValue};
 
 use super::schema::Level;
-use crate::kv::Kv;
-use crate::model::{Circuit, Directory, Limit, Live, QuotaWindow, ReadError, Reason, Usd, WindowRule, WindowSpend};
+use crate::kv::{Ask, Kv};
+use crate::model::{Circuit, Directory, EntityId, Limit, Live, QuotaWindow, ReadError, Usd, WindowRule, WindowSpend};
 use crate::relays::LiveState;
 
 pub struct LiveReader {
     kv: Kv,
     session_ttl: Duration,
-    /// Keys of an unexpected type, each reported once.
-    reported: HashSet<String>,
 }
 
 impl LiveReader {
     pub fn new(kv: Kv, session_ttl: Duration) -> Self {
-        Self { kv, session_ttl, reported: HashSet::new() }
-    }
-
-    /// Reads one key each, with a command after the key; `None` where the key holds something else.
-    async fn each<T: FromRedisValue>(&mut self, what: &str, asks: &[Ask]) -> Result<Vec<Option<T>>, ReadError> {
-        let commands: Vec<Cmd> = asks.iter().map(Ask::command).collect();
-        let answers = self.kv.read(what, &commands).await?;
-        if answers.len() != asks.len() {
-            return Err(ReadError::new(
-                Reason::Data,
-                format!("{what}: Redis gave another number of answers than asked for"),
-            ));
-        }
-        asks.iter().zip(answers).map(|(ask, answer)| self.value(what, ask, answer)).collect()
-    }
-
-    fn value<T: FromRedisValue>(
-        &mut self,
-        what: &str,
-        ask: &Ask,
-        answer: RedisResult<Value>,
-    ) -> Result<Option<T>, ReadError> {
-        let value = answer.and_then(|value| T::from_redis_value(value).map_err(Into::into));
-        match value {
-            Ok(value) => Ok(Some(value)),
-            // One key of another type, or with other content, is that entity's problem only.
-            Err(error) if error.code() == Some("WRONGTYPE") || is_content(error.kind()) => {
-                if self.reported.insert(ask.key.clone()) {
-                    tracing::warn!(
-                        key = ask.key,
-                        "left out a Redis key that does not hold what the relay writes there"
-                    );
-                }
-                Ok(None)
-            }
-            Err(error) => Err(self.kv.error(what, &error)),
-        }
-    }
-
-    async fn now_ms(&mut self) -> Result<i64, ReadError> {
-        let what = "reading the clock of Redis";
-        let answer = self.kv.read(what, &[cmd("TIME")]).await?.pop();
-        let time = answer.unwrap_or(Ok(Value::Nil)).and_then(|value| Ok(<(i64, i64)>::from_redis_value(value)?));
-        time.map(|(seconds, micros)| seconds * 1000 + micros / 1000).map_err(|error| self.kv.error(what, &error))
+        Self { kv, session_ttl }
     }
 
     /// For each set, how many of its sessions live; `None` where there is no set to count.
     async fn sessions(&mut self, keys: Vec<String>, now_ms: i64) -> Result<Vec<Option<u64>>, ReadError> {
         let ttl = i64::try_from(self.session_ttl.as_millis()).unwrap_or(i64::MAX);
         let after = format!("({}", now_ms.saturating_sub(ttl));
-        let asks: Vec<Ask> = keys
-            .into_iter()
-            .map(|key| Ask { command: "ZRANGEBYSCORE", key, arguments: vec![after.clone(), "+inf".to_owned()] })
-            .collect();
-        let members: Vec<Option<Vec<String>>> = self.each("reading sessions", &asks).await?;
+        let asks: Vec<Ask> =
+            keys.into_iter().map(|key| Ask::new("ZRANGEBYSCORE", key).with(&[&after, "+inf"])).collect();
+        let members: Vec<Option<Vec<String>>> = self.kv.each("reading sessions", &asks).await?;
         let mut ids: Vec<&String> = members.iter().flatten().flatten().collect();
         ids.sort_unstable();
         ids.dedup();
-        let commands: Vec<Cmd> = ids.iter().map(|id| single("EXISTS", &format!("session:{id}:info"))).collect();
+        let commands: Vec<Cmd> =
+            ids.iter().map(|id| Ask::new("EXISTS", format!("session:{id}:info")).command()).collect();
         let what = "looking which sessions live";
         let mut alive = HashSet::with_capacity(ids.len());
         for (id, answer) in ids.iter().zip(self.kv.read(what, &commands).await?) {
@@ -95,22 +49,18 @@ impl LiveReader {
         Ok(members.iter().map(|ids| ids.as_ref().map(count)).collect())
     }
 
-    async fn circuits(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<(i64, Circuit)>, ReadError> {
+    async fn circuits(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<(EntityId, Circuit)>, ReadError> {
         let what = "reading circuit breakers";
-        let ids: Vec<i64> = directory.providers.iter().filter(|p| !p.deleted).map(|p| p.id).collect();
-        let ask = |command, key, fields: &[&str]| Ask {
-            command,
-            key,
-            arguments: fields.iter().map(|field| (*field).to_owned()).collect(),
-        };
+        let ids: Vec<EntityId> = directory.providers.iter().filter(|p| !p.deleted).map(|p| p.id.clone()).collect();
+        let ask = |command, key, fields: &[&str]| Ask::new(command, key).with(fields);
         let states: Vec<Ask> = ids
             .iter()
             .map(|id| ask("HMGET", format!("circuit_breaker:state:{id}"), &["circuitState", "circuitOpenUntil"]))
             .collect();
         let thresholds: Vec<Ask> =
             ids.iter().map(|id| ask("HMGET", format!("circuit_breaker:config:{id}"), &["failureThreshold"])).collect();
-        let states: Vec<Option<(Option<String>, Option<String>)>> = self.each(what, &states).await?;
-        let thresholds: Vec<Option<(Option<String>,)>> = self.each(what, &thresholds).await?;
+        let states: Vec<Option<(Option<String>, Option<String>)>> = self.kv.each(what, &states).await?;
+        let thresholds: Vec<Option<(Option<String>,)>> = self.kv.each(what, &thresholds).await?;
         let circuits = ids.into_iter().zip(states).zip(thresholds).filter_map(|((id, state), threshold)| {
             let (state, open_until) = state?;
             let threshold = threshold.and_then(|(threshold,)| threshold?.parse::<f64>().ok());
@@ -126,13 +76,10 @@ impl LiveReader {
             .iter()
             .filter(|limit| limit.rule == WindowRule::Live && limit.window == QuotaWindow::FiveHours)
             .collect();
-        let ask = |command, limit: &&Limit| Ask {
-            command,
-            key: format!("{}:{}:cost_5h_fixed", limit.scope.label(), limit.id),
-            arguments: Vec::new(),
-        };
+        let ask =
+            |command, limit: &&Limit| Ask::new(command, format!("{}:{}:cost_5h_fixed", limit.scope.label(), limit.id));
         let asks: Vec<Ask> = limits.iter().flat_map(|limit| [ask("GET", limit), ask("PTTL", limit)]).collect();
-        let answers: Vec<Option<Option<String>>> = self.each(what, &asks).await?;
+        let answers: Vec<Option<Option<String>>> = self.kv.each(what, &asks).await?;
         let windows = limits.into_iter().zip(answers.chunks_exact(2)).filter_map(|(limit, pair)| {
             let used = match pair[0].as_ref()? {
                 Some(text) => Usd::from_f64(text.parse().ok()?)?,
@@ -140,7 +87,7 @@ impl LiveReader {
             };
             let ttl_ms = pair[1].as_ref()?.as_ref()?.parse::<i64>().ok()?;
             let resets_at = (ttl_ms > 0).then(|| instant(now_ms.saturating_add(ttl_ms))).flatten();
-            Some(WindowSpend { scope: limit.scope, id: limit.id, window: limit.window, used, resets_at })
+            Some(WindowSpend { scope: limit.scope, id: limit.id.clone(), window: limit.window, used, resets_at })
         });
         Ok(windows.collect())
     }
@@ -149,7 +96,7 @@ impl LiveReader {
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError> {
-        let now_ms = self.now_ms().await?;
+        let now_ms = self.kv.now_ms().await?;
         let mut live = Live {
             circuits: Some(self.circuits(directory, now_ms).await?),
             window_spend: self.window_spend(directory, now_ms).await?,
@@ -161,10 +108,11 @@ impl LiveState for LiveReader {
         let level = Level::of_label(&directory.version).unwrap_or(Level::Replay);
         // Up to v0.5.6 the sets had no hash tag; the columns do not tell v0.5.7 from its predecessors, so both are asked.
         let untagged = level <= Level::TimeZone;
-        let users: Vec<i64> = directory.users.iter().filter(|user| !user.deleted).map(|user| user.id).collect();
-        let keys: Vec<i64> = directory.keys.iter().filter(|key| !key.deleted).map(|key| key.id).collect();
-        let providers: Vec<i64> =
-            directory.providers.iter().filter(|p| !p.deleted && p.enabled).map(|p| p.id).collect();
+        let users: Vec<EntityId> =
+            directory.users.iter().filter(|user| !user.deleted).map(|user| user.id.clone()).collect();
+        let keys: Vec<EntityId> = directory.keys.iter().filter(|key| !key.deleted).map(|key| key.id.clone()).collect();
+        let providers: Vec<EntityId> =
+            directory.providers.iter().filter(|p| !p.deleted && p.enabled).map(|p| p.id.clone()).collect();
 
         let mut names = vec![match level {
             Level::Replay => "{observed_sessions}:global:active_sessions".to_owned(),
@@ -180,18 +128,21 @@ impl LiveState for LiveReader {
         let counts = self.sessions(names, now_ms).await?;
         let mut counts = counts.into_iter();
         live.sessions = counts.next().flatten();
-        let mut of = |ids: &[i64]| -> Vec<(i64, u64)> {
-            ids.iter().zip(counts.by_ref().take(ids.len())).filter_map(|(id, count)| Some((*id, count?))).collect()
+        let mut of = |ids: &[EntityId]| -> Vec<(EntityId, u64)> {
+            ids.iter()
+                .zip(counts.by_ref().take(ids.len()))
+                .filter_map(|(id, count)| Some((id.clone(), count?)))
+                .collect()
         };
         live.slots_used = Some(of(&providers));
-        let non_zero = |mut counts: Vec<(i64, u64)>| {
+        let non_zero = |mut counts: Vec<(EntityId, u64)>| {
             counts.retain(|(_, count)| *count > 0);
             counts
         };
         live.user_sessions = Some(non_zero(of(&users)));
         let mut key_sessions = non_zero(of(&keys));
         if untagged {
-            let global = of(&[0]).first().map(|(_, count)| *count);
+            let global = of(&[0.into()]).first().map(|(_, count)| *count);
             live.sessions = live.sessions.max(global);
             if key_sessions.is_empty() {
                 key_sessions = non_zero(of(&keys));
@@ -200,32 +151,6 @@ impl LiveState for LiveReader {
         live.key_sessions = Some(key_sessions);
         Ok(live)
     }
-}
-
-/// One command on one key.
-struct Ask {
-    command: &'static str,
-    key: String,
-    arguments: Vec<String>,
-}
-
-impl Ask {
-    fn command(&self) -> Cmd {
-        let mut command = single(self.command, &self.key);
-        command.arg(&self.arguments);
-        command
-    }
-}
-
-fn single(command: &str, key: &str) -> Cmd {
-    let mut command = cmd(command);
-    command.arg(key);
-    command
-}
-
-/// The answer came and is not what the relay writes.
-fn is_content(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedReturnType | ErrorKind::Parse)
 }
 
 /// The state as the relay shows it (v0.9.2 `src/lib/circuit-breaker.ts`, `getAllHealthStatusAsync`): a missing state and

@@ -27,7 +27,7 @@ pub use schema::Level;
 
 use crate::kv::Kv;
 use crate::model::ReadError;
-use crate::relays::{LiveState, OpenError, Relay};
+use crate::relays::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use crate::sql::{Database, Snapshot};
 use schema::Schema;
@@ -47,7 +47,7 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
         None => None,
     };
     Ok(Relay {
-        ledger: Box::new(ledger::LedgerReader::new(database()?, zones)),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, zones))),
         live,
         directory: Box::new(directory::DirectoryReader::new(database()?, zones)),
     })

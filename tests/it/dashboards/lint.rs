@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text};
+use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -260,7 +260,7 @@ impl Names {
 }
 
 fn names(expr: &str) -> Names {
-    let expr = filled(expr, ".+");
+    let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
     let mut names = Names::default();
     names.read(&parsed, "");

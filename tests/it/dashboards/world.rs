@@ -1,104 +1,28 @@
-//! A real Prometheus that holds 26 hours of every metric of the catalogue, as two replicas of the exporter expose them.
+//! 26 hours of every metric of the catalogue, as two replicas of the exporter expose them: what a demo of a minute cannot show.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::SystemTime;
 
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind, Metric};
-use serde_json::Value;
 
-pub struct Prometheus {
-    server: Child,
-    port: u16,
-    /// Unix time of the newest sample.
-    pub now: i64,
-    _directory: tempfile::TempDir,
-}
+use super::prometheus::{Prometheus, Span};
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+pub const SPAN: Span = Span { seconds: 86_400, step: 300, rate_interval: "10m", compare: "1d" };
 
-impl Prometheus {
-    pub fn instant(&self, expr: &str) -> Result<Vec<Value>, String> {
-        self.ask("query", &[("query", expr), ("time", &self.now.to_string())])
-    }
-
-    /// The last 24 hours in steps of `step` seconds that are aligned as Grafana aligns them.
-    pub fn range(&self, expr: &str, step: i64) -> Result<Vec<Value>, String> {
-        let end = self.now / step * step;
-        let start = (self.now - 86_400) / step * step;
-        let numbers = [start, end, step].map(|number| number.to_string());
-        self.ask("query_range", &[("query", expr), ("start", &numbers[0]), ("end", &numbers[1]), ("step", &numbers[2])])
-    }
-
-    fn ask(&self, what: &str, form: &[(&str, &str)]) -> Result<Vec<Value>, String> {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = format!(
-            "POST /api/v1/{what} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = exchange(self.port, &request).map_err(|error| error.to_string())?;
-        let json: Value = serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))?;
-        if json["status"] != "success" {
-            return Err(json["error"].to_string());
-        }
-        Ok(json["data"]["result"].as_array().cloned().unwrap_or_default())
-    }
-}
-
-fn exchange(port: u16, request: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
-}
-
-/// The one source of data: whatever fills the server, the checks stay as they are.
 pub fn prometheus() -> Prometheus {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 / 15 * 15;
     let samples = directory.path().join("samples.om");
     std::fs::write(&samples, exposition(now)).unwrap();
-    let blocks = directory.path().join("data");
     let made = Command::new("promtool")
         .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"])
-        .args([&samples, &blocks])
+        .args([&samples, &directory.path().join("data")])
         .output()
         .expect("promtool is installed");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    start(directory, &blocks, now)
-}
-
-fn start(directory: tempfile::TempDir, blocks: &Path, now: i64) -> Prometheus {
-    let config = directory.path().join("prometheus.yml");
-    std::fs::write(&config, "{}\n").unwrap();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let log = std::fs::File::create(directory.path().join("log")).unwrap();
-    let server = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", blocks.display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("prometheus is installed");
-    let server = Prometheus { server, port, now, _directory: directory };
-    let began = Instant::now();
-    while exchange(port, "GET /-/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        .map_or(true, |body| !body.contains("Ready"))
-    {
-        assert!(began.elapsed() < Duration::from_secs(30), "Prometheus does not start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let mut server = Prometheus::start(directory, "{}\n");
+    server.now = Some(now);
     server
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use chrono_tz::Tz;
-use llm_relay_exporter::settings::catalogue::{Absent, paths};
-use llm_relay_exporter::settings::variable;
+use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths};
+use llm_relay_exporter::settings::{Kind, Need, variable};
 
 use super::{DATABASE, File, REDIS, env};
 
@@ -33,13 +33,21 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         };
         let default = match setting.absent {
             Absent::Means(text) => format!("`{text}`"),
-            Absent::Refused if !is_form => "required".to_owned(),
-            Absent::Refused | Absent::Nothing => "none".to_owned(),
+            Absent::Refused => "required".to_owned(),
+            Absent::Nothing => match setting.takes {
+                Takes::Secret { need, .. } if !is_form && is_required(need) => "required".to_owned(),
+                _ => "none".to_owned(),
+            },
         };
         let variable = format!("`{}`", variable("x", &path).replace("LLM_RELAY_EXPORTER__RELAYS__X__", ""));
         assert_eq!(cells[1..4], [values, default, variable], "{path}");
     }
     assert_eq!(documented, [], "documented, but no setting");
+}
+
+/// Whether a relay of any kind needs the address.
+fn is_required(need: fn(Kind) -> Need) -> bool {
+    Kind::ALL.into_iter().any(|kind| matches!(need(kind), Need::Required(_)))
 }
 
 #[test]

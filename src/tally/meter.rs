@@ -1,0 +1,249 @@
+//! What the readings of a relay that counts for itself amount to. Pure: the last reading is the totals; only events
+//! (failures, durations) add up here, from the exporter's start on.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::boards::Cast;
+use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
+use super::names::Names;
+use super::present::{Presentation, histogram, other};
+use super::quota::live_quota;
+use crate::model::{EntityId, FailureClass, Tokens, Usd};
+use crate::relays::{KeyReading, Ranked, Ranking, Reading, TrafficReading};
+use crate::view::{
+    Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
+};
+
+/// The provider of what a relay does not keep apart by provider.
+const UNKNOWN: &str = "unknown";
+
+/// Histograms that are kept apart in memory, whatever clients call their models.
+const MOST_HISTOGRAMS: usize = 5_000;
+
+/// A relay's counters, and what has happened since the exporter started.
+#[derive(Default)]
+pub struct Meter {
+    reading: Option<Reading>,
+    failures: BTreeMap<(EntityId, FailureClass), u64>,
+    latency: BTreeMap<(EntityId, Arc<str>), Histogram>,
+    missed: u64,
+    read: u64,
+    models: Names<Arc<str>>,
+    keys: Names<EntityId>,
+    /// Numbers the order of first appearance.
+    appearances: i64,
+}
+
+impl Meter {
+    /// Redis keys (or the like) read since the start.
+    pub const fn read(&self) -> u64 {
+        self.read
+    }
+
+    pub fn apply(&mut self, mut reading: Reading) {
+        for (provider, class, count) in reading.failures.drain(..) {
+            *self.failures.entry((provider, class)).or_default() += count;
+        }
+        for (provider, mut model, ms) in reading.durations.drain(..) {
+            if self.latency.len() >= MOST_HISTOGRAMS {
+                model = other().into();
+            }
+            self.latency.entry((provider, model)).or_default().observe(DURATION_BOUNDS, 1e3, ms);
+        }
+        self.missed += reading.missed;
+        self.read += reading.read;
+        // The busiest first: nobody can tell any more who was there first.
+        let mut models: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
+        for it in &reading.traffic {
+            *models.entry(&it.model).or_default() += it.requests.unwrap_or(0);
+        }
+        let mut models: Vec<_> = models.into_iter().collect();
+        models.sort_by_key(|(_, requests)| Reverse(*requests));
+        for (model, _) in models {
+            appear(&mut self.models, model, &mut self.appearances);
+        }
+        let mut keys: Vec<&KeyReading> = reading.keys.iter().collect();
+        keys.sort_by_key(|key| Reverse(key.requests));
+        for key in keys {
+            appear(&mut self.keys, &key.id, &mut self.appearances);
+        }
+        self.reading = Some(reading);
+    }
+
+    /// The numbers of the last reading; `None` before the first.
+    pub fn view(&self, with: &Presentation<'_>) -> Option<LedgerView> {
+        let reading = self.reading.as_ref()?;
+        let (counters, limited) = self.counters(reading, with);
+        let mut view = LedgerView {
+            requests_last_minute: reading.requests_per_minute,
+            tokens_last_minute: reading.tokens_per_minute,
+            days: reading.days.iter().map(|(day, requests, cost)| (*day, day_view(*requests, *cost))).collect(),
+            day_start: Some(reading.day_start),
+            counters: Some(counters),
+            history_loaded: 1.0,
+            limited,
+            ..LedgerView::default()
+        };
+        if let Some(directory) = with.directory {
+            let cast = Cast::new(directory, with.boards);
+            view.boards = reading.rankings.iter().map(|ranking| board(ranking, &cast)).collect();
+            view.quotas = directory.limits.iter().map(|limit| live_quota(limit, with.live)).collect();
+        }
+        Some(view)
+    }
+
+    fn counters(&self, reading: &Reading, with: &Presentation<'_>) -> (CountersView, Vec<(&'static str, u64)>) {
+        let budget = with.series;
+        let pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
+        let models = self.models.admitted(budget.max_models, pinned);
+        let keys = self.keys.admitted(budget.max_keys, |_| false);
+        let model = |name: &Arc<str>| match self.models.find(name) {
+            Some(sym) if models.has(sym) => name.to_string(),
+            _ => other(),
+        };
+        let mut view = CountersView { missed: Some(self.missed), ..CountersView::default() };
+
+        let mut traffic: BTreeMap<(String, String), TrafficReading> = BTreeMap::new();
+        for it in &reading.traffic {
+            let provider = it.provider.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string);
+            let sum = traffic.entry((provider, model(&it.model))).or_default();
+            sum.requests = plus(sum.requests, it.requests);
+            sum.cost = plus(sum.cost, it.cost);
+            sum.list_cost = plus(sum.list_cost, it.list_cost);
+            sum.tokens = sum.tokens.plus(it.tokens);
+        }
+        view.traffic = traffic.into_iter().map(|(labels, sum)| traffic_view(labels, &sum)).collect();
+
+        let mut rest: Option<EntityCounters> = None;
+        for key in &reading.keys {
+            if self.keys.find(&key.id).is_some_and(|sym| keys.has(sym)) {
+                view.keys.push(key_view(key.id.to_string(), key));
+            } else {
+                let one = key_view(other(), key);
+                rest = Some(match rest {
+                    Some(sum) => EntityCounters {
+                        requests: sum.requests + one.requests,
+                        tokens: sum.tokens.saturating_add(one.tokens),
+                        cost_usd: sum.cost_usd + one.cost_usd,
+                        list_cost_usd: plus(sum.list_cost_usd, one.list_cost_usd),
+                        ..sum
+                    },
+                    None => one,
+                });
+            }
+        }
+        view.keys.extend(rest);
+
+        for ((provider, class), count) in &self.failures {
+            view.failures.push((provider.to_string(), class.label(), *count));
+        }
+        let mut latency: BTreeMap<(String, String), Histogram> = BTreeMap::new();
+        let mut folded = 0;
+        for ((provider, name), histogram) in &self.latency {
+            let mut labels = (provider.to_string(), model(name));
+            if latency.len() >= budget.max_histograms && !latency.contains_key(&labels) {
+                folded += 1;
+                labels.1 = other();
+            }
+            latency.entry(labels).or_default().merge(histogram);
+        }
+        view.latency = latency
+            .into_iter()
+            .map(|((provider_id, model), durations)| LatencyView {
+                provider_id,
+                model,
+                duration: histogram(&durations, DURATION_BOUNDS, 1e3),
+                ttft: none(TTFT_BOUNDS),
+                speed: none(SPEED_BOUNDS),
+            })
+            .collect();
+        (view, vec![("model", models.limited), ("key", keys.limited), ("histogram", folded)])
+    }
+}
+
+fn appear<T: Clone + Eq + std::hash::Hash>(names: &mut Names<T>, value: &T, appearances: &mut i64) {
+    if names.find(value).is_none() {
+        *appearances += 1;
+        let sym = names.sym(value);
+        names.admit(sym, *appearances);
+    }
+}
+
+fn plus<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    }
+}
+
+fn day_view(requests: u64, cost: Usd) -> DayView {
+    DayView { requests, cost_usd: cost.to_f64(), mean_duration_seconds: None, error_ratio: None }
+}
+
+fn traffic_view((provider_id, model): (String, String), sum: &TrafficReading) -> TrafficView {
+    TrafficView {
+        provider_id,
+        model,
+        // The relay counts what succeeded.
+        requests: [sum.requests.unwrap_or(0), 0, 0],
+        cost_usd: sum.cost.map(Usd::to_f64),
+        list_cost_usd: sum.list_cost.map(Usd::to_f64),
+        tokens: Tokens::by_type(sum.tokens).into_iter().filter(|(_, count)| *count > 0).collect(),
+        cache_saved_usd: None,
+    }
+}
+
+fn key_view(id: String, key: &KeyReading) -> EntityCounters {
+    EntityCounters {
+        id,
+        requests: key.requests,
+        cost_usd: key.cost.to_f64(),
+        list_cost_usd: key.list_cost.map(Usd::to_f64),
+        tokens: key.tokens,
+    }
+}
+
+fn none(bounds: &'static [f64]) -> HistogramView {
+    HistogramView { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
+}
+
+fn board(Ranking { scope, period, entries }: &Ranking, cast: &Cast<'_>) -> Board {
+    let mut ranked: Vec<(&Ranked, String, &str)> = entries
+        .iter()
+        .filter_map(|entry| {
+            let id = entry.id.to_string();
+            Some((entry, id, cast.name(*scope, &entry.id)?))
+        })
+        .collect();
+    ranked.sort_unstable_by(|(a, a_id, _), (b, b_id, _)| {
+        (Reverse(a.cost), Reverse(a.requests), a_id).cmp(&(Reverse(b.cost), Reverse(b.requests), b_id))
+    });
+    ranked.truncate(cast.size(*scope));
+    let sum = |entries: &mut dyn Iterator<Item = &Ranked>| {
+        entries.fold((Usd::ZERO, None, None), |(cost, requests, tokens), it| {
+            (cost + it.cost, plus(requests, it.requests), plus(tokens, it.tokens))
+        })
+    };
+    let whole = sum(&mut entries.iter());
+    let top = sum(&mut ranked.iter().map(|(entry, ..)| *entry));
+    let minus = |a: Option<u64>, b: Option<u64>| a.map(|a| a - b.unwrap_or(0));
+    let rest = BoardEntry {
+        id: other(),
+        name: other(),
+        cost_usd: (whole.0 - top.0).to_f64(),
+        requests: minus(whole.1, top.1),
+        tokens: minus(whole.2, top.2),
+        ..BoardEntry::default()
+    };
+    let entries = ranked.into_iter().map(|(entry, id, name)| BoardEntry {
+        name: cast.shown(*scope, &id, name),
+        id,
+        cost_usd: entry.cost.to_f64(),
+        requests: entry.requests,
+        tokens: entry.tokens,
+        ..BoardEntry::default()
+    });
+    Board { scope: *scope, period, entries: entries.chain([rest]).collect() }
+}
