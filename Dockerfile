@@ -15,7 +15,8 @@ LABEL org.opencontainers.image.title="llm-relay-exporter" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /out/llm-relay-exporter /usr/local/bin/llm-relay-exporter
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/llm-relay-exporter/
-# An id of nobody's: it needs neither a home nor a name.
+# An id of nobody's: it needs neither a home nor a name. A volume mounted there begins with the directory's owner and mode.
+RUN install -d -m 700 -o 65532 -g 65532 /var/lib/llm-relay-exporter
 USER 65532:65532
 EXPOSE 9879
 ENTRYPOINT ["llm-relay-exporter"]

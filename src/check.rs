@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::relays::{OpenError, claude_code_hub};
-use crate::settings::{Kind, RelayPlan};
+use crate::settings::{Kind, Plan, RelayPlan};
+use crate::store::{Owner, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -73,4 +74,39 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
     }
+}
+
+/// Looks at the exporter's own store; changes nothing.
+pub async fn store(plan: &Plan) -> Report {
+    let mut report = Report::default();
+    let Some(store) = &plan.store else {
+        report.note("store", "none: every start reads the whole ledger, and what the relay deletes is forgotten");
+        return report;
+    };
+    let owners: Vec<_> = plan.relays.values().map(Owner::of).collect();
+    let looked = async {
+        let store = Store::open(store)?;
+        let seen = store.look(&owners).await?;
+        Ok::<_, crate::store::StoreError>((store, seen))
+    };
+    match looked.await {
+        Err(error) => report.problem("store", error.to_string()),
+        Ok((store, None)) => report.ok("store", format!("{} is not there yet and can be made", store.place())),
+        Ok((store, Some(seen))) => {
+            report.ok("store", format!("{} can be opened", store.place()));
+            for (Owner { relay, .. }, checkpoint) in owners.iter().zip(seen) {
+                match checkpoint {
+                    None => report
+                        .note("checkpoint", format!("none of {relay} yet: its ledger will be read from the start")),
+                    Some(checkpoint) => {
+                        let bytes: usize = checkpoint.parts.values().map(Vec::len).sum();
+                        let (parts, saves) = (checkpoint.parts.len(), checkpoint.generation);
+                        report
+                            .ok("checkpoint", format!("of {relay}: {parts} parts, {bytes} bytes, save number {saves}"));
+                    }
+                }
+            }
+        }
+    }
+    report
 }

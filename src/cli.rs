@@ -17,11 +17,15 @@ use crate::check::{self, Level};
 use crate::log;
 use crate::own::Own;
 use crate::settings::{self, Loaded};
+use crate::store::StoreError;
 use crate::web::{self, Protection};
 use crate::{dashboards, metrics, serve};
 
 /// Exit code for a bad configuration or bad arguments, as in sysexits.h.
 const EX_USAGE: u8 = 64;
+
+/// Exit code for a store of the exporter's own that needs somebody: trying again does not help. As in sysexits.h.
+const EX_CONFIG: u8 = 78;
 
 /// Prometheus exporter for self-hosted LLM relays: reads the relay's own store, read-only.
 #[derive(Debug, Parser)]
@@ -187,17 +191,20 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         tracing::info!("stopping");
         signalled.cancel();
     });
-    serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
+    match served.as_ref().err().and_then(|error| error.downcast_ref()) {
+        Some(StoreError::Refused(text)) => {
+            tracing::error!(error = text, "the store is refused");
+            Ok(ExitCode::from(EX_CONFIG))
+        }
+        _ => served.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 fn listen(options: &Options) -> anyhow::Result<TcpListener> {
     let address = &options.listen_address;
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; is another exporter running? (--web.listen-address)"))?;
-    let address = listener.local_addr()?;
-    tracing::info!(%address, path = options.telemetry_path, "listening");
-    Ok(listener)
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; is another exporter running? (--web.listen-address)"))
 }
 
 async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {
@@ -205,7 +212,9 @@ async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let mut worst = Level::Ok;
+    let report = check::store(&loaded.plan).await;
+    println!("llm-relay-exporter\n{report}");
+    let mut worst = report.worst();
     for (name, plan) in &loaded.plan.relays {
         let report = check::check(plan).await?;
         println!("relay {name} ({})\n{report}", plan.kind.label());

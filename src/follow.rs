@@ -27,6 +27,8 @@ const OVERLAP_IDS: i64 = 2000;
 const OVERLAP_SECONDS: i64 = 60;
 /// Rows of one bounded step.
 const STEP_ROWS: u32 = 20_000;
+/// Rows of one step of history that can wait: a small one is over before anybody notices.
+const HISTORY_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
@@ -102,6 +104,16 @@ impl Follower {
         self.rows_read
     }
 
+    /// See [`Ledger::statements`].
+    pub fn statements(&self) -> Vec<(&'static str, bool)> {
+        self.ledger.statements()
+    }
+
+    /// Share of the ledger's history that has been read.
+    pub fn history_loaded(&self) -> f64 {
+        self.state.as_ref().map_or(0.0, State::history_loaded)
+    }
+
     /// The numbers as of the last refresh; `None` before the first.
     pub fn view(&mut self, with: &Presentation<'_>) -> Option<LedgerView> {
         let state = self.state.as_mut()?;
@@ -172,7 +184,8 @@ impl Follower {
         if state.tally.is_complete() {
             return Ok(Rest::Nothing);
         }
-        let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
+        let limit = if state.tally.covers_yesterday() { HISTORY_ROWS } else { STEP_ROWS };
+        let slice = within(self.timeout, self.ledger.older(state.bottom, limit)).await?;
         self.rows_read += slice.rows.len() as u64;
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));

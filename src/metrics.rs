@@ -822,7 +822,7 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_refresh_failures_total",
         kind: Kind::Counter,
         labels: &["source", "reason"],
-        help: "Failed refreshes since the exporter started, by reason: timeout, connection, permission, schema, data.",
+        help: "Failed refreshes since the exporter started, by reason: timeout, connection, permission, schema, data, plan.",
         emit: Emit::Relay(|view, out| {
             for status in &view.sources {
                 for (reason, count) in &status.failures {
@@ -850,6 +850,19 @@ pub const CATALOGUE: &[Metric] = &[
         emit: Emit::Relay(|view, out| {
             for status in &view.sources {
                 out.sample(&[status.source.label()], status.rows_read as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_statement_refused",
+        kind: Kind::Gauge,
+        labels: &["source", "statement"],
+        help: "1 while a recurring statement is not run because it would walk through a whole large table, else 0; check names it and says what to do.",
+        emit: Emit::Relay(|view, out| {
+            for status in &view.sources {
+                for (statement, refused) in &status.statements {
+                    out.sample(&[status.source.label(), statement], flag(*refused));
+                }
             }
         }),
     },

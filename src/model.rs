@@ -616,10 +616,13 @@ pub enum Reason {
     Permission,
     Schema,
     Data,
+    /// A statement is not run because it would walk through a whole large table.
+    Plan,
 }
 
 impl Reason {
-    pub const ALL: [Self; 5] = [Self::Timeout, Self::Connection, Self::Permission, Self::Schema, Self::Data];
+    pub const ALL: [Self; 6] =
+        [Self::Timeout, Self::Connection, Self::Permission, Self::Schema, Self::Data, Self::Plan];
 
     pub const fn label(self) -> &'static str {
         match self {
@@ -628,6 +631,7 @@ impl Reason {
             Self::Permission => "permission",
             Self::Schema => "schema",
             Self::Data => "data",
+            Self::Plan => "plan",
         }
     }
 }

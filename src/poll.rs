@@ -22,8 +22,10 @@ use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 /// Upper bounds of refresh durations in seconds.
 const REFRESH_BOUNDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
-/// Of older history, which can wait: after a slice the reader rests as long as the slice took.
-const HISTORY_REST: f64 = 1.0;
+/// What [`RelayPlan::history_budget`] is a part of.
+const BUDGET_PERIOD: Duration = Duration::from_secs(60);
+/// How often the progress of the history is logged.
+const PROGRESS_LOG: Duration = Duration::from_secs(10);
 /// A failure that persists is logged again after so many attempts.
 const REPEAT_LOG: u32 = 100;
 
@@ -79,6 +81,7 @@ struct Progress {
     failures_in_a_row: u32,
     skipped: u64,
     rows_read: u64,
+    statements: Vec<(&'static str, bool)>,
     problem: Option<ReadError>,
 }
 
@@ -197,6 +200,7 @@ impl<T> Part<T> {
                 failures: Reason::ALL.into_iter().zip(progress.failures).collect(),
                 skipped: progress.skipped,
                 rows_read: progress.rows_read,
+                statements: progress.statements.clone(),
                 problem: progress.problem.as_ref().map(ToString::to_string),
             }
         })
@@ -298,6 +302,7 @@ async fn poll_live(parts: Arc<Parts>, mut source: Box<dyn LiveState>, changed: A
 
 async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<&mut Saving>, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.ledger);
+    let mut history = History::default();
     loop {
         let began = Instant::now();
         let mut outcome = follower.refresh().await;
@@ -312,28 +317,26 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
             }
             save(parts, follower, saving.as_deref_mut()).await;
         }
-        let history_waits = matches!(outcome, Ok(Rest::History));
+        let mut history_waits = matches!(outcome, Ok(Rest::History));
         if outcome.is_ok() {
             publish_ledger(parts, follower, changed);
         }
+        part.progress(|progress| progress.statements = follower.statements());
         part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
         save(parts, follower, saving.as_deref_mut()).await;
         changed.notify_one();
 
-        if history_waits {
-            while began.elapsed() < plan.interval {
-                let slice = Instant::now();
-                match follower.read_history().await {
-                    Ok(Rest::History) => tokio::time::sleep(slice.elapsed().mul_f64(HISTORY_REST)).await,
-                    Ok(_) => {
-                        publish_ledger(parts, follower, changed);
-                        break;
-                    }
-                    Err(error) => {
-                        part.note(&plan.name, slice, Err(error));
-                        break;
-                    }
-                }
+        let next = began + plan.interval;
+        while history_waits && history.due() < next {
+            tokio::time::sleep_until(history.due().into()).await;
+            let slice = Instant::now();
+            let outcome = follower.read_history().await;
+            history.note(plan, slice.elapsed(), follower);
+            history_waits = matches!(outcome, Ok(Rest::History));
+            match outcome {
+                Ok(Rest::History) => {}
+                Ok(_) => publish_ledger(parts, follower, changed),
+                Err(error) => part.note(&plan.name, slice, Err(error)),
             }
         }
         part.rest(began, plan.interval).await;
@@ -358,6 +361,47 @@ async fn poll_counters(parts: &Parts, mut counters: Box<dyn Counters>, changed: 
         part.note(&plan.name, began, outcome);
         changed.notify_one();
         part.rest(began, plan.interval).await;
+    }
+}
+
+/// The reading of older history: in slices, with rests between them that keep it within its budget.
+#[derive(Default)]
+struct History {
+    /// When the next slice may be read.
+    due: Option<Instant>,
+    logged: Option<Logged>,
+}
+
+/// How far it was when it was logged last, and when.
+struct Logged {
+    at: Instant,
+    loaded: f64,
+}
+
+impl History {
+    fn due(&self) -> Instant {
+        self.due.unwrap_or_else(Instant::now)
+    }
+
+    /// A slice took so long: the time at the client, which is a little more than the database's own.
+    fn note(&mut self, plan: &RelayPlan, took: Duration, follower: &Follower) {
+        let now = Instant::now();
+        let rest = BUDGET_PERIOD.as_secs_f64() / plan.history_budget.as_secs_f64() - 1.0;
+        self.due = Some(now + took.mul_f64(rest.max(0.0)));
+        let loaded = follower.history_loaded();
+        let Some(before) = &self.logged else {
+            tracing::info!(relay = plan.name, loaded = format!("{loaded:.3}"), "reading the ledger's history");
+            self.logged = Some(Logged { at: now, loaded });
+            return;
+        };
+        let (since, gain) = (now - before.at, loaded - before.loaded);
+        if since >= PROGRESS_LOG && gain > 0.0 {
+            let seconds = since.as_secs_f64() * (1.0 - loaded) / gain;
+            let remaining = humantime::format_duration(Duration::from_secs(seconds as u64)).to_string();
+            let (loaded_text, rows) = (format!("{loaded:.3}"), follower.rows_read());
+            tracing::info!(relay = plan.name, loaded = loaded_text, rows, remaining, "reading the ledger's history");
+            self.logged = Some(Logged { at: now, loaded });
+        }
     }
 }
 

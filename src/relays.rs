@@ -37,6 +37,11 @@ pub trait Ledger: Send {
 
     /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
     async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+
+    /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
+    fn statements(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
 }
 
 /// What to read in one refresh.

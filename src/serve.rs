@@ -54,6 +54,9 @@ pub async fn run(
     let (stop, shown) = (shutdown.clone(), state.views.clone());
     tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown, &protection)).await });
     tasks.close();
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, path = telemetry_path, "listening");
+    }
     let served = http::run(listener, state, shutdown.clone()).await;
     // The server may have failed on its own: then everything else ends with it.
     shutdown.cancel();
@@ -69,9 +72,8 @@ async fn subject(plan: &RelayPlan, store: Option<&Store>) -> anyhow::Result<Subj
     let usage = match usage {
         Usage::Rows(ledger) => {
             let mut follower = Follower::new(ledger, plan);
-            let owner = Owner { relay: plan.name.clone(), kind: plan.kind.label() };
             let saving = match store {
-                Some(store) => Some(Saving::start(store.clone(), owner, &mut follower).await?),
+                Some(store) => Some(Saving::start(store.clone(), Owner::of(plan), &mut follower).await?),
                 None => None,
             };
             poll::Usage::Rows(Box::new(follower), saving)

@@ -10,6 +10,7 @@ mod file;
 mod layer;
 mod problem;
 mod secret;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,12 +42,16 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
             problems.extend(file::strangers(&mut layer));
             layer
         }),
-        None if environment::has_overrides(env) => Ok(layer::Layer::default()),
+        None if environment::configures_a_relay(env) => Ok(layer::Layer::default()),
         None => environment::relay_of_variables(env, &mut warnings).map_err(|problem| vec![problem]),
     };
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let plan = match ground {
-        Ok(ground) => check::plan(&ground.under(overrides), &check::Around { env, folder }, &mut problems),
+        Ok(ground) => {
+            let (layer, around) = (ground.under(overrides), check::Around { env, folder });
+            let plan = check::plan(&layer, &around, &mut problems);
+            Plan { store: store::plan(&layer, &around, &mut problems), ..plan }
+        }
         Err(unreadable) => {
             problems.extend(unreadable);
             Plan { relays: BTreeMap::new(), store: None }
@@ -79,8 +84,11 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
+    /// The default of [`Self::save_interval`].
+    pub const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
     pub fn new(url: impl Into<SecretString>) -> Self {
-        Self { url: url.into(), save_interval: Duration::from_secs(10) }
+        Self { url: url.into(), save_interval: Self::SAVE_INTERVAL }
     }
 }
 
@@ -195,6 +203,8 @@ pub struct RelayPlan {
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
     pub audit_interval: Duration,
+    /// How much of each minute reading older history may take, at most.
+    pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
 }

@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::settings::StorePlan;
+use crate::settings::{RelayPlan, StorePlan};
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
@@ -65,6 +65,12 @@ pub enum StoreError {
 pub struct Owner {
     pub relay: String,
     pub kind: &'static str,
+}
+
+impl Owner {
+    pub fn of(relay: &RelayPlan) -> Self {
+        Self { relay: relay.name.clone(), kind: relay.kind.label() }
+    }
 }
 
 /// A checkpoint as the store has it.
@@ -136,6 +142,26 @@ impl Store {
             })
             .await?;
         stored.map(|stored| stored.check(owner, &self.place)).transpose()
+    }
+
+    /// The checkpoints of the owners, each if there is one; `None` before there is a store, where one can be made.
+    /// Changes nothing and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; also when the store could not be made or written.
+    pub async fn look(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Checkpoint>>>, StoreError> {
+        let seen = self
+            .within(async |backend| match backend {
+                Backend::Sqlite(file) => file.look(owners).await,
+                Backend::Postgres(schema) => schema.look(owners).await,
+            })
+            .await?;
+        let Some(seen) = seen else { return Ok(None) };
+        let checked = owners
+            .iter()
+            .zip(seen)
+            .map(|(owner, stored)| stored.map(|stored| stored.check(owner, &self.place)).transpose());
+        checked.collect::<Result<_, _>>().map(Some)
     }
 
     /// Becomes the writer of a relay's checkpoint, unless another process is.

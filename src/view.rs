@@ -34,6 +34,8 @@ pub struct SourceStatus {
     /// Refreshes that were due while the last one still ran.
     pub skipped: u64,
     pub rows_read: u64,
+    /// Recurring statements by name, and whether each is refused for its plan.
+    pub statements: Vec<(&'static str, bool)>,
     /// For people: what went wrong last, without secrets.
     pub problem: Option<String>,
 }

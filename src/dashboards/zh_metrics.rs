@@ -92,10 +92,14 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_refresh_duration_seconds", "采集器启动以来数据源各次刷新的耗时。"),
     (
         "llm_relay_refresh_failures_total",
-        "采集器启动以来失败的刷新次数，按原因：timeout、connection、permission、schema、data。",
+        "采集器启动以来失败的刷新次数，按原因：timeout、connection、permission、schema、data、plan。",
     ),
     ("llm_relay_refresh_skipped_total", "采集器启动以来，因上一次刷新仍在进行而跳过的刷新次数。"),
     ("llm_relay_rows_read_total", "采集器启动以来从数据源读取的行（或键）数；表明工作量随新记录增长，而非随历史增长。"),
+    (
+        "llm_relay_statement_refused",
+        "某个周期性语句因会扫描整张大表而不予执行时为 1，否则为 0；check 会指明是哪个语句以及处理办法。",
+    ),
     ("llm_relay_ledger_lag_seconds", "已读取的最新账本记录的时效，以数据库时钟为准。"),
     ("llm_relay_audit_drift_requests", "上次审计范围内，采集器的请求数减去账本的请求数；由独立的汇总计算，修正之前。"),
     ("llm_relay_audit_drift_cost_usd", "上次审计范围内，采集器的成本减去账本的成本（美元），修正之前。"),

@@ -76,6 +76,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "llm_relay_source_",
             "llm_relay_refresh_",
             "llm_relay_rows_read_",
+            "llm_relay_statement_",
             "llm_relay_ledger_lag_",
             "llm_relay_audit_",
             "llm_relay_history_",

@@ -63,7 +63,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-pub static SETTINGS: [Setting; 22] = [
+pub static SETTINGS: [Setting; 23] = [
     Setting {
         path: "kind",
         takes: Takes::OneOf(&[(Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub)]),
@@ -122,6 +122,11 @@ pub static SETTINGS: [Setting; 22] = [
         path: "audit_interval",
         takes: Takes::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
         absent: Absent::Means("10m"),
+    },
+    Setting {
+        path: "history.budget",
+        takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
+        absent: Absent::Means("6s"),
     },
     top("boards.top_users", |relay, it| relay.boards.top_users = it),
     top("boards.top_keys", |relay, it| relay.boards.top_keys = it),

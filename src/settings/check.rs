@@ -256,6 +256,7 @@ fn blank(name: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: Tz::UTC,
         audit_interval: Duration::ZERO,
+        history_budget: Duration::ZERO,
         boards: Boards::default(),
         series: SeriesBudget::default(),
     }
@@ -325,11 +326,11 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
     Ok(())
 }
 
-const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
+pub const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
 const TEXTS: &str = "a list is written like [\"one\", \"two\"]";
 
 /// What a value is, for people.
-fn a(kind: &ValueKind) -> &'static str {
+pub fn a(kind: &ValueKind) -> &'static str {
     match kind {
         // The file's layer has no other word for it.
         ValueKind::Nil => "a date",

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Value, ValueKind};
 
-use super::Kind;
 use super::catalogue::{self, Takes};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
+use super::{Kind, store};
 
 /// What the name of an override begins with; `__` separates its words.
 pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
@@ -16,9 +16,14 @@ pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
 /// The name of the only relay when it comes from the relay's own variables.
 const ONLY_RELAY: &str = "default";
 
-/// Whether any variable is meant as an override.
-pub fn has_overrides(env: &BTreeMap<String, String>) -> bool {
-    env.keys().any(|name| is_meant(name))
+/// Whether any variable is meant as an override, but for the store's, which say nothing about relays.
+pub fn configures_a_relay(env: &BTreeMap<String, String>) -> bool {
+    env.keys().any(|name| is_meant(name) && !is_of_store(name))
+}
+
+fn is_of_store(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    upper.starts_with("LLM_RELAY_EXPORTER__STORE_") || upper.starts_with("LLM_RELAY_EXPORTER_STORE_")
 }
 
 /// The variable that overrides a setting, given the path below `relays.<relay>`.
@@ -32,8 +37,8 @@ pub fn overrides(env: &BTreeMap<String, String>) -> (Layer, Vec<Problem>) {
     let mut problems = Vec::new();
     for (name, text) in env.iter().filter(|(name, _)| is_meant(name)) {
         match target(name, text) {
-            Ok((relay, path, value)) => {
-                let keys: Vec<_> = ["relays", &relay].into_iter().chain(path.split('.')).collect();
+            Ok((path, value)) => {
+                let keys: Vec<_> = path.iter().map(String::as_str).collect();
                 layer.set(&keys, value);
             }
             Err(wrong) => problems.push(wrong.at(name, Some("environment"))),
@@ -44,12 +49,15 @@ pub fn overrides(env: &BTreeMap<String, String>) -> (Layer, Vec<Problem>) {
 
 fn is_meant(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    upper.starts_with(PREFIX) || upper.starts_with("LLM_RELAY_EXPORTER_RELAYS_")
+    upper.starts_with(PREFIX) || upper.starts_with("LLM_RELAY_EXPORTER_RELAYS_") || is_of_store(name)
 }
 
-/// The relay, the path below it and the value that a variable stands for.
-fn target(name: &str, text: &str) -> Result<(String, String, Value), Wrong> {
-    let example = || format!("names are written like {}", variable("main", "interval"));
+/// The path and the value that a variable stands for.
+fn target(name: &str, text: &str) -> Result<(Vec<String>, Value), Wrong> {
+    let example = || {
+        let example = if is_of_store(name) { store::variable("url") } else { variable("main", "interval") };
+        format!("names are written like {example}")
+    };
     let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.bytes().any(|it| it.is_ascii_lowercase())) else {
         return Err(Wrong::new(
             "not the name of a setting",
@@ -58,6 +66,14 @@ fn target(name: &str, text: &str) -> Result<(String, String, Value), Wrong> {
     };
     let lower = rest.to_ascii_lowercase();
     let words: Vec<_> = lower.split("__").collect();
+    if let [store::TABLE, path @ ..] = words.as_slice() {
+        let path = path.join(".");
+        if !store::paths().any(|known| known == path) {
+            return Err(store::unknown(&path, store::variable));
+        }
+        let value = not_empty(text)?;
+        return Ok((vec![store::TABLE.to_owned(), path], Value::new(Some(&place(name)), value)));
+    }
     let [first, relay, path @ ..] = words.as_slice() else {
         return Err(Wrong::new("not the name of a setting", example()));
     };
@@ -73,12 +89,18 @@ fn target(name: &str, text: &str) -> Result<(String, String, Value), Wrong> {
         };
         return Err(Wrong::new("unknown setting", hint));
     };
+    let text = not_empty(text)?;
+    let is_secret = matches!(setting.takes, Takes::Secret { .. });
+    let kind = if is_secret { ValueKind::String(text.to_owned()) } else { from_text(&setting.takes, text) };
+    let keys = ["relays", relay].into_iter().chain(path.split('.')).map(str::to_owned).collect();
+    Ok((keys, Value::new(Some(&place(name)), kind)))
+}
+
+fn not_empty(text: &str) -> Result<&str, Wrong> {
     if text.is_empty() {
         return Err(Wrong::new("is empty", "give the variable a value, or remove it"));
     }
-    let is_secret = matches!(setting.takes, Takes::Secret { .. });
-    let kind = if is_secret { ValueKind::String(text.to_owned()) } else { from_text(&setting.takes, text) };
-    Ok(((*relay).to_owned(), path, Value::new(Some(&place(name)), kind)))
+    Ok(text)
 }
 
 /// The value that a text stands for; text that does not fit stays text and is refused with the rest.

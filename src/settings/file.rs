@@ -1,4 +1,4 @@
-//! The TOML file as a layer: its `relays` table, each value with the line and column that it stands on.
+//! The TOML file as a layer: its tables `relays` and `store`, each value with the line and column that it stands on.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::catalogue;
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
+use super::store;
 
 /// Reads the file; a problem means that nothing can be said about its contents.
 pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
@@ -42,15 +43,19 @@ pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
 
 /// Takes what does not belong into a file out of its layer.
 pub fn strangers(layer: &mut Layer) -> Vec<Problem> {
-    let strangers: Vec<_> = layer.values.extract_if(|key, _| key != "relays").collect();
+    let strangers: Vec<_> = layer.values.extract_if(|key, _| key != "relays" && key != store::TABLE).collect();
     let problem = |(key, value): (String, Value)| {
         let path = join("", &key);
         let hint = if catalogue::find(&key).is_some() || catalogue::is_group(&key) {
             format!("`{key}` belongs to a relay: write it below [relays.<name>]")
+        } else if store::paths().any(|path| path == key) {
+            format!("`{key}` belongs to the store: write it below [store]")
         } else if catalogue::nearest(&key, ["relays", "relay"]).is_some() {
             "did you mean `relays`?".to_owned()
+        } else if catalogue::nearest(&key, [store::TABLE]).is_some() {
+            "did you mean `store`?".to_owned()
         } else {
-            "all settings stand below [relays.<name>]; docs/configuration.md lists them".to_owned()
+            "all settings stand below [relays.<name>] and [store]; docs/configuration.md lists them".to_owned()
         };
         let place = layer.tables.get(&path).map(String::as_str).or(value.origin());
         Wrong::new("unknown setting", hint).at(path.clone(), place)

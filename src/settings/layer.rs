@@ -8,7 +8,7 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 /// Settings from one source. The origin of each value is its place.
 #[derive(Clone, Default)]
 pub struct Layer {
-    /// At the top only `relays`: the layering takes the keys there for expressions.
+    /// At the top only `relays` and `store`: the layering takes the keys there for expressions.
     pub values: Map<String, Value>,
     /// Path and place of each table.
     pub tables: BTreeMap<String, String>,

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, SqlSafeStr};
+use sqlx::{Connection, PgConnection, Row, SqlSafeStr};
 use tokio::time::timeout;
 
 use super::statements::checkpoints;
@@ -18,6 +18,7 @@ use super::{Changes, Owner, StoreError, Stored, way_out};
 use crate::sql;
 
 const NAME: &str = "llm_relay_exporter";
+const RIGHTS: &str = "it needs `create` on the database, or to own the schema llm_relay_exporter";
 /// Limit of connecting: the exporter's start waits for it.
 const CONNECT: Duration = Duration::from_secs(5);
 const MIGRATIONS: [(&str, &str); 1] =
@@ -84,6 +85,32 @@ impl Schema {
         Ok(leads)
     }
 
+    /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
+    pub async fn look(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
+        let mut connection = self.connect().await?;
+        let what = "looking at";
+        let look = sqlx::query(include_str!("sql/postgres/look.sql")).fetch_one(&mut connection).await;
+        let look = look.map_err(|error| self.error(what, &error))?;
+        let is = |column| look.try_get::<bool, _>(column).map_err(|error| self.error(what, &error));
+        if !is("made")? {
+            return if is("may_make")? { Ok(None) } else { Err(self.forbidden("the role may not make its schema")) };
+        }
+        if !is("may_write")? {
+            return Err(self.forbidden("the role may not write to its tables"));
+        }
+        let version = sqlx::query_scalar(include_str!("sql/postgres/version.sql")).fetch_one(&mut connection).await;
+        let version: i64 = version.map_err(|error| self.error(what, &error))?;
+        if version > MIGRATIONS.len() as i64 {
+            return Err(self.newer(version));
+        }
+        let mut seen = Vec::with_capacity(owners.len());
+        for owner in owners {
+            seen.push(read(&mut connection, owner).await.map_err(|error| self.error("reading", &error))?);
+        }
+        connection.close().await.map_err(|error| self.error(what, &error))?;
+        Ok(Some(seen))
+    }
+
     pub async fn close(&mut self) {
         if let Some(session) = self.session.take()
             && let Err(error) = session.connection.close().await
@@ -97,6 +124,12 @@ impl Schema {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
+        let mut connection = self.connect().await?;
+        self.migrate(&mut connection).await?;
+        Ok(Session { connection, leads: HashSet::new() })
+    }
+
+    async fn connect(&self) -> Result<PgConnection, StoreError> {
         let connecting = |error: &sqlx::Error| self.error("connecting to", error);
         let connection = timeout(CONNECT, PgConnection::connect_with(&self.options)).await.unwrap_or_else(|_| {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")).into())
@@ -104,8 +137,7 @@ impl Schema {
         let mut connection = connection.map_err(|error| connecting(&error))?;
         let session = sqlx::query(include_str!("sql/postgres/session.sql"));
         session.execute(&mut connection).await.map_err(|error| connecting(&error))?;
-        self.migrate(&mut connection).await?;
-        Ok(Session { connection, leads: HashSet::new() })
+        Ok(connection)
     }
 
     async fn migrate(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
@@ -121,11 +153,17 @@ impl Schema {
         }
         migrator.run_direct(None, connection, false).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => self.error("preparing", &error),
-            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-                self.refused(&format!("its schema {NAME} is of a newer exporter (migration {version})"))
-            }
+            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => self.newer(version),
             _ => self.refused(&format!("its schema {NAME} is not the exporter's own or is damaged")),
         })
+    }
+
+    fn newer(&self, version: i64) -> StoreError {
+        self.refused(&format!("its schema {NAME} is of a newer exporter (migration {version})"))
+    }
+
+    fn forbidden(&self, what: &str) -> StoreError {
+        StoreError::Refused(format!("the store {}: {what}; {RIGHTS}", self.place))
     }
 
     fn refused(&self, what: &str) -> StoreError {
@@ -147,7 +185,7 @@ impl Schema {
         let hint = match &*code {
             "28P01" | "28000" => "; check user and password of [store] url, and pg_hba.conf",
             "3D000" => "; create the database, or check its name in [store] url",
-            "42501" => "; the role needs `create` on the database, or to own the schema llm_relay_exporter",
+            "42501" => return self.forbidden(&format!("{} ({code})", refusal.message())),
             "42P07" | "42P01" | "42703" => "; the schema llm_relay_exporter is not the exporter's own, or damaged",
             _ => return StoreError::Unavailable(format!("{at}: {} ({code})", refusal.message())),
         };

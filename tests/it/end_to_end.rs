@@ -47,6 +47,7 @@ impl Exporter {
             timezone: None,
             timezone_fallback: chrono_tz::Asia::Shanghai,
             audit_interval: 600 * second,
+            history_budget: 60 * second,
             boards: Boards::default(),
             series: SeriesBudget::default(),
         };

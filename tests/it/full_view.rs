@@ -70,6 +70,7 @@ pub fn healthy(source: Source) -> SourceStatus {
         failures: vec![(Reason::Timeout, 2), (Reason::Connection, 0)],
         skipped: 1,
         rows_read: 4321,
+        statements: vec![("audit", true), ("clock", false)],
         problem: None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod claude_code_hub;
 mod claude_code_hub_live;
+mod claude_code_hub_plans;
 mod claude_code_hub_trouble;
 mod claude_code_hub_versions;
 mod dashboards;
@@ -9,14 +10,20 @@ mod demo;
 mod differential;
 mod end_to_end;
 mod exposition;
+mod first_read;
 mod full_view;
 mod http;
 mod metrics_docs;
 mod packaging;
 mod page;
+mod pgbouncer;
 mod secrets;
 mod settings;
+mod steady;
 mod store;
+mod store_cli;
 mod store_kill;
+mod store_process;
+mod store_replicas;
 mod tally;
 mod web;

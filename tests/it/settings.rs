@@ -2,6 +2,7 @@
 
 mod any_input;
 mod documents;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,7 @@ fn everything_that_can_be_written_arrives() {
         timezone = "Europe/Berlin"
         timezone_fallback = "America/New_York"
         audit_interval = "1h"
+        history.budget = "30s"
         [relays.main.boards]
         top_users = 1
         top_keys = 2
@@ -103,7 +105,7 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(relay.redis_url.as_ref().unwrap().expose_secret(), REDIS);
     assert_eq!(relay.interval, Duration::from_millis(1500));
     assert_eq!((relay.directory_interval, relay.stale_after, relay.timeout), (secs(60), secs(120), secs(5)));
-    assert_eq!((relay.session_ttl, relay.audit_interval), (secs(600), secs(3600)));
+    assert_eq!((relay.session_ttl, relay.audit_interval, relay.history_budget), (secs(600), secs(3600), secs(30)));
     assert_eq!((relay.timezone, relay.timezone_fallback), (Some(Tz::Europe__Berlin), Tz::America__New_York));
     let boards = Boards { top_users: 1, top_keys: 2, top_providers: 3, top_models: 1000, names: NameMode::Alias };
     assert_eq!(relay.boards, boards);
@@ -126,6 +128,7 @@ fn what_is_left_out_has_its_default() {
     assert!(relay.redis_url.is_none());
     assert_eq!((relay.interval, relay.directory_interval, relay.stale_after), (secs(5), secs(30), secs(60)));
     assert_eq!((relay.timeout, relay.session_ttl, relay.audit_interval), (secs(10), secs(300), secs(600)));
+    assert_eq!(relay.history_budget, secs(6));
     assert_eq!((relay.timezone, relay.timezone_fallback), (None, Tz::Asia__Shanghai));
     assert_eq!((&relay.boards, &relay.series), (&Boards::default(), &SeriesBudget::default()));
 }

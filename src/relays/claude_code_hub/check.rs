@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use redis::{FromRedisValue, cmd};
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres, Row};
+use sqlx::{AssertSqlSafe, Row};
 
+use super::plans::{self, LARGE, Statement};
 use super::schema::{Level, Schema, SchemaCache};
 use super::{Settings, Zones, directory, ledger};
 use crate::check::Report;
@@ -16,9 +15,6 @@ use crate::model::ReadError;
 use crate::relays::OpenError;
 use crate::settings::RelayPlan;
 use crate::sql::{Database, Snapshot};
-
-/// Below this many rows a scan of the whole fact table costs nothing worth a word.
-const LARGE: i64 = 10_000;
 
 /// Looks at the relay's stores.
 ///
@@ -116,7 +112,7 @@ async fn statements(database: &mut Database, report: &mut Report) {
         Ok(mut snapshot) => {
             let schema = SchemaCache::default().get(&mut snapshot).await;
             let size = match &schema {
-                Ok(schema) => size(&mut snapshot, schema).await,
+                Ok(schema) => plans::size(&mut snapshot, schema).await.unwrap_or(0),
                 Err(_) => 0,
             };
             database.finish(snapshot).await;
@@ -126,36 +122,38 @@ async fn statements(database: &mut Database, report: &mut Report) {
     };
     // Why not has been said already.
     let Ok((schema, size)) = schema else { return };
-    let now = Utc::now();
-    let names =
-        ["clock", "new rows", "open rows", "older rows", "span", "audit", "user", "key", "provider", "directory"];
+    let table = schema.fact_table();
     let mut bad = 0;
-    for name in names {
+    for statement in Statement::ALL {
         // Each in its own transaction: a refused one would end the others'.
         let Ok(mut snapshot) = database.snapshot().await else { return };
-        match snapshot.fetch("explaining", recurring(&schema, name, now)).await {
+        let name = statement.label();
+        match statement.scans(&mut snapshot, &schema).await {
             Err(error) => {
                 bad += 1;
                 report.problem("statement", format!("{name}: {}", error.text));
             }
-            Ok(plan) => {
-                let scan = format!("Seq Scan on {}", schema.fact_table());
-                let scans = plan.iter().any(|line| line.try_get::<&str, _>(0).is_ok_and(|line| line.contains(&scan)));
-                if scans && size > LARGE {
-                    bad += 1;
-                    let table = schema.fact_table();
-                    let hint = "an index of the relay is missing, or the table wants `analyze`";
-                    report.problem("statement", format!("{name}: walks through all of {table}; {hint}"));
-                }
+            Ok(true) if size > LARGE => {
+                bad += 1;
+                let text = format!("{name}: refused, it would walk through all of {table}; {}", plans::HINT);
+                report.problem("statement", text);
             }
+            Ok(_) => {}
         }
         database.finish(snapshot).await;
     }
+    let Ok(mut snapshot) = database.snapshot().await else { return };
+    let AssertSqlSafe(keys) = schema.fit(directory::KEYS);
+    if let Err(error) = snapshot.fetch("explaining", sqlx::query(AssertSqlSafe(format!("explain {keys}")))).await {
+        bad += 1;
+        report.problem("statement", format!("directory: {}", error.text));
+    }
+    database.finish(snapshot).await;
     if bad == 0 {
         let how = if size > LARGE { ", each by an index" } else { "; the ledger is too small to tell about indexes" };
-        report.ok("statement", format!("all {} recurring statements run{how}", names.len()));
+        report.ok("statement", format!("all {} recurring statements run{how}", Statement::ALL.len() + 1));
     }
-    cost(database, &schema, now, report).await;
+    cost(database, &schema, Utc::now(), report).await;
 }
 
 /// What one refresh takes: its clock, a thousand rows, the same rows again.
@@ -175,31 +173,6 @@ async fn cost(database: &mut Database, schema: &Schema, now: DateTime<Utc>, repo
         report.ok("cost", text);
     }
     database.finish(snapshot).await;
-}
-
-async fn size(snapshot: &mut Snapshot, schema: &Schema) -> i64 {
-    let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
-    let row = snapshot.fetch_one("looking at the size", query).await;
-    row.ok().and_then(|row| row.try_get("rows").ok()).unwrap_or(0)
-}
-
-fn recurring<'q>(schema: &Schema, name: &str, now: DateTime<Utc>) -> Query<'q, Postgres, PgArguments> {
-    let minute_ago = now - chrono::TimeDelta::minutes(1);
-    let explain = |AssertSqlSafe(text): AssertSqlSafe<String>| sqlx::query(AssertSqlSafe(format!("explain {text}")));
-    let rows = |which| explain(schema.fit_with(ledger::ROWS, which));
-    let spent = |whose| explain(schema.fit_with(ledger::SPENT, whose)).bind(1_i64).bind(minute_ago).bind(now);
-    match name {
-        "clock" => explain(schema.fit(ledger::CLOCK)).bind("UTC"),
-        "new rows" => rows(ledger::NEW).bind(i64::from(i32::MAX)).bind(1000_i64),
-        "open rows" => rows(ledger::AGAIN).bind(vec![1_i64, 2, 3]),
-        "older rows" => rows(ledger::OLDER).bind(i64::from(i32::MAX)).bind(1000_i64),
-        "span" => rows(ledger::BETWEEN).bind(minute_ago).bind(now).bind(0_i64).bind(1000_i64),
-        "audit" => explain(schema.fit(ledger::AUDIT)).bind(minute_ago).bind(now),
-        "user" => spent(ledger::BY_USER),
-        "key" => spent(ledger::BY_KEY),
-        "provider" => spent(ledger::BY_PROVIDER),
-        _ => explain(schema.fit(directory::KEYS)),
-    }
 }
 
 async fn live(kv: &mut Kv) -> Result<String, ReadError> {

@@ -8,11 +8,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 
 use super::Zones;
+use super::plans::{Plans, Statement};
 use super::prices::Prices;
 use super::row::{BillingModel, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
@@ -38,6 +39,7 @@ pub struct LedgerReader {
     database: Database,
     zones: Zones,
     schema: SchemaCache,
+    plans: Plans,
     prices: Prices,
     rows: RowReader,
     /// With the local date and zone that it was made for.
@@ -60,8 +62,9 @@ struct Batch {
 
 impl LedgerReader {
     pub fn new(database: Database, zones: Zones) -> Self {
-        let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
-        Self { database, zones, schema, prices, rows, calendar: None }
+        let (schema, plans) = (SchemaCache::default(), Plans::default());
+        let (prices, rows) = (Prices::default(), RowReader::default());
+        Self { database, zones, schema, plans, prices, rows, calendar: None }
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Basis, ReadError> {
@@ -70,6 +73,19 @@ impl LedgerReader {
         self.prices.renew(snapshot, &schema).await?;
         let billing = BillingModel::of_setting(&settings.billing_model_source);
         Ok(Basis { schema, zone: self.zones.choose(settings.timezone.as_deref()).0, billing })
+    }
+
+    /// A statement cut to fit, unless its plan is refused.
+    fn statement(&self, statement: Statement, schema: &Schema) -> Result<AssertSqlSafe<String>, ReadError> {
+        self.plans.permit(statement, schema).map(|()| statement.sql(schema))
+    }
+
+    /// Looks at the plans before anything is read by them.
+    async fn renew_plans(&mut self) -> Result<(), ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let schema = self.schema.get(&mut snapshot).await;
+        let schema = self.end(snapshot, schema).await?;
+        self.plans.renew(&mut self.database, &schema).await
     }
 
     async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
@@ -81,7 +97,7 @@ impl LedgerReader {
         let basis = self.basis(snapshot).await?;
         let zone = basis.zone.name();
         let what = "reading the ledger's clock";
-        let clock = snapshot.fetch_one(what, sqlx::query(basis.schema.fit(CLOCK)).bind(zone)).await?;
+        let clock = snapshot.fetch_one(what, sqlx::query(self.statement(Statement::Clock, &basis.schema)?).bind(zone)).await?;
         let moment = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
         let (now, same_time_yesterday) = (moment("now")?, moment("same_time_yesterday")?);
         let date = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
@@ -93,21 +109,21 @@ impl LedgerReader {
         let mut refused = 0;
         let mut more = false;
         if let Some(after) = ask.after {
-            let query = sqlx::query(basis.schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(ask.limit));
+            let query = sqlx::query(self.statement(Statement::NewRows, &basis.schema)?).bind(after).bind(i64::from(ask.limit));
             let batch = self.batch(snapshot, "reading new rows", query, &basis).await?;
             more = batch.read >= ask.limit as usize;
             rows = batch.rows;
             refused = batch.refused;
         }
         if !ask.reread.is_empty() {
-            let query = sqlx::query(basis.schema.fit_with(ROWS, AGAIN)).bind(&ask.reread);
+            let query = sqlx::query(self.statement(Statement::OpenRows, &basis.schema)?).bind(&ask.reread);
             let batch = self.batch(snapshot, "reading open rows again", query, &basis).await?;
             rows.extend(batch.rows);
             refused += batch.refused;
         }
         let mut audit = Vec::with_capacity(ask.audit.len());
         for span in &ask.audit {
-            let query = sqlx::query(basis.schema.fit(AUDIT)).bind(span.start).bind(span.end);
+            let query = sqlx::query(self.statement(Statement::Audit, &basis.schema)?).bind(span.start).bind(span.end);
             let row = snapshot.fetch_one("summing the ledger", query).await?;
             audit.push(ledger_sum(&row).map_err(|error| snapshot.error("summing the ledger", &error))?);
         }
@@ -172,6 +188,9 @@ impl LedgerReader {
 #[async_trait]
 impl Ledger for LedgerReader {
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        if self.plans.due() {
+            self.renew_plans().await?;
+        }
         let mut snapshot = self.database.snapshot().await?;
         let result = self.read_refresh(&mut snapshot, ask).await;
         self.end(snapshot, result).await
@@ -181,7 +200,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.database.snapshot().await?;
         let result = async {
             let basis = self.basis(&mut snapshot).await?;
-            let query = sqlx::query(basis.schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
+            let query = sqlx::query(self.statement(Statement::OlderRows, &basis.schema)?).bind(below).bind(i64::from(limit));
             let batch = self.batch(&mut snapshot, "reading older rows", query, &basis).await?;
             Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
         }
@@ -198,7 +217,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.database.snapshot().await?;
         let result = async {
             let basis = self.basis(&mut snapshot).await?;
-            let query = sqlx::query(basis.schema.fit_with(ROWS, BETWEEN));
+            let query = sqlx::query(self.statement(Statement::Span, &basis.schema)?);
             let query = query.bind(range.start).bind(range.end).bind(after).bind(i64::from(limit));
             let mut rows = self.batch(&mut snapshot, "reading rows of a span", query, &basis).await?.rows;
             rows.sort_unstable_by_key(|row| row.id);
@@ -209,22 +228,23 @@ impl Ledger for LedgerReader {
     }
 
     async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        let whose = match scope {
-            Scope::User => BY_USER,
-            Scope::Key => BY_KEY,
-            Scope::Provider => BY_PROVIDER,
-            Scope::Model => return Err(ReadError::new(Reason::Data, "the relay sets no limit on a model")),
+        let Some(statement) = Statement::spent_by(scope) else {
+            return Err(ReadError::new(Reason::Data, "the relay sets no limit on a model"));
         };
         let mut snapshot = self.database.snapshot().await?;
         let what = "summing one entity's spending";
         let result = async {
             let schema = self.schema.get(&mut snapshot).await?;
-            let query = sqlx::query(schema.fit_with(SPENT, whose)).bind(id).bind(range.start).bind(range.end);
+            let query = sqlx::query(self.statement(statement, &schema)?).bind(id).bind(range.start).bind(range.end);
             let row = snapshot.fetch_one(what, query).await?;
             row.try_get("cost_usd").map(Usd::from_decimal).map_err(|error| snapshot.error(what, &error))
         }
         .await;
         self.end(snapshot, result).await
+    }
+
+    fn statements(&self) -> Vec<(&'static str, bool)> {
+        self.plans.all()
     }
 }
 

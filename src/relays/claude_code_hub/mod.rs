@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! * `schema`: which version this is; statements cut to fit it.
-//! * `ledger`, `row`, `prices`: usage rows.
+//! * `ledger`, `row`, `prices`: usage rows. `plans`: what they would cost the database.
 //! * `directory`, `limits`: names, limits, settings.
 //! * `live`: sessions, slots, circuits.
 //! * [`check()`]: what can be read and what cannot, for people.
@@ -14,6 +14,7 @@ mod least_schema;
 mod ledger;
 mod limits;
 mod live;
+mod plans;
 mod prices;
 mod row;
 mod schema;

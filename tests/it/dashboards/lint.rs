@@ -25,6 +25,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "llm_relay_exporter_config_last_reload_successful",
         "only with a web configuration file; the log says what is wrong",
     ),
+    ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
     ("llm_relay_exporter_config_last_reload_success_timestamp_seconds", "only with a web configuration file"),
 ];
 

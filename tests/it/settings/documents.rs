@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono_tz::Tz;
 use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths};
-use llm_relay_exporter::settings::{Kind, Need, variable};
+use llm_relay_exporter::settings::{Kind, Need, store, variable};
 
 use super::{DATABASE, File, REDIS, env};
 
@@ -18,7 +18,7 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
     let mut documented: Vec<_> = document
         .lines()
         .skip_while(|line| *line != "## Settings of a relay")
-        .take_while(|line| *line != "## Secrets")
+        .take_while(|line| *line != "## Settings of the store")
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
         .collect();
     for (path, setting) in paths() {
@@ -51,11 +51,30 @@ fn is_required(need: fn(Kind) -> Need) -> bool {
 }
 
 #[test]
+fn every_setting_of_the_store_is_documented_with_its_variable() {
+    let document = document();
+    let rows: Vec<_> = document
+        .lines()
+        .skip_while(|line| *line != "## Settings of the store")
+        .take_while(|line| *line != "## Secrets")
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .collect();
+    let written: Vec<_> = rows
+        .iter()
+        .map(|(path, row)| ((*path).to_owned(), row.split('|').nth(3).unwrap().trim().replace('`', "")))
+        .collect();
+    let known: Vec<_> = store::paths()
+        .map(|path| (path.clone(), store::variable(&path).replace("LLM_RELAY_EXPORTER__STORE__", "")))
+        .collect();
+    assert_eq!(written, known);
+}
+
+#[test]
 fn examples_load() {
     let document = document();
     let env = env([("MAIN_DATABASE_URL", DATABASE), ("MAIN_REDIS_URL", REDIS), ("BACKUP_DATABASE_URL", DATABASE)]);
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         File::new(example).plan(&env);
     }
@@ -78,6 +97,9 @@ fn the_example_file_loads_and_shows_the_defaults() {
     assert_eq!(relay.timezone.take(), Some(Tz::Asia__Shanghai));
     assert_eq!(relay.series.pinned_models.drain(..).count(), 1);
     assert_eq!(format!("{all:?}"), format!("{plain:?}"));
+    for path in store::paths() {
+        assert!(text.contains(&path), "{path} of the store is not in the example");
+    }
     for (path, _) in paths() {
         let last = path.rsplit('.').next().unwrap();
         let is_other_form = path.starts_with("redis_url_");

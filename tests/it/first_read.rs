@@ -1,0 +1,66 @@
+//! A first read that is killed in the middle of the history: the next process goes on where it was.
+
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::demo;
+use llm_relay_exporter::demo::history::HistoryOptions;
+
+use crate::store::server;
+use crate::store_process::{Process, counters, equals_plain_sql, value};
+
+const LOADED: &str = "llm_relay_history_loaded_ratio";
+const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
+const READ: &str = "llm_relay_rows_read_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
+    let url = server().await.database("first_read").await.unwrap();
+    let history = HistoryOptions { days: 45, requests_per_day: 1500, ..HistoryOptions::default() };
+    demo::create(&url.clone().into(), &history).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", directory.path().join("store.db").display());
+
+    let (mut loaded, mut read) = (0.0, 0.0);
+    for life in 1..=3 {
+        // A tenth of the time.
+        let process = Process::with_budget(&url, Some(&store), Some("6s")).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let began = loaded;
+        loop {
+            let page = process.page().await.unwrap();
+            if let Some(now) = value(&page, LOADED) {
+                assert!(now >= began - 1e-9, "life {life} begins at {now}, the last one ended at {began}");
+                assert!(now < 1.0, "the history has been read too fast for this test");
+                assert_eq!(counters(&page), None, "counters of a history of which {now} has been read");
+                // The last save has what was seen a second ago.
+                if now > began && value(&page, SAVED).is_some() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    loaded = now;
+                    read += value(&page, READ).unwrap();
+                    break;
+                }
+            }
+            assert!(Instant::now() < deadline, "the history does not get on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        process.kill().await;
+    }
+
+    let process = Process::with_budget(&url, Some(&store), Some("1m")).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let page = loop {
+        let page = process.page().await.unwrap();
+        let now = value(&page, LOADED);
+        assert!(now.is_none_or(|now| now >= loaded - 1e-9), "{now:?} after {loaded}");
+        if now == Some(1.0) {
+            break page;
+        }
+        assert_eq!(counters(&page), None, "counters of a history of which {now:?} has been read");
+        assert!(Instant::now() < deadline, "the history does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    equals_plain_sql(&url, &counters(&page).expect("no counters when all has been read")).await;
+    let last = value(&page, READ).unwrap();
+    assert!(last < 0.9 * 45.0 * 1500.0, "the last life read {last} rows; {read} had been read before, {loaded} of all");
+    process.kill().await;
+}

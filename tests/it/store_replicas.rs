@@ -1,0 +1,137 @@
+//! Two exporters on one PostgreSQL store, as processes: one saves; when it is killed or cut off, the other takes over,
+//! and both pages have the ledger's counters all along.
+
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::demo;
+use llm_relay_exporter::demo::history::HistoryOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::store::server;
+use crate::store_process::{Counters, Process, assert_none_fell, differs_from_plain_sql, value};
+
+const WRITER: &str = "llm_relay_store_writer";
+const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A busy second of the relay: requests of all users, some of which end later.
+const REQUESTS: &str = "
+    update message_request set status_code = 200, cost_usd = 0.125, input_tokens = 7, output_tokens = 9, duration_ms = 500
+    where status_code is null;
+    insert into message_request (provider_id, user_id, key, model, original_model, endpoint, session_id, created_at)
+    select p.id, k.user_id, k.key, 'claude-sonnet-4-5', 'claude-sonnet-4-5', '/v1/messages', 's', now()
+    from providers p, keys k limit 40;
+    update message_request set status_code = 200, cost_usd = 0.25, input_tokens = 10, output_tokens = 20, duration_ms = 900
+    where id > (select max(id) - 30 from message_request)";
+
+/// The two, and what each has said last.
+struct Pair {
+    relay: String,
+    connection: PgConnection,
+    processes: Vec<Process>,
+    last: Vec<Counters>,
+}
+
+impl Pair {
+    async fn writers(&self) -> Vec<bool> {
+        let mut writers = Vec::new();
+        for process in &self.processes {
+            let page = process.page().await.unwrap();
+            writers.push(value(&page, WRITER) == Some(1.0) && value(&page, SAVED).is_some());
+        }
+        writers
+    }
+
+    /// Waits until exactly one saves; which one.
+    async fn writer(&self) -> usize {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let writers = self.writers().await;
+            assert!(writers.iter().filter(|writer| **writer).count() < 2, "two write at the same time");
+            if let Some(at) = writers.iter().position(|writer| *writer) {
+                return at;
+            }
+            assert!(Instant::now() < deadline, "nobody took over within {SOON:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The relay works on; each page comes to say what the ledger says, and none ever falls.
+    async fn work(&mut self, what: &str) {
+        self.connection.execute(REQUESTS).await.unwrap();
+        for (process, last) in self.processes.iter().zip(&mut self.last) {
+            let deadline = Instant::now() + SOON;
+            loop {
+                let now = process.counters().await;
+                let difference = match &now {
+                    Some(now) => differs_from_plain_sql(&self.relay, now).await,
+                    None => Some("no counters".to_owned()),
+                };
+                if let Some(now) = now {
+                    assert_none_fell(last, &now);
+                    *last = now;
+                }
+                let Some(difference) = difference else { break };
+                assert!(Instant::now() < deadline, "{what}: {difference}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        if let [one, .., other] = self.last.as_slice() {
+            assert_eq!(one, other, "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_counter_differs() {
+    let relay = server().await.database("pair").await.unwrap();
+    let history = HistoryOptions { days: 3, requests_per_day: 800, ..HistoryOptions::default() };
+    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let store = server().await.database("pair_store").await.unwrap();
+    let mut keeper = PgConnection::connect(&store).await.unwrap();
+    let connection = PgConnection::connect(&relay).await.unwrap();
+    let first = Process::start(&relay, Some(&store)).await;
+    let mut pair = Pair { relay: relay.clone(), connection, processes: vec![first], last: vec![Counters::new()] };
+    pair.work("alone").await;
+    assert_eq!(pair.writer().await, 0);
+    // Started later, from the checkpoint of the other.
+    pair.processes.push(Process::start(&relay, Some(&store)).await);
+    pair.last.push(Counters::new());
+    for _ in 0..5 {
+        pair.work("with a replica").await;
+    }
+    assert_eq!(pair.writers().await, [true, false], "the first one saves, the other follows");
+
+    for cut in 1..=3 {
+        // The writer's session ends, as after a fault of the network; either may be the next one.
+        let sql = "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and database =
+                   (select oid from pg_database where datname = 'pair_store')";
+        let ended: i64 = sqlx::query_scalar(sql).fetch_one(&mut keeper).await.unwrap();
+        assert_eq!(ended, 1, "one lock, of the one that saves");
+        pair.work("while nobody saves").await;
+        pair.writer().await;
+        pair.work(&format!("after cut {cut}")).await;
+    }
+
+    for kill in 1..=3 {
+        let writer = pair.writer().await;
+        let began = Instant::now();
+        pair.processes.remove(writer).kill().await;
+        pair.last.remove(writer);
+        pair.work("the other alone").await;
+        assert_eq!(pair.writer().await, 0);
+        println!("kill {kill}: the other saves after {:.1?}", began.elapsed());
+        let generation = AssertSqlSafe("select generation from llm_relay_exporter.checkpoint");
+        let before: i64 = sqlx::query_scalar(generation).fetch_one(&mut keeper).await.unwrap();
+        pair.work("saved by the other").await;
+        pair.processes.push(Process::start(&relay, Some(&store)).await);
+        pair.last.push(Counters::new());
+        pair.work(&format!("with a new replica after kill {kill}")).await;
+        let sql = AssertSqlSafe("select generation from llm_relay_exporter.checkpoint");
+        let after: i64 = sqlx::query_scalar(sql).fetch_one(&mut keeper).await.unwrap();
+        assert!(after > before, "nothing was saved");
+    }
+    for process in pair.processes {
+        process.kill().await;
+    }
+}
