@@ -23,20 +23,25 @@ const SETTLING: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    println!("\n== a small relay: 100 000 requests a day for a day, 200 users");
-    let small = Shape { requests: 100_000, requests_per_day: 100_000, users: 200 };
-    measure(&small, "", &[0.0, 100_000.0 / 86_400.0, 100.0]).await?;
-    println!("\n== a large relay: 1 000 000 requests a day for two days, 6000 users with two keys each, all shown");
-    let large = Shape { requests: 2_000_000, requests_per_day: 1_000_000, users: 6000 };
+    println!("\n== a small relay: 100 000 requests a day, one day of them, 20 users, 5 providers, 10 models");
+    let small = Shape { requests: 100_000, requests_per_day: 100_000, users: 20, providers: 5, models: 10 };
+    measure(small, "", &[0.0, 100_000.0 / 86_400.0, 100.0]).await?;
+    println!(
+        "\n== a large relay: 1 000 000 requests a day, two days of them, 5000 users with two keys each, all shown"
+    );
+    let large = Shape { requests: 2_000_000, requests_per_day: 1_000_000, users: 5000, providers: 30, models: 40 };
     let series = "[relays.main.series]\nmax_users = 100000\nmax_keys = 100000";
-    measure(&large, series, &[0.0, 1_000_000.0 / 86_400.0]).await
+    measure(large, series, &[0.0, 1_000_000.0 / 86_400.0]).await
 }
 
-async fn measure(shape: &Shape, settings: &str, rates: &[f64]) -> anyhow::Result<()> {
+async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<()> {
     let ledger = Ledger::start(shape).await?;
     let url = ledger.reader("exporter").await?;
     let place = TempDir::new()?;
-    let store = format!("{settings}\n[store]\nurl = \"sqlite:{}\"", place.path().join("store.db").display());
+    let store = format!(
+        "[relays.main.history]\nbudget = \"1m\"\n{settings}\n[store]\nurl = \"sqlite:{}\"",
+        place.path().join("store.db").display()
+    );
     let mut exporter = Exporter::start(place.path(), &url, &store)?;
     let complete = exporter.wait_until_complete().await?;
     let page = exporter.page().unwrap_or_default();

@@ -38,7 +38,9 @@ fn main() -> anyhow::Result<()> {
 async fn measure() -> anyhow::Result<()> {
     let postgres = PrivatePostgres::start().await?;
     println!("{CONNECTIONS} connections, {LENGTH:?}, median of {ROUNDS} rounds\n");
-    println!("series    coding    exporter: scrapes/s  p50 ms  p99 ms  KiB   postgres_exporter: scrapes/s  p50 ms  p99 ms  KiB   ratio");
+    println!(
+        "series    coding    exporter: scrapes/s  p50 ms  p99 ms  KiB   postgres_exporter: scrapes/s  p50 ms  p99 ms  KiB   ratio"
+    );
     for series in SERIES {
         let stop = CancellationToken::new();
         let ours = serve(series, stop.clone())?;
@@ -189,4 +191,3 @@ fn queries(series: usize) -> String {
          - outcome: {label}\n  - requests: {{usage: COUNTER, description: Final requests.}}\n"
     )
 }
-

@@ -18,8 +18,8 @@ from generate_series({from}::bigint, {to}) n
 cross join lateral (select
   -- Some people and models are used far more than others.
   1 + (n * 7919 % 104729 * (n * 31 % 997) / 997) % (2 * {users}) as who,
-  1 + (n * 6007 % 10007) * (n * 17 % 499) / 499 % 30 as provider,
-  'claude-sonnet-4-' || (n * 5003 % 7001) * (n * 13 % 251) / 251 % 40 as model,
+  1 + (n * 6007 % 10007) * (n * 17 % 499) / 499 % {providers} as provider,
+  'claude-sonnet-4-' || (n * 5003 % 7001) * (n * 13 % 251) / 251 % {models} as model,
   'session-' || n / 25 as session,
   n % 41 = 0 as failed
 ) as made;

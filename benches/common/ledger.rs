@@ -16,6 +16,18 @@ pub struct Shape {
     pub requests_per_day: u64,
     /// Each has two keys.
     pub users: u64,
+    pub providers: u64,
+    pub models: u64,
+}
+
+impl Shape {
+    /// A script for a relay of this shape.
+    fn fit(&self, script: &str) -> String {
+        let Self { users, providers, models, .. } = self;
+        [("{users}", users), ("{providers}", providers), ("{models}", models)]
+            .into_iter()
+            .fold(script.to_owned(), |script, (name, number)| script.replace(name, &number.to_string()))
+    }
 }
 
 /// The relay's database. Nothing is left of it when it is dropped.
@@ -25,12 +37,12 @@ pub struct Ledger {
     pub pool: PgPool,
     /// The relay's time zone: one where it is a little after noon, so that half of the day's rows are there.
     pub zone: String,
-    users: u64,
+    shape: Shape,
 }
 
 impl Ledger {
     /// Takes about 20 s for a million requests, most of it for the relay's indexes.
-    pub async fn start(shape: &Shape) -> anyhow::Result<Self> {
+    pub async fn start(shape: Shape) -> anyhow::Result<Self> {
         let mut server = PrivatePostgres::start().await?;
         let pool = PgPool::connect(&server.url()).await?;
         sqlx::raw_sql("alter system set shared_preload_libraries = 'pg_stat_statements'").execute(&pool).await?;
@@ -39,11 +51,10 @@ impl Ledger {
         server.restart().await?;
         let url = server.database("relay").await?;
         let pool = PgPoolOptions::new().max_connections(50).connect(&url).await?;
-        let (zone, users) = (noon(), shape.users);
-        let ledger = Self { server, pool, zone, users };
+        let ledger = Self { server, pool, zone: noon(), shape };
         ledger.found().await.context("the relay's schema")?;
-        let seconds = shape.requests * 86_400 / shape.requests_per_day;
-        ledger.fill(shape.requests, seconds).await?;
+        let Shape { requests, requests_per_day, .. } = ledger.shape;
+        ledger.fill(requests, requests * 86_400 / requests_per_day).await?;
         Ok(ledger)
     }
 
@@ -52,8 +63,7 @@ impl Ledger {
             sqlx::raw_sql(script).execute(&self.pool).await?;
         }
         self.run(include_str!("indexes.sql")).await?;
-        self.run(&include_str!("cast.sql").replace("{users}", &self.users.to_string()).replace("{zone}", &self.zone))
-            .await?;
+        self.run(&self.shape.fit(include_str!("cast.sql")).replace("{zone}", &self.zone)).await?;
         for statement in [
             "create extension pg_stat_statements",
             "alter system set pg_stat_statements.track_planning = on",
@@ -75,12 +85,13 @@ impl Ledger {
         for from in (first..=last).step_by(CHUNK as usize) {
             let to = (from + CHUNK - 1).min(last);
             let (age, span) = ((last - to) * seconds / requests, (to + 1 - from) * seconds / requests);
-            let sql = include_str!("fill.sql")
+            let sql = self
+                .shape
+                .fit(include_str!("fill.sql"))
                 .replace("{from}", &from.to_string())
                 .replace("{to}", &to.to_string())
                 .replace("{age}", &age.to_string())
-                .replace("{span}", &span.to_string())
-                .replace("{users}", &self.users.to_string());
+                .replace("{span}", &span.to_string());
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await.context("filling the ledger")?;
         }
         sqlx::raw_sql("set maintenance_work_mem = '1GB'").execute(&mut *connection).await?;
@@ -108,8 +119,7 @@ impl Ledger {
 
     /// A connection string of a new role that reads everything, so that its statements can be told apart.
     pub async fn reader(&self, role: &str) -> anyhow::Result<String> {
-        self.run(&format!("create role {role} login password '{role}'; grant pg_read_all_data to {role}"))
-            .await?;
+        self.run(&format!("create role {role} login password '{role}'; grant pg_read_all_data to {role}")).await?;
         Ok(format!("postgres://{role}:{role}@127.0.0.1:{}/relay?sslmode=disable", self.server.port()))
     }
 

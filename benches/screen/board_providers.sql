@@ -1,5 +1,5 @@
 -- Daily board of providers (Claude Code Hub v0.9.2, src/repository/leaderboard.ts).
-select p.id, p.name, count(*) as requests, coalesce(sum(l.cost_usd), 0) as cost_usd,
+select p.id::text, p.name, count(*) as requests, coalesce(sum(l.cost_usd), 0) as cost_usd,
   coalesce(sum(l.input_tokens + l.output_tokens + coalesce(l.cache_creation_input_tokens, 0)
     + coalesce(l.cache_read_input_tokens, 0)), 0) as tokens,
   coalesce(count(*) filter (where l.success_rate_outcome = 'success')::double precision
