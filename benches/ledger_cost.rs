@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::exporter::{Exporter, free_port, get};
+use common::exporter::{Exporter, cpu, free_port, get};
 use common::ledger::{Ledger, Shape};
 use common::relay::Relay;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -118,11 +118,12 @@ async fn measure(requests: u64) -> anyhow::Result<()> {
     let mut exporter = Exporter::start(place.path(), &url, &store)?;
     let today = exporter.wait_for(&["\nllm_relay_day_requests{relay=\"main\",day=\"yesterday\"}"]).await?;
     let complete = exporter.wait_until_complete().await?;
-    let rate = requests as f64 / complete.as_secs_f64();
+    let (own, backends) = (exporter.cpu(), backends(&ledger).await?);
     println!(
-        "first start, no store: today and yesterday {today:.2?}; complete {complete:.2?} ({rate:.0} rows/s), CPU {:.1?}, \
-         memory {:.0?} MiB now and at most",
-        exporter.cpu(),
+        "first start, no store: today and yesterday {today:.2?}; complete {complete:.2?}, {}; CPU {own:.1?} and the \
+         database's {backends:.1?}, {} of CPU; memory {:.0?} MiB now and at most",
+        rate(requests, complete),
+        rate(requests, own + backends),
         exporter.memory()
     );
     steady_state(&ledger, &exporter, place.path()).await?;
@@ -131,21 +132,44 @@ async fn measure(requests: u64) -> anyhow::Result<()> {
 
     let mut restarts = Vec::new();
     for _ in 0..5 {
-        let mut exporter = Exporter::start(place.path(), &url, &store)?;
-        restarts.push(exporter.wait_until_complete().await?);
-        exporter.stop()?;
+        restarts.push(restart(&ledger, &url, &store, place.path()).await?);
     }
     restarts.sort_unstable();
-    println!("restart with the store: complete {:.0?}, at most {:.0?}", restarts[2], restarts[4]);
-    for missed in [REQUESTS_PER_DAY / 24, 100_000] {
+    let (usual, most) = (restarts[2], restarts[4]);
+    println!("restart with the store: complete {:.0?}, CPU {:.0?}; at most {:.0?}", usual.0, usual.1, most.0);
+    for missed in [REQUESTS_PER_DAY / 24, REQUESTS_PER_DAY] {
         ledger.fill(missed, 3600).await?;
-        let mut exporter = Exporter::start(place.path(), &url, &store)?;
-        let complete = exporter.wait_until_complete().await?;
-        let rows = missed as f64 / complete.saturating_sub(restarts[2]).as_secs_f64();
-        println!("an hour's outage, {missed} rows: complete {complete:.0?} after the start ({rows:.0} rows/s)");
-        exporter.stop()?;
+        let (complete, cpu) = restart(&ledger, &url, &store, place.path()).await?;
+        let more = [complete.saturating_sub(usual.0), cpu.saturating_sub(usual.1)];
+        println!(
+            "an hour's outage, {missed} rows: complete {complete:.0?} after the start; beyond a restart {more:.0?}, {}, \
+             {} of CPU",
+            rate(missed, more[0]),
+            rate(missed, more[1])
+        );
     }
     insert_latency(&ledger, &url, place.path()).await
+}
+
+/// From the start to a complete page, and the CPU time of exporter and database for it.
+async fn restart(ledger: &Ledger, url: &str, store: &str, place: &Path) -> anyhow::Result<(Duration, Duration)> {
+    let mut exporter = Exporter::start(place, url, store)?;
+    let complete = exporter.wait_until_complete().await?;
+    let cpu = exporter.cpu() + backends(ledger).await?;
+    exporter.stop()?;
+    Ok((complete, cpu))
+}
+
+/// CPU time of the exporter's connections, so far.
+async fn backends(ledger: &Ledger) -> anyhow::Result<Duration> {
+    let pids: Vec<i32> = sqlx::query_scalar("select pid from pg_stat_activity where usename = 'exporter'")
+        .fetch_all(&ledger.pool)
+        .await?;
+    Ok(pids.into_iter().map(|pid| cpu(pid.unsigned_abs())).sum())
+}
+
+fn rate(rows: u64, time: Duration) -> String {
+    format!("{:.0} rows/s", rows as f64 / time.as_secs_f64())
 }
 
 /// Exporter, screen and sql_exporter side by side, each every five seconds.

@@ -75,23 +75,16 @@ impl Exporter {
 
     /// User and system time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = self.proc("stat");
-        let ticks = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        // Fields 14 and 15 of `/proc/<pid>/stat`, in hundredths of a second.
-        Duration::from_millis(10 * ticks.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
+        cpu(self.process.id())
     }
 
     /// Resident memory in MiB: now, and the most that there was.
     pub fn memory(&self) -> [f64; 2] {
-        let status = self.proc("status");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         ["VmRSS:", "VmHWM:"].map(|name| {
             let size = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
             size.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(f64::NAN) / 1024.0
         })
-    }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).unwrap_or_default()
     }
 
     /// Asks it to end, as systemd and Docker do, and waits: its store is written.
@@ -108,6 +101,14 @@ impl Drop for Exporter {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// User and system time of a process so far.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    // Fields 14 and 15 of `/proc/<pid>/stat`, in hundredths of a second.
+    Duration::from_millis(10 * ticks.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// The page of whatever listens on the port.
