@@ -25,10 +25,8 @@ use crate::view::{AuditView, LedgerView};
 const OVERLAP_IDS: i64 = 2000;
 /// A commit that becomes visible later than this after a greater id did is left to the audit.
 const OVERLAP_SECONDS: i64 = 60;
-/// Rows of one bounded step.
-const STEP_ROWS: u32 = 20_000;
-/// Rows of one step of history that can wait: a small one is over before anybody notices.
-const HISTORY_ROWS: u32 = 5_000;
+/// Rows of one bounded step: over before anybody notices, and some megabytes until they are told apart.
+const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
@@ -184,8 +182,7 @@ impl Follower {
         if state.tally.is_complete() {
             return Ok(Rest::Nothing);
         }
-        let limit = if state.tally.covers_yesterday() { HISTORY_ROWS } else { STEP_ROWS };
-        let slice = within(self.timeout, self.ledger.older(state.bottom, limit)).await?;
+        let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));

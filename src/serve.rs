@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,10 @@ use crate::store::{Owner, Saving, Store};
 use crate::view::View;
 use crate::web::Protection;
 
-/// A page is rendered again after so long even when nothing was read: what has become stale disappears.
-const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
+/// How often the views are looked at even when nothing was read: what has become stale disappears.
+const LOOK: Duration = Duration::from_secs(1);
+/// A page is rendered again after so long whatever happens, for what the exporter tells about itself.
+const LONGEST_PAGE_AGE: Duration = Duration::from_secs(5);
 /// Refreshes that end close together share one rendering.
 const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
 
@@ -89,12 +91,20 @@ fn own(protection: &Protection) -> Own {
 }
 
 async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<View>>, protection: &Protection) {
+    let mut rendered = Instant::now();
     loop {
-        // Whether something changed or the time is up makes no difference.
-        tokio::time::timeout(LONGEST_PAGE_AGE, hub.changed()).await.ok();
+        let changed = tokio::time::timeout(LOOK, hub.changed()).await.is_ok();
         let views = hub.views();
-        page.publish(page::render(&views, &own(protection)));
-        shown.store(Arc::new(views));
+        if changed || present(&views) != present(&shown.load()) || rendered.elapsed() >= LONGEST_PAGE_AGE {
+            rendered = Instant::now();
+            page.publish(page::render(&views, &own(protection)));
+            shown.store(Arc::new(views));
+        }
         tokio::time::sleep(SHORTEST_PAGE_AGE).await;
     }
+}
+
+/// Which parts of each relay are there.
+fn present(views: &[View]) -> Vec<[bool; 3]> {
+    views.iter().map(|view| [view.ledger.is_some(), view.live.is_some(), view.directory.is_some()]).collect()
 }

@@ -43,7 +43,12 @@ impl Log {
 
     pub fn insert(&mut self, second: i64, fact: Fact) {
         self.touched.insert(slot(second));
-        self.seconds.entry(second).or_default().push(fact);
+        let facts = self.seconds.entry(second).or_default();
+        if facts.len() == facts.capacity() {
+            // Most seconds have one fact or a few: room for four of them, as a vector takes it, is most of a day's memory.
+            facts.reserve_exact(1 + facts.len() / 4);
+        }
+        facts.push(fact);
     }
 
     pub fn remove(&mut self, second: i64, request_id: i64) {
