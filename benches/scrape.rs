@@ -71,6 +71,7 @@ fn serve(series: usize, stop: CancellationToken) -> anyhow::Result<u16> {
         views: Arc::new(ArcSwap::from_pointee(views)),
         telemetry_path: "/metrics".into(),
         protection: Protection::load(None)?,
+        reload: None,
     };
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let port = listener.local_addr()?.port();

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub};
-use crate::settings::{Kind, Plan, RelayPlan};
+use crate::relays::{OpenError, claude_code_hub, claude_relay_service, gemini_balance};
+use crate::settings::{Kind, Need, Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,8 @@ impl fmt::Display for Report {
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
+        Kind::GeminiBalance => gemini_balance::check(plan).await,
+        Kind::ClaudeRelayService => claude_relay_service::check(plan).await,
     }
 }
 
@@ -83,7 +85,9 @@ pub async fn store(plan: &Plan) -> Report {
         report.note("store", "none: every start reads the whole ledger, and what the relay deletes is forgotten");
         return report;
     };
-    let owners: Vec<_> = plan.relays.values().map(Owner::of).collect();
+    // A relay without a ledger keeps its totals itself.
+    let has_ledger = |relay: &&RelayPlan| relay.kind.database() != Need::Nothing;
+    let owners: Vec<_> = plan.relays.values().filter(has_ledger).map(Owner::of).collect();
     let looked = async {
         let store = Store::open(store)?;
         let seen = store.look(&owners).await?;

@@ -1,5 +1,6 @@
 //! The command line: arguments, dispatch, exit codes.
 
+mod backfill;
 mod demo;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::check::{self, Level};
 use crate::log;
 use crate::own::Own;
+use crate::reload::Reloader;
+use crate::serve::Reloads;
 use crate::settings::{self, Loaded};
 use crate::store::StoreError;
 use crate::web::{self, Protection};
-use crate::{dashboards, metrics, serve};
+use crate::{dashboards, metrics, reload, serve};
 
 /// Exit code for a bad configuration or bad arguments, as in sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -51,6 +54,9 @@ struct Options {
     /// Web configuration file (YAML): TLS, basic authentication, bearer tokens, in the form that Prometheus exporters share.
     #[arg(long = "web.config.file", global = true, value_name = "FILE")]
     web_config_file: Option<PathBuf>,
+    /// Read the configuration again on POST /-/reload, as on SIGHUP.
+    #[arg(long = "web.enable-lifecycle", global = true)]
+    enable_lifecycle: bool,
     /// Only log messages of this level or above.
     #[arg(long = "log.level", global = true, value_enum, default_value_t = log::Level::Info)]
     log_level: log::Level,
@@ -65,6 +71,10 @@ enum Command {
     Serve,
     /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
     Check,
+    /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
+    Backfill(backfill::BackfillArgs),
+    /// Tell which alerts would have fired in a relay's past, how often and for how long. Needs Prometheus installed.
+    Backtest(backfill::BacktestArgs),
     /// Print the metric catalogue as Markdown.
     Metrics,
     /// Write the Grafana dashboards.
@@ -127,6 +137,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options)),
         Command::Check => runtime.block_on(check_relays(options)),
+        Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
+        Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
         Command::Metrics => {
             // A closed pipe (`| head`) is the reader's choice.
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();
@@ -151,10 +163,14 @@ fn configure(options: &Options, env: &BTreeMap<String, String>) -> Result<Loaded
         eprintln!("{problems}");
         ExitCode::from(EX_USAGE)
     })?;
+    warn(&loaded);
+    Ok(loaded)
+}
+
+fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded)
 }
 
 /// The protection of the endpoint, or an exit code after the problems of its file have been told.
@@ -173,7 +189,8 @@ fn environment() -> BTreeMap<String, String> {
 }
 
 async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
-    let loaded = match configure(options, &environment()) {
+    let env = environment();
+    let loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
@@ -191,13 +208,33 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         tracing::info!("stopping");
         signalled.cancel();
     });
-    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
+    let (reloader, requests) = reload::channel();
+    let over_http = options.enable_lifecycle.then(|| reloader.clone());
+    tokio::spawn(reload_on_signal(reloader));
+    let file = options.config_file.clone();
+    let read = move || {
+        let loaded = settings::load(file.as_deref(), &env).map_err(|problems| problems.to_string())?;
+        warn(&loaded);
+        Ok(loaded.plan)
+    };
+    let reloads = Reloads { read: Box::new(read), requests, over_http };
+    let served =
+        serve::run_with(&loaded.plan, Some(reloads), listener, &options.telemetry_path, protection, shutdown).await;
     match served.as_ref().err().and_then(|error| error.downcast_ref()) {
         Some(StoreError::Refused(text)) => {
             tracing::error!(error = text, "the store is refused");
             Ok(ExitCode::from(EX_CONFIG))
         }
         _ => served.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn reload_on_signal(reloader: Reloader) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        // The outcome is in the log.
+        reloader.reload().await.ok();
     }
 }
 

@@ -7,14 +7,15 @@
 mod checkpoint;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ReadError, Usd};
+use crate::model::{ReadError, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
@@ -30,7 +31,7 @@ const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
-const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
+pub const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
 
 /// A ledger and what has been made of it.
 pub struct Follower {
@@ -57,6 +58,10 @@ struct State {
     hopeless: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
     audit_day: Option<NaiveDate>,
+    /// The next refresh audits, whenever the last one was.
+    audit_now: bool,
+    /// What the ledger wants to be told again.
+    bookmark: String,
 }
 
 /// The exporter's sums minus the ledger's.
@@ -95,6 +100,12 @@ pub enum Rest {
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
         Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+    }
+
+    /// Goes on with the same ledger, opened anew with changed settings.
+    #[must_use]
+    pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
     }
 
     /// Rows read since the start.
@@ -138,6 +149,7 @@ impl Follower {
             limit: STEP_ROWS,
             reread,
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
+            bookmark: state.bookmark.clone(),
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
@@ -160,6 +172,12 @@ impl Follower {
             state.recent_tops.clear();
             state.top = refresh.top;
         }
+        state.bookmark.clone_from(&refresh.bookmark);
+        if refresh.lost_rows {
+            // What is gone from older days does not come back, and their counters cannot be told apart any more.
+            state.audit_now = true;
+            state.audit_day = None;
+        }
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
         state.tally.advance(moment(&refresh));
@@ -169,11 +187,11 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
-        if !refresh.more {
+        if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
-        Ok(self.rest(refresh.more))
+        Ok(self.rest(refresh.more || refresh.lost_rows))
     }
 
     /// Reads one bounded slice of older rows, newest first.
@@ -217,6 +235,8 @@ impl Follower {
             audit: None,
             hopeless,
             audit_day: None,
+            audit_now: false,
+            bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
     }
@@ -237,9 +257,9 @@ impl Follower {
     /// Publishes the drift, and reads a day that drifted again.
     async fn note_audit(
         &mut self,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
         kept_since: Option<NaiveDate>,
-        days: &[(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)],
+        days: &[(NaiveDate, Range<DateTime<Utc>>)],
         ledger: &[LedgerSum],
     ) -> Result<(), ReadError> {
         let Some(state) = &mut self.state else { return Ok(()) };
@@ -271,6 +291,7 @@ impl Follower {
         state.audit =
             Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
         state.audit_day = state.next_audit_day();
+        state.audit_now = false;
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
@@ -278,17 +299,8 @@ impl Follower {
                 state.basis.clear();
                 continue;
             }
-            let mut rows = Vec::new();
-            loop {
-                let after = rows.last().map_or(i64::MIN, |row: &crate::model::UsageRow| row.id);
-                let page = within(self.timeout, self.ledger.rows_between(range.clone(), after, STEP_ROWS)).await?;
-                self.rows_read += page.len() as u64;
-                let last = page.len() < STEP_ROWS as usize;
-                rows.extend(page);
-                if last {
-                    break;
-                }
-            }
+            let rows = rows_of_span(&mut *self.ledger, self.timeout, range).await?;
+            self.rows_read += rows.len() as u64;
             state.tally.replace_day(date, rows);
             state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
@@ -333,11 +345,12 @@ impl State {
     fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-        self.tally.covers_yesterday() && self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval)
+        let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
+        self.tally.covers_yesterday() && (due || self.audit_now)
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.
-    fn audit_days(&self) -> Vec<(NaiveDate, std::ops::Range<chrono::DateTime<chrono::Utc>>)> {
+    fn audit_days(&self) -> Vec<(NaiveDate, Range<DateTime<Utc>>)> {
         let today = self.tally.today();
         [Some(today), today.pred_opt(), self.audit_day]
             .into_iter()
@@ -350,6 +363,24 @@ impl State {
         let newest = self.tally.today() - Days::new(2);
         let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
         Some(if self.tally.day_range(next).is_some() { next } else { newest })
+    }
+}
+
+/// All rows that started in a span, by ascending id, read in bounded steps.
+pub async fn rows_of_span(
+    ledger: &mut dyn Ledger,
+    timeout: Duration,
+    span: Range<DateTime<Utc>>,
+) -> Result<Vec<UsageRow>, ReadError> {
+    let mut rows: Vec<UsageRow> = Vec::new();
+    loop {
+        let after = rows.last().map_or(i64::MIN, |row| row.id);
+        let page = within(timeout, ledger.rows_between(span.clone(), after, STEP_ROWS)).await?;
+        // A page may be short because some of its rows could not be understood.
+        if page.is_empty() {
+            return Ok(rows);
+        }
+        rows.extend(page);
     }
 }
 

@@ -23,7 +23,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use self::connection::Gate;
 use crate::model::Source;
 use crate::page::Shared;
 use crate::page::accept::{Coding, Format};
+use crate::reload::Reloader;
 use crate::view::View;
 use crate::web::Protection;
 
@@ -53,6 +54,8 @@ pub struct State {
     pub telemetry_path: Arc<str>,
     /// Who may read, and over which transport.
     pub protection: Arc<Protection>,
+    /// Does what `/-/reload` asks for; without one, that is refused.
+    pub reload: Option<Reloader>,
 }
 
 /// Serves until `shutdown`, then lets running responses finish for a few seconds.
@@ -102,8 +105,8 @@ pub fn check_telemetry_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') || !path.chars().all(plain) {
         return Err(format!("{path:?} must start with / and hold only letters, digits and / - _ . ~"));
     }
-    if matches!(path, "/healthz" | "/readyz") {
-        return Err(format!("{path:?} is the path of a probe; choose another, e.g. /metrics"));
+    if matches!(path, "/healthz" | "/readyz" | "/-/reload") {
+        return Err(format!("{path:?} has another meaning; choose another, e.g. /metrics"));
     }
     Ok(())
 }
@@ -118,7 +121,8 @@ fn router(state: State, address: SocketAddr) -> anyhow::Result<Router> {
     let mut routes = Router::new()
         .route(&state.telemetry_path, get(metrics))
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready));
+        .route("/readyz", get(ready))
+        .route("/-/reload", post(reload).put(reload));
     if &*state.telemetry_path != "/" {
         routes = routes.route("/", get(async move |state| landing(state, address)));
     }
@@ -126,6 +130,17 @@ fn router(state: State, address: SocketAddr) -> anyhow::Result<Router> {
         .layer(middleware::from_fn_with_state(state.protection.clone(), guard::admit))
         .layer(middleware::from_fn(refuse_bodies))
         .with_state(state))
+}
+
+/// The methods, codes and texts of Prometheus itself.
+async fn reload(extract::State(state): extract::State<State>) -> (StatusCode, String) {
+    let Some(reloader) = &state.reload else {
+        return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled: --web.enable-lifecycle\n".to_owned());
+    };
+    match reloader.reload().await {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {problem}\n")),
+    }
 }
 
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {

@@ -1,29 +1,24 @@
 //! The one place that opens Redis: one connection, opened by the first read, bounded pipelines, honest errors.
 
+mod link;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{
-    Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
-    cmd,
-};
+use self::link::{Address, Link};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
-/// Commands in one pipeline: the server answers others in between.
-const PIPELINE: usize = 500;
-
 /// A relay's Redis.
 pub struct Kv {
-    client: Client,
-    /// `host:port/number`, for people.
-    place: String,
+    address: Address,
     limit: Duration,
-    manager: Option<ConnectionManager>,
+    /// Kept while it is good.
+    link: Option<Link>,
     /// Keys of an unexpected type, each reported once.
     reported: HashSet<String>,
 }
@@ -58,45 +53,47 @@ impl Kv {
     /// # Errors
     /// When the URL is not one of Redis.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        let hint = "write it as redis://user:password@host:6379/0, or rediss:// for TLS";
-        // The driver's own text may repeat a part of the URL.
-        let client = Client::open(url.expose_secret())
-            .map_err(|_| OpenError(format!("the Redis URL cannot be understood; {hint}")))?;
-        let info = client.get_connection_info();
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            // An error only says that a provider is already installed.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let place = format!("{}/{}", info.addr(), info.redis_settings().db());
-        Ok(Self { client, place, limit, manager: None, reported: HashSet::new() })
+        Ok(Self { address: Address::parse(url.expose_secret())?, limit, link: None, reported: HashSet::new() })
     }
 
     /// `host:port/number`.
     pub fn place(&self) -> &str {
-        &self.place
+        self.address.place()
     }
 
     /// The answers to commands that only read, in order; one that failed does not take the others with it.
     pub async fn read(&mut self, what: &str, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, ReadError> {
         let deadline = Instant::now() + self.limit;
-        let mut manager = self.manager(what)?;
-        let mut answers = Vec::with_capacity(commands.len());
-        for chunk in commands.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(chunk.len());
-            for command in chunk {
-                pipeline.add_command(command.clone());
-            }
-            let query = pipeline.ignore_errors().query_async::<Vec<RedisResult<Value>>>(&mut manager);
-            match timeout_at(deadline, query).await {
-                Ok(Ok(chunk)) => answers.extend(chunk),
-                Ok(Err(error)) => return Err(self.error(what, &error)),
-                Err(_) => {
-                    let text = format!("{what}: Redis at {}: not done within {:?}", self.place, self.limit);
-                    return Err(ReadError::new(Reason::Timeout, text));
+        if let Some(mut link) = self.link.take() {
+            match timeout_at(deadline, link.ask(commands)).await {
+                Ok(Ok(answers)) => {
+                    self.link = Some(link);
+                    return Ok(answers);
                 }
+                // A connection that went bad while it was idle says nothing about the server.
+                Ok(Err(error)) if !error.is_timeout() => {}
+                Ok(Err(error)) => return Err(self.error(what, &error)),
+                Err(_) => return Err(self.late(what)),
             }
         }
-        Ok(answers)
+        let asking = async {
+            let mut link = self.address.connect(self.limit).await?;
+            let answers = link.ask(commands).await?;
+            Ok((link, answers))
+        };
+        match timeout_at(deadline, asking).await {
+            Ok(Ok((link, answers))) => {
+                self.link = Some(link);
+                Ok(answers)
+            }
+            Ok(Err(error)) => Err(self.error(what, &error)),
+            Err(_) => Err(self.late(what)),
+        }
+    }
+
+    fn late(&self, what: &str) -> ReadError {
+        let text = format!("{what}: Redis at {}: not done within {:?}", self.place(), self.limit);
+        ReadError::new(Reason::Timeout, text)
     }
 
     /// The answers to commands that only read, in order; `None` where a key holds something else than is expected.
@@ -141,33 +138,30 @@ impl Kv {
         time.map(|(seconds, micros)| seconds * 1000 + micros / 1000).map_err(|error| self.error(what, &error))
     }
 
-    /// The manager wants a runtime to be born in, so it is born with the first read.
-    fn manager(&mut self, what: &str) -> Result<ConnectionManager, ReadError> {
-        if let Some(manager) = &self.manager {
-            return Ok(manager.clone());
-        }
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(200))
-            .set_connection_timeout(Some(self.limit.mul_f64(0.4)))
-            .set_response_timeout(Some(self.limit.mul_f64(0.9)));
-        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)
-            .map_err(|error| self.error(what, &error))?;
-        self.manager = Some(manager.clone());
-        Ok(manager)
-    }
-
     /// An error in the words of the log: no key, no value, no secret.
     pub fn error(&self, what: &str, error: &RedisError) -> ReadError {
-        let at = format!("{what}: Redis at {}", self.place);
+        let at = format!("{what}: Redis at {}", self.place());
         let (reason, text) = match error.kind() {
             _ if error.is_timeout() => (Reason::Timeout, format!("{at}: no answer in time")),
             ErrorKind::Io => {
                 // The network's or TLS's own words: they know no password.
                 let cause =
                     std::error::Error::source(error).map_or_else(|| "connection lost".to_owned(), ToString::to_string);
-                (Reason::Connection, format!("{at}: {cause}; check that it runs and that the address is right"))
+                // Both sides speak of certificates when it is one that they refuse.
+                let hint = if cause.contains("ertificate") || cause.contains("fatal alert") {
+                    "check `sslrootcert`, `sslcert` and `sslkey` in the URL"
+                } else if cause.contains("No such file") {
+                    "check the files that the URL names"
+                } else {
+                    "check that it runs and that the address is right"
+                };
+                (Reason::Connection, format!("{at}: {cause}; {hint}"))
             }
+            // Content that is not understood never comes here: these are the bytes between answers.
+            ErrorKind::Parse => (
+                Reason::Connection,
+                format!("{at}: an answer that is not Redis's, or half of one; check host and port"),
+            ),
             ErrorKind::AuthenticationFailed => {
                 (Reason::Permission, format!("{at}: user or password refused; check the URL"))
             }
@@ -179,9 +173,14 @@ impl Kv {
             _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
                 (Reason::Permission, format!("{at}: user or password refused; check the URL"))
             }
-            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-                (Reason::Connection, format!("{at}: not ready ({})", error.category()))
-            }
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain,
+            ) => (Reason::Connection, format!("{at}: not ready ({})", error.category())),
             ErrorKind::InvalidClientConfig | ErrorKind::Client => {
                 (Reason::Connection, format!("{at}: {}", error.category()))
             }

@@ -5,7 +5,7 @@
 //! ```text
 //!  relay's own store            one folder per relay           pure, no I/O               bytes, once per refresh
 //!  Postgres Redis   ──read──▶   Relay (ledger, live,  ──▶  Tally (totals, windows,  ──▶  Page (OpenMetrics, text, ──▶  GET /metrics
-//!                               directory)                 boards, quotas)               plain and gzip)               copies an Arc
+//!  MySQL SQLite                 directory)                 boards, quotas)               plain and gzip)               copies an Arc
 //!                                      ▲                        │    ▲
 //!                               poll, follow (timer, single     ▼    │
 //!                               flight, timeout, back-off)     Store (SQLite file, or Postgres shared by replicas)
@@ -17,22 +17,27 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL and Redis.
+//! * [`sql`], [`kv`]: the one place each that opens databases and Redis; [`hosts`]: URLs that list several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
-//! * [`tally`]: what the rows amount to. Pure and deterministic.
+//! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
 //! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
-//! * [`serve`]: all of this at work. [`cli`], [`log`]: around it. [`check`]: what can be read and what cannot, for people.
+//! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
+//!   [`check`]: what can be read and what cannot, for people.
+//! * [`backfill`]: the same pages for instants of the past, out of the ledger. [`backtest`]: which alerts those would have raised.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod backfill;
+pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod dashboards;
 pub mod demo;
 pub mod follow;
+pub mod hosts;
 pub mod http;
 pub mod kv;
 pub mod log;
@@ -42,6 +47,7 @@ pub mod own;
 pub mod page;
 pub mod poll;
 pub mod relays;
+pub mod reload;
 pub mod serve;
 pub mod settings;
 pub mod sql;

@@ -9,6 +9,7 @@ pub mod docs;
 
 use crate::model::{AccountState, Circuit, Outcome};
 use crate::own::Own;
+use crate::reload::Reload;
 use crate::view::{Board, BoardEntry, HistogramView, View};
 
 /// One metric family.
@@ -33,8 +34,17 @@ pub enum Kind {
 pub enum Emit {
     /// Once per relay.
     Relay(fn(&View, &mut dyn Sink)),
+    /// Once per relay, told by the rows of its ledger alone: so it can be told of any instant of the past too.
+    Past(fn(&View, &mut dyn Sink)),
     /// Once per process; without the label `relay`.
     Exporter(fn(&Own, &mut dyn Sink)),
+}
+
+impl Metric {
+    /// Whether it has the label `relay`.
+    pub const fn is_of_relay(&self) -> bool {
+        matches!(self.emit, Emit::Relay(_) | Emit::Past(_))
+    }
 }
 
 /// Takes the samples of one family. Label values stand in the order of [`Metric::labels`].
@@ -58,28 +68,28 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Requests that have started within the last 24 hours and are not yet final.",
-        emit: Emit::Relay(|view, out| one(out, ledger(view).and_then(|ledger| ledger.requests_in_progress))),
+        emit: Emit::Past(|view, out| one(out, ledger(view).and_then(|ledger| ledger.requests_in_progress))),
     },
     Metric {
         name: "llm_relay_requests_last_minute",
         kind: Kind::Gauge,
         labels: &[],
         help: "Requests that started in the last 60 seconds (RPM).",
-        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
+        emit: Emit::Past(|view, out| present(out, ledger(view).and_then(|ledger| ledger.requests_last_minute))),
     },
     Metric {
         name: "llm_relay_tokens_last_minute",
         kind: Kind::Gauge,
         labels: &[],
         help: "Tokens of the requests that started in the last 60 seconds (TPM), added up as on the relay's boards.",
-        emit: Emit::Relay(|view, out| present(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
+        emit: Emit::Past(|view, out| present(out, ledger(view).and_then(|ledger| ledger.tokens_last_minute))),
     },
     Metric {
         name: "llm_relay_day_requests",
         kind: Kind::Gauge,
         labels: &["day"],
         help: "Requests that started on the day (today, yesterday_same_time, yesterday) in the relay's time zone.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
                 out.sample(&[day], sums.requests as f64);
             }
@@ -90,7 +100,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["day"],
         help: "Cost in US dollars of the requests that started on the day.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
                 out.sample(&[day], sums.cost_usd);
             }
@@ -101,7 +111,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["day"],
         help: "Mean duration of the day's requests that have one; absent when none has.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
                 if let Some(mean) = sums.mean_duration_seconds {
                     out.sample(&[day], mean);
@@ -114,7 +124,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["day"],
         help: "Share of the day's requests that are errors by the relay's own definition, 0 to 1; 0 without requests.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (day, sums) in ledger(view).iter().flat_map(|ledger| &ledger.days) {
                 if let Some(ratio) = sums.error_ratio {
                     out.sample(&[day], ratio);
@@ -127,7 +137,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Start of today in the relay's time zone.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             if let Some(start) = ledger(view).and_then(|ledger| ledger.day_start) {
                 out.sample(&[], unix(start));
             }
@@ -138,7 +148,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["window", "outcome"],
         help: "Requests that started in the window (1m, 1h, 8h, 24h, month) by outcome (success, failure, unknown); the sum over outcome is the total.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (window, counts) in ledger(view).iter().flat_map(|ledger| &ledger.windows) {
                 for (outcome, count) in ["success", "failure", "unknown"].into_iter().zip(counts) {
                     out.sample(&[window, outcome], *count as f64);
@@ -152,7 +162,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "model", "outcome"],
         help: "Final requests since the ledger began, by outcome: success, failure, or excluded (not the provider's fault).",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
                 for (outcome, count) in Outcome::ALL.iter().zip(row.requests) {
                     if count > 0 {
@@ -167,7 +177,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "code"],
         help: "Final requests since the ledger began, by HTTP status code; none where there was none.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (provider, code, count) in counters(view).iter().flat_map(|counters| &counters.responses) {
                 out.sample(&[provider, code], *count as f64);
             }
@@ -178,7 +188,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "class"],
         help: "Final requests that did not succeed, by class: rate_limited, overloaded, auth, timeout, server, client_abort, caller, policy, unknown.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (provider, class, count) in counters(view).iter().flat_map(|counters| &counters.failures) {
                 out.sample(&[provider, class], *count as f64);
             }
@@ -189,7 +199,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "model"],
         help: "Cost in US dollars of final requests since the ledger began, by the relay's own accounting.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
                 if let Some(cost) = row.cost_usd {
                     out.sample(&[&row.provider_id, &row.model], cost);
@@ -215,7 +225,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "model", "type"],
         help: "Tokens of final requests since the ledger began; the types exclude each other: input (uncached), output, cache_read, cache_write_5m, cache_write_1h, cache_write (not split).",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
                 for (kind, count) in &row.tokens {
                     out.sample(&[&row.provider_id, &row.model, kind], *count as f64);
@@ -228,7 +238,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["user_id"],
         help: "Final requests since the ledger began, by user.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for user in counters(view).iter().flat_map(|counters| &counters.users) {
                 out.sample(&[&user.id], user.requests as f64);
             }
@@ -239,7 +249,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["user_id"],
         help: "Cost in US dollars of final requests since the ledger began, by user.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for user in counters(view).iter().flat_map(|counters| &counters.users) {
                 out.sample(&[&user.id], user.cost_usd);
             }
@@ -250,7 +260,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["user_id"],
         help: "Tokens of all types of final requests since the ledger began, by user.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for user in counters(view).iter().flat_map(|counters| &counters.users) {
                 out.sample(&[&user.id], user.tokens as f64);
             }
@@ -261,7 +271,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["key_id"],
         help: "Final requests since the ledger began, by key.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for key in counters(view).iter().flat_map(|counters| &counters.keys) {
                 out.sample(&[&key.id], key.requests as f64);
             }
@@ -272,7 +282,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["key_id"],
         help: "Cost in US dollars of final requests since the ledger began, by key.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for key in counters(view).iter().flat_map(|counters| &counters.keys) {
                 out.sample(&[&key.id], key.cost_usd);
             }
@@ -296,7 +306,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["key_id"],
         help: "Tokens of all types of final requests since the ledger began, by key.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for key in counters(view).iter().flat_map(|counters| &counters.keys) {
                 out.sample(&[&key.id], key.tokens as f64);
             }
@@ -307,7 +317,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Histogram,
         labels: &["provider_id", "model"],
         help: "Duration of final requests since the ledger began, from start to the end of the answer.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.latency) {
                 occurred(out, &[&row.provider_id, &row.model], &row.duration);
             }
@@ -318,7 +328,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Histogram,
         labels: &["provider_id", "model"],
         help: "Time from the start of a request to its first token, of final requests since the ledger began.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.latency) {
                 occurred(out, &[&row.provider_id, &row.model], &row.ttft);
             }
@@ -329,7 +339,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Histogram,
         labels: &["provider_id", "model"],
         help: "Output speed of each final request since the ledger began, by the relay's own rule.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.latency) {
                 occurred(out, &[&row.provider_id, &row.model], &row.speed);
             }
@@ -340,7 +350,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "reason"],
         help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, hedge_loser, client_abort.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (provider, reason, cost) in counters(view).iter().flat_map(|counters| &counters.wasted) {
                 out.sample(&[provider, reason], *cost);
             }
@@ -351,7 +361,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "model"],
         help: "What cache reads would have cost as plain input minus what they cost, in US dollars since the ledger began; only where prices are known.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for row in counters(view).iter().flat_map(|counters| &counters.traffic) {
                 if let Some(saved) = row.cache_saved_usd {
                     out.sample(&[&row.provider_id, &row.model], saved);
@@ -364,7 +374,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["model"],
         help: "Successful requests since the ledger began that used tokens and cost nothing.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (model, count) in counters(view).iter().flat_map(|counters| &counters.unpriced) {
                 out.sample(&[model], *count as f64);
             }
@@ -375,7 +385,7 @@ pub const CATALOGUE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["provider_id", "model", "answered_model"],
         help: "Requests since the ledger began that the upstream answered with another model than it was asked for.",
-        emit: Emit::Relay(|view, out| {
+        emit: Emit::Past(|view, out| {
             for (provider, model, answered, count) in counters(view).iter().flat_map(|counters| &counters.substitutions)
             {
                 out.sample(&[provider, model, answered], *count as f64);
@@ -486,6 +496,28 @@ pub const CATALOGUE: &[Metric] = &[
         emit: Emit::Relay(|view, out| {
             for (key, sessions) in live(view).iter().flat_map(|live| live.key_sessions.iter().flatten()) {
                 out.sample(&[&key.to_string()], *sessions as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_consecutive_failures",
+        kind: Kind::Gauge,
+        labels: &["key_id"],
+        help: "Failures of an upstream key since its last success, as far as the relay's log tells; relays with a pool of keys.",
+        emit: Emit::Relay(|view, out| {
+            for (key, failures) in live(view).iter().flat_map(|live| live.key_failures.iter().flatten()) {
+                out.sample(&[&key.to_string()], *failures as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_error_log_entries_total",
+        kind: Kind::Counter,
+        labels: &["type", "code"],
+        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the start.",
+        emit: Emit::Relay(|view, out| {
+            for error in live(view).iter().flat_map(|live| live.error_log.iter().flatten()) {
+                out.sample(&[&error.kind, &error.code], error.count as f64);
             }
         }),
     },
@@ -982,16 +1014,16 @@ pub const CATALOGUE: &[Metric] = &[
     Metric {
         name: "llm_relay_exporter_config_last_reload_successful",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "Whether the last reading of the web configuration file succeeded; otherwise the version before it is in force.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| flag(reload.successful)))),
+        labels: &["config"],
+        help: "Whether the last reading of a configuration (`config`: relays, web) succeeded; otherwise the version before it is in force.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| flag(reload.successful))),
     },
     Metric {
         name: "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
         kind: Kind::Gauge,
-        labels: &[],
-        help: "When the web configuration file in force was read, as Unix time.",
-        emit: Emit::Exporter(|own, out| present(out, own.web_config.map(|reload| unix(reload.last_success)))),
+        labels: &["config"],
+        help: "When the configuration in force (`config`: relays, web) was read, as Unix time.",
+        emit: Emit::Exporter(|own, out| reloads(own, out, |reload| unix(reload.last_success))),
     },
     Metric {
         name: "process_cpu_seconds_total",
@@ -1062,6 +1094,14 @@ fn one(out: &mut dyn Sink, value: Option<u64>) {
 fn present(out: &mut dyn Sink, value: Option<f64>) {
     if let Some(value) = value {
         out.sample(&[], value);
+    }
+}
+
+fn reloads(own: &Own, out: &mut dyn Sink, value: fn(Reload) -> f64) {
+    for (config, reload) in [("relays", own.config), ("web", own.web_config)] {
+        if let Some(reload) = reload {
+            out.sample(&[config], value(reload));
+        }
     }
 }
 

@@ -372,6 +372,9 @@ pub struct Live {
     pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
     pub window_spend: Vec<WindowSpend>,
+    /// By key id: failures of an upstream key since its last success.
+    pub key_failures: Option<Vec<(EntityId, u64)>>,
+    pub error_log: Option<Vec<ErrorCount>>,
     /// Running requests by key id, of keys whose requests at a time are limited.
     pub key_slots_used: Vec<(EntityId, u64)>,
     pub queues: Vec<Queue>,
@@ -458,6 +461,16 @@ pub struct Subscription {
     /// 0 to 1; `None` when what the upstream told is out of date.
     pub used_ratio: Option<f64>,
     pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// Entries of the relay's error log that have this type and code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCount {
+    /// The relay's own word for where it happened, from a list in its code.
+    pub kind: String,
+    /// HTTP status code, or `none`.
+    pub code: String,
+    pub count: u64,
 }
 
 /// A circuit breaker as the relay shows it.

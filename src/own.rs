@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::web::Reload;
+use crate::reload::Reload;
 
 /// Read once per page.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Own {
     pub revision: &'static str,
     pub rustc: &'static str,
     pub process: Process,
+    /// How the last reading of the configuration went; none where it cannot change.
+    pub config: Option<Reload>,
     /// How the last reading of the web configuration file went; none without the file.
     pub web_config: Option<Reload>,
 }
@@ -34,6 +36,7 @@ impl Own {
             revision: option_env!("LLM_RELAY_EXPORTER_REVISION").unwrap_or("unknown"),
             rustc: option_env!("LLM_RELAY_EXPORTER_RUSTC").unwrap_or("unknown"),
             process: Process::read(),
+            config: None,
             web_config: None,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod open_metrics;
+pub mod recording;
 pub mod samples;
 pub mod text;
 

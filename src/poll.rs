@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,9 +30,10 @@ const PROGRESS_LOG: Duration = Duration::from_secs(10);
 /// A failure that persists is logged again after so many attempts.
 const REPEAT_LOG: u32 = 100;
 
-/// Everything that is known about all relays, renewed by its tasks.
+/// Everything that is known about the relays that are shown.
+#[derive(Default)]
 pub struct Hub {
-    relays: Vec<Arc<Parts>>,
+    shown: ArcSwap<Vec<Arc<Parts>>>,
     changed: Arc<Notify>,
 }
 
@@ -43,20 +45,28 @@ pub struct Subject {
     pub directory: Box<dyn DirectorySource>,
 }
 
-/// How a relay's usage is read.
+/// How a relay's usage is read, and what has been made of it.
 pub enum Usage {
     Rows(Box<Follower>, Option<Saving>),
-    Counters(Box<dyn Counters>),
+    Counters(Box<dyn Counters>, Box<Meter>),
+}
+
+/// The tasks of one relay, and what they know.
+pub struct Poller {
+    parts: Arc<Parts>,
+    stop: CancellationToken,
+    /// Of the directory and of the live state.
+    others: TaskTracker,
+    usage: JoinHandle<Usage>,
 }
 
 struct Parts {
     plan: RelayPlan,
-    has_live: bool,
     /// `None` without a store.
     store: Option<Mutex<StoreStatus>>,
-    ledger: Part<LedgerView>,
-    live: Part<Live>,
-    directory: Part<Directory>,
+    ledger: Arc<Part<LedgerView>>,
+    live: Option<Arc<Part<Live>>>,
+    directory: Arc<Part<Directory>>,
 }
 
 /// One part of a relay: its newest data and how reading it goes.
@@ -86,52 +96,15 @@ struct Progress {
 }
 
 impl Hub {
-    /// Starts the tasks of all relays; they end when `shutdown` is cancelled.
-    pub fn start(subjects: Vec<Subject>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
-        let changed = Arc::new(Notify::new());
-        let mut all = Vec::new();
-        for Subject { plan, usage, live, directory } in subjects {
-            let parts = Arc::new(Parts {
-                has_live: live.is_some(),
-                store: match &usage {
-                    Usage::Rows(_, Some(saving)) => Some(Mutex::new(saving.status())),
-                    Usage::Rows(_, None) | Usage::Counters(_) => None,
-                },
-                ledger: Part::new(Source::Ledger),
-                live: Part::new(Source::Live),
-                directory: Part::new(Source::Directory),
-                plan,
-            });
-            let stop = shutdown.clone();
-            let (it, tell) = (parts.clone(), changed.clone());
-            tasks.spawn(async move { stop.run_until_cancelled(poll_directory(it, directory, tell)).await });
-            if let Some(live) = live {
-                let stop = shutdown.clone();
-                let (it, tell) = (parts.clone(), changed.clone());
-                tasks.spawn(async move { stop.run_until_cancelled(poll_live(it, live, tell)).await });
-            }
-            let stop = shutdown.clone();
-            let (it, tell) = (parts.clone(), changed.clone());
-            match usage {
-                Usage::Rows(mut follower, mut saving) => tasks.spawn(async move {
-                    stop.run_until_cancelled(poll_ledger(&it, &mut follower, saving.as_mut(), &tell)).await;
-                    // Wherever the follower was interrupted, what it holds fits together.
-                    if let Some(saving) = saving {
-                        saving.finish(&mut follower).await;
-                    }
-                }),
-                Usage::Counters(counters) => tasks.spawn(async move {
-                    stop.run_until_cancelled(poll_counters(&it, counters, &tell)).await;
-                }),
-            };
-            all.push(parts);
-        }
-        Arc::new(Self { relays: all, changed })
+    /// Shows these relays from now on, and no others.
+    pub fn show<'a>(&self, pollers: impl IntoIterator<Item = &'a Poller>) {
+        self.shown.store(Arc::new(pollers.into_iter().map(|poller| poller.parts.clone()).collect()));
+        self.changed.notify_one();
     }
 
     /// The present numbers; what is older than `stale_after` is absent.
     pub fn views(&self) -> Vec<View> {
-        self.relays.iter().map(|parts| parts.view()).collect()
+        self.shown.load().iter().map(|parts| parts.view()).collect()
     }
 
     /// Waits until some number may have changed.
@@ -140,19 +113,77 @@ impl Hub {
     }
 }
 
+impl Poller {
+    /// Starts the tasks of a relay. With the settings that it had before, its data and counts go on.
+    pub fn start(subject: Subject, before: Option<&Self>, hub: &Hub) -> Self {
+        let Subject { plan, usage, live, directory } = subject;
+        let before = before.map(|poller| &*poller.parts);
+        let parts = Arc::new(Parts {
+            store: match &usage {
+                Usage::Rows(_, Some(saving)) => Some(Mutex::new(saving.status())),
+                Usage::Rows(_, None) | Usage::Counters(..) => None,
+            },
+            ledger: before.map_or_else(|| Part::new(Source::Ledger), |parts| parts.ledger.clone()),
+            live: live
+                .as_ref()
+                .map(|_| before.and_then(|parts| parts.live.clone()).unwrap_or_else(|| Part::new(Source::Live))),
+            directory: before.map_or_else(|| Part::new(Source::Directory), |parts| parts.directory.clone()),
+            plan,
+        });
+        let (stop, others) = (CancellationToken::new(), TaskTracker::new());
+        let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+        others.spawn(async move { ends.run_until_cancelled(poll_directory(&it, directory, &tell)).await });
+        if let (Some(source), Some(part)) = (live, parts.live.clone()) {
+            let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+            others.spawn(async move { ends.run_until_cancelled(poll_live(&it, &part, source, &tell)).await });
+        }
+        others.close();
+        let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+        let usage = tokio::spawn(async move {
+            let mut usage = usage;
+            // Wherever it is interrupted, what has been made of the rows fits together.
+            let polling = async {
+                match &mut usage {
+                    Usage::Rows(follower, saving) => poll_ledger(&it, follower, saving.as_mut(), &tell).await,
+                    Usage::Counters(counters, meter) => poll_counters(&it, counters.as_mut(), meter, &tell).await,
+                }
+            };
+            ends.run_until_cancelled(polling).await;
+            usage
+        });
+        Self { parts, stop, others, usage }
+    }
+
+    /// Tells the tasks to end, in the middle of a read if need be.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends the tasks; gives back what they have made of the usage.
+    pub async fn stop(&mut self) -> Option<Usage> {
+        self.cancel();
+        self.others.wait().await;
+        (&mut self.usage).await.ok()
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
 impl Parts {
     fn view(&self) -> View {
         let stale_after = self.plan.stale_after;
         let mut sources = vec![self.ledger.status(stale_after)];
-        if self.has_live {
-            sources.push(self.live.status(stale_after));
-        }
+        sources.extend(self.live.iter().map(|live| live.status(stale_after)));
         sources.push(self.directory.status(self.directory_stale_after()));
         View {
             relay: self.plan.name.as_str().into(),
             kind: self.plan.kind.label(),
             ledger: self.ledger.fresh(stale_after),
-            live: self.live.fresh(stale_after),
+            live: self.live(),
             directory: self.directory(),
             sources,
             store: self.store.as_ref().map(|status| *status.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -164,19 +195,28 @@ impl Parts {
         self.plan.stale_after.max(3 * self.plan.directory_interval)
     }
 
+    fn live(&self) -> Option<Arc<Live>> {
+        self.live.as_ref()?.fresh(self.plan.stale_after)
+    }
+
     fn directory(&self) -> Option<Arc<Directory>> {
         self.directory.fresh(self.directory_stale_after())
     }
 }
 
 impl<T> Part<T> {
-    fn new(source: Source) -> Self {
-        Self { source, data: ArcSwapOption::empty(), progress: Mutex::default() }
+    fn new(source: Source) -> Arc<Self> {
+        Arc::new(Self { source, data: ArcSwapOption::empty(), progress: Mutex::default() })
     }
 
     fn fresh(&self, stale_after: Duration) -> Option<Arc<T>> {
         let data = self.data.load();
         data.as_ref().filter(|fresh| fresh.at.elapsed() <= stale_after).map(|fresh| fresh.value.clone())
+    }
+
+    /// However old.
+    fn last(&self) -> Option<Arc<T>> {
+        self.data.load().as_ref().map(|fresh| fresh.value.clone())
     }
 
     fn publish(&self, value: T) {
@@ -259,7 +299,7 @@ impl<T> Part<T> {
     }
 }
 
-async fn poll_directory(parts: Arc<Parts>, mut source: Box<dyn DirectorySource>, changed: Arc<Notify>) {
+async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.directory);
     let mut rows_read = 0;
     loop {
@@ -275,13 +315,14 @@ async fn poll_directory(parts: Arc<Parts>, mut source: Box<dyn DirectorySource>,
     }
 }
 
-async fn poll_live(parts: Arc<Parts>, mut source: Box<dyn LiveState>, changed: Arc<Notify>) {
-    let (plan, part) = (&parts.plan, &parts.live);
+async fn poll_live(parts: &Parts, part: &Part<Live>, mut source: Box<dyn LiveState>, changed: &Notify) {
+    let plan = &parts.plan;
     let mut rows_read = 0;
     loop {
         let began = Instant::now();
         // Without a directory nobody knows which keys to read; that is the directory's failure, not this source's.
-        let Some(directory) = parts.directory() else {
+        // One that is too old to be shown still tells that.
+        let Some(directory) = parts.directory.last() else {
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
@@ -343,13 +384,12 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     }
 }
 
-async fn poll_counters(parts: &Parts, mut counters: Box<dyn Counters>, changed: &Notify) {
+async fn poll_counters(parts: &Parts, counters: &mut dyn Counters, meter: &mut Meter, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.ledger);
-    let mut meter = Meter::default();
     loop {
         let began = Instant::now();
         // As for live state: without a directory nobody knows what to read.
-        let Some(directory) = parts.directory() else {
+        let Some(directory) = parts.directory.last() else {
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
@@ -418,7 +458,7 @@ fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) {
 
 fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerView>, changed: &Notify) {
     let directory = parts.directory();
-    let live = parts.live.fresh(parts.plan.stale_after);
+    let live = parts.live();
     let view = view(&Presentation {
         directory: directory.as_deref(),
         live: live.as_deref(),

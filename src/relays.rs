@@ -4,13 +4,17 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod claude_code_hub;
+pub mod claude_relay_service;
+pub mod gemini_balance;
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -55,6 +59,8 @@ pub struct Ask {
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
     pub audit: Vec<Range<DateTime<Utc>>>,
+    /// [`Refresh::bookmark`] of the last refresh, perhaps of another process; empty before the first.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +84,10 @@ pub struct Refresh {
     pub refused: u64,
     /// One for each span of [`Ask::audit`].
     pub audit: Vec<LedgerSum>,
+    /// Rows that had been read are gone, not just the oldest: the audit should look now.
+    pub lost_rows: bool,
+    /// What the ledger itself must remember; kept with the cursor.
+    pub bookmark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -179,9 +189,16 @@ pub trait DirectorySource: Send {
 
 /// Bounds a read at the client, in case the server's own limit does not reach it.
 pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-    tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
-        Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
-    })
+    // A panic in one read would otherwise be the end of that part's task.
+    match tokio::time::timeout(limit, AssertUnwindSafe(read).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            Err(ReadError::new(Reason::Data, "a fault of the exporter itself; please report what it printed"))
+        }
+        Err(_) => {
+            Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
+        }
+    }
 }
 
 /// The parts of one relay, opened but not yet connected.
@@ -198,6 +215,21 @@ pub enum Usage {
     Counters(Box<dyn Counters>),
 }
 
+/// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
+pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        // A reading of theirs leaves out what it does not have.
+        Kind::ClaudeCodeHub | Kind::ClaudeRelayService => &[],
+        Kind::GeminiBalance => gemini_balance::UNTOLD,
+    }
+}
+
+/// Whether a relay of this kind, by its label, cannot tell a metric.
+pub fn is_untold(kind: &str, metric: &str) -> bool {
+    let kind = Kind::ALL.into_iter().find(|it| it.label() == kind);
+    kind.is_some_and(|kind| untold(kind).iter().any(|(name, _)| *name == metric))
+}
+
 /// An address that cannot be used at all. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -210,5 +242,7 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::GeminiBalance => gemini_balance::open(plan),
+        Kind::ClaudeRelayService => claude_relay_service::open(plan),
     }
 }

@@ -1,21 +1,23 @@
 //! The exporter at work: relays polled, the page rendered when a number has changed, scrapes answered from it.
 
+mod fleet;
+
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::follow::Follower;
+use self::fleet::Fleet;
 use crate::http;
 use crate::own::Own;
 use crate::page::{self, Shared};
-use crate::poll::{self, Hub, Subject};
-use crate::relays::{self, Relay, Usage};
-use crate::settings::{Plan, RelayPlan};
-use crate::store::{Owner, Saving, Store};
+use crate::poll::Hub;
+use crate::reload::{Outcome, Reload, Reloader, Requests};
+use crate::settings::Plan;
 use crate::view::View;
 use crate::web::Protection;
 
@@ -25,6 +27,15 @@ const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_PAGE_AGE: Duration = Duration::from_secs(5);
 /// Refreshes that end close together share one rendering.
 const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
+
+/// How the configuration changes while the exporter serves.
+pub struct Reloads {
+    /// Reads and checks the configuration. The text of an error shows no value of it.
+    pub read: Box<dyn Fn() -> Result<Plan, String> + Send + Sync>,
+    pub requests: Requests,
+    /// Also asks on `POST /-/reload`; without it, that is refused.
+    pub over_http: Option<Reloader>,
+}
 
 /// Serves the plan's relays on the listener until `shutdown`, then drains.
 ///
@@ -38,23 +49,51 @@ pub async fn run(
     protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = plan.store.as_ref().map(Store::open).transpose()?;
-    let mut subjects = Vec::new();
-    for plan in plan.relays.values() {
-        subjects.push(subject(plan, store.as_ref()).await?);
-    }
-    let tasks = TaskTracker::new();
-    let hub = Hub::start(subjects, &tasks, &shutdown);
-    let views = hub.views();
-    let page = Shared::new(page::render(&views, &own(&protection)));
-    let state = http::State {
-        page: page.clone(),
-        views: Arc::new(ArcSwap::from_pointee(views)),
-        telemetry_path: telemetry_path.into(),
+    run_with(plan, None, listener, telemetry_path, protection, shutdown).await
+}
+
+/// [`run`], with a configuration that may change meanwhile.
+///
+/// # Errors
+/// The same. A changed configuration that cannot be used is none: the last good one stays in force.
+pub async fn run_with(
+    plan: &Plan,
+    reloads: Option<Reloads>,
+    listener: TcpListener,
+    telemetry_path: &str,
+    protection: Arc<Protection>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let hub = Arc::new(Hub::default());
+    let fleet = Fleet::start(plan.clone(), hub.clone()).await?;
+    let screen = Arc::new(Screen {
+        hub,
+        page: Shared::new(page::render(&[], &Own::default())),
+        views: Arc::default(),
         protection: protection.clone(),
+        config: reloads.as_ref().map(|_| ArcSwap::from_pointee(Reload::now())),
+        renewing: Mutex::default(),
+    });
+    screen.renew();
+    let state = http::State {
+        page: screen.page.clone(),
+        views: screen.views.clone(),
+        telemetry_path: telemetry_path.into(),
+        protection,
+        reload: reloads.as_ref().and_then(|reloads| reloads.over_http.clone()),
     };
-    let (stop, shown) = (shutdown.clone(), state.views.clone());
-    tasks.spawn(async move { stop.run_until_cancelled(keep_rendering(&hub, &page, &shown, &protection)).await });
+    let tasks = TaskTracker::new();
+    let (stop, shown) = (shutdown.clone(), screen.clone());
+    tasks.spawn(async move { stop.run_until_cancelled(shown.keep_renewing()).await });
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        let mut fleet = fleet;
+        match reloads {
+            Some(reloads) => keep_reloading(&mut fleet, reloads, &screen, &stop).await,
+            None => stop.cancelled().await,
+        }
+        fleet.stop().await;
+    });
     tasks.close();
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, path = telemetry_path, "listening");
@@ -63,48 +102,89 @@ pub async fn run(
     // The server may have failed on its own: then everything else ends with it.
     shutdown.cancel();
     tasks.wait().await;
-    if let Some(store) = store {
-        store.close().await;
-    }
     served
 }
 
-async fn subject(plan: &RelayPlan, store: Option<&Store>) -> anyhow::Result<Subject> {
-    let Relay { usage, live, directory } = relays::open(plan)?;
-    let usage = match usage {
-        Usage::Rows(ledger) => {
-            let mut follower = Follower::new(ledger, plan);
-            let saving = match store {
-                Some(store) => Some(Saving::start(store.clone(), Owner::of(plan), &mut follower).await?),
-                None => None,
-            };
-            poll::Usage::Rows(Box::new(follower), saving)
-        }
-        // Its totals outlive a restart in the relay's own store.
-        Usage::Counters(counters) => poll::Usage::Counters(counters),
-    };
-    Ok(Subject { plan: plan.clone(), usage, live, directory })
+/// What is shown, rendered.
+struct Screen {
+    hub: Arc<Hub>,
+    page: Shared,
+    views: Arc<ArcSwap<Vec<View>>>,
+    protection: Arc<Protection>,
+    /// `None` where the configuration does not change.
+    config: Option<ArcSwap<Reload>>,
+    /// An older rendering must not replace a newer one.
+    renewing: Mutex<()>,
 }
 
-fn own(protection: &Protection) -> Own {
-    Own { web_config: protection.last_reload(), ..Own::read() }
-}
+impl Screen {
+    fn renew(&self) {
+        let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Own {
+            config: self.config.as_ref().map(|config| **config.load()),
+            web_config: self.protection.last_reload(),
+            ..Own::read()
+        };
+        let views = self.hub.views();
+        self.page.publish(page::render(&views, &own));
+        self.views.store(Arc::new(views));
+    }
 
-async fn keep_rendering(hub: &Hub, page: &Shared, shown: &ArcSwap<Vec<View>>, protection: &Protection) {
-    let mut rendered = Instant::now();
-    loop {
-        let changed = tokio::time::timeout(LOOK, hub.changed()).await.is_ok();
-        let views = hub.views();
-        if changed || present(&views) != present(&shown.load()) || rendered.elapsed() >= LONGEST_PAGE_AGE {
-            rendered = Instant::now();
-            page.publish(page::render(&views, &own(protection)));
-            shown.store(Arc::new(views));
+    async fn keep_renewing(&self) {
+        let mut renewed = Instant::now();
+        loop {
+            let changed = tokio::time::timeout(LOOK, self.hub.changed()).await.is_ok();
+            let stale = || present(&self.hub.views()) != present(&self.views.load());
+            if changed || renewed.elapsed() >= LONGEST_PAGE_AGE || stale() {
+                renewed = Instant::now();
+                self.renew();
+            }
+            tokio::time::sleep(SHORTEST_PAGE_AGE).await;
         }
-        tokio::time::sleep(SHORTEST_PAGE_AGE).await;
+    }
+
+    fn note_reload(&self, outcome: &Outcome) {
+        if let Some(config) = &self.config {
+            config.store(Arc::new(match outcome {
+                Ok(()) => Reload::now(),
+                Err(_) => config.load().failed(),
+            }));
+        }
+        self.renew();
     }
 }
 
 /// Which parts of each relay are there.
 fn present(views: &[View]) -> Vec<[bool; 3]> {
     views.iter().map(|view| [view.ledger.is_some(), view.live.is_some(), view.directory.is_some()]).collect()
+}
+
+/// Answers requests until `shutdown`; a change that has begun is finished.
+async fn keep_reloading(fleet: &mut Fleet, reloads: Reloads, screen: &Screen, shutdown: &CancellationToken) {
+    let Reloads { read, mut requests, over_http: _ } = reloads;
+    let read = Arc::from(read);
+    while let Some(request) = shutdown.run_until_cancelled(requests.next()).await {
+        let outcome = reload(fleet, &read).await;
+        if let Err(problem) = &outcome {
+            tracing::error!("the configuration was not changed: {problem}");
+        }
+        screen.note_reload(&outcome);
+        // Whoever asked may have gone.
+        request.send(outcome).ok();
+    }
+}
+
+async fn reload(fleet: &mut Fleet, read: &Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>) -> Outcome {
+    let read = read.clone();
+    // Files may lie on a network.
+    let plan = tokio::task::spawn_blocking(move || read()).await.map_err(|error| error.to_string())??;
+    let changes = fleet.change(plan).await.context("it cannot be used").map_err(|error| format!("{error:#}"))?;
+    tracing::info!(
+        added = changes.added.join(","),
+        changed = changes.changed.join(","),
+        removed = changes.removed.join(","),
+        unchanged = changes.unchanged,
+        "the configuration was read again"
+    );
+    Ok(())
 }

@@ -17,8 +17,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use crate::relays::claude_relay_service::Offset;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 
@@ -96,14 +97,18 @@ impl StorePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ClaudeCodeHub,
+    ClaudeRelayService,
+    GeminiBalance,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::ClaudeCodeHub];
+    pub const ALL: [Self; 3] = [Self::ClaudeCodeHub, Self::ClaudeRelayService, Self::GeminiBalance];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::GeminiBalance => "gemini-balance",
+            Self::ClaudeRelayService => "claude-relay-service",
         }
     }
 
@@ -111,6 +116,8 @@ impl Kind {
     pub const fn database(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
+            Self::ClaudeRelayService => Need::Nothing,
         }
     }
 
@@ -118,6 +125,8 @@ impl Kind {
     pub const fn redis(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
+            Self::GeminiBalance => Need::Nothing,
+            Self::ClaudeRelayService => Need::Required(&[Store::Redis]),
         }
     }
 }
@@ -165,7 +174,15 @@ impl Store {
             Self::Postgres => &["postgres", "postgresql"],
             Self::MySql => &["mysql", "mariadb"],
             Self::Sqlite => &["sqlite"],
-            Self::Redis => &["redis", "rediss", "redis+unix"],
+            Self::Redis => &[
+                "redis",
+                "rediss",
+                "redis+unix",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "redis+cluster",
+                "rediss+cluster",
+            ],
         }
     }
 
@@ -202,11 +219,54 @@ pub struct RelayPlan {
     pub timezone: Option<Tz>,
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
+    /// The `TIMEZONE_OFFSET` of claude-relay-service.
+    pub timezone_offset: Offset,
     pub audit_interval: Duration,
     /// How much of each minute reading older history may take, at most.
     pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
+}
+
+impl PartialEq for RelayPlan {
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart, so that a new setting cannot be forgotten.
+        let Self {
+            name,
+            kind,
+            database_url,
+            redis_url,
+            interval,
+            directory_interval,
+            stale_after,
+            timeout,
+            session_ttl,
+            timezone,
+            timezone_fallback,
+            timezone_offset,
+            audit_interval,
+            history_budget,
+            boards,
+            series,
+        } = self;
+        let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
+        *name == other.name
+            && *kind == other.kind
+            && database_url.expose_secret() == other.database_url.expose_secret()
+            && exposed(redis_url) == exposed(&other.redis_url)
+            && *interval == other.interval
+            && *directory_interval == other.directory_interval
+            && *stale_after == other.stale_after
+            && *timeout == other.timeout
+            && *session_ttl == other.session_ttl
+            && *timezone == other.timezone
+            && *timezone_fallback == other.timezone_fallback
+            && *timezone_offset == other.timezone_offset
+            && *audit_interval == other.audit_interval
+            && *history_budget == other.history_budget
+            && *boards == other.boards
+            && *series == other.series
+    }
 }
 
 /// Sizes of the leaderboards and how they name people and things.

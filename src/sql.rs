@@ -1,5 +1,10 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
+//! [`mysql`] and [`sqlite`] do the same for theirs.
 
+pub mod mysql;
+pub mod sqlite;
+
+use std::io;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -8,6 +13,7 @@ use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::hosts;
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -31,16 +37,23 @@ const PARAMETERS: [&str; 11] = [
 
 /// A relay's database. Holds at most one connection, opened by the first snapshot.
 pub struct Database {
-    options: PgConnectOptions,
+    /// The first that answers is read.
+    hosts: Vec<Host>,
     /// `host:port/database`, for people.
     place: String,
     limit: Duration,
     idle: Option<Held>,
 }
 
+struct Host {
+    options: PgConnectOptions,
+    place: String,
+}
+
 struct Held {
     connection: PgConnection,
     since: Instant,
+    place: String,
 }
 
 impl Database {
@@ -49,17 +62,19 @@ impl Database {
     /// # Errors
     /// When the URL is not one of PostgreSQL's.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        let options = options(url.expose_secret())?;
-        Ok(Self { place: place(&options), options, limit, idle: None })
+        let host = |url: &String| options(url).map(|options| Host { place: place(&options), options });
+        let hosts = hosts::each(url.expose_secret()).iter().map(host).collect::<Result<Vec<_>, _>>()?;
+        let place = hosts.iter().map(|host| &*host.place).collect::<Vec<_>>().join(",");
+        Ok(Self { hosts, place, limit, idle: None })
     }
 
-    /// `host:port/database`.
+    /// `host:port/database`, one after the other.
     pub fn place(&self) -> &str {
         &self.place
     }
 
     pub fn role(&self) -> &str {
-        self.options.get_username()
+        self.hosts.first().map_or("", |host| host.options.get_username())
     }
 
     /// Begins a consistent, read-only view of the store. Dropped without [`Database::finish`], it closes its connection.
@@ -71,23 +86,34 @@ impl Database {
         {
             return Ok(snapshot);
         }
-        let connecting = timeout_at(deadline, PgConnection::connect_with(&self.options)).await;
-        let connection = match connecting {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(read_error(&self.place, "connecting", &error)),
-            Err(_) => {
-                let text = format!(
-                    "connecting to PostgreSQL at {}: no answer within {:?}; check the address and the firewall",
-                    self.place, self.limit
-                );
-                return Err(ReadError::new(Reason::Timeout, text));
-            }
-        };
-        self.begin(Held { connection, since: Instant::now() }, deadline).await
+        let mut failed: Option<ReadError> = None;
+        for (tried, host) in self.hosts.iter().enumerate() {
+            // One that says nothing must leave time for the next.
+            let time = deadline.saturating_duration_since(Instant::now()) / (self.hosts.len() - tried) as u32;
+            let error = match timeout(time, PgConnection::connect_with(&host.options)).await {
+                Ok(Ok(connection)) => {
+                    let held = Held { connection, since: Instant::now(), place: host.place.clone() };
+                    return self.begin(held, deadline).await;
+                }
+                Ok(Err(error)) => read_error(&host.place, "connecting", &error),
+                Err(_) => {
+                    let text = format!(
+                        "connecting to PostgreSQL at {}: no answer within {time:.1?}; check the address and the firewall",
+                        host.place
+                    );
+                    ReadError::new(Reason::Timeout, text)
+                }
+            };
+            failed = Some(match failed {
+                Some(before) => ReadError::new(error.reason, format!("{}; {}", before.text, error.text)),
+                None => error,
+            });
+        }
+        Err(failed.unwrap_or_else(|| ReadError::new(Reason::Connection, "the database URL names no host".to_owned())))
     }
 
     async fn begin(&self, held: Held, deadline: Instant) -> Result<Snapshot, ReadError> {
-        let mut snapshot = Snapshot { held, place: self.place.clone(), deadline, limit: self.limit, usable: true };
+        let mut snapshot = Snapshot { held, deadline, limit: self.limit, usable: true };
         let statement = self.limit.mul_f64(0.9);
         let millis = |limit: Duration| format!("{}ms", limit.as_millis().max(1));
         let limits = sqlx::query(include_str!("sql/limits.sql"))
@@ -122,7 +148,6 @@ impl Database {
 /// One consistent view of the store.
 pub struct Snapshot {
     held: Held,
-    place: String,
     deadline: Instant,
     limit: Duration,
     /// False once the connection is in an unknown state.
@@ -167,7 +192,7 @@ impl Snapshot {
                 self.usable = false;
                 let text = format!(
                     "{what} from PostgreSQL at {}: not done within {:?}; raise `timeout`, or see `check` for a missing index",
-                    self.place, self.limit
+                    self.held.place, self.limit
                 );
                 Err(ReadError::new(Reason::Timeout, text))
             }
@@ -176,7 +201,7 @@ impl Snapshot {
 
     /// An error of this store in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
-        read_error(&self.place, what, error)
+        read_error(&self.held.place, what, error)
     }
 }
 
@@ -225,16 +250,21 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
             let (reason, hint) = meaning(&code);
             // Messages of other classes may quote a value.
             let quotes_no_value =
-                ["08", "0A", "25", "28", "3D", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
+                ["08", "0A", "25", "28", "3D", "40", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
             let message = if quotes_no_value { refusal.message() } else { "refused" };
             (reason, format!("{at}: {message} ({code}){hint}"))
+        }
+        // What the TLS library refuses comes as invalid data.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            (Reason::Connection, untrusted(&at, error))
+        }
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            (Reason::Connection, format!("{at}: {error}; check the files that the URL names"))
         }
         sqlx::Error::Io(error) => {
             (Reason::Connection, format!("{at}: {error}; check that it runs and that the address is right"))
         }
-        sqlx::Error::Tls(error) => {
-            (Reason::Connection, format!("{at}: TLS: {error}; check `sslmode` and `sslrootcert` in the URL"))
-        }
+        sqlx::Error::Tls(error) => (Reason::Connection, untrusted(&at, error)),
         sqlx::Error::ColumnDecode { index, source } => (Reason::Data, format!("{at}: column {index}: {source}")),
         sqlx::Error::ColumnNotFound(column) => (Reason::Data, format!("{at}: no column {column} in the answer")),
         sqlx::Error::RowNotFound => (Reason::Data, format!("{at}: no row in the answer")),
@@ -244,6 +274,10 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
         _ => (Reason::Connection, format!("{at}: the connection cannot be used; check the URL")),
     };
     ReadError::new(reason, text)
+}
+
+fn untrusted(at: &str, error: &dyn std::fmt::Display) -> String {
+    format!("{at}: TLS: {error}; check `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the URL")
 }
 
 /// The class of an SQLSTATE and what to do about it.
@@ -258,7 +292,8 @@ fn meaning(code: &str) -> (Reason, &'static str) {
         }
         "22023" => (Reason::Data, "; PostgreSQL may not know the time zone: set `timezone`"),
         "3D000" => (Reason::Connection, "; check the database name of the URL"),
-        "53300" => (Reason::Connection, "; the server has no connection left"),
+        "53300" => (Reason::Connection, "; the server, or the role, has no connection left"),
+        "40001" => (Reason::Connection, "; a replica gave way to its primary, which happens now and then"),
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (Reason::Connection, ""),
         _ if code.starts_with("28") => (Reason::Permission, ""),
         _ if code.starts_with("42") => (Reason::Schema, ""),

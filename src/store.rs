@@ -38,7 +38,7 @@ use crate::settings::{RelayPlan, StorePlan};
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -110,19 +110,25 @@ impl Store {
     /// # Errors
     /// When the address is neither one of SQLite nor of PostgreSQL.
     pub fn open(plan: &StorePlan) -> Result<Self, StoreError> {
-        let url = plan.url.expose_secret();
-        let (place, backend) = match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let file = sqlite::File::new(path)?;
-                (file.place(), Backend::Sqlite(file))
-            }
-            None => {
-                let schema = postgres::Schema::new(&plan.url)?;
-                (schema.place(), Backend::Postgres(Box::new(schema)))
-            }
+        let backend = backend(plan)?;
+        let place = match &backend {
+            Backend::Sqlite(file) => file.place(),
+            Backend::Postgres(schema) => schema.place(),
         };
         let backend = Arc::new(Mutex::new(backend));
         Ok(Self { place: place.into(), save_interval: plan.save_interval, backend })
+    }
+
+    /// Goes on in the same place with other credentials: the next step connects with them.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub async fn reopen(&self, plan: &StorePlan) -> Result<(), StoreError> {
+        let new = backend(plan)?;
+        let mut backend = self.backend.lock().await;
+        backend.close().await;
+        *backend = new;
+        Ok(())
     }
 
     /// The file, or `host:port/database`.
@@ -194,10 +200,7 @@ impl Store {
     pub async fn close(&self) {
         let closed = self
             .within(async |backend| {
-                match backend {
-                    Backend::Sqlite(file) => file.close().await,
-                    Backend::Postgres(schema) => schema.close().await,
-                }
+                backend.close().await;
                 Ok(())
             })
             .await;
@@ -213,6 +216,22 @@ impl Store {
             Err(StoreError::Unavailable(format!("the store {}: not done within {LIMIT:?}", self.place)))
         })
     }
+}
+
+impl Backend {
+    async fn close(&mut self) {
+        match self {
+            Self::Sqlite(file) => file.close().await,
+            Self::Postgres(schema) => schema.close().await,
+        }
+    }
+}
+
+fn backend(plan: &StorePlan) -> Result<Backend, StoreError> {
+    Ok(match plan.url.expose_secret().strip_prefix("sqlite:") {
+        Some(path) => Backend::Sqlite(sqlite::File::new(path)?),
+        None => Backend::Postgres(Box::new(postgres::Schema::new(&plan.url)?)),
+    })
 }
 
 /// A checkpoint as it was read, not yet trusted.

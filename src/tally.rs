@@ -43,7 +43,7 @@ pub use quota::Want;
 /// (Claude Code Hub v0.9.2, `response-handler.ts`), and a write may be retried.
 const GRACE_SECONDS: i64 = 600;
 /// A row that is not final by then is an orphan of a crash; the relay hides it too (`proxy-status-tracker.ts`).
-const ORPHAN_SECONDS: i64 = 24 * 3600;
+pub const ORPHAN_SECONDS: i64 = 24 * 3600;
 /// Days whose boards are kept: the longest month, and the week around its first day.
 const KEPT_DAYS: u64 = 38;
 /// Days whose counters are kept apart, so that the audit can repair them: today and two before.
@@ -180,6 +180,20 @@ impl Tally {
         self.log.forget_before(now - KEPT_SECONDS);
         if new_day {
             self.turn_day();
+        }
+    }
+
+    /// Tells ahead of a row that will be applied, so that a series budget admits in the order of the ledger's ids even
+    /// where a later row ends first.
+    pub fn announce(&mut self, row: &UsageRow) {
+        if !row.counted {
+            return;
+        }
+        let fact = self.fact(row);
+        self.names.users.admit(fact.user, row.id);
+        self.names.keys.admit(fact.key, row.id);
+        if row.is_final && row.outcome == Some(Outcome::Success) {
+            self.names.models.admit(fact.model, row.id);
         }
     }
 

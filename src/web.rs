@@ -22,12 +22,12 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use chrono::{DateTime, Utc};
 
 pub use file::Rules;
 pub use password::{bcrypt_hash, hash_password};
 pub use yaml::Problem;
 
+use crate::reload::Reload;
 use credentials::{Busy, PasswordChecks};
 use sources::{Sources, Stamp};
 
@@ -48,13 +48,6 @@ struct Watch {
     /// The files at the last look, which may have fallen into the middle of their writing.
     seen: Vec<Option<Stamp>>,
     broken: Option<String>,
-}
-
-/// How the last reading of the file went.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reload {
-    pub successful: bool,
-    pub last_success: DateTime<Utc>,
 }
 
 /// What a request may do.
@@ -101,7 +94,7 @@ impl Protection {
             file: file.map(Path::to_owned),
             rules: ArcSwap::from_pointee(rules),
             passwords: PasswordChecks::new(),
-            last_reload: ArcSwap::from_pointee(Reload { successful: true, last_success: Utc::now() }),
+            last_reload: ArcSwap::from_pointee(Reload::now()),
             watch: Mutex::new(watch),
         }))
     }
@@ -149,13 +142,12 @@ impl Protection {
         match read(file, &mut sources).and_then(|rules| self.replaces(file, rules)) {
             Ok(rules) => {
                 self.rules.store(Arc::new(rules));
-                self.last_reload.store(Arc::new(Reload { successful: true, last_success: Utc::now() }));
+                self.last_reload.store(Arc::new(Reload::now()));
                 *watch = Watch { seen: sources.as_read(), sources, broken: None };
                 Some(Ok(()))
             }
             Err(error) => {
-                let last_success = self.last_reload.load().last_success;
-                self.last_reload.store(Arc::new(Reload { successful: false, last_success }));
+                self.last_reload.store(Arc::new(self.last_reload.load().failed()));
                 let problem = error.to_string();
                 let known = watch.broken.as_ref() == Some(&problem);
                 watch.broken = Some(problem.clone());

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::panel::Properties;
 
-/// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit (empty: the
-/// panel's) and further properties.
+/// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit and further
+/// properties. Without a unit, numbers have the panel's, and labels are text, also where they look like numbers.
 pub struct Column {
     pub from: &'static str,
     pub title: &'static str,
@@ -14,11 +14,15 @@ pub struct Column {
 }
 
 pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
-    Column { from, title, unit, properties: Vec::new() }
+    let unit = if unit.is_empty() && !from.starts_with('#') { "string" } else { unit };
+    // A number that is missing in one row.
+    let properties = if from.starts_with('#') { vec![("noValue", json!("–"))] } else { Vec::new() };
+    Column { from, title, unit, properties }
 }
 
 impl Column {
     pub fn with(mut self, id: &'static str, value: Value) -> Self {
+        self.properties.retain(|(known, _)| *known != id);
         self.properties.push((id, value));
         self
     }
@@ -38,7 +42,10 @@ impl Column {
             .with("max", json!(1))
             .with("decimals", json!(0))
             .with("color", json!({"mode": "thresholds"}))
-            .with("thresholds", thresholds(&[(None, "green"), (Some(0.7), "yellow"), (Some(0.9), "red")]))
+            .with(
+                "thresholds",
+                thresholds(&[(None, "text"), (Some(0.0), "green"), (Some(0.7), "yellow"), (Some(0.9), "red")]),
+            )
     }
 
     /// Red, yellow, green text for a share of successes.
@@ -46,7 +53,10 @@ impl Column {
         self.with("custom.cellOptions", json!({"type": "color-text"}))
             .with("decimals", json!(1))
             .with("color", json!({"mode": "thresholds"}))
-            .with("thresholds", thresholds(&[(None, "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]))
+            .with(
+                "thresholds",
+                thresholds(&[(None, "text"), (Some(0.0), "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]),
+            )
     }
 
     pub fn width(self, pixels: u32) -> Self {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{chart, stat, table, timeline};
+use super::kinds::{chart, lines, stat, table, timeline};
 use super::panel::{Money, NOTHING};
 use super::promql::{Replicas, keyed};
 use super::query::Query;
@@ -71,12 +71,12 @@ fn sources() -> Row {
         .query(Query::lines("up", up, SOURCE))
         .map("0", "Down", "red")
         .map("1", "Up", "green");
-    let age = chart("Age of data by source").unit("s").query(Query::lines(
+    let age = lines("Age of data by source").unit("s").query(Query::lines(
         "age",
         "time() - llm_relay_source_last_success_timestamp_seconds",
         SOURCE,
     ));
-    let lag = chart("Ledger lag")
+    let lag = lines("Ledger lag")
         .unit("s")
         .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
         .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", "{{instance}} {{relay}}"));
@@ -91,14 +91,14 @@ fn refreshes() -> Row {
     let failures = per_minute("llm_relay_refresh_failures_total", "relay, source, reason");
     let all = per_minute("llm_relay_refresh_duration_seconds_count", "relay, source");
     let skipped = "sum(rate(llm_relay_refresh_skipped_total[$__rate_interval])) * 60";
-    let duration = chart("Refresh duration p50 and p99")
+    let duration = lines("Refresh duration p50 and p99")
         .unit("s")
         .query(Query::lines("p50", quantile("0.5"), "p50 {{relay}} {{source}}").step("5m"))
         .query(Query::lines("p99", quantile("0.99"), "p99 {{relay}} {{source}}").step("5m"));
-    let failed = chart("Failed refreshes per minute")
+    let failed = lines("Failed refreshes per minute")
         .empty(NOTHING)
-        .query(Query::lines("failures", failures, "{{relay}} {{source}} {{reason}}").step("2m"));
-    let done = chart("Refreshes per minute, and skipped ones")
+        .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
+    let done = lines("Refreshes per minute, and skipped ones")
         .query(Query::lines("refreshes", all, "{{relay}} {{source}}").step("2m"))
         .query(Query::line("skipped", skipped, "Skipped").step("2m"))
         .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
@@ -108,12 +108,12 @@ fn refreshes() -> Row {
 fn work() -> Row {
     let read = "sum by (relay, source) (rate(llm_relay_rows_read_total[$__rate_interval]))";
     let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
-    let rows = chart("Rows read per second").query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
-    let corrected = chart("Corrections per hour")
+    let rows = lines("Rows read per second").query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
+    let corrected = lines("Corrections per hour")
         .empty(NOTHING)
         .note("Rows that changed after they were counted. The counters stay monotone.")
         .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
-    let drift = chart("Drift found by audits").set("min", json!(null)).query(Query::lines(
+    let drift = lines("Drift found by audits").set("min", json!(null)).query(Query::lines(
         "requests",
         "llm_relay_audit_drift_requests",
         "{{instance}} {{relay}}",
@@ -155,7 +155,7 @@ fn store() -> Row {
     let failures = "sum by (instance, relay) (rate(llm_relay_store_failures_total[$__rate_interval]))";
     let failures = each(chart("Failures of the store per second"), failures);
     let bytes = each(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
-    row(8, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
+    row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
 }
 
 fn process() -> Row {

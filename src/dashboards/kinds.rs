@@ -38,7 +38,7 @@ pub fn stat(title: &'static str) -> Panel {
     let options = json!({
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
         "textMode": "value", "colorMode": "value", "graphMode": "none", "justifyMode": "center",
-        "orientation": "auto", "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+        "orientation": "auto", "wideLayout": false, "showPercentChange": false, "percentChangeColorMode": "standard",
     });
     panel("stat", title, options).unit("short").set("color", json!({"mode": "fixed", "fixedColor": "text"}))
 }
@@ -67,7 +67,7 @@ pub fn chart(title: &'static str) -> Panel {
     });
     let mut panel = panel("timeseries", title, options)
         .unit("short")
-        .set("color", json!({"mode": "palette-classic-by-name"}))
+        .set("color", json!({"mode": "palette-classic"}))
         .set("min", json!(0));
     panel.custom = object(json!({
         "drawStyle": "line", "lineInterpolation": "monotone", "lineWidth": 2, "fillOpacity": 8,
@@ -78,6 +78,11 @@ pub fn chart(title: &'static str) -> Panel {
         "hideFrom": {"legend": false, "tooltip": false, "viz": false},
     }));
     panel
+}
+
+/// Many lines, which areas would blur.
+pub fn lines(title: &'static str) -> Panel {
+    chart(title).style("fillOpacity", json!(0)).style("showPoints", json!("never"))
 }
 
 /// Areas on top of each other.
@@ -98,16 +103,23 @@ pub fn bars(title: &'static str) -> Panel {
         .style("fillOpacity", json!(70))
 }
 
-/// The legend as a table with numbers, to the right.
-pub fn legend_table(panel: Panel, calcs: &[&str]) -> Panel {
-    panel.option("legend", json!({"displayMode": "table", "placement": "right", "showLegend": true, "calcs": calcs}))
+/// The legend as a table with numbers, to the right, the greatest of the first number at the top.
+pub fn legend_table(panel: Panel, calcs: &[(&str, &str)]) -> Panel {
+    let (ids, names): (Vec<&str>, Vec<&str>) = calcs.iter().copied().unzip();
+    panel.option(
+        "legend",
+        json!({
+            "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ids,
+            "sortBy": names.first(), "sortDesc": true,
+        }),
+    )
 }
 
 pub fn table(title: &'static str) -> Panel {
     let options =
         json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false, "reducer": ["sum"], "fields": ""}});
     let mut panel = panel("table", title, options).unit("short");
-    panel.custom = object(json!({"align": "auto", "cellOptions": {"type": "auto"}, "inspect": false}));
+    panel.custom = object(json!({"align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "minWidth": 60}));
     panel
 }
 
@@ -116,7 +128,7 @@ pub fn ranking(title: &'static str) -> Panel {
     let options = json!({
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
         "orientation": "horizontal", "displayMode": "gradient", "valueMode": "text", "namePlacement": "auto",
-        "showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
+        "text": {"titleSize": 13, "valueSize": 16}, "showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false},
     });
     panel("bargauge", title, options)
@@ -125,23 +137,11 @@ pub fn ranking(title: &'static str) -> Panel {
         .set("color", json!({"mode": "continuous-BlPu"}))
 }
 
-pub fn donut(title: &'static str) -> Panel {
-    let options = json!({
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
-        "pieType": "donut", "displayLabels": [], "tooltip": {"mode": "single", "sort": "none"}, "sort": "desc",
-        "legend": {"displayMode": "table", "placement": "right", "showLegend": true, "values": ["percent", "value"]},
-    });
-    let mut panel =
-        panel("piechart", title, options).unit("short").set("color", json!({"mode": "palette-classic-by-name"}));
-    panel.custom = object(json!({"hideFrom": {"legend": false, "tooltip": false, "viz": false}}));
-    panel
-}
-
 /// Coloured spans of states, one line per series.
 pub fn timeline(title: &'static str) -> Panel {
     let options = json!({
-        "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
+        "mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
         "tooltip": {"mode": "single", "sort": "none"},
     });
     let mut panel = panel("state-timeline", title, options).set("color", json!({"mode": "thresholds"}));

@@ -16,6 +16,8 @@ pub fn dashboard() -> Dashboard {
         filter: r#" unless on (relay, id) label_replace(llm_relay_provider_info{type!~"$type"}, "id", "$1", "provider_id", "(.+)")"#,
         ..board("provider", "Provider")
     };
+    // What is folded into "other" has no ratio of its own.
+    let cached = |board: Board| Board { matchers: r#",id!="other""#, ids: false, ..board };
     Dashboard {
         uid: "llm-relay-leaderboards",
         title: "Leaderboards",
@@ -64,7 +66,8 @@ pub fn dashboard() -> Dashboard {
                     ),
                     (
                         12,
-                        board("model", "Model").panel(
+                        // A model's id is its name.
+                        Board { ids: false, ..board("model", "Model") }.panel(
                             "Models",
                             "$period",
                             &[Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens],
@@ -85,8 +88,16 @@ pub fn dashboard() -> Dashboard {
                             None,
                         ),
                     ),
-                    (6, board("user", "User").panel("Users by cache hits", "$period", &[CacheHit, Tokens], None)),
-                    (6, providers.panel("Providers by cache hits", "$period", &[CacheHit, Tokens], None)),
+                    (
+                        6,
+                        cached(board("user", "User")).panel(
+                            "Users by cache hits",
+                            "$period",
+                            &[CacheHit, Tokens],
+                            None,
+                        ),
+                    ),
+                    (6, cached(providers).panel("Providers by cache hits", "$period", &[CacheHit, Tokens], None)),
                 ],
             ),
             row(
@@ -147,7 +158,10 @@ fn in_range(title: &'static str, of: Named, counters: [&str; 3], heading: &'stat
         .query(Query::rows("requests", keyed(&requests, &by, &[])))
         .query(Query::rows("tokens", keyed(&tokens, &by, &[])))
         .columns([name(of, heading), column("#cost", "Cost", "").gauge().decimals(2)])
-        .columns([column("#requests", "Requests", "short").decimals(0), column("#tokens", "Tokens", "short")])
+        .columns([
+            column("#requests", "Requests", "locale").decimals(0).width(90),
+            column("#tokens", "Tokens", "short").width(95),
+        ])
         .map("other", "Others", "")
         .sort("Cost", true, Some(50))
 }

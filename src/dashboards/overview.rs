@@ -1,5 +1,7 @@
 //! Everything at a glance: the relay's own dashboard, panel by panel.
 
+use serde_json::json;
+
 use super::dashboard::{Dashboard, row};
 use super::kinds::{ranking, stat};
 use super::panel::{NOTHING, Panel};
@@ -48,24 +50,16 @@ pub fn dashboard() -> Dashboard {
                 9,
                 [
                     (12, shared::cost_and_calls("10m")),
-                    (4, live("Live sessions by user", Named::User, "llm_relay_user_sessions_active", "{{user}}")),
-                    (4, live("Live sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
-                    (
-                        4,
-                        live(
-                            "Live sessions by provider",
-                            Named::Provider,
-                            "llm_relay_provider_slots_used",
-                            "{{provider}}",
-                        ),
-                    ),
+                    (4, live("Sessions by user", Named::User, "llm_relay_user_sessions_active", "{{user}}")),
+                    (4, live("Sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
+                    (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
                 ],
             ),
             row(
                 8,
                 [
                     (
-                        7,
+                        6,
                         board("user", "User").panel(
                             "Top users",
                             "$period",
@@ -74,7 +68,7 @@ pub fn dashboard() -> Dashboard {
                         ),
                     ),
                     (
-                        10,
+                        9,
                         board("provider", "Provider").panel(
                             "Top providers",
                             "$period",
@@ -83,7 +77,7 @@ pub fn dashboard() -> Dashboard {
                         ),
                     ),
                     (
-                        7,
+                        9,
                         board("model", "Model").panel(
                             "Top models",
                             "$period",
@@ -103,6 +97,10 @@ fn in_progress() -> Panel {
 }
 
 fn live(title: &'static str, of: Named, metric: &str, legend: &'static str) -> Panel {
-    let expr = format!("sort_desc(topk(10, {}) > 0)", of.of(metric));
-    ranking(title).empty(NOTHING).decimals(0).query(Query::values("sessions", expr, legend))
+    let expr = format!("sort_desc(topk(6, {}) > 0)", of.of(metric));
+    ranking(title)
+        .empty(NOTHING)
+        .decimals(0)
+        .option("namePlacement", json!("top"))
+        .query(Query::values("sessions", expr, legend))
 }

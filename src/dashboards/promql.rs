@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
+use crate::metrics::{CATALOGUE, Kind, Metric};
 
 /// Whether an expression sees the replicas of an exporter as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
         if replicas == Replicas::Each {
             all.push(r#"instance=~"$instance""#.to_owned());
         }
-        let by_relay = matches!(metric.emit, Emit::Relay(_));
+        let by_relay = metric.is_of_relay();
         if by_relay {
             all.push(r#"relay=~"$relay""#.to_owned());
         }

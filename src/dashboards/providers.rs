@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{chart, heatmap, legend_table, stack, table};
+use super::kinds::{heatmap, legend_table, lines, stack, table};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
@@ -32,7 +32,7 @@ pub fn dashboard() -> Dashboard {
         links: vec![],
         quick_ranges: false,
         rows: vec![
-            row(9, [(16, now()), (8, windows())]).under("Now"),
+            row(10, [(16, now()), (8, windows())]).under("Now"),
             traffic(),
             quantiles(),
             latency(),
@@ -98,7 +98,7 @@ fn now() -> Panel {
         .columns([
             column("provider", "Provider", ""),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
-            column("#requests", "Calls in 1 h", "short").decimals(0).gauge(),
+            column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
             column("#hour", "Success 1 h", "percentunit").success(),
             column("#shift", "Success 8 h", "percentunit").success(),
             column("#day", "Success 24 h", "percentunit").success(),
@@ -120,8 +120,8 @@ fn windows() -> Panel {
         .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))
         .columns([
             column("row", "Window", ""),
-            column("#requests", "Calls", "short").decimals(0),
-            column("#failures", "Failed", "short").decimals(0),
+            column("#requests", "Calls", "locale"),
+            column("#failures", "Failed", "locale"),
             column("#ratio", "Success", "percentunit").success(),
         ])
         .sort("Calls", false, None)
@@ -131,11 +131,13 @@ fn traffic() -> Row {
     let requests = format!("({} * 60)", rate("llm_relay_requests_total", FILTER, BY));
     let requests = Named::Provider.of(&requests);
     let success = Named::Provider.of(&success("$__rate_interval"));
-    let requests = legend_table(stack("Requests per minute by provider"), &["mean", "max"])
+    let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
-    let success = legend_table(chart("Success ratio by provider"), &["mean", "min"])
+    let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
         .unit("percentunit")
         .set("max", json!(1))
+        .set("min", json!(null))
+        .style("axisSoftMin", json!(0.8))
         .decimals(1)
         .query(Query::lines("success", success, "{{provider}}").step("10m"));
     row(9, [(12, requests), (12, success)]).under("Over time (filters: Provider, Provider type, Model)")
@@ -152,12 +154,12 @@ fn quantiles() -> Row {
             .query(Query::line("mean", format!("{} / ({} > 0)", total("sum"), total("count")), "Mean").step("5m"))
             .legend("Mean", vec![("custom.lineStyle", json!({"fill": "dash", "dash": [6, 6]}))])
     };
-    let speed = chart("Output speed").note("Tokens per second of single requests.");
+    let speed = lines("Output speed").note("Tokens per second of single requests.");
     row(
         8,
         [
-            (8, of(chart("Duration").unit("s"), DURATION)),
-            (8, of(chart("Time to first token").unit("s"), FIRST_TOKEN)),
+            (8, of(lines("Duration").unit("s"), DURATION)),
+            (8, of(lines("Time to first token").unit("s"), FIRST_TOKEN)),
             (8, of(speed, SPEED)),
         ],
     )
@@ -168,10 +170,10 @@ fn latency() -> Row {
     let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
     let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
     let all = heatmap("Time to first token, all requests").query(Query::buckets("ttft", buckets).step("5m"));
-    let ttft = chart("Time to first token by provider, p95")
+    let ttft = lines("Time to first token by provider, p95")
         .unit("s")
         .query(Query::lines("ttft", ttft, "{{provider}}").step("10m"));
-    let speed = chart("Output speed by provider, p50")
+    let speed = lines("Output speed by provider, p50")
         .note("Tokens per second of single requests.")
         .query(Query::lines("speed", speed, "{{provider}}").step("10m"));
     row(9, [(8, all), (8, ttft), (8, speed)])
@@ -181,7 +183,7 @@ fn capacity() -> Row {
     let used = format!("(llm_relay_provider_slots_used{{{PROVIDER_FILTER}}}{OF_TYPE})");
     let reopen = "llm_relay_provider_circuit_reopen_timestamp_seconds";
     let reopen = format!("(({reopen}{{{PROVIDER_FILTER}}} - time()) > 0)");
-    let used = chart("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"));
+    let used = lines("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"));
     let reopen = table("Open circuits try again in")
         .empty(NOTHING)
         .query(Query::rows("reopen", named_cell(&reopen)))
@@ -198,10 +200,10 @@ fn errors() -> Row {
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
     let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "class"]);
-    let failures = legend_table(stack("Failures per minute by class"), &["mean"])
+    let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
         .query(Query::lines("failures", failures, "{{class}}").step("5m"));
-    let responses = legend_table(stack("Responses per minute by status"), &["mean"])
+    let responses = legend_table(stack("Responses per minute by status"), &[("mean", "Mean")])
         .query(Query::lines("responses", responses, "{{code}}").step("5m"));
     let in_range = table("Failures in the time range")
         .empty(NOTHING)

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
-use super::kinds::{chart, legend_table, stat, table};
+use super::kinds::{legend_table, lines, stat, table};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
@@ -53,21 +53,30 @@ pub fn dashboard() -> Dashboard {
             )
             .under("Used and left (filters: Whose, Window)"),
             row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
-            row(9, [(24, nearest(&share))]).under("Over time"),
+            row(9, [(24, nearest())]).under("Over time"),
         ],
     }
 }
 
-fn nearest(share: &str) -> Panel {
-    let (used, limit) = (format!("llm_relay_quota_used_usd{ALL}"), format!("llm_relay_quota_limit_usd{ALL}"));
-    let first = format!("topk(10, {used} @ end() / ({limit} @ end() > 0))");
-    legend_table(chart("The ten nearest to their limit"), &["lastNotNull"]).unit("percentunit").decimals(0).query(
-        Query::lines(
-            "share",
-            format!("{share} and on (relay, scope, id, window) {first}"),
-            "{{scope}} {{id}} {{window}}",
-        ),
-    )
+fn nearest() -> Panel {
+    let share = |matchers: &str, at: &str| {
+        let [used, limit] = ["used", "limit"].map(|what| format!("llm_relay_quota_{what}_usd{{{matchers}}}{at}"));
+        format!("{used} / ({limit} > 0)")
+    };
+    let filter = r#"scope=~"$scope",window=~"$window""#;
+    let first = format!("topk(10, {})", share(filter, " @ end()"));
+    let named = |of: Named| {
+        let (id, label) = (of.id(), of.label());
+        let all = share(&format!(r#"scope="{label}",{filter}"#), "");
+        let all = format!("({all} and on (relay, scope, id, window) {first})");
+        let all = format!(r#"sum by (relay, {id}, window) (label_replace({all}, "{id}", "$1", "id", "(.+)"))"#);
+        format!(r#"label_replace({}, "name", "$1", "{label}", "(.+)")"#, of.of(&all))
+    };
+    let all = [Named::User, Named::Key, Named::Provider].map(named).join(" or ");
+    legend_table(lines("The ten nearest to their limit"), &[("lastNotNull", "Last *")])
+        .unit("percentunit")
+        .decimals(0)
+        .query(Query::lines("share", all, "{{name}}, {{window}}"))
 }
 
 /// Every limit of one scope.
@@ -96,13 +105,13 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
             column("#used", "Used", "").decimals(2).width(90),
             column("#limit", "Limit", "").decimals(2).width(90),
             column("#share", "Share", "percentunit").fill(),
-            column("#reset", "Resets in", "s").decimals(1).width(90).with("noValue", json!("–")),
+            column("#reset", "Resets in", "s").decimals(1).width(90),
             column("#empty", "Used up in", "s")
                 .decimals(1)
                 .width(95)
-                .with("noValue", json!("–"))
                 .with("custom.cellOptions", json!({"type": "color-text"}))
-                .with("color", json!({"mode": "fixed", "fixedColor": "orange"})),
+                .with("color", json!({"mode": "thresholds"}))
+                .with("thresholds", thresholds(&[(None, "text"), (Some(0.0), "orange")])),
         ])
         .sort("Share", true, None)
 }
@@ -121,11 +130,7 @@ fn expiry() -> Panel {
                 .with("color", json!({"mode": "thresholds"}))
                 .with(
                     "thresholds",
-                    super::column::thresholds(&[
-                        (None, "red"),
-                        (Some(86400.0 * 7.0), "orange"),
-                        (Some(86400.0 * 30.0), "green"),
-                    ]),
+                    thresholds(&[(None, "red"), (Some(86400.0 * 7.0), "orange"), (Some(86400.0 * 30.0), "green")]),
                 ),
         ])
         .sort("In", false, Some(100))

@@ -89,8 +89,8 @@ pub fn data_age() -> Panel {
     stat("Data age")
         .unit("s")
         .decimals(0)
-        .levels(&[(None, "green"), (Some(30.0), "orange"), (Some(60.0), "red")])
-        .option("colorMode", json!("background"))
+        .levels(&[(None, "dark-green"), (Some(30.0), "dark-orange"), (Some(60.0), "red")])
+        .option("colorMode", json!("background_solid"))
         .note("How long ago requests and live state were last read, whichever is longer.")
         .empty("NO DATA")
         .query(Query::rows(
@@ -112,12 +112,12 @@ pub fn state(title: &'static str, loud: bool) -> Panel {
         .query(Query::rows("now", STATE));
     if loud {
         panel
-            .map("0", "Live", "green")
+            .map("0", "Live", "dark-green")
             .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
             .map("2", "DATA ARE OLD: do not trust these numbers", "red")
             .map("3", "NO DATA: the exporter is not being scraped", "red")
     } else {
-        panel.map("0", "Live", "green").map("1", "Down", "red").map("2", "Old", "red").map("3", "None", "red")
+        panel.map("0", "Live", "dark-green").map("1", "Down", "red").map("2", "Old", "red").map("3", "None", "red")
     }
 }
 
@@ -202,16 +202,18 @@ impl Board {
             let over = |by: &str| format!("{} / ({} > 0)", cost(), all(by));
             let (id, expr, column) = match measure {
                 Measure::Cost => ("cost", cost(), column("#cost", "Cost", "").gauge().decimals(2)),
-                Measure::Requests => {
-                    ("requests", all("llm_relay_leaderboard_requests"), column("#requests", "Requests", "short"))
-                }
+                Measure::Requests => (
+                    "requests",
+                    all("llm_relay_leaderboard_requests"),
+                    column("#requests", "Requests", "short").width(90),
+                ),
                 Measure::Tokens => {
-                    ("tokens", all("llm_relay_leaderboard_tokens"), column("#tokens", "Tokens", "short"))
+                    ("tokens", all("llm_relay_leaderboard_tokens"), column("#tokens", "Tokens", "short").width(95))
                 }
                 Measure::Success => (
                     "success",
                     all("llm_relay_leaderboard_success_ratio"),
-                    column("#success", "Success", "percentunit").success(),
+                    column("#success", "Success", "percentunit").success().width(90),
                 ),
                 Measure::FirstToken => (
                     "ttft",
@@ -263,7 +265,7 @@ pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
             column("provider", "Provider", ""),
             column("#used", "Used", "short").width(70),
             column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
-            column("#share", "In use", "percentunit").fill().with("noValue", json!("–")),
+            column("#share", "In use", "percentunit").fill(),
         ])
         .sort("In use", true, limit)
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{Better, bars, chart, legend_table, stack, versus};
+use super::kinds::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
@@ -84,6 +84,8 @@ fn totals() -> Vec<Row> {
         };
         format!("({} / ({} > 0))", over("success"), over("success|failure"))
     };
+    // As on the overview.
+    let color = |color: &str| json!({"mode": "fixed", "fixedColor": color});
     let bucket = |counter: &str| format!("sum(increase({counter}{FILTER}[$bucket] offset -$bucket){OF_TYPE})");
     vec![
         row(
@@ -128,12 +130,14 @@ fn totals() -> Vec<Row> {
                     bars("Cost by hour or day")
                         .money(Money::Legends(&["Cost"]))
                         .unit("currencyUSD")
-                        .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket")),
+                        .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket"))
+                        .set("color", color("blue")),
                 ),
                 (
                     12,
                     bars("Calls by hour or day")
-                        .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket")),
+                        .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket"))
+                        .set("color", color("orange")),
                 ),
             ],
         ),
@@ -211,7 +215,7 @@ impl Split {
             format!("sum by ({labels}) (increase({counter}[{range}] offset -$bucket{at}){filter})")
         };
         let each = sum("$bucket", "");
-        let first = format!("topk({LINES}, {})", sum("$__range", " @ end()"));
+        let first = format!("topk({LINES}, {} > 0)", sum("$__range", " @ end()"));
         let top = self.named(&format!("({each} and on ({labels}) {first})"));
         let panel = panel.query(Query::lines("top", top, self.legend()).step("$bucket"));
         if !rest {
@@ -227,11 +231,11 @@ const STACKED: &str = "The ten greatest over the time range and the rest, on top
 
 /// The same lines overlaid and stacked.
 fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, look: fn(Panel) -> Panel) -> Row {
-    let look = |panel| look(legend_table(panel, &["sum"])).empty(NOTHING);
+    let look = |panel| look(legend_table(panel, &[("sum", "Total")])).empty(NOTHING);
     row(
         9,
         [
-            (12, split.lines(look(chart(overlaid)).note(OVERLAY), counter, false)),
+            (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter, false)),
             (12, split.lines(look(stack(stacked)).note(STACKED), counter, true)),
         ],
     )
@@ -252,7 +256,7 @@ fn tokens() -> Row {
         )
     };
     row(9, [
-        (12, legend_table(bars("Tokens by type"), &["sum"])
+        (12, legend_table(bars("Tokens by type"), &[("sum", "Total")])
             .query(Query::line("input", of("input"), "Input").step("$bucket"))
             .query(Query::line("output", of("output"), "Output").step("$bucket"))
             .query(Query::line("read", of("cache_read"), "Cache read").step("$bucket"))

@@ -1,15 +1,15 @@
-//! The big screen: 27 grid rows fill 1080 pixels without scrolling. All columns share the same breaks, because fitting to
+//! The big screen: 26 grid rows fill 1080 pixels without scrolling. All columns share the same breaks, because fitting to
 //! a taller screen scales rows and rounds.
 
 use serde_json::{Value, json};
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
-use super::kinds::{donut, ranking, stack, stat, table};
+use super::kinds::{ranking, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::shared::{self, Board, Measure};
+use super::shared;
 use super::variable::{ANY_JOB, ANY_RELAY, Variable};
 
 /// The last 20 requests, by the relay's own rules.
@@ -37,11 +37,10 @@ pub fn claude_code_hub() -> Dashboard {
 }
 
 fn wall(activity: Panel, active: Panel) -> Dashboard {
-    let board = |scope, heading| Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
     let circuits_open = stat("Open circuits")
         .decimals(0)
-        .levels(&[(None, "green"), (Some(1.0), "red")])
-        .option("colorMode", json!("background"))
+        .levels(&[(None, "dark-green"), (Some(1.0), "red")])
+        .option("colorMode", json!("background_solid"))
         .query(Query::rows("now", r#"sum(llm_relay_provider_circuit_state{state="open"})"#));
     Dashboard {
         uid: "",
@@ -65,41 +64,25 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
                     (4, shared::error_ratio()),
                 ],
             ),
-            row(
-                10,
-                [
-                    (
-                        6,
-                        board("user", "User").panel(
-                            "Users today",
-                            "today",
-                            &[Measure::Cost, Measure::Requests],
-                            Some(8),
-                        ),
-                    ),
-                    (12, traffic()),
-                    (6, activity),
-                ],
-            ),
-            row(
-                10,
-                [
-                    (
-                        6,
-                        board("provider", "Provider").panel(
-                            "Providers today",
-                            "today",
-                            &[Measure::Cost, Measure::Requests, Measure::Success],
-                            Some(8),
-                        ),
-                    ),
-                    (6, slots()),
-                    (6, models()),
-                    (6, active),
-                ],
-            ),
+            row(10, [(6, board("Users today", "user")), (10, traffic()), (8, activity)]),
+            row(9, [(6, board("Providers today", "provider")), (5, slots()), (5, models()), (8, active)]),
         ],
     }
+}
+
+/// Bars that can be read from afar.
+fn bars(title: &'static str) -> Panel {
+    ranking(title).option("text", json!({"titleSize": 16, "valueSize": 20})).option("namePlacement", json!("top"))
+}
+
+/// The first of a leaderboard by cost.
+fn board(title: &'static str, scope: &str) -> Panel {
+    let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
+    bars(title).empty(NOTHING).money(Money::All).decimals(2).query(Query::values(
+        "cost",
+        format!("sort_desc(topk(7, sum by (relay, id, name) ({cost})))"),
+        "{{name}}",
+    ))
 }
 
 fn traffic() -> Panel {
@@ -121,7 +104,7 @@ fn traffic() -> Panel {
 /// The fullest providers: one query, unlike the table on the overview.
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
-    ranking("Provider slots by usage")
+    bars("Provider slots by usage")
         .unit("percentunit")
         .decimals(0)
         .set("max", json!(1))
@@ -133,10 +116,12 @@ fn slots() -> Panel {
 fn models() -> Panel {
     let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
     let (requests, cost) = (board("requests"), board("cost_usd"));
-    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(10, {cost})))");
-    donut("Models today")
+    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(7, {cost})))");
+    bars("Models today")
         .empty(NOTHING)
-        .note("The ten first by cost; the size is the number of requests, as on the relay's screen.")
+        .decimals(0)
+        .unit("locale")
+        .note("The seven first by cost; the bar is the number of requests, as on the relay's screen.")
         .query(Query::values("models", first, "{{name}}"))
 }
 
@@ -165,13 +150,13 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", ""),
-            column("provider", "Provider", ""),
-            column("#requests", "Calls", "short").width(55),
+            column("provider", "Provider", "").width(125),
+            column("#requests", "Calls", "short").width(80),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),
             column("#cost", "Cost", "").decimals(3).width(80),
         ])
-        .sort("Calls", true, Some(20))
+        .sort("Calls", true, Some(8))
 }
 
 fn failed_column() -> super::column::Column {
@@ -194,9 +179,9 @@ fn active_users() -> Panel {
         .columns([
             column("user", "User", ""),
             column("#sessions", "Sessions", "short").gauge(),
-            column("#requests", "Calls", "short").width(70),
+            column("#requests", "Calls", "short").width(80),
         ])
-        .sort("Sessions", true, Some(20))
+        .sort("Sessions", true, Some(7))
 }
 
 fn last_requests() -> Panel {

@@ -141,9 +141,9 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("Limits of providers", "供应商限额"),
     ("Limits of users", "用户限额"),
     ("Live", "实时"),
-    ("Live sessions by key", "各密钥实时会话"),
-    ("Live sessions by provider", "各供应商实时会话"),
-    ("Live sessions by user", "各用户实时会话"),
+    ("Sessions by key", "各密钥会话"),
+    ("Sessions by provider", "各供应商会话"),
+    ("Sessions by user", "各用户会话"),
     ("Mean", "平均"),
     ("Mean response time", "平均响应时间"),
     ("Memory", "内存"),
@@ -271,8 +271,8 @@ pub const TEXTS: &[(&str, &str)] = &[
         "最新的请求，不含已删除与重放的请求，含预热与被拒绝的请求；状态码 0 表示仍在进行。",
     ),
     (
-        "The ten first by cost; the size is the number of requests, as on the relay's screen.",
-        "按成本排序的前十名；扇区大小为请求数，与中转服务的大屏一致。",
+        "The seven first by cost; the bar is the number of requests, as on the relay's screen.",
+        "按成本排序的前七名；条形长度为请求数，与中转服务的大屏一致。",
     ),
     (
         "The ten greatest over the time range and the rest, on top of each other.",

@@ -69,11 +69,17 @@ impl Host {
     pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        if let Some((uid, gid)) = self.account {
-            chown(&path, Some(uid), Some(gid))?;
-        }
+        self.give(&path)?;
         Ok(path)
+    }
+
+    /// Makes a file the account's own.
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        if let Some((uid, gid)) = self.account {
+            chown(path, Some(uid), Some(gid))?;
+        }
+        Ok(())
     }
 
     /// Starts the server; it is guarded from here on.

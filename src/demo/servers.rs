@@ -1,4 +1,4 @@
-//! Private PostgreSQL and Redis servers: on 127.0.0.1, in a temporary directory, with a random password.
+//! Private PostgreSQL, MariaDB and Redis servers: on 127.0.0.1, in a temporary directory, with a random password.
 //!
 //! They end with their value, and with the process however it ends, even by `kill -9`: a small guard process waits for
 //! that. A test binary may therefore keep one in a `static` and take a fresh [`PrivatePostgres::database`] per test.
@@ -11,7 +11,7 @@ use std::{fs, io};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
 
 use super::host::{self, Host};
 
@@ -25,9 +25,17 @@ pub enum ServerError {
         "Redis is not installed (redis-server or valkey-server on PATH): apt-get install redis-server, or brew install redis"
     )]
     RedisMissing,
+    #[error(
+        "MariaDB is not installed (mariadbd and mariadb-install-db): apt-get install mariadb-server, or brew install mariadb"
+    )]
+    MariaDbMissing,
+    #[error(
+        "Prometheus is not installed (prometheus and promtool on PATH): apt-get install prometheus, or brew install prometheus"
+    )]
+    PrometheusMissing,
     #[error("the private {server} did not start: {text}")]
     Start { server: &'static str, text: String },
-    #[error("the private PostgreSQL has no database {name:?}: {text}")]
+    #[error("the private server has no database {name:?}: {text}")]
     Database { name: String, text: String },
     #[error("the private {server} has no place to run: {error}")]
     Place { server: &'static str, error: io::Error },
@@ -35,10 +43,11 @@ pub enum ServerError {
 
 const POSTGRES: &str = "PostgreSQL";
 const REDIS: &str = "Redis";
+const MARIADB: &str = "MariaDB";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
-const PORT_TRIES: u32 = 5;
+pub(super) const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server of our own.
@@ -239,8 +248,113 @@ impl PrivateRedis {
     }
 }
 
+/// A MariaDB server of our own.
+pub struct PrivateMariaDb {
+    host: Host,
+    program: PathBuf,
+    port: u16,
+    password: String,
+}
+
+impl PrivateMariaDb {
+    /// # Errors
+    /// When no MariaDB is installed (the text says how to get it), or it does not start (its last words).
+    pub async fn start() -> Result<Self, ServerError> {
+        let mut places = vec![PathBuf::from("/usr/sbin"), PathBuf::from("/usr/libexec")];
+        places.extend(homebrew("mariadb"));
+        let bin = host::find(&["mariadbd"], &places).ok_or(ServerError::MariaDbMissing)?;
+        let install = host::find(&["mariadb-install-db"], &places).ok_or(ServerError::MariaDbMissing)?;
+        let place = |error| ServerError::Place { server: MARIADB, error };
+        let mut host = Host::new("TERM", "KILL").map_err(place)?;
+        let password = password();
+        let mut install = host.command(&install.join("mariadb-install-db"));
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.args(["--innodb-log-file-size=4M"]).arg(data(&host));
+        host.run(install).await.map_err(place)?.map_err(|text| ServerError::Start { server: MARIADB, text })?;
+        let mut server = Self { host, program: bin.join("mariadbd"), port: 0, password };
+        for _ in 1..PORT_TRIES {
+            server.port = free_port().map_err(place)?;
+            match server.launch().await {
+                Err(_) if port_was_taken(&server.host) => {}
+                other => return other.map(|()| server),
+            }
+        }
+        server.port = free_port().map_err(place)?;
+        server.launch().await.map(|()| server)
+    }
+
+    /// Ends the server; its port and its data stay for [`Self::restart`].
+    pub fn stop(&mut self) {
+        self.host.stop();
+    }
+
+    /// Starts the stopped server again, on the same port and data.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.launch().await
+    }
+
+    /// Connection string of one of its databases, which need not exist.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("mysql://{OWNER}:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Creates a database and gives its connection string.
+    ///
+    /// # Errors
+    /// When the name is not made of `a-z`, `0-9` and `_`, or is taken.
+    pub async fn database(&self, name: &str) -> Result<String, ServerError> {
+        let error = |text: String| ServerError::Database { name: name.to_owned(), text };
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            return Err(error("a name is made of a-z, 0-9 and _".to_owned()));
+        }
+        let mut connection = MySqlConnection::connect(&self.url_of("mysql")).await.map_err(|e| error(e.to_string()))?;
+        let create = AssertSqlSafe(format!("create database {name} character set utf8mb4"));
+        connection.execute(sqlx::raw_sql(create)).await.map_err(|e| error(e.to_string()))?;
+        let _ = connection.close().await;
+        Ok(self.url_of(name))
+    }
+
+    async fn launch(&mut self) -> Result<(), ServerError> {
+        let place = |error| ServerError::Place { server: MARIADB, error };
+        // The account is made at every start, as nobody else's; there is no other that can log in over the network.
+        let accounts = format!(
+            "create or replace user {OWNER}@'127.0.0.1' identified by '{p}';\n\
+             grant all on *.* to {OWNER}@'127.0.0.1' with grant option;\n\
+             alter user root@localhost account lock;\n",
+            p = self.password
+        );
+        let accounts = self.host.write("accounts.sql", &accounts).map_err(place)?;
+        let mut mariadb = self.host.command(&self.program);
+        mariadb.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(data(&self.host));
+        mariadb.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--max-connections=100"]);
+        mariadb.args(["--innodb-log-file-size=4M", "--default-time-zone=+00:00", "--pid-file=pid"]);
+        mariadb.arg(format!("--port={}", self.port));
+        mariadb.arg(format!("--socket={}", self.host.path().join("s").display()));
+        mariadb.arg(format!("--init-file={}", accounts.display()));
+        self.host.spawn(mariadb).map_err(place)?;
+        let url = self.url_of("mysql");
+        until_ready(&mut self.host, MARIADB, async || {
+            let connection = MySqlConnection::connect(&url).await.map_err(|e| e.to_string())?;
+            connection.close().await.map_err(|e| e.to_string())
+        })
+        .await
+    }
+}
+
+/// MariaDB's data, absolute: it takes a relative directory for one below its programs.
+fn data(host: &Host) -> String {
+    format!("--datadir={}", host.path().join("data").display())
+}
+
 /// Asks until the server answers: a matter of 50 ms.
-async fn until_ready(
+pub(super) async fn until_ready(
     host: &mut Host,
     server: &'static str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -259,11 +373,11 @@ async fn until_ready(
     }
 }
 
-fn port_was_taken(host: &Host) -> bool {
+pub(super) fn port_was_taken(host: &Host) -> bool {
     host.last_words().contains("ddress already in use")
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -279,7 +393,7 @@ fn postgres_places() -> Vec<PathBuf> {
     places
 }
 
-fn homebrew(formula: &str) -> Vec<PathBuf> {
+pub(super) fn homebrew(formula: &str) -> Vec<PathBuf> {
     ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(|parent| versions(parent, formula)).collect()
 }
 

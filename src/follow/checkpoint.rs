@@ -21,6 +21,7 @@ struct Cursor<S, T, H> {
     recent_tops: T,
     hopeless: H,
     audit_day: Option<NaiveDate>,
+    bookmark: S,
 }
 
 impl Follower {
@@ -39,6 +40,7 @@ impl Follower {
             recent_tops: &state.recent_tops,
             hopeless: &state.hopeless,
             audit_day: state.audit_day,
+            bookmark: &state.bookmark,
         };
         parts.push(encoded(CURSOR, &cursor)?);
         Ok(Some(parts))
@@ -60,6 +62,8 @@ impl Follower {
             audit: None,
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
+            audit_now: false,
+            bookmark: cursor.bookmark,
         });
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! The samples of a page, gathered from the catalogue and sorted by label values.
 
+use std::fmt::Write;
 use std::ops::Range;
+
+use sha2::{Digest, Sha256};
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
 use crate::own::Own;
+use crate::relays;
 use crate::view::{HistogramView, View};
 
 /// Every family that has samples, in the order of the catalogue.
@@ -56,7 +60,17 @@ pub fn whole(number: f64) -> Option<i64> {
 
 impl Snapshot {
     pub fn gather(views: &[View], own: &Own) -> Self {
-        let families = CATALOGUE.iter().map(|metric| Family::gather(metric, views, own));
+        Self::of(CATALOGUE.iter(), views, own)
+    }
+
+    /// The families that can be told of an instant of the past.
+    pub fn past(view: &View) -> Self {
+        let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+        Self::of(told, std::slice::from_ref(view), &Own::default())
+    }
+
+    fn of(metrics: impl Iterator<Item = &'static Metric>, views: &[View], own: &Own) -> Self {
+        let families = metrics.map(|metric| Family::gather(metric, views, own));
         Self { families: families.filter(|family| !family.samples.is_empty()).collect() }
     }
 
@@ -71,8 +85,8 @@ impl Family {
         let mut family =
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
-            Emit::Relay(emit) => {
-                for view in views {
+            Emit::Relay(emit) | Emit::Past(emit) => {
+                for view in views.iter().filter(|view| !relays::is_untold(view.kind, metric.name)) {
                     emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
             }
@@ -92,7 +106,7 @@ impl Family {
     }
 
     fn label_count(&self) -> usize {
-        self.metric.labels.len() + usize::from(matches!(self.metric.emit, Emit::Relay(_)))
+        self.metric.labels.len() + usize::from(self.metric.is_of_relay())
     }
 
     fn key(&self, sample: &Sample) -> &str {
@@ -102,7 +116,7 @@ impl Family {
         }
     }
 
-    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> {
+    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> + Clone {
         (sample.labels..sample.labels + self.label_count())
             .map(|label| &self.values[self.start(label)..self.ends[label]])
     }
@@ -136,9 +150,14 @@ impl<'a> Labels<'a> {
         self.family.label_count() == 0
     }
 
+    /// The values, each but the last followed by a zero byte.
+    pub fn values(self) -> &'a str {
+        self.family.key(self.sample)
+    }
+
     /// Names and values, `relay` first where there is one.
-    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let relay = matches!(self.family.metric.emit, Emit::Relay(_)).then_some("relay");
+    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> + Clone {
+        let relay = self.family.metric.is_of_relay().then_some("relay");
         relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.sample))
     }
 }
@@ -161,11 +180,29 @@ impl Gather<'_> {
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
         let first = family.ends.len();
         for label in self.relay.iter().chain(labels) {
-            family.values.push_str(label);
+            push_bounded(&mut family.values, label);
             family.ends.push(family.values.len());
             family.values.push('\0');
         }
         family.samples.push(Sample { labels: first, value });
+    }
+}
+
+/// Prometheus refuses a whole scrape for one label value that is longer than the limit that its user has set. Of a longer
+/// one the beginning stays, and enough of a checksum to tell it from others that begin alike.
+fn push_bounded(values: &mut String, label: &str) {
+    const LONGEST: usize = 256;
+    const CHECKSUM: usize = 4;
+    if label.len() <= LONGEST {
+        values.push_str(label);
+        return;
+    }
+    let end = label.floor_char_boundary(LONGEST - "…".len() - 2 * CHECKSUM);
+    values.push_str(&label[..end]);
+    values.push('…');
+    for byte in &Sha256::digest(label)[..CHECKSUM] {
+        // A String takes every write.
+        let _ = write!(values, "{byte:02x}");
     }
 }
 

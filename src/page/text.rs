@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::samples::{Family, Labels, Snapshot, Value, whole};
+use super::samples::{Family, Snapshot, Value, whole};
 use crate::metrics::Kind;
 
 /// Appends the page.
@@ -31,34 +31,48 @@ fn write_family(out: &mut String, family: &Family) {
         out.push_str(part);
     }
     for (labels, value) in family.samples() {
-        match value {
-            Value::Number(value) => {
-                line(out, [name, ""], labels, None);
-                number(out, value);
+        write_sample(out, name, labels.pairs(), value, "\n");
+    }
+}
+
+/// The lines of one sample. `end` stands after each value: a line break, or a time stamp and a line break.
+pub fn write_sample<'n, 'v>(
+    out: &mut String,
+    name: &str,
+    labels: impl Iterator<Item = (&'n str, &'v str)> + Clone,
+    value: Value,
+    end: &str,
+) {
+    match value {
+        Value::Number(value) => {
+            line(out, [name, ""], labels, None);
+            number(out, value, end);
+        }
+        Value::Histogram { sum, buckets } => {
+            let mut count = 0;
+            for (bound, own) in buckets {
+                count += own;
+                line(out, [name, "_bucket"], labels.clone(), Some(*bound));
+                integer(out, count, end);
             }
-            Value::Histogram { sum, buckets } => write_histogram(out, name, labels, sum, buckets),
+            line(out, [name, "_sum"], labels.clone(), None);
+            number(out, sum, end);
+            line(out, [name, "_count"], labels, None);
+            integer(out, count, end);
         }
     }
 }
 
-fn write_histogram(out: &mut String, name: &str, labels: Labels, sum: f64, buckets: &[(f64, u64)]) {
-    let mut count = 0;
-    for (bound, own) in buckets {
-        count += own;
-        line(out, [name, "_bucket"], labels, Some(*bound));
-        integer(out, count);
-    }
-    line(out, [name, "_sum"], labels, None);
-    number(out, sum);
-    line(out, [name, "_count"], labels, None);
-    integer(out, count);
-}
-
 /// A sample up to its value.
-fn line(out: &mut String, name: [&str; 2], labels: Labels, bound: Option<f64>) {
+fn line<'n, 'v>(
+    out: &mut String,
+    name: [&str; 2],
+    labels: impl Iterator<Item = (&'n str, &'v str)>,
+    bound: Option<f64>,
+) {
     out.extend(name);
     let mut separator = '{';
-    for (label, value) in labels.pairs() {
+    for (label, value) in labels {
         out.push(separator);
         out.push_str(label);
         out.push_str("=\"");
@@ -78,7 +92,7 @@ fn line(out: &mut String, name: [&str; 2], labels: Labels, bound: Option<f64>) {
     out.push_str(if separator == ',' { "} " } else { " " });
 }
 
-fn escape(out: &mut String, text: &str, quotes: bool) {
+pub(super) fn escape(out: &mut String, text: &str, quotes: bool) {
     let mut rest = text;
     while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n') || (quotes && c == '"')) {
         out.push_str(&rest[..at]);
@@ -92,16 +106,16 @@ fn escape(out: &mut String, text: &str, quotes: bool) {
     out.push_str(rest);
 }
 
-fn number(out: &mut String, value: f64) {
+fn number(out: &mut String, value: f64, end: &str) {
     match whole(value) {
-        Some(whole) => append(out, format_args!("{whole}\n")),
+        Some(whole) => append(out, format_args!("{whole}{end}")),
         // The shortest digits that give the same float back.
-        None => append(out, format_args!("{value:?}\n")),
+        None => append(out, format_args!("{value:?}{end}")),
     }
 }
 
-fn integer(out: &mut String, value: u64) {
-    append(out, format_args!("{value}\n"));
+fn integer(out: &mut String, value: u64, end: &str) {
+    append(out, format_args!("{value}{end}"));
 }
 
 fn append(out: &mut String, text: std::fmt::Arguments) {

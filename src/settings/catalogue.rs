@@ -8,6 +8,8 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
+use crate::relays::claude_relay_service::Offset;
+
 use super::{Kind, NameMode, Need, RelayPlan, Store};
 
 /// One setting below `[relays.<name>]`.
@@ -41,6 +43,8 @@ pub enum Takes {
         set: fn(&mut RelayPlan, usize),
     },
     TimeZone(fn(&mut RelayPlan, Tz)),
+    /// Written as the relay has it, and understood as the relay does.
+    Offset(fn(&mut RelayPlan, Offset)),
     Texts(fn(&mut RelayPlan, Vec<String>)),
     /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
     /// the kind of the relay.
@@ -63,10 +67,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-pub static SETTINGS: [Setting; 23] = [
+pub static SETTINGS: [Setting; 24] = [
     Setting {
         path: "kind",
-        takes: Takes::OneOf(&[(Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub)]),
+        takes: Takes::OneOf(&[
+            (Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub),
+            (Kind::ClaudeRelayService.label(), |relay| relay.kind = Kind::ClaudeRelayService),
+            (Kind::GeminiBalance.label(), |relay| relay.kind = Kind::GeminiBalance),
+        ]),
         absent: Absent::Refused,
     },
     Setting {
@@ -117,6 +125,11 @@ pub static SETTINGS: [Setting; 23] = [
         path: "timezone_fallback",
         takes: Takes::TimeZone(|relay, it| relay.timezone_fallback = it),
         absent: Absent::Means("Asia/Shanghai"),
+    },
+    Setting {
+        path: "timezone_offset",
+        takes: Takes::Offset(|relay, it| relay.timezone_offset = it),
+        absent: Absent::Means("8"),
     },
     Setting {
         path: "audit_interval",
@@ -228,6 +241,7 @@ impl fmt::Display for Takes {
             Self::Duration { least, most, .. } => write!(f, "duration, {} to {}", short(*least), short(*most)),
             Self::Count { least, most, .. } => write!(f, "whole number, {least} to {most}"),
             Self::TimeZone(_) => f.write_str("IANA time zone"),
+            Self::Offset(_) => f.write_str("the relay's `TIMEZONE_OFFSET`"),
             Self::Texts(_) => f.write_str("list of texts"),
             Self::Secret { need, .. } => {
                 let names: Vec<_> = any_store(*need).into_iter().map(Store::name).collect();

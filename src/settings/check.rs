@@ -13,6 +13,7 @@ use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
 use super::{Boards, Kind, Need, Plan, RelayPlan, SeriesBudget, secret};
+use crate::relays::claude_relay_service::Offset;
 
 const LONGEST_NAME: usize = 63;
 
@@ -255,6 +256,7 @@ fn blank(name: &str) -> RelayPlan {
         session_ttl: Duration::ZERO,
         timezone: None,
         timezone_fallback: Tz::UTC,
+        timezone_offset: Offset::default(),
         audit_interval: Duration::ZERO,
         history_budget: Duration::ZERO,
         boards: Boards::default(),
@@ -301,6 +303,9 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
                 return Err(Wrong::new("is not a time zone", hint));
             }
         },
+        // The relay would take any text for some offset; one that is no number is a mistake.
+        (Takes::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, Offset::of(&text)),
+        (Takes::Offset(set), ValueKind::I128(number)) => set(relay, Offset::of(&number.to_string())),
         (Takes::Texts(set), ValueKind::Array(items)) => {
             let text = |item: Value| match item.kind {
                 ValueKind::String(text) if !text.is_empty() => Ok(text),
@@ -317,6 +322,7 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
                     ("a whole number", "write it without quotes and without a point, like 20".to_owned())
                 }
                 Takes::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
+                Takes::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
                 Takes::Texts(_) => ("a list of texts", TEXTS.to_owned()),
                 Takes::Secret { .. } => ("text", "write it in quotes".to_owned()),
             };

@@ -16,6 +16,7 @@ use url::{ParseError, Url};
 
 use super::Store;
 use super::problem::Wrong;
+use crate::hosts;
 use crate::kv::Kv;
 use crate::sql::Database;
 
@@ -66,7 +67,9 @@ pub fn address(stores: &[Store], text: &str) -> Result<SecretString, Wrong> {
     if text.trim() != text {
         return Err(Wrong::new("has a space or line end around it", hint));
     }
-    let url = match Url::parse(text) {
+    let listed = hosts::each(text);
+    let parsed = listed.iter().map(|url| Url::parse(url)).reduce(|one, next| one.and(next));
+    let url = match parsed.unwrap_or(Err(ParseError::EmptyHost)) {
         Ok(url) => url,
         Err(ParseError::RelativeUrlWithoutBase) => return Err(Wrong::new("is not a URL", hint)),
         Err(error) => {

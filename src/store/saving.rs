@@ -13,6 +13,9 @@ use crate::follow::Follower;
 /// Limit of the last save.
 const LAST: Duration = Duration::from_secs(5);
 
+/// A follower looks at least so often whether it may become the writer.
+const TAKE_OVER: Duration = Duration::from_secs(2);
+
 /// How keeping one relay's checkpoint goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
@@ -117,7 +120,8 @@ impl Saving {
     }
 
     fn begin(&mut self, follower: &mut Follower) {
-        self.due = Instant::now() + self.store.save_interval;
+        let pause = self.store.save_interval;
+        self.due = Instant::now() + if self.role == Role::Reader { pause.min(TAKE_OVER) } else { pause };
         let (store, owner) = (self.store.clone(), self.owner.clone());
         self.step = Some(match self.role {
             Role::Restoring => tokio::spawn(async move { store.load(&owner).await.map(Done::Loaded) }),

@@ -8,6 +8,7 @@ use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
+use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, Ask, Ledger, Refresh, Relay, Usage};
 use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -72,6 +73,7 @@ pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {
         session_ttl: Duration::from_secs(300),
         timezone: None,
         timezone_fallback: chrono_tz::Asia::Shanghai,
+        timezone_offset: Offset::default(),
         audit_interval: Duration::from_secs(600),
         history_budget: Duration::from_secs(60),
         boards: Boards::default(),

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use llm_relay_exporter::check::{Level, check};
 use llm_relay_exporter::model::{Reason, Scope};
-use llm_relay_exporter::relays::Ask;
+use llm_relay_exporter::relays::{Ask, Relay};
 
-use crate::claude_code_hub::{Store, all, plan};
+use crate::claude_code_hub::{Store, all, plan, usage};
 use crate::store_process::Process;
 
 /// A ledger that is large for the guard: 120 000 requests of the last 30 days.
@@ -25,11 +26,16 @@ async fn large(name: &str) -> Store {
     store
 }
 
-/// Drops every index that begins with, or selects by, the column.
-async fn drop_indexes(store: &mut Store, column: &str) {
+/// The names of the statements that are refused.
+fn refused(relay: &mut Relay) -> Vec<&'static str> {
+    usage(relay).statements().into_iter().filter_map(|(name, refused)| refused.then_some(name)).collect()
+}
+
+/// Drops every index whose definition has the text in it.
+async fn drop_indexes(store: &mut Store, text: &str) {
     let sql = "select indexname::text from pg_indexes where tablename = 'usage_ledger' and indexdef like $1";
     let indexes: Vec<String> =
-        sqlx::query_scalar(sql).bind(format!("%{column}%")).fetch_all(&mut store.owner).await.unwrap();
+        sqlx::query_scalar(sql).bind(format!("%{text}%")).fetch_all(&mut store.owner).await.unwrap();
     assert!(!indexes.is_empty());
     for index in indexes {
         store.run(&format!("drop index \"{index}\"")).await;
@@ -40,31 +46,28 @@ async fn drop_indexes(store: &mut Store, column: &str) {
 async fn with_the_relays_own_indexes_nothing_is_refused() {
     let store = large("plans_all").await;
     let mut relay = store.relay();
-    relay.ledger.refresh(&Ask::default()).await.unwrap();
-    let statements = relay.ledger.statements();
-    assert!(statements.len() == 9 && statements.iter().all(|(_, refused)| !refused), "{statements:?}");
+    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    assert_eq!((usage(&mut relay).statements().len(), refused(&mut relay)), (9, vec![]));
     let report = check(&plan(&store.url, None)).await.unwrap();
     assert!(report.to_string().contains("all 10 recurring statements run, each by an index"), "{report}");
 }
 
 #[tokio::test]
-async fn a_sum_without_an_index_is_refused_and_the_ledger_goes_on() {
-    let mut store = large("plans_sum").await;
-    drop_indexes(&mut store, "created_at").await;
-    // All but the sum by provider get one back.
-    store
-        .run(
-            "create index on usage_ledger (created_at);
-             create index on usage_ledger (user_id, created_at);
-             create index on usage_ledger (key, created_at)",
-        )
-        .await;
+async fn what_needs_no_missing_index_goes_on() {
+    let mut store = large("plans_some").await;
+    drop_indexes(&mut store, "(request_id)").await;
     let mut relay = store.relay();
-    let now = relay.ledger.refresh(&all()).await.unwrap().now;
-    // An index by time serves a minute of any provider: nothing is missing.
-    assert!(relay.ledger.statements().iter().all(|(_, refused)| !refused), "{:?}", relay.ledger.statements());
-    let minute = now - chrono::TimeDelta::minutes(1)..now;
-    relay.ledger.spent(Scope::Provider, 1, minute).await.unwrap();
+    let now = usage(&mut relay).refresh(&all()).await.unwrap().now;
+    assert_eq!(refused(&mut relay), ["open_rows"]);
+    let again = Ask { reread: vec![7], ..Ask::default() };
+    let error = usage(&mut relay).refresh(&again).await.unwrap_err();
+    assert!(error.reason == Reason::Plan && error.text.contains("open_rows"), "{error}");
+    usage(&mut relay).spent(Scope::Provider, 1, now - TimeDelta::minutes(1)..now).await.unwrap();
+
+    store.run("create unique index on usage_ledger (request_id)").await;
+    let mut relay = store.relay();
+    assert_eq!(usage(&mut relay).refresh(&again).await.unwrap().rows.len(), 1);
+    assert_eq!(refused(&mut relay), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,12 +75,10 @@ async fn a_ledger_without_its_index_is_refused_by_name_and_the_other_parts_go_on
     let mut store = large("plans_none").await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    let error = relay.ledger.refresh(&Ask::default()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&Ask::default()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Plan);
     assert!(error.text.contains("clock") && error.text.contains("usage_ledger"), "{}", error.text);
-    let refused = |(name, refused): &(&'static str, bool)| refused.then_some(*name);
-    let refused: Vec<_> = relay.ledger.statements().iter().filter_map(refused).collect();
-    assert_eq!(refused, ["clock", "span", "audit", "spent_by_user", "spent_by_key", "spent_by_provider"]);
+    assert_eq!(refused(&mut relay), ["clock", "span", "audit", "spent_by_user", "spent_by_key", "spent_by_provider"]);
     let scans = "select seq_scan from pg_stat_user_tables where relname = 'usage_ledger'";
     let before: i64 = sqlx::query_scalar(scans).fetch_one(&mut store.owner).await.unwrap();
 
@@ -121,6 +122,6 @@ async fn a_small_ledger_needs_no_index() {
     store.people().await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    relay.ledger.refresh(&Ask::default()).await.unwrap();
-    assert!(relay.ledger.statements().iter().all(|(_, refused)| !refused));
+    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    assert_eq!(refused(&mut relay), [""; 0]);
 }

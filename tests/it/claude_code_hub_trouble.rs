@@ -177,31 +177,6 @@ async fn a_relay_uses_at_most_two_connections_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_missing_index_on_a_large_ledger_is_reported() {
-    let mut store = Store::new("no_index", "v0.9.2").await;
-    store.people().await;
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, created_at)
-             select 1, 1, 'sk-ann', now() - make_interval(mins => n) from generate_series(1, 20000) n;
-             analyze usage_ledger",
-        )
-        .await;
-    let report = check::check(&plan(&store.url, None)).await.unwrap();
-    assert!(report.worst() < Level::Problem && report.to_string().contains("about 20000 rows"), "{report}");
-    store.run("drop index idx_usage_ledger_request_id, idx_usage_ledger_created_at_desc_id").await;
-    let report = check::check(&plan(&store.url, None)).await.unwrap();
-    let problems: Vec<&str> = report
-        .findings
-        .iter()
-        .filter(|finding| finding.level == Level::Problem)
-        .map(|finding| &*finding.text)
-        .collect();
-    assert!(problems.iter().any(|text| text.starts_with("open rows: walks")), "{report}");
-    assert!(problems.iter().any(|text| text.starts_with("audit: walks")), "{report}");
-}
-
-#[tokio::test]
 async fn no_secret_of_the_relay_is_ever_said() {
     let mut store = Store::new("secrets", "v0.9.2").await;
     store

@@ -11,6 +11,7 @@ use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
 use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
@@ -172,6 +173,7 @@ impl Scene<'_> {
             session_ttl: std::time::Duration::from_secs(300),
             timezone: None,
             timezone_fallback: self.zone.parse().unwrap(),
+            timezone_offset: Offset::default(),
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: std::time::Duration::ZERO,
             history_budget: std::time::Duration::from_secs(60),

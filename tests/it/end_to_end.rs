@@ -10,6 +10,7 @@ use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
+use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget, StorePlan};
 use llm_relay_exporter::web::Protection;
@@ -46,6 +47,7 @@ impl Exporter {
             session_ttl: 300 * second,
             timezone: None,
             timezone_fallback: chrono_tz::Asia::Shanghai,
+            timezone_offset: Offset::default(),
             audit_interval: 600 * second,
             history_budget: 60 * second,
             boards: Boards::default(),

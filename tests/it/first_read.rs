@@ -2,28 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo;
-use llm_relay_exporter::demo::history::HistoryOptions;
-
-use crate::store::server;
+use crate::claude_code_hub::Store;
 use crate::store_process::{Process, counters, equals_plain_sql, value};
 
 const LOADED: &str = "llm_relay_history_loaded_ratio";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
+/// 45 days.
+const ROWS: u32 = 64_800;
 const READ: &str = "llm_relay_rows_read_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
-    let url = server().await.database("first_read").await.unwrap();
-    let history = HistoryOptions { days: 45, requests_per_day: 1500, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
+    let mut relay = Store::new("first_read", "v0.9.2").await;
+    relay.people().await;
+    relay
+        .run(&format!(
+            "insert into usage_ledger (request_id, user_id, key, provider_id, final_provider_id, model, is_success,
+               status_code, cost_usd, created_at)
+             select n, n % 5, 'sk-ann', 1, n % 7, 'sonnet', true, 200, 0.01, now() - interval '60 seconds' * ({ROWS} - n)
+             from generate_series(1, {ROWS}) n"
+        ))
+        .await;
+    let url = relay.url;
     let directory = tempfile::tempdir().unwrap();
     let store = format!("sqlite:{}", directory.path().join("store.db").display());
 
     let (mut loaded, mut read) = (0.0, 0.0);
     for life in 1..=3 {
-        // A tenth of the time.
-        let process = Process::with_budget(&url, Some(&store), Some("6s")).await;
+        // A third of the time.
+        let process = Process::with_budget(&url, Some(&store), Some("20s")).await;
         let deadline = Instant::now() + Duration::from_secs(60);
         let began = loaded;
         loop {
@@ -61,6 +68,9 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     };
     equals_plain_sql(&url, &counters(&page).expect("no counters when all has been read")).await;
     let last = value(&page, READ).unwrap();
-    assert!(last < 0.9 * 45.0 * 1500.0, "the last life read {last} rows; {read} had been read before, {loaded} of all");
+    assert!(
+        last < 0.9 * f64::from(ROWS),
+        "the last life read {last} rows; {read} had been read before, {loaded} of all"
+    );
     process.kill().await;
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::model::{
-    AccountState, Circuit, Directory, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source,
-    Subscription, User,
+    AccountState, Circuit, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope,
+    Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
+use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
     QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
-use llm_relay_exporter::web::Reload;
 
 pub fn at(second: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_795_000_000 + second, 0).unwrap()
@@ -57,6 +57,7 @@ pub fn own() -> Own {
         revision: "abc",
         rustc: "1.95.0",
         process,
+        config: Some(Reload { successful: false, last_success: at(0) }),
         web_config: Some(Reload { successful: true, last_success: at(0) }),
     }
 }
@@ -171,6 +172,8 @@ fn live() -> Live {
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
+        key_failures: Some(vec![(4.into(), 2)]),
+        error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],
         queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
         rate_windows: vec![RateWindow {

@@ -40,6 +40,7 @@ impl Server {
             views: Arc::new(ArcSwap::from_pointee(views)),
             telemetry_path: telemetry_path.into(),
             protection: Protection::load(None).unwrap(),
+            reload: None,
         };
         let shutdown = CancellationToken::new();
         let runtime = Runtime::new().unwrap();

@@ -62,7 +62,7 @@ fn a_full_view_shows_every_metric_of_the_catalogue_in_both_formats() {
             assert_eq!(family.help, metric.help);
             for sample in &family.samples {
                 let mut labels: BTreeSet<_> = metric.labels.iter().copied().collect();
-                if matches!(metric.emit, Emit::Relay(_)) {
+                if metric.is_of_relay() {
                     labels.insert("relay");
                 }
                 if sample.name.ends_with("_bucket") {
@@ -115,8 +115,14 @@ fn a_relay_that_cannot_be_read_says_so_and_invents_nothing() {
         up.iter().map(|sample| (sample.label("source"), sample.value)).collect::<Vec<_>>(),
         [("directory", 0.0), ("ledger", 0.0), ("live", 0.0)]
     );
-    let exporter =
-        ["process_", "llm_relay_exporter_", "llm_relay_source_", "llm_relay_refresh_", "llm_relay_rows_read"];
+    let exporter = [
+        "process_",
+        "llm_relay_exporter_",
+        "llm_relay_source_",
+        "llm_relay_refresh_",
+        "llm_relay_rows_read",
+        "llm_relay_statement_refused",
+    ];
     for family in &families {
         assert!(exporter.iter().any(|prefix| family.name.starts_with(prefix)), "{} is invented", family.name);
     }
@@ -181,13 +187,24 @@ fn money_and_counts_are_written_without_noise() {
 
 #[test]
 fn label_values_survive_a_round_trip_through_both_formats() {
-    let long = "長".repeat(10_000);
-    for name in ["14\" laptop", "back\\slash", "two\nlines", "\\n is not a newline\\", "🦀 café", "a,b={c}", "", &*long]
-    {
+    for name in ["14\" laptop", "back\\slash", "two\nlines", "\\n is not a newline\\", "🦀 café", "a,b={c}", ""] {
         let page = render(&[with_users(view("main"), vec![user(1, name)])], &own());
         for families in [open_metrics(&page), text(&page)] {
             assert_eq!(samples(&families, "llm_relay_user_info")[0].label("user"), name);
         }
+    }
+}
+
+#[test]
+fn long_label_values_are_cut_and_stay_apart() {
+    let long = "長".repeat(10_000);
+    let names = [long.clone(), long + "さ"];
+    let page = render(&[with_users(view("main"), vec![user(1, &names[0]), user(2, &names[1])])], &own());
+    for families in [open_metrics(&page), text(&page)] {
+        let shown = samples(&families, "llm_relay_user_info");
+        let shown: Vec<_> = shown.iter().map(|sample| sample.label("user")).collect();
+        assert!(shown.iter().all(|it| it.starts_with("長長長") && it.len() <= 256), "{shown:?}");
+        assert_ne!(shown[0], shown[1]);
     }
 }
 
@@ -230,7 +247,7 @@ fn the_catalogue_keeps_its_conventions() {
         let name = metric.name;
         assert!(names.insert(name), "{name} stands twice");
         let prefix = match metric.emit {
-            Emit::Relay(_) => "llm_relay_",
+            Emit::Relay(_) | Emit::Past(_) => "llm_relay_",
             Emit::Exporter(_) if name.starts_with("process_") => "process_",
             Emit::Exporter(_) => "llm_relay_exporter_",
         };

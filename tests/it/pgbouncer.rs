@@ -12,6 +12,7 @@ use llm_relay_exporter::check::{Level, check};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{self, SimulateOptions, Urls};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -67,12 +68,18 @@ impl PgBouncer {
         let url = format!("postgres://{user}:{password}@127.0.0.1:{port}{}", url.path());
         let bouncer = Self { child, url, _directory: directory };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while let Err(error) = PgConnection::connect(&bouncer.url).await {
+        while let Err(error) = bouncer.connect().await {
             let log = fs::read_to_string(bouncer._directory.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "PgBouncer does not answer: {error}; {log}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         bouncer
+    }
+
+    /// As a client that knows PgBouncer.
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        PgConnection::connect_with(&options.extra_float_digits(None)).await
     }
 }
 
@@ -97,9 +104,8 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
     let stop = CancellationToken::new();
     let mut others = Vec::new();
     for _ in 0..3 {
-        let (url, stop) = (bouncer.url.clone(), stop.clone());
+        let (mut connection, stop) = (bouncer.connect().await.unwrap(), stop.clone());
         others.push(tokio::spawn(async move {
-            let mut connection = PgConnection::connect(&url).await.unwrap();
             while !stop.is_cancelled() {
                 connection.execute(sqlx::raw_sql("begin; select pg_sleep(0.002); commit")).await.unwrap();
             }
@@ -149,20 +155,15 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
     }
 
     // Whoever gets these sessions next finds them as they were.
-    let mut connection = PgConnection::connect(&bouncer.url).await.unwrap();
+    let mut connection = bouncer.connect().await.unwrap();
     let left = "select current_setting('statement_timeout') || current_setting('lock_timeout')
                 || current_setting('transaction_read_only') || (select count(*) from pg_prepared_statements)";
-    let mut sessions = std::collections::HashSet::new();
     for _ in 0..20 {
         let mut transaction = connection.begin().await.unwrap();
         let left: String = sqlx::query_scalar(left).persistent(false).fetch_one(&mut *transaction).await.unwrap();
         assert_eq!(left, "00off0");
-        let pid = sqlx::query_scalar("select pg_backend_pid()").persistent(false);
-        let pid: i32 = pid.fetch_one(&mut *transaction).await.unwrap();
         transaction.commit().await.unwrap();
-        sessions.insert(pid);
     }
-    assert!(!sessions.is_empty());
 }
 
 /// The package is among those that the README's test command installs.

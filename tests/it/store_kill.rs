@@ -27,7 +27,7 @@ impl Traffic {
             urls: Urls { database_url: url.to_owned().into(), redis_url: None },
             init,
             history: HistoryOptions { days: 3, requests_per_day: 1500, ..HistoryOptions::default() },
-            simulator: SimulatorOptions { rate: 60.0, seed: rand::rng().random(), ..SimulatorOptions::default() },
+            simulator: SimulatorOptions { rate: 20.0, seed: rand::rng().random(), ..SimulatorOptions::default() },
         };
         let stop = CancellationToken::new();
         Self { task: tokio::spawn(demo::simulate(options, stop.clone())), stop }
@@ -43,21 +43,25 @@ async fn survives(name: &str, store: &str) {
     let url = server().await.database(name).await.unwrap();
     let kills: u32 = std::env::var("STORE_KILLS").map_or(12, |kills| kills.parse().unwrap());
     let mut last = Counters::new();
-    let (mut lives, mut scrapes, mut silent, mut rounds) = (0, 0, 0, 0);
+    let (mut lives, mut scrapes, mut silent, mut rounds) = (0, 0_u64, 0, 0);
     while lives < kills {
         let traffic = Traffic::start(&url, lives == 0);
         for _ in 0..ROUND.min(kills - lives) {
-            // The first one lives until it has read the history; some end before they have said anything.
-            let end = Instant::now() + Duration::from_millis(rand::rng().random_range(50..2500));
+            // Half of them end while they start, perhaps before they have said anything; the others at work.
             let process = Process::start(&url, Some(store)).await;
             let before = scrapes;
-            while Instant::now() < end || (lives == 0 && scrapes < 20) {
+            let (at_work, mut left) = (lives == 0 || rand::rng().random(), rand::rng().random_range(0..1500_u64));
+            let patience = Instant::now() + Duration::from_secs(60);
+            while left > 0 {
                 if let Some(now) = process.counters().await {
                     assert_none_fell(&last, &now);
                     last = now;
                     scrapes += 1;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                assert!(Instant::now() < patience, "an exporter shows no counters for a minute");
+                let pause = left.min(10);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                left -= if at_work && scrapes == before { 0 } else { pause };
             }
             process.kill().await;
             silent += u32::from(scrapes == before);
@@ -67,7 +71,7 @@ async fn survives(name: &str, store: &str) {
         last = holds(&url, store, &last).await;
         rounds += 1;
     }
-    assert!(scrapes > 20, "only {scrapes} pages were seen");
+    assert!(scrapes > u64::from(kills), "only {scrapes} pages were seen");
     println!("{name}: {kills} kills, {silent} of them before a page was seen, {scrapes} pages, {rounds} comparisons");
 }
 

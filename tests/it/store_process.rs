@@ -8,9 +8,9 @@ use llm_relay_exporter::metrics::{CATALOGUE, Kind};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Plan, StorePlan};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::claude_code_hub::plan;
@@ -38,7 +38,7 @@ async fn exporter() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let mut relay = plan(&database, None);
     relay.interval = Duration::from_millis(100);
-    relay.audit_interval = Duration::from_secs(1);
+    relay.audit_interval = Duration::from_secs(2);
     if let Ok(budget) = std::env::var(BUDGET) {
         relay.history_budget = humantime::parse_duration(&budget).unwrap();
     }
@@ -56,6 +56,8 @@ pub type Counters = BTreeMap<String, f64>;
 pub struct Process {
     child: Child,
     address: String,
+    /// The test harness in the process writes to it now and then, and ends when nobody could read that.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
@@ -74,7 +76,7 @@ impl Process {
         loop {
             let line = lines.next_line().await.unwrap().expect("the exporter has ended");
             if let Some((_, address)) = line.split_once(LISTENING) {
-                return Self { child, address: address.to_owned() };
+                return Self { child, address: address.to_owned(), _output: lines };
             }
         }
     }

@@ -91,6 +91,7 @@ fn state(protection: &Arc<Protection>) -> State {
         views: Arc::new(ArcSwap::from_pointee(views)),
         telemetry_path: "/metrics".into(),
         protection: protection.clone(),
+        reload: None,
     }
 }
 

@@ -152,8 +152,8 @@ async fn statements(database: &mut Database, report: &mut Report) {
     if bad == 0 {
         let how = if size > LARGE { ", each by an index" } else { "; the ledger is too small to tell about indexes" };
         report.ok("statement", format!("all {} recurring statements run{how}", Statement::ALL.len() + 1));
+        cost(database, &schema, Utc::now(), report).await;
     }
-    cost(database, &schema, Utc::now(), report).await;
 }
 
 /// What one refresh takes: its clock, a thousand rows, the same rows again.

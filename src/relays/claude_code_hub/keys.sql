@@ -6,7 +6,7 @@ select
   k.user_id::bigint as user_id,
   k.is_enabled is true as enabled,
   k.deleted_at is not null as deleted,
-  case when k.expires_at < '10000-01-01' then k.expires_at::timestamptz end as expires_at,
+  case when k.expires_at >= '0001-01-01' and k.expires_at < '10000-01-01' then k.expires_at::timestamptz end as expires_at,
   (first_value(k.id) over (
     partition by k.key order by k.deleted_at is not null, k.is_enabled is not true, k.id
   ))::bigint as counts_as,
@@ -18,9 +18,9 @@ select
   k.limit_weekly_usd,
   k.limit_monthly_usd,
   k.limit_total_usd,
-  case when reset.at < '10000-01-01' then reset.at end as since,
-  case when reset.at < '10000-01-01' then reset.at end as five_hour_since,
-  case when reset.at < '10000-01-01' then reset.at end as total_since
+  case when reset.at >= '0001-01-01' and reset.at < '10000-01-01' then reset.at end as since,
+  case when reset.at >= '0001-01-01' and reset.at < '10000-01-01' then reset.at end as five_hour_since,
+  case when reset.at >= '0001-01-01' and reset.at < '10000-01-01' then reset.at end as total_since
 from keys k
 left join users u on u.id = k.user_id
 cross join lateral (select greatest({k.cost_reset_at:timestamptz}, {u.cost_reset_at:timestamptz}) as at) reset

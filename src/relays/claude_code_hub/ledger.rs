@@ -8,9 +8,9 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use sqlx::{AssertSqlSafe, Row};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::Zones;
 use super::plans::{Plans, Statement};
@@ -97,7 +97,8 @@ impl LedgerReader {
         let basis = self.basis(snapshot).await?;
         let zone = basis.zone.name();
         let what = "reading the ledger's clock";
-        let clock = snapshot.fetch_one(what, sqlx::query(self.statement(Statement::Clock, &basis.schema)?).bind(zone)).await?;
+        let clock =
+            snapshot.fetch_one(what, sqlx::query(self.statement(Statement::Clock, &basis.schema)?).bind(zone)).await?;
         let moment = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
         let (now, same_time_yesterday) = (moment("now")?, moment("same_time_yesterday")?);
         let date = |column| clock.try_get(column).map_err(|error| snapshot.error(what, &error));
@@ -109,7 +110,8 @@ impl LedgerReader {
         let mut refused = 0;
         let mut more = false;
         if let Some(after) = ask.after {
-            let query = sqlx::query(self.statement(Statement::NewRows, &basis.schema)?).bind(after).bind(i64::from(ask.limit));
+            let query =
+                sqlx::query(self.statement(Statement::NewRows, &basis.schema)?).bind(after).bind(i64::from(ask.limit));
             let batch = self.batch(snapshot, "reading new rows", query, &basis).await?;
             more = batch.read >= ask.limit as usize;
             rows = batch.rows;
@@ -130,7 +132,20 @@ impl LedgerReader {
         // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
         let kept_since = (basis.schema.level < Level::Ledger).then_some(first);
         let basis = format!("{zone}; {}; {}", basis.billing.label(), basis.schema.level.label());
-        Ok(Refresh { now, same_time_yesterday, calendar, basis, top, kept_since, rows, more, refused, audit })
+        Ok(Refresh {
+            now,
+            same_time_yesterday,
+            calendar,
+            basis,
+            top,
+            kept_since,
+            rows,
+            more,
+            refused,
+            audit,
+            lost_rows: false,
+            bookmark: String::new(),
+        })
     }
 
     /// The cached calendar while zone and date stay and no row lies before it.
@@ -200,7 +215,8 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.database.snapshot().await?;
         let result = async {
             let basis = self.basis(&mut snapshot).await?;
-            let query = sqlx::query(self.statement(Statement::OlderRows, &basis.schema)?).bind(below).bind(i64::from(limit));
+            let query =
+                sqlx::query(self.statement(Statement::OlderRows, &basis.schema)?).bind(below).bind(i64::from(limit));
             let batch = self.batch(&mut snapshot, "reading older rows", query, &basis).await?;
             Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
         }

@@ -17,6 +17,6 @@ select
   {p.limit_total_usd:numeric} as limit_total_usd,
   null::timestamptz as since,
   null::timestamptz as five_hour_since,
-  case when {p.total_cost_reset_at:timestamptz} < '10000-01-01' then {p.total_cost_reset_at:timestamptz} end as total_since
+  case when {p.total_cost_reset_at:timestamptz} >= '0001-01-01' and {p.total_cost_reset_at:timestamptz} < '10000-01-01' then {p.total_cost_reset_at:timestamptz} end as total_since
 from providers p
 order by p.id

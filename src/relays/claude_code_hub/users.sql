@@ -13,9 +13,9 @@ select
   u.limit_weekly_usd,
   u.limit_monthly_usd,
   u.limit_total_usd,
-  case when {u.cost_reset_at:timestamptz} < '10000-01-01' then {u.cost_reset_at:timestamptz} end as since,
-  case when greatest({u.cost_reset_at:timestamptz}, {u.limit_5h_cost_reset_at:timestamptz}) < '10000-01-01'
+  case when {u.cost_reset_at:timestamptz} >= '0001-01-01' and {u.cost_reset_at:timestamptz} < '10000-01-01' then {u.cost_reset_at:timestamptz} end as since,
+  case when greatest({u.cost_reset_at:timestamptz}, {u.limit_5h_cost_reset_at:timestamptz}) >= '0001-01-01' and greatest({u.cost_reset_at:timestamptz}, {u.limit_5h_cost_reset_at:timestamptz}) < '10000-01-01'
     then greatest({u.cost_reset_at:timestamptz}, {u.limit_5h_cost_reset_at:timestamptz}) end as five_hour_since,
-  case when {u.cost_reset_at:timestamptz} < '10000-01-01' then {u.cost_reset_at:timestamptz} end as total_since
+  case when {u.cost_reset_at:timestamptz} >= '0001-01-01' and {u.cost_reset_at:timestamptz} < '10000-01-01' then {u.cost_reset_at:timestamptz} end as total_since
 from users u
 order by u.id

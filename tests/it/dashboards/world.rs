@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::SystemTime;
 
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind, Metric};
+use llm_relay_exporter::metrics::{CATALOGUE, Kind, Metric};
 
 use super::prometheus::{Prometheus, Span};
 
@@ -121,7 +121,7 @@ fn gauge(name: &str, labels: &str, index: usize, at: i64, now: i64) -> f64 {
 /// The label sets of a metric: the product of its labels' values, with names that follow from ids.
 fn label_sets(metric: &Metric, instance: &str) -> Vec<String> {
     let mut sets = vec![format!(r#"job="llm-relay",instance="{instance}""#)];
-    if matches!(metric.emit, Emit::Relay(_)) {
+    if metric.is_of_relay() {
         sets[0] += r#",relay="main""#;
     }
     for label in metric.labels {

@@ -75,8 +75,8 @@ fn a_failed_reload_is_a_metric() {
     });
     let shows = |value: &str| {
         let page = curl(&url, &["--user", "alice:pw"]).text;
-        page.contains(&format!("\nllm_relay_exporter_config_last_reload_successful {value}"))
-            && page.contains("\nllm_relay_exporter_config_last_reload_success_timestamp_seconds 1")
+        page.contains(&format!("\nllm_relay_exporter_config_last_reload_successful{{config=\"web\"}} {value}"))
+            && page.contains("\nllm_relay_exporter_config_last_reload_success_timestamp_seconds{config=\"web\"} 1")
     };
     eventually("the first reading is shown", || shows("1"));
     files.write("web.yml", "nonsense");

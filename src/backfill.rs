@@ -1,0 +1,256 @@
+//! Back-fill: what an exporter would have shown since the ledger's first row, as OpenMetrics with time stamps.
+//!
+//! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
+//! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only families that rows alone tell are written
+//! ([`crate::metrics::Emit::Past`]); their last values are those that a live exporter begins with, so that its series
+//! go on from there.
+
+mod blocks;
+mod files;
+mod past;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::page::recording::Recording;
+use crate::relays::{self, Usage};
+use crate::settings::RelayPlan;
+use past::Past;
+
+/// The shipped rules look at spans of five minutes, in which `increase` needs two samples.
+pub const LONGEST_STEP: Duration = Duration::from_secs(120);
+pub const SHORTEST_STEP: Duration = Duration::from_secs(5);
+/// Instants in one file, at most: they are held in memory.
+const INSTANTS: i64 = 1440;
+/// Spans that a block of Prometheus may have; a longer one would have to be merged on a server that keeps 15 days.
+const BLOCKS: [i64; 3] = [18 * 3600, 6 * 3600, 2 * 3600];
+
+/// An instant, or how long before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    At(DateTime<Utc>),
+    Before(Duration),
+}
+
+/// What to write down.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub from: When,
+    /// Without one, that of the interrupted run, else the present.
+    pub to: Option<DateTime<Utc>>,
+    pub step: Duration,
+    /// What Prometheus will add to each series of the live exporter: `job` and `instance`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One back-fill, settled: the same ledger and job give the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    relay: String,
+    /// What the rows' meaning rests on.
+    basis: String,
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    step_seconds: i64,
+    labels: BTreeMap<String, String>,
+}
+
+/// The instants of one file: those of one block of Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Unix seconds; the last instant is included.
+    start: i64,
+    first: i64,
+    last: i64,
+}
+
+/// What has been done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    pub files: u64,
+    /// Written by an earlier run.
+    pub kept: u64,
+    pub bytes: u64,
+    pub rows_read: u64,
+}
+
+impl Job {
+    fn new(plan: &RelayPlan, past: &Past, wanted: &Wanted, interrupted: Option<&Self>) -> anyhow::Result<Self> {
+        let present = past.present();
+        let to = wanted.to.or(interrupted.map(|job| job.to)).unwrap_or(present).min(present);
+        let from = match wanted.from {
+            When::At(from) => from,
+            When::Before(span) => to - span,
+        };
+        // Nothing is known from before the ledger.
+        let from = from.max(past.begin());
+        let seconds = |at: DateTime<Utc>| DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at);
+        let job = Self {
+            relay: plan.name.clone(),
+            basis: past.basis().to_owned(),
+            from: seconds(from),
+            to: seconds(to),
+            step_seconds: wanted.step.as_secs().cast_signed(),
+            labels: wanted.labels.clone(),
+        };
+        if job.chunks().is_empty() {
+            bail!("there is no instant to write between {} and {}; the ledger begins at {}", from, to, past.begin());
+        }
+        Ok(job)
+    }
+
+    /// Span of a file's instants in seconds.
+    pub fn block_seconds(&self) -> i64 {
+        let fits = |block: &i64| block / self.step_seconds <= INSTANTS;
+        BLOCKS.into_iter().find(fits).unwrap_or(BLOCKS[BLOCKS.len() - 1])
+    }
+
+    /// Multiples of the step, in files that begin with multiples of their span: as Prometheus cuts its blocks.
+    fn chunks(&self) -> Vec<Chunk> {
+        let (step, block) = (self.step_seconds, self.block_seconds());
+        let from = self.from.timestamp().div_euclid(step) + i64::from(self.from.timestamp().rem_euclid(step) > 0);
+        let (first, last) = (from * step, self.to.timestamp().div_euclid(step) * step);
+        let up = |at: i64| (at + step - 1).div_euclid(step) * step;
+        let starts = (first.div_euclid(block)..=last.div_euclid(block)).map(|index| index * block);
+        starts
+            .map(|start| Chunk {
+                start,
+                first: first.max(up(start)),
+                last: last.min((start + block - 1).div_euclid(step) * step),
+            })
+            .filter(|chunk| chunk.first <= chunk.last)
+            .collect()
+    }
+}
+
+impl Chunk {
+    fn file_name(&self, relay: &str) -> String {
+        let start = DateTime::from_timestamp(self.start, 0).unwrap_or_default();
+        format!("{relay}-{}.om", start.format("%Y%m%dT%H%MZ"))
+    }
+}
+
+/// Writes the files of a back-fill into a directory, or those that an interrupted run has not written. With `blocks`, each
+/// becomes blocks of Prometheus in the directory's own `blocks`, two hundred times smaller, and goes.
+///
+/// # Errors
+/// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, or there is no promtool.
+pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path, blocks: bool) -> anyhow::Result<(Job, Done)> {
+    let interrupted = files::interrupted(directory)?;
+    let mut filling = Filling::begin(plan, wanted, interrupted.as_ref()).await?;
+    files::claim(directory, &filling.job, interrupted.as_ref())?;
+    let mut done = Done::default();
+    while let Some(chunk) = filling.next_chunk() {
+        let path = directory.join(chunk.file_name(&filling.job.relay));
+        done.files += 1;
+        let imported = path.with_extension("done");
+        let (is_written, is_imported) = (path.try_exists()?, imported.try_exists()?);
+        done.kept += u64::from(is_written || is_imported);
+        if !is_written && !is_imported {
+            done.bytes += filling.write(chunk, &path).await?;
+        }
+        if blocks && !is_imported {
+            blocks::make(&path, directory, filling.job.block_seconds()).await?;
+            files::write_whole(&imported, |_| Ok(()))?;
+        }
+        if blocks && path.try_exists()? {
+            fs::remove_file(&path)?;
+        }
+    }
+    done.rows_read = filling.past.rows_read();
+    Ok((filling.job.clone(), done))
+}
+
+/// A back-fill at work.
+pub struct Filling {
+    past: Past,
+    job: Job,
+    chunks: std::vec::IntoIter<Chunk>,
+    only: Option<BTreeSet<&'static str>>,
+    bar: ProgressBar,
+}
+
+impl Filling {
+    /// # Errors
+    /// When the ledger cannot be read or has no instant of what is wanted.
+    pub async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
+        let Usage::Rows(ledger) = relays::open(plan)?.usage else {
+            bail!("relay {} keeps counters and no rows: they do not tell when anything happened", plan.name);
+        };
+        let past = Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))?;
+        let job = Job::new(plan, &past, wanted, interrupted)?;
+        // Shows on a terminal only.
+        let bar = ProgressBar::new((job.to - past.begin()).num_seconds().max(0).cast_unsigned());
+        if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        Ok(Self { past, chunks: job.chunks().into_iter(), only: None, job, bar })
+    }
+
+    /// Leaves all but these metrics out.
+    pub fn only(&mut self, metrics: BTreeSet<&'static str>) {
+        self.only = Some(metrics);
+    }
+
+    pub const fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The relay's time zone.
+    pub const fn zone(&self) -> Tz {
+        self.past.zone()
+    }
+
+    pub fn next_chunk(&mut self) -> Option<Chunk> {
+        self.chunks.next()
+    }
+
+    /// Writes one file, under its name only when it is complete. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or the disk takes no more.
+    pub async fn write(&mut self, chunk: Chunk, path: &Path) -> anyhow::Result<u64> {
+        let mut recording = Recording::default();
+        let mut second = chunk.first;
+        while second <= chunk.last {
+            let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
+            self.go_to(at).await?;
+            let mut snapshot = self.past.snapshot();
+            if let Some(only) = &self.only {
+                snapshot.families.retain(|family| only.contains(family.metric.name));
+            }
+            recording.add(second, &snapshot);
+            second += self.job.step_seconds;
+        }
+        files::write_whole(path, |file| {
+            let mut out = BufWriter::new(file);
+            recording.write(&mut out, &self.job.labels)?;
+            out.flush()
+        })
+    }
+
+    async fn go_to(&mut self, at: DateTime<Utc>) -> anyhow::Result<()> {
+        while self.past.now() < at {
+            let moved = self.past.advance(at).await;
+            moved.with_context(|| format!("the ledger of relay {}", self.job.relay))?;
+            self.bar.set_position((self.past.now() - self.past.begin()).num_seconds().max(0).cast_unsigned());
+            self.bar.set_message(self.past.now().format("%Y-%m-%d %H:%M").to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,238 @@
+//! A relay's ledger played again from its first row on: what an exporter would have shown at any instant since.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Duration as Span, LocalResult, TimeZone, Utc};
+use chrono_tz::Tz;
+use hashbrown::HashSet;
+
+use crate::follow::{DISORDER, rows_of_span};
+use crate::model::{Calendar, ReadError, Tokens, UsageRow, Usd};
+use crate::page::samples::Snapshot;
+use crate::relays::{Ask, Ledger, within};
+use crate::settings::{RelayPlan, SeriesBudget};
+use crate::tally::{Moment, ORPHAN_SECONDS, Presentation, Tally};
+use crate::view::View;
+
+/// Rows are read by spans of this length of their start: what waits in memory is what starts and runs meanwhile.
+const SLICE: Span = Span::hours(1);
+
+/// The state of a ledger at an instant that only moves forward.
+pub struct Past {
+    ledger: Box<dyn Ledger>,
+    timeout: Duration,
+    budget: SeriesBudget,
+    tally: Tally,
+    calendar: Arc<Calendar>,
+    zone: Tz,
+    basis: String,
+    /// The store's clock when the past was opened.
+    present: DateTime<Utc>,
+    now: DateTime<Utc>,
+    /// Every row that started before has been read.
+    read_until: DateTime<Utc>,
+    /// Rows that have yet to start, in order of start.
+    coming: VecDeque<UsageRow>,
+    /// Rows that have started, by their end and id.
+    running: BTreeMap<(DateTime<Utc>, i64), UsageRow>,
+    rows_read: u64,
+    /// Without its ledger.
+    frame: View,
+}
+
+impl Past {
+    /// At the start of the ledger's first day.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn open(mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Result<Self, ReadError> {
+        let refresh = within(plan.timeout, ledger.refresh(&Ask::default())).await?;
+        let calendar = refresh.calendar;
+        let begin = calendar.start(calendar.first_date()).unwrap_or(refresh.now).min(refresh.now);
+        let zone = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
+        let mut tally = Tally::new(moment(&calendar, zone, begin));
+        // Of nothing, everything has been read; from here on the tally follows the ledger as an exporter would.
+        tally.complete();
+        let frame = View {
+            relay: plan.name.as_str().into(),
+            kind: plan.kind.label(),
+            ledger: None,
+            live: None,
+            directory: None,
+            sources: Vec::new(),
+            store: None,
+        };
+        Ok(Self {
+            ledger,
+            timeout: plan.timeout,
+            budget: plan.series.clone(),
+            tally,
+            zone,
+            basis: refresh.basis,
+            present: refresh.now,
+            now: begin,
+            read_until: begin,
+            calendar,
+            coming: VecDeque::new(),
+            running: BTreeMap::new(),
+            rows_read: 0,
+            frame,
+        })
+    }
+
+    /// Start of the ledger's first day.
+    pub fn begin(&self) -> DateTime<Utc> {
+        self.calendar.start(self.calendar.first_date()).unwrap_or(self.present)
+    }
+
+    /// The store's clock when the past was opened: nothing is known of later instants.
+    pub const fn present(&self) -> DateTime<Utc> {
+        self.present
+    }
+
+    /// The relay's time zone.
+    pub const fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// What the rows' meaning rests on.
+    pub fn basis(&self) -> &str {
+        &self.basis
+    }
+
+    pub const fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// The instant that it has moved on to.
+    pub const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Moves on towards an instant, at most by the span of one read.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn advance(&mut self, to: DateTime<Utc>) -> Result<(), ReadError> {
+        let to = to.min(self.now + SLICE);
+        // Ids are not quite in the order of starts: look a little ahead, so that names are admitted in that of ids.
+        while self.read_until <= to + DISORDER && self.read_until <= self.present {
+            self.read_slice().await?;
+        }
+        let mut rows = Vec::new();
+        while let Some(row) = self.coming.pop_front_if(|row| row.started_at <= to) {
+            match end(&row) {
+                Some(end) if end > to => {
+                    rows.push(in_flight(&row));
+                    self.running.insert((end, row.id), row);
+                }
+                Some(_) | None => rows.push(row),
+            }
+        }
+        while let Some(first) = self.running.first_entry()
+            && first.key().0 <= to
+        {
+            rows.push(first.remove());
+        }
+        self.tally.advance(moment(&self.calendar, self.zone, to));
+        self.tally.apply(rows);
+        // Nothing else will change: what the ledger says today is how each request ended.
+        let due = self.tally.due();
+        self.tally.looked_at(&due, &due.iter().copied().collect::<HashSet<_>>());
+        self.tally.settle(i64::MAX);
+        self.now = to;
+        Ok(())
+    }
+
+    /// What an exporter would show now, as far as rows alone tell.
+    pub fn snapshot(&mut self) -> Snapshot {
+        let view = self.tally.view(&Presentation {
+            directory: None,
+            live: None,
+            boards: &crate::settings::Boards::default(),
+            series: &self.budget,
+        });
+        Snapshot::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
+    }
+
+    async fn read_slice(&mut self) -> Result<(), ReadError> {
+        let until = self.read_until + SLICE;
+        let mut rows = rows_of_span(&mut *self.ledger, self.timeout, self.read_until..until).await?;
+        self.rows_read += rows.len() as u64;
+        self.read_until = until;
+        rows.iter().for_each(|row| self.tally.announce(row));
+        rows.sort_by_key(|row| (row.started_at, row.id));
+        self.coming.extend(rows);
+        Ok(())
+    }
+}
+
+/// When a row becomes final; `None` when it has not. One that says to have run for longer than an orphan is waited for is
+/// taken to have ended then.
+fn end(row: &UsageRow) -> Option<DateTime<Utc>> {
+    let lasted = Span::milliseconds(row.duration_ms.unwrap_or(0).into()).min(Span::seconds(ORPHAN_SECONDS));
+    row.is_final.then(|| row.started_at + lasted)
+}
+
+/// The row as it was before it ended.
+fn in_flight(row: &UsageRow) -> UsageRow {
+    UsageRow {
+        is_final: false,
+        is_error: false,
+        outcome: None,
+        failure: None,
+        answered_model: None,
+        status: None,
+        cost: Usd::ZERO,
+        tokens: Tokens::default(),
+        board_tokens: 0,
+        duration_ms: None,
+        ttft_ms: None,
+        output_speed_micro: None,
+        cache_saved: None,
+        ..row.clone()
+    }
+}
+
+fn moment(calendar: &Arc<Calendar>, zone: Tz, now: DateTime<Utc>) -> Moment {
+    Moment { now, same_time_yesterday: same_time_yesterday(zone, now), calendar: Arc::clone(calendar) }
+}
+
+/// The same local time of day, one local day before. Where a clock change makes it ambiguous or skips it, as PostgreSQL
+/// reads it (`DetermineTimeZoneOffset`): the later of two, and in a gap as the clock went before.
+fn same_time_yesterday(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+    let local = now.with_timezone(&zone).naive_local() - Span::days(1);
+    let found = match zone.from_local_datetime(&local) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Some(at),
+        LocalResult::None => {
+            let before = Span::hours(6);
+            zone.from_local_datetime(&(local - before)).latest().map(|at| at + before)
+        }
+    };
+    found.map_or(now - Span::days(1), |at| at.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yesterday_at_the_same_time_follows_the_clock_on_the_wall() {
+        let berlin = chrono_tz::Europe::Berlin;
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        for (now, yesterday) in [
+            ("2026-03-10T11:00:00Z", "2026-03-09T11:00:00Z"),
+            // The day of 23 hours, and the day after it.
+            ("2026-03-29T10:00:00Z", "2026-03-28T11:00:00Z"),
+            ("2026-03-30T10:00:00Z", "2026-03-29T10:00:00Z"),
+            // 02:30 did not exist: PostgreSQL says 03:30.
+            ("2026-03-30T00:30:00Z", "2026-03-29T01:30:00Z"),
+            // 02:30 came twice: the second.
+            ("2026-10-26T01:30:00Z", "2026-10-25T01:30:00Z"),
+        ] {
+            assert_eq!(same_time_yesterday(berlin, at(now)), at(yesterday), "{now}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Rule files: what they record, what they alert on, and which of it the past can tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
+
+/// The shipped rules and alerts.
+const SHIPPED: [(&str, &str); 10] = [
+    ("rules/thresholds.yml", include_str!("../../prometheus/rules/thresholds.yml")),
+    ("rules/traffic.yml", include_str!("../../prometheus/rules/traffic.yml")),
+    ("rules/cost.yml", include_str!("../../prometheus/rules/cost.yml")),
+    ("rules/quality.yml", include_str!("../../prometheus/rules/quality.yml")),
+    ("rules/state.yml", include_str!("../../prometheus/rules/state.yml")),
+    ("alerts/cost.yml", include_str!("../../prometheus/alerts/cost.yml")),
+    ("alerts/errors.yml", include_str!("../../prometheus/alerts/errors.yml")),
+    ("alerts/capacity.yml", include_str!("../../prometheus/alerts/capacity.yml")),
+    ("alerts/quality.yml", include_str!("../../prometheus/alerts/quality.yml")),
+    ("alerts/trust.yml", include_str!("../../prometheus/alerts/trust.yml")),
+];
+
+#[derive(Deserialize)]
+struct RuleFile {
+    #[serde(default)]
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    #[serde(default)]
+    rules: Vec<RawRule>,
+}
+
+#[derive(Deserialize)]
+struct RawRule {
+    record: Option<String>,
+    alert: Option<String>,
+    expr: String,
+    #[serde(rename = "for")]
+    hold: Option<String>,
+    keep_firing_for: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// A recording rule.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub name: String,
+    pub expr: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An alerting rule.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    pub name: String,
+    pub expr: String,
+    pub labels: BTreeMap<String, String>,
+    pub hold: Duration,
+    pub keep_firing: Duration,
+}
+
+/// What the past can tell of a set of rules.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// Recording rules by level: each needs only metrics and what lower levels record.
+    pub levels: Vec<Vec<Record>>,
+    pub alerts: Vec<Alert>,
+    /// Alerts that need what the past does not tell, with the names of that.
+    pub untold: Vec<(String, BTreeSet<String>)>,
+}
+
+impl Rules {
+    /// The shipped rules, or those of a directory with `rules` and `alerts` in it.
+    ///
+    /// # Errors
+    /// When a file cannot be read or understood.
+    pub fn load(directory: Option<&Path>) -> anyhow::Result<Self> {
+        let files: Vec<(String, String)> = match directory {
+            None => SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+            Some(directory) => read(directory)?,
+        };
+        let mut records = Vec::new();
+        let mut alerts = Vec::new();
+        for (name, text) in files {
+            let file: RuleFile = serde_saphyr::from_str(&text).with_context(|| format!("{name} is not a rule file"))?;
+            for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+                let RawRule { record, alert, expr, hold, keep_firing_for, labels } = rule;
+                match (record, alert) {
+                    (Some(name), None) => records.push(Record { name, expr, labels }),
+                    (None, Some(name)) => {
+                        let (hold, keep_firing) = (duration(hold.as_deref())?, duration(keep_firing_for.as_deref())?);
+                        alerts.push(Alert { name, expr, labels, hold, keep_firing });
+                    }
+                    _ => bail!("{name}: a rule is either `record` or `alert`"),
+                }
+            }
+        }
+        Ok(Self::sort(records, alerts))
+    }
+
+    /// The metrics of the relay that the rules need.
+    pub fn metrics(&self) -> BTreeSet<&'static str> {
+        let expressions = self.levels.iter().flatten().map(|record| &record.expr);
+        let needed: BTreeSet<String> =
+            expressions.chain(self.alerts.iter().map(|alert| &alert.expr)).flat_map(|expr| names(expr)).collect();
+        let is_needed = |metric: &&Metric| series(metric).iter().any(|name| needed.contains(name));
+        CATALOGUE.iter().filter(is_needed).map(|metric| metric.name).collect()
+    }
+
+    fn sort(mut records: Vec<Record>, alerts: Vec<Alert>) -> Self {
+        let mut rules = Self::default();
+        let mut told = past_metrics();
+        loop {
+            // All rules of one name at once: what they record is complete only then.
+            let waiting = |name: &str, records: &[Record]| {
+                records.iter().any(|it| it.name == name && !names(&it.expr).is_subset(&told))
+            };
+            let (level, rest): (Vec<_>, Vec<_>) =
+                records.iter().cloned().partition(|record| !waiting(&record.name, &records));
+            if level.is_empty() {
+                break;
+            }
+            told.extend(level.iter().map(|record| record.name.clone()));
+            rules.levels.push(level);
+            records = rest;
+        }
+        let metrics = past_metrics();
+        for alert in alerts {
+            let needs = names(&alert.expr);
+            let missing: BTreeSet<String> = needs.difference(&told).cloned().collect();
+            // One that looks at nothing, or at thresholds alone, tells nothing about the relay.
+            let about_relay = needs.iter().any(|name| rules.rests_on(name, &metrics));
+            if missing.is_empty() && about_relay {
+                rules.alerts.push(alert);
+            } else {
+                let missing = missing.iter().flat_map(|name| unrecorded(name, &records, &told)).collect();
+                rules.untold.push((alert.name, missing));
+            }
+        }
+        rules
+    }
+
+    /// Whether a name is of the past's own metrics, or recorded from one.
+    fn rests_on(&self, name: &str, metrics: &BTreeSet<String>) -> bool {
+        metrics.contains(name)
+            || self
+                .levels
+                .iter()
+                .flatten()
+                .filter(|record| record.name == name)
+                .any(|record| names(&record.expr).iter().any(|name| self.rests_on(name, metrics)))
+    }
+}
+
+/// What is missing behind a name: the metrics that its rules need.
+fn unrecorded(name: &str, records: &[Record], told: &BTreeSet<String>) -> BTreeSet<String> {
+    let rules: Vec<&Record> = records.iter().filter(|record| record.name == name).collect();
+    if rules.is_empty() {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let needs = rules.iter().flat_map(|record| names(&record.expr));
+    needs
+        .filter(|need| !told.contains(need) && need != name)
+        .flat_map(|need| unrecorded(&need, records, told))
+        .collect()
+}
+
+fn read(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for part in ["rules", "alerts"] {
+        let folder = directory.join(part);
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+                let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                files.push((path.display().to_string(), text));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `for` and the like.
+fn duration(text: Option<&str>) -> anyhow::Result<Duration> {
+    text.map_or(Ok(Duration::ZERO), |text| {
+        humantime::parse_duration(text).with_context(|| format!("{text} is not a duration"))
+    })
+}
+
+/// Every series name that the past can tell.
+fn past_metrics() -> BTreeSet<String> {
+    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+    told.flat_map(series).collect()
+}
+
+/// The names of a metric's series.
+fn series(metric: &Metric) -> Vec<String> {
+    match metric.kind {
+        Kind::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
+        Kind::Gauge | Kind::Counter => vec![metric.name.to_owned()],
+    }
+}
+
+/// The names of series in an expression.
+pub fn names(expr: &str) -> BTreeSet<String> {
+    const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+    const WORDS: [&str; 8] = ["and", "or", "unless", "bool", "offset", "inf", "nan", "atan2"];
+    let mut names = BTreeSet::new();
+    let mut rest = expr;
+    while let Some(next) = rest.chars().next() {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        if next.is_ascii_digit() {
+            // A number or a duration.
+            rest = rest.trim_start_matches(|c: char| is_word(c) || c == '.');
+        } else if is_word(next) {
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let next = after.trim_start();
+            let opens = next.starts_with('(');
+            // `sum by (...)` is a function as well.
+            let calls = opens || ["by ", "by(", "without ", "without("].iter().any(|word| next.starts_with(word));
+            rest = after;
+            if GROUPING.contains(&word) {
+                if opens {
+                    rest = after.split_once(')').map_or("", |(_, rest)| rest);
+                }
+            } else if !calls && !WORDS.contains(&word.to_ascii_lowercase().as_str()) {
+                names.insert(word.to_owned());
+            }
+        } else {
+            rest = match next {
+                '{' => after_matchers(&rest[1..]),
+                '[' => rest.split_once(']').map_or("", |(_, rest)| rest),
+                '#' => rest.split_once('\n').map_or("", |(_, rest)| rest),
+                _ => &rest[next.len_utf8()..],
+            };
+        }
+    }
+    names
+}
+
+/// What follows the closing brace, which may also stand within quotes.
+fn after_matchers(text: &str) -> &str {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '}' => return &text[at + 1..],
+            None => {}
+        }
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_series_and_nothing_else() {
+        let expr = "sum by (relay) (max without (instance) (increase(a_total{b=\"x}\",c!='d'}[5m:1m] offset 1w)))\n\
+                    / on (relay) group_left (type) (b:c:d > bool 1e6) and time() - 5m > scalar(e) # f";
+        let found = names(expr);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["a_total", "b:c:d", "e"]);
+    }
+
+    #[test]
+    fn of_the_shipped_alerts_those_are_tested_that_the_ledger_tells() {
+        let rules = Rules::load(None).unwrap();
+        let tested = |name: &str| rules.alerts.iter().any(|alert| alert.name == name);
+        for alert in ["LLMRelayErrorSpike", "LLMRelayCostSurge", "LLMRelayUserCostSurge", "LLMRelayNoTraffic"] {
+            assert!(tested(alert), "{alert} is not tested: {:?}", rules.untold);
+        }
+        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelaySourceDown"] {
+            assert!(!tested(alert), "{alert} cannot be told by the past");
+        }
+        let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
+        assert_eq!(missing.len(), 2, "what is missing is named: {missing:?}");
+    }
+
+    #[test]
+    fn all_shipped_files_are_in() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus");
+        let files = read(&root).unwrap();
+        assert_eq!(files.len(), SHIPPED.len());
+        assert!(files.iter().all(|(name, text)| SHIPPED.iter().any(|it| name.ends_with(it.0) && it.1 == text)));
+    }
+}

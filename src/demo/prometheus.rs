@@ -1,0 +1,171 @@
+//! A private Prometheus: on 127.0.0.1, in a temporary directory, filled from files. It ends with its value.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::host::{self, Host};
+use super::servers::{PORT_TRIES, ServerError, free_port, homebrew, port_was_taken, until_ready};
+
+const PROMETHEUS: &str = "Prometheus";
+/// Relative to the server's directory.
+const DATA: &str = "data";
+
+/// A Prometheus server of our own.
+pub struct PrivatePrometheus {
+    host: Host,
+    bin: PathBuf,
+    port: u16,
+}
+
+/// One series of an answer: its labels, and time stamps in Unix seconds with values.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Series {
+    pub metric: BTreeMap<String, String>,
+    #[serde(default)]
+    pub values: Vec<(f64, String)>,
+    /// Of an instant query.
+    #[serde(default)]
+    pub value: Option<(f64, String)>,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    data: Option<T>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    result: Vec<Series>,
+}
+
+impl PrivatePrometheus {
+    /// A place for one; nothing runs yet.
+    ///
+    /// # Errors
+    /// When Prometheus is not installed (the text says how to get it).
+    pub fn new() -> Result<Self, ServerError> {
+        let programs = ["prometheus", "promtool"];
+        let bin = host::find(&programs, &homebrew("prometheus")).ok_or(ServerError::PrometheusMissing)?;
+        let host = Host::new("TERM", "KILL").map_err(|error| ServerError::Place { server: PROMETHEUS, error })?;
+        Ok(Self { host, bin, port: 0 })
+    }
+
+    /// A directory for files on their way in; it goes with the server.
+    pub fn directory(&self) -> &Path {
+        self.host.path()
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the server and turns a file in its directory into blocks of up to `block_seconds`.
+    ///
+    /// # Errors
+    /// When promtool refuses the file: its last words.
+    pub async fn import(&mut self, file: &Path, block_seconds: i64) -> anyhow::Result<()> {
+        self.host.give(file)?;
+        let mut promtool = self.host.command(&self.bin.join("promtool"));
+        promtool.args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"]);
+        promtool.arg(format!("--max-block-duration={block_seconds}s")).arg(file).arg(DATA);
+        match self.host.run(promtool).await.context("cannot run promtool")? {
+            Ok(()) => Ok(()),
+            Err(words) => bail!("promtool refused {}: {words}", file.display()),
+        }
+    }
+
+    /// Starts the server on what has been imported, with a configuration in YAML.
+    ///
+    /// # Errors
+    /// When it does not start: its last words.
+    pub async fn start(&mut self, configuration: &str) -> Result<(), ServerError> {
+        let place = |error| ServerError::Place { server: PROMETHEUS, error };
+        let file = self.host.write("prometheus.yml", configuration).map_err(place)?;
+        for attempt in 1.. {
+            self.port = free_port().map_err(place)?;
+            match self.launch(&file).await {
+                Err(_) if attempt < PORT_TRIES && port_was_taken(&self.host) => {}
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the server; what it has stays.
+    pub fn stop(&mut self) {
+        self.host.stop();
+    }
+
+    /// The value of an expression at an instant, by series.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn query(&self, expression: &str, second: i64) -> anyhow::Result<Vec<Series>> {
+        let found: Found = self.ask("query", &[("query", expression), ("time", &second.to_string())]).await?;
+        Ok(found.result)
+    }
+
+    /// The values of an expression from `first` to `last` (included), all in Unix seconds; at most 11 000 of them.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn range(&self, expression: &str, first: i64, last: i64, step: i64) -> anyhow::Result<Vec<Series>> {
+        let [start, end, step] = [first, last, step].map(|seconds| seconds.to_string());
+        let form = [("query", expression), ("start", &*start), ("end", &*end), ("step", &*step)];
+        let found: Found = self.ask("query_range", &form).await?;
+        Ok(found.result)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, what: &str, form: &[(&str, &str)]) -> anyhow::Result<T> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let head = format!("POST /api/v1/{what} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let answer = self.exchange(&request).await.context("Prometheus does not answer")?;
+        let answer: Answer<T> = serde_json::from_slice(&answer).context("Prometheus' answer")?;
+        match (answer.data, answer.error) {
+            (Some(data), None) => Ok(data),
+            (_, error) => bail!("Prometheus refuses {form:?}: {}", error.unwrap_or_default()),
+        }
+    }
+
+    /// Sends a request and gives the body of the answer.
+    async fn exchange(&self, request: &str) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        answer.drain(..head);
+        Ok(answer)
+    }
+
+    async fn launch(&mut self, configuration: &Path) -> Result<(), ServerError> {
+        let mut prometheus = self.host.command(&self.bin.join("prometheus"));
+        prometheus.arg(format!("--config.file={}", configuration.display()));
+        prometheus.arg(format!("--storage.tsdb.path={DATA}")).arg("--storage.tsdb.retention.time=100y");
+        prometheus.arg(format!("--web.listen-address=127.0.0.1:{}", self.port));
+        prometheus.args(["--query.timeout=10m", "--query.max-samples=200000000"]);
+        self.host.spawn(prometheus).map_err(|error| ServerError::Place { server: PROMETHEUS, error })?;
+        let port = self.port;
+        until_ready(&mut self.host, PROMETHEUS, async || {
+            let asked = Self::ready(port).await;
+            asked.map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    async fn ready(port: u16) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        if answer.starts_with("HTTP/1.0 200") { Ok(()) } else { bail!("not ready: {answer}") }
+    }
+}

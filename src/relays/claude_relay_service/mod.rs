@@ -1,0 +1,41 @@
+//! claude-relay-service, v1.1.250 to v1.1.314: everything in Redis, as counters.
+//!
+//! # Layout
+//! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
+//! * `counters`: durable totals, days, rankings. `events`: failures and durations from its short lists.
+//! * `directory`: keys, accounts, limits. `live`: slots, queues, windows, account states.
+//! * [`check()`]: what can be read and what cannot, for people.
+
+mod check;
+mod clock;
+mod counters;
+mod directory;
+mod events;
+mod keys;
+mod live;
+
+use secrecy::SecretString;
+
+pub use check::check;
+pub use clock::Offset;
+
+use crate::kv::Kv;
+use crate::relays::{OpenError, Relay, Usage};
+use crate::settings::RelayPlan;
+
+/// Opens the parts of one relay; each holds one connection.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    Ok(Relay {
+        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan.timezone_offset))),
+        live: Some(Box::new(live::LiveReader::new(kv(plan)?, plan.timezone_offset))),
+        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan.timezone_offset)),
+    })
+}
+
+fn kv(plan: &RelayPlan) -> Result<Kv, OpenError> {
+    let nothing = SecretString::from("");
+    Kv::new(plan.redis_url.as_ref().unwrap_or(&nothing), plan.timeout)
+}

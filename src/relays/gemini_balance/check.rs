@@ -1,0 +1,119 @@
+//! `check`: connects, looks, and says what can be read, what cannot, and what it will cost. Changes nothing.
+
+use std::time::Instant;
+
+use chrono::TimeDelta;
+
+use super::clock::{self, Clock};
+use super::store::{Look, Store};
+use crate::check::Report;
+use crate::model::{ReadError, Reason};
+use crate::relays::OpenError;
+use crate::settings::RelayPlan;
+
+/// Looks at the relay's database.
+///
+/// # Errors
+/// When the address cannot be used at all.
+pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
+    let mut report = Report::default();
+    let clock = Clock::new(plan);
+    let mut store = Store::new(plan)?;
+    match store.look().await {
+        Err(error) => report.problem("database", error.text),
+        Ok(mut look) => {
+            report.ok("database", format!("connected to {}", store.place()));
+            if let Err(error) = tables(&mut look, clock, &mut report).await {
+                report.problem("ledger", error.text);
+            }
+            error_log(&mut look, &mut report).await;
+            store.finish(look).await;
+            settings(&mut store, &mut report).await;
+            store.close().await;
+        }
+    }
+    Ok(report)
+}
+
+async fn tables(look: &mut Look, clock: Clock, report: &mut Report) -> Result<(), ReadError> {
+    let ends = look.ends().await?;
+    let began = Instant::now();
+    let which = format!("id <= {} order by id desc limit 1000", ends.top);
+    let newest = look.attempts("reading a thousand rows", &which).await?;
+    let took = began.elapsed();
+    report.ok("relay", "gemini-balance: t_request_log has the columns of v2.2");
+    let first = ends.first.map_or(0, |(id, _)| id);
+    report.ok("ledger", format!("ids {first} to {} in t_request_log, of which only the id has an index", ends.top));
+    report.ok("cost", format!("{} rows took {took:.1?}; a refresh reads new rows only", newest.len()));
+
+    let zone = clock.zone();
+    let text = format!("the relay's times are read as of {zone}");
+    if clock.is_configured() {
+        report.ok("time zone", format!("{text}, from `timezone` of the configuration"));
+    } else {
+        report.note(
+            "time zone",
+            format!("{text}, from `timezone_fallback`: its Docker image has it; else set `timezone`"),
+        );
+    }
+    let attempts = || newest.iter().flatten();
+    if let Some(ended) = attempts().find_map(|attempt| {
+        let started = clock.instant(attempt.at?)?;
+        Some(started + TimeDelta::milliseconds(attempt.latency_ms.unwrap_or(0)))
+    }) {
+        let age = (ends.now - ended).num_seconds();
+        let human = humantime::format_duration(std::time::Duration::from_secs(age.unsigned_abs()));
+        match (age, clock::doubt(age)) {
+            (..-300, _) => {
+                report.problem("time zone", format!("the newest row is of the future, by {human}: set `timezone` to the relay's"));
+            }
+            (_, Some(hours)) => report.note(
+                "time zone",
+                format!("the newest row is {hours} hours old, almost to the minute: if the relay is busy, `timezone` is wrong"),
+            ),
+            _ => report.ok("time zone", format!("the newest row is {human} old")),
+        }
+    }
+    let texts = attempts()
+        .filter(|it| matches!(it.status, super::attempt::Status::Text | super::attempt::Status::EmptyText))
+        .count();
+    if texts > 0 {
+        report.note(
+            "ledger",
+            format!(
+                "{texts} of the newest rows have a text for a status code: the relay's own call details fail on them"
+            ),
+        );
+    }
+    Ok(())
+}
+
+async fn error_log(look: &mut Look, report: &mut Report) {
+    match look.errors("id < 0", true).await {
+        Ok(_) => report.ok("error log", "t_error_logs can be read, keys included (they are hashed at once)"),
+        Err(error) if error.reason == Reason::Permission => match look.errors("id < 0", false).await {
+            Ok(_) => report.note(
+                "error log",
+                "gemini_key of t_error_logs cannot be read: failures without a status code have no better class",
+            ),
+            Err(error) => report.note("error log", format!("cannot be read, so it is not counted: {}", error.text)),
+        },
+        Err(error) => report.note("error log", format!("cannot be read, so it is not counted: {}", error.text)),
+    }
+}
+
+/// The settings hold every secret of the relay in clear: nothing here needs them.
+async fn settings(store: &mut Store, report: &mut Report) {
+    if !matches!(store, Store::MySql(_)) {
+        return;
+    }
+    let Ok(mut look) = store.look().await else { return };
+    let read =
+        look.rows("looking whether secrets are readable", "select 1 as it from t_settings limit 1".into(), |row| {
+            row.int("it")
+        });
+    if read.await.is_ok() {
+        report.note("grant", "this account may read t_settings, with the relay's keys and passwords: it need not");
+    }
+    store.finish(look).await;
+}

@@ -1,0 +1,118 @@
+//! The relay's clock: naive times of a zone that its store does not name.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Days, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use crate::model::{Calendar, CalendarError};
+use crate::settings::RelayPlan;
+
+const HOUR: i64 = 3600;
+/// Zones differ by multiples of this.
+const QUARTER: i64 = 15 * 60;
+/// How late a row may be written and still be recognised, in seconds.
+const SLACK: i64 = 120;
+
+/// The zone of the relay's process.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zone: Tz,
+    configured: bool,
+}
+
+impl Clock {
+    pub fn new(plan: &RelayPlan) -> Self {
+        Self { zone: plan.timezone.unwrap_or(plan.timezone_fallback), configured: plan.timezone.is_some() }
+    }
+
+    pub fn zone(self) -> Tz {
+        self.zone
+    }
+
+    /// Whether the zone was written down or assumed.
+    pub fn is_configured(self) -> bool {
+        self.configured
+    }
+
+    /// The instant of a naive time. A time that a clock change repeats is the first of the two: the rows do not tell.
+    pub fn instant(self, naive_micros: i64) -> Option<DateTime<Utc>> {
+        Some(self.resolve(DateTime::from_timestamp_micros(naive_micros)?.naive_utc()))
+    }
+
+    fn resolve(self, naive: NaiveDateTime) -> DateTime<Utc> {
+        match self.zone.from_local_datetime(&naive) {
+            MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => at.to_utc(),
+            // No clock showed it: what a clock shows that has not been put forward yet.
+            MappedLocalTime::None => {
+                let later = self.zone.from_local_datetime(&(naive + TimeDelta::hours(1))).earliest();
+                later.map_or_else(|| naive.and_utc(), |later| later.to_utc())
+            }
+        }
+    }
+
+    /// The naive time at an instant, as both engines compare it.
+    pub fn text(self, at: DateTime<Utc>) -> String {
+        at.with_timezone(&self.zone).naive_local().format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+    }
+
+    /// The naive time at an instant, in microseconds.
+    pub fn micros(self, at: DateTime<Utc>) -> i64 {
+        at.with_timezone(&self.zone).naive_local().and_utc().timestamp_micros()
+    }
+
+    pub fn date(self, at: DateTime<Utc>) -> NaiveDate {
+        at.with_timezone(&self.zone).date_naive()
+    }
+
+    pub fn same_time_yesterday(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.resolve(now.with_timezone(&self.zone).naive_local() - TimeDelta::days(1))
+    }
+
+    /// Every local day from `first` to the day after tomorrow.
+    ///
+    /// # Errors
+    /// When the days are not in order, which no zone has.
+    pub fn calendar(self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, CalendarError> {
+        let days = first.min(today).iter_days().take_while(|date| *date <= today + Days::new(2));
+        let days = days.map(|date| (date, self.resolve(date.and_time(chrono::NaiveTime::MIN)))).collect();
+        Calendar::new(self.zone.name(), days).map(Arc::new)
+    }
+}
+
+/// By how many hours the zone seems wrong, if the row that is `age` seconds old was written just now.
+pub fn doubt(age: i64) -> Option<f64> {
+    let quarters = (age + QUARTER / 2).div_euclid(QUARTER);
+    let apart = (age - quarters * QUARTER).abs();
+    (quarters != 0 && quarters.abs() <= 26 * 4 && apart <= SLACK).then(|| (quarters * QUARTER) as f64 / HOUR as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_zone(zone: &str) -> Clock {
+        Clock { zone: zone.parse().unwrap(), configured: true }
+    }
+
+    #[test]
+    fn an_age_of_whole_hours_betrays_a_wrong_zone() {
+        assert_eq!(doubt(8 * HOUR + 3), Some(8.0));
+        assert_eq!(doubt(-8 * HOUR + 7), Some(-8.0));
+        assert_eq!(doubt(5 * HOUR + 45 * 60), Some(5.75));
+        assert_eq!(doubt(4), None);
+        assert_eq!(doubt(-30), None);
+        assert_eq!(doubt(8 * HOUR + 400), None);
+    }
+
+    #[test]
+    fn naive_times_are_of_the_relays_zone() {
+        let at = |text: &str| text.parse::<NaiveDateTime>().unwrap().and_utc().timestamp_micros();
+        let shanghai = in_zone("Asia/Shanghai").instant(at("2026-11-21T08:00:00.5")).unwrap();
+        assert_eq!(shanghai.to_rfc3339(), "2026-11-21T00:00:00.500+00:00");
+        let berlin = in_zone("Europe/Berlin");
+        // Repeated: the first. Skipped: by the old offset.
+        assert_eq!(berlin.instant(at("2026-10-25T02:30:00")).unwrap().to_rfc3339(), "2026-10-25T00:30:00+00:00");
+        assert_eq!(berlin.instant(at("2026-03-29T02:30:00")).unwrap().to_rfc3339(), "2026-03-29T01:30:00+00:00");
+    }
+}

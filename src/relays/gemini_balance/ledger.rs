@@ -1,0 +1,336 @@
+//! The usage ledger: attempts by id.
+//!
+//! No time has an index, so nothing here asks for times over the whole table. A span of time is first turned into a span
+//! of ids, by a binary search with room for attempts that took long and for clocks that were put back; then it is read
+//! in slices.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+
+use super::attempt::{Attempt, Names, Status};
+use super::clock::{self, Clock};
+use super::error_log::ErrorLog;
+use super::positions::{Mark, Positions};
+use super::store::{Ends, Look, Store};
+use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
+
+/// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
+const SLICE: i64 = 20_000;
+/// A ledger of so many ids is summed without a search.
+const SMALL: i64 = 100_000;
+/// How far an attempt's start may lie from the order of ids: its own time (`TIME_OUT`, 300 s), and clock changes.
+const DISORDER: TimeDelta = TimeDelta::hours(2);
+/// Days that are always in the calendar: a month, and the week around its first day.
+const LEAST_DAYS: Days = Days::new(40);
+/// Ids in one list.
+const LIST: usize = 1000;
+/// Rows in a row of which the zone seems wrong before somebody is told, and how often.
+const DOUBTFUL_ROWS: u32 = 3;
+const DOUBT_EVERY: Duration = Duration::from_secs(3600);
+/// A row is as new as the pause since the last refresh, if that was short.
+const SHORT_PAUSE: Duration = Duration::from_secs(60);
+
+pub struct LedgerReader {
+    store: Store,
+    clock: Clock,
+    positions: Option<Positions>,
+    error_log: ErrorLog,
+    names: Names,
+    /// With the local date that it was made on.
+    calendar: Option<(NaiveDate, Arc<Calendar>)>,
+    /// Rows have been deleted that were not the oldest, and no audit has looked since.
+    lost_rows: bool,
+    zone_watch: ZoneWatch,
+}
+
+/// Rows as they came: some may be refused.
+struct Batch {
+    attempts: Vec<Attempt>,
+    rows: Vec<UsageRow>,
+    refused: u64,
+    read: usize,
+}
+
+impl LedgerReader {
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            positions: None,
+            error_log: ErrorLog::default(),
+            names: Names::default(),
+            calendar: None,
+            lost_rows: false,
+            zone_watch: ZoneWatch::default(),
+        }
+    }
+
+    fn positions(&mut self) -> &mut Positions {
+        self.positions.get_or_insert_default()
+    }
+
+    async fn read_refresh(&mut self, look: &mut Look, ask: &Ask) -> Result<Refresh, ReadError> {
+        if self.positions.is_none() {
+            self.positions = Positions::restore(&ask.bookmark);
+        }
+        let ends = look.ends().await?;
+        let lost_rows = self.notice_lost_rows(look, ends).await?;
+        let first = ends.first.and_then(|(_, at)| self.clock.instant(at)).map_or(ends.now, |at| at.min(ends.now));
+        let today = self.clock.date(ends.now);
+        // What the relay has deleted may still be counted: the days of a month do not go with their rows.
+        let calendar = self.calendar(self.clock.date(first).min(today - LEAST_DAYS), today)?;
+
+        let mut rows = Vec::new();
+        let mut refused = 0;
+        let mut more = false;
+        if let Some(after) = ask.after {
+            let after = self.positions().id_up_to(after);
+            let which = format!("id > {after} and id <= {} order by id limit {}", ends.top, ask.limit);
+            let batch = self.batch(look, "reading new rows", &which).await?;
+            more = batch.read >= ask.limit as usize;
+            let newest = self.positions().mark();
+            self.zone_watch.note(&batch.attempts, newest, self.clock, ends.now);
+            self.positions().remember(&batch.attempts);
+            rows = batch.rows;
+            refused = batch.refused;
+        }
+        let again: Vec<i64> = ask.reread.iter().filter_map(|position| self.positions().id(*position)).collect();
+        for ids in again.chunks(LIST) {
+            let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+            let which = format!("id in ({})", ids.join(","));
+            let batch = self.batch(look, "reading rows again", &which).await?;
+            rows.extend(batch.rows);
+            refused += batch.refused;
+        }
+        let mut audit = Vec::with_capacity(ask.audit.len());
+        for span in &ask.audit {
+            audit.push(self.sum(look, span, ends).await?);
+        }
+        // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
+        let kept_since = (!self.lost_rows).then(|| self.clock.date(first));
+        if !ask.audit.is_empty() && !lost_rows {
+            self.lost_rows = false;
+        }
+        Ok(Refresh {
+            now: ends.now,
+            same_time_yesterday: self.clock.same_time_yesterday(ends.now),
+            calendar,
+            basis: self.clock.zone().name().to_owned(),
+            top: self.positions().top(ends.top),
+            kept_since,
+            rows,
+            more,
+            refused,
+            audit,
+            lost_rows,
+            bookmark: self.positions().bookmark(),
+        })
+    }
+
+    /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
+    async fn notice_lost_rows(&mut self, look: &mut Look, ends: Ends) -> Result<bool, ReadError> {
+        let may_survive = self.positions().oldest_is(ends.first);
+        let Some((first, mark)) = self.positions().remembered() else { return Ok(false) };
+        let what = "looking at the newest row again";
+        let present = self.attempts(look, what, &format!("id = {}", mark.id)).await?;
+        if present.iter().any(|attempt| Mark::of(attempt) == mark) {
+            return Ok(false);
+        }
+        let which = format!("id >= {first} and id <= {}", mark.id);
+        let present = self.attempts(look, what, &which).await?;
+        let survivor = match self.positions().last_survivor(&present) {
+            Some(id) => id,
+            None if may_survive => (first - 1).min(ends.top),
+            None => 0,
+        };
+        tracing::warn!(
+            newest = mark.id,
+            survivor,
+            top = ends.top,
+            "the newest rows of the request log were deleted; rows above the survivor count as new"
+        );
+        self.positions().begin_anew_after(survivor);
+        self.lost_rows = true;
+        Ok(true)
+    }
+
+    async fn attempts(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Vec<Attempt>, ReadError> {
+        Ok(look.attempts(what, which).await?.into_iter().filter_map(Result::ok).collect())
+    }
+
+    async fn batch(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Batch, ReadError> {
+        let read = look.attempts(what, which).await?;
+        let mut batch =
+            Batch { attempts: Vec::with_capacity(read.len()), rows: Vec::new(), refused: 0, read: read.len() };
+        for row in read {
+            match row {
+                Ok(attempt) => batch.attempts.push(attempt),
+                Err((id, error)) => {
+                    batch.refused += 1;
+                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        let wordless = |attempt: &Attempt| matches!(attempt.status, Status::Text | Status::EmptyText);
+        if batch.attempts.iter().any(wordless) {
+            self.error_log.catch_up(look).await?;
+        }
+        let positions = self.positions.get_or_insert_default();
+        for attempt in &batch.attempts {
+            let class = match (attempt.key, attempt.at) {
+                (Some(key), Some(at)) if wordless(attempt) => self.error_log.class_of(key, at),
+                _ => None,
+            };
+            match attempt.row(positions.of(attempt.id), self.clock, &mut self.names, class) {
+                Some(row) => batch.rows.push(row),
+                None => {
+                    batch.refused += 1;
+                    tracing::debug!(row = attempt.id, "left out a row without a time");
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The ids `(after, upto]` that hold every row of a span of time, with room for disorder.
+    async fn ids_of(&self, look: &mut Look, span: &Range<DateTime<Utc>>, ends: Ends) -> Result<(i64, i64), ReadError> {
+        let Some((first, _)) = ends.first else { return Ok((0, 0)) };
+        let bottom = first - 1;
+        if ends.top - bottom <= SMALL {
+            return Ok((bottom, ends.top));
+        }
+        let from = self.clock.micros(span.start - DISORDER);
+        let to = self.clock.micros(span.end + DISORDER);
+        let after = first_since(look, from, bottom, ends.top).await?;
+        let upto = first_since(look, to, after, ends.top).await?;
+        Ok((after, upto))
+    }
+
+    async fn sum(&self, look: &mut Look, span: &Range<DateTime<Utc>>, ends: Ends) -> Result<LedgerSum, ReadError> {
+        let (from, to) = (self.clock.text(span.start), self.clock.text(span.end));
+        let (mut after, upto) = self.ids_of(look, span, ends).await?;
+        let mut sum = LedgerSum::default();
+        while after < upto {
+            let next = (after + SLICE).min(upto);
+            let (requests, errors) = look.sum((after, next), &from, &to).await?;
+            sum.requests += requests;
+            sum.errors += errors;
+            after = next;
+        }
+        Ok(sum)
+    }
+
+    /// The cached calendar while the date stays and no row lies before it.
+    fn calendar(&mut self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, ReadError> {
+        if let Some((made_on, calendar)) = &self.calendar
+            && *made_on == today
+            && calendar.first_date() <= first
+        {
+            return Ok(Arc::clone(calendar));
+        }
+        let calendar = self.clock.calendar(first, today).map_err(|error| {
+            ReadError::new(Reason::Data, format!("the days of {} since {first}: {error}", self.clock.zone()))
+        })?;
+        self.calendar = Some((today, Arc::clone(&calendar)));
+        Ok(calendar)
+    }
+}
+
+/// The greatest id in `[after, top]` below which every row in order is older than a naive time.
+async fn first_since(look: &mut Look, since: i64, after: i64, top: i64) -> Result<i64, ReadError> {
+    let (mut low, mut high) = (after, top);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match look.timed_from(middle + 1, top).await? {
+            Some((id, at)) if at < since => low = id.min(high),
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        let mut look = self.store.look().await?;
+        let result = self.read_refresh(&mut look, ask).await;
+        self.store.finish(look).await;
+        result
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        let upto = self.positions().id_up_to(below.saturating_sub(1));
+        let mut look = self.store.look().await?;
+        let which = format!("id <= {upto} order by id desc limit {limit}");
+        let result = self.batch(&mut look, "reading older rows", &which).await;
+        self.store.finish(look).await;
+        let batch = result?;
+        Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let mut look = self.store.look().await?;
+        let result = async {
+            let ends = look.ends().await?;
+            let (low, high) = self.ids_of(&mut look, &range, ends).await?;
+            let low = low.max(self.positions().id_up_to(after));
+            let (from, to) = (self.clock.text(range.start), self.clock.text(range.end));
+            let which = format!(
+                "id > {low} and id <= {high} and request_time >= '{from}' and request_time < '{to}' order by id limit {limit}"
+            );
+            Ok(self.batch(&mut look, "reading rows of a span", &which).await?.rows)
+        }
+        .await;
+        self.store.finish(look).await;
+        result
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay knows no costs and sets no limits"))
+    }
+}
+
+/// Tells when new rows have ages of whole hours: the configured zone is not the relay's.
+#[derive(Default)]
+struct ZoneWatch {
+    last_refresh: Option<Instant>,
+    /// The offset in hours that the latest rows agree on, and how many they are.
+    doubt: Option<(f64, u32)>,
+    told: Option<Instant>,
+}
+
+impl ZoneWatch {
+    fn note(&mut self, attempts: &[Attempt], newest: Option<Mark>, clock: Clock, now: DateTime<Utc>) {
+        let fresh = self.last_refresh.replace(Instant::now()).is_some_and(|last| last.elapsed() < SHORT_PAUSE);
+        let Some(newest) = newest.filter(|_| fresh) else { return };
+        for attempt in attempts.iter().filter(|attempt| attempt.id > newest.id) {
+            let Some(started) = attempt.at.and_then(|at| clock.instant(at)) else { continue };
+            let ended = started + TimeDelta::milliseconds(attempt.latency_ms.unwrap_or(0));
+            self.doubt = match (clock::doubt((now - ended).num_seconds()), self.doubt) {
+                (None, _) => None,
+                (Some(hours), Some((same, count))) if same == hours => Some((hours, count + 1)),
+                (Some(hours), _) => Some((hours, 1)),
+            };
+        }
+        if let Some((hours, DOUBTFUL_ROWS..)) = self.doubt
+            && self.told.is_none_or(|told| told.elapsed() > DOUBT_EVERY)
+        {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                hours,
+                zone = clock.zone().name(),
+                "new rows are {hours:+} hours old when they appear: set `timezone` to the zone of the relay's process"
+            );
+        }
+    }
+}

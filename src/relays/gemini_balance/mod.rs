@@ -1,0 +1,87 @@
+//! gemini-balance v2.2 (checked with v2.2.8): one row per upstream attempt in MySQL, MariaDB or SQLite.
+//!
+//! # What is not what it seems
+//! * Times are naive: of the relay process's clock in its own zone, which the store does not name.
+//! * Ids are in the order of completion, times are of the start. SQLite gives ids out again.
+//! * Keys stand in clear. MySQL hashes them before they leave it; of SQLite, each is hashed as it is read.
+//! * A reader that keeps SQLite's file locked makes the relay lose rows: statements here are few, short, and bounded by
+//!   id, for no other column has an index.
+//!
+//! # Layout
+//! * `store`: the engines, behind statements that say what they want.
+//! * `attempt`: a row. `clock`: naive times. `positions`: ids that are given out again.
+//! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
+//! * `live`: key health and the error log's counts. `directory`: the keys.
+//! * [`check()`]: what can be read and what cannot, for people.
+
+mod attempt;
+mod check;
+mod clock;
+mod directory;
+mod error_log;
+mod ledger;
+mod live;
+mod positions;
+mod store;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+pub use check::check;
+
+use crate::relays::{LiveState, OpenError, Relay, Usage};
+use crate::settings::RelayPlan;
+use clock::Clock;
+use store::Store;
+
+/// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
+/// database.
+pub const MYSQL_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/mysql.sql");
+/// [`MYSQL_SCHEMA`] for SQLite.
+pub const SQLITE_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/sqlite.sql");
+
+/// The relay's only upstream: the store does not tell Gemini from Vertex.
+const PROVIDER: i64 = 1;
+
+const NO_COST: &str = "the relay knows no prices and no costs";
+const NO_TOKENS: &str = "the relay does not log tokens";
+const NO_CALLERS: &str = "the relay does not log who called";
+const NO_FIRST_TOKEN: &str = "the relay logs the duration of the whole attempt only";
+
+/// What the tables cannot tell, though rows alone would say 0.
+pub const UNTOLD: &[(&str, &str)] = &[
+    ("llm_relay_requests_in_progress", "a row is written when the attempt has ended"),
+    ("llm_relay_tokens_last_minute", NO_TOKENS),
+    ("llm_relay_day_cost_usd", NO_COST),
+    ("llm_relay_cost_usd_total", NO_COST),
+    ("llm_relay_tokens_total", NO_TOKENS),
+    ("llm_relay_user_requests_total", NO_CALLERS),
+    ("llm_relay_user_cost_usd_total", NO_CALLERS),
+    ("llm_relay_user_tokens_total", NO_CALLERS),
+    ("llm_relay_key_cost_usd_total", NO_COST),
+    ("llm_relay_key_tokens_total", NO_TOKENS),
+    ("llm_relay_time_to_first_token_seconds", NO_FIRST_TOKEN),
+    ("llm_relay_output_tokens_per_second", NO_TOKENS),
+    ("llm_relay_wasted_cost_usd_total", NO_COST),
+    ("llm_relay_cache_saved_usd_total", NO_COST),
+    ("llm_relay_unpriced_requests_total", NO_COST),
+    ("llm_relay_model_substitutions_total", "the relay logs the model that was asked for only"),
+    ("llm_relay_leaderboard_cost_usd", NO_COST),
+    ("llm_relay_leaderboard_tokens", NO_TOKENS),
+    ("llm_relay_audit_drift_cost_usd", NO_COST),
+];
+
+/// Opens the parts of one relay: two connections, one for the ledger, one that live state and directory share.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    let clock = Clock::new(plan);
+    let shared = Arc::new(Mutex::new(Store::new(plan)?));
+    Ok(Relay {
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock))),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared))) as Box<dyn LiveState>),
+        directory: Box::new(directory::DirectoryReader::new(shared, clock)),
+    })
+}

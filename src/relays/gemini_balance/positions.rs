@@ -1,0 +1,228 @@
+//! Ids that are given out again, as positions that are not.
+//!
+//! SQLite's table has no AUTOINCREMENT: when its newest rows are deleted, the next ones get their ids (v2.2.8
+//! `app/database/models.py`; verified: 307 rows, all deleted, next id 1). `TRUNCATE` does the same in MySQL. A position is
+//! an id until that happens; from then on it goes on counting where it was, so that new rows are new. That it has
+//! happened shows in the newest row that was read: it is gone, or another one.
+
+use std::collections::VecDeque;
+
+use super::attempt::Attempt;
+
+/// Newest rows that are remembered, to find out how far back rows have been deleted.
+const REMEMBERED: usize = 2000;
+
+/// How many of them a bookmark holds: more than anybody deletes by hand.
+const WRITTEN: usize = 200;
+
+/// What tells a row from another with its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub id: i64,
+    at: Option<i64>,
+    key: Option<i64>,
+}
+
+impl Mark {
+    pub fn of(attempt: &Attempt) -> Self {
+        Self { id: attempt.id, at: attempt.at, key: attempt.key }
+    }
+}
+
+/// From ids to positions and back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// Where a run of positions begins, and at which id; both ascending. An id belongs to the last run that begins at or
+    /// below it, and a position that no id leads to is of a row that is gone.
+    runs: Vec<(i64, i64)>,
+    /// The greatest position given out.
+    top: i64,
+    /// The newest rows that were read, by id.
+    newest: VecDeque<Mark>,
+    /// Id and time of the oldest row at the last look.
+    oldest: Option<(i64, i64)>,
+}
+
+impl Default for Positions {
+    fn default() -> Self {
+        Self { runs: vec![(0, 0)], top: 0, newest: VecDeque::new(), oldest: None }
+    }
+}
+
+impl Positions {
+    /// The position of a row.
+    pub fn of(&self, id: i64) -> i64 {
+        let (position, first) = self.runs[self.runs.partition_point(|run| run.1 <= id).saturating_sub(1)];
+        id - first + position
+    }
+
+    /// The id at a position; `None` when its row is gone.
+    pub fn id(&self, position: i64) -> Option<i64> {
+        let id = self.id_up_to(position);
+        (self.of(id) == position).then_some(id)
+    }
+
+    /// The greatest id of which the position is not above this one.
+    pub fn id_up_to(&self, position: i64) -> i64 {
+        let next = self.runs.partition_point(|run| run.0 <= position);
+        let (start, first) = self.runs[next.saturating_sub(1)];
+        let id = position.saturating_sub(start).saturating_add(first);
+        self.runs.get(next).map_or(id, |run| id.min(run.1 - 1))
+    }
+
+    /// The greatest position so far, when `id` is the greatest id.
+    pub fn top(&mut self, id: i64) -> i64 {
+        self.top = self.top.max(self.of(id));
+        self.top
+    }
+
+    /// The newest row that was read.
+    pub fn mark(&self) -> Option<Mark> {
+        self.newest.back().copied()
+    }
+
+    /// The smallest and the greatest id of the rows that are remembered.
+    pub fn remembered(&self) -> Option<(i64, Mark)> {
+        Some((self.newest.front()?.id, *self.newest.back()?))
+    }
+
+    /// Notes the oldest row; says whether it can still be of the rows that were there at the last look. A clean-up leaves
+    /// a later one, an emptied table begins with an earlier or another one.
+    pub fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
+        let last = std::mem::replace(&mut self.oldest, oldest);
+        match (last, oldest) {
+            (Some(last), Some(now)) => now.0 > last.0 || now == last,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
+    }
+
+    /// Notes rows that were read.
+    pub fn remember(&mut self, attempts: &[Attempt]) {
+        let newest = self.mark().map_or(i64::MIN, |mark| mark.id);
+        let mut marks: Vec<Mark> = attempts.iter().map(Mark::of).filter(|mark| mark.id > newest).collect();
+        marks.sort_unstable_by_key(|mark| mark.id);
+        self.newest.extend(marks);
+        let over = self.newest.len().saturating_sub(REMEMBERED);
+        self.newest.drain(..over);
+    }
+
+    /// Of the remembered rows, the greatest id that `present` still has.
+    pub fn last_survivor(&self, present: &[Attempt]) -> Option<i64> {
+        let present: std::collections::HashMap<i64, Mark> =
+            present.iter().map(|attempt| (attempt.id, Mark::of(attempt))).collect();
+        self.newest.iter().rev().find(|mark| present.get(&mark.id) == Some(mark)).map(|mark| mark.id)
+    }
+
+    /// All rows above the id `survivor` have been deleted; what is there now is new.
+    pub fn begin_anew_after(&mut self, survivor: i64) {
+        self.runs.retain(|run| run.1 <= survivor);
+        if self.runs.is_empty() {
+            self.runs.push((0, 0));
+        }
+        self.runs.push((self.top + 1, survivor + 1));
+        self.newest.retain(|mark| mark.id <= survivor);
+    }
+
+    /// What a later process needs to go on.
+    pub fn bookmark(&self) -> String {
+        let runs: Vec<String> = self.runs.iter().map(|(position, id)| format!("{position}:{id}")).collect();
+        let absent = |value: Option<i64>| value.map_or_else(String::new, |value| value.to_string());
+        let newest = self.newest.iter().skip(self.newest.len().saturating_sub(WRITTEN));
+        let newest: Vec<String> =
+            newest.map(|mark| format!("{}:{}:{}", mark.id, absent(mark.at), absent(mark.key))).collect();
+        let oldest = self.oldest.map(|(id, at)| format!("{id}:{at}"));
+        format!("{};{};{};{}", self.top, runs.join(","), newest.join(","), oldest.unwrap_or_default())
+    }
+
+    /// Goes on from a bookmark; `None` when it is none.
+    pub fn restore(bookmark: &str) -> Option<Self> {
+        let mut parts = bookmark.split(';');
+        let top = parts.next()?.parse().ok()?;
+        let runs = parts.next()?.split(',').map(|run| {
+            let (position, id) = run.split_once(':')?;
+            Some((position.parse().ok()?, id.parse().ok()?))
+        });
+        let runs = runs.collect::<Option<Vec<(i64, i64)>>>()?;
+        let marks = parts.next().unwrap_or_default().split(',').filter(|mark| !mark.is_empty());
+        let newest = marks.map(|mark| {
+            let mut fields = mark.split(':');
+            let id = fields.next()?.parse().ok()?;
+            let mut optional = || fields.next().and_then(|field| field.parse().ok());
+            Some(Mark { id, at: optional(), key: optional() })
+        });
+        let newest = newest.collect::<Option<VecDeque<_>>>()?;
+        let oldest = parts.next().and_then(|oldest| {
+            let (id, at) = oldest.split_once(':')?;
+            Some((id.parse().ok()?, at.parse().ok()?))
+        });
+        let ascending = runs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+        (!runs.is_empty() && ascending).then_some(Self { runs, top, newest, oldest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attempt::Status;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn attempt(id: i64, at: i64) -> Attempt {
+        Attempt { id, at: Some(at), model: None, key: Some(7), status: Status::Code(200), latency_ms: None }
+    }
+
+    #[test]
+    fn rows_with_the_ids_of_deleted_ones_get_positions_of_their_own() {
+        let mut positions = Positions::default();
+        positions.remember(&(1..=307).map(|id| attempt(id, id)).collect::<Vec<_>>());
+        assert_eq!(positions.top(307), 307);
+        // All deleted; the next id is 1.
+        assert_eq!(positions.last_survivor(&[attempt(1, 1000)]), None);
+        positions.begin_anew_after(0);
+        assert_eq!(positions.of(1), 308);
+        assert_eq!(positions.id(308), Some(1));
+        assert_eq!(positions.id(200), None);
+        assert_eq!(positions.top(1), 308);
+    }
+
+    #[test]
+    fn rows_below_the_deleted_ones_keep_their_positions() {
+        let mut positions = Positions::default();
+        positions.remember(&(1..=10).map(|id| attempt(id, id)).collect::<Vec<_>>());
+        positions.top(10);
+        let present: Vec<_> = (1..=6).map(|id| attempt(id, id)).chain([attempt(7, 99)]).collect();
+        assert_eq!(positions.last_survivor(&present), Some(6));
+        positions.begin_anew_after(6);
+        assert_eq!((positions.of(6), positions.of(7)), (6, 11));
+        assert_eq!((positions.id(6), positions.id(7), positions.id(11)), (Some(6), None, Some(7)));
+        assert_eq!((positions.id_up_to(9), positions.id_up_to(10), positions.id_up_to(11)), (6, 6, 7));
+    }
+
+    proptest! {
+        #[test]
+        fn a_position_is_never_given_out_twice(steps in prop::collection::vec((0_i64..40, 0_i64..40), 1..30)) {
+            let mut positions = Positions::default();
+            let (mut top_id, mut given) = (0, std::collections::HashSet::new());
+            for (added, lost) in steps {
+                let rows: Vec<_> = (top_id + 1..=top_id + added).map(|id| attempt(id, id)).collect();
+                for row in &rows {
+                    prop_assert!(given.insert(positions.of(row.id)));
+                }
+                positions.remember(&rows);
+                top_id += added;
+                positions.top(top_id);
+                if lost > 0 {
+                    top_id = (top_id - lost).max(0);
+                    positions.begin_anew_after(top_id);
+                }
+                let mut again = Positions::restore(&positions.bookmark()).unwrap();
+                prop_assert_eq!(again.top(top_id), positions.top);
+                prop_assert_eq!(&again.runs, &positions.runs);
+                for id in 1..=top_id {
+                    prop_assert_eq!(positions.id(positions.of(id)), Some(id));
+                    prop_assert_eq!(positions.id_up_to(positions.of(id)), id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The relay's database, whichever engine it is: attempts, the error log, their ends and sums.
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use sqlx::mysql::MySqlRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::attempt::{Attempt, key_of};
+use crate::model::{ReadError, Reason};
+use crate::relays::OpenError;
+use crate::settings::RelayPlan;
+use crate::sql::{mysql, sqlite};
+
+/// Keys that are kept apart, whatever is in the table.
+const MOST_KEYS: u32 = 20_000;
+
+/// A database of one of the two engines. Holds at most one connection.
+pub enum Store {
+    MySql(Box<mysql::Database>),
+    Sqlite(sqlite::File),
+}
+
+impl Store {
+    /// # Errors
+    /// When the URL is of neither engine.
+    pub fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
+        let url = &plan.database_url;
+        match url.expose_secret().split(':').next() {
+            Some("mysql" | "mariadb") => mysql::Database::new(url, plan.timeout).map(|it| Self::MySql(Box::new(it))),
+            Some("sqlite") => sqlite::File::new(url, plan.timeout).map(Self::Sqlite),
+            _ => Err(OpenError("the database URL is neither mysql://, mariadb:// nor sqlite:".to_owned())),
+        }
+    }
+
+    /// For people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::MySql(database) => format!("MySQL at {} as {}", database.place(), database.account()),
+            Self::Sqlite(file) => format!("SQLite file {}", file.place()),
+        }
+    }
+
+    pub async fn look(&mut self) -> Result<Look, ReadError> {
+        Ok(match self {
+            Self::MySql(database) => Look::MySql(database.snapshot().await?),
+            Self::Sqlite(file) => Look::Sqlite(file.snapshot().await?),
+        })
+    }
+
+    /// Ends a look and keeps its connection.
+    pub async fn finish(&mut self, look: Look) {
+        match (self, look) {
+            (Self::MySql(database), Look::MySql(snapshot)) => database.finish(snapshot).await,
+            (Self::Sqlite(file), Look::Sqlite(snapshot)) => file.finish(snapshot).await,
+            _ => {}
+        }
+    }
+
+    pub async fn close(&mut self) {
+        match self {
+            Self::MySql(database) => database.close().await,
+            Self::Sqlite(file) => file.close().await,
+        }
+    }
+}
+
+/// Some statements, one after the other: of MySQL all see one moment; of SQLite, where an open read would stop the
+/// relay, each sees its own. What belongs together is therefore bounded by an id that was read first.
+pub enum Look {
+    MySql(mysql::Snapshot),
+    Sqlite(sqlite::Snapshot),
+}
+
+/// A table of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    Attempts,
+    Errors,
+}
+
+impl Table {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attempts => "t_request_log",
+            Self::Errors => "t_error_logs",
+        }
+    }
+}
+
+/// Both ends of the attempts, and the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub now: DateTime<Utc>,
+    /// The greatest id; 0 when there is none.
+    pub top: i64,
+    /// The smallest id that has a time, with it.
+    pub first: Option<(i64, i64)>,
+}
+
+/// One entry of the error log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorEntry {
+    pub id: i64,
+    /// Naive microseconds.
+    pub at: Option<i64>,
+    pub key: Option<i64>,
+    pub kind: Option<String>,
+    pub code: Option<i64>,
+}
+
+impl Look {
+    pub async fn ends(&mut self) -> Result<Ends, ReadError> {
+        let clock = match self {
+            Self::MySql(_) => "timestampdiff(microsecond, '1970-01-01 00:00:00', utc_timestamp(6))",
+            Self::Sqlite(_) => "null",
+        };
+        // The greatest id first: what follows is bounded by it.
+        let text = format!(
+            "select coalesce(max(id), 0) as top, coalesce(min(id), 0) as first, {clock} as now from t_request_log"
+        );
+        let what = "looking at both ends of the request log";
+        let ends = self.rows(what, text, |row| Ok((row.int("top")?, row.int("first")?, row.int("now")?))).await?;
+        let Some(Ok((top, first, now))) = ends.into_iter().next() else {
+            return Err(ReadError::new(Reason::Data, format!("{what}: the answer cannot be understood")));
+        };
+        let now = now.and_then(DateTime::from_timestamp_micros).unwrap_or_else(Utc::now);
+        let (top, first) = (top.unwrap_or(0), first.unwrap_or(0));
+        let first = if top > 0 { self.timed_from(first, top).await? } else { None };
+        Ok(Ends { now, top, first })
+    }
+
+    /// The first attempt from an id on that has a time.
+    pub async fn timed_from(&mut self, from: i64, top: i64) -> Result<Option<(i64, i64)>, ReadError> {
+        let which = format!("id >= {from} and id <= {top} and request_time is not null order by id limit 1");
+        let found = self.attempts("looking for a time", &which).await?;
+        Ok(found.into_iter().flatten().find_map(|row| Some((row.id, row.at?))))
+    }
+
+    /// Attempts by a range of ids; one that cannot be understood does not take the others with it.
+    pub async fn attempts(
+        &mut self,
+        what: &str,
+        which: &str,
+    ) -> Result<Vec<Result<Attempt, (Option<i64>, sqlx::Error)>>, ReadError> {
+        let text = match self {
+            Self::MySql(_) => include_str!("sql/attempts_mysql.sql"),
+            Self::Sqlite(_) => include_str!("sql/attempts_sqlite.sql"),
+        };
+        let rows = self.rows(what, text.replace("{which}", which), |row| {
+            Ok(Attempt::read(row).map_err(|error| (row.int("id").ok().flatten(), error)))
+        });
+        Ok(rows.await?.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// Entries of the error log; without their keys where this account may not read those.
+    pub async fn errors(&mut self, which: &str, with_keys: bool) -> Result<Vec<ErrorEntry>, ReadError> {
+        let (text, key) = match self {
+            Self::MySql(_) => {
+                (include_str!("sql/errors_mysql.sql"), "cast(conv(left(sha2(gemini_key, 256), 8), 16, 10) as signed)")
+            }
+            Self::Sqlite(_) => (include_str!("sql/errors_sqlite.sql"), "gemini_key"),
+        };
+        let key = if with_keys { key } else { "null" };
+        let text = text.replace("{key}", key).replace("{which}", which);
+        let rows = self.rows("reading the error log", text, |row| {
+            Ok(ErrorEntry {
+                id: row.int("id")?.unwrap_or(0),
+                at: row.int("at")?,
+                key: if with_keys { key_of(row)? } else { None },
+                kind: row.text("error_type")?,
+                code: row.int("error_code")?,
+            })
+        });
+        Ok(rows.await?.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// The greatest id of a table; 0 when it is empty.
+    pub async fn top(&mut self, table: Table) -> Result<i64, ReadError> {
+        let text = format!("select coalesce(max(id), 0) as top from {}", table.name());
+        let rows = self.rows("looking for the newest row", text, |row| row.int("top")).await?;
+        Ok(rows.into_iter().find_map(|top| top.ok().flatten()).unwrap_or(0))
+    }
+
+    /// The distinct keys of a range of ids, hashed.
+    pub async fn keys(&mut self, after: i64, upto: i64) -> Result<Vec<i64>, ReadError> {
+        let column = match self {
+            Self::MySql(_) => {
+                "cast(conv(left(sha2(api_key, 256), 8), 16, 10) as signed) as key_id, cast(null as char(1)) as api_key"
+            }
+            Self::Sqlite(_) => "null as key_id, api_key",
+        };
+        let text = format!(
+            "select distinct {column} from t_request_log where id > {after} and id <= {upto} and api_key is not null limit {MOST_KEYS}"
+        );
+        let rows = self.rows("reading the keys", text, key_of).await?;
+        Ok(rows.into_iter().filter_map(|key| key.ok().flatten()).collect())
+    }
+
+    /// Attempts, and failures by the relay's own rule, of a range of ids and naive times `[from, to)`.
+    pub async fn sum(&mut self, ids: (i64, i64), from: &str, to: &str) -> Result<(u64, u64), ReadError> {
+        let text = format!(
+            "select count(*) as requests, cast(coalesce(sum({} or {}), 0) as {}) as errors from t_request_log \
+             where id > {} and id <= {} and request_time >= '{from}' and request_time < '{to}'",
+            "coalesce(status_code < 200, 0)",
+            // A text is greater than any number in SQLite, so it is a failure there, too.
+            "coalesce(status_code >= 300, 0)",
+            match self {
+                Self::MySql(_) => "signed",
+                Self::Sqlite(_) => "integer",
+            },
+            ids.0,
+            ids.1,
+        );
+        let what = "summing the request log";
+        let rows = self.rows(what, text, |row| Ok((row.int("requests")?, row.int("errors")?))).await?;
+        let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        match rows.into_iter().next() {
+            Some(Ok((requests, errors))) => Ok((count(requests), count(errors))),
+            _ => Err(ReadError::new(Reason::Data, format!("{what}: the answer cannot be understood"))),
+        }
+    }
+
+    /// Each row as it is understood; the driver's rows, and a key that stands in one, are gone when this returns.
+    pub async fn rows<T>(
+        &mut self,
+        what: &str,
+        text: String,
+        read: impl Fn(&dyn Cells) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<Result<T, sqlx::Error>>, ReadError> {
+        let query = AssertSqlSafe(text);
+        Ok(match self {
+            Self::MySql(snapshot) => {
+                snapshot.fetch(what, sqlx::query(query)).await?.iter().map(|row| read(row)).collect()
+            }
+            Self::Sqlite(snapshot) => {
+                snapshot.fetch(what, sqlx::query(query)).await?.iter().map(|row| read(row)).collect()
+            }
+        })
+    }
+}
+
+/// A row of either engine.
+pub trait Cells {
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+}
+
+impl Cells for MySqlRow {
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get_unchecked(column)
+    }
+
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get_unchecked(column)
+    }
+}
+
+impl Cells for SqliteRow {
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get_unchecked(column)
+    }
+
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get_unchecked(column)
+    }
+}

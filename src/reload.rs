@@ -1,0 +1,61 @@
+//! The configuration read again while everything goes on: who asks, and how it went.
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+
+/// How the last reading of a configuration went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reload {
+    pub successful: bool,
+    pub last_success: DateTime<Utc>,
+}
+
+impl Reload {
+    pub fn now() -> Self {
+        Self { successful: true, last_success: Utc::now() }
+    }
+
+    /// The version before stays in force.
+    #[must_use]
+    pub const fn failed(self) -> Self {
+        Self { successful: false, ..self }
+    }
+}
+
+/// What was wrong, in words that show no value of the configuration.
+pub type Outcome = Result<(), String>;
+
+/// Asks for the configuration to be read again.
+#[derive(Clone)]
+pub struct Reloader(mpsc::Sender<oneshot::Sender<Outcome>>);
+
+/// What has been asked for; answered one after the other.
+pub struct Requests(mpsc::Receiver<oneshot::Sender<Outcome>>);
+
+pub fn channel() -> (Reloader, Requests) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Reloader(sender), Requests(receiver))
+}
+
+impl Reloader {
+    /// Waits until the configuration is in force, or has been refused.
+    ///
+    /// # Errors
+    /// What is wrong with it; then everything is as before.
+    pub async fn reload(&self) -> Outcome {
+        let stopping = |_| "the exporter is stopping".to_owned();
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(answer).await.map_err(|_| "the exporter is stopping".to_owned())?;
+        outcome.await.map_err(stopping)?
+    }
+}
+
+impl Requests {
+    /// The next one; none is ever to come once all [`Reloader`]s are gone.
+    pub async fn next(&mut self) -> oneshot::Sender<Outcome> {
+        match self.0.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+}

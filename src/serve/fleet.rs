@@ -1,0 +1,161 @@
+//! The relays that are polled, and the change from one plan to the next: checked and opened as a whole, then switched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
+
+use crate::follow::Follower;
+use crate::poll::{Hub, Poller, Subject, Usage};
+use crate::relays::{self, Relay};
+use crate::settings::{Plan, RelayPlan, StorePlan};
+use crate::store::{Owner, Saving, Store};
+
+pub struct Fleet {
+    plan: Plan,
+    store: Option<Store>,
+    pollers: BTreeMap<String, Poller>,
+    hub: Arc<Hub>,
+}
+
+/// What a new plan meant, by names of relays.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+    pub unchanged: usize,
+}
+
+/// A relay that has been opened; everything that can be refused has been asked.
+enum Opened {
+    /// Its ledger has been followed already.
+    Again(RelayPlan, Relay),
+    New(Subject),
+}
+
+impl Fleet {
+    /// # Errors
+    /// When a relay cannot be opened, or the exporter's own store is not its own or is damaged.
+    pub async fn start(plan: Plan, hub: Arc<Hub>) -> anyhow::Result<Self> {
+        let store = plan.store.as_ref().map(Store::open).transpose()?;
+        let nothing = Plan { relays: BTreeMap::new(), store: plan.store.clone() };
+        let mut fleet = Self { plan: nothing, store, pollers: BTreeMap::new(), hub };
+        fleet.change(plan).await?;
+        Ok(fleet)
+    }
+
+    /// Goes over to another plan. A relay that is the same in both is not touched; one with other settings goes on from
+    /// where it was.
+    ///
+    /// # Errors
+    /// When something in it cannot be used; then nothing has changed.
+    pub async fn change(&mut self, plan: Plan) -> anyhow::Result<Changes> {
+        self.check_store(plan.store.as_ref())?;
+        let mut opened = Vec::new();
+        let mut changes = Changes::default();
+        for (name, new) in &plan.relays {
+            match self.plan.relays.get(name) {
+                Some(old) if old == new => changes.unchanged += 1,
+                Some(old) if old.kind == new.kind => {
+                    let relay = relays::open(new).with_context(|| format!("relays.{name}"))?;
+                    opened.push(Opened::Again(new.clone(), relay));
+                    changes.changed.push(name.clone());
+                }
+                _ => {
+                    opened.push(Opened::New(self.subject(new).await.with_context(|| format!("relays.{name}"))?));
+                    changes.added.push(name.clone());
+                }
+            }
+        }
+        if let (Some(store), Some(new), Some(old)) = (&self.store, &plan.store, &self.plan.store)
+            && new.url.expose_secret() != old.url.expose_secret()
+        {
+            store.reopen(new).await?;
+        }
+
+        let stays = |name: &String| plan.relays.get(name).is_some_and(|new| new.kind == self.plan.relays[name].kind);
+        let mut removed: Vec<_> = self.pollers.extract_if(.., |name, _| !stays(name)).collect();
+        changes.removed = removed.iter().map(|(name, _)| name.clone()).collect();
+        for opened in opened {
+            let (subject, mut before) = match opened {
+                Opened::New(subject) => (subject, None),
+                Opened::Again(plan, relay) => {
+                    let mut before = self.pollers.remove(&plan.name);
+                    let kept = match &mut before {
+                        Some(before) => before.stop().await,
+                        None => None,
+                    };
+                    let Relay { usage, live, directory } = relay;
+                    let usage = match (usage, kept) {
+                        (relays::Usage::Rows(ledger), Some(Usage::Rows(follower, saving))) => {
+                            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), saving)
+                        }
+                        (relays::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
+                        (relays::Usage::Counters(counters), Some(Usage::Counters(_, meter))) => {
+                            Usage::Counters(counters, meter)
+                        }
+                        (relays::Usage::Counters(counters), _) => Usage::Counters(counters, Box::default()),
+                    };
+                    (Subject { plan, usage, live, directory }, before)
+                }
+            };
+            let name = subject.plan.name.clone();
+            self.pollers.insert(name, Poller::start(subject, before.take().as_ref(), &self.hub));
+        }
+        self.hub.show(self.pollers.values());
+        self.plan = plan;
+        for (_, poller) in &mut removed {
+            finish(poller).await;
+        }
+        Ok(changes)
+    }
+
+    /// Ends everything; what has been read is saved.
+    pub async fn stop(mut self) {
+        for poller in self.pollers.values() {
+            poller.cancel();
+        }
+        for poller in self.pollers.values_mut() {
+            finish(poller).await;
+        }
+        if let Some(store) = self.store {
+            store.close().await;
+        }
+    }
+
+    /// Checkpoints do not move while they are written; credentials may change.
+    fn check_store(&self, new: Option<&StorePlan>) -> anyhow::Result<()> {
+        let place = new.map(Store::open).transpose()?;
+        let same_place = place.as_ref().map(Store::place) == self.store.as_ref().map(Store::place);
+        let interval = |plan: Option<&StorePlan>| plan.map(|plan| plan.save_interval);
+        if !same_place || interval(new) != interval(self.plan.store.as_ref()) {
+            bail!("store: a change of it, other than of its credentials, takes effect only with a restart");
+        }
+        Ok(())
+    }
+
+    async fn subject(&self, plan: &RelayPlan) -> anyhow::Result<Subject> {
+        let Relay { usage, live, directory } = relays::open(plan)?;
+        let usage = match usage {
+            relays::Usage::Rows(ledger) => {
+                let mut follower = Follower::new(ledger, plan);
+                let saving = match &self.store {
+                    Some(store) => Some(Saving::start(store.clone(), Owner::of(plan), &mut follower).await?),
+                    None => None,
+                };
+                Usage::Rows(Box::new(follower), saving)
+            }
+            // Its totals outlive a restart in the relay's own store.
+            relays::Usage::Counters(counters) => Usage::Counters(counters, Box::default()),
+        };
+        Ok(Subject { plan: plan.clone(), usage, live, directory })
+    }
+}
+
+async fn finish(poller: &mut Poller) {
+    if let Some(Usage::Rows(mut follower, Some(saving))) = poller.stop().await {
+        saving.finish(&mut follower).await;
+    }
+}

@@ -1,0 +1,64 @@
+//! Which alerts would have fired: on a history with an outage and a surge in it.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use llm_relay_exporter::backtest::{self, Options};
+use llm_relay_exporter::demo;
+use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::servers::PrivatePostgres;
+use llm_relay_exporter::settings;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
+    let mut postgres = PrivatePostgres::start().await.unwrap();
+    let url = postgres.database("claude_code_hub").await.unwrap();
+    let until = "2026-03-12T08:30:00Z".parse().unwrap();
+    let history = HistoryOptions { days: 12, requests_per_day: 2000, until, ..HistoryOptions::default() };
+    demo::create(&url.clone().into(), &history).await.unwrap();
+    let planted = history.planted();
+    let env = [("DATABASE_URL".to_owned(), url), ("TZ".to_owned(), "Asia/Shanghai".to_owned())].into();
+    let plan = settings::load(None, &env).unwrap().plan;
+    let minutes = |n: u64| std::time::Duration::from_secs(60 * n);
+    let options = Options { last: minutes(7 * 1440), to: Some(until), step: minutes(2), rules: None };
+    let began = Instant::now();
+    let report = backtest::run(&plan.relays["default"], &options).await.unwrap();
+    println!("{report}\nafter {:.1} s", began.elapsed().as_secs_f64());
+
+    let fired = |alert: &str, labels: (&str, &str), span: &std::ops::Range<chrono::DateTime<chrono::Utc>>| {
+        let lines = report.lines.iter().filter(|line| line.alert == alert);
+        lines.flat_map(|line| &line.episodes).any(|(episode, found)| {
+            let has = labels.0.is_empty() || found.get(labels.0).is_some_and(|value| value == labels.1);
+            // It takes some minutes to see, and some to be over.
+            has && episode.start >= span.start.timestamp() && episode.start <= span.end.timestamp() + 1800
+        })
+    };
+    assert!(fired("LLMRelayProviderErrorBudgetBurn", ("provider_id", "3"), &planted.outage), "the outage");
+    assert!(fired("LLMRelayUserCostSurge", ("user_id", "5"), &planted.surge), "the surge of the user");
+    assert!(fired("LLMRelayCostSurge", ("", ""), &planted.surge), "the surge of the relay");
+    let surges = report.lines.iter().filter(|line| line.alert == "LLMRelayUserCostSurge");
+    assert!(
+        surges.flat_map(|line| &line.episodes).all(|(_, labels)| labels["user_id"] == "5"),
+        "nobody else spends like that"
+    );
+    let table = report.to_string();
+    for text in ["LLMRelayProviderErrorBudgetBurn (1h)", "provider_id=3", "error_ratio_spike", "LLMRelayExporterDown"] {
+        assert!(table.contains(text), "{text} is not in\n{table}");
+    }
+    postgres.stop();
+}
+
+#[test]
+fn without_prometheus_it_says_how_to_get_it() {
+    let output = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"))
+        .args(["backtest"])
+        .env_clear()
+        .env("DATABASE_URL", "postgres://reader@127.0.0.1:1/none")
+        .env("PATH", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("apt-get install prometheus") && told.trim_end().lines().count() == 1, "{told}");
+}

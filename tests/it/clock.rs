@@ -1,0 +1,112 @@
+//! A store whose clock jumps: back an hour, forward a day, over the change to summer time and home again.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Duration, Utc};
+use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::model::{ReadError, Scope, UsageRow, Usd};
+use llm_relay_exporter::relays::{Ask, Ledger, Older, Refresh};
+use llm_relay_exporter::settings::RelayPlan;
+use llm_relay_exporter::tally::Presentation;
+use llm_relay_exporter::view::LedgerView;
+
+use crate::claude_code_hub::{Store, ledger, plan};
+use crate::tally::counter_lines;
+
+struct Jumping {
+    ledger: Box<dyn Ledger>,
+    /// Seconds that the clock is ahead.
+    ahead: Arc<AtomicI64>,
+}
+
+#[async_trait]
+impl Ledger for Jumping {
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        let refresh = self.ledger.refresh(ask).await?;
+        let ahead = Duration::seconds(self.ahead.load(Ordering::Relaxed));
+        let same_time_yesterday = refresh.same_time_yesterday + ahead;
+        Ok(Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh })
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        self.ledger.older(below, limit).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        self.ledger.rows_between(range, after, limit).await
+    }
+
+    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        self.ledger.spent(scope, id, range).await
+    }
+}
+
+async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
+    let mut rest = follower.refresh().await.unwrap();
+    while rest != Rest::Nothing {
+        rest = match rest {
+            Rest::NewRows => follower.refresh().await.unwrap(),
+            _ => follower.read_history().await.unwrap(),
+        };
+    }
+    let with = Presentation { directory: None, live: None, boards: &plan.boards, series: &plan.series };
+    follower.view(&with).unwrap()
+}
+
+/// Counters, and the sums of today and yesterday.
+fn lines(view: &LedgerView) -> Vec<String> {
+    let mut lines = counter_lines(view.counters.as_ref().unwrap());
+    lines.extend(view.days.iter().filter(|(day, _)| *day != "yesterday_same_time").map(|it| format!("{it:?}")));
+    lines
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
+    let mut store = Store::new("clock", "v0.9.2").await;
+    store.people().await;
+    // Across two days and the hours before now.
+    store
+        .run(
+            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
+             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
+        )
+        .await;
+    for zone in ["Asia/Shanghai", "Europe/Berlin", "America/New_York"] {
+        let mut plan = plan(&store.url, None);
+        plan.timezone = Some(zone.parse().unwrap());
+        plan.audit_interval = std::time::Duration::from_secs(1);
+        let ahead = Arc::new(AtomicI64::new(0));
+        let mut follower = Follower::new(Box::new(Jumping { ledger: ledger(&plan), ahead: ahead.clone() }), &plan);
+        let before = read(&mut follower, &plan).await;
+        let requests = |view: &LedgerView| {
+            view.counters.as_ref().unwrap().traffic.iter().map(|it| it.requests.iter().sum::<u64>()).sum::<u64>()
+        };
+        let mut counted = requests(&before);
+        for jump in [-3600, 0, 3600, 86_400, 82_800, 0, -86_400, 0, 1] {
+            ahead.store(jump, Ordering::Relaxed);
+            store
+                .run(
+                    "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
+                     values (1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900)",
+                )
+                .await;
+            counted += 1;
+            for _ in 0..3 {
+                let view = read(&mut follower, &plan).await;
+                assert_eq!(requests(&view), counted, "{zone}: {jump} s");
+            }
+        }
+        ahead.store(0, Ordering::Relaxed);
+        let after = read(&mut follower, &plan).await;
+        let afresh = read(&mut Follower::new(ledger(&plan), &plan), &plan).await;
+        assert_eq!(lines(&after), lines(&afresh), "{zone}: back home all is as if nothing had happened");
+    }
+}

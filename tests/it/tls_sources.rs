@@ -1,0 +1,401 @@
+//! Stores behind TLS, sentinels, clusters and several hosts: real servers, certificates of an authority made for the test.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::demo::servers::PrivatePostgres;
+use llm_relay_exporter::kv::Kv;
+use llm_relay_exporter::model::Reason;
+use llm_relay_exporter::sql::Database;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use redis::{RedisResult, Value, cmd};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// PEM files of an authority, and of what it issued.
+struct Papers {
+    directory: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Papers {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let papers = Self { directory: tempfile::tempdir().unwrap(), authority };
+        papers.write("ca.pem", &papers.authority.pem());
+        papers
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `<name>.pem` and `<name>.key` for an address or a host's name.
+    fn issue(&self, name: &str, to: SanType) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![to];
+        let key = KeyPair::generate().unwrap();
+        self.write(&format!("{name}.pem"), &params.signed_by(&key, &self.authority).unwrap().pem());
+        self.write(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    /// For a server that runs as the owner of its directory.
+    fn hand_over(&self, to: &Path) {
+        let owner = std::fs::metadata(to).unwrap();
+        for name in ["ca.pem", "server.pem", "server.key"] {
+            let path = to.join(name);
+            std::fs::copy(self.path(name), &path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+    }
+}
+
+fn here() -> SanType {
+    SanType::IpAddress([127, 0, 0, 1].into())
+}
+
+fn named(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+async fn encrypted(url: &str) -> Result<bool, llm_relay_exporter::model::ReadError> {
+    let mut database = Database::new(&url.into(), LIMIT).unwrap();
+    let mut snapshot = database.snapshot().await?;
+    let question = sqlx::query("select ssl from pg_stat_ssl where pid = pg_backend_pid()");
+    let row = snapshot.fetch_one("asking", question).await?;
+    database.finish(snapshot).await;
+    database.close().await;
+    Ok(sqlx::Row::get(&row, 0))
+}
+
+#[tokio::test]
+async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (papers, other) = (Papers::new(), Papers::new());
+    papers.issue("server", here());
+    papers.hand_over(&server.directory().join("data"));
+    let mut owner = PgConnection::connect(&server.url()).await.unwrap();
+    let mut apply = async |sql: &str| {
+        for sql in sql.split("; ") {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    apply("alter system set ssl = on; alter system set ssl_cert_file = 'server.pem'; alter system set ssl_key_file = 'server.key'; alter system set ssl_ca_file = 'ca.pem'; select pg_reload_conf()").await;
+    let at =
+        |mode: &str, authority: &Path| format!("{}?sslmode={mode}&sslrootcert={}", server.url(), authority.display());
+    let (right, wrong) = (papers.path("ca.pem"), other.path("ca.pem"));
+    assert!(!encrypted(&format!("{}?sslmode=disable", server.url())).await.unwrap());
+    assert!(encrypted(&server.url()).await.unwrap(), "preferred where the server has it");
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert!(encrypted(&at(mode, &right)).await.unwrap(), "{mode}");
+    }
+    for (url, why) in [
+        (at("verify-full", &wrong), "another authority"),
+        (at("verify-ca", &wrong), "another authority"),
+        (at("verify-full", &papers.path("none.pem")), "no such file"),
+    ] {
+        let error = encrypted(&url).await.unwrap_err();
+        assert_eq!(error.reason, Reason::Connection, "{why}: {error}");
+        let said = if why == "no such file" { "files that the URL names" } else { "sslrootcert" };
+        assert!(error.text.contains(said), "{why}: {error}");
+    }
+
+    // A certificate for another name: only verify-full minds.
+    papers.issue("server", named("elsewhere.example"));
+    papers.hand_over(&server.directory().join("data"));
+    apply("select pg_reload_conf()").await;
+    assert!(encrypted(&at("verify-ca", &right)).await.unwrap());
+    let error = encrypted(&at("verify-full", &right)).await.unwrap_err();
+    assert!(error.reason == Reason::Connection && error.text.contains("sslrootcert"), "{error}");
+
+    // The server asks for a certificate, too.
+    papers.issue("server", here());
+    papers.issue("client", named("demo"));
+    papers.hand_over(&server.directory().join("data"));
+    let rules = server.directory().join("data/pg_hba.conf");
+    std::fs::write(&rules, "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n").unwrap();
+    apply("select pg_reload_conf()").await;
+    let error = encrypted(&at("verify-full", &right)).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Permission, "{error}");
+    let [certificate, key] = ["client.pem", "client.key"].map(|it| papers.path(it).display().to_string());
+    assert!(encrypted(&format!("{}&sslcert={certificate}&sslkey={key}", at("verify-full", &right))).await.unwrap());
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_first_that_answers_is_read() {
+    let (mut first, second) = (PrivatePostgres::start().await.unwrap(), PrivatePostgres::start().await.unwrap());
+    for (server, name) in [(&first, "first"), (&second, "second")] {
+        let mut owner = PgConnection::connect(&server.url()).await.unwrap();
+        let role = format!(
+            "create role reader login password 'pw'; create table which as select '{name}' as name; grant select on which to reader"
+        );
+        sqlx::raw_sql(AssertSqlSafe(role)).execute(&mut owner).await.unwrap();
+    }
+    // One that takes connections and says nothing.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = mute.local_addr().map(|address| (mute, address.port())).unwrap();
+    let url = format!("postgres://reader:pw@127.0.0.1:{},127.0.0.1:{}/postgres", first.port(), second.port());
+    let mut database = Database::new(&url.as_str().into(), LIMIT).unwrap();
+    assert_eq!(database.place(), format!("127.0.0.1:{}/postgres,127.0.0.1:{}/postgres", first.port(), second.port()));
+    let which = async |database: &mut Database| -> Result<String, _> {
+        let mut snapshot = database.snapshot().await?;
+        let row = snapshot.fetch_one("asking", sqlx::query("select name from which")).await?;
+        database.finish(snapshot).await;
+        Ok::<_, llm_relay_exporter::model::ReadError>(sqlx::Row::get(&row, 0))
+    };
+    assert_eq!(which(&mut database).await.unwrap(), "first");
+    first.stop();
+    assert_eq!(which(&mut database).await.unwrap(), "second", "at once, in the same read");
+    let url = format!("postgres://reader:pw@127.0.0.1:{},127.0.0.1:{}/postgres", mute.1, second.port());
+    let mut patient = Database::new(&url.as_str().into(), Duration::from_secs(4)).unwrap();
+    assert_eq!(which(&mut patient).await.unwrap(), "second", "a mute host leaves time for the next");
+    drop(second);
+    let error = which(&mut database).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Connection);
+    assert_eq!(error.text.matches("refused").count(), 2, "{error}");
+    assert!(!error.text.contains("pw@"), "{error}");
+}
+
+/// A server of Redis' own programs, in a directory of its own.
+struct Redis {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start(port: u16, arguments: &[String]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("redis-server");
+        command.current_dir(&directory);
+        if arguments.iter().any(|it| it == "--sentinel") {
+            // Sentinels keep what they learn in their file.
+            let file = directory.path().join("sentinel.conf");
+            std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{}\n", arguments[1..].join("\n"))).unwrap();
+            command.arg(file).arg("--sentinel");
+        } else {
+            command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(arguments);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, port, _directory: directory }
+    }
+
+    fn plain(arguments: &[&str]) -> Self {
+        let port = free_port();
+        let words = ["--port".to_owned(), port.to_string()].into_iter();
+        Self::start(port, &words.chain(arguments.iter().map(|it| (*it).to_owned())).collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn free_port() -> u16 {
+    // A cluster's bus has its port 10000 above the clients'.
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < 50_000 {
+            return port;
+        }
+    }
+}
+
+async fn get(kv: &mut Kv, keys: &[&str]) -> Result<Vec<Option<String>>, llm_relay_exporter::model::ReadError> {
+    let commands: Vec<_> = keys.iter().map(|key| redis::Cmd::get(*key)).collect();
+    let answers: Vec<RedisResult<Value>> = kv.read("reading", &commands).await?;
+    let text = |answer: RedisResult<Value>| match answer {
+        Ok(value) => Ok(redis::from_redis_value(value).unwrap()),
+        Err(error) => Err(kv.error("reading", &error)),
+    };
+    answers.into_iter().map(text).collect()
+}
+
+/// Reads until the answer is this one.
+async fn until(kv: &mut Kv, key: &str, wanted: &str) {
+    let began = Instant::now();
+    loop {
+        let answer = get(kv, &[key]).await;
+        if matches!(&answer, Ok(found) if found[0].as_deref() == Some(wanted)) {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(40), "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What `redis-cli` says, with the password that is used here.
+fn cli(port: u16, arguments: &[&str]) -> String {
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string(), "-a", "pw", "--no-auth-warning"]).args(arguments);
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn answers(port: u16) {
+    let began = Instant::now();
+    while !cli(port, &["ping"]).contains("PONG") {
+        assert!(began.elapsed() < Duration::from_secs(20), "no Redis at {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own() {
+    let (papers, other) = (Papers::new(), Papers::new());
+    papers.issue("server", here());
+    papers.issue("client", named("exporter"));
+    let path = |name: &str| papers.path(name).display().to_string();
+    let port = free_port();
+    let server = ["server.pem", "server.key", "ca.pem"].map(path);
+    let options = ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"];
+    let mut arguments = vec!["--port".to_owned(), "0".to_owned(), "--tls-port".to_owned(), port.to_string()];
+    options.iter().zip(&server).for_each(|(option, file)| arguments.extend([(*option).to_owned(), file.clone()]));
+    let _server = Redis::start(port, &arguments);
+    let certificate = format!("&sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
+    let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("ca.pem"));
+    let mut kv = Kv::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
+    let began = Instant::now();
+    while let Err(error) = get(&mut kv, &["nothing"]).await {
+        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(get(&mut kv, &["nothing"]).await.unwrap(), [None]);
+
+    let wrong = other.path("ca.pem").display().to_string();
+    for (url, why) in [
+        (url.clone(), "no certificate of ours"),
+        (format!("rediss://127.0.0.1:{port}/0?sslrootcert={wrong}{certificate}"), "another authority"),
+        (format!("rediss://127.0.0.1:{port}/0?{certificate}"), "only public authorities"),
+        (format!("rediss://localhost:{port}/0?sslrootcert={}{certificate}", path("ca.pem")), "another name"),
+        (format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("none.pem")), "no such file"),
+        (format!("redis://127.0.0.1:{port}/0"), "without TLS"),
+    ] {
+        let error = get(&mut Kv::new(&url.as_str().into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
+        assert_eq!(error.reason, Reason::Connection, "{why}: {error}");
+        let said = match why {
+            "no such file" => "none.pem",
+            "without TLS" => "check that it runs",
+            _ => "check `sslrootcert`, `sslcert` and `sslkey`",
+        };
+        assert!(error.text.contains(said), "{why}: {error}");
+    }
+
+    // Renewed files are used by the next connection.
+    let changing = papers.path("changing.pem");
+    std::fs::copy(other.path("ca.pem"), &changing).unwrap();
+    let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}{certificate}", changing.display());
+    let mut kv = Kv::new(&url.into(), LIMIT).unwrap();
+    get(&mut kv, &["x"]).await.unwrap_err();
+    std::fs::copy(papers.path("ca.pem"), &changing).unwrap();
+    assert_eq!(get(&mut kv, &["x"]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn sentinels_name_the_master_and_its_successor() {
+    let auth = ["--requirepass", "pw", "--masterauth", "pw"];
+    let mut primary = Redis::plain(&auth);
+    let replica = Redis::plain(&[&auth[..], &["--replicaof", "127.0.0.1", &primary.port.to_string()]].concat());
+    answers(primary.port);
+    answers(replica.port);
+    cli(primary.port, &["set", "who", "primary"]);
+    let watch = free_port();
+    let lines = [
+        "--sentinel".to_owned(),
+        format!("sentinel monitor hub 127.0.0.1 {} 1", primary.port),
+        "sentinel auth-pass hub pw".to_owned(),
+        "sentinel down-after-milliseconds hub 500".to_owned(),
+        "sentinel failover-timeout hub 2000".to_owned(),
+    ];
+    let _sentinel = Redis::start(watch, &lines);
+    answers(watch);
+    let began = Instant::now();
+    while !cli(watch, &["sentinel", "replicas", "hub"]).contains(&replica.port.to_string()) {
+        assert!(began.elapsed() < Duration::from_secs(30), "the sentinel does not see the replica");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The first sentinel does not run.
+    let url = format!("redis+sentinel://:pw@127.0.0.1:1,127.0.0.1:{watch}/hub/0");
+    let mut kv = Kv::new(&url.into(), Duration::from_secs(5)).unwrap();
+    until(&mut kv, "who", "primary").await;
+    primary.child.kill().unwrap();
+    primary.child.wait().unwrap();
+    let began = Instant::now();
+    until(&mut kv, "who", "primary").await;
+    println!("read again from the new master after {:.1} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    while !cli(replica.port, &["role"]).starts_with("master") {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    cli(replica.port, &["set", "who", "successor"]);
+    until(&mut kv, "who", "successor").await;
+    let unknown = format!("redis+sentinel://:pw@127.0.0.1:{watch}/nobody/0");
+    let error = get(&mut Kv::new(&unknown.into(), LIMIT).unwrap(), &["who"]).await.unwrap_err();
+    assert!(!error.text.contains("pw"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_read_key_by_key() {
+    let nodes: Vec<Redis> = (0..3)
+        .map(|_| {
+            Redis::plain(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "1000",
+                "--requirepass",
+                "pw",
+                "--masterauth",
+                "pw",
+            ])
+        })
+        .collect();
+    nodes.iter().for_each(|node| answers(node.port));
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let mut create = vec!["--cluster", "create"];
+    create.extend(addresses.iter().map(String::as_str));
+    create.extend(["--cluster-replicas", "0", "--cluster-yes"]);
+    let made = cli(nodes[0].port, &create);
+    assert!(made.contains("All 16384 slots covered"), "{made}");
+    for node in &nodes {
+        let began = Instant::now();
+        while !cli(node.port, &["cluster", "info"]).contains("cluster_state:ok") {
+            assert!(began.elapsed() < Duration::from_secs(20), "the cluster does not come together");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let keys: Vec<String> = (0..40).map(|n| format!("key:{n}")).collect();
+    for key in &keys {
+        cli(nodes[0].port, &["-c", "set", key, &format!("of {key}")]);
+    }
+    let url = format!("redis+cluster://:pw@127.0.0.1:1,{}", addresses[0]);
+    let mut kv = Kv::new(&url.into(), LIMIT).unwrap();
+    let asked: Vec<&str> = keys.iter().map(String::as_str).chain(["none"]).collect();
+    let found = get(&mut kv, &asked).await.unwrap();
+    let wanted: Vec<Option<String>> = keys.iter().map(|key| Some(format!("of {key}"))).chain([None]).collect();
+    assert_eq!(found, wanted);
+    assert!(kv.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
+    // A node that has gone takes its keys with it: that is an error, not an absence.
+    let [mut gone, _one, _two]: [Redis; 3] = nodes.try_into().ok().unwrap();
+    gone.child.kill().unwrap();
+    let error = get(&mut kv, &asked).await.unwrap_err();
+    println!("a node is down: {error}");
+    assert!(matches!(error.reason, Reason::Connection | Reason::Timeout), "{error}");
+}
