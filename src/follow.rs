@@ -60,6 +60,8 @@ struct State {
     audit_day: Option<NaiveDate>,
     /// The next refresh audits, whenever the last one was.
     audit_now: bool,
+    /// The last refresh left new rows to read: an audit after it would be in vain, and dear after each step of many.
+    behind: bool,
     /// What the ledger wants to be told again.
     bookmark: String,
 }
@@ -187,6 +189,7 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
+        state.behind = refresh.more;
         if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
@@ -236,6 +239,7 @@ impl Follower {
             hopeless,
             audit_day: None,
             audit_now: false,
+            behind: false,
             bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
@@ -346,7 +350,7 @@ impl State {
         let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
         let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
-        self.tally.covers_yesterday() && (due || self.audit_now)
+        !self.behind && self.tally.covers_yesterday() && (due || self.audit_now)
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.
