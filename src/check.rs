@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub, claude_relay_service, gemini_balance};
+use crate::relays::{OpenError, claude_code_hub, claude_relay_service, cpa_manager, gemini_balance};
 use crate::settings::{Kind, Need, Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
@@ -73,6 +73,7 @@ impl fmt::Display for Report {
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
+        Kind::CpaManager => cpa_manager::check(plan).await,
         Kind::GeminiBalance => gemini_balance::check(plan).await,
         Kind::ClaudeRelayService => claude_relay_service::check(plan).await,
     }

@@ -15,7 +15,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ReadError, UsageRow, Usd};
+use crate::model::{ReadError, Scope, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
@@ -45,6 +45,7 @@ pub struct Follower {
 struct State {
     tally: Tally,
     basis: String,
+    tariff: String,
     /// The greatest id read.
     top: i64,
     /// The smallest id read; history below it waits.
@@ -131,6 +132,22 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded();
         view.audit = state.audit;
+        let knows = self.ledger.knows();
+        if !knows.in_progress {
+            view.requests_in_progress = None;
+        }
+        if !knows.users {
+            view.boards.retain(|board| board.scope != Scope::User);
+            view.limited.retain(|(dimension, _)| *dimension != "user");
+            if let Some(counters) = &mut view.counters {
+                counters.users.clear();
+            }
+        }
+        if !knows.imports
+            && let Some(counters) = &mut view.counters
+        {
+            counters.imported = None;
+        }
         Some(view)
     }
 
@@ -138,7 +155,7 @@ impl Follower {
     pub async fn refresh(&mut self) -> Result<Rest, ReadError> {
         let Some(state) = &mut self.state else {
             let refresh = within(self.timeout, self.ledger.refresh(&Ask::default())).await?;
-            self.begin(&refresh, None);
+            self.begin(&refresh, Tally::new(moment(&refresh)), HashMap::new());
             return Ok(Rest::NewRows);
         };
         let audit_due = state.audit_due(self.audit_interval);
@@ -163,8 +180,19 @@ impl Follower {
                 was_top = state.top,
                 "the ledger or the settings it is read by have changed; reading it anew"
             );
-            let old = self.state.take();
-            self.begin(&refresh, old);
+            if let Some(State { tally, basis, top, hopeless, .. }) = self.state.take() {
+                // The same rows again, after an audit: what was priced in its time stays as it was.
+                let same = basis.is_empty() && !refresh.tariff.is_empty() && refresh.top >= top - OVERLAP_IDS;
+                let tally = if same { tally.reprice(moment(&refresh), top) } else { tally.restart(moment(&refresh)) };
+                self.begin(&refresh, tally, hopeless);
+            }
+            return Ok(Rest::NewRows);
+        }
+        if refresh.tariff != state.tariff {
+            tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
+            if let Some(State { tally, top, hopeless, .. }) = self.state.take() {
+                self.begin(&refresh, tally.reprice(moment(&refresh), top), hopeless);
+            }
             return Ok(Rest::NewRows);
         }
         let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
@@ -208,7 +236,8 @@ impl Follower {
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
         state.bottom = rows.last().map_or(state.bottom, |row| row.id);
-        let newest = rows.iter().map(|row| row.started_at).max();
+        // An import says nothing about when the rows before it started.
+        let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
         if slice.bottom {
             state.tally.complete();
@@ -220,17 +249,13 @@ impl Follower {
         Ok(self.rest(false))
     }
 
-    fn begin(&mut self, refresh: &Refresh, old: Option<State>) {
-        let moment = moment(refresh);
-        let (tally, hopeless) = match old {
-            Some(old) => (old.tally.restart(moment), old.hopeless),
-            None => (Tally::new(moment), HashMap::new()),
-        };
+    fn begin(&mut self, refresh: &Refresh, tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
         let state = State {
             tally,
             basis: refresh.basis.clone(),
+            tariff: refresh.tariff.clone(),
             top: start,
             bottom: start + 1,
             history: start,

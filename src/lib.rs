@@ -17,7 +17,8 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens databases and Redis; [`hosts`]: URLs that list several.
+//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`hosts`]: URLs that list
+//!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.

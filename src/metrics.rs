@@ -412,6 +412,31 @@ pub const CATALOGUE: &[Metric] = &[
     },
     // Live state.
     Metric {
+        name: "llm_relay_imported_requests_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Requests that the relay recorded an hour or more after they happened: in days, windows and boards, in no other counter.",
+        emit: Emit::Relay(|view, out| one(out, counters(view).and_then(|counters| counters.imported))),
+    },
+    Metric {
+        name: "llm_relay_collector_delay_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "From the end of the newest request to its record in the relay's ledger.",
+        emit: Emit::Relay(|view, out| {
+            present(out, live(view).and_then(|live| live.collector).and_then(|collector| collector.delay_seconds));
+        }),
+    },
+    Metric {
+        name: "llm_relay_dead_letters_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Requests that the relay's collector did not understand, so that its ledger, and every number here, is without them.",
+        emit: Emit::Relay(|view, out| {
+            one(out, live(view).and_then(|live| live.collector).map(|collector| collector.dead_letters));
+        }),
+    },
+    Metric {
         name: "llm_relay_provider_slots_used",
         kind: Kind::Gauge,
         labels: &["provider_id"],

@@ -219,6 +219,8 @@ pub struct UsageRow {
     pub started_at: DateTime<Utc>,
     /// False when the relay's own numbers leave the row out (replays, blocked requests, token counting).
     pub counted: bool,
+    /// Recorded long after it happened, by an import: it belongs to its day, but is no news, so no counter has it.
+    pub imported: bool,
     /// No longer in flight. Its cost may still grow.
     pub is_final: bool,
     /// An error by the definition of the relay's own screen.
@@ -345,6 +347,15 @@ impl Calendar {
         self.days.get(usize::try_from(index).ok()?).map(|(_, start)| *start)
     }
 
+    /// With the days before, from a calendar of the same zone that begins earlier; `None` when there are none.
+    pub fn preceded_by(&self, earlier: &Self) -> Option<Self> {
+        let (first, start) = self.days[0];
+        let before: Vec<_> = earlier.days().take_while(|(date, _)| *date < first).collect();
+        let fits = self.zone == earlier.zone && !before.is_empty() && earlier.start(first) == Some(start);
+        let days = before.into_iter().chain(self.days()).collect();
+        fits.then(|| Self { zone: self.zone.clone(), days })
+    }
+
     /// Each local date and its first instant.
     pub fn days(&self) -> impl Iterator<Item = (NaiveDate, DateTime<Utc>)> {
         self.days.iter().copied()
@@ -382,6 +393,8 @@ pub struct Live {
     /// By provider id.
     pub accounts: Vec<(EntityId, AccountState)>,
     pub subscriptions: Vec<Subscription>,
+    /// Where the relay's ledger is filled by a collector beside it.
+    pub collector: Option<Collector>,
 }
 
 /// Requests of one key that wait for a slot.
@@ -461,6 +474,15 @@ pub struct Subscription {
     /// 0 to 1; `None` when what the upstream told is out of date.
     pub used_ratio: Option<f64>,
     pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// What stands between a relay's requests and its ledger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Collector {
+    /// From the end of the newest request to its record in the ledger.
+    pub delay_seconds: Option<f64>,
+    /// Requests that never reached the ledger, because the collector did not understand what it was told of them.
+    pub dead_letters: u64,
 }
 
 /// Entries of the relay's error log that have this type and code.

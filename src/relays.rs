@@ -3,8 +3,10 @@
 //! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
+pub mod civil;
 pub mod claude_code_hub;
 pub mod claude_relay_service;
+pub mod cpa_manager;
 pub mod gemini_balance;
 
 use std::ops::Range;
@@ -25,6 +27,11 @@ use crate::settings::{Kind, RelayPlan};
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
 pub trait Ledger: Send {
+    /// What rows of this ledger can tell at all.
+    fn knows(&self) -> Knows {
+        Knows { in_progress: true, users: true, imports: false }
+    }
+
     /// New rows and the present version of rows that may still change, all from one consistent snapshot.
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError>;
 
@@ -46,6 +53,17 @@ pub trait Ledger: Send {
     fn statements(&self) -> Vec<(&'static str, bool)> {
         Vec::new()
     }
+}
+
+/// What rows of a ledger tell. What they do not is absent from the view, not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knows {
+    /// Requests have a row while they are in flight.
+    pub in_progress: bool,
+    /// Requests belong to users.
+    pub users: bool,
+    /// Rows may be imported long after they happened, and say so.
+    pub imports: bool,
 }
 
 /// What to read in one refresh.
@@ -72,6 +90,9 @@ pub struct Refresh {
     pub calendar: Arc<Calendar>,
     /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
     pub basis: String,
+    /// What the rows' cost rests on, where the relay prices tokens only when it shows them; empty where it stores the
+    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time.
+    pub tariff: String,
     /// The greatest id in the ledger; 0 when it is empty.
     pub top: i64,
     /// The local date of the oldest row, where the relay deletes old rows by itself; `None` where it keeps them all.
@@ -220,6 +241,7 @@ pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
     match kind {
         // A reading of theirs leaves out what it does not have.
         Kind::ClaudeCodeHub | Kind::ClaudeRelayService => &[],
+        Kind::CpaManager => cpa_manager::UNTOLD,
         Kind::GeminiBalance => gemini_balance::UNTOLD,
     }
 }
@@ -242,6 +264,7 @@ pub struct OpenError(pub String);
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::open(plan),
+        Kind::CpaManager => cpa_manager::open(plan),
         Kind::GeminiBalance => gemini_balance::open(plan),
         Kind::ClaudeRelayService => claude_relay_service::open(plan),
     }

@@ -98,15 +98,17 @@ impl StorePlan {
 pub enum Kind {
     ClaudeCodeHub,
     ClaudeRelayService,
+    CpaManager,
     GeminiBalance,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::ClaudeCodeHub, Self::ClaudeRelayService, Self::GeminiBalance];
+    pub const ALL: [Self; 4] = [Self::ClaudeCodeHub, Self::ClaudeRelayService, Self::CpaManager, Self::GeminiBalance];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClaudeCodeHub => "claude-code-hub",
+            Self::CpaManager => "cpa-manager",
             Self::GeminiBalance => "gemini-balance",
             Self::ClaudeRelayService => "claude-relay-service",
         }
@@ -116,6 +118,7 @@ impl Kind {
     pub const fn database(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
+            Self::CpaManager => Need::Required(&[Store::Sqlite]),
             Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
             Self::ClaudeRelayService => Need::Nothing,
         }
@@ -125,7 +128,7 @@ impl Kind {
     pub const fn redis(self) -> Need {
         match self {
             Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
-            Self::GeminiBalance => Need::Nothing,
+            Self::CpaManager | Self::GeminiBalance => Need::Nothing,
             Self::ClaudeRelayService => Need::Required(&[Store::Redis]),
         }
     }

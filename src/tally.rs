@@ -86,6 +86,8 @@ pub struct Tally {
     counters: Counters,
     /// What the counters stood at when the ledger had to be read anew: they do not fall below it.
     carried: Option<Counters>,
+    /// Rows up to this id have been counted before, at the prices of that time.
+    counted_to: i64,
     /// Models of which rows are counted as early.
     early_models: HashSet<Sym>,
     marks: quota::Marks,
@@ -153,6 +155,7 @@ impl Tally {
             day_sums: BTreeMap::new(),
             counters: Counters::default(),
             carried: None,
+            counted_to: 0,
             early_models: HashSet::new(),
             marks: quota::Marks::default(),
             corrections: Corrections::default(),
@@ -165,12 +168,24 @@ impl Tally {
 
     /// Forgets the rows, because they will all be read again; the counters resume where they stood.
     pub fn restart(self, moment: Moment) -> Self {
-        let carried = if self.is_complete() { Some(self.counters) } else { self.carried };
-        Self { names: self.names, corrections: self.corrections, carried, ..Self::new(moment) }
+        let (carried, counted_to) =
+            if self.is_complete() { (Some(self.counters), 0) } else { (self.carried, self.counted_to) };
+        Self { names: self.names, corrections: self.corrections, carried, counted_to, ..Self::new(moment) }
+    }
+
+    /// Like [`Self::restart`], where only the rows' cost is another: rows up to `top` are not counted again.
+    pub fn reprice(self, moment: Moment, top: i64) -> Self {
+        let is_complete = self.is_complete();
+        let tally = self.restart(moment);
+        if is_complete { Self { counted_to: top, ..tally } } else { tally }
     }
 
     /// Moves the clock.
-    pub fn advance(&mut self, moment: Moment) {
+    pub fn advance(&mut self, mut moment: Moment) {
+        // When the ledger's oldest rows are gone, their days still have sums here.
+        if let Some(calendar) = moment.calendar.preceded_by(&self.moment.calendar) {
+            moment.calendar = Arc::new(calendar);
+        }
         // Older rows than all before lengthen the calendar, and with it the week and the month.
         let new_day = self.today() != moment.today() || self.moment.calendar != moment.calendar;
         self.moment = moment;
@@ -261,8 +276,9 @@ impl Tally {
         self.covered_since = i64::MIN;
         if let Some(carried) = self.carried.take() {
             let now = std::mem::take(&mut self.counters);
-            self.counters = carried.clone();
-            self.counters.raise(&carried, &now);
+            let before = if self.counted_to > 0 { Counters::default() } else { carried.clone() };
+            self.counters = carried;
+            self.counters.raise(&before, &now);
         }
     }
 
@@ -387,7 +403,7 @@ impl Tally {
             (row.counted, row.is_final, row.outcome, row.status, row.provider_id, row.model.clone(), row.tokens)
         };
         self.corrections.reclassified += u64::from(unlike(old) != unlike(new));
-        if new.counted && new.cost > charged {
+        if new.counted && !new.imported && new.cost > charged {
             self.corrections.late_cost += 1;
             // Under the labels that the row was counted with.
             let it = self.resolve(old);
@@ -402,6 +418,9 @@ impl Tally {
     }
 
     fn count(&mut self, row: &UsageRow) {
+        if row.id <= self.counted_to {
+            return;
+        }
         let mut it = self.resolve(row);
         if row.outcome == Some(Outcome::Success) && it.early {
             let first = self.names.models.admitted_by(it.model);

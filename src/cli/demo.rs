@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::history::HistoryOptions;
 use crate::demo::simulator::SimulatorOptions;
-use crate::demo::{self, DemoOptions, SimulateOptions, Stage, Urls};
-use crate::serve;
+use crate::demo::{self, DemoOptions, SimulateOptions, Urls, program};
+use crate::{serve, settings};
 
 #[derive(Debug, Args)]
 pub struct Traffic {
@@ -97,17 +97,20 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     let address = listener.local_addr()?;
     let stage = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
-    let stage = tokio::select! {
-        stage = Stage::set_up(stage) => stage?,
+    let stages = tokio::select! {
+        stages = program::set_up(&stage) => stages?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
-    // The demo connects as anybody would who configures nothing.
-    let mut env = BTreeMap::from([
-        ("DATABASE_URL".to_owned(), stage.urls().database_url.expose_secret().to_owned()),
-        ("TZ".to_owned(), arguments.traffic.timezone.name().to_owned()),
-    ]);
-    if let Some(redis) = &stage.urls().redis_url {
-        env.insert("REDIS_URL".to_owned(), redis.expose_secret().to_owned());
+    // Each relay under the name of its kind.
+    let mut env = BTreeMap::new();
+    for (kind, stage) in &stages {
+        let mut set = |path: &str, text: &str| env.insert(settings::variable(kind.label(), path), text.to_owned());
+        set("kind", kind.label());
+        set("database_url", stage.urls().database_url.expose_secret());
+        set("timezone_fallback", arguments.traffic.timezone.name());
+        if let Some(redis) = &stage.urls().redis_url {
+            set("redis_url", redis.expose_secret());
+        }
     }
     let mut loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
@@ -121,7 +124,7 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     eprintln!(
         "\nThe demo is running: http://{address}/\n\n  \
          curl -s {url} | grep llm_relay_day_\n  \
-         curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"user\",period=\"today\"'\n\n  \
+         curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"key\",period=\"today\"'\n\n  \
          scrape_configs: [{{job_name: llm-relay, scrape_interval: 5s, static_configs: [{{targets: ['{address}']}}]}}]\n  \
          sum by (outcome) (rate(llm_relay_requests_total[1m]))\n  \
          llm_relay_day_cost_usd{{day=\"today\"}} / on (relay) llm_relay_day_cost_usd{{day=\"yesterday_same_time\"}}\n\n\
@@ -134,7 +137,9 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
         signalled.cancel();
     });
     let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
-    stage.tear_down().await;
+    for (_, stage) in stages {
+        stage.tear_down().await;
+    }
     served?;
     Ok(ExitCode::SUCCESS)
 }

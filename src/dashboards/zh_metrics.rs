@@ -53,6 +53,12 @@ pub const HELP: &[(&str, &str)] = &[
         "llm_relay_ledger_corrections_total",
         "已计入的请求后来的变化：late_cost 迟到的成本、lowered 下调、deleted 删除、reclassified 重新归类。",
     ),
+    (
+        "llm_relay_imported_requests_total",
+        "发生一小时或更久之后才由中转服务补录的请求数：计入当日、窗口与排行，不计入其他计数器。",
+    ),
+    ("llm_relay_collector_delay_seconds", "最新一个请求结束到写入中转服务账本的时间（秒）。"),
+    ("llm_relay_dead_letters_total", "中转服务的采集器无法解析的请求数；其账本以及这里的所有数字都不含它们。"),
     ("llm_relay_requests_missed_total", "已计入计数器但不在直方图中的请求数：读取之前，中转服务已丢弃其记录。"),
     ("llm_relay_provider_slots_used", "占用供应商槽位的会话数，按中转服务自己的规则统计。"),
     ("llm_relay_provider_slots_limit", "供应商的槽位数；不限时不存在。"),

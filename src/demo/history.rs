@@ -41,6 +41,12 @@ impl HistoryOptions {
         Planted::new(self.today(), self.days, self.zone)
     }
 
+    /// Every local date of the history.
+    pub(super) fn dates(&self) -> impl Iterator<Item = NaiveDate> + use<> {
+        let first = self.today() - TimeDelta::days(self.days.saturating_sub(1).into());
+        first.iter_days().take(self.days as usize)
+    }
+
     fn today(&self) -> NaiveDate {
         self.until.with_timezone(&self.zone).date_naive()
     }
@@ -53,14 +59,10 @@ impl HistoryOptions {
 /// # Errors
 /// When the database refuses.
 pub async fn fill(connection: &mut PgConnection, options: &HistoryOptions) -> anyhow::Result<u64> {
-    let bar = ProgressBar::new(options.days.into());
-    if let Ok(style) = ProgressStyle::with_template("history {bar:30} day {pos}/{len} {msg}") {
-        bar.set_style(style);
-    }
+    let bar = progress(options);
     let mut past = Past::new(options);
     let mut written = 0;
-    let first = options.today() - TimeDelta::days(options.days.saturating_sub(1).into());
-    for date in first.iter_days().take(options.days as usize) {
+    for date in options.dates() {
         let last = date == options.today();
         let requests = past.day(date, last);
         copy(connection, &requests).await?;
@@ -74,8 +76,16 @@ pub async fn fill(connection: &mut PgConnection, options: &HistoryOptions) -> an
     Ok(written)
 }
 
+pub(super) fn progress(options: &HistoryOptions) -> ProgressBar {
+    let bar = ProgressBar::new(options.days.into());
+    if let Ok(style) = ProgressStyle::with_template("history {bar:30} day {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Makes the requests of one day after the other.
-struct Past<'a> {
+pub(super) struct Past<'a> {
     options: &'a HistoryOptions,
     planted: Planted,
     traffic: Traffic,
@@ -84,13 +94,13 @@ struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    fn new(options: &'a HistoryOptions) -> Self {
+    pub(super) fn new(options: &'a HistoryOptions) -> Self {
         let traffic = Traffic::new(options.seed, options.until);
         Self { options, planted: options.planted(), traffic, later: Vec::new() }
     }
 
     /// The requests of a day in order of start.
-    fn day(&mut self, date: NaiveDate, last: bool) -> Vec<Request> {
+    pub(super) fn day(&mut self, date: NaiveDate, last: bool) -> Vec<Request> {
         let zone = self.options.zone;
         let mut requests = std::mem::take(&mut self.later);
         let wanted = f64::from(self.options.requests_per_day) * rhythm::day(date) * self.traffic.log_normal(1.0, 0.06);

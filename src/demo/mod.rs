@@ -9,15 +9,18 @@
 //! * [`gemini_balance`]: another relay with traffic of its own, on SQLite, MySQL or MariaDB.
 //! * [`claude_relay_service`]: the Redis of another relay, history and live traffic.
 //! * `store`: a database that is the demo's own, and no other.
-//! * `stage`: the entry points.
+//! * `cpa_manager`: a relay that is one SQLite file, for machines with nothing else.
+//! * `stage`: a relay's private store, alive. [`program`]: which of them can be set up here. Both are entry points.
 
 mod cast;
 pub mod claude_relay_service;
+mod cpa_manager;
 mod fate;
 pub mod gemini_balance;
 pub mod history;
 mod host;
 mod live;
+pub mod program;
 pub mod prometheus;
 mod rhythm;
 pub mod servers;

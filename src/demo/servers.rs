@@ -41,6 +41,13 @@ pub enum ServerError {
     Place { server: &'static str, error: io::Error },
 }
 
+impl ServerError {
+    /// The server cannot run on this machine; any other error is worth a look.
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::PostgresMissing | Self::RedisMissing)
+    }
+}
+
 const POSTGRES: &str = "PostgreSQL";
 const REDIS: &str = "Redis";
 const MARIADB: &str = "MariaDB";

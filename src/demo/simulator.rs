@@ -84,14 +84,14 @@ pub async fn run(
 }
 
 /// The sessions that are going on.
-struct Clients {
+pub(super) struct Clients {
     traffic: Traffic,
     sessions: Vec<Session>,
     started: Instant,
 }
 
 impl Clients {
-    fn new(options: &SimulatorOptions) -> Self {
+    pub(super) fn new(options: &SimulatorOptions) -> Self {
         let now = Utc::now();
         let mut traffic = Traffic::new(options.seed, now);
         // A client asks about twice a minute.
@@ -100,7 +100,7 @@ impl Clients {
         Self { traffic, sessions, started: Instant::now() }
     }
 
-    fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
+    pub(super) fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
         let now = Utc::now();
         let at = self.traffic.rng.random_range(0..self.sessions.len());
         if self.sessions[at].left == 0 {
@@ -111,7 +111,7 @@ impl Clients {
     }
 
     /// Time to the next request: a Poisson process with the hour's rate, a wave of ten minutes on top.
-    fn pause(&mut self, options: &SimulatorOptions) -> Duration {
+    pub(super) fn pause(&mut self, options: &SimulatorOptions) -> Duration {
         let hour = Utc::now().with_timezone(&options.zone).hour() as usize;
         let wave = (self.started.elapsed().as_secs_f64() * std::f64::consts::TAU / 600.0).sin();
         let rate = options.rate * (0.55 + 0.4 * HOURS[hour]) * (1.0 + 0.2 * wave);

@@ -1,11 +1,15 @@
-//! The demo's entry points: a stage with servers of its own, and traffic alone into a store that is given.
+//! A stage with a relay's store of its own, and traffic alone into a store that is given.
+
+use std::any::Any;
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::cpa_manager;
 use super::history::{self, HistoryOptions};
+use super::host::Host;
 use super::servers::{PrivatePostgres, PrivateRedis, ServerError};
 use super::simulator::{self, SimulatorOptions};
 use super::store::{self, Ownership};
@@ -29,12 +33,12 @@ pub struct Stage {
     urls: Urls,
     stop: DropGuard,
     traffic: JoinHandle<()>,
-    postgres: PrivatePostgres,
-    redis: Option<PrivateRedis>,
+    /// What the store lives in, until the traffic has ended.
+    servers: Box<dyn Any + Send>,
 }
 
 impl Stage {
-    /// Takes some seconds, most of them for the history. Dropping the future leaves nothing behind.
+    /// A Claude Code Hub. Takes some seconds, most of them for the history. Dropping the future leaves nothing behind.
     ///
     /// # Errors
     /// When PostgreSQL is not installed (the text says how to get it) or a server does not start. A missing Redis is
@@ -56,12 +60,35 @@ impl Stage {
             SimulateOptions { urls: urls.clone(), init: true, history: options.history, simulator: options.simulator };
         let source = prepare(&simulate).await?;
         let traffic = source.run(simulate.simulator, stop.clone());
+        Ok(Self::live(urls, traffic, stop, (postgres, redis)))
+    }
+
+    /// A CPA-Manager-Plus: one SQLite file in a temporary directory, on any machine. Otherwise like [`Self::set_up`].
+    ///
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub async fn cpa_manager(options: DemoOptions) -> anyhow::Result<Self> {
+        options.simulator.check()?;
+        let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
+        let path = cpa_manager::path(host.path());
+        let file = cpa_manager::create(&path, &options.history).await?;
+        let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
+        let stop = CancellationToken::new();
+        Ok(Self::live(urls, cpa_manager::run(file, options.simulator, stop.clone()), stop, host))
+    }
+
+    fn live(
+        urls: Urls,
+        traffic: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+        stop: CancellationToken,
+        servers: impl Any + Send,
+    ) -> Self {
         let traffic = tokio::spawn(async move {
             if let Err(error) = traffic.await {
                 tracing::error!("the demo's traffic has ended: {error:#}");
             }
         });
-        Ok(Self { urls, stop: stop.drop_guard(), traffic, postgres, redis })
+        Self { urls, stop: stop.drop_guard(), traffic, servers: Box::new(servers) }
     }
 
     /// Connection strings, ready for a [`crate::settings::RelayPlan`].
@@ -74,7 +101,7 @@ impl Stage {
         drop(self.stop);
         // Even if it has panicked, the servers go.
         let _ = self.traffic.await;
-        drop((self.postgres, self.redis));
+        drop(self.servers);
     }
 }
 

@@ -15,6 +15,7 @@ const CURSOR: &str = "cursor";
 #[derive(Serialize, Deserialize)]
 struct Cursor<S, T, H> {
     basis: S,
+    tariff: S,
     top: i64,
     bottom: i64,
     history: i64,
@@ -34,6 +35,7 @@ impl Follower {
         let mut parts = state.tally.parts(all)?;
         let cursor = Cursor {
             basis: &state.basis,
+            tariff: &state.tariff,
             top: state.top,
             bottom: state.bottom,
             history: state.history,
@@ -55,6 +57,7 @@ impl Follower {
         self.state = Some(State {
             tally: Tally::restore(parts)?,
             basis: cursor.basis,
+            tariff: cursor.tariff,
             top: cursor.top,
             bottom: cursor.bottom,
             history: cursor.history,

@@ -55,6 +55,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "llm_relay_provider_circuit_",
             "llm_relay_user_sessions_",
             "llm_relay_key_sessions_",
+            "llm_relay_collector_",
             "llm_relay_key_consecutive_failures",
             "llm_relay_error_log_",
             "llm_relay_key_slots_",

@@ -73,6 +73,7 @@ pub static SETTINGS: [Setting; 24] = [
         takes: Takes::OneOf(&[
             (Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub),
             (Kind::ClaudeRelayService.label(), |relay| relay.kind = Kind::ClaudeRelayService),
+            (Kind::CpaManager.label(), |relay| relay.kind = Kind::CpaManager),
             (Kind::GeminiBalance.label(), |relay| relay.kind = Kind::GeminiBalance),
         ]),
         absent: Absent::Refused,

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use url::{ParseError, Url};
 
 use super::Store;
 use super::problem::Wrong;
 use crate::hosts;
 use crate::kv::Kv;
-use crate::sql::Database;
+use crate::sql::{Database, sqlite};
 
 /// Longer than any address; keeps a wrong path from being read for ever.
 const LONGEST: u64 = 64 * 1024;
@@ -97,7 +96,7 @@ pub fn address(stores: &[Store], text: &str) -> Result<SecretString, Wrong> {
     let (fits, parts) = match store {
         Store::Postgres => (Database::new(&secret, Duration::from_secs(1)).is_ok(), "host, port"),
         Store::MySql => (MySqlConnectOptions::from_str(text).is_ok(), "host, port"),
-        Store::Sqlite => (SqliteConnectOptions::from_str(text).is_ok(), "path"),
+        Store::Sqlite => (sqlite::path(text).is_ok(), "path"),
         Store::Redis => (Kv::new(&secret, Duration::from_secs(1)).is_ok(), "host, database number"),
     };
     if fits {

@@ -147,6 +147,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether all statements see one state of the file, and no writer waits for it.
+    pub const fn is_write_ahead(&self) -> bool {
+        self.held.write_ahead
+    }
+
     /// All rows of a statement; `what` names the read in the error.
     pub async fn fetch(
         &mut self,

@@ -132,12 +132,18 @@ pub struct Counters {
     pub wasted: HashMap<(Sym, Waste), Usd>,
     pub unpriced: HashMap<(Sym, bool), Count>,
     pub substitutions: HashMap<(Sym, Sym, Sym, bool), Count>,
+    /// Rows that were imported long after they happened, which nothing else here has.
+    pub imported: u64,
 }
 
 impl Counters {
     /// Counts a row that has become final.
     pub fn count(&mut self, it: &Final) {
         let row = it.row;
+        if row.imported {
+            self.imported += 1;
+            return;
+        }
         let second = row.started_at.timestamp();
         let outcome = row.outcome.unwrap_or(Outcome::Excluded);
 
@@ -256,6 +262,7 @@ impl Counters {
                 mine.sum = mine.sum.saturating_add(more(old.sum, new.sum));
             }
         }
+        self.imported += more(before.imported, now.imported);
         raise_counts(&mut self.responses, &before.responses, &now.responses, &mut more);
         raise_counts(&mut self.failures, &before.failures, &now.failures, &mut more);
         raise_counts(&mut self.unpriced, &before.unpriced, &now.unpriced, &mut more);

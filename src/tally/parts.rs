@@ -70,6 +70,7 @@ struct HeldPart<R> {
 struct CountersPart<C, E> {
     counters: C,
     carried: Option<C>,
+    counted_to: i64,
     early_models: E,
 }
 
@@ -96,8 +97,12 @@ impl Tally {
             .values()
             .map(|held| HeldPart { row: &held.row, final_since: held.final_since, charged: held.charged })
             .collect();
-        let counters =
-            CountersPart { counters: &self.counters, carried: self.carried.as_ref(), early_models: &self.early_models };
+        let counters = CountersPart {
+            counters: &self.counters,
+            carried: self.carried.as_ref(),
+            counted_to: self.counted_to,
+            early_models: &self.early_models,
+        };
         let mut parts = vec![
             encoded(MOMENT, &moment)?,
             encoded(CALENDAR, &calendar)?,
@@ -167,6 +172,7 @@ impl Tally {
             day_sums: decoded(parts, DAY_SUMS)?,
             counters: counters.counters,
             carried: counters.carried,
+            counted_to: counters.counted_to,
             early_models: counters.early_models,
             corrections: it.corrections,
             covered_since: it.covered_since,

@@ -131,7 +131,11 @@ impl Tally {
             _ => other(),
         };
 
-        let mut view = CountersView { corrections: corrections(self.corrections), ..CountersView::default() };
+        let mut view = CountersView {
+            corrections: corrections(self.corrections),
+            imported: Some(self.counters.imported),
+            ..CountersView::default()
+        };
         let combined = combine(&self.counters, provider, model);
         let histograms = histograms(&combined, budget.max_histograms);
         let mut folded_histograms = 0;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::model::{
-    AccountState, Circuit, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope,
-    Source, Subscription, User,
+    AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow,
+    Reason, Scope, Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::reload::Reload;
@@ -153,6 +153,7 @@ fn counters() -> CountersView {
         unpriced: vec![("gpt-5".into(), 2)],
         substitutions: vec![("3".into(), "claude-opus-4".into(), "claude-sonnet-4".into(), 1)],
         corrections: vec![("late_cost", 9)],
+        imported: Some(3),
         latency: vec![LatencyView {
             provider_id: "3".into(),
             model: "claude-sonnet-4".into(),
@@ -172,6 +173,7 @@ fn live() -> Live {
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
+        collector: Some(Collector { delay_seconds: Some(1.5), dead_letters: 2 }),
         key_failures: Some(vec![(4.into(), 2)]),
         error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],

@@ -322,7 +322,7 @@ fn variables_alone_configure_a_relay() {
 
       relays.default.kind  (environment variable LLM_RELAY_EXPORTER__RELAYS__DEFAULT__INTERVAL)
         is missing
-        hint: set it to "claude-code-hub", "claude-relay-service" or "gemini-balance"
+        hint: set it to "claude-code-hub", "claude-relay-service", "cpa-manager" or "gemini-balance"
     "#);
 }
 

@@ -42,6 +42,7 @@ pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
         request_id: id,
         started_at,
         counted: true,
+        imported: false,
         is_final: true,
         is_error: false,
         outcome: Some(Outcome::Success),

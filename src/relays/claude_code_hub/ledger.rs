@@ -137,6 +137,7 @@ impl LedgerReader {
             same_time_yesterday,
             calendar,
             basis,
+            tariff: String::new(),
             top,
             kept_since,
             rows,

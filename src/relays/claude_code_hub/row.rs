@@ -104,6 +104,7 @@ impl RowReader {
             request_id: row.try_get("request_id")?,
             started_at,
             counted: row.try_get("counted")?,
+            imported: false,
             is_final,
             is_error: row.try_get("is_error")?,
             outcome,

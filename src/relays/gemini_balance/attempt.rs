@@ -97,6 +97,7 @@ impl Attempt {
             request_id: position,
             started_at: clock.instant(self.at?)?,
             counted: true,
+            imported: false,
             is_final: true,
             is_error: outcome == Outcome::Failure,
             outcome: Some(outcome),

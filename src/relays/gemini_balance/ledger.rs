@@ -121,6 +121,7 @@ impl LedgerReader {
             same_time_yesterday: self.clock.same_time_yesterday(ends.now),
             calendar,
             basis: self.clock.zone().name().to_owned(),
+            tariff: String::new(),
             top: self.positions().top(ends.top),
             kept_since,
             rows,

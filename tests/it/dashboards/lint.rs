@@ -20,6 +20,9 @@ const UIDS: &[&str] = &[
 
 /// Metrics on no dashboard, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("llm_relay_imported_requests_total", "only of relays that import, and then once"),
+    ("llm_relay_collector_delay_seconds", "only of relays with a collector beside them"),
+    ("llm_relay_dead_letters_total", "only of relays with a collector beside them"),
     ("llm_relay_key_consecutive_failures", "relays with a pool of upstream keys only; docs/relays.md has a query"),
     ("llm_relay_error_log_entries_total", "relays with an error log of their own only; docs/relays.md has a query"),
     ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),

@@ -1,0 +1,53 @@
+//! Local days where the relay's store cannot be asked for them: computed here from the time zone's rules.
+
+use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use crate::model::{Calendar, CalendarError};
+
+/// Every day from `first` to the one after tomorrow.
+///
+/// # Errors
+/// When `first` is after that.
+pub fn calendar(zone: Tz, first: NaiveDate, today: NaiveDate) -> Result<Calendar, CalendarError> {
+    let days = first.iter_days().take_while(|date| *date <= today + Duration::days(2));
+    Calendar::new(zone.name(), days.map(|date| (date, instant(zone, date.and_time(chrono::NaiveTime::MIN)))).collect())
+}
+
+/// The same local time of day, one local day before `now`.
+pub fn day_before(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+    instant(zone, now.with_timezone(&zone).naive_local() - Duration::days(1))
+}
+
+/// The first instant at which local clocks show `local`, or would have been past it: midnight may not exist, or exist
+/// twice.
+fn instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+    // No zone has ever skipped more than a day.
+    (0..=24 * 60)
+        .find_map(|minutes| match zone.from_local_datetime(&(local + Duration::minutes(minutes))) {
+            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc()),
+            LocalResult::None => None,
+        })
+        .unwrap_or_else(|| local.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_its_first_instant() {
+        for (zone, date, start) in [
+            ("Asia/Shanghai", "2026-11-21", "2026-11-20T16:00:00Z"),
+            // Midnight is skipped.
+            ("Africa/Cairo", "2024-04-26", "2024-04-25T22:00:00Z"),
+            // Midnight comes twice.
+            ("America/Havana", "2024-11-03", "2024-11-03T04:00:00Z"),
+            ("Asia/Kolkata", "2026-01-01", "2025-12-31T18:30:00Z"),
+        ] {
+            let date: NaiveDate = date.parse().unwrap();
+            let calendar = calendar(zone.parse().unwrap(), date, date).unwrap();
+            assert_eq!(calendar.start(date), Some(start.parse().unwrap()), "{zone}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The usage ledger: by id for what is new, by time for the audit. A row is final when it appears.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Row, Sqlite};
+
+use super::Clock;
+use super::prices::{Models, Parts, Prices};
+use super::row::{RowReader, moment, text};
+use super::schema::{Schema, SchemaCache};
+use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::{Ask, Knows, Ledger, LedgerSum, Older, Refresh, civil};
+use crate::sql::sqlite::{File, Snapshot};
+
+pub(super) const ROWS: &str = include_str!("rows.sql");
+pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
+pub(super) const AGAIN: &str = "id in (select value from json_each(?1))";
+pub(super) const OLDER: &str = "id < ?1 order by id desc limit ?2";
+/// The plus keeps the planner from walking up the primary key in the hope of meeting the span early.
+pub(super) const BETWEEN: &str = "timestamp_ms >= ?1 and timestamp_ms < ?2 and +id > ?3 order by +id limit ?4";
+pub(super) const AUDIT: &str = include_str!("audit.sql");
+pub(super) const ENDS: &str = include_str!("ends.sql");
+
+pub struct LedgerReader {
+    file: File,
+    zone: Tz,
+    clock: Clock,
+    schema: SchemaCache,
+    prices: Prices,
+    rows: RowReader,
+    /// With the local date that it was made on.
+    calendar: Option<(NaiveDate, Arc<Calendar>)>,
+}
+
+/// Rows as they came: some may be refused.
+struct Batch {
+    rows: Vec<UsageRow>,
+    refused: u64,
+    read: usize,
+}
+
+impl LedgerReader {
+    pub fn new(file: File, zone: Tz, clock: Clock) -> Self {
+        let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
+        Self { file, zone, clock, schema, prices, rows, calendar: None }
+    }
+
+    async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
+        let schema = self.schema.get(snapshot).await?;
+        self.prices.renew(snapshot, &schema).await?;
+        Ok(schema)
+    }
+
+    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.file.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, ask: &Ask) -> Result<Refresh, ReadError> {
+        let schema = self.basis(snapshot).await?;
+        let what = "reading the ledger's ends";
+        let ends = snapshot.fetch_one(what, sqlx::query(ENDS)).await?;
+        let wrong = |error: sqlx::Error| snapshot.error(what, &error);
+        let (top, first_ms): (i64, Option<i64>) =
+            (ends.try_get("top").map_err(wrong)?, ends.try_get("first_ms").map_err(wrong)?);
+        let now = (self.clock)();
+        let first = first_ms.and_then(moment).unwrap_or(now).min(now);
+        let calendar = self.calendar(first, now)?;
+
+        let mut rows = Vec::new();
+        let mut refused = 0;
+        let mut more = false;
+        if let Some(after) = ask.after {
+            let query = sqlx::query(schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(ask.limit));
+            let batch = self.batch(snapshot, "reading new rows", query, &schema).await?;
+            more = batch.read >= ask.limit as usize;
+            rows = batch.rows;
+            refused = batch.refused;
+        }
+        if !ask.reread.is_empty() {
+            let ids = serde_json::Value::from(ask.reread.clone()).to_string();
+            let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(ids);
+            let batch = self.batch(snapshot, "reading rows again", query, &schema).await?;
+            rows.extend(batch.rows);
+            refused += batch.refused;
+        }
+        let mut audit = Vec::with_capacity(ask.audit.len());
+        for span in &ask.audit {
+            audit.push(self.sum(snapshot, &schema, span).await?);
+        }
+        Ok(Refresh {
+            now,
+            same_time_yesterday: civil::day_before(self.zone, now),
+            calendar,
+            basis: format!("{}; {}", self.zone, schema.level.label()),
+            tariff: self.prices.tariff().to_owned(),
+            top,
+            // The relay deletes no events by itself.
+            kept_since: None,
+            rows,
+            more,
+            refused,
+            audit,
+            lost_rows: false,
+            bookmark: String::new(),
+        })
+    }
+
+    /// The cached calendar while the date stays and no row lies before it.
+    fn calendar(&mut self, first: DateTime<Utc>, now: DateTime<Utc>) -> Result<Arc<Calendar>, ReadError> {
+        let local = |at: DateTime<Utc>| at.with_timezone(&self.zone).date_naive();
+        let (first, today) = (local(first), local(now));
+        if let Some((made_on, calendar)) = &self.calendar
+            && *made_on == today
+            && calendar.first_date() <= first
+        {
+            return Ok(Arc::clone(calendar));
+        }
+        let calendar = civil::calendar(self.zone, first, today).map_err(|error| {
+            ReadError::new(
+                Reason::Data,
+                format!("making the calendar of {} from {first} to {today}: {error}", self.zone),
+            )
+        })?;
+        let calendar = Arc::new(calendar);
+        self.calendar = Some((today, Arc::clone(&calendar)));
+        Ok(calendar)
+    }
+
+    async fn batch(
+        &mut self,
+        snapshot: &mut Snapshot,
+        what: &str,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        schema: &Schema,
+    ) -> Result<Batch, ReadError> {
+        let read = snapshot.fetch(what, query).await?;
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
+        for row in &read {
+            match self.rows.read(row, schema.level, &self.prices) {
+                Ok(row) => batch.rows.push(row),
+                Err(error) => {
+                    batch.refused += 1;
+                    let id: Option<i64> = row.try_get("id").ok();
+                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The store's sums, priced group by group.
+    async fn sum(
+        &self,
+        snapshot: &mut Snapshot,
+        schema: &Schema,
+        span: &Range<DateTime<Utc>>,
+    ) -> Result<LedgerSum, ReadError> {
+        let what = "summing the ledger";
+        let query = sqlx::query(schema.fit(AUDIT));
+        let query = query.bind(span.start.timestamp_millis()).bind(span.end.timestamp_millis());
+        let groups = snapshot.fetch(what, query.bind(self.prices.smallest_step())).await?;
+        let mut sum = LedgerSum::default();
+        for group in &groups {
+            self.add(group, &mut sum).map_err(|error| snapshot.error(what, &error))?;
+        }
+        Ok(sum)
+    }
+
+    fn add(&self, group: &SqliteRow, sum: &mut LedgerSum) -> Result<(), sqlx::Error> {
+        let count = |column| group.try_get::<i64, _>(column);
+        let parts = Parts {
+            prompt: count("prompt_tokens")?,
+            output: count("output_tokens")?,
+            cached: count("cached")?,
+            cache_read: count("cache_read")?,
+            cache_creation: count("cache_creation")?,
+        };
+        let [model, requested, resolved, tier] =
+            ["model", "requested_model", "resolved_model", "service_tier"].map(|column| text(group, column));
+        let models = Models { model: &model?, requested: &requested?, resolved: &resolved? };
+        if let Some(price) = self.prices.per_token(models, &tier?, count("large_input")?) {
+            sum.cost += price.cost(&parts);
+        }
+        let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
+        sum.requests += unsigned(count("requests")?);
+        sum.errors += unsigned(count("errors")?);
+        sum.board_tokens += unsigned(count("total_tokens")?);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    fn knows(&self) -> Knows {
+        // The collector hears of a request when it has ended; client keys belong to nobody.
+        Knows { in_progress: false, users: false, imports: true }
+    }
+
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        let mut snapshot = self.file.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, ask).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        let mut snapshot = self.file.snapshot().await?;
+        let result = async {
+            let schema = self.basis(&mut snapshot).await?;
+            let query = sqlx::query(schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
+            let batch = self.batch(&mut snapshot, "reading older rows", query, &schema).await?;
+            Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
+        }
+        .await;
+        self.end(snapshot, result).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let mut snapshot = self.file.snapshot().await?;
+        let result = async {
+            let schema = self.basis(&mut snapshot).await?;
+            let query = sqlx::query(schema.fit_with(ROWS, BETWEEN));
+            let query = query.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
+            let query = query.bind(after).bind(i64::from(limit));
+            Ok(self.batch(&mut snapshot, "reading rows of a span", query, &schema).await?.rows)
+        }
+        .await;
+        self.end(snapshot, result).await
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay sets no spending limits"))
+    }
+}

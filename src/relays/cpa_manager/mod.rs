@@ -1,0 +1,70 @@
+//! CPA-Manager v1.0 to v1.3 and CPA-Manager-Plus up to v1.12: the monitors of CLIProxyAPI, usage in one SQLite file.
+//!
+//! The proxy itself keeps its usage for a minute in a queue; reading that would take it from the manager. Only the
+//! manager's file is read.
+//!
+//! # Layout
+//! * `schema`: which generation this is; statements cut to fit it.
+//! * `ledger`, `row`, `prices`: usage rows, priced as they are read.
+//! * `directory`: credentials and client keys, as the ledger and the aliases name them.
+//! * `live`: quota windows, cooldowns, the collector.
+//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`least_schema()`]: the least of its schema, for tests and the demo.
+
+mod check;
+mod directory;
+mod identity;
+mod least_schema;
+mod ledger;
+mod live;
+mod prices;
+mod row;
+mod schema;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+pub use check::check;
+pub use identity::{key_id, provider_id};
+pub use least_schema::least_schema;
+pub use schema::Level;
+
+use crate::relays::{OpenError, Relay, Usage};
+use crate::settings::RelayPlan;
+use crate::sql::sqlite::File;
+
+const NO_USERS: &str = "client keys belong to nobody";
+
+/// What the file cannot tell, though rows alone would say 0.
+pub const UNTOLD: &[(&str, &str)] = &[
+    ("llm_relay_requests_in_progress", "the manager hears of a request when it has ended"),
+    ("llm_relay_user_requests_total", NO_USERS),
+    ("llm_relay_user_cost_usd_total", NO_USERS),
+    ("llm_relay_user_tokens_total", NO_USERS),
+];
+
+/// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// Opens the parts of one relay: each holds one connection to the file.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    open_at(plan, Arc::new(Utc::now))
+}
+
+/// Like [`open`], with another clock.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn open_at(plan: &RelayPlan, clock: Clock) -> Result<Relay, OpenError> {
+    let file = || File::new(&plan.database_url, plan.timeout);
+    let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
+    Ok(Relay {
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(file()?, zone, Arc::clone(&clock)))),
+        live: Some(Box::new(live::LiveReader::new(file()?, clock))),
+        directory: Box::new(directory::DirectoryReader::new(file()?, zone)),
+    })
+}

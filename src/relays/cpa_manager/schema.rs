@@ -1,0 +1,123 @@
+//! Which generation of the relay this is, told by its columns, and statements cut to fit it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::model::{ReadError, Reason};
+use crate::sql::sqlite::Snapshot;
+
+/// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// Generations of the file, by what they brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// CPA-Manager up to v1.2.
+    First,
+    /// CPA-Manager v1.3: requested and resolved models, snapshots of credentials, aliases of client keys.
+    Snapshots,
+    /// CPA-Manager-Plus: normalized tokens, time to first token, status of failures, service tiers, quotas.
+    Plus,
+}
+
+impl Level {
+    pub const ALL: [Self; 3] = [Self::First, Self::Snapshots, Self::Plus];
+
+    /// The releases that have this file, for people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::First => "CPA-Manager v1.0 to v1.2",
+            Self::Snapshots => "CPA-Manager v1.3",
+            Self::Plus => "CPA-Manager-Plus",
+        }
+    }
+}
+
+/// The columns of the relay's tables.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    columns: HashMap<String, HashSet<String>>,
+    pub level: Level,
+}
+
+impl Schema {
+    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+        let what = "looking at the relay's columns";
+        let mut columns: HashMap<String, HashSet<String>> = HashMap::new();
+        for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
+            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
+            columns.entry(get("table_name")?).or_default().insert(get("column_name")?);
+        }
+        let mut schema = Self { columns, level: Level::First };
+        let markers = [
+            (Level::Plus, "normalized_total_input_tokens"),
+            (Level::Snapshots, "resolved_model"),
+            (Level::First, "event_hash"),
+        ];
+        let found = markers.into_iter().find(|(_, column)| schema.has("usage_events", column));
+        schema.level = found.map(|(level, _)| level).ok_or_else(|| {
+            let hint = "is this the manager's usage.sqlite?";
+            ReadError::new(Reason::Schema, format!("{what}: there is no table usage_events; {hint}"))
+        })?;
+        Ok(schema)
+    }
+
+    pub fn has(&self, table: &str, column: &str) -> bool {
+        self.columns.get(table).is_some_and(|columns| columns.contains(column))
+    }
+
+    pub fn has_table(&self, table: &str) -> bool {
+        self.columns.contains_key(table)
+    }
+
+    /// Cuts a statement to fit: `{table.column}` becomes the column or, where this generation has none, null, and
+    /// `{which}` a condition.
+    pub fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, (name, after))) =
+            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        {
+            filled.push_str(before);
+            match name.split_once('.') {
+                Some((table, column)) if self.has(table, column) => filled.push_str(column),
+                Some(_) => filled.push_str("null"),
+                None => filled.push_str(condition),
+            }
+            rest = after;
+        }
+        filled.push_str(rest);
+        AssertSqlSafe(filled)
+    }
+
+    pub fn fit(&self, text: &str) -> AssertSqlSafe<String> {
+        self.fit_with(text, "")
+    }
+}
+
+/// The schema, looked at again now and then.
+#[derive(Default)]
+pub struct SchemaCache(Option<(Instant, Arc<Schema>)>);
+
+impl SchemaCache {
+    pub async fn get(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
+        if let Some((since, schema)) = &self.0
+            && since.elapsed() < MAX_AGE
+        {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::detect(snapshot).await?);
+        self.0 = Some((Instant::now(), Arc::clone(&schema)));
+        Ok(schema)
+    }
+
+    /// A statement that does not fit: perhaps the relay was replaced by another version.
+    pub fn forget_after(&mut self, error: &ReadError) {
+        if error.reason == Reason::Schema {
+            self.0 = None;
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The demo's CPA-Manager: believable, alive, and gone without a trace.
+
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::simulator::SimulatorOptions;
+use llm_relay_exporter::demo::{DemoOptions, Stage, program};
+use llm_relay_exporter::follow::Follower;
+use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::{self, Usage};
+use llm_relay_exporter::settings::Kind;
+use secrecy::ExposeSecret;
+
+use super::relay::{Relay, read_all, view};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_needs_no_server_and_leaves_nothing() {
+    let history = HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() };
+    let simulator =
+        SimulatorOptions { rate: 40.0, trouble_period: Duration::from_secs(2), ..SimulatorOptions::default() };
+    let stage = Stage::cpa_manager(DemoOptions { history, simulator }).await.unwrap();
+    let mut plan = Relay::new(relays::cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
+    plan.database_url = stage.urls().database_url.clone();
+    plan.audit_interval = Duration::from_secs(60);
+    let mut relay = relays::open(&plan).unwrap();
+    let Usage::Rows(ledger) = relay.usage else { unreachable!("the relay keeps rows") };
+    let mut follower = Follower::new(ledger, &plan);
+    read_all(&mut follower).await;
+    let directory = relay.directory.read().await.unwrap();
+    let first = view(&mut follower, &plan, &directory);
+
+    // Believable: some failures, money, several of everything, names.
+    let counters = first.counters.as_ref().unwrap();
+    let requests: u64 = counters.traffic.iter().flat_map(|it| it.requests).sum();
+    let failures: u64 = counters.failures.iter().map(|(_, _, count)| count).sum();
+    assert!(requests > 600 && failures > 10 && failures * 5 < requests, "{failures} of {requests} fail");
+    assert!(counters.traffic.iter().filter_map(|it| it.cost_usd).sum::<f64>() > 1.0);
+    assert!(counters.latency.iter().any(|it| it.ttft.count() > 0) && counters.keys.len() > 5);
+    assert!(directory.providers.len() > 4 && directory.keys.iter().any(|key| key.name == "alice macbook"));
+    assert_eq!(counters.imported, Some(0));
+    assert_eq!(first.days.len(), 3);
+
+    // Alive.
+    let began = Instant::now();
+    loop {
+        read_all(&mut follower).await;
+        let now = view(&mut follower, &plan, &directory);
+        let live = relay.live.as_mut().unwrap().read(&Directory::default()).await.unwrap();
+        let more: u64 = now.counters.as_ref().unwrap().traffic.iter().flat_map(|it| it.requests).sum();
+        if more > requests + 10 && !live.accounts.is_empty() && !live.subscriptions.is_empty() {
+            assert!(live.collector.unwrap().delay_seconds.unwrap() < 60.0);
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing happens: {requests}, then {more}; {live:?}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let report = check::check(&plan).await.unwrap();
+    assert!(report.worst() < Level::Problem, "{report}");
+
+    let path = stage.urls().database_url.expose_secret().strip_prefix("sqlite:").unwrap().to_owned();
+    let home = std::path::Path::new(&path).parent().unwrap();
+    assert!(home.exists());
+    stage.tear_down().await;
+    assert!(!home.exists());
+}
+
+#[test]
+fn some_relay_of_the_demo_needs_nothing() {
+    assert_eq!(program::PROGRAM.last().unwrap().kind, Kind::CpaManager);
+}

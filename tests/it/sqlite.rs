@@ -1,0 +1,186 @@
+//! The reader of SQLite files next to a relay that writes them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::model::Reason;
+use llm_relay_exporter::sql::sqlite::File;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use tempfile::TempDir;
+
+const COUNT: &str = "select count(*) from t";
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn reader(path: &Path) -> File {
+    File::new(&format!("sqlite:{}", path.display()).into(), LIMIT).unwrap()
+}
+
+/// A relay's connection that does not wait for locks: whoever stands in its way is found out.
+async fn relay(path: &Path, journal: SqliteJournalMode) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).busy_timeout(Duration::ZERO);
+    let mut connection = options.journal_mode(journal).disable_statement_logging().connect().await.unwrap();
+    connection.execute("create table if not exists t (id integer primary key, text text)").await.unwrap();
+    connection
+}
+
+async fn place(journal: SqliteJournalMode) -> (TempDir, PathBuf, SqliteConnection) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.sqlite");
+    let relay = relay(&path, journal).await;
+    (dir, path, relay)
+}
+
+async fn count(file: &mut File) -> i64 {
+    let mut snapshot = file.snapshot().await.unwrap();
+    let count = snapshot.fetch_one("counting", sqlx::query(COUNT)).await.unwrap().get(0);
+    file.finish(snapshot).await;
+    count
+}
+
+#[tokio::test]
+async fn a_snapshot_is_one_view_while_the_relay_writes() {
+    let (_dir, path, mut relay) = place(SqliteJournalMode::Wal).await;
+    let mut file = reader(&path);
+    relay.execute("insert into t (text) values ('a')").await.unwrap();
+    let mut snapshot = file.snapshot().await.unwrap();
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        counts.push(snapshot.fetch_one("counting", sqlx::query(COUNT)).await.unwrap().get::<i64, _>(0));
+        relay.execute("insert into t (text) values ('b')").await.unwrap();
+    }
+    file.finish(snapshot).await;
+    assert_eq!(counts, [1, 1, 1]);
+    assert_eq!(count(&mut file).await, 4);
+}
+
+#[tokio::test]
+async fn with_a_rollback_journal_an_open_snapshot_holds_no_lock() {
+    let (_dir, path, mut relay) = place(SqliteJournalMode::Delete).await;
+    let mut file = reader(&path);
+    let mut snapshot = file.snapshot().await.unwrap();
+    for _ in 0..3 {
+        snapshot.fetch("reading", sqlx::query("select * from t")).await.unwrap();
+        relay.execute("insert into t (text) values ('a')").await.unwrap();
+    }
+    file.finish(snapshot).await;
+    assert_eq!(count(&mut file).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_relay_never_finds_the_file_busy() {
+    let (_dir, path, mut relay) = place(SqliteJournalMode::Wal).await;
+    let until = Instant::now() + Duration::from_secs(2);
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut file = reader(&path);
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while Instant::now() < until {
+                    count(&mut file).await;
+                    reads += 1;
+                }
+                file.close().await;
+                reads
+            })
+        })
+        .collect();
+    let mut written = 0;
+    while Instant::now() < until {
+        relay.execute("begin immediate; insert into t (text) values (hex(randomblob(500))); commit").await.unwrap();
+        written += 1;
+        if written % 50 == 0 {
+            relay.execute("pragma wal_checkpoint(passive)").await.unwrap();
+        }
+        if written % 300 == 0 {
+            // The relay's own patience with readers, as it empties its log.
+            relay.execute("pragma busy_timeout = 5000").await.unwrap();
+            let truncated = sqlx::query("pragma wal_checkpoint(truncate)").fetch_one(&mut relay).await.unwrap();
+            assert_eq!(truncated.get::<i64, _>(0), 0, "the log could not be emptied");
+            relay.execute("pragma busy_timeout = 0").await.unwrap();
+        }
+    }
+    let mut reads = 0;
+    for reader in readers {
+        reads += reader.await.unwrap();
+    }
+    assert!(written > 20 && reads > 20, "{written} written, {reads} reads");
+    assert_eq!(count(&mut reader(&path)).await, written);
+}
+
+#[tokio::test]
+async fn nothing_is_written_and_nothing_is_checkpointed() {
+    let (_dir, path, mut relay) = place(SqliteJournalMode::Wal).await;
+    relay.execute("insert into t (text) values ('a')").await.unwrap();
+    let log = path.with_extension("sqlite-wal");
+    let before = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
+    let mut file = reader(&path);
+    let mut snapshot = file.snapshot().await.unwrap();
+    for statement in ["insert into t (text) values ('b')", "create table u (id integer)", "pragma wal_checkpoint(full)"]
+    {
+        let refused = snapshot.fetch("writing", sqlx::query(statement)).await;
+        assert!(refused.is_err(), "{statement}");
+    }
+    file.finish(snapshot).await;
+    assert_eq!(count(&mut file).await, 1);
+    file.close().await;
+    assert!(!before.1.is_empty());
+    assert!(before == (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap()), "the files have changed");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_interrupted() {
+    let (_dir, path, _relay) = place(SqliteJournalMode::Wal).await;
+    let url = format!("sqlite://{}", path.display());
+    let mut file = File::new(&url.into(), Duration::from_millis(300)).unwrap();
+    let mut snapshot = file.snapshot().await.unwrap();
+    let endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
+    let began = Instant::now();
+    let error = snapshot.fetch("counting for ever", sqlx::query(endless)).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Timeout, "{}", error.text);
+    assert!(began.elapsed() < Duration::from_secs(3));
+    file.finish(snapshot).await;
+    assert_eq!(count(&mut file).await, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_is_opened_anew() {
+    let (dir, path, mut first) = place(SqliteJournalMode::Wal).await;
+    first.execute("insert into t (text) values ('a'), ('b')").await.unwrap();
+    let mut file = reader(&path);
+    assert_eq!(count(&mut file).await, 2);
+    first.close().await.unwrap();
+    let other = dir.path().join("restored.sqlite");
+    let mut second = relay(&other, SqliteJournalMode::Delete).await;
+    second.execute("insert into t (text) values ('a')").await.unwrap();
+    second.close().await.unwrap();
+    for ending in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{ending}", path.display())).ok();
+    }
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(count(&mut file).await, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "not a database, but long enough to have a header".repeat(20)).unwrap();
+    for (path, reason, says) in [
+        (dir.path().join("missing"), Reason::Connection, "volume"),
+        (dir.path().to_owned(), Reason::Connection, "no file"),
+        (text, Reason::Data, "no SQLite file"),
+    ] {
+        let mut file = reader(&path);
+        let error = match file.snapshot().await {
+            Err(error) => error,
+            Ok(mut snapshot) => snapshot.fetch("counting", sqlx::query(COUNT)).await.unwrap_err(),
+        };
+        assert_eq!(error.reason, reason, "{}", error.text);
+        assert!(error.text.contains(says) && error.text.contains(path.to_str().unwrap()), "{}", error.text);
+    }
+    assert!(!dir.path().join("missing").exists());
+    for url in ["postgres://host/db", "sqlite:", "sqlite::memory:", "sqlite:/a?mode=rwc", "/a"] {
+        assert!(File::new(&url.into(), LIMIT).is_err(), "{url}");
+    }
+}
