@@ -20,13 +20,16 @@ pub struct Log {
 /// The facts of one slot by second, as they were written down.
 pub type Slot = Vec<(i64, Vec<Fact>)>;
 
+/// The same, to be written down.
+pub type SlotRef<'a> = Vec<(i64, &'a [Fact])>;
+
 impl Log {
     pub fn restore(slots: impl IntoIterator<Item = Slot>) -> Self {
         Self { seconds: slots.into_iter().flatten().collect(), touched: BTreeSet::new() }
     }
 
     /// First seconds of all slots, with the facts of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Vec<(i64, &[Fact])>>)> {
+    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<SlotRef<'_>>)> {
         let touched = std::mem::take(&mut self.touched);
         let seconds = &self.seconds;
         let mut from = i64::MIN;
