@@ -301,7 +301,7 @@ impl<T> Part<T> {
 
 async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.directory);
-    let mut rows_read = 0;
+    let mut rows_read = part.progress(|progress| progress.rows_read);
     loop {
         let began = Instant::now();
         let outcome = within(plan.timeout, source.read()).await.map(|directory| {
@@ -317,7 +317,7 @@ async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, cha
 
 async fn poll_live(parts: &Parts, part: &Part<Live>, mut source: Box<dyn LiveState>, changed: &Notify) {
     let plan = &parts.plan;
-    let mut rows_read = 0;
+    let mut rows_read = part.progress(|progress| progress.rows_read);
     loop {
         let began = Instant::now();
         // Without a directory nobody knows which keys to read; that is the directory's failure, not this source's.

@@ -55,7 +55,12 @@ impl Column {
             .with("color", json!({"mode": "thresholds"}))
             .with(
                 "thresholds",
-                thresholds(&[(None, "text"), (Some(0.0), "red"), (Some(0.9), "yellow"), (Some(0.98), "green")]),
+                thresholds(&[
+                    (None, "text"),
+                    (Some(0.0), "red"),
+                    (Some(0.9), "semi-dark-yellow"),
+                    (Some(0.98), "green"),
+                ]),
             )
     }
 

@@ -144,7 +144,9 @@ pub fn timeline(title: &'static str) -> Panel {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
         "tooltip": {"mode": "single", "sort": "none"},
     });
-    let mut panel = panel("state-timeline", title, options).set("color", json!({"mode": "thresholds"}));
+    // Every state has its own colour; thresholds would put their bounds where the states' names belong.
+    let mut panel =
+        panel("state-timeline", title, options).set("color", json!({"mode": "fixed", "fixedColor": "text"}));
     panel.custom = object(json!({
         "lineWidth": 0, "fillOpacity": 80, "spanNulls": false, "insertNulls": false,
         "hideFrom": {"legend": false, "tooltip": false, "viz": false},

@@ -22,7 +22,7 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB, RELAY, PERIOD],
         links: vec![(
             "Wall",
-            "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&autofitpanels&var-datasource=${datasource}",
+            "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",
         )],
         quick_ranges: true,
         rows: vec![
@@ -87,7 +87,7 @@ pub fn dashboard() -> Dashboard {
                     ),
                 ],
             ),
-            row(8, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))]),
+            row(10, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))]),
         ],
     }
 }

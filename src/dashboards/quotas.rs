@@ -21,7 +21,7 @@ pub fn dashboard() -> Dashboard {
         stat(title)
             .decimals(0)
             .note("Predictions follow the pace of the last five hours.")
-            .levels(&[(None, "green"), (Some(1.0), color)])
+            .levels(&[(None, "text"), (Some(0.0), "green"), (Some(1.0), color)])
             .query(Query::rows("now", format!("{count} or 0 * {limits_in_sight}")))
     };
     Dashboard {

@@ -79,7 +79,7 @@ pub fn error_ratio() -> Panel {
     versus("Error rate today", Better::Lower)
         .unit("percentunit")
         .decimals(1)
-        .levels(&[(None, "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
+        .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
 }
@@ -89,7 +89,7 @@ pub fn data_age() -> Panel {
     stat("Data age")
         .unit("s")
         .decimals(0)
-        .levels(&[(None, "dark-green"), (Some(30.0), "dark-orange"), (Some(60.0), "red")])
+        .levels(&[(None, "red"), (Some(0.0), "dark-green"), (Some(30.0), "dark-orange"), (Some(60.0), "red")])
         .option("colorMode", json!("background_solid"))
         .note("How long ago requests and live state were last read, whichever is longer.")
         .empty("NO DATA")

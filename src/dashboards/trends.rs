@@ -233,7 +233,7 @@ const STACKED: &str = "The ten greatest over the time range and the rest, on top
 fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, look: fn(Panel) -> Panel) -> Row {
     let look = |panel| look(legend_table(panel, &[("sum", "Total")])).empty(NOTHING);
     row(
-        9,
+        10,
         [
             (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter, false)),
             (12, split.lines(look(stack(stacked)).note(STACKED), counter, true)),

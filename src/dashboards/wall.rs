@@ -39,7 +39,8 @@ pub fn claude_code_hub() -> Dashboard {
 fn wall(activity: Panel, active: Panel) -> Dashboard {
     let circuits_open = stat("Open circuits")
         .decimals(0)
-        .levels(&[(None, "dark-green"), (Some(1.0), "red")])
+        // What is not known is not green.
+        .levels(&[(None, "transparent"), (Some(0.0), "dark-green"), (Some(1.0), "red")])
         .option("colorMode", json!("background_solid"))
         .query(Query::rows("now", r#"sum(llm_relay_provider_circuit_state{state="open"})"#));
     Dashboard {
@@ -72,7 +73,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
 
 /// Bars that can be read from afar.
 fn bars(title: &'static str) -> Panel {
-    ranking(title).option("text", json!({"titleSize": 16, "valueSize": 20})).option("namePlacement", json!("top"))
+    ranking(title).option("text", json!({"titleSize": 16, "valueSize": 18})).option("namePlacement", json!("top"))
 }
 
 /// The first of a leaderboard by cost.
@@ -80,7 +81,7 @@ fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
     bars(title).empty(NOTHING).money(Money::All).decimals(2).query(Query::values(
         "cost",
-        format!("sort_desc(topk(7, sum by (relay, id, name) ({cost})))"),
+        format!("sort_desc(topk(6, sum by (relay, id, name) ({cost})))"),
         "{{name}}",
     ))
 }
@@ -116,12 +117,12 @@ fn slots() -> Panel {
 fn models() -> Panel {
     let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
     let (requests, cost) = (board("requests"), board("cost_usd"));
-    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(7, {cost})))");
+    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(6, {cost})))");
     bars("Models today")
         .empty(NOTHING)
         .decimals(0)
         .unit("locale")
-        .note("The seven first by cost; the bar is the number of requests, as on the relay's screen.")
+        .note("The six first by cost; the bar is the number of requests, as on the relay's screen.")
         .query(Query::values("models", first, "{{name}}"))
 }
 
@@ -150,13 +151,13 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", ""),
-            column("provider", "Provider", "").width(125),
-            column("#requests", "Calls", "short").width(80),
+            column("provider", "Provider", "").width(115),
+            column("#requests", "Calls", "short").width(75),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),
-            column("#cost", "Cost", "").decimals(3).width(80),
+            column("#cost", "Cost", "").decimals(3).width(75),
         ])
-        .sort("Calls", true, Some(8))
+        .sort("Calls", true, Some(7))
 }
 
 fn failed_column() -> super::column::Column {
@@ -171,17 +172,19 @@ fn failed_column() -> super::column::Column {
 fn active_users() -> Panel {
     let labels = ["relay", "user_id"];
     let sessions = Named::User.of("llm_relay_user_sessions_active");
+    let requests =
+        "round(increase(llm_relay_user_requests_total[1m])) and on (relay, user_id) llm_relay_user_sessions_active";
     table("Active users")
         .empty(NOTHING)
         .note("Users with live sessions, and how many of their requests ended within the last minute.")
         .query(Query::rows("sessions", keyed(&format!("({sessions})"), &labels, &["user"])))
-        .query(Query::rows("requests", keyed("round(increase(llm_relay_user_requests_total[1m]))", &labels, &[])))
+        .query(Query::rows("requests", keyed(&format!("({requests})"), &labels, &[])))
         .columns([
             column("user", "User", ""),
             column("#sessions", "Sessions", "short").gauge(),
-            column("#requests", "Calls", "short").width(80),
+            column("#requests", "Calls", "short").width(75),
         ])
-        .sort("Sessions", true, Some(7))
+        .sort("Sessions", true, Some(6))
 }
 
 fn last_requests() -> Panel {

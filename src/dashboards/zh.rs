@@ -271,8 +271,8 @@ pub const TEXTS: &[(&str, &str)] = &[
         "最新的请求，不含已删除与重放的请求，含预热与被拒绝的请求；状态码 0 表示仍在进行。",
     ),
     (
-        "The seven first by cost; the bar is the number of requests, as on the relay's screen.",
-        "按成本排序的前七名；条形长度为请求数，与中转服务的大屏一致。",
+        "The six first by cost; the bar is the number of requests, as on the relay's screen.",
+        "按成本排序的前六名；条形长度为请求数，与中转服务的大屏一致。",
     ),
     (
         "The ten greatest over the time range and the rest, on top of each other.",

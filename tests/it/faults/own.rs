@@ -1,40 +1,18 @@
-//! Faults of the place that the exporter itself runs in: its store's disk, and being stopped.
+//! A full disk under the exporter's own store.
 
 use std::process::Command;
 use std::time::Duration;
-
-use sqlx::{Connection, SqliteConnection};
 
 use super::{Line, PATIENCE, STALE_AFTER};
 use crate::claude_code_hub::{Store, redis_server};
 use crate::process::{Page, Process, fallen, total, value};
 
-/// What happens to the disk, or to the process.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trouble {
-    Full,
-    Locked,
-    Stopped,
-}
-
-impl Trouble {
-    pub const ALL: [Self; 3] = [Self::Full, Self::Locked, Self::Stopped];
-
-    const fn fault(self) -> &'static str {
-        match self {
-            Self::Full => "the disk is full",
-            Self::Locked => "somebody else locks the file",
-            Self::Stopped => "it is stopped for four seconds and goes on (SIGSTOP, SIGCONT), as in a suspended machine",
-        }
-    }
-}
-
 /// A file system of the process's own, where the kernel allows that; seen from outside through `/proc`.
 const WRAP: &str = "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$@\"";
 
-/// `None` where this machine does not allow what the case needs.
-pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
-    let name = format!("fault_own_{number}");
+/// `None` where this machine does not allow that.
+pub async fn full_disk() -> Option<Line> {
+    let name = "fault_own".to_owned();
     let mut relay = Store::new(&name, "v0.9.2").await;
     relay.people().await;
     request(&mut relay).await;
@@ -50,11 +28,10 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
     );
     let path = disk.path().to_str().unwrap();
     let wrapper = ["unshare", "-Urm", "sh", "-c", WRAP, path];
-    let small = trouble == Trouble::Full;
-    if small && !Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success()) {
+    if !Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success()) {
         return None;
     }
-    let exporter = Process::under(if small { &wrapper } else { &[] }, &config, &[]);
+    let exporter = Process::under(&wrapper, &config, &[]);
     let filler = format!("/proc/{}/root{path}/filler", exporter.id());
     let mut seen = Page::new();
     let mut read = |exporter: &Process| {
@@ -76,41 +53,23 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
         sources_up(&page) && counted(&page) == 1.0 && saved(&page)
     });
 
-    let mut lock = None;
     let began = std::time::Instant::now();
-    match trouble {
-        // What it tries to write next is more than what is left.
-        Trouble::Full => drop(Command::new("sh").args(["-c", "cat /dev/zero > \"$0\" 2>/dev/null", &filler]).status()),
-        Trouble::Locked => {
-            let mut other = SqliteConnection::connect(&format!("sqlite:{path}/store.db")).await.unwrap();
-            sqlx::raw_sql("begin exclusive").execute(&mut other).await.unwrap();
-            lock = Some(other);
-        }
-        Trouble::Stopped => exporter.signal("STOP"),
-    }
+    // What it tries to write next is more than what is left.
+    Command::new("sh").args(["-c", "cat /dev/zero > \"$0\" 2>/dev/null", &filler]).status().unwrap();
     for _ in 0..20 {
         request(&mut relay).await;
     }
-    let mut noticed = Duration::ZERO;
-    if trouble == Trouble::Stopped {
-        tokio::time::sleep(Duration::from_secs(4)).await;
-    } else {
-        wait(&exporter, "it is noticed", || {
-            let page = read(&exporter);
-            assert!(sources_up(&page), "reading goes on");
-            stored(&page) == Some(0.0)
-        });
-        noticed = began.elapsed();
-    }
+    wait(&exporter, "it is noticed", || {
+        let page = read(&exporter);
+        assert!(sources_up(&page), "reading goes on");
+        stored(&page) == Some(0.0)
+    });
+    let noticed = began.elapsed();
     for _ in 0..20 {
         request(&mut relay).await;
     }
     let ended = std::time::Instant::now();
-    match trouble {
-        Trouble::Full => std::fs::remove_file(&filler).unwrap(),
-        Trouble::Locked => sqlx::raw_sql("rollback").execute(lock.as_mut().unwrap()).await.map(drop).unwrap(),
-        Trouble::Stopped => exporter.signal("CONT"),
-    }
+    std::fs::remove_file(&filler).unwrap();
     wait(&exporter, "everything is back", || {
         let page = read(&exporter);
         sources_up(&page) && stored(&page) == Some(1.0) && saved(&page) && counted(&page) >= 41.0
@@ -119,10 +78,10 @@ pub async fn suffer(number: usize, trouble: Trouble) -> Option<Line> {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let counted = counted(&read(&exporter));
     Some(Line {
-        fault: trouble.fault().to_owned(),
-        store: if trouble == Trouble::Stopped { "the exporter" } else { "its own store (SQLite)" },
-        said: if trouble == Trouble::Stopped { "nothing: no answer" } else { "`llm_relay_store_up` 0" }.to_owned(),
-        goes_on: if trouble == Trouble::Stopped { "" } else { "ledger, live, directory" }.to_owned(),
+        fault: "the disk is full".to_owned(),
+        store: "its own store (SQLite)",
+        said: "`llm_relay_store_up` 0".to_owned(),
+        goes_on: "ledger, live, directory".to_owned(),
         noticed,
         back,
         lost: (41.0 - counted).max(0.0) as u64,
