@@ -26,10 +26,8 @@ use crate::view::{AuditView, LedgerView};
 const OVERLAP_IDS: i64 = 2000;
 /// A commit that becomes visible later than this after a greater id did is left to the audit.
 const OVERLAP_SECONDS: i64 = 60;
-/// Rows of one bounded step.
-const STEP_ROWS: u32 = 20_000;
-/// Rows of one step of history that can wait: a small one is over before anybody notices.
-const HISTORY_ROWS: u32 = 5_000;
+/// Rows of one bounded step: over before anybody notices, and some megabytes until they are told apart.
+const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
@@ -63,6 +61,8 @@ struct State {
     audit_day: Option<NaiveDate>,
     /// The next refresh audits, whenever the last one was.
     audit_now: bool,
+    /// The last refresh left new rows to read: an audit after it would be in vain, and dear after each step of many.
+    behind: bool,
     /// What the ledger wants to be told again.
     bookmark: String,
 }
@@ -217,6 +217,7 @@ impl Follower {
         state.tally.looked_at(&ask.reread, &found);
         let floor = state.floor();
         state.tally.settle(floor);
+        state.behind = refresh.more;
         if !refresh.more && !refresh.lost_rows {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
@@ -230,8 +231,7 @@ impl Follower {
         if state.tally.is_complete() {
             return Ok(Rest::Nothing);
         }
-        let limit = if state.tally.covers_yesterday() { HISTORY_ROWS } else { STEP_ROWS };
-        let slice = within(self.timeout, self.ledger.older(state.bottom, limit)).await?;
+        let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
@@ -264,6 +264,7 @@ impl Follower {
             hopeless,
             audit_day: None,
             audit_now: false,
+            behind: false,
             bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
@@ -374,7 +375,7 @@ impl State {
         let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
         let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
-        self.tally.covers_yesterday() && (due || self.audit_now)
+        !self.behind && self.tally.covers_yesterday() && (due || self.audit_now)
     }
 
     /// Today, yesterday, and one older day in turn, as far as they have been read.

@@ -4,7 +4,7 @@ mod fleet;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -21,8 +21,10 @@ use crate::settings::Plan;
 use crate::view::View;
 use crate::web::Protection;
 
-/// A page is rendered again after so long even when nothing was read: what has become stale disappears.
-const LONGEST_PAGE_AGE: Duration = Duration::from_secs(1);
+/// How often the views are looked at even when nothing was read: what has become stale disappears.
+const LOOK: Duration = Duration::from_secs(1);
+/// A page is rendered again after so long whatever happens, for what the exporter tells about itself.
+const LONGEST_PAGE_AGE: Duration = Duration::from_secs(5);
 /// Refreshes that end close together share one rendering.
 const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
 
@@ -129,10 +131,14 @@ impl Screen {
     }
 
     async fn keep_renewing(&self) {
+        let mut renewed = Instant::now();
         loop {
-            // Whether something changed or the time is up makes no difference.
-            tokio::time::timeout(LONGEST_PAGE_AGE, self.hub.changed()).await.ok();
-            self.renew();
+            let changed = tokio::time::timeout(LOOK, self.hub.changed()).await.is_ok();
+            let stale = || present(&self.hub.views()) != present(&self.views.load());
+            if changed || renewed.elapsed() >= LONGEST_PAGE_AGE || stale() {
+                renewed = Instant::now();
+                self.renew();
+            }
             tokio::time::sleep(SHORTEST_PAGE_AGE).await;
         }
     }
@@ -146,6 +152,11 @@ impl Screen {
         }
         self.renew();
     }
+}
+
+/// Which parts of each relay are there.
+fn present(views: &[View]) -> Vec<[bool; 3]> {
+    views.iter().map(|view| [view.ledger.is_some(), view.live.is_some(), view.directory.is_some()]).collect()
 }
 
 /// Answers requests until `shutdown`; a change that has begun is finished.

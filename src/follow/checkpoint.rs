@@ -66,6 +66,7 @@ impl Follower {
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
             audit_now: false,
+            behind: false,
             bookmark: cursor.bookmark,
         });
         Ok(())

@@ -17,8 +17,11 @@ pub struct Log {
     touched: BTreeSet<i64>,
 }
 
-/// The facts of one slot by second.
+/// The facts of one slot by second, as they were written down.
 pub type Slot = Vec<(i64, Vec<Fact>)>;
+
+/// The same, to be written down.
+pub type SlotRef<'a> = Vec<(i64, &'a [Fact])>;
 
 impl Log {
     pub fn restore(slots: impl IntoIterator<Item = Slot>) -> Self {
@@ -26,24 +29,28 @@ impl Log {
     }
 
     /// First seconds of all slots, with the facts of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> Vec<(i64, Option<Slot>)> {
-        let mut slots = Vec::new();
+    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<SlotRef<'_>>)> {
+        let touched = std::mem::take(&mut self.touched);
+        let seconds = &self.seconds;
         let mut from = i64::MIN;
-        while let Some((second, _)) = self.seconds.range(from..).next() {
+        std::iter::from_fn(move || {
+            let (second, _) = seconds.range(from..).next()?;
             let start = slot(*second);
-            let end = start + SLOT_SECONDS;
-            let facts = (all || self.touched.contains(&start))
-                .then(|| self.seconds.range(start..end).map(|(second, facts)| (*second, facts.clone())).collect());
-            slots.push((start, facts));
-            from = end;
-        }
-        self.touched.clear();
-        slots
+            from = start + SLOT_SECONDS;
+            // One slot at a time, and not a copy: a day of facts is most of what the exporter has.
+            let facts = || seconds.range(start..from).map(|(second, facts)| (*second, &**facts)).collect();
+            Some((start, (all || touched.contains(&start)).then(facts)))
+        })
     }
 
     pub fn insert(&mut self, second: i64, fact: Fact) {
         self.touched.insert(slot(second));
-        self.seconds.entry(second).or_default().push(fact);
+        let facts = self.seconds.entry(second).or_default();
+        if facts.len() == facts.capacity() {
+            // Most seconds have one fact or a few: room for four of them, as a vector takes it, is most of a day's memory.
+            facts.reserve_exact(1 + facts.len() / 4);
+        }
+        facts.push(fact);
     }
 
     pub fn remove(&mut self, second: i64, request_id: i64) {
