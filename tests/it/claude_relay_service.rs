@@ -900,10 +900,9 @@ async fn an_exporter_serves_the_simulated_relay() {
         }
         panic!("{what} did not happen")
     };
-    let first = until("the first refresh", &|page| requests(page) > 0.0).await;
-    for source in ["ledger", "live", "directory"] {
-        assert_eq!(one(&first, "llm_relay_source_up", &[("source", source)]), Some(1.0), "{source}");
-    }
+    let up = |page: &Page, source: &str| one(page, "llm_relay_source_up", &[("source", source)]) == Some(1.0);
+    let all_up = |page: &Page| ["ledger", "live", "directory"].iter().all(|source| up(page, source));
+    let first = until("the first refresh", &|page| requests(page) > 0.0 && all_up(page)).await;
     assert_eq!(values(&first, "llm_relay_account_utilization_ratio", &["provider_id", "window"]).len(), 4);
     let mut random = StdRng::seed_from_u64(5);
     for _ in 0..40 {

@@ -179,6 +179,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Cost and calls", "cost_before", "the day before its first scrape"),
     ("Cost and calls", "calls_before", "the day before its first scrape"),
     ("Answered by another model than asked for", "count", "too rare for one minute"),
+    ("Failed refreshes per minute", "failures", "nothing fails"),
 ];
 
 /// Lines beyond the tenth, where there are no more than ten.

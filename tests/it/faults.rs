@@ -372,12 +372,15 @@ async fn suffer(store: &'static str, number: usize, case: Case) -> Line {
         case.down.iter().all(|source| !has(page, shows(*source)))
     };
     reader.until("what cannot be read vanishes", &mut site, vanished).await;
+    // The next attempt may be some time off, and take its time.
+    let said = |page: &Page, source| -> Vec<String> {
+        let had = failures(&at_notice, source);
+        failures(page, source).into_iter().filter(|(it, count)| *count > had[it]).map(|(it, _)| it).collect()
+    };
+    let every = |page: &Page| case.down.iter().all(|source| !said(page, *source).is_empty());
+    reader.until("the page says why", &mut site, every).await;
     let page = reader.read();
-    let mut reasons: Vec<String> = Vec::new();
-    for source in case.down {
-        let had = failures(&at_notice, *source);
-        reasons.extend(failures(&page, *source).into_iter().filter(|(it, count)| *count > had[it]).map(|(it, _)| it));
-    }
+    let mut reasons: Vec<String> = case.down.iter().flat_map(|source| said(&page, *source)).collect();
     reasons.sort_unstable();
     reasons.dedup();
 

@@ -315,6 +315,11 @@ async fn sentinels_name_the_master_and_its_successor() {
     answers(primary.port);
     answers(replica.port);
     cli(primary.port, &["set", "who", "primary"]);
+    let began = Instant::now();
+    while !cli(replica.port, &["get", "who"]).contains("primary") {
+        assert!(began.elapsed() < Duration::from_secs(30), "the replica does not follow");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let watch = free_port();
     let lines = [
         "--sentinel".to_owned(),
