@@ -12,6 +12,7 @@ use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::history::HistoryOptions;
 use crate::demo::simulator::SimulatorOptions;
 use crate::demo::{self, DemoOptions, SimulateOptions, Urls, program};
+use crate::settings::Need;
 use crate::{serve, settings};
 
 #[derive(Debug, Args)]
@@ -106,7 +107,9 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     for (kind, stage) in &stages {
         let mut set = |path: &str, text: &str| env.insert(settings::variable(kind.label(), path), text.to_owned());
         set("kind", kind.label());
-        set("database_url", stage.urls().database_url.expose_secret());
+        if kind.database() != Need::Nothing {
+            set("database_url", stage.urls().database_url.expose_secret());
+        }
         set("timezone_fallback", arguments.traffic.timezone.name());
         if let Some(redis) = &stage.urls().redis_url {
             set("redis_url", redis.expose_secret());

@@ -15,9 +15,11 @@ pub struct Entry {
 
 type SetUp = Pin<Box<dyn Future<Output = anyhow::Result<Stage>>>>;
 
-/// The last one needs nothing, so there is always a demo.
-pub static PROGRAM: [Entry; 2] = [
+/// The last two need nothing, so there is always a demo.
+pub static PROGRAM: [Entry; 4] = [
     Entry { kind: Kind::ClaudeCodeHub, set_up: |options| Box::pin(Stage::set_up(options)) },
+    Entry { kind: Kind::ClaudeRelayService, set_up: |options| Box::pin(Stage::claude_relay_service(options)) },
+    Entry { kind: Kind::GeminiBalance, set_up: |options| Box::pin(Stage::gemini_balance(options)) },
     Entry { kind: Kind::CpaManager, set_up: |options| Box::pin(Stage::cpa_manager(options)) },
 ];
 

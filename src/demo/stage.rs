@@ -3,16 +3,18 @@
 use std::any::Any;
 
 use anyhow::{Context, bail};
+use chrono::{TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::cpa_manager;
 use super::history::{self, HistoryOptions};
 use super::host::Host;
 use super::servers::{PrivatePostgres, PrivateRedis, ServerError};
 use super::simulator::{self, SimulatorOptions};
 use super::store::{self, Ownership};
+use super::{claude_relay_service, cpa_manager, gemini_balance};
+use crate::relays::claude_relay_service::Offset;
 
 #[derive(Clone, Debug, Default)]
 pub struct DemoOptions {
@@ -23,6 +25,7 @@ pub struct DemoOptions {
 /// Where the demo's relay keeps its data.
 #[derive(Clone, Debug)]
 pub struct Urls {
+    /// Empty where the relay keeps everything in Redis.
     pub database_url: SecretString,
     /// `None` when no Redis is installed.
     pub redis_url: Option<SecretString>,
@@ -75,6 +78,53 @@ impl Stage {
         let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
         let stop = CancellationToken::new();
         Ok(Self::live(urls, cpa_manager::run(file, options.simulator, stop.clone()), stop, host))
+    }
+
+    /// A claude-relay-service: a private Redis. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// When Redis is not installed (the text says how to get it) or does not start.
+    pub async fn claude_relay_service(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Self> {
+        simulator.check()?;
+        let redis = PrivateRedis::start().await?;
+        let options = claude_relay_service::Options {
+            days: history.days,
+            requests_per_day: history.requests_per_day,
+            rate: simulator.rate,
+            seed: history.seed,
+            offset: Offset::default(),
+        };
+        let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+        claude_relay_service::fill(&mut connection, &options).await?;
+        let urls = Urls { database_url: "".into(), redis_url: Some(redis.url().into()) };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let traffic = async move {
+            claude_relay_service::run(&mut connection, &options, stopped).await;
+            Ok(())
+        };
+        Ok(Self::live(urls, traffic, stop, redis))
+    }
+
+    /// A gemini-balance: one SQLite file in a temporary directory, on any machine.
+    ///
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub async fn gemini_balance(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Self> {
+        simulator.check()?;
+        let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
+        let url = format!("sqlite:{}", host.path().join("default_db").display());
+        let mut relay = gemini_balance::Simulator::create(&url, history.zone, history.seed).await?;
+        let since = Utc::now() - TimeDelta::days(i64::from(history.days));
+        relay.fill(since, f64::from(history.requests_per_day)).await?;
+        let urls = Urls { database_url: url.into(), redis_url: None };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let traffic = async move {
+            let live = relay.live(60.0 * simulator.rate);
+            stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
+        };
+        Ok(Self::live(urls, traffic, stop, host))
     }
 
     fn live(

@@ -22,6 +22,7 @@ mod gemini_balance;
 mod hostile;
 mod http;
 mod load;
+mod many_relays;
 mod metrics_docs;
 mod packaging;
 mod page;

@@ -1,0 +1,101 @@
+//! Ten relays of four kinds in one exporter: six work, four cannot be read, and nobody waits for anybody.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::simulator::SimulatorOptions;
+use llm_relay_exporter::demo::{DemoOptions, program};
+use llm_relay_exporter::settings::{Kind, Need};
+use secrecy::ExposeSecret;
+
+use crate::process::{Page, Process, fallen, total, value};
+
+const SOURCES: [&str; 2] = ["ledger", "directory"];
+/// How long the good ones are watched beside the others.
+const WATCHED: Duration = Duration::from_secs(6);
+
+fn relay(name: &str, kind: Kind, urls: &[(&str, &str)]) -> String {
+    let urls: String = urls.iter().map(|(path, url)| format!("{path} = \"{url}\"\n")).collect();
+    let kind = kind.label();
+    format!(
+        "[relays.{name}]\nkind = \"{kind}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"3s\"\ntimeout = \"2s\"\n{urls}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_relays_of_four_kinds_do_not_wait_for_each_other() {
+    let options = DemoOptions {
+        history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
+        simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
+    };
+    let stages = program::set_up(&options).await.unwrap();
+    assert_eq!(stages.len(), 4, "a relay of the demo cannot run here");
+    let mut config = String::new();
+    let mut good = Vec::new();
+    for (kind, stage) in &stages {
+        let mut urls = Vec::new();
+        if kind.database() != Need::Nothing {
+            urls.push(("database_url", stage.urls().database_url.expose_secret()));
+        }
+        urls.extend(stage.urls().redis_url.iter().map(|url| ("redis_url", url.expose_secret())));
+        // Some products are there twice, as of two teams.
+        let copies = if matches!(kind, Kind::ClaudeCodeHub | Kind::CpaManager) { 2 } else { 1 };
+        for n in 1..=copies {
+            let name = format!("{}-{n}", kind.label());
+            config += &relay(&name, *kind, &urls);
+            good.push((name, *kind));
+        }
+    }
+    // One that takes connections and says nothing, two that refuse, one that is not there.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("postgres://u:p@{}/cch?sslmode=disable", silent.local_addr().unwrap());
+    let bad = ["silent", "refused", "refused-redis", "missing"];
+    config += &relay("silent", Kind::ClaudeCodeHub, &[("database_url", &silent)]);
+    config += &relay("refused", Kind::GeminiBalance, &[("database_url", "mysql://u:p@127.0.0.1:1/default_db")]);
+    config += &relay("refused-redis", Kind::ClaudeRelayService, &[("redis_url", "redis://127.0.0.1:1/0")]);
+    config += &relay("missing", Kind::CpaManager, &[("database_url", "sqlite:/nowhere/usage.sqlite")]);
+
+    let exporter = Process::start(&config, &[]);
+    let up = |page: &Page, relay: &str| {
+        SOURCES
+            .iter()
+            .all(|source| value(page, "llm_relay_source_up", &[("relay", relay), ("source", source)]) == Some(1.0))
+    };
+    exporter.until("all good relays are read", |page| {
+        good.iter().all(|(name, _)| up(page, name) && total(page, "llm_relay_requests_total", name) > 0.0)
+    });
+    let before = exporter.page();
+    let began = Instant::now();
+    while began.elapsed() < WATCHED {
+        let page = exporter.page();
+        for (name, _) in &good {
+            assert!(up(&page, name), "{name} has gone\n{}", exporter.log());
+        }
+        for name in bad {
+            let down = value(&page, "llm_relay_source_up", &[("relay", name), ("source", "directory")]);
+            assert_eq!(down, Some(0.0), "{name}");
+            assert_eq!(total(&page, "llm_relay_requests_total", name), 0.0);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let after = exporter.page();
+    for (name, kind) in &good {
+        assert_eq!(fallen(&before, &after, name), [""; 0]);
+        let more = total(&after, "llm_relay_requests_total", name) - total(&before, "llm_relay_requests_total", name);
+        assert!(more > 0.0, "nothing has happened at {name}, a {}", kind.label());
+    }
+    // The numbers of two that read the same store are the same team's.
+    let twice = |kind: Kind| {
+        [1, 2].map(|n| {
+            value(&after, "llm_relay_day_start_timestamp_seconds", &[("relay", &format!("{}-{n}", kind.label()))])
+        })
+    };
+    for [one, other] in [twice(Kind::ClaudeCodeHub), twice(Kind::CpaManager)] {
+        assert!(one.is_some() && one == other);
+    }
+    drop(exporter);
+    for (_, stage) in stages {
+        stage.tear_down().await;
+    }
+}
