@@ -60,7 +60,7 @@ def catalogue():
     source = (ROOT / "src" / "metrics.rs").read_text(encoding="utf-8")
     found = {}
     for name, kind, labels, text, emit in entry.findall(source):
-        own = {"relay"} if emit == "Relay" else set()
+        own = {"relay"} if emit in ("Relay", "Past") else set()
         found[name] = (kind, set(re.findall(r'"(\w+)"', labels)) | own | {"job", "instance"}, text)
     assert len(found) == source.count("    Metric {\n"), "an entry of the catalogue was not understood"
     return found

@@ -154,4 +154,13 @@ def inhibited(address, labels):
         states = {alert["status"]["state"] for alert in got}
         return got if len(got) == len(labels) and "unprocessed" not in states else None
 
-    return [alert["labels"] for alert in wait_for(decided) if alert["status"]["inhibitedBy"]]
+    def silenced():
+        return [alert["labels"] for alert in wait_for(decided) if alert["status"]["inhibitedBy"]]
+
+    # Its inhibitor hears of an alert a moment after its list does; every question is answered anew.
+    last = silenced()
+    while True:
+        time.sleep(0.5)
+        before, last = last, silenced()
+        if before == last:
+            return last
