@@ -15,7 +15,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ReadError, Scope, UsageRow, Usd};
+use crate::model::{ReadError, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
@@ -132,22 +132,7 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded();
         view.audit = state.audit;
-        let knows = self.ledger.knows();
-        if !knows.in_progress {
-            view.requests_in_progress = None;
-        }
-        if !knows.users {
-            view.boards.retain(|board| board.scope != Scope::User);
-            view.limited.retain(|(dimension, _)| *dimension != "user");
-            if let Some(counters) = &mut view.counters {
-                counters.users.clear();
-            }
-        }
-        if !knows.imports
-            && let Some(counters) = &mut view.counters
-        {
-            counters.imported = None;
-        }
+        view.leave_out(self.ledger.knows());
         Some(view)
     }
 

@@ -148,12 +148,13 @@ impl Past {
 
     /// What an exporter would show now, as far as rows alone tell.
     pub fn snapshot(&mut self) -> Snapshot {
-        let view = self.tally.view(&Presentation {
+        let mut view = self.tally.view(&Presentation {
             directory: None,
             live: None,
             boards: &crate::settings::Boards::default(),
             series: &self.budget,
         });
+        view.leave_out(self.ledger.knows());
         Snapshot::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
     }
 
