@@ -1,5 +1,6 @@
 //! Ten relays of four kinds in one exporter: six work, four cannot be read, and nobody waits for anybody.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,13 @@ async fn ten_relays_of_four_kinds_do_not_wait_for_each_other() {
         assert_eq!(fallen(&before, &after, name), [""; 0]);
         let more = total(&after, "llm_relay_requests_total", name) - total(&before, "llm_relay_requests_total", name);
         assert!(more > 0.0, "nothing has happened at {name}, a {}", kind.label());
+        // A relay that does not know who called has no users of ours.
+        let of_users = |(family, labels): &(String, BTreeMap<String, String>)| {
+            labels.get("relay") == Some(name)
+                && (family.starts_with("llm_relay_user_")
+                    || [labels.get("scope"), labels.get("dimension")].contains(&Some(&"user".to_owned())))
+        };
+        assert_eq!(after.keys().any(of_users), *kind == Kind::ClaudeCodeHub, "{name}");
     }
     // The numbers of two that read the same store are the same team's.
     let twice = |kind: Kind| {
