@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
+/// Keys of an unexpected type that are remembered and reported: clients may make up names of models without end.
+const MOST_REPORTED: usize = 1000;
+
 /// A relay's Redis.
 pub struct Kv {
     address: Address,
@@ -118,7 +121,7 @@ impl Kv {
             Ok(value) => Ok(Some(value)),
             // One key of another type, or with other content, is that entity's problem only.
             Err(error) if error.code() == Some("WRONGTYPE") || is_content(error.kind()) => {
-                if self.reported.insert(ask.key.clone()) {
+                if self.reported.len() < MOST_REPORTED && self.reported.insert(ask.key.clone()) {
                     tracing::warn!(
                         key = ask.key,
                         "left out a Redis key that does not hold what the relay writes there"
