@@ -148,13 +148,12 @@ impl Past {
 
     /// What an exporter would show now, as far as rows alone tell.
     pub fn snapshot(&mut self) -> Snapshot {
-        let mut view = self.tally.view(&Presentation {
+        let view = self.tally.view(&Presentation {
             directory: None,
             live: None,
             boards: &crate::settings::Boards::default(),
             series: &self.budget,
         });
-        view.leave_out(self.ledger.knows());
         Snapshot::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
     }
 

@@ -18,6 +18,7 @@ mod plans;
 mod prices;
 mod row;
 mod schema;
+mod untold;
 
 use chrono_tz::Tz;
 use sqlx::Row;
@@ -25,6 +26,7 @@ use sqlx::Row;
 pub use check::check;
 pub use least_schema::{STEPS, least_schema};
 pub use schema::Level;
+pub use untold::UNTOLD;
 
 use crate::kv::Kv;
 use crate::model::ReadError;

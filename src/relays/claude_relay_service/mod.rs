@@ -13,11 +13,13 @@ mod directory;
 mod events;
 mod keys;
 mod live;
+mod untold;
 
 use secrecy::SecretString;
 
 pub use check::check;
 pub use clock::Offset;
+pub use untold::UNTOLD;
 
 use crate::kv::Kv;
 use crate::relays::{OpenError, Relay, Usage};
