@@ -659,22 +659,6 @@ async fn a_store_that_is_away_is_a_failed_read_that_says_what_to_do() {
     assert!(error.text.contains("MySQL at 127.0.0.1:9/relay") && !error.text.contains("hidden"), "{error}");
 }
 
-#[test]
-fn what_the_relay_cannot_tell_is_absent_and_never_zero() {
-    use llm_relay_exporter::metrics::CATALOGUE;
-    use llm_relay_exporter::page::accept::{Coding, Format};
-    use llm_relay_exporter::page::render;
-    let mut view = crate::full_view::view("gemini");
-    view.kind = Kind::GeminiBalance.label();
-    let page = render(&[view], &crate::full_view::own());
-    let text = String::from_utf8(page.bytes(Format::Text, Coding::Identity).to_vec()).unwrap();
-    for (name, reason) in gemini_balance::UNTOLD {
-        assert!(CATALOGUE.iter().any(|metric| metric.name == *name), "{name} is no metric");
-        assert!(!text.contains(&format!("{name}{{")) && !reason.is_empty(), "{name}");
-    }
-    assert!(text.contains("llm_relay_requests_total{"));
-}
-
 #[tokio::test]
 async fn the_simulator_writes_as_the_relay_does() {
     let folder = TempDir::new().unwrap();

@@ -5,7 +5,7 @@
 //! * `ledger`, `row`, `prices`: usage rows. `plans`: what they would cost the database.
 //! * `directory`, `limits`: names, limits, settings.
 //! * `live`: sessions, slots, circuits.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;

@@ -4,7 +4,7 @@
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
 //! * `counters`: durable totals, days, rankings. `events`: failures and durations from its short lists.
 //! * `directory`: keys, accounts, limits. `live`: slots, queues, windows, account states.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
 mod check;
 mod clock;

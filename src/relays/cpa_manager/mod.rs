@@ -8,7 +8,7 @@
 //! * `ledger`, `row`, `prices`: usage rows, priced as they are read.
 //! * `directory`: credentials and client keys, as the ledger and the aliases name them.
 //! * `live`: quota windows, cooldowns, the collector.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;

@@ -12,7 +12,7 @@
 //! * `attempt`: a row. `clock`: naive times. `positions`: ids that are given out again.
 //! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
 //! * `live`: key health and the error log's counts. `directory`: the keys.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
 mod attempt;
 mod check;
