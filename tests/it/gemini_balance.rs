@@ -113,6 +113,7 @@ fn plan(url: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: ZONE,
         timezone_offset: Offset::default(),
+        scan: false,
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
         history_budget: Duration::from_secs(60),

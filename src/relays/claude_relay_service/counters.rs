@@ -16,6 +16,7 @@ use super::keys::{self, counted_model, platform_of};
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, EntityId, FailureClass, ReadError, Scope, Tokens, Usd};
 use crate::relays::{Counters, KeyReading, Ranked, Ranking, Reading, TrafficReading};
+use crate::settings::RelayPlan;
 
 /// Pause between two readings of everything.
 const WHOLE_EVERY: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
@@ -36,6 +37,8 @@ type Pair = (Arc<str>, Arc<str>);
 pub struct CounterReader {
     kv: Kv,
     offset: Offset,
+    /// Indexes of traffic cannot be relied on: any key may have some.
+    scan: bool,
     known: Known,
     cursors: Cursors,
     whole_at: Option<DateTime<Utc>>,
@@ -96,10 +99,11 @@ struct Active {
 }
 
 impl CounterReader {
-    pub fn new(kv: Kv, offset: Offset) -> Self {
+    pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
         Self {
             kv,
-            offset,
+            offset: plan.timezone_offset,
+            scan: plan.scan,
             known: Known::default(),
             cursors: Cursors::default(),
             whole_at: None,
@@ -421,7 +425,12 @@ impl Counters for CounterReader {
         let recent = |at: Option<DateTime<Utc>>, span| at.is_some_and(|at| now - at < span);
         let whole = !recent(self.whole_at, WHOLE_EVERY) || recent(self.reset_at, RESET_TAKES);
 
-        let active = self.active(today, whole).await?;
+        let mut active = self.active(today, whole).await?;
+        if self.scan {
+            for ids in [&mut active.today, &mut active.yesterday] {
+                ids.extend(directory.keys.iter().map(|key| text(&key.id)));
+            }
+        }
         self.totals(directory, &active, today, whole).await?;
         let (requests_per_minute, tokens_per_minute) = self.pace(now).await?;
         let days = [self.day(&active.today, today).await?, self.day(&active.yesterday, today - Days::new(1)).await?];

@@ -3,7 +3,7 @@
 //! # Layout
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
 //! * `counters`: durable totals, days, rankings. `events`: failures and durations from its short lists.
-//! * `directory`: keys, accounts, limits. `live`: slots, queues, windows, account states.
+//! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
 mod check;
@@ -13,6 +13,7 @@ mod directory;
 mod events;
 mod keys;
 mod live;
+mod search;
 mod untold;
 
 use secrecy::SecretString;
@@ -31,9 +32,9 @@ use crate::settings::RelayPlan;
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     Ok(Relay {
-        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan.timezone_offset))),
+        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan))),
         live: Some(Box::new(live::LiveReader::new(kv(plan)?, plan.timezone_offset))),
-        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan.timezone_offset)),
+        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan)),
     })
 }
 
