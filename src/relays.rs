@@ -8,6 +8,7 @@ pub mod claude_code_hub;
 pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
+mod schema_cache;
 pub mod untold;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,11 @@ pub trait Ledger: Send {
 
     /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
     async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+
+    /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
+    fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
+        civil::day_before(zone, instant)
+    }
 
     /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
     fn statements(&self) -> Vec<(&'static str, bool)> {

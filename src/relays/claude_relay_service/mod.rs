@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
-//! * `counters`: durable totals, days, rankings. `events`: failures and durations from its short lists.
+//! * `counters`: a refresh of all that is counted, by way of `reader`. `totals`: what is remembered of it. `rankings`: days
+//!   and boards. `events`: failures and durations from its short lists.
 //! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
@@ -13,7 +14,10 @@ mod directory;
 mod events;
 mod keys;
 mod live;
+mod rankings;
+mod reader;
 mod search;
+mod totals;
 mod untold;
 
 use secrecy::SecretString;

@@ -52,7 +52,7 @@ impl LedgerReader {
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         self.prices.renew(snapshot, &schema).await?;
         Ok(schema)
     }
