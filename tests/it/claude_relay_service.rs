@@ -24,6 +24,7 @@ use llm_relay_exporter::web::Protection;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
+use redis::AsyncConnectionConfig;
 use redis::{Cmd, Pipeline, cmd, from_redis_value, pipe};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,9 @@ impl Scene {
     async fn new(number: u32) -> Self {
         let server = server().await;
         let client = redis::Client::open(server.url().replace("/0", &format!("/{number}"))).unwrap();
-        let admin = client.get_multiplexed_async_connection().await.unwrap();
+        // On a busy machine an answer may take longer than the driver waits.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        let admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let port = server.port();
         let plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{port}/{number}"));
         let parts = relays::open(&plan).unwrap();
@@ -935,7 +938,9 @@ async fn an_exporter_serves_the_simulated_relay() {
 #[tokio::test]
 async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     let server = PrivateRedis::start().await.unwrap();
-    let mut admin = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
     documented_user().exec_async(&mut admin).await.unwrap();
     let mut plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{}/0", server.port()));
     let mut scene = Scene { admin, parts: relays::open(&plan).unwrap(), plan: plan.clone(), meter: Meter::default() };

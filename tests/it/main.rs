@@ -42,4 +42,5 @@ mod store_replicas;
 mod tally;
 mod tls_sources;
 mod told;
+mod traps;
 mod web;
