@@ -217,6 +217,8 @@ impl Tally {
         for row in rows {
             self.put(row);
         }
+        // What is older hardly changes any more.
+        self.log.pack_before(self.now() - GRACE_SECONDS);
     }
 
     /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ impl Follower {
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; the follower is then as before.
-    pub fn restore(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), PartError> {
+    pub fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
         self.state = Some(State {
             tally: Tally::restore(parts)?,

@@ -16,10 +16,10 @@ use super::samples::{Family, Labels, Snapshot, Value, whole};
 use crate::metrics::Kind;
 
 /// Appends the page, with its end mark.
-pub fn write(out: &mut String, snapshot: &Arc<Snapshot>) {
+pub fn write(out: &mut impl fmt::Write, snapshot: &Arc<Snapshot>) {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Catalogue(Arc::clone(snapshot))));
-    encode(out, &registry).expect("a String takes every write");
+    encode(out, &registry).expect("memory takes every write");
 }
 
 #[derive(Debug)]
