@@ -49,7 +49,7 @@ impl Follower {
         Ok(Some(parts))
     }
 
-    /// Goes on where the follower that wrote the parts was. The next refresh audits.
+    /// Goes on where the follower that wrote the parts was: first what is new, then the audit.
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; the follower is then as before.
@@ -67,7 +67,7 @@ impl Follower {
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
             audit_now: false,
-            behind: false,
+            behind: true,
             bookmark: cursor.bookmark,
         });
         Ok(())

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::log::Log;
-use super::{Corrections, Day, Held, Moment, Sym, Tally};
+use super::{Corrections, Day, Held, Moment, Sym, Tally, next_look};
 use crate::model::{Calendar, UsageRow, Usd};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
@@ -141,7 +141,7 @@ impl Tally {
             .into_iter()
             .map(|HeldPart { row, final_since, charged }| {
                 // As if just looked at: what may have changed since is due the sooner, the longer that is ago.
-                let next_look = final_since.map_or(now, |since| now + (now - since).max(1));
+                let next_look = next_look(now, final_since);
                 (row.request_id, Held { row, final_since, next_look, charged })
             })
             .collect();
