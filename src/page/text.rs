@@ -6,19 +6,17 @@
 
 use std::fmt::Write;
 
-use super::samples::{Family, Snapshot, Value, whole};
+use super::samples::{Family, Value, whole};
 use crate::metrics::Kind;
 
-/// Appends the page.
-pub fn write(out: &mut impl Write, snapshot: &Snapshot) {
+/// Appends a family.
+pub fn write(out: &mut impl Write, family: &Family) {
     let mut lines = String::new();
-    for family in &snapshot.families {
-        head(&mut lines, family);
-        for (labels, value) in family.samples() {
-            write_sample(&mut lines, family.metric.name, labels.pairs(), value, "\n");
-            out.write_str(&lines).expect("memory takes every write");
-            lines.clear();
-        }
+    head(&mut lines, family);
+    for (labels, value) in family.samples() {
+        write_sample(&mut lines, family.metric.name, labels.pairs(), value, "\n");
+        out.write_str(&lines).expect("memory takes every write");
+        lines.clear();
     }
 }
 

@@ -60,23 +60,28 @@ impl Packed {
 impl Log {
     /// The log that [`Self::take`] wrote down; `None` when a slot cannot be understood.
     pub fn restore(slots: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
-        let packed: BTreeMap<_, _> = slots.into_iter().map(|(start, bytes)| (start, Packed(bytes))).collect();
-        let sound = |(start, slot): (&i64, &Packed)| {
-            let mut within = true;
-            slot.each(&(i64::MIN..i64::MAX), |second, _| within &= self::slot(second) == *start) && within
-        };
-        packed.iter().all(sound).then(|| Self { packed, ..Self::default() })
+        let mut log = Self::default();
+        for (start, bytes) in slots {
+            let packed = Packed(bytes);
+            let mut inside = true;
+            let sound = packed.each(&(i64::MIN..i64::MAX), |second, _| inside &= slot(second) == start);
+            if !sound || !inside {
+                return None;
+            }
+            log.packed.insert(start, packed);
+        }
+        Some(log)
     }
 
     /// First seconds of all slots, with the bytes of those that have changed since they were last taken, or of `all`.
     pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
         let touched = std::mem::take(&mut self.touched);
-        let wanted = move |start: &i64| all || touched.contains(start);
-        let ready: BTreeSet<i64> = self.ready.keys().map(|second| slot(*second)).collect();
-        let starts: BTreeSet<i64> = ready.into_iter().chain(self.packed.keys().copied()).collect();
+        let ready = self.ready.keys().map(|second| slot(*second));
+        let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
         starts.into_iter().map(move |start| {
             let bytes = || self.packed.get(&start).cloned().or_else(|| Packed::of(self.ready.range(span(start))));
-            (start, wanted(&start).then(bytes).flatten().map(|Packed(bytes)| bytes))
+            let wanted = all || touched.contains(&start);
+            (start, wanted.then(bytes).flatten().map(|Packed(bytes)| bytes))
         })
     }
 
