@@ -44,7 +44,7 @@ pub fn untold_by(label: &str) -> &'static [Untold] {
 /// Why a whole metric is absent; `None` when it is told.
 pub fn why_absent(untold: &[Untold], metric: &str) -> Option<&'static str> {
     let names = |name: &&str| *name == metric || (name.ends_with('_') && metric.starts_with(name));
-    untold.iter().find(|it| it.metrics.iter().any(|name| names(name))).map(|it| it.why)
+    untold.iter().find(|it| it.metrics.iter().any(names)).map(|it| it.why)
 }
 
 /// Why a sample with these labels is absent from a metric that is told.
