@@ -57,7 +57,7 @@ fn a_relay_shows_all_that_it_tells_and_nothing_else() {
         let mut view = full_view::view("it");
         view.kind = kind.label();
         let page = render(&[view], &full_view::own());
-        let page = series(&parse(&page.bytes(Format::Text, Coding::Identity), Dialect::Text));
+        let page = series(&parse(page.bytes(Format::Text, Coding::Identity), Dialect::Text));
         assert_eq!(told_on(&page, "it"), tellable(kind), "{}", kind.label());
         let users = scopes(&page, "it").contains(Scope::User.label());
         assert_eq!(users, tellable(kind).contains("llm_relay_user_requests_total"), "{}", kind.label());
