@@ -2,7 +2,7 @@
 
 mod demo;
 mod differential;
-mod relay;
+pub mod relay;
 
 use std::time::{Duration, Instant};
 
