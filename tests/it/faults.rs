@@ -387,15 +387,20 @@ async fn the_table_of_faults_is_true() {
     for (number, case) in own::cases().into_iter().enumerate() {
         lines.push(spawn(move || own::suffer(number, case)));
     }
-    let mut measured = Vec::new();
+    let (mut measured, mut wrong) = (Vec::new(), 0);
     for line in lines {
-        let Some(line) = line.await.unwrap() else { continue };
-        print!("{}", line.row());
-        measured.push(line);
+        match line.await {
+            Ok(Some(line)) => {
+                print!("{}", line.row());
+                wrong += u32::from((line.lost, line.twice) != (0, 0));
+                measured.push(line);
+            }
+            Ok(None) => {}
+            // It has said why.
+            Err(_) => wrong += 1,
+        }
     }
-    for line in &measured {
-        assert_eq!((line.lost, line.twice), (0, 0), "{line:?}");
-    }
+    assert_eq!(wrong, 0, "see above");
     document(&measured);
 }
 
