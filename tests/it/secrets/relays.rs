@@ -162,7 +162,7 @@ async fn gemini(secrets: &mut Secrets, server: &PrivateMariaDb) -> String {
     let password = secret("password of the MariaDB account");
     let key = format!("AIza{}", secret("upstream key of an attempt"));
     let script = format!(
-        "{MYSQL_SCHEMA};
+        "{MYSQL_SCHEMA}
          create table t_settings (`key` varchar(100), value text);
          insert into t_settings values ('AUTH_TOKEN', '{token}');
          insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
