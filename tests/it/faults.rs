@@ -188,8 +188,7 @@ impl Drop for Holder {
 
 /// The other relay of each exporter, which no fault may touch.
 async fn neighbour() -> Relay {
-    let mut relay =
-        Relay::new(llm_relay_exporter::relays::cpa_manager::Level::Plus, "UTC", chrono::Utc::now()).await;
+    let mut relay = Relay::new(llm_relay_exporter::relays::cpa_manager::Level::Plus, "UTC", chrono::Utc::now()).await;
     relay.insert(&Event::default()).await;
     relay.plan.name = NEIGHBOUR.to_owned();
     quick(&mut relay.plan);

@@ -73,7 +73,8 @@ impl LedgerReader {
 
     /// Whether rows that had been read are gone; new ones may have their ids.
     async fn notice_lost_rows(&mut self, snapshot: &mut Snapshot, top: i64) -> Result<bool, ReadError> {
-        let oldest = marks(snapshot, (i64::MIN, i64::MAX), 1).await?.first().map(|mark| (mark.id, mark.at.unwrap_or(0)));
+        let oldest =
+            marks(snapshot, (i64::MIN, i64::MAX), 1).await?.first().map(|mark| (mark.id, mark.at.unwrap_or(0)));
         let may_survive = self.positions().oldest_is(oldest);
         let Some((first, newest)) = self.positions().remembered() else { return Ok(false) };
         if marks(snapshot, (newest.id, newest.id), 1).await?.contains(&newest) {
@@ -85,7 +86,12 @@ impl LedgerReader {
             None if may_survive => (first - 1).min(top),
             None => 0,
         };
-        tracing::warn!(newest = newest.id, survivor, top, "the newest events are gone; those above the survivor count as new");
+        tracing::warn!(
+            newest = newest.id,
+            survivor,
+            top,
+            "the newest events are gone; those above the survivor count as new"
+        );
         self.positions().begin_anew_after(survivor);
         Ok(true)
     }

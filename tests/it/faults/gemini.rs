@@ -102,7 +102,8 @@ impl Site for Gemini {
     }
 
     async fn request(&mut self) {
-        let request = "insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
+        let request =
+            "insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
                        values (utc_timestamp(), 'gemini-2.5-pro', 'AIzaSyFault', 1, 200, 900)";
         if !self.sleeps {
             sqlx::raw_sql(request).execute(&mut self.owner).await.ok();
@@ -122,7 +123,9 @@ impl Site for Gemini {
                 signal(name, self.server.as_ref().unwrap().directory());
                 self.sleeps = name == "STOP";
             }
-            Act::Redis(_) | Act::Shell(_) | Act::Offline(_) | Act::Hold | Act::Release => unreachable!("of other stores"),
+            Act::Redis(_) | Act::Shell(_) | Act::Offline(_) | Act::Hold | Act::Release => {
+                unreachable!("of other stores")
+            }
         }
     }
 

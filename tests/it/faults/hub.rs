@@ -58,7 +58,12 @@ pub fn redis_cases() -> Vec<Case> {
     let redis = |fault, begin, end| Case { fault, begin: Act::Redis(begin), end: Act::Redis(end), down: REDIS };
     cases.extend([
         Case { fault: "the server is stopped and started", begin: Act::Stop, end: Act::Start, down: REDIS },
-        Case { fault: "the server sleeps (`SIGSTOP`)", begin: Act::Signal("STOP"), end: Act::Signal("CONT"), down: REDIS },
+        Case {
+            fault: "the server sleeps (`SIGSTOP`)",
+            begin: Act::Signal("STOP"),
+            end: Act::Signal("CONT"),
+            down: REDIS,
+        },
         redis("commands are no longer permitted", &["ACL SETUSER $role -@all"], &["ACL SETUSER $role +@all"]),
         redis(
             "the password changes, sessions are ended",
@@ -222,4 +227,3 @@ impl Site for Hub {
         sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.owner.owner).await.unwrap() as u64
     }
 }
-

@@ -89,7 +89,8 @@ impl Manager {
     /// In a process of its own: closing a file gives up all locks that this one has on it.
     fn shell(&self, script: &str) {
         let place = self.place.path().display().to_string();
-        let script = script.replace("$aside", "$0/aside").replace("$file", "$dir/usage.sqlite").replace("$dir", "$0/relay");
+        let script =
+            script.replace("$aside", "$0/aside").replace("$file", "$dir/usage.sqlite").replace("$dir", "$0/relay");
         assert!(Command::new("sh").args(["-ec", &script, &place]).status().unwrap().success(), "{script}");
     }
 }
