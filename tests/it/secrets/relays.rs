@@ -224,7 +224,7 @@ fn web(secrets: &mut Secrets, folder: &Path) -> [String; 2] {
         "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\nbasic_auth_users:\n  alice: {hash}\nbearer_tokens: ['{digest}']\n"
     );
     std::fs::write(folder.join("web.yml"), web).unwrap();
-    [format!("--user=alice:{password}"), format!("--oauth2-bearer={token}")]
+    [format!("-ualice:{password}"), format!("-HAuthorization: Bearer {token}")]
 }
 
 fn bytes(output: Output) -> Vec<u8> {
@@ -307,13 +307,14 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
         let is_good = config == &good;
         let settled = |page: &str| {
             // All that can be read is, and has been kept; of the rest every refusal is known.
-            let of = |relay: &str, metric: &str| page.contains(&format!("{metric}{{relay=\"{relay}\""));
+            let counts = |line: &str, relay: &str| {
+                line.starts_with("llm_relay_requests_total{") && line.contains(&format!("relay=\"{relay}\""))
+            };
+            let of = |relay: &&str| page.lines().any(|line| counts(line, relay));
             let saved = page.contains("llm_relay_store_last_save_timestamp_seconds");
             let refused = page.lines().filter(|line| line.contains("reason=\"permission\"") && !line.ends_with(" 0"));
             match is_good {
-                true => {
-                    saved && ["hub", "service", "gemini", "manager"].iter().all(|it| of(it, "llm_relay_requests_total"))
-                }
+                true => saved && ["hub", "service", "gemini", "manager"].iter().all(of),
                 false => refused.count() >= 4,
             }
         };
@@ -331,7 +332,7 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
         for (page, arguments) in [
             ("/metrics", &[&*credentials[0]][..]),
             ("/metrics", &[&*credentials[1], "--header", openmetrics]),
-            ("/metrics", &["--user=alice:no"]),
+            ("/metrics", &["-ualice:no"]),
             ("/metrics", &[]),
             ("/", &[&*credentials[0]]),
             ("/healthz", &[]),
