@@ -8,6 +8,7 @@ pub mod claude_code_hub;
 pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
+mod positions;
 mod schema_cache;
 pub mod untold;
 

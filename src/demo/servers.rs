@@ -91,6 +91,23 @@ impl PrivatePostgres {
         server.launch().await.map(|()| server)
     }
 
+    /// A second server that follows this one, made by `pg_basebackup`: it can be read while both run, and when this one
+    /// has gone.
+    ///
+    /// # Errors
+    /// When it cannot be copied, or does not start.
+    pub async fn standby(&self) -> Result<Self, ServerError> {
+        let place = |error| ServerError::Place { server: POSTGRES, error };
+        let mut host = Host::new("INT", "QUIT").map_err(place)?;
+        let mut copy = host.command(&self.bin.join("pg_basebackup"));
+        copy.args(["--pgdata=data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--host=127.0.0.1"]);
+        copy.arg(format!("--port={}", self.port)).args(["--username", OWNER]).env("PGPASSWORD", &self.password);
+        host.run(copy).await.map_err(place)?.map_err(|text| ServerError::Start { server: POSTGRES, text })?;
+        let mut server = Self { host, bin: self.bin.clone(), port: 0, password: self.password.clone() };
+        server.port = free_port().map_err(place)?;
+        server.launch().await.map(|()| server)
+    }
+
     /// Ends the server; its port and its data stay for [`Self::restart`].
     pub fn stop(&mut self) {
         self.host.stop();
@@ -301,6 +318,11 @@ impl PrivateMariaDb {
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.launch().await
+    }
+
+    /// The temporary directory that it lives in.
+    pub fn directory(&self) -> &Path {
+        self.host.path()
     }
 
     /// Connection string of one of its databases, which need not exist.

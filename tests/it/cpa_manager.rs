@@ -2,7 +2,7 @@
 
 mod demo;
 mod differential;
-mod relay;
+pub mod relay;
 
 use std::time::{Duration, Instant};
 
@@ -453,7 +453,7 @@ async fn check_says_what_there_is_and_what_is_missing() {
         "hourly sums up to id 2 agree: 2 requests",
         "without a price, so they cost nothing: gpt-5-codex",
         "1 of them were recorded an hour or more after",
-        "all 10 recurring statements run, each by an index",
+        "all 11 recurring statements run, each by an index",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }

@@ -4,12 +4,9 @@ mod entry;
 
 use std::time::Duration;
 
-use llm_relay_exporter::kv::{Ask, Kv};
 use llm_relay_exporter::settings::Plan;
 use llm_relay_exporter::tally::{Presentation, Tally};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::claude_code_hub::{Store, plan};
 use crate::process::{Page, Serving, total, value};
@@ -57,48 +54,23 @@ fn reply() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Asks a Redis that answers everything with these replies, in turn.
-async fn asked(replies: Vec<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let replies = replies.clone();
-            tokio::spawn(async move {
-                let mut bytes = [0; 4096];
-                let mut replies = replies.iter().cycle();
-                while client.read(&mut bytes).await.is_ok_and(|count| count > 0) {
-                    // As many replies as there were commands; never mind where reads end.
-                    for _ in 0..bytes.iter().filter(|byte| **byte == b'*').count().min(10) {
-                        if client.write_all(replies.next().unwrap()).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let limit = Duration::from_millis(300);
-    let mut kv = Kv::new(&format!("redis://127.0.0.1:{port}/0").into(), limit).unwrap();
-    let asks = || vec![Ask::new("GET", "a"), Ask::new("HGETALL", "b"), Ask::new("ZRANGE", "c").with(&["0", "-1"])];
-    let began = std::time::Instant::now();
-    let _ = kv.each::<Option<String>>("asking", &asks()).await;
-    let _ = kv.each::<Vec<String>>("asking", &asks()).await;
-    let _ = kv.now_ms().await;
-    // Three questions with a limit each; the rest is a busy machine's.
-    assert!(began.elapsed() < 30 * limit);
-    server.abort();
-}
-
 #[test]
 fn no_reply_of_redis_does_harm() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = ProptestConfig { cases: 60, max_shrink_iters: 50, ..ProptestConfig::default() };
     proptest!(config, |(replies in prop::collection::vec(reply(), 1..6))| {
-        runtime.block_on(asked(replies));
+        runtime.block_on(entry::redis_replies(replies));
     });
     // Nested more deeply than anything that Redis says.
-    runtime.block_on(asked(vec![b"*1\r\n".repeat(100_000)]));
+    runtime.block_on(entry::redis_replies(vec![b"*1\r\n".repeat(100_000)]));
+}
+
+#[test]
+fn no_value_in_any_column_does_harm() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    proptest!(ProptestConfig::with_cases(60), |(bytes in prop::collection::vec(any::<u8>(), 0..3000))| {
+        runtime.block_on(entry::rows(&bytes));
+    });
 }
 
 #[test]

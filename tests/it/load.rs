@@ -86,7 +86,7 @@ async fn well_behaved_scrapers_get_every_page_whatever_others_do() {
         let began = Instant::now();
         // Half of a request, and then nothing.
         let mut half: Vec<TcpStream> = Vec::new();
-        // Ask, and do not read.
+        // Ask, and read some bytes a second or nothing at all.
         let mut slow: Vec<TcpStream> = Vec::new();
         while began.elapsed() < lasts {
             half.truncate(IDLE / 2);
@@ -106,8 +106,11 @@ async fn well_behaved_scrapers_get_every_page_whatever_others_do() {
                 drop(TcpStream::connect(address));
             }
             std::thread::sleep(Duration::from_millis(250));
-            for stream in &mut half {
+            for stream in half.iter().chain(&slow) {
                 stream.set_nonblocking(true).unwrap();
+            }
+            for stream in slow.iter_mut().step_by(2) {
+                stream.read_exact(&mut [0; 16]).ok();
             }
             // Those that the server has closed come anew.
             half.retain_mut(|stream| {
@@ -121,20 +124,19 @@ async fn well_behaved_scrapers_get_every_page_whatever_others_do() {
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
     std::thread::sleep(Duration::from_secs(2));
     let page = exporter.page();
-    println!(
-        "{SCRAPERS} scrapers for {} s beside {IDLE} idle connections and 200 new ones a second: {} pages, {} dropped; \
-         median {:.0} ms, p99 {:.0} ms, longest {:.0} ms; memory {:.0} MB before, {:.0} MB after, {} and {} files",
-        lasts.as_secs(),
-        answered.load(Ordering::Relaxed),
-        dropped.load(Ordering::Relaxed),
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        memory(&calm),
-        memory(&page),
-        files(&calm),
-        files(&page)
-    );
+    println!("| Load for {} s | |\n|---|---|", lasts.as_secs());
+    for (what, figure) in [
+        ("scrapers, each once a second", format!("{SCRAPERS}")),
+        ("half requests, and readers that hardly read", format!("{IDLE}")),
+        ("connections that come and go", "200 a second".to_owned()),
+        ("pages", format!("{}", answered.load(Ordering::Relaxed))),
+        ("dropped or cut", format!("{}", dropped.load(Ordering::Relaxed))),
+        ("median, p99, longest", format!("{:.0} ms, {:.0} ms, {:.0} ms", at(0.5), at(0.99), at(1.0))),
+        ("memory before and after", format!("{:.1} MB, {:.1} MB", memory(&calm), memory(&page))),
+        ("open files before and after", format!("{}, {}", files(&calm), files(&page))),
+    ] {
+        println!("| {what} | {figure} |");
+    }
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
     assert!(answered.load(Ordering::Relaxed) >= SCRAPERS, "everybody was served");
     assert!(memory(&page) < memory(&calm) + 60.0, "memory follows neither clients nor time");
@@ -192,11 +194,15 @@ async fn memory_and_files_stay_flat_over_faults_and_time() {
     });
     let length = pages.len();
     let (early, late) = (third(&pages[..length / 3]), third(&pages[2 * length / 3..]));
-    println!(
-        "soak of {} s with {} faults: memory at most {early:.1} MB in the first third, {late:.1} MB in the last; at most {most} files",
-        lasts.as_secs(),
-        rounds * 6
-    );
+    println!("| Soak for {} s | |\n|---|---|", lasts.as_secs());
+    for (what, figure) in [
+        ("faults", format!("{}", rounds * 6)),
+        ("requests counted, none twice", format!("{}", 3000 + rounds * 20 * faults.len() as u32)),
+        ("most memory in the first and in the last third", format!("{early:.1} MB, {late:.1} MB")),
+        ("open files at first and at most", format!("{}, {most}", files(&pages[0]))),
+    ] {
+        println!("| {what} | {figure} |");
+    }
     assert!(late < early + 15.0, "memory grew from {early} to {late} MB");
     assert!(most < files(&pages[0]) + 8.0, "files grew from {} to {most}", files(&pages[0]));
 }

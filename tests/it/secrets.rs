@@ -1,5 +1,7 @@
 //! Recognisable secrets, planted wherever the relay or its operator keeps one, turn up nowhere.
 
+mod relays;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -202,7 +202,7 @@ fn bearer_tokens_open_the_server_beside_passwords() {
     assert_eq!(site.curl("/metrics", &["--user", "alice:pw"]).status, 200);
 }
 
-fn sha256(text: &str) -> String {
+pub fn sha256(text: &str) -> String {
     let mut process = Command::new("sha256sum");
     let mut process = process.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     process.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Row, Sqlite};
 
 use super::directory::SEEN;
-use super::ledger::{AGAIN, AUDIT, BETWEEN, ENDS, NEW, OLDER, ROWS};
+use super::ledger::{AGAIN, AUDIT, BETWEEN, ENDS, MARKS, NEW, OLDER, ROWS};
 use super::live::{COLLECTOR, COOLDOWNS, QUOTA_WINDOWS};
 use super::prices::Prices;
 use super::row::RowReader;
@@ -126,8 +126,9 @@ async fn statements(snapshot: &mut Snapshot, schema: &Schema, report: &mut Repor
     let minute_ago = (now - TimeDelta::minutes(1)).timestamp_millis();
     let now = now.timestamp_millis();
     let rows = |which| schema.fit_with(ROWS, which);
-    let all: [(&str, Query<'_, Sqlite, SqliteArguments>); 8] = [
+    let all: [(&str, Query<'_, Sqlite, SqliteArguments>); 9] = [
         ("ends", explain(AssertSqlSafe(ENDS.to_owned()))),
+        ("marks", explain(AssertSqlSafe(MARKS.to_owned())).bind(id).bind(id).bind(id)),
         ("new rows", explain(rows(NEW)).bind(id).bind(id)),
         ("rows again", explain(rows(AGAIN)).bind("[1]")),
         ("older rows", explain(rows(OLDER)).bind(id).bind(id)),

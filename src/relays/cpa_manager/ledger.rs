@@ -15,6 +15,7 @@ use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, moment, text};
 use super::schema::{Schema, SchemaCache};
 use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 use crate::sql::sqlite::{File, Snapshot};
 
@@ -26,6 +27,7 @@ pub(super) const OLDER: &str = "id < ?1 order by id desc limit ?2";
 pub(super) const BETWEEN: &str = "timestamp_ms >= ?1 and timestamp_ms < ?2 and +id > ?3 order by +id limit ?4";
 pub(super) const AUDIT: &str = include_str!("audit.sql");
 pub(super) const ENDS: &str = include_str!("ends.sql");
+pub(super) const MARKS: &str = include_str!("marks.sql");
 
 pub struct LedgerReader {
     file: File,
@@ -34,6 +36,8 @@ pub struct LedgerReader {
     schema: SchemaCache,
     prices: Prices,
     rows: RowReader,
+    /// A file that is begun anew or restored gives out ids again.
+    positions: Option<Positions>,
     /// With the local date that it was made on.
     calendar: Option<(NaiveDate, Arc<Calendar>)>,
 }
@@ -41,6 +45,7 @@ pub struct LedgerReader {
 /// Rows as they came: some may be refused.
 struct Batch {
     rows: Vec<UsageRow>,
+    marks: Vec<Mark>,
     refused: u64,
     read: usize,
 }
@@ -48,7 +53,7 @@ struct Batch {
 impl LedgerReader {
     pub fn new(file: File, zone: Tz, clock: Clock) -> Self {
         let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
-        Self { file, zone, clock, schema, prices, rows, calendar: None }
+        Self { file, zone, clock, schema, prices, rows, positions: None, calendar: None }
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
@@ -62,13 +67,46 @@ impl LedgerReader {
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 
+    fn positions(&mut self) -> &mut Positions {
+        self.positions.get_or_insert_default()
+    }
+
+    /// Whether rows that had been read are gone; new ones may have their ids.
+    async fn notice_lost_rows(&mut self, snapshot: &mut Snapshot, top: i64) -> Result<bool, ReadError> {
+        let oldest =
+            marks(snapshot, (i64::MIN, i64::MAX), 1).await?.first().map(|mark| (mark.id, mark.at.unwrap_or(0)));
+        let may_survive = self.positions().oldest_is(oldest);
+        let Some((first, newest)) = self.positions().remembered() else { return Ok(false) };
+        if marks(snapshot, (newest.id, newest.id), 1).await?.contains(&newest) {
+            return Ok(false);
+        }
+        let present = marks(snapshot, (first, newest.id), i64::MAX).await?;
+        let survivor = match self.positions().last_survivor(&present) {
+            Some(id) => id,
+            None if may_survive => (first - 1).min(top),
+            None => 0,
+        };
+        tracing::warn!(
+            newest = newest.id,
+            survivor,
+            top,
+            "the newest events are gone; those above the survivor count as new"
+        );
+        self.positions().begin_anew_after(survivor);
+        Ok(true)
+    }
+
     async fn read_refresh(&mut self, snapshot: &mut Snapshot, ask: &Ask) -> Result<Refresh, ReadError> {
+        if self.positions.is_none() {
+            self.positions = Positions::restore(&ask.bookmark);
+        }
         let schema = self.basis(snapshot).await?;
         let what = "reading the ledger's ends";
         let ends = snapshot.fetch_one(what, sqlx::query(ENDS)).await?;
         let wrong = |error: sqlx::Error| snapshot.error(what, &error);
         let (top, first_ms): (i64, Option<i64>) =
             (ends.try_get("top").map_err(wrong)?, ends.try_get("first_ms").map_err(wrong)?);
+        let lost_rows = self.notice_lost_rows(snapshot, top).await?;
         let now = (self.clock)();
         let first = first_ms.and_then(moment).unwrap_or(now).min(now);
         let calendar = self.calendar(first, now)?;
@@ -77,14 +115,17 @@ impl LedgerReader {
         let mut refused = 0;
         let mut more = false;
         if let Some(after) = ask.after {
+            let after = self.positions().id_up_to(after);
             let query = sqlx::query(schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(ask.limit));
             let batch = self.batch(snapshot, "reading new rows", query, &schema).await?;
             more = batch.read >= ask.limit as usize;
+            self.positions().remember(batch.marks);
             rows = batch.rows;
             refused = batch.refused;
         }
         if !ask.reread.is_empty() {
-            let ids = serde_json::Value::from(ask.reread.clone()).to_string();
+            let ids: Vec<i64> = ask.reread.iter().filter_map(|position| self.positions().id(*position)).collect();
+            let ids = serde_json::Value::from(ids).to_string();
             let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(ids);
             let batch = self.batch(snapshot, "reading rows again", query, &schema).await?;
             rows.extend(batch.rows);
@@ -100,15 +141,15 @@ impl LedgerReader {
             calendar,
             basis: format!("{}; {}", self.zone, schema.level.label()),
             tariff: self.prices.tariff().to_owned(),
-            top,
+            top: self.positions().top(top),
             // The relay deletes no events by itself.
             kept_since: None,
             rows,
             more,
             refused,
             audit,
-            lost_rows: false,
-            bookmark: String::new(),
+            lost_rows,
+            bookmark: self.positions().bookmark(),
         })
     }
 
@@ -141,10 +182,15 @@ impl LedgerReader {
         schema: &Schema,
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
+        let marks = read.iter().filter_map(mark).collect();
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), marks, refused: 0, read: read.len() };
+        let positions = self.positions.get_or_insert_default();
         for row in &read {
             match self.rows.read(row, schema.level, &self.prices) {
-                Ok(row) => batch.rows.push(row),
+                Ok(row) => {
+                    let position = positions.of(row.id);
+                    batch.rows.push(UsageRow { id: position, request_id: position, ..row });
+                }
                 Err(error) => {
                     batch.refused += 1;
                     let id: Option<i64> = row.try_get("id").ok();
@@ -196,6 +242,18 @@ impl LedgerReader {
     }
 }
 
+/// What tells the rows of a span of ids from others with these.
+async fn marks(snapshot: &mut Snapshot, (from, to): (i64, i64), limit: i64) -> Result<Vec<Mark>, ReadError> {
+    let query = sqlx::query(MARKS).bind(from).bind(to).bind(limit);
+    Ok(snapshot.fetch("looking at rows again", query).await?.iter().filter_map(mark).collect())
+}
+
+fn mark(row: &SqliteRow) -> Option<Mark> {
+    let id = row.try_get("id").ok()?;
+    let number = |column| row.try_get::<Option<i64>, _>(column).ok().flatten();
+    Some(Mark { id, at: number("timestamp_ms"), key: number("created_at_ms") })
+}
+
 #[async_trait]
 impl Ledger for LedgerReader {
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
@@ -208,6 +266,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.file.snapshot().await?;
         let result = async {
             let schema = self.basis(&mut snapshot).await?;
+            let below = self.positions().id_up_to(below.saturating_sub(1)).saturating_add(1);
             let query = sqlx::query(schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
             let batch = self.batch(&mut snapshot, "reading older rows", query, &schema).await?;
             Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
@@ -227,7 +286,7 @@ impl Ledger for LedgerReader {
             let schema = self.basis(&mut snapshot).await?;
             let query = sqlx::query(schema.fit_with(ROWS, BETWEEN));
             let query = query.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
-            let query = query.bind(after).bind(i64::from(limit));
+            let query = query.bind(self.positions().id_up_to(after)).bind(i64::from(limit));
             Ok(self.batch(&mut snapshot, "reading rows of a span", query, &schema).await?.rows)
         }
         .await;

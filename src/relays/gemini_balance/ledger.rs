@@ -14,9 +14,9 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
-use super::positions::{Mark, Positions};
 use super::store::{Ends, Look, Store};
 use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
@@ -46,6 +46,10 @@ pub struct LedgerReader {
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
     lost_rows: bool,
     zone_watch: ZoneWatch,
+}
+
+fn mark(attempt: &Attempt) -> Mark {
+    Mark { id: attempt.id, at: attempt.at, key: attempt.key }
 }
 
 /// Rows as they came: some may be refused.
@@ -95,7 +99,7 @@ impl LedgerReader {
             more = batch.read >= ask.limit as usize;
             let newest = self.positions().mark();
             self.zone_watch.note(&batch.attempts, newest, self.clock, ends.now);
-            self.positions().remember(&batch.attempts);
+            self.positions().remember(batch.attempts.iter().map(mark));
             rows = batch.rows;
             refused = batch.refused;
         }
@@ -136,21 +140,20 @@ impl LedgerReader {
     /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
     async fn notice_lost_rows(&mut self, look: &mut Look, ends: Ends) -> Result<bool, ReadError> {
         let may_survive = self.positions().oldest_is(ends.first);
-        let Some((first, mark)) = self.positions().remembered() else { return Ok(false) };
+        let Some((first, newest)) = self.positions().remembered() else { return Ok(false) };
         let what = "looking at the newest row again";
-        let present = self.attempts(look, what, &format!("id = {}", mark.id)).await?;
-        if present.iter().any(|attempt| Mark::of(attempt) == mark) {
+        if self.marks(look, what, &format!("id = {}", newest.id)).await?.contains(&newest) {
             return Ok(false);
         }
-        let which = format!("id >= {first} and id <= {}", mark.id);
-        let present = self.attempts(look, what, &which).await?;
+        let which = format!("id >= {first} and id <= {}", newest.id);
+        let present = self.marks(look, what, &which).await?;
         let survivor = match self.positions().last_survivor(&present) {
             Some(id) => id,
             None if may_survive => (first - 1).min(ends.top),
             None => 0,
         };
         tracing::warn!(
-            newest = mark.id,
+            newest = newest.id,
             survivor,
             top = ends.top,
             "the newest rows of the request log were deleted; rows above the survivor count as new"
@@ -160,8 +163,8 @@ impl LedgerReader {
         Ok(true)
     }
 
-    async fn attempts(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Vec<Attempt>, ReadError> {
-        Ok(look.attempts(what, which).await?.into_iter().filter_map(Result::ok).collect())
+    async fn marks(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Vec<Mark>, ReadError> {
+        Ok(look.attempts(what, which).await?.iter().flatten().map(mark).collect())
     }
 
     async fn batch(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Batch, ReadError> {

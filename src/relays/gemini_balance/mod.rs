@@ -9,7 +9,7 @@
 //!
 //! # Layout
 //! * `store`: the engines, behind statements that say what they want.
-//! * `attempt`: a row. `clock`: naive times. `positions`: ids that are given out again.
+//! * `attempt`: a row. `clock`: naive times.
 //! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
 //! * `live`: key health and the error log's counts. `directory`: the keys.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
@@ -21,7 +21,6 @@ mod directory;
 mod error_log;
 mod ledger;
 mod live;
-mod positions;
 mod store;
 mod untold;
 

@@ -1,13 +1,12 @@
 //! Ids that are given out again, as positions that are not.
 //!
-//! SQLite's table has no AUTOINCREMENT: when its newest rows are deleted, the next ones get their ids (v2.2.8
-//! `app/database/models.py`; verified: 307 rows, all deleted, next id 1). `TRUNCATE` does the same in MySQL. A position is
-//! an id until that happens; from then on it goes on counting where it was, so that new rows are new. That it has
-//! happened shows in the newest row that was read: it is gone, or another one.
+//! In SQLite, gemini-balance's table has no AUTOINCREMENT: when its newest rows are deleted, the next ones get their ids
+//! (v2.2.8 `app/database/models.py`; verified: 307 rows, all deleted, next id 1). `TRUNCATE` does the same in MySQL, and a
+//! file that is begun anew or restored from a backup does it with any table. A position is an id until that happens; from
+//! then on it goes on counting where it was, so that new rows are new. That it has happened shows in the newest row that
+//! was read: it is gone, or another one.
 
-use std::collections::VecDeque;
-
-use super::attempt::Attempt;
+use std::collections::{HashMap, VecDeque};
 
 /// Newest rows that are remembered, to find out how far back rows have been deleted.
 const REMEMBERED: usize = 2000;
@@ -19,14 +18,8 @@ const WRITTEN: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub id: i64,
-    at: Option<i64>,
-    key: Option<i64>,
-}
-
-impl Mark {
-    pub fn of(attempt: &Attempt) -> Self {
-        Self { id: attempt.id, at: attempt.at, key: attempt.key }
-    }
+    pub at: Option<i64>,
+    pub key: Option<i64>,
 }
 
 /// From ids to positions and back.
@@ -98,9 +91,9 @@ impl Positions {
     }
 
     /// Notes rows that were read.
-    pub fn remember(&mut self, attempts: &[Attempt]) {
+    pub fn remember(&mut self, rows: impl IntoIterator<Item = Mark>) {
         let newest = self.mark().map_or(i64::MIN, |mark| mark.id);
-        let mut marks: Vec<Mark> = attempts.iter().map(Mark::of).filter(|mark| mark.id > newest).collect();
+        let mut marks: Vec<Mark> = rows.into_iter().filter(|mark| mark.id > newest).collect();
         marks.sort_unstable_by_key(|mark| mark.id);
         self.newest.extend(marks);
         let over = self.newest.len().saturating_sub(REMEMBERED);
@@ -108,9 +101,8 @@ impl Positions {
     }
 
     /// Of the remembered rows, the greatest id that `present` still has.
-    pub fn last_survivor(&self, present: &[Attempt]) -> Option<i64> {
-        let present: std::collections::HashMap<i64, Mark> =
-            present.iter().map(|attempt| (attempt.id, Mark::of(attempt))).collect();
+    pub fn last_survivor(&self, present: &[Mark]) -> Option<i64> {
+        let present: HashMap<i64, Mark> = present.iter().map(|mark| (mark.id, *mark)).collect();
         self.newest.iter().rev().find(|mark| present.get(&mark.id) == Some(mark)).map(|mark| mark.id)
     }
 
@@ -163,21 +155,20 @@ impl Positions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attempt::Status;
     use super::*;
     use proptest::prelude::*;
 
-    fn attempt(id: i64, at: i64) -> Attempt {
-        Attempt { id, at: Some(at), model: None, key: Some(7), status: Status::Code(200), latency_ms: None }
+    fn mark(id: i64, at: i64) -> Mark {
+        Mark { id, at: Some(at), key: Some(7) }
     }
 
     #[test]
     fn rows_with_the_ids_of_deleted_ones_get_positions_of_their_own() {
         let mut positions = Positions::default();
-        positions.remember(&(1..=307).map(|id| attempt(id, id)).collect::<Vec<_>>());
+        positions.remember((1..=307).map(|id| mark(id, id)));
         assert_eq!(positions.top(307), 307);
         // All deleted; the next id is 1.
-        assert_eq!(positions.last_survivor(&[attempt(1, 1000)]), None);
+        assert_eq!(positions.last_survivor(&[mark(1, 1000)]), None);
         positions.begin_anew_after(0);
         assert_eq!(positions.of(1), 308);
         assert_eq!(positions.id(308), Some(1));
@@ -188,9 +179,9 @@ mod tests {
     #[test]
     fn rows_below_the_deleted_ones_keep_their_positions() {
         let mut positions = Positions::default();
-        positions.remember(&(1..=10).map(|id| attempt(id, id)).collect::<Vec<_>>());
+        positions.remember((1..=10).map(|id| mark(id, id)));
         positions.top(10);
-        let present: Vec<_> = (1..=6).map(|id| attempt(id, id)).chain([attempt(7, 99)]).collect();
+        let present: Vec<_> = (1..=6).map(|id| mark(id, id)).chain([mark(7, 99)]).collect();
         assert_eq!(positions.last_survivor(&present), Some(6));
         positions.begin_anew_after(6);
         assert_eq!((positions.of(6), positions.of(7)), (6, 11));
@@ -204,11 +195,11 @@ mod tests {
             let mut positions = Positions::default();
             let (mut top_id, mut given) = (0, std::collections::HashSet::new());
             for (added, lost) in steps {
-                let rows: Vec<_> = (top_id + 1..=top_id + added).map(|id| attempt(id, id)).collect();
+                let rows: Vec<_> = (top_id + 1..=top_id + added).map(|id| mark(id, id)).collect();
                 for row in &rows {
                     prop_assert!(given.insert(positions.of(row.id)));
                 }
-                positions.remember(&rows);
+                positions.remember(rows);
                 top_id += added;
                 positions.top(top_id);
                 if lost > 0 {

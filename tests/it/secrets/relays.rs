@@ -1,0 +1,386 @@
+//! Four relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
+//!
+//! `SECRETS=write cargo test --test it secrets` writes the list in `docs/security.md`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bcrypt::Version;
+use llm_relay_exporter::demo::claude_relay_service::{self as crs, Usage};
+use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivateRedis};
+use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
+use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, SqliteConnection};
+
+use super::{Running, exporter};
+use crate::claude_code_hub::Store;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
+const BEGIN: &str = "<!-- secrets: written by the tests -->\n";
+const END: &str = "<!-- end of secrets -->\n";
+
+/// Whose, and what; the planted text is made of its place in this list.
+const PLANTED: &[(&str, &str)] = &[
+    ("claude-code-hub", "password of the database role"),
+    ("claude-code-hub", "password of the Redis user"),
+    ("claude-code-hub", "API key of a user"),
+    ("claude-code-hub", "key of an upstream"),
+    ("claude-code-hub", "address of an upstream"),
+    ("claude-code-hub", "error text"),
+    ("claude-code-hub", "session id"),
+    ("claude-code-hub", "e-mail address of a user"),
+    ("claude-relay-service", "password of the Redis user"),
+    ("claude-relay-service", "hash of an API key"),
+    ("claude-relay-service", "access token of an account"),
+    ("claude-relay-service", "e-mail address of an account"),
+    ("claude-relay-service", "password hash of the administrator"),
+    ("gemini-balance", "password of the MariaDB account"),
+    ("gemini-balance", "upstream key of an attempt"),
+    ("gemini-balance", "error text"),
+    ("gemini-balance", "body of a request"),
+    ("gemini-balance", "token in the settings"),
+    ("cpa-manager", "hash of a client's key"),
+    ("cpa-manager", "e-mail address of an account"),
+    ("cpa-manager", "body of an event"),
+    ("cpa-manager", "address of a client"),
+    ("cpa-manager", "management key in the settings"),
+    ("exporter", "password of a web user"),
+    ("exporter", "bcrypt hash of a web user"),
+    ("exporter", "bearer token"),
+    ("exporter", "digest of the bearer token"),
+    ("exporter", "private key of the endpoint"),
+    ("exporter", "password of its own store"),
+];
+
+/// The planted texts, as they are handed out.
+struct Secrets {
+    texts: Vec<Option<String>>,
+}
+
+impl Secrets {
+    /// A text that nothing else holds: hexadecimal digits alone, as keys and hashes are. A quarter of it is found, too.
+    fn plant(&mut self, whose: &str, what: &str) -> String {
+        let quarter = format!("{:016x}", 0x5ec7_e75e_c7e7_5e00_u64 + Self::place(whose, what) as u64);
+        self.as_text(whose, what, &quarter);
+        quarter.repeat(4)
+    }
+
+    /// A secret that cannot be chosen.
+    fn as_text(&mut self, whose: &str, what: &str, text: &str) {
+        self.texts[Self::place(whose, what)] = Some(text.to_owned());
+    }
+
+    fn place(whose: &str, what: &str) -> usize {
+        PLANTED.iter().position(|it| *it == (whose, what)).unwrap_or_else(|| panic!("not in the list: {whose}: {what}"))
+    }
+
+    /// Those that are in what was told.
+    fn found_in(&self, told: &[u8]) -> Vec<(&'static str, &'static str)> {
+        let holds = |text: &Option<String>| {
+            let text = text.as_ref().expect("all are planted").as_bytes();
+            told.windows(text.len()).any(|window| window == text)
+        };
+        PLANTED.iter().zip(&self.texts).filter(|(_, text)| holds(text)).map(|(it, _)| *it).collect()
+    }
+}
+
+async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
+    let mut secret = |what| secrets.plant("claude-code-hub", what);
+    let mut relay = Store::new("secrets_of_hub", "v0.9.2").await;
+    let password = secret("password of the database role");
+    let (key, session, error) = (secret("API key of a user"), secret("session id"), secret("error text"));
+    relay
+        .run(&format!(
+            "insert into users (name, description) values ('ann', '{mail}@example.com');
+             insert into keys (user_id, key, name) values (1, 'sk-{key}', 'laptop');
+             insert into providers (name, url, key, provider_type)
+               values ('north', 'https://user:{address}@up.example', 'sk-{upstream}', 'claude');
+             insert into system_settings (site_title) values ('hub');
+             insert into message_request (provider_id, user_id, key, model, status_code, error_message, duration_ms, cost_usd, session_id)
+               values (1, 1, 'sk-{key}', 'sonnet', 500, '{error}', 900, 0.5, '{session}');
+             create role secrets_reader login password '{password}'; grant select on all tables in schema public to secrets_reader",
+            mail = secret("e-mail address of a user"),
+            address = secret("address of an upstream"),
+            upstream = secret("key of an upstream"),
+        ))
+        .await;
+    let mut url: url::Url = relay.url.parse().unwrap();
+    url.set_username("secrets_reader").unwrap();
+    url.set_password(Some(&password)).unwrap();
+    let redis = redis_user(redis, "hub", &secret("password of the Redis user"), 1).await;
+    format!("[relays.hub]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\nredis_url = \"{redis}\"\n")
+}
+
+/// A user of a Redis, and the address with it.
+async fn redis_user(server: &PrivateRedis, user: &str, password: &str, number: u32) -> String {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut acl = redis::cmd("ACL");
+    acl.arg(&["SETUSER", user, "on", &format!(">{password}"), "~*", "+@all"]);
+    acl.exec_async(&mut admin).await.unwrap();
+    format!("redis://{user}:{password}@127.0.0.1:{}/{number}", server.port())
+}
+
+async fn service(secrets: &mut Secrets, server: &PrivateRedis) -> String {
+    let mut secret = |what| secrets.plant("claude-relay-service", what);
+    let url = redis_user(server, "service", &secret("password of the Redis user"), 2).await;
+    let mut admin = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut pipe = redis::pipe();
+    let (hash, token) = (secret("hash of an API key"), secret("access token of an account"));
+    let (mail, admin_hash) = (secret("e-mail address of an account"), secret("password hash of the administrator"));
+    pipe.set("apikey:index:version", 2).sadd("apikey:idx:all", "k1");
+    pipe.hset_multiple("apikey:k1", &[("id", "k1"), ("name", "laptop"), ("isActive", "true"), ("apiKey", &hash)]);
+    pipe.hset("apikey:hash_map", &hash, "k1").sadd("claude:account:index", "a1");
+    let mail = format!("{mail}@example.com");
+    let account = [("id", "a1"), ("name", "max"), ("isActive", "true"), ("accessToken", &token), ("email", &mail)];
+    pipe.hset_multiple("claude:account:a1", &account).hset("session:admin_credentials", "passwordHash", &admin_hash);
+    let usage = Usage {
+        key: "k1".into(),
+        account: Some("a1".into()),
+        model: "claude-sonnet-4".into(),
+        counted_model: "claude-sonnet-4".into(),
+        requests: 3,
+        input: 100,
+        output: 10,
+        at: chrono::Utc::now(),
+        ..Usage::default()
+    };
+    crs::book(&mut pipe, Offset::default(), &usage);
+    pipe.exec_async(&mut admin).await.unwrap();
+    format!("[relays.service]\nkind = \"claude-relay-service\"\nredis_url = \"{url}\"\n")
+}
+
+async fn gemini(secrets: &mut Secrets, server: &PrivateMariaDb) -> String {
+    let mut secret = |what| secrets.plant("gemini-balance", what);
+    let url = server.database("secrets").await.unwrap();
+    let mut owner = MySqlConnection::connect(&url).await.unwrap();
+    let password = secret("password of the MariaDB account");
+    let key = format!("AIza{}", secret("upstream key of an attempt"));
+    let script = format!(
+        "{MYSQL_SCHEMA}
+         create table t_settings (`key` varchar(100), value text);
+         insert into t_settings values ('AUTH_TOKEN', '{token}');
+         insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
+           values (utc_timestamp(), 'gemini-2.5-pro', '{key}', 1, 200, 900), (utc_timestamp(), 'gemini-2.5-pro', '{key}', 0, 429, 90);
+         insert into t_error_logs (gemini_key, model_name, error_type, error_log, error_code, request_msg, request_time)
+           values ('{key}', 'gemini-2.5-pro', 'gemini-chat', '{error}', 429, '\"{body}\"', utc_timestamp());
+         create user reader identified by '{password}'; grant select on secrets.* to reader",
+        token = secret("token in the settings"),
+        error = secret("error text"),
+        body = secret("body of a request"),
+    );
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
+    let url = format!("mysql://reader:{password}@127.0.0.1:{}/secrets?ssl-mode=disabled", server.port());
+    format!("[relays.gemini]\nkind = \"gemini-balance\"\ndatabase_url = \"{url}\"\ntimezone = \"UTC\"\n")
+}
+
+/// Ends with the manager, as whose log only a running one leaves.
+async fn manager(secrets: &mut Secrets, folder: &Path) -> (String, SqliteConnection) {
+    let mut secret = |what| secrets.plant("cpa-manager", what);
+    let file = folder.join("usage.sqlite");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let mut manager = options.pragma("journal_mode", "wal").connect().await.unwrap();
+    for script in manager_schema(Level::Plus) {
+        sqlx::raw_sql(script).execute(&mut manager).await.unwrap();
+    }
+    let now = chrono::Utc::now().timestamp_millis();
+    let script = format!(
+        "insert into settings (key, value, updated_at_ms) values ('setup', '{management}', 0);
+         insert into usage_events (event_hash, timestamp_ms, timestamp, provider, model, auth_index, source, source_hash,
+           api_key_hash, input_tokens, output_tokens, total_tokens, latency_ms, raw_json, created_at_ms, account_snapshot, client_ip)
+         values ('1', {now} - 900, '', 'codex', 'gpt-5-codex', '0', '{mail}@example.com', '', '{key}', 10, 5, 15, 900,
+           '{{\"prompt\": \"{body}\"}}', {now}, '{mail}@example.com', '{address}')",
+        management = secret("management key in the settings"),
+        mail = secret("e-mail address of an account"),
+        key = secret("hash of a client's key"),
+        body = secret("body of an event"),
+        address = secret("address of a client"),
+    );
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut manager).await.unwrap();
+    (format!("[relays.manager]\nkind = \"cpa-manager\"\ndatabase_url = \"sqlite:{}\"\n", file.display()), manager)
+}
+
+/// The web configuration; curl's arguments for a user and for a bearer.
+fn web(secrets: &mut Secrets, folder: &Path) -> [String; 2] {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+    let key = KeyPair::generate().unwrap();
+    std::fs::write(folder.join("server.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let pem = key.serialize_pem();
+    std::fs::write(folder.join("server.key"), &pem).unwrap();
+    secrets.as_text("exporter", "private key of the endpoint", pem.lines().nth(1).unwrap());
+    let password = secrets.plant("exporter", "password of a web user");
+    let hash = bcrypt::hash_with_salt(&password, 4, [7; 16]).unwrap().format_for_version(Version::TwoY);
+    secrets.as_text("exporter", "bcrypt hash of a web user", &hash);
+    let token = secrets.plant("exporter", "bearer token");
+    let digest = crate::web::sha256(&token);
+    secrets.as_text("exporter", "digest of the bearer token", &digest);
+    let web = format!(
+        "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\nbasic_auth_users:\n  alice: {hash}\nbearer_tokens: ['{digest}']\n"
+    );
+    std::fs::write(folder.join("web.yml"), web).unwrap();
+    [format!("-ualice:{password}"), format!("-HAuthorization: Bearer {token}")]
+}
+
+fn bytes(output: Output) -> Vec<u8> {
+    [output.stdout, output.stderr].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
+    let (redis, mariadb) = (PrivateRedis::start().await.unwrap(), PrivateMariaDb::start().await.unwrap());
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let path = |name: &str| folder.join(name).display().to_string();
+    let mut secrets = Secrets { texts: vec![None; PLANTED.len()] };
+    let (manager_table, _manager) = manager(&mut secrets, folder).await;
+    let relays = [
+        hub(&mut secrets, &redis).await,
+        service(&mut secrets, &redis).await,
+        gemini(&mut secrets, &mariadb).await,
+        manager_table,
+    ];
+    let each = |relays: &str, more: &str| relays.replace("\nkind", &format!("\n{more}\nkind"));
+    let relays = each(&relays.concat(), "interval = \"1s\"\ndirectory_interval = \"1s\"");
+    let credentials = web(&mut secrets, folder);
+    let own = secrets.plant("exporter", "password of its own store");
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.join(name), text).unwrap();
+        path(name)
+    };
+    let good =
+        write("good.toml", format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n{relays}", path("store.db")));
+    let store = format!("[store]\nurl = \"postgres://u:{own}@127.0.0.1:1/x\"\n");
+    // Wrong passwords, which hold the right ones.
+    let wrong = write("wrong.toml", format!("{store}{}", relays.replace("@127.0.0.1", "x@127.0.0.1")));
+    let wrong_relays = write("wrong-relays.toml", relays.replace("@127.0.0.1", "x@127.0.0.1"));
+    let broken = write("broken.toml", format!("{store}{}", relays.replace("@127.0.0.1:", "@127.0.0.1:port-")));
+
+    let mut told: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut tell = |what: &str, bytes: Vec<u8>| {
+        assert!(!bytes.is_empty(), "{what} says something");
+        told.push((what.to_owned(), bytes));
+    };
+    let run = |what: &str, config: &str, arguments: &[&str], code: i32| {
+        let output = exporter().args(arguments).args(["--config.file", config, "--log.level=debug"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        bytes(output)
+    };
+    for (what, config, command, code) in [
+        ("`check`", &good, "check", 0),
+        ("`check` with wrong passwords", &wrong, "check", 1),
+        ("`check` of a configuration that cannot be used", &broken, "check", 64),
+        ("`serve` with a configuration that cannot be used", &broken, "serve", 64),
+    ] {
+        tell(what, run(what, config, &[command], code));
+    }
+    for relay in ["hub", "manager"] {
+        let out = path(&format!("past-{relay}"));
+        let arguments = ["backfill", "--relay", relay, "--from", "1h", "--out", &out];
+        tell("`backfill`", run("`backfill`", &good, &arguments, 0));
+        for file in std::fs::read_dir(&out).unwrap() {
+            let file = file.unwrap().path();
+            if file.is_file() {
+                tell("files of `backfill`", std::fs::read(file).unwrap());
+            }
+        }
+    }
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let curl = |path: &str, arguments: &[&str]| {
+        let url = format!("https://127.0.0.1:{port}{path}");
+        let curl = ["--silent", "--include", "--cacert"];
+        bytes(Command::new("curl").args(curl).arg(folder.join("server.pem")).args(arguments).arg(url).output().unwrap())
+    };
+    for (what, config) in [("`serve`", &good), ("`serve` with wrong passwords", &wrong_relays)] {
+        let log = folder.join("log");
+        let mut process = exporter();
+        process.args(["--config.file", config, "--web.config.file", &path("web.yml"), "--web.enable-lifecycle"]);
+        process.args(["--log.level=debug", &format!("--web.listen-address=127.0.0.1:{port}")]);
+        process.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        let mut process = Running(process.spawn().unwrap());
+        let is_good = config == &good;
+        let settled = |page: &str| {
+            // All that can be read is, and has been kept; of the rest every refusal is known.
+            let counts = |line: &str, relay: &str| {
+                line.starts_with("llm_relay_requests_total{") && line.contains(&format!("relay=\"{relay}\""))
+            };
+            let of = |relay: &&str| page.lines().any(|line| counts(line, relay));
+            let saved = page.contains("llm_relay_store_last_save_timestamp_seconds");
+            let refused = page.lines().filter(|line| line.contains("reason=\"permission\"") && !line.ends_with(" 0"));
+            match is_good {
+                true => saved && ["hub", "service", "gemini", "manager"].iter().all(of),
+                false => refused.count() >= 4,
+            }
+        };
+        let began = Instant::now();
+        loop {
+            let page = String::from_utf8(curl("/metrics", &[&credentials[0]])).unwrap();
+            if settled(&page) {
+                break;
+            }
+            let log = std::fs::read_to_string(&log).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(40), "{what}: {page}\n{log}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let openmetrics = "Accept: application/openmetrics-text";
+        for (page, arguments) in [
+            ("/metrics", &[&*credentials[0]][..]),
+            ("/metrics", &[&*credentials[1], "--header", openmetrics]),
+            ("/metrics", &["-ualice:no"]),
+            ("/metrics", &[]),
+            ("/", &[&*credentials[0]]),
+            ("/healthz", &[]),
+            ("/readyz", &[&*credentials[0]]),
+            ("/nowhere", &[&*credentials[0]]),
+            ("/-/reload", &[&*credentials[0], "--request", "POST"]),
+        ] {
+            tell(&format!("{page} of {what}"), curl(page, arguments));
+        }
+        if is_good {
+            std::fs::copy(&broken, &good).unwrap();
+            tell("the answer to a reload that fails", curl("/-/reload", &[&credentials[0], "--request", "POST"]));
+            tell("/ after a reload that failed", curl("/", &[&credentials[0]]));
+        }
+        assert!(Command::new("kill").arg(process.0.id().to_string()).status().unwrap().success());
+        assert!(process.0.wait().unwrap().success(), "a graceful end");
+        tell(&format!("the log of {what}, at debug level"), std::fs::read(&log).unwrap());
+    }
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("store.db") && entry.metadata().unwrap().len() > 0 {
+            tell("the files of its store", std::fs::read(entry.path()).unwrap());
+        }
+    }
+    for (what, bytes) in &told {
+        assert_eq!(secrets.found_in(bytes), [], "{what} tells a secret:\n{}", String::from_utf8_lossy(bytes));
+    }
+    // A look that finds nothing anywhere would prove nothing.
+    assert_eq!(secrets.found_in(&std::fs::read(&wrong).unwrap()).len(), 5);
+    let places: BTreeSet<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
+    document(&places);
+}
+
+/// Holds the list against the document, or writes it there.
+fn document(places: &BTreeSet<&str>) {
+    let mut list = String::from("| Of | Planted |\n|---|---|\n");
+    for whose in ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "exporter"] {
+        let what: Vec<&str> = PLANTED.iter().filter(|it| it.0 == whose).map(|it| it.1).collect();
+        list += &format!("| {whose} | {} |\n", what.join(", "));
+    }
+    let places = places.iter().copied().collect::<Vec<_>>().join(", ");
+    let list = format!("{list}\nLooked for in: {places}.\n");
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    let (head, rest) = document.split_once(BEGIN).unwrap();
+    let (written, tail) = rest.split_once(END).unwrap();
+    if std::env::var_os("SECRETS").is_some() {
+        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{list}{END}{tail}")).unwrap();
+    } else {
+        assert_eq!(written, list, "write it again: SECRETS=write cargo test --test it secrets");
+    }
+}
