@@ -24,7 +24,7 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
         quick_ranges: false,
-        rows: vec![glance(), sources(), refreshes(), work(), size(), store(), process(), versions()],
+        rows: vec![glance(), sources(), refreshes(), work(), beside(), size(), store(), process(), versions()],
     }
 }
 
@@ -121,6 +121,30 @@ fn work() -> Row {
     row(8, [(8, rows), (8, corrected), (8, drift)]).under("Work and truth")
 }
 
+/// What the relay's ledger does not have, has late, or is not asked for.
+fn beside() -> Row {
+    // Replicas see the same.
+    let hourly = |counter: &str| format!("sum(max by (relay) (rate({counter}[$__rate_interval]))) * 3600");
+    let apart = lines("Requests beside the ledger, per hour")
+        .note("Imported: recorded long after they happened. Not understood: the relay's collector has set them aside. Missed: counted by the relay, but their records were gone before they were read.")
+        .query(Query::line("imported", hourly("llm_relay_imported_requests_total"), "Imported").step("10m"))
+        .query(Query::line("dead", hourly("llm_relay_dead_letters_total"), "Not understood").step("10m"))
+        .query(Query::line("missed", hourly("llm_relay_requests_missed_total"), "Missed").step("10m"));
+    let delay = lines("Delay of the relay's collector").unit("s").query(Query::lines(
+        "delay",
+        "llm_relay_collector_delay_seconds",
+        "{{instance}} {{relay}}",
+    ));
+    let parts = ["instance", "relay", "source", "statement"];
+    let refused = keyed("(llm_relay_statement_refused > 0)", &parts, &["relay", "source", "statement"]);
+    let refused = table("Statements that are refused").empty(NOTHING).query(Query::rows("refused", refused)).columns([
+        column("relay", "Relay", ""),
+        column("source", "Source", ""),
+        column("statement", "Statement", ""),
+    ]);
+    row(8, [(8, apart), (8, delay), (8, refused)])
+}
+
 fn size() -> Row {
     // Prometheus's own metrics about the scrape.
     let of_scrape = |name: &str| format!(r#"{name}{{job=~"$job",instance=~"$instance"}}"#);
@@ -189,5 +213,27 @@ fn versions() -> Row {
         column("revision", "Revision", ""),
         column("rustc", "Rust", ""),
     ]);
-    row(6, [(12, relays), (12, exporters)]).under("Versions")
+    let parts = ["instance", "config"];
+    let read = "(time() - llm_relay_exporter_config_last_reload_success_timestamp_seconds)";
+    let verdict = json!([{"type": "value", "options": {
+        "0": {"index": 0, "text": "✗", "color": "red"}, "1": {"index": 1, "text": "✓", "color": "green"},
+    }}]);
+    let configuration = table("Configuration")
+        .empty(NOTHING)
+        .note("✗: the last reading failed, and the version before it is in force.")
+        .query(Query::rows(
+            "valid",
+            keyed("llm_relay_exporter_config_last_reload_successful", &parts, &["instance", "config"]),
+        ))
+        .query(Query::rows("read", keyed(read, &parts, &[])))
+        .columns([
+            column("instance", "Instance", ""),
+            column("config", "Configuration", ""),
+            column("#valid", "Valid", "none")
+                .width(70)
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("mappings", verdict),
+            column("#read", "Read before", "s").decimals(1).width(110),
+        ]);
+    row(6, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
 }

@@ -175,11 +175,14 @@ impl Named {
         let names = match self {
             Self::User => one(id, fact("llm_relay_user_info")),
             Self::Provider => one(id, fact("llm_relay_provider_info")),
-            Self::Key => format!(
-                r#"label_join({} * on (relay, user_id) group_left (user) {}, "key", " / ", "user", "key")"#,
-                one(id, fact("llm_relay_key_info")),
-                one("user_id", fact("llm_relay_user_info")),
-            ),
+            // A key that belongs to nobody has its own name alone.
+            Self::Key => {
+                let key = one(id, fact("llm_relay_key_info"));
+                format!(
+                    r#"(label_join({key} * on (relay, user_id) group_left (user) {}, "key", " / ", "user", "key") or on (relay, key_id) {key})"#,
+                    one("user_id", fact("llm_relay_user_info")),
+                )
+            }
         };
         format!(
             r#"{expr} * on (relay, {id}) group_left ({label}) {names} or on (relay, {id}) label_replace({expr}, "{label}", "$1", "{id}", "(.+)")"#

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{heatmap, legend_table, lines, stack, table};
+use super::kinds::{heatmap, legend_table, lines, stack, table, timeline};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
@@ -38,6 +38,7 @@ pub fn dashboard() -> Dashboard {
             latency(),
             capacity(),
             errors(),
+            pools(),
             models(),
             row(9, [(24, value())]).under("Money"),
             money(),
@@ -217,6 +218,53 @@ fn errors() -> Row {
     row(9, [(8, failures), (8, responses), (8, in_range)]).under("Errors")
 }
 
+/// What can be wrong with an upstream account, by its label; normal is none of these.
+const TROUBLES: [(&str, &str, &str); 9] = [
+    ("rate_limited", "Rate limited", "orange"),
+    ("cooling_down", "Cooling down", "yellow"),
+    ("overloaded", "Overloaded", "semi-dark-orange"),
+    ("quota_exceeded", "Quota exceeded", "dark-orange"),
+    ("unauthorized", "Unauthorized", "red"),
+    ("blocked", "Blocked", "dark-red"),
+    ("error", "Error", "semi-dark-red"),
+    ("paused", "Paused", "blue"),
+    ("disabled", "Disabled", "gray"),
+];
+/// The numbers that stand for [`TROUBLES`] in a chart; 0 is normal.
+const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// Relays that share keys and accounts among all: which of them serve.
+fn pools() -> Row {
+    let of = |(state, number): (&str, &str)| {
+        format!(r#"llm_relay_provider_account_state{{state="{state}",{PROVIDER_FILTER}}} * {number}"#)
+    };
+    let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
+    let state = format!("(sum by (relay, provider_id) ({}){OF_TYPE})", states.join(" or "));
+    let state = timeline("State of upstream accounts")
+        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .map("0", "Normal", "green");
+    let state =
+        TROUBLES.iter().zip(NUMBERS).fold(state, |state, ((_, words, color), number)| state.map(number, words, color));
+
+    let failing = Named::Key.of("llm_relay_key_consecutive_failures");
+    let failing = table("Failures of upstream keys in a row")
+        .query(Query::rows("failures", keyed(&format!("({failing})"), &["relay", "key_id"], &["key"])))
+        .columns([
+            column("key", "Key", ""),
+            column("#failures", "Failures", "short")
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("color", json!({"mode": "thresholds"}))
+                .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(3.0), "red")])),
+        ])
+        .sort("Failures", true, Some(100));
+
+    let entries = "sum by (type, code) (rate(llm_relay_error_log_entries_total[$__rate_interval])) * 60";
+    let entries = legend_table(stack("Entries of the error log per minute"), &[("mean", "Mean")])
+        .query(Query::lines("entries", entries, "{{type}} {{code}}").step("2m"));
+    row(9, [(10, state), (5, failing), (9, entries)])
+        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+}
+
 fn models() -> Row {
     let by = format!("{BY}, model, answered_model");
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
@@ -245,12 +293,15 @@ fn models() -> Row {
 
 fn value() -> Panel {
     let cost = growth("llm_relay_cost_usd_total", FILTER, "$__range", BY);
+    let list = growth("llm_relay_list_cost_usd_total", FILTER, "$__range", BY);
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
-        .money(Money::Columns(&["#cost", "#per_request", "#per_million", "#wasted"]))
-        .query(Query::rows("cost", named_cell(&cost)))
+        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
+        .query(Query::rows("requests", named_cell(&requests)))
+        .query(Query::rows("cost", cell(&cost)))
+        .query(Query::rows("list", cell(&list)))
         .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
         .query(Query::rows("per_million", cell(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
         .query(Query::rows("success", cell(&success("$__range"))))
@@ -259,7 +310,9 @@ fn value() -> Panel {
         .query(Query::rows("wasted", cell(&wasted)))
         .columns([
             column("provider", "Provider", ""),
+            column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
+            column("#list", "At list prices", "").decimals(2),
             column("#per_request", "Cost per request", "").decimals(4),
             column("#per_million", "Cost per 1M tokens", "").decimals(2),
             column("#success", "Success", "percentunit").success(),

@@ -197,7 +197,9 @@ impl Board {
         if self.ids {
             panel = panel.columns([column("id", "ID", "").width(70)]);
         }
-        for (index, measure) in measures.iter().enumerate() {
+        // The names come with what every relay can count.
+        let naming = measures.iter().find(|measure| **measure == Measure::Requests).unwrap_or(&measures[0]);
+        for measure in measures {
             let cost = || all("llm_relay_leaderboard_cost_usd");
             let over = |by: &str| format!("{} / ({} > 0)", cost(), all(by));
             let (id, expr, column) = match measure {
@@ -241,7 +243,7 @@ impl Board {
                     column("#per_million", "Cost per 1M tokens", "").decimals(2),
                 ),
             };
-            let keep: &[&str] = if index == 0 { &["id", "name"] } else { &[] };
+            let keep: &[&str] = if measure == naming { &["id", "name"] } else { &[] };
             panel = panel.query(Query::rows(id, keyed(&expr, &["relay", "id"], keep))).columns([column]);
         }
         let by = if measures[0] == Measure::Cost { "Cost" } else { "Cache hits" };

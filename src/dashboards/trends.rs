@@ -183,8 +183,8 @@ impl Split {
     const fn filter(self) -> &'static str {
         match self {
             Self::User => "",
-            // A deleted key belongs to nobody any more and stays.
-            Self::Key => r#" unless on (relay, key_id) (llm_relay_key_info{user_id!~"$user"} @ end())"#,
+            // A key that belongs to nobody, or was deleted, stays.
+            Self::Key => r#" unless on (relay, key_id) (llm_relay_key_info{user_id!~"$user|"} @ end())"#,
             Self::Provider | Self::Model => OF_TYPE,
         }
     }

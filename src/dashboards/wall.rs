@@ -117,7 +117,9 @@ fn slots() -> Panel {
 fn models() -> Panel {
     let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
     let (requests, cost) = (board("requests"), board("cost_usd"));
-    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(6, {cost})))");
+    // By requests where the relay knows no cost.
+    let first = format!("topk(6, {cost} or {requests} * 1e-9)");
+    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) {first}))");
     bars("Models today")
         .empty(NOTHING)
         .decimals(0)
