@@ -4,7 +4,7 @@ use super::column::column;
 use super::dashboard::{Dashboard, row};
 use super::kinds::table;
 use super::panel::{Money, NOTHING, Panel};
-use super::promql::{Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
@@ -155,13 +155,13 @@ fn in_range(title: &'static str, of: Named, counters: [&str; 3], list: Option<&s
     let by = ["relay", of.id()];
     let over = |counter: &str| format!("(sum by (relay, {}) (increase({counter}[$__range])) > 0)", of.id());
     let [cost, requests, tokens] = counters.map(over);
-    // The names come with what every relay counts.
-    let requests = keyed(&format!("({})", of.of(&requests)), &by, &[of.label()]);
+    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label()]);
     let mut panel = table(title)
         .empty(NOTHING)
         .money(Money::Columns(&["#cost", "#list"]))
+        .query(Query::rows("order", order))
         .query(Query::rows("cost", keyed(&cost, &by, &[])))
-        .query(Query::rows("requests", requests))
+        .query(Query::rows("requests", keyed(&requests, &by, &[])))
         .query(Query::rows("tokens", keyed(&tokens, &by, &[])))
         .columns([column(of.label(), heading, ""), column("#cost", "Cost", "").gauge().decimals(2)]);
     if let Some(list) = list {
@@ -179,5 +179,5 @@ fn in_range(title: &'static str, of: Named, counters: [&str; 3], list: Option<&s
             column("#tokens", "Tokens", "short").width(95),
         ])
         .map("other", "Others", "")
-        .sort("Cost", true, Some(50))
+        .sort("#order", true, Some(50))
 }

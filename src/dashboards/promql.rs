@@ -199,6 +199,20 @@ pub fn versus(now: &str, before: &str) -> String {
     )
 }
 
+/// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one
+/// that cannot tell `before` would look like growth.
+pub fn versus_by_relay(now: &str, before: &str) -> String {
+    let all = format!("sum({now})");
+    let both = format!("sum({now} and on (relay) {before})");
+    let before = format!("sum({before} and on (relay) {now})");
+    versus(&all, &format!("({before} * ({all} / ({both} > 0) or ({all} == 0) + 1))"))
+}
+
+/// What rows are sorted by: a number, and below all that have it, another one.
+pub fn rank(by: &str, otherwise: &str) -> String {
+    format!("({by} or {otherwise} * 1e-9)")
+}
+
 /// A column `row` that tells lines of a table apart, by which its queries are joined.
 pub fn keyed(expr: &str, parts: &[&str], keep: &[&str]) -> String {
     let parts = parts.iter().map(|part| format!(r#""{part}""#)).collect::<Vec<_>>().join(", ");

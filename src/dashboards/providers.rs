@@ -6,9 +6,9 @@ use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
 use super::kinds::{heatmap, legend_table, lines, stack, table, timeline};
 use super::panel::{Money, NOTHING, Panel};
-use super::promql::{Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::shared::{self, OF_TYPE};
+use super::shared::{self, JUDGED, OF_TYPE};
 use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
@@ -70,7 +70,7 @@ fn success(range: &str) -> String {
     let of =
         |outcome: &str| growth("llm_relay_requests_total", &format!(r#"outcome=~"{outcome}",{FILTER}"#), range, BY);
     // A provider that has no successes has no series of them: 0, not unknown.
-    let all = of("success|failure");
+    let all = format!("({}{JUDGED})", of("success|failure"));
     format!("(({} or 0 * {all}) / ({all} > 0))", of("success"))
 }
 
@@ -87,15 +87,18 @@ fn now() -> Panel {
     let enabled = json!([{"type": "value", "options": {
         "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
     }}]);
+    let known = format!("sum by ({BY}) (llm_relay_provider_enabled{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    // One that was never asked has no series: 0 calls.
+    let requests = format!("({} or 0 * {known})", growth("llm_relay_requests_total", FILTER, "1h", BY));
     table("Providers")
         .note("Requests of the last hour; success in several spans; an absent percentage had nothing to judge.")
-        .query(Query::rows("requests", named_cell(&growth("llm_relay_requests_total", FILTER, "1h", BY))))
+        .query(Query::rows("requests", named_cell(&requests)))
         .query(Query::rows("hour", cell(&success("1h"))))
         .query(Query::rows("shift", cell(&success("8h"))))
         .query(Query::rows("day", cell(&success("24h"))))
         .query(Query::rows("p95", cell(&of_provider("0.95", DURATION, "1h"))))
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
-        .query(Query::rows("enabled", cell("llm_relay_provider_enabled")))
+        .query(Query::rows("enabled", cell(&known)))
         .columns([
             column("provider", "Provider", ""),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
@@ -299,7 +302,8 @@ fn value() -> Panel {
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
         .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
-        .query(Query::rows("requests", named_cell(&requests)))
+        .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
+        .query(Query::rows("requests", cell(&requests)))
         .query(Query::rows("cost", cell(&cost)))
         .query(Query::rows("list", cell(&list)))
         .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
@@ -320,7 +324,7 @@ fn value() -> Panel {
             column("#speed", "Tokens/s p50", "short").decimals(1),
             column("#wasted", "Wasted", "").decimals(2),
         ])
-        .sort("Cost", true, Some(50))
+        .sort("#order", true, Some(50))
 }
 
 fn money() -> Row {

@@ -144,9 +144,10 @@ fn expiry() -> Panel {
 fn accounts() -> Panel {
     let by = ["relay", "provider_id", "window"];
     let used = Named::Provider.of("llm_relay_account_utilization_ratio");
+    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0 and llm_relay_account_utilization_ratio)";
     table("Windows of upstream accounts")
         .query(Query::rows("used", keyed(&format!("({used})"), &by, &["provider", "window"])))
-        .query(Query::rows("reset", keyed("(llm_relay_account_reset_timestamp_seconds - time() > 0)", &by, &[])))
+        .query(Query::rows("reset", keyed(reset, &by, &[])))
         .columns([
             column("provider", "Account", ""),
             column("window", "Window", "").width(80),

@@ -411,4 +411,5 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("What", "项目"),
     ("Windows of upstream accounts", "上游账号窗口"),
     ("✗: the last reading failed, and the version before it is in force.", "✗：上次读取失败，沿用之前的版本。"),
+    ("No store is configured", "未配置存储"),
 ];

@@ -105,10 +105,9 @@ fn overrides_name_columns_and_legends_that_exist() {
     for dashboard in Lang::ALL.into_iter().flat_map(all) {
         for panel in panels(&dashboard).filter(|panel| panel["type"] != "row") {
             let place = format!("{} {}", dashboard["uid"], panel["title"]);
-            let mut names: BTreeSet<&str> = BTreeSet::new();
-            for target in panel["targets"].as_array().unwrap() {
-                names.insert(text(&target["legendFormat"]));
-            }
+            let targets = panel["targets"].as_array().unwrap();
+            let numbers: Vec<String> = targets.iter().map(|of| format!("Value #{}", text(&of["refId"]))).collect();
+            let mut names: BTreeSet<&str> = targets.iter().map(|target| text(&target["legendFormat"])).collect();
             let steps = panel["transformations"].as_array().unwrap();
             for step in steps {
                 names.extend(
@@ -123,6 +122,7 @@ fn overrides_name_columns_and_legends_that_exist() {
                 assert!(names.contains(text(&rule["matcher"]["options"])), "{place}: {}", rule["matcher"]["options"]);
             }
             names.insert("at");
+            names.extend(numbers.iter().map(String::as_str));
             for sort in steps.iter().flat_map(|step| step["options"]["sort"].as_array().into_iter().flatten()) {
                 assert!(names.contains(text(&sort["field"])), "{place} is sorted by {}", sort["field"]);
             }
