@@ -190,6 +190,11 @@ pub enum Measure {
 }
 
 impl Board {
+    /// Pixels that a name needs: those of models are long.
+    fn width(&self) -> u32 {
+        if self.scope == "model" { 195 } else { 110 }
+    }
+
     /// `period` is the variable or one period.
     pub fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
         let all = |metric: &str| {
@@ -200,9 +205,9 @@ impl Board {
         let hits = all("llm_relay_leaderboard_cache_hit_ratio");
         let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, &["relay", "id"], keep));
         let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
-        let mut panel = table(title).empty(NOTHING).columns([column("name", self.heading, "")]);
+        let mut panel = table(title).empty(NOTHING).columns([column("name", self.heading, "").with("custom.minWidth", json!(self.width()))]);
         if self.ids {
-            panel = panel.columns([column("id", "ID", "").width(70)]);
+            panel = panel.columns([column("id", "ID", "").width(130)]);
         }
         if by_cost {
             // A relay that knows no cost ranks by requests.
@@ -242,12 +247,12 @@ impl Board {
                 Measure::CostPerRequest => (
                     "per_request",
                     over("llm_relay_leaderboard_requests"),
-                    column("#per_request", "Cost per request", "").decimals(4),
+                    column("#per_request", "Cost per request", "").decimals(4).width(130),
                 ),
                 Measure::CostPerMillionTokens => (
                     "per_million",
                     format!("1e6 * {}", over("llm_relay_leaderboard_tokens")),
-                    column("#per_million", "Cost per 1M tokens", "").decimals(2),
+                    column("#per_million", "Cost per 1M tokens", "").decimals(2).width(150),
                 ),
             };
             let keep: &[&str] = if !by_cost && *measure == measures[0] { &names } else { &[] };

@@ -159,7 +159,8 @@ impl Split {
             Self::User => "relay, user_id",
             Self::Key => "relay, key_id",
             Self::Provider => "relay, provider_id",
-            Self::Model => "relay, model",
+            // One model is one line, whichever relay it was asked of.
+            Self::Model => "model",
         }
     }
 

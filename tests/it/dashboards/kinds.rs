@@ -1,0 +1,128 @@
+//! Every panel with the relay chosen, once for each kind: data where the relay can tell, nothing where it cannot.
+
+use std::collections::BTreeMap;
+
+use llm_relay_exporter::dashboards::promql;
+use llm_relay_exporter::metrics::Metric;
+use llm_relay_exporter::relays::untold::{untold, why_absent, why_left_out};
+use llm_relay_exporter::settings::Kind;
+use promql_parser::label::MatchOp;
+use promql_parser::parser::VectorSelector;
+
+use super::lint;
+use super::prometheus::{Prometheus, Span};
+
+/// Kind, panel (or variable), query (`*`: all), and why nothing may have happened within the demo's first minute.
+type Excuse = (Kind, &'static str, &'static str, &'static str);
+
+const NOTHING_YET: &[Excuse] = &[];
+
+/// What one query of a panel has for one kind of relay.
+enum Answer {
+    Data,
+    Untold(&'static str),
+    Nothing(&'static str),
+}
+
+/// Prints the table of panels and kinds; what is wrong with them.
+pub fn ask(prometheus: &Prometheus, span: &Span) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut panels: BTreeMap<(usize, String), BTreeMap<&str, Vec<Answer>>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for target in lint::expressions() {
+        let place = format!("{} | {}", target.dashboard, target.panel);
+        let at = order.iter().position(|known| *known == place).unwrap_or_else(|| {
+            order.push(place.clone());
+            order.len() - 1
+        });
+        for kind in Kind::ALL {
+            let query = format!("{place} | {}, {}", target.id, kind.label());
+            let why = why_empty(&target.expr, kind);
+            let answer = match (target.ask(prometheus, span, kind.label()), why) {
+                (Ok(found), Why::CannotTell(why)) if !found.is_empty() => {
+                    problems.push(format!("{query}: has what it should not ({why}): {}", found[0]));
+                    Answer::Data
+                }
+                (Ok(found), _) if !found.is_empty() => Answer::Data,
+                (Ok(_), Why::CannotTell(why) | Why::LacksPart(why)) => Answer::Untold(why),
+                (Ok(_), Why::Must) => {
+                    let excuse = NOTHING_YET.iter().find(|(of, panel, id, _)| {
+                        (*of, *panel) == (kind, &target.panel) && (*id == "*" || *id == target.id)
+                    });
+                    if excuse.is_none() {
+                        problems.push(format!("{query}: no answer to {}", target.expr));
+                    }
+                    Answer::Nothing(excuse.map_or("", |excuse| excuse.3))
+                }
+                (Err(error), _) => {
+                    problems.push(format!("{query}: {error}\n  {}", target.expr));
+                    continue;
+                }
+            };
+            panels.entry((at, place.clone())).or_default().entry(kind.label()).or_default().push(answer);
+        }
+    }
+    println!("| dashboard | panel | {} |", Kind::ALL.map(Kind::label).join(" | "));
+    println!("|---|---|{}", "---|".repeat(Kind::ALL.len()));
+    for ((_, place), kinds) in &panels {
+        let cells = Kind::ALL.map(|kind| kinds.get(kind.label()).map_or_else(String::new, |answers| cell(answers)));
+        println!("| {place} | {} |", cells.join(" | "));
+    }
+    problems
+}
+
+/// A panel in a word: how many of its queries have data, and why the others do not.
+fn cell(answers: &[Answer]) -> String {
+    let data = answers.iter().filter(|answer| matches!(answer, Answer::Data)).count();
+    let mut rest: Vec<String> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::Data => None,
+            Answer::Untold(why) => Some(format!("not told: {why}")),
+            Answer::Nothing(why) => Some(format!("nothing yet: {why}")),
+        })
+        .collect();
+    rest.dedup();
+    match data {
+        0 => rest.join("; "),
+        all if all == answers.len() => "data".to_owned(),
+        some => format!("data ({some} of {}; {})", answers.len(), rest.join("; ")),
+    }
+}
+
+/// Whether an expression may have no answer for a kind of relay.
+enum Why {
+    Must,
+    /// One of its metrics is not told: it depends on the expression.
+    LacksPart(&'static str),
+    /// None of them is: there must be none.
+    CannotTell(&'static str),
+}
+
+fn why_empty(expr: &str, kind: Kind) -> Why {
+    let selectors = lint::selectors(expr);
+    let mut asked: Vec<(&Metric, &VectorSelector)> =
+        selectors.iter().filter_map(|of| Some((promql::family(of.name.as_deref()?)?, of))).collect();
+    // Names are joined to numbers and can be missing; alone they are what is asked for.
+    let names =
+        |metric: &Metric| ["_user_info", "_key_info", "_provider_info"].iter().any(|end| metric.name.ends_with(end));
+    if asked.iter().any(|(metric, _)| !names(metric)) {
+        asked.retain(|(metric, _)| !names(metric));
+    }
+    let untold: Vec<Option<&str>> = asked.iter().map(|(metric, selector)| why_untold(metric, selector, kind)).collect();
+    match untold.iter().flatten().next() {
+        None => Why::Must,
+        Some(why) if untold.iter().all(Option::is_some) => Why::CannotTell(why),
+        Some(why) => Why::LacksPart(why),
+    }
+}
+
+/// Why a selector finds nothing: for its metric, or for the scope that it asks for.
+fn why_untold(metric: &Metric, selector: &VectorSelector, kind: Kind) -> Option<&'static str> {
+    let list = untold(kind);
+    let matchers = &selector.matchers.matchers;
+    let exact = matchers.iter().filter(|matcher| matches!(matcher.op, MatchOp::Equal));
+    let (labels, values): (Vec<&str>, Vec<&str>) =
+        exact.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())).unzip();
+    why_absent(list, metric.name).or_else(|| why_left_out(list, &labels, &values))
+}
