@@ -13,7 +13,7 @@ use common::series::views;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use llm_relay_exporter::own::Own;
-use llm_relay_exporter::page::samples::Snapshot;
+use llm_relay_exporter::page::samples::{Family, gather};
 use llm_relay_exporter::page::{open_metrics, render, text};
 use llm_relay_exporter::view::{TrafficView, View};
 
@@ -33,7 +33,7 @@ fn whole_page(bencher: Bencher, series: usize) {
 #[divan::bench(args = SERIES)]
 fn gather_and_sort(bencher: Bencher, series: usize) {
     let (views, own) = (views(series), Own::default());
-    bencher.counter(ItemsCount::new(series)).bench(|| Snapshot::gather(&views, &own));
+    bencher.counter(ItemsCount::new(series)).bench(|| gather(&views, &own).collect::<Vec<Family>>());
 }
 
 #[divan::bench(args = SERIES)]
@@ -42,7 +42,7 @@ fn gather_and_open_metrics(bencher: Bencher, series: usize) {
     let mut out = String::new();
     bencher.counter(ItemsCount::new(series)).bench_local(|| {
         out.clear();
-        open_metrics::write(&mut out, &Arc::new(Snapshot::gather(&views, &own)));
+        gather(&views, &own).for_each(|family| open_metrics::write(&mut out, &Arc::new(family)));
         out.len()
     });
 }
@@ -53,7 +53,7 @@ fn gather_and_text(bencher: Bencher, series: usize) {
     let mut out = String::new();
     bencher.counter(ItemsCount::new(series)).bench_local(|| {
         out.clear();
-        text::write(&mut out, &Snapshot::gather(&views, &own));
+        gather(&views, &own).for_each(|family| text::write(&mut out, &family));
         out.len()
     });
 }

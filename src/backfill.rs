@@ -224,11 +224,11 @@ impl Filling {
         while second <= chunk.last {
             let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
             self.go_to(at).await?;
-            let mut snapshot = self.past.snapshot();
+            let mut families = self.past.families();
             if let Some(only) = &self.only {
-                snapshot.families.retain(|family| only.contains(family.metric.name));
+                families.retain(|family| only.contains(family.metric.name));
             }
-            recording.add(second, &snapshot);
+            recording.add(second, &families);
             second += self.job.step_seconds;
         }
         files::write_whole(path, |file| {

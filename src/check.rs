@@ -104,7 +104,7 @@ pub async fn store(plan: &Plan) -> Report {
                     None => report
                         .note("checkpoint", format!("none of {relay} yet: its ledger will be read from the start")),
                     Some(checkpoint) => {
-                        let bytes: usize = checkpoint.parts.values().map(Vec::len).sum();
+                        let bytes: usize = checkpoint.parts.values().map(|bytes| bytes.len()).sum();
                         let (parts, saves) = (checkpoint.parts.len(), checkpoint.generation);
                         report
                             .ok("checkpoint", format!("of {relay}: {parts} parts, {bytes} bytes, save number {saves}"));

@@ -146,7 +146,15 @@ async fn reload(extract::State(state): extract::State<State>) -> (StatusCode, St
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&values(&headers, ACCEPT));
     let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
-    let body = state.page.current().bytes(format, coding).clone();
+    let page = state.page.current();
+    let body = match coding {
+        Coding::Gzip => page.bytes(format, coding).clone(),
+        // It may have to be unpacked, which must not keep others waiting.
+        Coding::Identity => match tokio::task::spawn_blocking(move || page.bytes(format, coding).clone()).await {
+            Ok(body) => body,
+            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        },
+    };
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));

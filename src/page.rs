@@ -1,7 +1,9 @@
 //! Views rendered to bytes, once per refresh; a scrape copies a pointer.
 //!
-//! The samples are gathered once, sorted, and written down twice: as OpenMetrics (prometheus-client) and in the older
-//! text format 0.0.4 for clients that do not speak it, each plain and gzipped. Identical views give identical pages.
+//! The samples are gathered once, family by family, sorted, and written down twice: as OpenMetrics (prometheus-client)
+//! and in the older text format 0.0.4 for clients that do not speak it. Both are gzipped while they are written, as
+//! Prometheus asks for them; a page of 100 000 series is 10 MB without, which nobody pays for who does not ask.
+//! Identical views give identical pages.
 
 pub mod accept;
 pub mod open_metrics;
@@ -9,19 +11,20 @@ pub mod recording;
 pub mod samples;
 pub mod text;
 
-use std::io::Write;
-use std::sync::Arc;
+use std::fmt;
+use std::io::{BufWriter, Read, Write};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::own::Own;
 use crate::view::View;
 use accept::{Coding, Format};
-use samples::Snapshot;
 
 /// What every scrape gets until the next refresh.
 #[derive(Clone, Debug)]
@@ -36,19 +39,23 @@ pub struct Page {
 /// One format, ready to be sent.
 #[derive(Clone, Debug)]
 struct Body {
-    plain: Bytes,
     gzip: Bytes,
+    /// Bytes without the gzip.
+    length: usize,
+    /// Unpacked by the first who asks for it.
+    plain: OnceLock<Bytes>,
 }
 
 impl Page {
-    /// The whole body of a response.
+    /// The whole body of a response. The first plain one of a page takes about 3 ms per 10 000 series; all others are
+    /// ready.
     pub fn bytes(&self, format: Format, coding: Coding) -> &Bytes {
         let body = match format {
             Format::OpenMetrics => &self.open_metrics,
             Format::Text => &self.text,
         };
         match coding {
-            Coding::Identity => &body.plain,
+            Coding::Identity => body.plain.get_or_init(|| gunzip(&body.gzip, body.length)),
             Coding::Gzip => &body.gzip,
         }
     }
@@ -58,25 +65,51 @@ impl Page {
 ///
 /// A family without samples is left out, and so is every sample that is not a finite number.
 pub fn render(views: &[View], own: &Own) -> Page {
-    let snapshot = Arc::new(Snapshot::gather(views, own));
-    let mut buffer = String::new();
-    open_metrics::write(&mut buffer, &snapshot);
-    let open_metrics = Body::new(&buffer);
-    buffer.clear();
-    text::write(&mut buffer, &snapshot);
-    Page { rendered_at: Utc::now(), series: snapshot.series(), open_metrics, text: Body::new(&buffer) }
+    let (mut open_metrics, mut text) = (Gzip::new(), Gzip::new());
+    let mut series = 0;
+    for family in samples::gather(views, own).map(Arc::new) {
+        series += family.series();
+        open_metrics::write(&mut open_metrics, &family);
+        text::write(&mut text, &family);
+    }
+    open_metrics::end(&mut open_metrics);
+    Page { rendered_at: Utc::now(), series, open_metrics: open_metrics.finish(), text: text.finish() }
 }
 
-impl Body {
-    fn new(plain: &str) -> Self {
-        Self { plain: Bytes::copy_from_slice(plain.as_bytes()), gzip: gzip(plain.as_bytes()) }
+/// Takes text and packs it at once: the plain page is nowhere as a whole.
+struct Gzip {
+    encoder: BufWriter<GzEncoder<Vec<u8>>>,
+    length: usize,
+}
+
+impl Gzip {
+    fn new() -> Self {
+        // Level 2 costs half of level 6 and gives 13 % of the plain size instead of 12 %. The buffer is for the writers,
+        // who bring a few bytes at a time.
+        let encoder = GzEncoder::new(Vec::new(), Compression::new(2));
+        Self { encoder: BufWriter::with_capacity(64 << 10, encoder), length: 0 }
+    }
+
+    fn finish(self) -> Body {
+        const TAKES_ALL: &str = "a Vec takes every write";
+        let encoder = self.encoder.into_inner().expect(TAKES_ALL);
+        let mut gzip = encoder.finish().expect(TAKES_ALL);
+        gzip.shrink_to_fit();
+        Body { gzip: gzip.into(), length: self.length, plain: OnceLock::new() }
     }
 }
 
-fn gzip(plain: &[u8]) -> Bytes {
-    // Level 2 costs half of level 6 and gives 13 % of the plain size instead of 12 %.
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 6), Compression::new(2));
-    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("a Vec takes every write").into()
+impl fmt::Write for Gzip {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.length += text.len();
+        self.encoder.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+fn gunzip(gzip: &[u8], length: usize) -> Bytes {
+    let mut plain = Vec::with_capacity(length);
+    GzDecoder::new(gzip).read_to_end(&mut plain).expect("it was packed here");
+    plain.into()
 }
 
 /// The current page, shared by the task that renders and the server.

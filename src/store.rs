@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -38,7 +39,7 @@ use crate::settings::{RelayPlan, StorePlan};
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -77,7 +78,7 @@ impl Owner {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub generation: i64,
-    pub parts: BTreeMap<String, Vec<u8>>,
+    pub parts: BTreeMap<String, Bytes>,
 }
 
 /// What a save writes.
@@ -85,7 +86,7 @@ pub struct Checkpoint {
 pub struct Changes {
     /// The generation that these follow. `None`: `put` is everything, whatever the store has.
     pub after: Option<i64>,
-    pub put: Vec<(String, Vec<u8>)>,
+    pub put: Vec<(String, Bytes)>,
     pub remove: Vec<String>,
     /// Parts of the whole checkpoint.
     pub parts: usize,
@@ -263,7 +264,7 @@ impl Stored {
             if checksum(&key, &bytes) != *sum {
                 return Err(refused(format!("the part {key:?} of {relay:?} ({kind}) is damaged")));
             }
-            parts.insert(key, bytes);
+            parts.insert(key, bytes.into());
         }
         Ok(Checkpoint { generation: self.generation, parts })
     }

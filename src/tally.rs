@@ -217,6 +217,8 @@ impl Tally {
         for row in rows {
             self.put(row);
         }
+        // What is older hardly changes any more.
+        self.log.pack_before(self.now() - GRACE_SECONDS);
     }
 
     /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last
@@ -240,10 +242,8 @@ impl Tally {
         let now = self.now();
         for request_id in asked {
             if found.contains(request_id) {
-                if let Some(held) = self.held.get_mut(request_id)
-                    && let Some(since) = held.final_since
-                {
-                    held.next_look = now + (now - since).max(1);
+                if let Some(held) = self.held.get_mut(request_id) {
+                    held.next_look = next_look(now, held.final_since);
                 }
             } else if let Some(held) = self.held.remove(request_id) {
                 if held.row.counted {
@@ -371,7 +371,8 @@ impl Tally {
                 ended.min(now)
             });
             if row.id > self.floor || !settled(&row, final_since, now) {
-                self.held.insert(request_id, Held { row, final_since, next_look: now + 1, charged });
+                let next_look = next_look(now, final_since);
+                self.held.insert(request_id, Held { row, final_since, next_look, charged });
             }
             return;
         };
@@ -394,7 +395,7 @@ impl Tally {
             Some(charged) => Some(self.correct(&held.row, &row, charged)),
         };
         let final_since = held.final_since.or(row.is_final.then_some(now));
-        self.held.insert(request_id, Held { row, final_since, next_look: now + 1, charged });
+        self.held.insert(request_id, Held { row, final_since, next_look: next_look(now, final_since), charged });
     }
 
     /// A row that had been counted has changed. Returns what the counters have of its cost now.
@@ -590,6 +591,11 @@ impl Tally {
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }
     }
+}
+
+/// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
+fn next_look(now: i64, final_since: Option<i64>) -> i64 {
+    now + final_since.map_or(0, |since| now - since).max(1)
 }
 
 fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {

@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 
 use crate::follow::{DISORDER, rows_of_span};
 use crate::model::{Calendar, ReadError, Tokens, UsageRow, Usd};
-use crate::page::samples::Snapshot;
+use crate::page::samples::{self, Family};
 use crate::relays::{Ask, Ledger, within};
 use crate::settings::{RelayPlan, SeriesBudget};
 use crate::tally::{Moment, ORPHAN_SECONDS, Presentation, Tally};
@@ -147,7 +147,7 @@ impl Past {
     }
 
     /// What an exporter would show now, as far as rows alone tell.
-    pub fn snapshot(&mut self) -> Snapshot {
+    pub fn families(&mut self) -> Vec<Family> {
         let mut view = self.tally.view(&Presentation {
             directory: None,
             live: None,
@@ -155,7 +155,7 @@ impl Past {
             series: &self.budget,
         });
         view.leave_out(self.ledger.knows());
-        Snapshot::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
+        samples::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
     }
 
     async fn read_slice(&mut self) -> Result<(), ReadError> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -48,11 +49,11 @@ impl Follower {
         Ok(Some(parts))
     }
 
-    /// Goes on where the follower that wrote the parts was. The next refresh audits.
+    /// Goes on where the follower that wrote the parts was: first what is new, then the audit.
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; the follower is then as before.
-    pub fn restore(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), PartError> {
+    pub fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
         self.state = Some(State {
             tally: Tally::restore(parts)?,
@@ -66,7 +67,7 @@ impl Follower {
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
             audit_now: false,
-            behind: false,
+            behind: true,
             bookmark: cursor.bookmark,
         });
         Ok(())

@@ -1,33 +1,38 @@
-//! OpenMetrics 1.0, written by prometheus-client: one collector for the whole page, because a family that two
-//! collectors share would have its header twice.
+//! OpenMetrics 1.0, written by prometheus-client: one collector for a family, because one that two collectors share
+//! would have its header twice.
 
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::samples::{Family, Labels, Snapshot, Value, whole};
+use super::samples::{Family, Labels, Value, whole};
 use crate::metrics::Kind;
 
-/// Appends the page, with its end mark.
-pub fn write(out: &mut String, snapshot: &Arc<Snapshot>) {
+/// Appends a family.
+pub fn write(out: &mut impl fmt::Write, family: &Arc<Family>) {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Catalogue(Arc::clone(snapshot))));
-    encode(out, &registry).expect("a String takes every write");
+    registry.register_collector(Box::new(Collected(Arc::clone(family))));
+    encode_registry(out, &registry).expect("memory takes every write");
+}
+
+/// Appends the end mark.
+pub fn end(out: &mut impl fmt::Write) {
+    encode_eof(out).expect("memory takes every write");
 }
 
 #[derive(Debug)]
-struct Catalogue(Arc<Snapshot>);
+struct Collected(Arc<Family>);
 
-impl Collector for Catalogue {
+impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        self.0.families.iter().try_for_each(|family| encode_family(family, &mut encoder))
+        encode_family(&self.0, &mut encoder)
     }
 }
 

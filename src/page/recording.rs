@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::samples::{Labels, Snapshot, Value};
+use super::samples::{self, Labels, Value};
 use super::text;
 use crate::metrics::{Kind, Metric};
 
@@ -33,8 +33,8 @@ struct Track {
 
 impl Recording {
     /// Adds what is shown at an instant later than all before, in Unix seconds.
-    pub fn add(&mut self, second: i64, snapshot: &Snapshot) {
-        for family in &snapshot.families {
+    pub fn add(&mut self, second: i64, families: &[samples::Family]) {
+        for family in families {
             let metric = family.metric;
             let tracks = &mut self.families.entry(metric.name).or_insert_with(|| Family::new(metric)).tracks;
             for (labels, value) in family.samples() {

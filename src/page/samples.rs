@@ -10,12 +10,6 @@ use crate::own::Own;
 use crate::relays;
 use crate::view::{HistogramView, View};
 
-/// Every family that has samples, in the order of the catalogue.
-#[derive(Debug)]
-pub struct Snapshot {
-    pub families: Vec<Family>,
-}
-
 /// The samples of one metric.
 pub struct Family {
     pub metric: &'static Metric,
@@ -58,26 +52,23 @@ pub fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
-impl Snapshot {
-    pub fn gather(views: &[View], own: &Own) -> Self {
-        Self::of(CATALOGUE.iter(), views, own)
-    }
+/// The families that have samples, in the order of the catalogue, each gathered when it is asked for.
+pub fn gather<'a>(views: &'a [View], own: &'a Own) -> impl Iterator<Item = Family> + 'a {
+    families(CATALOGUE.iter(), views, own)
+}
 
-    /// The families that can be told of an instant of the past.
-    pub fn past(view: &View) -> Self {
-        let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
-        Self::of(told, std::slice::from_ref(view), &Own::default())
-    }
+/// The families that can be told of an instant of the past.
+pub fn past(view: &View) -> Vec<Family> {
+    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+    families(told, std::slice::from_ref(view), &Own::default()).collect()
+}
 
-    fn of(metrics: impl Iterator<Item = &'static Metric>, views: &[View], own: &Own) -> Self {
-        let families = metrics.map(|metric| Family::gather(metric, views, own));
-        Self { families: families.filter(|family| !family.samples.is_empty()).collect() }
-    }
-
-    /// Label sets of all families.
-    pub fn series(&self) -> usize {
-        self.families.iter().map(|family| family.samples.len()).sum()
-    }
+fn families<'a>(
+    metrics: impl Iterator<Item = &'static Metric> + 'a,
+    views: &'a [View],
+    own: &'a Own,
+) -> impl Iterator<Item = Family> + 'a {
+    metrics.map(|metric| Family::gather(metric, views, own)).filter(|family| !family.samples.is_empty())
 }
 
 impl Family {
@@ -123,6 +114,11 @@ impl Family {
 
     fn start(&self, label: usize) -> usize {
         label.checked_sub(1).map_or(0, |before| self.ends[before] + 1)
+    }
+
+    /// Label sets.
+    pub fn series(&self) -> usize {
+        self.samples.len()
     }
 
     pub fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {

@@ -6,17 +6,21 @@
 
 use std::fmt::Write;
 
-use super::samples::{Family, Snapshot, Value, whole};
+use super::samples::{Family, Value, whole};
 use crate::metrics::Kind;
 
-/// Appends the page.
-pub fn write(out: &mut String, snapshot: &Snapshot) {
-    for family in &snapshot.families {
-        write_family(out, family);
+/// Appends a family.
+pub fn write(out: &mut impl Write, family: &Family) {
+    let mut lines = String::new();
+    head(&mut lines, family);
+    for (labels, value) in family.samples() {
+        write_sample(&mut lines, family.metric.name, labels.pairs(), value, "\n");
+        out.write_str(&lines).expect("memory takes every write");
+        lines.clear();
     }
 }
 
-fn write_family(out: &mut String, family: &Family) {
+fn head(out: &mut String, family: &Family) {
     let name = family.metric.name;
     let kind = match family.metric.kind {
         Kind::Gauge => "gauge",
@@ -29,9 +33,6 @@ fn write_family(out: &mut String, family: &Family) {
     escape(out, family.metric.help, false);
     for part in ["\n# TYPE ", name, " ", kind, "\n"] {
         out.push_str(part);
-    }
-    for (labels, value) in family.samples() {
-        write_sample(out, name, labels.pairs(), value, "\n");
     }
 }
 

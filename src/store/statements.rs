@@ -59,7 +59,7 @@ macro_rules! checkpoints {
             for (key, bytes) in &changes.put {
                 let checksum = $crate::store::checksum(key, bytes).to_vec();
                 let put = sqlx::query(include_str!("sql/put.sql")).bind(relay).bind(kind).bind(key);
-                put.bind(bytes.as_slice()).bind(checksum).execute(&mut *transaction).await?;
+                put.bind(&bytes[..]).bind(checksum).execute(&mut *transaction).await?;
             }
             transaction.commit().await?;
             Ok(Some(generation))

@@ -1,6 +1,14 @@
 //! The last day of facts by second.
+//!
+//! A day of facts is most of what the exporter has in memory. A fact takes 112 bytes to work with and some 40 as it is
+//! written down, so only those of the last minutes, which still change, are kept ready; the others lie as bytes, ten
+//! minutes together, and are read from there when the edge of a window passes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::sums::Fact;
 
@@ -9,86 +17,167 @@ pub const KEPT_SECONDS: i64 = 26 * 3600;
 /// Seconds of facts that are written down together.
 const SLOT_SECONDS: i64 = 600;
 
-/// Facts by the second in which their requests started.
-#[derive(Clone, Debug, Default)]
+/// Facts by the second in which their requests started. A slot is ready or packed, never both.
+#[derive(Debug, Default)]
 pub struct Log {
-    seconds: BTreeMap<i64, Vec<Fact>>,
+    /// By second.
+    ready: BTreeMap<i64, Vec<Fact>>,
+    /// By the first second of the slot.
+    packed: BTreeMap<i64, Packed>,
     /// First seconds of the slots that have changed since they were last taken.
     touched: BTreeSet<i64>,
 }
 
-/// The facts of one slot by second, as they were written down.
-pub type Slot = Vec<(i64, Vec<Fact>)>;
+/// The facts of one slot as they are written down. Seconds can be passed over without a look at their facts.
+#[derive(Clone, Debug)]
+struct Packed(Bytes);
 
-/// The same, to be written down.
-pub type SlotRef<'a> = Vec<(i64, &'a [Fact])>;
+#[derive(Serialize, Deserialize)]
+struct Second<'a> {
+    second: i64,
+    facts: &'a [u8],
+}
 
-impl Log {
-    pub fn restore(slots: impl IntoIterator<Item = Slot>) -> Self {
-        Self { seconds: slots.into_iter().flatten().collect(), touched: BTreeSet::new() }
+impl Packed {
+    fn of<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<Fact>)>) -> Option<Self> {
+        let facts: Result<Vec<(i64, Vec<u8>)>, _> =
+            seconds.map(|(second, facts)| Ok::<_, postcard::Error>((*second, postcard::to_stdvec(facts)?))).collect();
+        let facts = facts.ok()?;
+        let seconds: Vec<Second> = facts.iter().map(|(second, facts)| Second { second: *second, facts }).collect();
+        postcard::to_stdvec(&seconds).ok().map(|bytes| Self(bytes.into()))
     }
 
-    /// First seconds of all slots, with the facts of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<SlotRef<'_>>)> {
+    /// The facts of the seconds in `span`; stops at what cannot be understood, and tells whether there was none.
+    fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<Fact>)) -> bool {
+        let Ok(seconds) = postcard::from_bytes::<Vec<Second>>(&self.0) else { return false };
+        seconds.into_iter().filter(|it| span.contains(&it.second)).all(|Second { second, facts }| {
+            let facts = postcard::from_bytes(facts).map(|facts| act(second, facts));
+            facts.is_ok()
+        })
+    }
+}
+
+impl Log {
+    /// The log that [`Self::take`] wrote down; `None` when a slot cannot be understood.
+    pub fn restore(slots: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
+        let mut log = Self::default();
+        for (start, bytes) in slots {
+            let packed = Packed(bytes);
+            let mut inside = true;
+            let sound = packed.each(&(i64::MIN..i64::MAX), |second, _| inside &= slot(second) == start);
+            if !sound || !inside {
+                return None;
+            }
+            log.packed.insert(start, packed);
+        }
+        Some(log)
+    }
+
+    /// First seconds of all slots, with the bytes of those that have changed since they were last taken, or of `all`.
+    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
         let touched = std::mem::take(&mut self.touched);
-        let seconds = &self.seconds;
-        let mut from = i64::MIN;
-        std::iter::from_fn(move || {
-            let (second, _) = seconds.range(from..).next()?;
-            let start = slot(*second);
-            from = start + SLOT_SECONDS;
-            // One slot at a time, and not a copy: a day of facts is most of what the exporter has.
-            let facts = || seconds.range(start..from).map(|(second, facts)| (*second, &**facts)).collect();
-            Some((start, (all || touched.contains(&start)).then(facts)))
+        let ready = self.ready.keys().map(|second| slot(*second));
+        let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
+        starts.into_iter().map(move |start| {
+            let bytes = || self.packed.get(&start).cloned().or_else(|| Packed::of(self.ready.range(span(start))));
+            let wanted = all || touched.contains(&start);
+            (start, wanted.then(bytes).flatten().map(|Packed(bytes)| bytes))
         })
     }
 
     pub fn insert(&mut self, second: i64, fact: Fact) {
-        self.touched.insert(slot(second));
-        let facts = self.seconds.entry(second).or_default();
-        if facts.len() == facts.capacity() {
-            // Most seconds have one fact or a few: room for four of them, as a vector takes it, is most of a day's memory.
-            facts.reserve_exact(1 + facts.len() / 4);
-        }
-        facts.push(fact);
+        self.change(second);
+        self.ready.entry(second).or_default().push(fact);
     }
 
     pub fn remove(&mut self, second: i64, request_id: i64) {
-        if let Some(facts) = self.seconds.get_mut(&second) {
+        self.change(second);
+        if let Some(facts) = self.ready.get_mut(&second) {
             facts.retain(|fact| fact.request_id != request_id);
-            self.touched.insert(slot(second));
             if facts.is_empty() {
-                self.seconds.remove(&second);
+                self.ready.remove(&second);
             }
         }
     }
 
-    pub fn forget_before(&mut self, second: i64) {
-        // Not `split_off`: it counts what stays, a day of facts, on every refresh.
-        while self.seconds.first_key_value().is_some_and(|(first, _)| *first < second) {
-            self.seconds.pop_first();
+    /// Makes the slot of a second ready to be changed.
+    fn change(&mut self, second: i64) {
+        let start = slot(second);
+        self.touched.insert(start);
+        if let Some(packed) = self.packed.remove(&start) {
+            packed.each(&span(start), |second, facts| {
+                self.ready.insert(second, facts);
+            });
         }
     }
 
+    /// Packs the slots that ended at or before a second.
+    pub fn pack_before(&mut self, second: i64) {
+        while let Some(start) = self.ready.first_key_value().map(|(first, _)| slot(*first))
+            && start + SLOT_SECONDS <= second
+            && let Some(packed) = Packed::of(self.ready.range(span(start)))
+        {
+            self.packed.insert(start, packed);
+            self.ready.retain_after(start + SLOT_SECONDS);
+        }
+    }
+
+    /// Lets go of the slots that ended before a second, and of the facts before it that are ready.
+    pub fn forget_before(&mut self, second: i64) {
+        self.ready.retain_after(second);
+        self.packed.retain_after(slot(second));
+    }
+
     /// Takes the facts of a span out.
-    pub fn cut(&mut self, span: std::ops::Range<i64>) {
-        self.touched.extend(self.seconds.range(span.clone()).map(|(second, _)| slot(*second)));
-        let mut tail = self.seconds.split_off(&span.start);
-        let mut after = tail.split_off(&span.end);
-        self.seconds.append(&mut after);
+    pub fn cut(&mut self, span: Range<i64>) {
+        // Slots across the ends stay in part.
+        for second in [span.start, span.end] {
+            self.change(second);
+        }
+        let packed: Vec<i64> = self.packed.range(span.clone()).map(|(start, _)| *start).collect();
+        for start in packed {
+            self.packed.remove(&start);
+            self.touched.insert(start);
+        }
+        let ready: Vec<i64> = self.ready.range(span).map(|(second, _)| *second).collect();
+        for second in ready {
+            self.ready.remove(&second);
+            self.touched.insert(slot(second));
+        }
     }
 
-    pub fn range(&self, span: std::ops::Range<i64>) -> impl Iterator<Item = &Fact> {
+    /// Every fact of a span, with its second.
+    pub fn each(&self, span: Range<i64>, mut act: impl FnMut(i64, &Fact)) {
         // An empty span may come reversed when a clock was set back.
-        let end = span.end.max(span.start);
-        self.seconds.range(span.start..end).flat_map(|(_, facts)| facts)
+        if span.is_empty() {
+            return;
+        }
+        for (_, packed) in self.packed.range(slot(span.start)..span.end) {
+            packed.each(&span, |second, facts| facts.iter().for_each(|fact| act(second, fact)));
+        }
+        for (second, facts) in self.ready.range(span) {
+            facts.iter().for_each(|fact| act(*second, fact));
+        }
     }
+}
 
-    pub fn since(&self, second: i64) -> impl Iterator<Item = &Fact> {
-        self.seconds.range(second..).flat_map(|(_, facts)| facts)
+/// Lets go of what lies before a key. Not `split_off`: it counts what stays, which is much more.
+trait RetainAfter {
+    fn retain_after(&mut self, key: i64);
+}
+
+impl<T> RetainAfter for BTreeMap<i64, T> {
+    fn retain_after(&mut self, key: i64) {
+        while self.first_key_value().is_some_and(|(first, _)| *first < key) {
+            self.pop_first();
+        }
     }
 }
 
 const fn slot(second: i64) -> i64 {
     second - second.rem_euclid(SLOT_SECONDS)
+}
+
+const fn span(start: i64) -> Range<i64> {
+    start..start + SLOT_SECONDS
 }

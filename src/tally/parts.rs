@@ -10,18 +10,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
-use super::log::{Log, Slot};
-use super::{Corrections, Day, Held, Moment, Sym, Tally};
+use super::log::Log;
+use super::{Corrections, Day, Held, Moment, Sym, Tally, next_look};
 use crate::model::{Calendar, UsageRow, Usd};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
-pub type Part = (String, Option<Vec<u8>>);
+pub type Part = (String, Option<Bytes>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
@@ -117,13 +118,7 @@ impl Tally {
             parts.push(if all || self.touched.contains(date) { encoded(&key, day)? } else { (key, None) });
         }
         self.touched.clear();
-        for (start, slot) in self.log.take(all) {
-            let key = format!("{LOG}{start}");
-            parts.push(match slot {
-                Some(slot) => encoded(&key, &slot)?,
-                None => (key, None),
-            });
-        }
+        parts.extend(self.log.take(all).map(|(start, slot)| (format!("{LOG}{start}"), slot)));
         Ok(parts)
     }
 
@@ -131,7 +126,7 @@ impl Tally {
     ///
     /// # Errors
     /// When a part is missing or cannot be understood.
-    pub fn restore(parts: &BTreeMap<String, Vec<u8>>) -> Result<Self, PartError> {
+    pub fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         let it: MomentPart = decoded(parts, MOMENT)?;
         let calendar: CalendarPart = decoded(parts, CALENDAR)?;
         let unreadable = || PartError::Unreadable(CALENDAR.to_owned());
@@ -146,16 +141,17 @@ impl Tally {
             .into_iter()
             .map(|HeldPart { row, final_since, charged }| {
                 // As if just looked at: what may have changed since is due the sooner, the longer that is ago.
-                let next_look = final_since.map_or(now, |since| now + (now - since).max(1));
+                let next_look = next_look(now, final_since);
                 (row.request_id, Held { row, final_since, next_look, charged })
             })
             .collect();
         let counters: CountersPart<Counters, HashSet<Sym>> = decoded(parts, COUNTERS)?;
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut slots = Vec::new();
         let mut days = BTreeMap::new();
-        for key in parts.keys() {
-            if key.starts_with(LOG) {
-                slots.push(decoded(parts, key)?);
+        for (key, bytes) in parts {
+            if let Some(start) = key.strip_prefix(LOG) {
+                let start = start.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
+                slots.push((start, bytes.clone()));
             } else if let Some(date) = key.strip_prefix(DAY) {
                 let date = date.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
                 let day: Day = decoded(parts, key)?;
@@ -166,7 +162,7 @@ impl Tally {
             names: decoded(parts, NAMES)?,
             held,
             floor: it.floor,
-            log: Log::restore(slots),
+            log: Log::restore(slots).ok_or_else(|| PartError::Unreadable(LOG.to_owned()))?,
             days,
             total: decoded(parts, TOTALS)?,
             day_sums: decoded(parts, DAY_SUMS)?,
@@ -190,14 +186,14 @@ impl Tally {
 /// When the value cannot be written.
 pub fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
     let bytes = postcard::to_stdvec(value).map_err(|_| PartError::Unwritable(key.to_owned()))?;
-    Ok((key.to_owned(), Some(bytes)))
+    Ok((key.to_owned(), Some(bytes.into())))
 }
 
 /// The value of a part.
 ///
 /// # Errors
 /// When the part is missing, cannot be understood, or has bytes to spare.
-pub fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<T, PartError> {
+pub fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Bytes>, key: &str) -> Result<T, PartError> {
     let bytes = parts.get(key).ok_or_else(|| PartError::Missing(key.to_owned()))?;
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),

@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeZone, U
 use hashbrown::HashMap;
 
 use super::Tally;
-use super::log::KEPT_SECONDS;
+use super::log::{KEPT_SECONDS, Log};
 use super::names::Sym;
 use super::sums::Fact;
 use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
@@ -37,6 +37,8 @@ struct Mark {
     spent: Usd,
     /// Asked for since the last pruning.
     used: bool,
+    /// Its spending has yet to be summed up from the log.
+    waits: bool,
 }
 
 impl Marks {
@@ -44,13 +46,32 @@ impl Marks {
         if self.by_entity.is_empty() {
             return;
         }
-        for scope in [Scope::User, Scope::Key, Scope::Provider] {
-            for mark in self.by_entity.get_mut(&(scope, fact.entity(scope))).into_iter().flatten() {
-                if second >= mark.since {
-                    mark.spent += amount;
-                }
+        for mark in self.of(fact) {
+            if second >= mark.since {
+                mark.spent += amount;
             }
         }
+    }
+
+    fn of(&mut self, fact: &Fact) -> impl Iterator<Item = &mut Mark> {
+        let entities = [Scope::User, Scope::Key, Scope::Provider].map(|scope| (scope, fact.entity(scope)));
+        let marks = self.by_entity.get_disjoint_mut([&entities[0], &entities[1], &entities[2]]);
+        marks.into_iter().flatten().flatten()
+    }
+
+    /// Sums up the marks that wait for it, all in one walk. Tells whether there was one.
+    fn sum_up(&mut self, log: &Log) -> bool {
+        let marks = || self.by_entity.values().flatten().filter(|mark| mark.waits);
+        let Some(since) = marks().map(|mark| mark.since).min() else { return false };
+        log.each(since..i64::MAX, |second, fact| {
+            for mark in self.of(fact) {
+                if mark.waits && second >= mark.since {
+                    mark.spent += fact.cost;
+                }
+            }
+        });
+        self.by_entity.values_mut().flatten().for_each(|mark| mark.waits = false);
+        true
     }
 
     pub fn clear(&mut self) {
@@ -58,7 +79,17 @@ impl Marks {
     }
 
     fn set(&mut self, scope: Scope, entity: Sym, since: i64, spent: Usd) {
-        self.by_entity.entry((scope, entity)).or_default().push(Mark { since, spent, used: true });
+        self.by_entity.entry((scope, entity)).or_default().push(Mark { since, spent, used: true, waits: false });
+    }
+
+    /// [`Self::sum_up`] tells later.
+    fn wait(&mut self, scope: Scope, entity: Sym, since: i64) {
+        self.by_entity.entry((scope, entity)).or_default().push(Mark {
+            since,
+            spent: Usd::ZERO,
+            used: true,
+            waits: true,
+        });
     }
 
     fn get(&mut self, scope: Scope, entity: Sym, since: i64) -> Option<Usd> {
@@ -110,14 +141,17 @@ impl Tally {
     pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
         let counts_as: HashMap<&EntityId, &EntityId> =
             directory.keys.iter().map(|key| (&key.id, &key.counts_as)).collect();
-        let quotas = directory
-            .limits
-            .iter()
-            .filter_map(|limit| {
+        let read = |tally: &mut Self| -> Vec<QuotaView> {
+            let quotas = directory.limits.iter().filter_map(|limit| {
                 let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
-                Some(self.quota(limit, id.unwrap_or(&limit.id).number()?, live))
-            })
-            .collect();
+                Some(tally.quota(limit, id.unwrap_or(&limit.id).number()?, live))
+            });
+            quotas.collect()
+        };
+        let mut quotas = read(self);
+        if self.marks.sum_up(&self.log) {
+            quotas = read(self);
+        }
         self.marks.prune();
         quotas
     }
@@ -192,9 +226,8 @@ impl Tally {
             return Some(spent);
         }
         if second >= self.now() - KEPT_SECONDS {
-            let spent = self.log.since(second).filter(|fact| fact.entity(scope) == entity).map(|fact| fact.cost).sum();
-            self.marks.set(scope, entity, second, spent);
-            return Some(spent);
+            self.marks.wait(scope, entity, second);
+            return None;
         }
         let calendar = &self.moment.calendar;
         let kept = self.today() - Days::new(super::KEPT_DAYS);

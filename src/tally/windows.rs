@@ -28,14 +28,25 @@ impl Windows {
         self.all().into_iter().for_each(|window| window.sub(second, fact));
     }
 
-    /// Moves the edges forward to a moment.
+    /// Moves the edges to a moment.
     pub fn slide(&mut self, log: &Log, moment: &Moment) {
-        self.all().into_iter().zip(edges(moment)).for_each(|(window, edge)| window.slide(log, edge));
+        let edges = edges(moment);
+        if self.all().iter().zip(edges).any(|(window, edge)| edge < window.edge()) {
+            // The clock was set back.
+            return self.begin(log, moment);
+        }
+        for (window, edge) in self.all().into_iter().zip(edges) {
+            log.each(window.edge()..edge, |second, fact| window.sub(second, fact));
+            window.begin_at(edge);
+        }
     }
 
     /// Works the windows out anew.
     pub fn begin(&mut self, log: &Log, moment: &Moment) {
-        self.all().into_iter().zip(edges(moment)).for_each(|(window, edge)| window.begin(log, edge));
+        *self = Self::default();
+        let edges = edges(moment);
+        self.all().into_iter().zip(edges).for_each(|(window, edge)| window.begin_at(edge));
+        log.each(edges.into_iter().min().unwrap_or(i64::MIN)..i64::MAX, |second, fact| self.add(second, fact));
     }
 
     fn all(&mut self) -> [&mut dyn Sliding; 7] {
@@ -74,13 +85,21 @@ pub struct Window<T> {
 }
 
 trait Sliding {
+    fn edge(&self) -> i64;
+    fn begin_at(&mut self, edge: i64);
     fn add(&mut self, second: i64, fact: &Fact);
     fn sub(&mut self, second: i64, fact: &Fact);
-    fn slide(&mut self, log: &Log, edge: i64);
-    fn begin(&mut self, log: &Log, edge: i64);
 }
 
 impl<T: Total> Sliding for Window<T> {
+    fn edge(&self) -> i64 {
+        self.edge
+    }
+
+    fn begin_at(&mut self, edge: i64) {
+        self.edge = edge;
+    }
+
     fn add(&mut self, second: i64, fact: &Fact) {
         if second >= self.edge {
             self.total.add(fact);
@@ -91,20 +110,5 @@ impl<T: Total> Sliding for Window<T> {
         if second >= self.edge {
             self.total.sub(fact);
         }
-    }
-
-    fn slide(&mut self, log: &Log, edge: i64) {
-        if edge < self.edge {
-            // The clock was set back.
-            return self.begin(log, edge);
-        }
-        log.range(self.edge..edge).for_each(|fact| self.total.sub(fact));
-        self.edge = edge;
-    }
-
-    fn begin(&mut self, log: &Log, edge: i64) {
-        let mut total = T::default();
-        log.since(edge).for_each(|fact| total.add(fact));
-        *self = Self { edge, total };
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
@@ -416,7 +417,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
     let open = || Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut follower = open();
     let mut directory = relays::open(&plan).unwrap().directory;
-    let mut saved: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut saved: BTreeMap<String, Bytes> = BTreeMap::new();
     settle(&mut follower).await;
     for n in 0..steps {
         let mut what = scene.step().await.to_owned();

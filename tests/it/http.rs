@@ -252,7 +252,7 @@ fn two_hundred_scrapes_at_once_get_identical_bytes() {
 #[test]
 fn a_shutdown_lets_a_running_response_finish_and_refuses_new_clients() {
     // Larger than what the sockets hold, so that the response is still running when the shutdown begins.
-    let users = (0..1200).map(|id| user(id, &"long ".repeat(2000))).collect();
+    let users = (0..20_000).map(|id| user(id, &"long ".repeat(60))).collect();
     let server = Server::start(vec![with_users(view("main"), users)]);
     let expected = server.state.page.current().bytes(Format::Text, Coding::Identity).clone();
     let mut stream = server.connect();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, Days, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::model::*;
@@ -354,7 +355,7 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
 }
 
 /// Writes what has changed over what was saved before.
-fn save(tally: &mut Tally, saved: &mut BTreeMap<String, Vec<u8>>) {
+fn save(tally: &mut Tally, saved: &mut BTreeMap<String, Bytes>) {
     let parts = tally.parts(saved.is_empty()).unwrap();
     saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
     saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));

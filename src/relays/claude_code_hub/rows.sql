@@ -1,6 +1,17 @@
 -- Rows of the ledger. The caller's condition is served by the primary key (new, older), by the unique index on
 -- request_id (again) or by the index on created_at (between). All versions.
--- The limit stands inside, so that the join with the keys never sees more rows than that. The key itself stays here.
+-- The limit stands inside: only the keys of those few rows are looked at and put in order. A key itself stays here.
+with wanted as materialized (
+  select
+    l.id, l.request_id, l.user_id, l.key, l.final_provider_id, l.model, l.original_model,
+    {l.actual_response_model:varchar} as actual_response_model, l.endpoint, l.status_code, l.is_success,
+    {l.success_rate_outcome:varchar} as success_rate_outcome, l.blocked_by, {l.is_replay:boolean} as is_replay,
+    l.cost_usd, l.cost_multiplier, {l.group_cost_multiplier:numeric} as group_cost_multiplier, l.input_tokens,
+    l.output_tokens, l.cache_creation_input_tokens, l.cache_read_input_tokens, l.cache_creation_5m_input_tokens,
+    l.cache_creation_1h_input_tokens, l.duration_ms, l.ttfb_ms, {l.first_byte_ms:integer} as first_byte_ms, l.created_at
+  from {ledger} l
+  where {which}
+)
 select
   l.id::bigint as id,
   l.request_id::bigint as request_id,
@@ -29,19 +40,10 @@ select
   l.duration_ms,
   l.ttfb_ms,
   {first_byte} as first_byte_ms
-from (
-  select
-    l.id, l.request_id, l.user_id, l.key, l.final_provider_id, l.model, l.original_model,
-    {l.actual_response_model:varchar} as actual_response_model, l.endpoint, l.status_code, l.is_success,
-    {l.success_rate_outcome:varchar} as success_rate_outcome, l.blocked_by, {l.is_replay:boolean} as is_replay,
-    l.cost_usd, l.cost_multiplier, {l.group_cost_multiplier:numeric} as group_cost_multiplier, l.input_tokens,
-    l.output_tokens, l.cache_creation_input_tokens, l.cache_read_input_tokens, l.cache_creation_5m_input_tokens,
-    l.cache_creation_1h_input_tokens, l.duration_ms, l.ttfb_ms, {l.first_byte_ms:integer} as first_byte_ms, l.created_at
-  from {ledger} l
-  where {which}
-) l
+from wanted l
 left join (
   select distinct on (k.key) k.key, k.id
   from keys k
+  where k.key in (select w.key from wanted w)
   order by k.key, k.deleted_at is not null, k.is_enabled is not true, k.id
 ) k on k.key = l.key
