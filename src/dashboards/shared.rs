@@ -205,7 +205,9 @@ impl Board {
         let hits = all("llm_relay_leaderboard_cache_hit_ratio");
         let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, &["relay", "id"], keep));
         let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
-        let mut panel = table(title).empty(NOTHING).columns([column("name", self.heading, "").with("custom.minWidth", json!(self.width()))]);
+        let mut panel = table(title)
+            .empty(NOTHING)
+            .columns([column("name", self.heading, "").with("custom.minWidth", json!(self.width()))]);
         if self.ids {
             panel = panel.columns([column("id", "ID", "").width(130)]);
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use llm_relay_exporter::dashboards::promql;
 use llm_relay_exporter::metrics::Metric;
-use llm_relay_exporter::relays::untold::{untold, why_absent, why_left_out};
 use llm_relay_exporter::settings::Kind;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
@@ -20,13 +19,14 @@ const NOTHING_YET: &[Excuse] = &[];
 /// What one query of a panel has for one kind of relay.
 enum Answer {
     Data,
-    Untold(&'static str),
+    Untold(String),
     Nothing(&'static str),
 }
 
 /// Prints the table of panels and kinds; what is wrong with them.
 pub fn ask(prometheus: &Prometheus, span: &Span) -> Vec<String> {
     let mut problems = Vec::new();
+    let mut pages = Pages { prometheus, known: BTreeMap::new() };
     let mut panels: BTreeMap<(usize, String), BTreeMap<&str, Vec<Answer>>> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     for target in lint::expressions() {
@@ -37,10 +37,10 @@ pub fn ask(prometheus: &Prometheus, span: &Span) -> Vec<String> {
         });
         for kind in Kind::ALL {
             let query = format!("{place} | {}, {}", target.id, kind.label());
-            let why = why_empty(&target.expr, kind);
+            let why = pages.why_empty(&target.expr, kind);
             let answer = match (target.ask(prometheus, span, kind.label()), why) {
                 (Ok(found), Why::CannotTell(why)) if !found.is_empty() => {
-                    problems.push(format!("{query}: has what it should not ({why}): {}", found[0]));
+                    problems.push(format!("{query}: has numbers though the page lacks {why}: {}", found[0]));
                     Answer::Data
                 }
                 (Ok(found), _) if !found.is_empty() => Answer::Data,
@@ -94,35 +94,52 @@ fn cell(answers: &[Answer]) -> String {
 enum Why {
     Must,
     /// One of its metrics is not told: it depends on the expression.
-    LacksPart(&'static str),
+    LacksPart(String),
     /// None of them is: there must be none.
-    CannotTell(&'static str),
+    CannotTell(String),
 }
 
-fn why_empty(expr: &str, kind: Kind) -> Why {
-    let selectors = lint::selectors(expr);
-    let mut asked: Vec<(&Metric, &VectorSelector)> =
-        selectors.iter().filter_map(|of| Some((promql::family(of.name.as_deref()?)?, of))).collect();
-    // Names are joined to numbers and can be missing; alone they are what is asked for.
-    let names =
-        |metric: &Metric| ["_user_info", "_key_info", "_provider_info"].iter().any(|end| metric.name.ends_with(end));
-    if asked.iter().any(|(metric, _)| !names(metric)) {
-        asked.retain(|(metric, _)| !names(metric));
-    }
-    let untold: Vec<Option<&str>> = asked.iter().map(|(metric, selector)| why_untold(metric, selector, kind)).collect();
-    match untold.iter().flatten().next() {
-        None => Why::Must,
-        Some(why) if untold.iter().all(Option::is_some) => Why::CannotTell(why),
-        Some(why) => Why::LacksPart(why),
-    }
+/// What the page has of each kind: a metric that is not there is not told. That the demo shows all that a kind can tell is
+/// no question of dashboards.
+struct Pages<'a> {
+    prometheus: &'a Prometheus,
+    known: BTreeMap<String, bool>,
 }
 
-/// Why a selector finds nothing: for its metric, or for the scope that it asks for.
-fn why_untold(metric: &Metric, selector: &VectorSelector, kind: Kind) -> Option<&'static str> {
-    let list = untold(kind);
-    let matchers = &selector.matchers.matchers;
-    let exact = matchers.iter().filter(|matcher| matches!(matcher.op, MatchOp::Equal));
-    let (labels, values): (Vec<&str>, Vec<&str>) =
-        exact.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())).unzip();
-    why_absent(list, metric.name).or_else(|| why_left_out(list, &labels, &values))
+impl Pages<'_> {
+    fn why_empty(&mut self, expr: &str, kind: Kind) -> Why {
+        let selectors = lint::selectors(expr);
+        let mut asked: Vec<(&Metric, &VectorSelector)> =
+            selectors.iter().filter_map(|of| Some((promql::family(of.name.as_deref()?)?, of))).collect();
+        // Names are joined to numbers and can be missing; alone they are what is asked for.
+        let is_name = |metric: &Metric| {
+            ["_user_info", "_key_info", "_provider_info"].iter().any(|end| metric.name.ends_with(end))
+        };
+        if asked.iter().any(|(metric, _)| !is_name(metric)) {
+            asked.retain(|(metric, _)| !is_name(metric));
+        }
+        let untold: Vec<Option<String>> =
+            asked.iter().map(|(metric, selector)| self.untold(metric, selector, kind)).collect();
+        match untold.iter().flatten().next() {
+            None => Why::Must,
+            Some(why) if untold.iter().all(Option::is_some) => Why::CannotTell(why.clone()),
+            Some(why) => Why::LacksPart(why.clone()),
+        }
+    }
+
+    /// The selector's metric, with its scope, when the page of this kind has none of it.
+    fn untold(&mut self, metric: &Metric, selector: &VectorSelector, kind: Kind) -> Option<String> {
+        if !metric.is_of_relay() {
+            return None;
+        }
+        let exact = selector.matchers.matchers.iter().filter(|matcher| matches!(matcher.op, MatchOp::Equal));
+        let scope = exact.filter(|matcher| matcher.name == "scope").map(|matcher| matcher.value.clone()).next();
+        let scope = scope.map_or_else(String::new, |scope| format!(r#",scope="{scope}""#));
+        let name = selector.name.as_deref().unwrap_or_default();
+        let told = format!(r#"last_over_time({name}{{relay="{}"{scope}}}[10m])"#, kind.label());
+        let prometheus = self.prometheus;
+        let found =
+            self.known.entry(told).or_insert_with_key(|told| !prometheus.instant(told).unwrap_or_default().is_empty());
+        (!*found).then(|| format!("{}{}", metric.name, scope.replace(',', " of ")))
+    }
 }

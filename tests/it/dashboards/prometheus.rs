@@ -61,7 +61,11 @@ impl Prometheus {
     }
 
     pub fn instant(&self, expr: &str) -> Result<Vec<Value>, String> {
-        self.ask("query", &[("query", expr), ("time", &self.time().to_string())])
+        self.instant_at(expr, self.time())
+    }
+
+    pub fn instant_at(&self, expr: &str, time: i64) -> Result<Vec<Value>, String> {
+        self.ask("query", &[("query", expr), ("time", &time.to_string())])
     }
 
     /// The last `seconds` in steps that are aligned as Grafana aligns them.
@@ -80,7 +84,8 @@ impl Prometheus {
         groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
     }
 
-    fn time(&self) -> i64 {
+    /// What now is to every question.
+    pub fn time(&self) -> i64 {
         self.now.unwrap_or_else(|| {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed()
         })
