@@ -243,7 +243,7 @@ fn pools() -> Row {
     };
     let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
     let state = format!("(sum by (relay, provider_id) ({}){OF_TYPE})", states.join(" or "));
-    let state = timeline("State of upstream accounts")
+    let state = timeline("State of upstream accounts", "{{provider}}")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Normal", "green");
     let state =

@@ -190,11 +190,6 @@ pub enum Measure {
 }
 
 impl Board {
-    /// Pixels that a name needs: those of models are long.
-    fn width(&self) -> u32 {
-        if self.scope == "model" { 195 } else { 110 }
-    }
-
     /// `period` is the variable or one period.
     pub fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
         let all = |metric: &str| {
@@ -205,9 +200,10 @@ impl Board {
         let hits = all("llm_relay_leaderboard_cache_hit_ratio");
         let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, &["relay", "id"], keep));
         let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
-        let mut panel = table(title)
-            .empty(NOTHING)
-            .columns([column("name", self.heading, "").with("custom.minWidth", json!(self.width()))]);
+        let name = column("name", self.heading, "");
+        // Names of models are long; those of others take what is left.
+        let name = if self.scope == "model" { name.width(220) } else { name };
+        let mut panel = table(title).empty(NOTHING).columns([name]);
         if self.ids {
             panel = panel.columns([column("id", "ID", "").width(130)]);
         }
@@ -249,12 +245,12 @@ impl Board {
                 Measure::CostPerRequest => (
                     "per_request",
                     over("llm_relay_leaderboard_requests"),
-                    column("#per_request", "Cost per request", "").decimals(4).width(130),
+                    column("#per_request", "Cost per request", "").decimals(4).width(122),
                 ),
                 Measure::CostPerMillionTokens => (
                     "per_million",
                     format!("1e6 * {}", over("llm_relay_leaderboard_tokens")),
-                    column("#per_million", "Cost per 1M tokens", "").decimals(2).width(150),
+                    column("#per_million", "Cost per 1M tokens", "").decimals(2).width(145),
                 ),
             };
             let keep: &[&str] = if !by_cost && *measure == measures[0] { &names } else { &[] };
@@ -293,7 +289,7 @@ pub fn circuits(title: &'static str) -> Panel {
     let open = r#"llm_relay_provider_circuit_state{state="open"} * 2"#;
     let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
-    timeline(title)
+    timeline(title, "{{provider}}")
         .note("Closed lets requests through, half-open tries, open refuses.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Closed", "green")

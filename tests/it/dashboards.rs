@@ -207,7 +207,7 @@ async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
     let problems = tokio::task::block_in_place(|| {
         let prometheus = &demo.prometheus;
         let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
-        problems.extend(kinds::ask(prometheus, &demo::SPAN));
+        problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
         problems.extend(rules(prometheus));
         problems
     });

@@ -64,7 +64,7 @@ impl Demo {
             let mut prometheus = Prometheus::start(tempfile::tempdir().unwrap(), &config);
             // One moment at which everything had been scraped: on a busy machine the next scrape may fail.
             let ready = "count(count by (relay) (count_over_time(llm_relay_requests_total[10m]) >= 25)) == 4 \
-                         and count(llm_relay_source_up == 1) == 12 and count(llm_relay_history_loaded_ratio == 1) == 3 \
+                         and count(llm_relay_source_up == 1) == 12 \
                          and count(llm_relay_audit_last_run_timestamp_seconds) == 3 and on () llm_relay_queue_waiting \
                          and on () llm_relay_rate_limit_reset_timestamp_seconds";
             let began = Instant::now();

@@ -8,13 +8,24 @@ use llm_relay_exporter::settings::Kind;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
-use super::lint;
 use super::prometheus::{Prometheus, Span};
+use super::{Excuse, lint};
 
-/// Kind, panel (or variable), query (`*`: all), and why nothing may have happened within the demo's first minute.
-type Excuse = (Kind, &'static str, &'static str, &'static str);
-
-const NOTHING_YET: &[Excuse] = &[];
+/// What one kind alone need not show within the demo's first minute, though its page has the metrics.
+const NOTHING_YET: &[(Kind, Excuse)] = &[
+    (Kind::ClaudeCodeHub, ("Requests without a price", "unpriced", "too rare for one minute")),
+    (Kind::ClaudeCodeHub, ("Activity in the last minute", "failed", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Sessions by provider", "sessions", "no account has a session")),
+    (Kind::ClaudeRelayService, ("Failures per minute by class", "failures", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Failures in the time range", "count", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Activity in the last minute", "failed", "failures are not counted as requests")),
+    (Kind::ClaudeRelayService, ("Activity in the last minute", "cost", "its cost is not kept by account")),
+    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_request", "its cost is not kept by account")),
+    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_million", "its cost is not kept by account")),
+    (Kind::CpaManager, ("Requests without a price", "unpriced", "too rare for one minute")),
+    (Kind::CpaManager, ("Activity in the last minute", "failed", "too rare for one minute")),
+    (Kind::GeminiBalance, ("Activity in the last minute", "failed", "too rare for one minute")),
+];
 
 /// What one query of a panel has for one kind of relay.
 enum Answer {
@@ -23,8 +34,8 @@ enum Answer {
     Nothing(&'static str),
 }
 
-/// Prints the table of panels and kinds; what is wrong with them.
-pub fn ask(prometheus: &Prometheus, span: &Span) -> Vec<String> {
+/// Prints the table of panels and kinds; what is wrong with them. `excused` holds for every kind.
+pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut pages = Pages { prometheus, known: BTreeMap::new() };
     let mut panels: BTreeMap<(usize, String), BTreeMap<&str, Vec<Answer>>> = BTreeMap::new();
@@ -46,13 +57,13 @@ pub fn ask(prometheus: &Prometheus, span: &Span) -> Vec<String> {
                 (Ok(found), _) if !found.is_empty() => Answer::Data,
                 (Ok(_), Why::CannotTell(why) | Why::LacksPart(why)) => Answer::Untold(why),
                 (Ok(_), Why::Must) => {
-                    let excuse = NOTHING_YET.iter().find(|(of, panel, id, _)| {
-                        (*of, *panel) == (kind, &target.panel) && (*id == "*" || *id == target.id)
-                    });
+                    let own = NOTHING_YET.iter().filter(|(of, _)| *of == kind).map(|(_, excuse)| excuse);
+                    let mut all = own.chain(excused);
+                    let excuse = all.find(|(panel, id, _)| (*panel, *id) == (&*target.panel, &*target.id));
                     if excuse.is_none() {
                         problems.push(format!("{query}: no answer to {}", target.expr));
                     }
-                    Answer::Nothing(excuse.map_or("", |excuse| excuse.3))
+                    Answer::Nothing(excuse.map_or("", |excuse| excuse.2))
                 }
                 (Err(error), _) => {
                     problems.push(format!("{query}: {error}\n  {}", target.expr));
