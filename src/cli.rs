@@ -30,6 +30,9 @@ const EX_USAGE: u8 = 64;
 /// Exit code for a store of the exporter's own that needs somebody: trying again does not help. As in sysexits.h.
 const EX_CONFIG: u8 = 78;
 
+/// Threads of the async runtime at most: each has memory of its own, and no exporter needs all cores of a large machine.
+const WORKERS: usize = 4;
+
 /// Prometheus exporter for self-hosted LLM relays: reads the relay's own store, read-only.
 #[derive(Debug, Parser)]
 #[command(name = "llm-relay-exporter", version = version(), disable_help_subcommand = true)]
@@ -133,7 +136,11 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         return Ok(ExitCode::from(EX_USAGE));
     }
     log::start(options.log_level, options.log_format);
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS))
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options)),
         Command::Check => runtime.block_on(check_relays(options)),

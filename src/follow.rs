@@ -323,10 +323,11 @@ impl Follower {
 
     async fn answer_wants(&mut self) {
         let Some(state) = &mut self.state else { return };
+        let mut answers = Vec::new();
         // The rest is still wanted by the next view, and asked then.
         for want in state.tally.take_wants().into_iter().take(WANTS_PER_REFRESH) {
             match within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await {
-                Ok(spent) => state.tally.answer(&want, spent),
+                Ok(spent) => answers.push((want, spent)),
                 // One quota is absent for a while; everything else has been read.
                 Err(error) => {
                     let (scope, id) = (want.scope.label(), want.id);
@@ -335,6 +336,7 @@ impl Follower {
                 }
             }
         }
+        state.tally.answer(&answers);
     }
 }
 

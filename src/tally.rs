@@ -9,6 +9,7 @@
 
 mod boards;
 mod counters;
+mod days;
 mod log;
 mod meter;
 mod names;
@@ -18,7 +19,7 @@ mod quota;
 mod sums;
 mod windows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Calendar, Outcome, UsageRow};
 use crate::relays::LedgerSum;
 use counters::{Counters, Final};
+use days::{Daily, Day};
 use log::{KEPT_SECONDS, Log};
 use names::{NONE, Names, Sym};
 use sums::{Boards, Fact, Total};
@@ -75,9 +77,7 @@ pub struct Tally {
     floor: i64,
     log: Log,
     windows: Windows,
-    days: BTreeMap<NaiveDate, Day>,
-    /// Days that have changed since they were last taken.
-    touched: BTreeSet<NaiveDate>,
+    days: Daily,
     week: Span,
     month: Span,
     total: Boards,
@@ -115,13 +115,6 @@ struct Held {
     charged: Option<crate::model::Usd>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Day {
-    boards: Boards,
-    /// Of recent days only.
-    counters: Option<Counters>,
-}
-
 /// Boards since a local day that began a week or a month.
 #[derive(Debug, Default)]
 struct Span {
@@ -147,8 +140,7 @@ impl Tally {
             floor: 0,
             log: Log::default(),
             windows: Windows::default(),
-            days: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            days: Daily::default(),
             week: Span::default(),
             month: Span::default(),
             total: Boards::default(),
@@ -219,6 +211,7 @@ impl Tally {
         }
         // What is older hardly changes any more.
         self.log.pack_before(self.now() - GRACE_SECONDS);
+        self.days.pack_before(self.today() - Days::new(REPAIRABLE_DAYS));
     }
 
     /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last
@@ -319,12 +312,12 @@ impl Tally {
 
     /// Whether [`Self::replace_day`] can repair the day.
     pub fn is_repairable(&self, date: NaiveDate) -> bool {
-        self.days.get(&date).map_or(date + Days::new(REPAIRABLE_DAYS) >= self.today(), |day| day.counters.is_some())
+        self.days.ready(date).map_or(date + Days::new(REPAIRABLE_DAYS) >= self.today(), |day| day.counters.is_some())
     }
 
     /// Puts `rows`, all that started on `date`, in the place of what the tally has of that day.
     pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
-        let old = self.days.remove(&date).unwrap_or_default();
+        let old = self.days.remove(date).unwrap_or_default();
         self.total.unmerge(&old.boards);
         self.day_sums.remove(&date);
         if let (Some(start), Some(end)) =
@@ -341,7 +334,7 @@ impl Tally {
         self.counters = totals;
         let none = Counters::default();
         let before = old.counters.as_ref().unwrap_or(&none);
-        if let Some(now) = self.days.get(&date).and_then(|day| day.counters.as_ref()) {
+        if let Some(now) = self.days.ready(date).and_then(|day| day.counters.as_ref()) {
             let lowered = self.counters.raise(before, now);
             self.corrections.lowered += u64::from(lowered);
         }
@@ -452,12 +445,7 @@ impl Tally {
         if self.early_models.contains(&model) && later(&self.counters) {
             self.early_models.remove(&model);
             self.counters.admit_early(model);
-            for (date, day) in &mut self.days {
-                if let Some(counters) = &mut day.counters {
-                    counters.admit_early(model);
-                    self.touched.insert(*date);
-                }
-            }
+            self.days.counters().for_each(|counters| counters.admit_early(model));
         }
     }
 
@@ -506,11 +494,9 @@ impl Tally {
         if date + Days::new(KEPT_DAYS) < today {
             return None;
         }
-        self.touched.insert(date);
-        Some(self.days.entry(date).or_insert_with(|| Day {
-            boards: Boards::default(),
-            counters: (date + Days::new(REPAIRABLE_DAYS) >= today).then(Counters::default),
-        }))
+        let repairable = date + Days::new(REPAIRABLE_DAYS) >= today;
+        let make = || Day { boards: Boards::default(), counters: repairable.then(Counters::default) };
+        Some(self.days.entry(date, make))
     }
 
     fn enter(&mut self, row: &UsageRow) {
@@ -572,13 +558,10 @@ impl Tally {
     /// Week and month begin anew from the days, and days that nobody asks for any more go.
     fn turn_day(&mut self) {
         let today = self.today();
-        let kept = today - Days::new(KEPT_DAYS);
-        self.days.retain(|date, _| *date >= kept);
-        for (date, day) in &mut self.days {
-            if *date + Days::new(REPAIRABLE_DAYS) < today && day.counters.take().is_some() {
-                self.touched.insert(*date);
-            }
-        }
+        let recent = today - Days::new(REPAIRABLE_DAYS);
+        self.days.forget_before(today - Days::new(KEPT_DAYS));
+        self.days.unpack_since(recent);
+        self.days.pack_before(recent);
         let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
         self.week = self.span_since(monday);
         self.month = self.span_since(today.with_day(1).unwrap_or(today));
@@ -586,7 +569,7 @@ impl Tally {
 
     fn span_since(&self, date: NaiveDate) -> Span {
         let mut boards = Boards::default();
-        self.days.range(date..).for_each(|(_, day)| boards.merge(&day.boards));
+        self.days.boards(date.., |_, day| boards.merge(day));
         // A calendar that begins later than the week or month began has no older rows either.
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }

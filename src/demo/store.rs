@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use rust_decimal::Decimal;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, PgConnection, PgPool, Row};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 
 use super::cast::{KEYS, Limits, MODELS, PROVIDERS, USERS};
 use crate::relays::claude_code_hub::least_schema;
@@ -28,10 +28,12 @@ pub(super) enum Ownership {
 
 pub(super) async fn connect(url: &str) -> anyhow::Result<PgPool> {
     const WHAT: &str = "cannot connect to the database of --database-url";
+    // A statement that fills a history takes its time.
+    let options = url.parse::<PgConnectOptions>().context(WHAT)?.disable_statement_logging();
     // A pool says "timed out" whatever the reason: ask once without it.
-    let _ = PgConnection::connect(url).await.context(WHAT)?.close().await;
+    let _ = PgConnection::connect_with(&options).await.context(WHAT)?.close().await;
     let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
-    pool.connect(url).await.context(WHAT)
+    pool.connect_with(options).await.context(WHAT)
 }
 
 pub(super) async fn ownership(pool: &PgPool) -> anyhow::Result<Ownership> {

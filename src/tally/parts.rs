@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
+use super::days::Daily;
 use super::log::Log;
-use super::{Corrections, Day, Held, Moment, Sym, Tally, next_look};
+use super::{Corrections, Held, Moment, Sym, Tally, next_look};
 use crate::model::{Calendar, UsageRow, Usd};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
@@ -113,11 +114,7 @@ impl Tally {
             encoded(DAY_SUMS, &self.day_sums)?,
             encoded(COUNTERS, &counters)?,
         ];
-        for (date, day) in &self.days {
-            let key = format!("{DAY}{date}");
-            parts.push(if all || self.touched.contains(date) { encoded(&key, day)? } else { (key, None) });
-        }
-        self.touched.clear();
+        parts.extend(self.days.take(all).map(|(date, day)| (format!("{DAY}{date}"), day)));
         parts.extend(self.log.take(all).map(|(start, slot)| (format!("{LOG}{start}"), slot)));
         Ok(parts)
     }
@@ -147,15 +144,14 @@ impl Tally {
             .collect();
         let counters: CountersPart<Counters, HashSet<Sym>> = decoded(parts, COUNTERS)?;
         let mut slots = Vec::new();
-        let mut days = BTreeMap::new();
+        let mut days = Vec::new();
         for (key, bytes) in parts {
             if let Some(start) = key.strip_prefix(LOG) {
                 let start = start.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
                 slots.push((start, bytes.clone()));
             } else if let Some(date) = key.strip_prefix(DAY) {
                 let date = date.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
-                let day: Day = decoded(parts, key)?;
-                days.insert(date, day);
+                days.push((date, bytes.clone()));
             }
         }
         let mut tally = Self {
@@ -163,7 +159,7 @@ impl Tally {
             held,
             floor: it.floor,
             log: Log::restore(slots).ok_or_else(|| PartError::Unreadable(LOG.to_owned()))?,
-            days,
+            days: Daily::restore(days).ok_or_else(|| PartError::Unreadable(DAY.to_owned()))?,
             total: decoded(parts, TOTALS)?,
             day_sums: decoded(parts, DAY_SUMS)?,
             counters: counters.counters,

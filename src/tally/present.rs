@@ -66,7 +66,7 @@ impl Tally {
 
     fn day_views(&self) -> Vec<(&'static str, DayView)> {
         let none = Sums::default();
-        let whole = |date| self.days.get(&date).map_or(&none, |day| &day.boards.whole);
+        let whole = |date| self.days.ready(date).map_or(&none, |day| &day.boards.whole);
         let mut views = Vec::new();
         if self.covers(self.today()) {
             views.push(("today", day_view(whole(self.today()))));
@@ -102,7 +102,7 @@ impl Tally {
 
     fn periods(&self) -> Vec<(&'static str, &Boards)> {
         let none: &'static Boards = empty();
-        let today = self.days.get(&self.today()).map_or(none, |day| &day.boards);
+        let today = self.days.ready(self.today()).map_or(none, |day| &day.boards);
         let midnight = self.moment.calendar.start(self.today()).map_or(i64::MAX, |start| start.timestamp());
         [
             ("today", midnight, today),

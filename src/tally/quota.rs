@@ -130,12 +130,25 @@ impl Tally {
         std::mem::take(&mut self.marks.wanted)
     }
 
-    /// The store's answer to a [`Want`].
-    pub fn answer(&mut self, want: &Want, spent: Usd) {
-        let Some(entity) = self.entity(want.scope, want.id) else { return };
-        let Some(from) = self.moment.calendar.date(want.range.end) else { return };
-        let kept: Usd = self.days.range(from..).map(|(_, day)| day.boards.cost(want.scope, entity)).sum();
-        self.marks.set(want.scope, entity, want.range.start.timestamp(), spent + kept);
+    /// The store's answers to wants; what was spent since is added.
+    pub fn answer(&mut self, answers: &[(Want, Usd)]) {
+        let calendar = &self.moment.calendar;
+        let known = |(want, spent): &(Want, Usd)| {
+            let entity = (want.scope, self.entity(want.scope, want.id)?);
+            Some((entity, want.range.start.timestamp(), calendar.date(want.range.end)?, *spent))
+        };
+        let mut marks: Vec<_> = answers.iter().filter_map(known).collect();
+        let Some(first) = marks.iter().map(|(_, _, from, _)| *from).min() else { return };
+        self.days.boards(first.., |date, day| {
+            for ((scope, entity), _, from, spent) in &mut marks {
+                if date >= *from {
+                    *spent += day.cost(*scope, *entity);
+                }
+            }
+        });
+        for ((scope, entity), since, _, spent) in marks {
+            self.marks.set(scope, entity, since, spent);
+        }
     }
 
     pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
@@ -209,7 +222,7 @@ impl Tally {
                 WindowRule::Rolling { hours: 24 } => return Some(self.windows.day.total.cost(scope, entity)),
                 WindowRule::DailyAt { .. } if start == midnight => {
                     let today = self.today();
-                    return Some(self.days.get(&today).map_or(Usd::ZERO, |day| day.boards.cost(scope, entity)));
+                    return Some(self.days.ready(today).map_or(Usd::ZERO, |day| day.boards.cost(scope, entity)));
                 }
                 WindowRule::Weekly => return Some(self.week.boards.cost(scope, entity)),
                 WindowRule::Monthly => return Some(self.month.boards.cost(scope, entity)),

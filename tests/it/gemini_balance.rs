@@ -170,8 +170,11 @@ impl Scene {
         for n in 0..200 {
             scene.attempt(Utc::now() - TimeDelta::minutes(14 * 1440 - 60 - n * 80)).await;
         }
+        // Of yesterday and today alone: when the table is emptied, they go, whatever the hour is.
+        let yesterday = Self::yesterday().and_time(chrono::NaiveTime::MIN).and_local_timezone(ZONE).unwrap().to_utc();
+        let seconds = (Utc::now() - yesterday).num_seconds().min(40 * 3600);
         let recent = |n: i64| Attempt {
-            at: Utc::now() - TimeDelta::seconds(40 * 3600 - n * 70),
+            at: Utc::now() - TimeDelta::seconds(seconds * (2000 - n) / 2000),
             model: MODELS[(n % 3) as usize],
             key: KEYS[(n % 3) as usize],
             status: ["200", "200", "200", "429", "500"][(n % 5) as usize],
@@ -179,6 +182,10 @@ impl Scene {
         };
         scene.insert(&(0..2000).map(recent).collect::<Vec<_>>()).await;
         scene
+    }
+
+    fn yesterday() -> chrono::NaiveDate {
+        Utc::now().with_timezone(&ZONE).date_naive() - chrono::Days::new(1)
     }
 
     async fn insert(&mut self, attempts: &[Attempt<'_>]) {
@@ -238,7 +245,7 @@ impl Scene {
                 "the clean-up deletes old rows"
             }
             90..94 => {
-                let yesterday = Utc::now().with_timezone(&ZONE).date_naive() - chrono::Days::new(1);
+                let yesterday = Self::yesterday();
                 self.db.run(&format!("update shadow set gone = 1 where request_time >= '{yesterday} 00:00:00'")).await;
                 let truncate = if self.db.is_sqlite() { "delete from t_request_log" } else { "truncate t_request_log" };
                 self.db.run(truncate).await;

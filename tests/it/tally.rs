@@ -462,7 +462,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
                 })
                 .map(|row| row.cost)
                 .sum();
-            tally.answer(&want, spent);
+            tally.answer(&[(want, spent)]);
         }
         let naive = Naive { rows: ledger.iter().collect(), moment: moment(zone, now) };
         check(&view(&mut tally, &directory), &naive, &limits);

@@ -1,0 +1,120 @@
+//! The sums of each local day that boards and quotas may need.
+//!
+//! Rows of today and of the days that can be repaired change; an older day is only added up, when a week or a month
+//! begins anew. A day of 15 000 entities takes 2 MB to work with and a fourth as it is written down, so old days lie
+//! as bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeFrom;
+
+use bytes::Bytes;
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use super::counters::Counters;
+use super::sums::Boards;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Day {
+    pub boards: Boards,
+    /// Of recent days only.
+    pub counters: Option<Counters>,
+}
+
+/// Days by date. One is ready or packed, never both.
+#[derive(Debug, Default)]
+pub struct Daily {
+    ready: BTreeMap<NaiveDate, Day>,
+    packed: BTreeMap<NaiveDate, Bytes>,
+    /// Those that have changed since they were last taken.
+    touched: BTreeSet<NaiveDate>,
+}
+
+impl Daily {
+    /// What [`Self::take`] wrote down; `None` when a day cannot be understood.
+    pub fn restore(days: impl IntoIterator<Item = (NaiveDate, Bytes)>) -> Option<Self> {
+        let ready = days.into_iter().map(|(date, bytes)| Some((date, unpacked(&bytes)?)));
+        Some(Self { ready: ready.collect::<Option<_>>()?, ..Self::default() })
+    }
+
+    /// All days, with the bytes of those that have changed since they were last taken, or of `all`.
+    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (NaiveDate, Option<Bytes>)> {
+        let touched = std::mem::take(&mut self.touched);
+        let dates: BTreeSet<NaiveDate> = self.ready.keys().chain(self.packed.keys()).copied().collect();
+        dates.into_iter().map(move |date| {
+            let bytes = || self.packed.get(&date).cloned().or_else(|| packed(self.ready.get(&date)?));
+            let wanted = all || touched.contains(&date);
+            (date, wanted.then(bytes).flatten())
+        })
+    }
+
+    /// A day that has not been packed.
+    pub fn ready(&self, date: NaiveDate) -> Option<&Day> {
+        self.ready.get(&date)
+    }
+
+    /// The day, ready to be changed; `make` makes one that is not there.
+    pub fn entry(&mut self, date: NaiveDate, make: impl FnOnce() -> Day) -> &mut Day {
+        self.touched.insert(date);
+        let packed = self.packed.remove(&date);
+        self.ready.entry(date).or_insert_with(|| packed.and_then(|bytes| unpacked(&bytes)).unwrap_or_else(make))
+    }
+
+    pub fn remove(&mut self, date: NaiveDate) -> Option<Day> {
+        let packed = self.packed.remove(&date);
+        self.ready.remove(&date).or_else(|| unpacked(&packed?))
+    }
+
+    /// The counters of recent days, to be changed.
+    pub fn counters(&mut self) -> impl Iterator<Item = &mut Counters> {
+        let Self { ready, touched, .. } = self;
+        ready.iter_mut().filter_map(|(date, day)| {
+            day.counters.as_mut().inspect(|_| {
+                touched.insert(*date);
+            })
+        })
+    }
+
+    /// The boards of every day of a span.
+    pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &Boards)) {
+        let packed = self.packed.range(span.clone()).filter_map(|(date, bytes)| Some((date, unpacked(bytes)?)));
+        packed.for_each(|(date, day)| act(*date, &day.boards));
+        self.ready.range(span).for_each(|(date, day)| act(*date, &day.boards));
+    }
+
+    pub fn forget_before(&mut self, date: NaiveDate) {
+        self.ready = self.ready.split_off(&date);
+        self.packed = self.packed.split_off(&date);
+    }
+
+    /// Makes the days since a date ready: they are recent again when the clock was set back.
+    pub fn unpack_since(&mut self, date: NaiveDate) {
+        let recent = self.packed.split_off(&date);
+        self.ready.extend(recent.into_iter().filter_map(|(date, bytes)| Some((date, unpacked(&bytes)?))));
+    }
+
+    /// Packs the days before a date. Their counters go: nobody will tell them apart any more.
+    pub fn pack_before(&mut self, date: NaiveDate) {
+        while let Some(mut first) = self.ready.first_entry()
+            && *first.key() < date
+        {
+            if first.get_mut().counters.take().is_some() {
+                self.touched.insert(*first.key());
+            }
+            let Some(bytes) = packed(first.get()) else { return };
+            self.packed.insert(*first.key(), bytes);
+            first.remove();
+        }
+    }
+}
+
+fn packed(day: &Day) -> Option<Bytes> {
+    postcard::to_stdvec(day).ok().map(Bytes::from)
+}
+
+fn unpacked(bytes: &[u8]) -> Option<Day> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((day, [])) => Some(day),
+        _ => None,
+    }
+}
