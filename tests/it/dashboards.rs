@@ -309,7 +309,7 @@ fn replicas_do_not_add_up_and_names_are_those_of_now() {
     let at = |at: &str| cost.iter().find(|series| series["metric"]["at"] == at).map(value);
     assert_eq!((at("1"), at("2")), (Some(10.0), Some(12.5)));
 
-    let users = ask("llm-relay-leaderboards", "Users in the time range", "cost");
+    let users = ask("llm-relay-leaderboards", "Users in the time range", "order");
     let names: BTreeSet<&str> = users.iter().map(|series| text(&series["metric"]["user"])).collect();
     assert_eq!(users.len(), 4, "{users:?}");
     assert!(names.contains("user 1") && names.contains("9"), "a deleted user keeps its id: {names:?}");
