@@ -132,7 +132,6 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded();
         view.audit = state.audit;
-        view.leave_out(self.ledger.knows());
         Some(view)
     }
 

@@ -8,6 +8,8 @@ pub mod claude_code_hub;
 pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
+mod schema_cache;
+pub mod untold;
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
@@ -23,15 +26,11 @@ use crate::model::{
     Calendar, Directory, EntityId, FailureClass, Live, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
 use crate::settings::{Kind, RelayPlan};
+pub use untold::Untold;
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
 pub trait Ledger: Send {
-    /// What rows of this ledger can tell at all.
-    fn knows(&self) -> Knows {
-        Knows { in_progress: true, users: true, imports: false }
-    }
-
     /// New rows and the present version of rows that may still change, all from one consistent snapshot.
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError>;
 
@@ -49,21 +48,15 @@ pub trait Ledger: Send {
     /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
     async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
 
+    /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
+    fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
+        civil::day_before(zone, instant)
+    }
+
     /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
     fn statements(&self) -> Vec<(&'static str, bool)> {
         Vec::new()
     }
-}
-
-/// What rows of a ledger tell. What they do not is absent from the view, not 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knows {
-    /// Requests have a row while they are in flight.
-    pub in_progress: bool,
-    /// Requests belong to users.
-    pub users: bool,
-    /// Rows may be imported long after they happened, and say so.
-    pub imports: bool,
 }
 
 /// What to read in one refresh.
@@ -234,22 +227,6 @@ pub struct Relay {
 pub enum Usage {
     Rows(Box<dyn Ledger>),
     Counters(Box<dyn Counters>),
-}
-
-/// Metrics that a relay's store cannot tell, each with the reason. They are absent: 0 would be a number.
-pub const fn untold(kind: Kind) -> &'static [(&'static str, &'static str)] {
-    match kind {
-        // A reading of theirs leaves out what it does not have.
-        Kind::ClaudeCodeHub | Kind::ClaudeRelayService => &[],
-        Kind::CpaManager => cpa_manager::UNTOLD,
-        Kind::GeminiBalance => gemini_balance::UNTOLD,
-    }
-}
-
-/// Whether a relay of this kind, by its label, cannot tell a metric.
-pub fn is_untold(kind: &str, metric: &str) -> bool {
-    let kind = Kind::ALL.into_iter().find(|it| it.label() == kind);
-    kind.is_some_and(|kind| untold(kind).iter().any(|(name, _)| *name == metric))
 }
 
 /// An address that cannot be used at all. The text holds no secret.

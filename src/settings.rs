@@ -224,6 +224,8 @@ pub struct RelayPlan {
     pub timezone_fallback: Tz,
     /// The `TIMEZONE_OFFSET` of claude-relay-service.
     pub timezone_offset: Offset,
+    /// Whether the key space of claude-relay-service may be searched.
+    pub scan: bool,
     pub audit_interval: Duration,
     /// How much of each minute reading older history may take, at most.
     pub history_budget: Duration,
@@ -247,6 +249,7 @@ impl PartialEq for RelayPlan {
             timezone,
             timezone_fallback,
             timezone_offset,
+            scan,
             audit_interval,
             history_budget,
             boards,
@@ -265,6 +268,7 @@ impl PartialEq for RelayPlan {
             && *timezone == other.timezone
             && *timezone_fallback == other.timezone_fallback
             && *timezone_offset == other.timezone_offset
+            && *scan == other.scan
             && *audit_interval == other.audit_interval
             && *history_budget == other.history_budget
             && *boards == other.boards

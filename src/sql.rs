@@ -177,32 +177,43 @@ impl Snapshot {
         self.settle(what, result).map(|_| ())
     }
 
-    fn settle<T>(
-        &mut self,
-        what: &str,
-        result: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, ReadError> {
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                self.usable &= matches!(error, sqlx::Error::Database(_));
-                Err(self.error(what, &error))
-            }
-            Err(_) => {
-                self.usable = false;
+    fn settle<T>(&mut self, what: &str, result: Timed<T>) -> Result<T, ReadError> {
+        let harmless = |error: &_| matches!(error, sqlx::Error::Database(_));
+        settle(result, &mut self.usable, harmless).map_err(|error| match error {
+            Some(error) => self.error(what, &error),
+            None => {
                 let text = format!(
                     "{what} from PostgreSQL at {}: not done within {:?}; raise `timeout`, or see `check` for a missing index",
                     self.held.place, self.limit
                 );
-                Err(ReadError::new(Reason::Timeout, text))
+                ReadError::new(Reason::Timeout, text)
             }
-        }
+        })
     }
 
     /// An error of this store in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         read_error(&self.held.place, what, error)
     }
+}
+
+/// What became of a statement in its time.
+type Timed<T> = Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>;
+
+/// The value of a statement, or its error; `None` when it was not done in time. After that, and after an error that is
+/// not harmless, its connection is not usable any more.
+fn settle<T>(
+    result: Timed<T>,
+    usable: &mut bool,
+    harmless: impl Fn(&sqlx::Error) -> bool,
+) -> Result<T, Option<sqlx::Error>> {
+    let error = match result {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    *usable &= error.as_ref().is_some_and(harmless);
+    Err(error)
 }
 
 /// `host:port/database`, for people.

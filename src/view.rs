@@ -5,7 +5,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::model::{Directory, EntityId, Live, QuotaWindow, Reason, Scope, Source};
-use crate::relays::Knows;
 pub use crate::store::StoreStatus;
 
 /// One relay.
@@ -62,27 +61,6 @@ pub struct LedgerView {
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.
     pub limited: Vec<(&'static str, u64)>,
-}
-
-impl LedgerView {
-    /// Takes out what rows would say 0 of, because the relay does not know it.
-    pub fn leave_out(&mut self, knows: Knows) {
-        if !knows.in_progress {
-            self.requests_in_progress = None;
-        }
-        if !knows.users {
-            self.boards.retain(|board| board.scope != Scope::User);
-            self.limited.retain(|(dimension, _)| *dimension != "user");
-        }
-        if let Some(counters) = &mut self.counters {
-            if !knows.users {
-                counters.users.clear();
-            }
-            if !knows.imports {
-                counters.imported = None;
-            }
-        }
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Duration as Span, LocalResult, TimeZone, Utc};
+use chrono::{DateTime, Duration as Span, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashSet;
 
@@ -52,7 +52,7 @@ impl Past {
         let calendar = refresh.calendar;
         let begin = calendar.start(calendar.first_date()).unwrap_or(refresh.now).min(refresh.now);
         let zone = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
-        let mut tally = Tally::new(moment(&calendar, zone, begin));
+        let mut tally = Tally::new(moment(&*ledger, &calendar, zone, begin));
         // Of nothing, everything has been read; from here on the tally follows the ledger as an exporter would.
         tally.complete();
         let frame = View {
@@ -136,7 +136,7 @@ impl Past {
         {
             rows.push(first.remove());
         }
-        self.tally.advance(moment(&self.calendar, self.zone, to));
+        self.tally.advance(moment(&*self.ledger, &self.calendar, self.zone, to));
         self.tally.apply(rows);
         // Nothing else will change: what the ledger says today is how each request ended.
         let due = self.tally.due();
@@ -148,13 +148,12 @@ impl Past {
 
     /// What an exporter would show now, as far as rows alone tell.
     pub fn families(&mut self) -> Vec<Family> {
-        let mut view = self.tally.view(&Presentation {
+        let view = self.tally.view(&Presentation {
             directory: None,
             live: None,
             boards: &crate::settings::Boards::default(),
             series: &self.budget,
         });
-        view.leave_out(self.ledger.knows());
         samples::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })
     }
 
@@ -197,43 +196,6 @@ fn in_flight(row: &UsageRow) -> UsageRow {
     }
 }
 
-fn moment(calendar: &Arc<Calendar>, zone: Tz, now: DateTime<Utc>) -> Moment {
-    Moment { now, same_time_yesterday: same_time_yesterday(zone, now), calendar: Arc::clone(calendar) }
-}
-
-/// The same local time of day, one local day before. Where a clock change makes it ambiguous or skips it, as PostgreSQL
-/// reads it (`DetermineTimeZoneOffset`): the later of two, and in a gap as the clock went before.
-fn same_time_yesterday(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
-    let local = now.with_timezone(&zone).naive_local() - Span::days(1);
-    let found = match zone.from_local_datetime(&local) {
-        LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Some(at),
-        LocalResult::None => {
-            let before = Span::hours(6);
-            zone.from_local_datetime(&(local - before)).latest().map(|at| at + before)
-        }
-    };
-    found.map_or(now - Span::days(1), |at| at.to_utc())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn yesterday_at_the_same_time_follows_the_clock_on_the_wall() {
-        let berlin = chrono_tz::Europe::Berlin;
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        for (now, yesterday) in [
-            ("2026-03-10T11:00:00Z", "2026-03-09T11:00:00Z"),
-            // The day of 23 hours, and the day after it.
-            ("2026-03-29T10:00:00Z", "2026-03-28T11:00:00Z"),
-            ("2026-03-30T10:00:00Z", "2026-03-29T10:00:00Z"),
-            // 02:30 did not exist: PostgreSQL says 03:30.
-            ("2026-03-30T00:30:00Z", "2026-03-29T01:30:00Z"),
-            // 02:30 came twice: the second.
-            ("2026-10-26T01:30:00Z", "2026-10-25T01:30:00Z"),
-        ] {
-            assert_eq!(same_time_yesterday(berlin, at(now)), at(yesterday), "{now}");
-        }
-    }
+fn moment(ledger: &dyn Ledger, calendar: &Arc<Calendar>, zone: Tz, now: DateTime<Utc>) -> Moment {
+    Moment { now, same_time_yesterday: ledger.day_before(zone, now), calendar: Arc::clone(calendar) }
 }

@@ -100,16 +100,35 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// The whole page.
-pub fn markdown() -> String {
-    let mut page = INTRODUCTION.to_owned();
+/// A heading of the page and what stands under it.
+pub struct Section {
+    pub title: &'static str,
+    text: &'static str,
+    pub metrics: Vec<&'static Metric>,
+}
+
+/// All metrics, in the order of the page; those of no group are its second section.
+pub fn sections() -> Vec<Section> {
     let group = |metric: &Metric| {
         GROUPS.iter().position(|(_, _, names)| names.iter().any(|name| metric.name.starts_with(name)))
     };
-    let mut section = |title: &str, text: &str, wanted: Option<usize>| {
+    let section = |title, text, wanted: Option<usize>| {
+        let metrics = CATALOGUE.iter().filter(|metric| group(metric) == wanted).collect();
+        Section { title, text, metrics }
+    };
+    let grouped = GROUPS.iter().enumerate().map(|(index, (title, text, _))| section(title, text, Some(index)));
+    let mut sections: Vec<Section> = grouped.collect();
+    sections.insert(1, section("Counters and histograms", "For rates, quantiles and any time range.", None));
+    sections
+}
+
+/// The whole page.
+pub fn markdown() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for Section { title, text, metrics } in sections() {
         // Writing to a string cannot fail.
         let _ = write!(page, "\n## {title}\n\n{text}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
-        for metric in CATALOGUE.iter().filter(|metric| group(metric) == wanted) {
+        for metric in metrics {
             let kind = match metric.kind {
                 Kind::Gauge => "gauge",
                 Kind::Counter => "counter",
@@ -121,11 +140,6 @@ pub fn markdown() -> String {
             }
             let _ = writeln!(page, "| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help);
         }
-    };
-    section(GROUPS[0].0, GROUPS[0].1, Some(0));
-    section("Counters and histograms", "For rates, quantiles and any time range.", None);
-    for (index, (title, text, _)) in GROUPS.iter().enumerate().skip(1) {
-        section(title, text, Some(index));
     }
     page
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
 use crate::own::Own;
-use crate::relays;
+use crate::relays::untold::{Untold, untold_by, why_absent, why_left_out};
 use crate::view::{HistogramView, View};
 
 /// The samples of one metric.
@@ -77,11 +77,14 @@ impl Family {
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
             Emit::Relay(emit) | Emit::Past(emit) => {
-                for view in views.iter().filter(|view| !relays::is_untold(view.kind, metric.name)) {
-                    emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
+                for view in views {
+                    let untold = untold_by(view.kind);
+                    if why_absent(untold, metric.name).is_none() {
+                        emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay), untold });
+                    }
                 }
             }
-            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None }),
+            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None, untold: &[] }),
         }
         family.sort();
         family
@@ -168,11 +171,15 @@ impl std::fmt::Debug for Family {
 struct Gather<'a> {
     family: &'a mut Family,
     relay: Option<&'a str>,
+    untold: &'static [Untold],
 }
 
 impl Gather<'_> {
     fn push(&mut self, labels: &[&str], value: Stored) {
         let family = &mut *self.family;
+        if why_left_out(self.untold, family.metric.labels, labels).is_some() {
+            return;
+        }
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
         let first = family.ends.len();
         for label in self.relay.iter().chain(labels) {

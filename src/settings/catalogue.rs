@@ -67,7 +67,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-pub static SETTINGS: [Setting; 24] = [
+pub static SETTINGS: [Setting; 25] = [
     Setting {
         path: "kind",
         takes: Takes::OneOf(&[
@@ -131,6 +131,11 @@ pub static SETTINGS: [Setting; 24] = [
         path: "timezone_offset",
         takes: Takes::Offset(|relay, it| relay.timezone_offset = it),
         absent: Absent::Means("8"),
+    },
+    Setting {
+        path: "find_keys",
+        takes: Takes::OneOf(&[("index", |relay| relay.scan = false), ("scan", |relay| relay.scan = true)]),
+        absent: Absent::Means("index"),
     },
     Setting {
         path: "audit_interval",

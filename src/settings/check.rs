@@ -257,6 +257,7 @@ fn blank(name: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: Tz::UTC,
         timezone_offset: Offset::default(),
+        scan: false,
         audit_interval: Duration::ZERO,
         history_budget: Duration::ZERO,
         boards: Boards::default(),

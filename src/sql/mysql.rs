@@ -11,6 +11,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, Row};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::{Timed, settle};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -145,26 +146,18 @@ impl Snapshot {
         self.settle(what, result).map(|_| ())
     }
 
-    fn settle<T>(
-        &mut self,
-        what: &str,
-        result: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, ReadError> {
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                self.usable &= matches!(error, sqlx::Error::Database(_));
-                Err(self.error(what, &error))
-            }
-            Err(_) => {
-                self.usable = false;
+    fn settle<T>(&mut self, what: &str, result: Timed<T>) -> Result<T, ReadError> {
+        let harmless = |error: &_| matches!(error, sqlx::Error::Database(_));
+        settle(result, &mut self.usable, harmless).map_err(|error| match error {
+            Some(error) => self.error(what, &error),
+            None => {
                 let text = format!(
                     "{what} from MySQL at {}: not done within {:?}; raise `timeout`, or see `check`",
                     self.place, self.limit
                 );
-                Err(ReadError::new(Reason::Timeout, text))
+                ReadError::new(Reason::Timeout, text)
             }
-        }
+        })
     }
 
     /// An error of this store in the words of the log.

@@ -22,6 +22,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::{Timed, settle};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -200,22 +201,12 @@ impl Snapshot {
         self.settle(what, result).map(|_| ())
     }
 
-    fn settle<T>(
-        &mut self,
-        what: &str,
-        result: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, ReadError> {
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                self.usable &= matches!(code(&error), Some(ERROR | BUSY | LOCKED | INTERRUPTED));
-                Err(self.error(what, &error))
-            }
-            Err(_) => {
-                self.usable = false;
-                Err(too_late(&self.place, what, self.limit))
-            }
-        }
+    fn settle<T>(&mut self, what: &str, result: Timed<T>) -> Result<T, ReadError> {
+        let harmless = |error: &_| matches!(code(error), Some(ERROR | BUSY | LOCKED | INTERRUPTED));
+        settle(result, &mut self.usable, harmless).map_err(|error| match error {
+            Some(error) => self.error(what, &error),
+            None => too_late(&self.place, what, self.limit),
+        })
     }
 
     /// An error of this file in the words of the log.

@@ -74,6 +74,7 @@ pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {
         timezone: None,
         timezone_fallback: chrono_tz::Asia::Shanghai,
         timezone_offset: Offset::default(),
+        scan: false,
         audit_interval: Duration::from_secs(600),
         history_budget: Duration::from_secs(60),
         boards: Boards::default(),

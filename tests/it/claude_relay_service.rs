@@ -23,8 +23,9 @@ use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, cmd, from_redis_value, pipe};
+use redis::{Cmd, Pipeline, cmd, from_redis_value, pipe};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -38,18 +39,27 @@ async fn server() -> &'static PrivateRedis {
             let server = PrivateRedis::start().await.unwrap();
             let client = redis::Client::open(server.url()).unwrap();
             let mut admin = client.get_multiplexed_async_connection().await.unwrap();
-            let documents = include_str!("../../docs/relays.md");
-            let section = documents.split("## claude-relay-service").nth(1).unwrap();
-            let line = section.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
-            let mut words = line.split(' ').map(|word| word.replace("PASSWORD", "planted-secret"));
-            let mut acl = cmd(&words.next().unwrap());
-            acl.arg(words.collect::<Vec<_>>()).exec_async(&mut admin).await.unwrap();
+            documented_user().exec_async(&mut admin).await.unwrap();
             server
         })
         .await
 }
 
-fn plan(redis_url: &str) -> RelayPlan {
+/// Makes the user of the documentation, or lets it search, too.
+fn documented(which: usize) -> Cmd {
+    let section = include_str!("../../docs/relays.md").split("## claude-relay-service").nth(1).unwrap();
+    let line = section.lines().filter(|line| line.starts_with("ACL SETUSER")).nth(which).unwrap();
+    let mut words = line.split(' ').map(|word| word.replace("PASSWORD", "planted-secret"));
+    let mut acl = cmd(&words.next().unwrap());
+    acl.arg(words.collect::<Vec<_>>());
+    acl
+}
+
+pub fn documented_user() -> Cmd {
+    documented(0)
+}
+
+pub fn plan(redis_url: &str) -> RelayPlan {
     let second = Duration::from_secs(1);
     RelayPlan {
         name: "crs".to_owned(),
@@ -64,6 +74,7 @@ fn plan(redis_url: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: chrono_tz::UTC,
         timezone_offset: Offset::default(),
+        scan: false,
         audit_interval: 600 * second,
         history_budget: second,
         boards: Boards::default(),
@@ -86,7 +97,9 @@ impl Scene {
     async fn new(number: u32) -> Self {
         let server = server().await;
         let client = redis::Client::open(server.url().replace("/0", &format!("/{number}"))).unwrap();
-        let admin = client.get_multiplexed_async_connection().await.unwrap();
+        // On a busy machine an answer may take longer than the driver waits.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        let admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let port = server.port();
         let plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{port}/{number}"));
         let parts = relays::open(&plan).unwrap();
@@ -920,4 +933,75 @@ async fn an_exporter_serves_the_simulated_relay() {
     .await;
     stop.cancel();
     serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
+    let server = PrivateRedis::start().await.unwrap();
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+    documented_user().exec_async(&mut admin).await.unwrap();
+    let mut plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{}/0", server.port()));
+    let mut scene = Scene { admin, parts: relays::open(&plan).unwrap(), plan: plan.clone(), meter: Meter::default() };
+    // As v1.1.249 has it, among more names than one refresh looks at.
+    let today = Offset::default().date(Utc::now()).format("%Y-%m-%d").to_string();
+    for n in 0..30 {
+        let id = key_id(n);
+        scene
+            .write(|pipe| {
+                pipe.hset_multiple(
+                    format!("apikey:{id}"),
+                    &[("name", "old"), ("isActive", "true"), ("dailyCostLimit", "5")],
+                );
+                pipe.hset_multiple(format!("usage:{id}"), &[("totalRequests", "7"), ("totalTokens", "70")]);
+                pipe.set(format!("usage:cost:total:{id}"), "0.5").set(format!("usage:cost:daily:{id}:{today}"), "0.25");
+                pipe.hset(format!("usage:daily:{id}:{today}"), "requests", 3);
+            })
+            .await;
+    }
+    scene.run("HSET claude:account:a1 name a1 isActive true status active").await;
+    scene.run("SET bedrock_account:b1 {\"name\":\"b1\",\"isActive\":true}").await;
+    scene.run("SADD apikey:tag:my-team planted-tag").await;
+    scene.run("HSET apikey:hash_map planted-digest planted-id").await;
+    scene
+        .write(|pipe| {
+            (0..25_000).for_each(|n| {
+                pipe.set(format!("session:planted-{n}"), 1);
+            })
+        })
+        .await;
+
+    assert_eq!(values(&scene.page().await, "llm_relay_key_requests_total", &["key_id"]).len(), 0, "not allowed");
+    plan.scan = true;
+    scene.plan = plan;
+    scene.restart();
+    let error = scene.parts.directory.read().await.unwrap_err();
+    assert!(error.reason == Reason::Permission && error.text.contains("scan"), "{error}");
+    documented(1).exec_async(&mut scene.admin).await.unwrap();
+    cmd("CONFIG").arg("RESETSTAT").exec_async(&mut scene.admin).await.unwrap();
+    let first = scene.page().await;
+    let stats: String = cmd("INFO").arg("commandstats").query_async(&mut scene.admin).await.unwrap();
+    assert!(stats.contains("cmdstat_scan:calls=20,"), "{stats}");
+    let keys = |page: &Page| values(page, "llm_relay_key_requests_total", &["key_id"]);
+    assert!(keys(&first).len() < 30, "a refresh has its measure");
+    for _ in 0..6 {
+        scene.page().await;
+    }
+    let page = scene.page().await;
+    assert_eq!(keys(&page), (0..30).map(|n| (key_id(n), 7.0)).collect());
+    assert_eq!(one(&page, "llm_relay_day_requests", &[("day", "today")]), Some(90.0));
+    assert_eq!(one(&page, "llm_relay_day_cost_usd", &[("day", "today")]), Some(7.5));
+    assert_eq!(values(&page, "llm_relay_quota_used_usd", &["id", "window"]).len(), 30);
+    let types = values(&page, "llm_relay_provider_info", &["type", "provider"]);
+    assert_eq!(types.into_keys().collect::<Vec<_>>(), ["bedrock b1", "claude a1"]);
+
+    // Traffic is seen at once; a deleted key is gone after the next pass.
+    scene.run(&format!("HINCRBY usage:{} totalRequests 1", key_id(2))).await;
+    scene.run(&format!("DEL apikey:{0} usage:{0}", key_id(1))).await;
+    assert_eq!(keys(&scene.page().await)[&key_id(2)], 8.0);
+    for _ in 0..14 {
+        scene.page().await;
+    }
+    assert_eq!(values(&scene.page().await, "llm_relay_key_info", &["key_id"]).len(), 29);
 }

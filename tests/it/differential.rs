@@ -174,6 +174,7 @@ impl Scene<'_> {
             timezone: None,
             timezone_fallback: self.zone.parse().unwrap(),
             timezone_offset: Offset::default(),
+            scan: false,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: std::time::Duration::ZERO,
             history_budget: std::time::Duration::from_secs(60),

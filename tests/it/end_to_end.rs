@@ -44,6 +44,7 @@ impl Exporter {
             timezone: None,
             timezone_fallback: chrono_tz::Asia::Shanghai,
             timezone_offset: Offset::default(),
+            scan: false,
             audit_interval: 600 * second,
             history_budget: 60 * second,
             boards: Boards::default(),

@@ -21,7 +21,8 @@ pub fn at(second: i64) -> DateTime<Utc> {
 pub fn view(relay: &str) -> View {
     View {
         relay: relay.into(),
-        kind: "claude-code-hub",
+        // Of no kind that exists: each of those has something that it cannot tell.
+        kind: "every-relay",
         ledger: Some(Arc::new(ledger())),
         live: Some(Arc::new(live())),
         directory: Some(Arc::new(directory())),

@@ -114,6 +114,7 @@ fn plan(url: &str) -> RelayPlan {
         timezone: None,
         timezone_fallback: ZONE,
         timezone_offset: Offset::default(),
+        scan: false,
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
         history_budget: Duration::from_secs(60),
@@ -665,22 +666,6 @@ async fn a_store_that_is_away_is_a_failed_read_that_says_what_to_do() {
     let closed = plan("mysql://exporter:hidden@127.0.0.1:9/relay");
     let error = relays::open(&closed).unwrap().directory.read().await.unwrap_err();
     assert!(error.text.contains("MySQL at 127.0.0.1:9/relay") && !error.text.contains("hidden"), "{error}");
-}
-
-#[test]
-fn what_the_relay_cannot_tell_is_absent_and_never_zero() {
-    use llm_relay_exporter::metrics::CATALOGUE;
-    use llm_relay_exporter::page::accept::{Coding, Format};
-    use llm_relay_exporter::page::render;
-    let mut view = crate::full_view::view("gemini");
-    view.kind = Kind::GeminiBalance.label();
-    let page = render(&[view], &crate::full_view::own());
-    let text = String::from_utf8(page.bytes(Format::Text, Coding::Identity).to_vec()).unwrap();
-    for (name, reason) in gemini_balance::UNTOLD {
-        assert!(CATALOGUE.iter().any(|metric| metric.name == *name), "{name} is no metric");
-        assert!(!text.contains(&format!("{name}{{")) && !reason.is_empty(), "{name}");
-    }
-    assert!(text.contains("llm_relay_requests_total{"));
 }
 
 #[tokio::test]

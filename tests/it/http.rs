@@ -180,7 +180,7 @@ fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
     let html = answer.text();
     for shown in [
         "<h2>main</h2>",
-        "claude-code-hub · version 0.9.9 · time zone Asia/Shanghai",
+        "every-relay · version 0.9.9 · time zone Asia/Shanghai",
         "<td class=\"up\">up</td>",
         "<td class=\"down\">down</td><td>never</td>",
         "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2>",

@@ -41,4 +41,6 @@ mod store_process;
 mod store_replicas;
 mod tally;
 mod tls_sources;
+mod told;
+mod traps;
 mod web;

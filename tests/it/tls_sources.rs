@@ -5,13 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use llm_relay_exporter::demo::claude_relay_service as crs;
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::kv::Kv;
-use llm_relay_exporter::model::Reason;
+use llm_relay_exporter::model::{ReadError, Reason};
+use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::{self, Relay, Usage};
 use llm_relay_exporter::sql::Database;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use redis::{RedisResult, Value, cmd};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::claude_relay_service::{documented_user, plan};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -305,6 +310,51 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
     get(&mut kv, &["x"]).await.unwrap_err();
     std::fs::copy(papers.path("ca.pem"), &changing).unwrap();
     assert_eq!(get(&mut kv, &["x"]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
+    let (papers, other) = (Papers::new(), Papers::new());
+    papers.issue("server", here());
+    papers.issue("client", named("exporter"));
+    let path = |name: &str| papers.path(name).display().to_string();
+    // The relay's own side of it is plain.
+    let (port, plain) = (free_port(), free_port());
+    let mut arguments = vec!["--port".to_owned(), plain.to_string(), "--tls-port".to_owned(), port.to_string()];
+    for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
+        arguments.extend([format!("--tls-{option}-file"), path(file)]);
+    }
+    let _server = Redis::start(plain, &arguments);
+    answers(plain);
+    let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let options = crs::Options { days: 3, requests_per_day: 200, rate: 1.0, seed: 3, offset: Offset::default() };
+    crs::fill(&mut admin, &options).await.unwrap();
+    documented_user().exec_async(&mut admin).await.unwrap();
+
+    let read = async |user: &str, parameters: &str| {
+        let plan = plan(&format!("rediss://{user}@127.0.0.1:{port}/0?{parameters}"));
+        let Relay { usage, live, mut directory } = relays::open(&plan).unwrap();
+        let Usage::Counters(mut counters) = usage else { panic!("it keeps counters") };
+        let directory = directory.read().await?;
+        let live = live.unwrap().read(&directory).await?;
+        let reading = counters.read(&directory).await?;
+        Ok::<_, ReadError>((directory.keys.len(), live.accounts.len(), reading.keys.iter().map(|it| it.requests).sum()))
+    };
+    let user = "llm_relay_exporter:planted-secret";
+    let certificate = format!("sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
+    let good = format!("sslrootcert={}&{certificate}", path("ca.pem"));
+    let (keys, accounts, requests): (_, _, u64) = read(user, &good).await.unwrap();
+    let booked: u64 = cmd("HGET").arg("usage:global:total").arg("requests").query_async(&mut admin).await.unwrap();
+    assert!(keys > 3 && accounts > 3 && requests == booked && booked > 100, "{keys} {accounts} {requests} {booked}");
+    for (user, parameters, reason) in [
+        (user, format!("sslrootcert={}", path("ca.pem")), Reason::Connection),
+        (user, format!("sslrootcert={}&{certificate}", other.path("ca.pem").display()), Reason::Connection),
+        ("llm_relay_exporter:planted-wrong", good.clone(), Reason::Permission),
+    ] {
+        let error = read(user, &parameters).await.unwrap_err();
+        assert!(error.reason == reason && !error.text.contains("planted"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::schema::SchemaCache;
+use super::schema::{Schema, SchemaCache};
 use super::{Settings, Zones, limits};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
 use crate::relays::DirectorySource;
@@ -26,7 +26,7 @@ impl DirectoryReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         let settings = Settings::read(snapshot, &schema).await?;
         let mut directory = Directory {
             currency: settings.currency,

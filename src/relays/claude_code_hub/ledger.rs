@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, LocalResult, NaiveDate, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -68,7 +68,7 @@ impl LedgerReader {
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Basis, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         let settings = super::Settings::read(snapshot, &schema).await?;
         self.prices.renew(snapshot, &schema).await?;
         let billing = BillingModel::of_setting(&settings.billing_model_source);
@@ -83,7 +83,7 @@ impl LedgerReader {
     /// Looks at the plans before anything is read by them.
     async fn renew_plans(&mut self) -> Result<(), ReadError> {
         let mut snapshot = self.database.snapshot().await?;
-        let schema = self.schema.get(&mut snapshot).await;
+        let schema = self.schema.get(Schema::detect(&mut snapshot)).await;
         let schema = self.end(snapshot, schema).await?;
         self.plans.renew(&mut self.database, &schema).await
     }
@@ -251,7 +251,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.database.snapshot().await?;
         let what = "summing one entity's spending";
         let result = async {
-            let schema = self.schema.get(&mut snapshot).await?;
+            let schema = self.schema.get(Schema::detect(&mut snapshot)).await?;
             let query = sqlx::query(self.statement(statement, &schema)?).bind(id).bind(range.start).bind(range.end);
             let row = snapshot.fetch_one(what, query).await?;
             row.try_get("cost_usd").map(Usd::from_decimal).map_err(|error| snapshot.error(what, &error))
@@ -260,9 +260,27 @@ impl Ledger for LedgerReader {
         self.end(snapshot, result).await
     }
 
+    fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
+        day_before(zone, instant)
+    }
+
     fn statements(&self) -> Vec<(&'static str, bool)> {
         self.plans.all()
     }
+}
+
+/// What `clock.sql` says, of another instant. Where a clock change makes it ambiguous or skips it, as PostgreSQL reads it
+/// (`DetermineTimeZoneOffset`): the later of two, and in a gap as the clock went before.
+fn day_before(zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
+    let local = instant.with_timezone(&zone).naive_local() - TimeDelta::days(1);
+    let found = match zone.from_local_datetime(&local) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Some(at),
+        LocalResult::None => {
+            let before = TimeDelta::hours(6);
+            zone.from_local_datetime(&(local - before)).latest().map(|at| at + before)
+        }
+    };
+    found.map_or(instant - TimeDelta::days(1), |at| at.to_utc())
 }
 
 fn ledger_sum(row: &PgRow) -> Result<LedgerSum, sqlx::Error> {
@@ -273,4 +291,27 @@ fn ledger_sum(row: &PgRow) -> Result<LedgerSum, sqlx::Error> {
         board_tokens: row.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX),
         errors: count("errors")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_day_before_follows_the_clock_on_the_wall() {
+        let berlin = chrono_tz::Europe::Berlin;
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        for (now, yesterday) in [
+            ("2026-03-10T11:00:00Z", "2026-03-09T11:00:00Z"),
+            // The day of 23 hours, and the day after it.
+            ("2026-03-29T10:00:00Z", "2026-03-28T11:00:00Z"),
+            ("2026-03-30T10:00:00Z", "2026-03-29T10:00:00Z"),
+            // 02:30 did not exist: PostgreSQL says 03:30.
+            ("2026-03-30T00:30:00Z", "2026-03-29T01:30:00Z"),
+            // 02:30 came twice: the second.
+            ("2026-10-26T01:30:00Z", "2026-10-25T01:30:00Z"),
+        ] {
+            assert_eq!(day_before(berlin, at(now)), at(yesterday), "{now}");
+        }
+    }
 }

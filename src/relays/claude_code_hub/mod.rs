@@ -5,7 +5,7 @@
 //! * `ledger`, `row`, `prices`: usage rows. `plans`: what they would cost the database.
 //! * `directory`, `limits`: names, limits, settings.
 //! * `live`: sessions, slots, circuits.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
@@ -18,6 +18,7 @@ mod plans;
 mod prices;
 mod row;
 mod schema;
+mod untold;
 
 use chrono_tz::Tz;
 use sqlx::Row;
@@ -25,6 +26,7 @@ use sqlx::Row;
 pub use check::check;
 pub use least_schema::{STEPS, least_schema};
 pub use schema::Level;
+pub use untold::UNTOLD;
 
 use crate::kv::Kv;
 use crate::model::ReadError;

@@ -1,16 +1,12 @@
 //! Which version of the relay this is, told by its columns, and statements cut to fit it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::model::{ReadError, Reason};
+use crate::relays::schema_cache;
 use crate::sql::Snapshot;
-
-/// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
-const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Every column that some statement reads, by table.
 const READ: &[(&str, &str)] = &[
@@ -84,6 +80,8 @@ impl Level {
     }
 }
 
+pub type SchemaCache = schema_cache::SchemaCache<Schema>;
+
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -93,7 +91,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+    pub async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
         let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
         for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
@@ -211,28 +209,5 @@ impl Schema {
         };
         let bare = column.rsplit('.').next().unwrap_or(column);
         if self.has(table, bare) { column.to_owned() } else { format!("null::{kind}") }
-    }
-}
-
-/// The schema, looked up again now and then and after an error that it may explain.
-#[derive(Default)]
-pub struct SchemaCache(Option<(Instant, Arc<Schema>)>);
-
-impl SchemaCache {
-    pub async fn get(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
-        if let Some((since, schema)) = &self.0
-            && since.elapsed() < MAX_AGE
-        {
-            return Ok(Arc::clone(schema));
-        }
-        let schema = Arc::new(Schema::detect(snapshot).await?);
-        self.0 = Some((Instant::now(), Arc::clone(&schema)));
-        Ok(schema)
-    }
-
-    pub fn forget_after(&mut self, error: &ReadError) {
-        if matches!(error.reason, Reason::Schema | Reason::Permission | Reason::Data) {
-            self.0 = None;
-        }
     }
 }

@@ -75,7 +75,10 @@ async fn server(kv: &mut Kv, report: &mut Report) -> Result<(), ReadError> {
     }
     match text(0).and_then(|version| version.parse::<u32>().ok()) {
         Some(2..) => report.ok("index", "the index of keys is complete"),
-        _ => report.note("index", "no complete index of keys: only those with traffic in the last 32 days are seen"),
+        _ => report.note(
+            "index",
+            "no complete index of keys: only those with traffic in the last 32 days are seen, unless `find_keys` is \"scan\"",
+        ),
     }
     // Whoever may read secrets need not: only the ACL's user can be kept from them.
     if kv.read(what, &[cmd("INFO")]).await?.iter().all(Result::is_ok) {

@@ -8,9 +8,11 @@ use serde::Deserialize;
 
 use super::clock::Offset;
 use super::keys::{self, PLATFORMS, Platform};
+use super::search::Search;
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
 use crate::relays::DirectorySource;
+use crate::settings::RelayPlan;
 
 /// Days of traffic in which keys are looked for where the relay keeps no index of keys.
 const SEARCHED_DAYS: u64 = 32;
@@ -18,11 +20,12 @@ const SEARCHED_DAYS: u64 = 32;
 pub struct DirectoryReader {
     kv: Kv,
     offset: Offset,
+    search: Option<Search>,
 }
 
 impl DirectoryReader {
-    pub const fn new(kv: Kv, offset: Offset) -> Self {
-        Self { kv, offset }
+    pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
+        Self { kv, offset: plan.timezone_offset, search: plan.scan.then(Search::new) }
     }
 
     /// The ids of all keys, deleted ones included.
@@ -39,7 +42,9 @@ impl DirectoryReader {
             days.map(|day| Ask::new("SMEMBERS", format!("usage:daily:index:{day}"))).collect()
         };
         let sets = self.kv.each::<Vec<String>>(what, &sets).await?;
-        Ok(sets.into_iter().flatten().flat_map(keys::members).collect())
+        let mut ids: BTreeSet<String> = sets.into_iter().flatten().flat_map(keys::members).collect();
+        ids.extend(self.search.iter().flat_map(Search::keys).cloned());
+        Ok(ids)
     }
 
     async fn keys(&mut self, directory: &mut Directory) -> Result<(), ReadError> {
@@ -92,11 +97,15 @@ impl DirectoryReader {
         let what = "reading accounts";
         let sets: Vec<Ask> = PLATFORMS.iter().map(|platform| Ask::new("SMEMBERS", platform.index)).collect();
         let sets = self.kv.each::<Vec<String>>(what, &sets).await?;
-        let accounts: Vec<(&Platform, String)> = PLATFORMS
+        let mut accounts: Vec<(&Platform, String)> = PLATFORMS
             .iter()
             .zip(sets)
             .flat_map(|(platform, ids)| keys::members(ids.unwrap_or_default()).map(move |id| (platform, id)))
             .collect();
+        let searched = self.search.iter().flat_map(Search::accounts);
+        accounts.extend(searched.map(|(platform, id)| (platform, id.clone())));
+        accounts.sort_by_key(|(platform, id)| (platform.name, id.clone()));
+        accounts.dedup_by_key(|(platform, id)| (platform.name, id.clone()));
         let fields = ["name", "isActive", "accountType", "maxConcurrentTasks"];
         let (texts, hashes): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|(platform, _)| platform.json);
         let asks: Vec<Ask> = hashes
@@ -134,6 +143,9 @@ impl DirectorySource for DirectoryReader {
         let mut directory = Directory { timezone: self.offset.to_string(), ..Directory::default() };
         let version = self.kv.each("reading the version", &[Ask::new("GET", "system:migrated:version")]).await?;
         directory.version = version.into_iter().flatten().next().flatten().unwrap_or_default();
+        if let Some(search) = &mut self.search {
+            search.go_on(&mut self.kv).await?;
+        }
         self.keys(&mut directory).await?;
         self.accounts(&mut directory).await?;
         Ok(directory)

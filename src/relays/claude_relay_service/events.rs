@@ -1,20 +1,126 @@
 //! Failures and durations, from lists that the relay keeps short: what is new in them since the last reading.
 
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::keys::{counted_model, platform_of};
+use super::reader::Reader;
+use super::totals::KeyTotals;
 use crate::kv::{Ask, Kv};
-use crate::model::{FailureClass, ReadError};
+use crate::model::{Directory, EntityId, FailureClass, ReadError};
+
+/// The relay keeps so many records per key, and so many errors per account.
+const RECORDS: usize = 200;
+const ERRORS: usize = 5000;
 
 /// Entries of a list's head that are remembered, to find it again.
 const REMEMBERED: usize = 4;
 /// A list in which the head is not found is read again, this much deeper.
 const DEEPER: usize = 25;
 
+/// How far failures and durations have been taken.
+#[derive(Clone, Default)]
+pub struct Cursors {
+    /// What is there at the first look is not new.
+    pub began: bool,
+    /// By account.
+    errors: HashMap<EntityId, Seen>,
+    /// By key, with the requests that it had.
+    records: HashMap<Arc<str>, (u64, Seen)>,
+}
+
+impl Cursors {
+    /// New entries of the error histories.
+    pub async fn failures(
+        &mut self,
+        reader: &mut Reader,
+        directory: &Directory,
+    ) -> Result<Vec<(EntityId, FailureClass, u64)>, ReadError> {
+        let accounts: Vec<(&EntityId, String)> = directory
+            .providers
+            .iter()
+            .filter_map(|account| {
+                let platform = platform_of(&account.kind)?;
+                Some((&account.id, format!("error_history:{}:{}", platform.in_errors, account.id)))
+            })
+            .collect();
+        let lists: Vec<List> = accounts
+            .iter()
+            .map(|(id, key)| List {
+                key: key.clone(),
+                seen: self.errors.get(*id).cloned().or_else(|| self.began.then(Seen::default)),
+                expected: 0,
+            })
+            .collect();
+        reader.read += lists.len() as u64;
+        let news = news(&mut reader.kv, "reading failures", &lists, ERRORS).await?;
+        let mut failures: BTreeMap<(&EntityId, FailureClass), u64> = BTreeMap::new();
+        for ((id, _), news) in accounts.iter().zip(news) {
+            let Some(news) = news else { continue };
+            for entry in &news.entries {
+                *failures.entry((id, failure_class(entry))).or_default() += 1;
+            }
+            self.errors.insert((*id).clone(), news.seen);
+        }
+        Ok(failures.into_iter().map(|((id, class), count)| (id.clone(), class, count)).collect())
+    }
+
+    /// Durations since the last reading, and how many requests left none.
+    pub async fn durations(
+        &mut self,
+        reader: &mut Reader,
+        keys: &HashMap<Arc<str>, KeyTotals>,
+    ) -> Result<(Vec<(EntityId, Arc<str>, u64)>, u64), ReadError> {
+        let mut changed: Vec<(Arc<str>, u64, Option<Seen>, u64)> = Vec::new();
+        for (id, totals) in keys {
+            match self.records.get(id) {
+                Some((before, _)) if *before == totals.requests => {}
+                Some((before, seen)) => {
+                    changed.push((
+                        id.clone(),
+                        totals.requests.saturating_sub(*before),
+                        Some(seen.clone()),
+                        totals.requests,
+                    ));
+                }
+                None => changed.push((id.clone(), totals.requests, self.began.then(Seen::default), totals.requests)),
+            }
+        }
+        let lists: Vec<List> = changed
+            .iter()
+            .map(|(id, grown, seen, _)| List {
+                key: format!("usage:records:{id}"),
+                seen: seen.clone(),
+                expected: if seen.is_some() { usize::try_from(*grown).unwrap_or(RECORDS).min(RECORDS) } else { 0 },
+            })
+            .collect();
+        reader.read += lists.len() as u64;
+        let news = news(&mut reader.kv, "reading records", &lists, RECORDS).await?;
+        let (mut durations, mut missed) = (Vec::new(), 0);
+        for ((id, grown, seen, requests), news) in changed.into_iter().zip(news) {
+            let Some(news) = news else { continue };
+            if seen.is_some() && (news.torn || news.entries.len() >= RECORDS) {
+                missed += grown.saturating_sub(news.entries.len() as u64);
+            }
+            for record in news.entries.iter().rev().filter_map(|entry| serde_json::from_str::<Record>(entry).ok()) {
+                if let Some(ms) = record.duration_ms.filter(|ms| (0.0..1e12).contains(ms)) {
+                    let account = record.account_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown");
+                    let model = counted_model(record.model.as_deref().unwrap_or("unknown")).as_ref().into();
+                    durations.push((account.into(), model, ms.round() as u64));
+                }
+            }
+            self.records.insert(id, (requests, news.seen));
+        }
+        Ok((durations, missed))
+    }
+}
+
 /// The newest entries of a list as last seen. What came after is told by position: times repeat and may go back.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Vec<u64>);
+struct Seen(Vec<u64>);
 
 impl Seen {
     pub fn of(entries: &[String]) -> Self {
@@ -36,7 +142,7 @@ fn digest(entry: &str) -> u64 {
 }
 
 /// A list to look into.
-pub struct List {
+struct List {
     pub key: String,
     /// `None` when it is looked at for the first time: nothing in it is new then.
     pub seen: Option<Seen>,
@@ -46,7 +152,7 @@ pub struct List {
 
 /// What a list has got.
 #[derive(Debug, Default)]
-pub struct News {
+struct News {
     /// Newest first.
     pub entries: Vec<String>,
     /// Nothing of what was seen is left: there may have been more.
@@ -55,7 +161,7 @@ pub struct News {
 }
 
 /// Looks into lists of at most `longest` entries; `None` where a key is not a list.
-pub async fn news(kv: &mut Kv, what: &str, lists: &[List], longest: usize) -> Result<Vec<Option<News>>, ReadError> {
+async fn news(kv: &mut Kv, what: &str, lists: &[List], longest: usize) -> Result<Vec<Option<News>>, ReadError> {
     let mut found: Vec<Option<News>> = lists.iter().map(|_| None).collect();
     let mut waiting: Vec<(usize, usize)> =
         lists.iter().enumerate().map(|(at, list)| (at, (list.expected + REMEMBERED).min(longest))).collect();

@@ -2,9 +2,10 @@
 //!
 //! # Layout
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
-//! * `counters`: durable totals, days, rankings. `events`: failures and durations from its short lists.
-//! * `directory`: keys, accounts, limits. `live`: slots, queues, windows, account states.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * `counters`: a refresh of all that is counted, by way of `reader`. `totals`: what is remembered of it. `rankings`: days
+//!   and boards. `events`: failures and durations from its short lists.
+//! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
 mod check;
 mod clock;
@@ -13,11 +14,17 @@ mod directory;
 mod events;
 mod keys;
 mod live;
+mod rankings;
+mod reader;
+mod search;
+mod totals;
+mod untold;
 
 use secrecy::SecretString;
 
 pub use check::check;
 pub use clock::Offset;
+pub use untold::UNTOLD;
 
 use crate::kv::Kv;
 use crate::relays::{OpenError, Relay, Usage};
@@ -29,9 +36,9 @@ use crate::settings::RelayPlan;
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     Ok(Relay {
-        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan.timezone_offset))),
+        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan))),
         live: Some(Box::new(live::LiveReader::new(kv(plan)?, plan.timezone_offset))),
-        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan.timezone_offset)),
+        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan)),
     })
 }
 

@@ -45,7 +45,7 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     if !snapshot.is_write_ahead() {
         report.note("sqlite", "the file has no write-ahead log: is the relay that writes it a CPA-Manager?");
     }
-    let schema = SchemaCache::default().get(snapshot).await?;
+    let schema = SchemaCache::default().get(Schema::detect(snapshot)).await?;
     report.ok("relay", schema.level.label());
     if schema.level < Level::Plus {
         report.note("relay", "before Plus: no time to first token, no status of failures, no quotas");

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use super::identity::{key_id, provider_id};
 use super::ledger::ENDS;
 use super::row::text;
-use super::schema::SchemaCache;
+use super::schema::{Schema, SchemaCache};
 use crate::model::{Directory, Key, Provider, ReadError};
 use crate::relays::DirectorySource;
 use crate::sql::sqlite::{File, Snapshot};
@@ -58,7 +58,7 @@ impl DirectoryReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         self.seen.follow(snapshot).await?;
         let mut aliases: HashMap<i64, String> = HashMap::new();
         if schema.has_table("api_key_aliases") {

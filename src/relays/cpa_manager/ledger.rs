@@ -15,7 +15,7 @@ use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, moment, text};
 use super::schema::{Schema, SchemaCache};
 use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relays::{Ask, Knows, Ledger, LedgerSum, Older, Refresh, civil};
+use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 use crate::sql::sqlite::{File, Snapshot};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
@@ -52,7 +52,7 @@ impl LedgerReader {
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         self.prices.renew(snapshot, &schema).await?;
         Ok(schema)
     }
@@ -198,11 +198,6 @@ impl LedgerReader {
 
 #[async_trait]
 impl Ledger for LedgerReader {
-    fn knows(&self) -> Knows {
-        // The collector hears of a request when it has ended; client keys belong to nobody.
-        Knows { in_progress: false, users: false, imports: true }
-    }
-
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = self.read_refresh(&mut snapshot, ask).await;

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use super::Clock;
 use super::identity::provider_id;
 use super::row::{IMPORTED_MS, moment};
-use super::schema::SchemaCache;
+use super::schema::{Schema, SchemaCache};
 use crate::model::{AccountState, Collector, Directory, EntityId, Live, ReadError, Subscription};
 use crate::relays::LiveState;
 use crate::sql::sqlite::{File, Snapshot};
@@ -29,7 +29,7 @@ impl LiveReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Live, ReadError> {
-        let schema = self.schema.get(snapshot).await?;
+        let schema = self.schema.get(Schema::detect(snapshot)).await?;
         let now = (self.clock)();
         let mut live = Live { collector: Some(collector(snapshot).await?), ..Live::default() };
         if schema.has("quota_cooldowns", "auth_index") {

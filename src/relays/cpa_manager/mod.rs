@@ -8,7 +8,7 @@
 //! * `ledger`, `row`, `prices`: usage rows, priced as they are read.
 //! * `directory`: credentials and client keys, as the ledger and the aliases name them.
 //! * `live`: quota windows, cooldowns, the collector.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
@@ -20,6 +20,7 @@ mod live;
 mod prices;
 mod row;
 mod schema;
+mod untold;
 
 use std::sync::Arc;
 
@@ -29,20 +30,11 @@ pub use check::check;
 pub use identity::{key_id, provider_id};
 pub use least_schema::least_schema;
 pub use schema::Level;
+pub use untold::UNTOLD;
 
 use crate::relays::{OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use crate::sql::sqlite::File;
-
-const NO_USERS: &str = "client keys belong to nobody";
-
-/// What the file cannot tell, though rows alone would say 0.
-pub const UNTOLD: &[(&str, &str)] = &[
-    ("llm_relay_requests_in_progress", "the manager hears of a request when it has ended"),
-    ("llm_relay_user_requests_total", NO_USERS),
-    ("llm_relay_user_cost_usd_total", NO_USERS),
-    ("llm_relay_user_tokens_total", NO_USERS),
-];
 
 /// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

@@ -1,16 +1,12 @@
 //! Which generation of the relay this is, told by its columns, and statements cut to fit it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::model::{ReadError, Reason};
+use crate::relays::schema_cache;
 use crate::sql::sqlite::Snapshot;
-
-/// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
-const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Generations of the file, by what they brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +32,8 @@ impl Level {
     }
 }
 
+pub type SchemaCache = schema_cache::SchemaCache<Schema>;
+
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -44,7 +42,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+    pub async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
         let mut columns: HashMap<String, HashSet<String>> = HashMap::new();
         for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
@@ -95,29 +93,5 @@ impl Schema {
 
     pub fn fit(&self, text: &str) -> AssertSqlSafe<String> {
         self.fit_with(text, "")
-    }
-}
-
-/// The schema, looked at again now and then.
-#[derive(Default)]
-pub struct SchemaCache(Option<(Instant, Arc<Schema>)>);
-
-impl SchemaCache {
-    pub async fn get(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
-        if let Some((since, schema)) = &self.0
-            && since.elapsed() < MAX_AGE
-        {
-            return Ok(Arc::clone(schema));
-        }
-        let schema = Arc::new(Schema::detect(snapshot).await?);
-        self.0 = Some((Instant::now(), Arc::clone(&schema)));
-        Ok(schema)
-    }
-
-    /// A statement that does not fit: perhaps the relay was replaced by another version.
-    pub fn forget_after(&mut self, error: &ReadError) {
-        if error.reason == Reason::Schema {
-            self.0 = None;
-        }
     }
 }

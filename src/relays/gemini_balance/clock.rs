@@ -1,11 +1,8 @@
 //! The relay's clock: naive times of a zone that its store does not name.
 
-use std::sync::Arc;
-
-use chrono::{DateTime, Days, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use crate::model::{Calendar, CalendarError};
 use crate::settings::RelayPlan;
 
 const HOUR: i64 = 3600;
@@ -63,20 +60,6 @@ impl Clock {
 
     pub fn date(self, at: DateTime<Utc>) -> NaiveDate {
         at.with_timezone(&self.zone).date_naive()
-    }
-
-    pub fn same_time_yesterday(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.resolve(now.with_timezone(&self.zone).naive_local() - TimeDelta::days(1))
-    }
-
-    /// Every local day from `first` to the day after tomorrow.
-    ///
-    /// # Errors
-    /// When the days are not in order, which no zone has.
-    pub fn calendar(self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, CalendarError> {
-        let days = first.min(today).iter_days().take_while(|date| *date <= today + Days::new(2));
-        let days = days.map(|date| (date, self.resolve(date.and_time(chrono::NaiveTime::MIN)))).collect();
-        Calendar::new(self.zone.name(), days).map(Arc::new)
     }
 }
 

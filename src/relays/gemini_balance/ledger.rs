@@ -17,7 +17,7 @@ use super::error_log::ErrorLog;
 use super::positions::{Mark, Positions};
 use super::store::{Ends, Look, Store};
 use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relays::{Ask, Knows, Ledger, LedgerSum, Older, Refresh};
+use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -118,7 +118,7 @@ impl LedgerReader {
         }
         Ok(Refresh {
             now: ends.now,
-            same_time_yesterday: self.clock.same_time_yesterday(ends.now),
+            same_time_yesterday: civil::day_before(self.clock.zone(), ends.now),
             calendar,
             basis: self.clock.zone().name().to_owned(),
             tariff: String::new(),
@@ -234,7 +234,7 @@ impl LedgerReader {
         {
             return Ok(Arc::clone(calendar));
         }
-        let calendar = self.clock.calendar(first, today).map_err(|error| {
+        let calendar = civil::calendar(self.clock.zone(), first, today).map(Arc::new).map_err(|error| {
             ReadError::new(Reason::Data, format!("the days of {} since {first}: {error}", self.clock.zone()))
         })?;
         self.calendar = Some((today, Arc::clone(&calendar)));
@@ -257,11 +257,6 @@ async fn first_since(look: &mut Look, since: i64, after: i64, top: i64) -> Resul
 
 #[async_trait]
 impl Ledger for LedgerReader {
-    fn knows(&self) -> Knows {
-        // A row is written when the attempt has ended, and does not say who called.
-        Knows { in_progress: false, users: false, imports: false }
-    }
-
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let mut look = self.store.look().await?;
         let result = self.read_refresh(&mut look, ask).await;

@@ -12,7 +12,7 @@
 //! * `attempt`: a row. `clock`: naive times. `positions`: ids that are given out again.
 //! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
 //! * `live`: key health and the error log's counts. `directory`: the keys.
-//! * [`check()`]: what can be read and what cannot, for people.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
 
 mod attempt;
 mod check;
@@ -23,12 +23,14 @@ mod ledger;
 mod live;
 mod positions;
 mod store;
+mod untold;
 
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 pub use check::check;
+pub use untold::UNTOLD;
 
 use crate::relays::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
@@ -43,34 +45,6 @@ pub const SQLITE_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_
 
 /// The relay's only upstream: the store does not tell Gemini from Vertex.
 const PROVIDER: i64 = 1;
-
-const NO_COST: &str = "the relay knows no prices and no costs";
-const NO_TOKENS: &str = "the relay does not log tokens";
-const NO_CALLERS: &str = "the relay does not log who called";
-const NO_FIRST_TOKEN: &str = "the relay logs the duration of the whole attempt only";
-
-/// What the tables cannot tell, though rows alone would say 0.
-pub const UNTOLD: &[(&str, &str)] = &[
-    ("llm_relay_requests_in_progress", "a row is written when the attempt has ended"),
-    ("llm_relay_tokens_last_minute", NO_TOKENS),
-    ("llm_relay_day_cost_usd", NO_COST),
-    ("llm_relay_cost_usd_total", NO_COST),
-    ("llm_relay_tokens_total", NO_TOKENS),
-    ("llm_relay_user_requests_total", NO_CALLERS),
-    ("llm_relay_user_cost_usd_total", NO_CALLERS),
-    ("llm_relay_user_tokens_total", NO_CALLERS),
-    ("llm_relay_key_cost_usd_total", NO_COST),
-    ("llm_relay_key_tokens_total", NO_TOKENS),
-    ("llm_relay_time_to_first_token_seconds", NO_FIRST_TOKEN),
-    ("llm_relay_output_tokens_per_second", NO_TOKENS),
-    ("llm_relay_wasted_cost_usd_total", NO_COST),
-    ("llm_relay_cache_saved_usd_total", NO_COST),
-    ("llm_relay_unpriced_requests_total", NO_COST),
-    ("llm_relay_model_substitutions_total", "the relay logs the model that was asked for only"),
-    ("llm_relay_leaderboard_cost_usd", NO_COST),
-    ("llm_relay_leaderboard_tokens", NO_TOKENS),
-    ("llm_relay_audit_drift_cost_usd", NO_COST),
-];
 
 /// Opens the parts of one relay: two connections, one for the ledger, one that live state and directory share.
 ///

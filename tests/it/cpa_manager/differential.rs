@@ -261,7 +261,6 @@ impl Scene {
         for (name, value) in &theirs {
             close(mine[name], *value, name);
         }
-        assert!(counters.users.is_empty(), "the relay has no users");
     }
 
     fn start(&self, date: NaiveDate) -> i64 {
@@ -269,7 +268,6 @@ impl Scene {
     }
 
     async fn compare(&mut self, view: &LedgerView) {
-        assert_eq!(view.requests_in_progress, None, "the relay does not know");
         let now = self.relay.now();
         let (second, local) = (now.timestamp() * 1000, now.with_timezone(&self.zone));
         let today = local.date_naive();
@@ -323,7 +321,6 @@ impl Scene {
         ] {
             self.compare_boards(view, period, &format!("start >= {from} and start < {to}")).await;
         }
-        assert!(view.boards.iter().all(|board| board.scope != Scope::User));
     }
 
     async fn compare_boards(&mut self, view: &LedgerView, period: &str, span: &str) {

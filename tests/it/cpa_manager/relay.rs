@@ -108,6 +108,7 @@ impl Relay {
             timezone: Some(zone.parse().unwrap()),
             timezone_fallback: chrono_tz::UTC,
             timezone_offset: llm_relay_exporter::relays::claude_relay_service::Offset::default(),
+            scan: false,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: Duration::ZERO,
             history_budget: Duration::from_secs(60),

@@ -1,0 +1,103 @@
+//! Reads hashes, sets and sums of dollars, and counts what was read.
+
+use super::keys;
+use super::totals::PairTotals;
+use crate::kv::{Ask, Kv};
+use crate::model::{ReadError, Tokens, Usd};
+
+pub struct Reader {
+    pub kv: Kv,
+    /// Redis keys that were read in this refresh.
+    pub read: u64,
+}
+
+impl Reader {
+    pub const fn new(kv: Kv) -> Self {
+        Self { kv, read: 0 }
+    }
+
+    /// Some fields of hashes; a hash that is not there has none of them.
+    pub async fn fields(
+        &mut self,
+        what: &str,
+        keys: Vec<String>,
+        names: &[&str],
+    ) -> Result<Vec<Option<Fields>>, ReadError> {
+        self.read += keys.len() as u64;
+        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("HMGET", key).with(names)).collect();
+        let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
+        Ok(answers.into_iter().map(|answer| answer.map(Fields)).collect())
+    }
+
+    pub async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
+        self.read += keys.len() as u64;
+        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("SMEMBERS", key)).collect();
+        let sets = self.kv.each::<Vec<String>>(what, &asks).await?;
+        Ok(sets.into_iter().map(|set| keys::members(set.unwrap_or_default()).collect()).collect())
+    }
+
+    /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key.
+    pub async fn dollars(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
+        self.read += keys.len() as u64;
+        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("GET", key)).collect();
+        let answers = self.kv.each::<Option<f64>>(what, &asks).await?;
+        Ok(answers.into_iter().map(|answer| Some(answer?.and_then(Usd::from_f64))).collect())
+    }
+}
+
+pub const TOKEN_FIELDS: [&str; 7] = [
+    "requests",
+    "inputTokens",
+    "outputTokens",
+    "cacheReadTokens",
+    "cacheCreateTokens",
+    "ephemeral5mTokens",
+    "ephemeral1hTokens",
+];
+pub const PAIR_FIELDS: [&str; 7] = [
+    "requests",
+    "inputTokens",
+    "outputTokens",
+    "cacheReadTokens",
+    "cacheCreateTokens",
+    "ratedCostMicro",
+    "realCostMicro",
+];
+
+/// Fields of one hash, in the order in which they were asked for.
+pub struct Fields(Vec<Option<String>>);
+
+impl Fields {
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// A whole number; 0 for what is absent or is none.
+    pub fn count(&self, field: usize) -> u64 {
+        self.0.get(field).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Of [`TOKEN_FIELDS`].
+    pub fn tokens(&self) -> Tokens {
+        let (cache_write_5m, cache_write_1h) = (self.count(5), self.count(6));
+        Tokens {
+            input: self.count(1),
+            output: self.count(2),
+            cache_read: self.count(3),
+            cache_write_5m,
+            cache_write_1h,
+            cache_write: self.count(4).saturating_sub(cache_write_5m.saturating_add(cache_write_1h)),
+        }
+    }
+
+    /// Of [`PAIR_FIELDS`].
+    pub fn pair_totals(&self) -> PairTotals {
+        let micro = |field| Usd::from_femto(i128::from(self.count(field)) * 1_000_000_000);
+        PairTotals {
+            requests: self.count(0),
+            tokens: (1..=4).fold(0_u64, |sum, field| sum.saturating_add(self.count(field))),
+            cost: micro(5),
+            list_cost: micro(6),
+        }
+    }
+}

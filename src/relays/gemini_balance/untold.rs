@@ -1,0 +1,73 @@
+use crate::relays::Untold;
+
+/// What the tables do not tell.
+pub const UNTOLD: &[Untold] = &[
+    Untold::users("the relay does not log who called"),
+    Untold::metrics(
+        "a row is written when the attempt has ended",
+        &[
+            "llm_relay_sessions_active",
+            "llm_relay_requests_in_progress",
+            "llm_relay_key_sessions_active",
+            "llm_relay_provider_slots_",
+            "llm_relay_key_slots_",
+            "llm_relay_queue_",
+        ],
+    ),
+    Untold::metrics(
+        "the relay knows no prices and no costs",
+        &[
+            "llm_relay_day_cost_usd",
+            "llm_relay_cost_usd_total",
+            "llm_relay_list_cost_usd_total",
+            "llm_relay_key_cost_usd_total",
+            "llm_relay_key_list_cost_usd_total",
+            "llm_relay_wasted_cost_usd_total",
+            "llm_relay_cache_saved_usd_total",
+            "llm_relay_unpriced_requests_total",
+            "llm_relay_leaderboard_cost_usd",
+            "llm_relay_audit_drift_cost_usd",
+            "llm_relay_currency_info",
+        ],
+    ),
+    Untold::metrics(
+        "the relay does not log tokens",
+        &[
+            "llm_relay_tokens_last_minute",
+            "llm_relay_tokens_total",
+            "llm_relay_key_tokens_total",
+            "llm_relay_output_tokens_per_second",
+            "llm_relay_leaderboard_tokens",
+            "llm_relay_leaderboard_mean_output_tokens_per_second",
+            "llm_relay_leaderboard_cache_hit_ratio",
+        ],
+    ),
+    Untold::metrics(
+        "the relay logs the duration of the whole attempt only",
+        &["llm_relay_time_to_first_token_seconds", "llm_relay_leaderboard_mean_ttft_seconds"],
+    ),
+    Untold::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
+    Untold::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
+    Untold::metrics(
+        "the relay writes its rows itself",
+        &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],
+    ),
+    Untold::metrics(
+        "there is one upstream with a pool of keys: `llm_relay_key_consecutive_failures`",
+        &["llm_relay_provider_circuit_", "llm_relay_provider_account_state", "llm_relay_account_"],
+    ),
+    Untold::metrics(
+        "the relay sets no limits",
+        &[
+            "llm_relay_rate_limit",
+            "llm_relay_rate_limit_used",
+            "llm_relay_rate_limit_reset_timestamp_seconds",
+            "llm_relay_quota_",
+            "llm_relay_key_expiry_timestamp_seconds",
+        ],
+    ),
+    Untold::metrics(
+        "no recurring statement can become expensive: all are bounded by id",
+        &["llm_relay_statement_refused"],
+    ),
+];

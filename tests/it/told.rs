@@ -1,0 +1,204 @@
+//! Every metric of the catalogue is told by a relay or it is not, and the documentation says which.
+//!
+//! `TOLD=write cargo test --test it told` writes the table of `docs/relays.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::simulator::SimulatorOptions;
+use llm_relay_exporter::demo::{DemoOptions, program};
+use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
+use llm_relay_exporter::model::Scope;
+use llm_relay_exporter::page::accept::{Coding, Format};
+use llm_relay_exporter::page::render;
+use llm_relay_exporter::relays::untold::{untold, why_absent};
+use llm_relay_exporter::settings::{Kind, Need};
+use redis::AsyncCommands;
+use secrecy::ExposeSecret;
+
+use crate::exposition::{Dialect, parse, series};
+use crate::full_view;
+use crate::process::{Page, Process};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relays.md");
+const BEGIN: &str = "<!-- told: begin -->\n";
+const END: &str = "<!-- told: end -->\n";
+
+fn of_relays() -> impl Iterator<Item = &'static Metric> {
+    CATALOGUE.iter().filter(|metric| metric.is_of_relay())
+}
+
+/// The names of the metrics with samples of this relay.
+fn told_on(page: &Page, relay: &str) -> BTreeSet<&'static str> {
+    let of = |metric: &&Metric| {
+        let suffix = if metric.kind == metrics::Kind::Histogram { "_count" } else { "" };
+        page.keys().any(|(name, labels)| {
+            name.strip_suffix(suffix) == Some(metric.name) && labels.get("relay").is_some_and(|it| it == relay)
+        })
+    };
+    of_relays().filter(of).map(|metric| metric.name).collect()
+}
+
+fn tellable(kind: Kind) -> BTreeSet<&'static str> {
+    of_relays().map(|metric| metric.name).filter(|name| why_absent(untold(kind), name).is_none()).collect()
+}
+
+fn scopes(page: &Page, relay: &str) -> BTreeSet<String> {
+    let of_relay = page.keys().filter(|(_, labels)| labels.get("relay").is_some_and(|it| it == relay));
+    of_relay.flat_map(|(_, labels)| [labels.get("scope"), labels.get("dimension")]).flatten().cloned().collect()
+}
+
+#[test]
+fn a_relay_shows_all_that_it_tells_and_nothing_else() {
+    for kind in Kind::ALL {
+        let mut view = full_view::view("it");
+        view.kind = kind.label();
+        let page = render(&[view], &full_view::own());
+        let page = series(&parse(page.bytes(Format::Text, Coding::Identity), Dialect::Text));
+        assert_eq!(told_on(&page, "it"), tellable(kind), "{}", kind.label());
+        let users = scopes(&page, "it").contains(Scope::User.label());
+        assert_eq!(users, tellable(kind).contains("llm_relay_user_requests_total"), "{}", kind.label());
+    }
+}
+
+#[test]
+fn every_reason_is_of_a_metric_and_every_metric_has_one_reason_at_most() {
+    for kind in Kind::ALL {
+        let mut seen = BTreeSet::new();
+        for it in untold(kind) {
+            assert!(!it.why.is_empty() && !it.metrics.is_empty());
+            for name in it.metrics {
+                let one = [llm_relay_exporter::relays::Untold::metrics(it.why, std::slice::from_ref(name))];
+                let mut named = of_relays().filter(|metric| why_absent(&one, metric.name).is_some()).peekable();
+                assert!(named.peek().is_some(), "{name} is no metric");
+                named.for_each(|metric| assert!(seen.insert(metric.name), "{}: {} twice", kind.label(), metric.name));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_with_traffic_tell_all_that_the_table_says() {
+    let options = DemoOptions {
+        history: HistoryOptions { days: 40, requests_per_day: 300, ..HistoryOptions::default() },
+        simulator: SimulatorOptions {
+            rate: 20.0,
+            trouble_period: Duration::from_secs(10),
+            ..SimulatorOptions::default()
+        },
+    };
+    let stages = program::set_up(&options).await.unwrap();
+    assert_eq!(stages.len(), Kind::ALL.len(), "a relay of the demo cannot run here");
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());
+    for (kind, stage) in &stages {
+        let name = kind.label();
+        writeln!(config, "[relays.{name}]\nkind = \"{name}\"\ninterval = \"1s\"").unwrap();
+        if kind.database() != Need::Nothing {
+            writeln!(config, "database_url = \"{}\"", stage.urls().database_url.expose_secret()).unwrap();
+        }
+        if let Some(url) = &stage.urls().redis_url {
+            writeln!(config, "redis_url = \"{}\"", url.expose_secret()).unwrap();
+            rare_events(*kind, url.expose_secret()).await;
+        }
+    }
+    let exporter = Process::start(&config, &[]);
+    let began = Instant::now();
+    loop {
+        let page = exporter.page();
+        let missing: BTreeMap<_, Vec<_>> = Kind::ALL
+            .into_iter()
+            .map(|kind| {
+                let told = told_on(&page, kind.label());
+                assert!(told.is_subset(&tellable(kind)));
+                (kind.label(), tellable(kind).difference(&told).copied().collect())
+            })
+            .filter(|(_, missing): &(_, Vec<&str>)| !missing.is_empty())
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 60, "not told: {missing:#?}\n{}", exporter.log());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    drop(exporter);
+    for (_, stage) in stages {
+        stage.tear_down().await;
+    }
+}
+
+/// What a demo may take long to do, or never does.
+async fn rare_events(kind: Kind, redis_url: &str) {
+    let mut redis = redis::Client::open(redis_url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let now = Utc::now();
+    let mut pipe = redis::pipe();
+    if kind == Kind::ClaudeCodeHub {
+        let open =
+            [("circuitState", "open".to_owned()), ("circuitOpenUntil", (now.timestamp_millis() + 600_000).to_string())];
+        pipe.hset_multiple("circuit_breaker:state:1", &open);
+    } else {
+        pipe.hset("claude_console_account:console", "maxConcurrentTasks", 4);
+        for id in redis.smembers::<_, Vec<String>>("apikey:idx:all").await.unwrap() {
+            pipe.hset(format!("apikey:{id}"), "expiresAt", (now + TimeDelta::days(30)).to_rfc3339());
+            pipe.set(format!("rate_limit:window_start:{id}"), now.timestamp_millis());
+            pipe.set(format!("concurrency:queue:{id}"), 1).hset(format!("concurrency:queue:stats:{id}"), "entered", 9);
+        }
+    }
+    pipe.exec_async(&mut redis).await.unwrap();
+}
+
+/// The table, and below it the reasons.
+fn table() -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut number = |why: &'static str| {
+        let known = reasons.iter().position(|it| *it == why);
+        known.unwrap_or_else(|| {
+            reasons.push(why);
+            reasons.len() - 1
+        }) + 1
+    };
+    let mut text = String::from("| metric |");
+    Kind::ALL.iter().for_each(|kind| write!(text, " {} |", kind.label()).unwrap());
+    writeln!(text, "\n|---|{}", "---|".repeat(Kind::ALL.len())).unwrap();
+    for section in metrics::docs::sections() {
+        writeln!(text, "| **{}** |{}", section.title, " |".repeat(Kind::ALL.len())).unwrap();
+        for metric in section.metrics.into_iter().filter(|metric| metric.is_of_relay()) {
+            write!(text, "| `{}` |", metric.name).unwrap();
+            for kind in Kind::ALL {
+                let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
+                let partly = untold(kind).iter().find(|it| scoped && !it.scopes.is_empty());
+                match (why_absent(untold(kind), metric.name), partly) {
+                    (Some(why), _) => write!(text, " no ({}) |", number(why)),
+                    (None, Some(it)) => write!(text, " yes, no {} ({}) |", of(it.scopes), number(it.why)),
+                    (None, None) => write!(text, " yes |"),
+                }
+                .unwrap();
+            }
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    for (n, why) in reasons.iter().enumerate() {
+        writeln!(text, "{}. {why}", n + 1).unwrap();
+    }
+    text
+}
+
+fn of(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_documented_table_is_the_one_in_the_code() {
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    let (head, rest) = document.split_once(BEGIN).unwrap();
+    let (written, tail) = rest.split_once(END).unwrap();
+    if std::env::var_os("TOLD").is_some() {
+        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{}{END}{tail}", table())).unwrap();
+        return;
+    }
+    assert_eq!(written, table(), "write it again: TOLD=write cargo test --test it told");
+}
