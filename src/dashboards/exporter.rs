@@ -4,13 +4,14 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{chart, lines, stat, table, timeline};
-use super::panel::{Money, NOTHING};
+use super::kinds::{chart, legend_table, lines, stat, table, timeline};
+use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Replicas, keyed};
 use super::query::Query;
 use super::shared;
 use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
 
+const EACH: &str = "{{instance}} {{relay}}";
 const SOURCE: &str = "{{instance}} {{relay}} {{source}}";
 
 pub fn dashboard() -> Dashboard {
@@ -24,7 +25,7 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
         quick_ranges: false,
-        rows: vec![glance(), sources(), refreshes(), work(), size(), store(), process(), versions()],
+        rows: vec![glance(), sources(), delays(), refreshes(), work(), truth(), size(), store(), process(), versions()],
     }
 }
 
@@ -67,20 +68,32 @@ fn glance() -> Row {
 
 fn sources() -> Row {
     let up = "min by (instance, relay, source) (llm_relay_source_up)";
-    let over_time = timeline("Sources over time")
+    let over_time = timeline("Sources over time", SOURCE)
         .query(Query::lines("up", up, SOURCE))
         .map("0", "Down", "red")
         .map("1", "Up", "green");
-    let age = lines("Age of data by source").unit("s").query(Query::lines(
-        "age",
-        "time() - llm_relay_source_last_success_timestamp_seconds",
-        SOURCE,
-    ));
+    let age = "time() - llm_relay_source_last_success_timestamp_seconds";
+    let age = legend_table(lines("Age of data by source"), &[("lastNotNull", "Last *"), ("max", "Max")])
+        .unit("s")
+        .query(Query::lines("age", age, SOURCE));
+    row(9, [(10, over_time), (14, age)]).under("Sources")
+}
+
+fn delays() -> Row {
+    let failures = per_minute("llm_relay_refresh_failures_total", "relay, source, reason");
     let lag = lines("Ledger lag")
         .unit("s")
         .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
-        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", "{{instance}} {{relay}}"));
-    row(8, [(10, over_time), (7, age), (7, lag)]).under("Sources")
+        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", EACH));
+    let delay = lines("Delay of the relay's collector").unit("s").query(Query::lines(
+        "delay",
+        "llm_relay_collector_delay_seconds",
+        EACH,
+    ));
+    let failed = lines("Failed refreshes per minute")
+        .empty(NOTHING)
+        .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
+    row(8, [(8, lag), (8, delay), (8, failed)])
 }
 
 fn refreshes() -> Row {
@@ -88,37 +101,53 @@ fn refreshes() -> Row {
         let buckets = "rate(llm_relay_refresh_duration_seconds_bucket[$__rate_interval])";
         format!("histogram_quantile({q}, sum by (relay, source, le) ({buckets}))")
     };
-    let failures = per_minute("llm_relay_refresh_failures_total", "relay, source, reason");
     let all = per_minute("llm_relay_refresh_duration_seconds_count", "relay, source");
     let skipped = "sum(rate(llm_relay_refresh_skipped_total[$__rate_interval])) * 60";
-    let duration = lines("Refresh duration p50 and p99")
+    let duration = legend_table(lines("Refresh duration p50 and p99"), &[("max", "Max")])
         .unit("s")
         .query(Query::lines("p50", quantile("0.5"), "p50 {{relay}} {{source}}").step("5m"))
         .query(Query::lines("p99", quantile("0.99"), "p99 {{relay}} {{source}}").step("5m"));
-    let failed = lines("Failed refreshes per minute")
-        .empty(NOTHING)
-        .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
-    let done = lines("Refreshes per minute, and skipped ones")
+    let done = legend_table(lines("Refreshes per minute, and skipped ones"), &[("mean", "Mean")])
         .query(Query::lines("refreshes", all, "{{relay}} {{source}}").step("2m"))
         .query(Query::line("skipped", skipped, "Skipped").step("2m"))
         .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
-    row(8, [(8, duration), (8, failed), (8, done)])
+    row(9, [(12, duration), (12, done)])
 }
 
 fn work() -> Row {
     let read = "sum by (relay, source) (rate(llm_relay_rows_read_total[$__rate_interval]))";
     let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
-    let rows = lines("Rows read per second").query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
-    let corrected = lines("Corrections per hour")
+    let rows = legend_table(lines("Rows read per second"), &[("mean", "Mean")])
+        .query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
+    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
         .empty(NOTHING)
         .note("Rows that changed after they were counted. The counters stay monotone.")
         .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
+    row(9, [(12, rows), (12, corrected)]).under("Work and truth")
+}
+
+/// What audits found, and what the relay's ledger does not have or is not asked for.
+fn truth() -> Row {
     let drift = lines("Drift found by audits").set("min", json!(null)).query(Query::lines(
         "requests",
         "llm_relay_audit_drift_requests",
-        "{{instance}} {{relay}}",
+        EACH,
     ));
-    row(8, [(8, rows), (8, corrected), (8, drift)]).under("Work and truth")
+    // Replicas see the same.
+    let hourly = |counter: &str| format!("sum(max by (relay) (rate({counter}[$__rate_interval]))) * 3600");
+    let apart = lines("Requests beside the ledger, per hour")
+        .note("Imported: recorded long after they happened. Not understood: the relay's collector has set them aside. Missed: counted by the relay, but their records were gone before they were read.")
+        .query(Query::line("imported", hourly("llm_relay_imported_requests_total"), "Imported").step("10m"))
+        .query(Query::line("dead", hourly("llm_relay_dead_letters_total"), "Not understood").step("10m"))
+        .query(Query::line("missed", hourly("llm_relay_requests_missed_total"), "Missed").step("10m"));
+    let parts = ["instance", "relay", "source", "statement"];
+    let refused = keyed("(llm_relay_statement_refused > 0)", &parts, &["relay", "source", "statement"]);
+    let refused = table("Statements that are refused").empty(NOTHING).query(Query::rows("refused", refused)).columns([
+        column("relay", "Relay", ""),
+        column("source", "Source", ""),
+        column("statement", "Statement", ""),
+    ]);
+    row(8, [(8, drift), (8, apart), (8, refused)])
 }
 
 fn size() -> Row {
@@ -146,8 +175,7 @@ fn size() -> Row {
 }
 
 fn store() -> Row {
-    let each =
-        |panel: super::panel::Panel, expr: &str| panel.query(Query::lines("each", expr, "{{instance}} {{relay}}"));
+    let each = |panel: Panel, expr: &str| panel.empty("No store is configured").query(Query::lines("each", expr, EACH));
     let up = each(chart("Store in use"), "llm_relay_store_up");
     let writer = each(chart("Saves the checkpoint"), "llm_relay_store_writer");
     let age = "time() - llm_relay_store_last_save_timestamp_seconds";
@@ -159,7 +187,7 @@ fn store() -> Row {
 }
 
 fn process() -> Row {
-    let each = |panel: super::panel::Panel, expr: &str| panel.query(Query::lines("each", expr, "{{instance}}"));
+    let each = |panel: Panel, expr: &str| panel.query(Query::lines("each", expr, "{{instance}}"));
     let up = "max by (instance) (time() - process_start_time_seconds)";
     let cpu = each(chart("CPU").unit("percentunit"), "rate(process_cpu_seconds_total[$__rate_interval])");
     let memory = each(chart("Memory").unit("bytes"), "process_resident_memory_bytes");
@@ -189,5 +217,27 @@ fn versions() -> Row {
         column("revision", "Revision", ""),
         column("rustc", "Rust", ""),
     ]);
-    row(6, [(12, relays), (12, exporters)]).under("Versions")
+    let parts = ["instance", "config"];
+    let read = "(time() - llm_relay_exporter_config_last_reload_success_timestamp_seconds)";
+    let verdict = json!([{"type": "value", "options": {
+        "0": {"index": 0, "text": "✗", "color": "red"}, "1": {"index": 1, "text": "✓", "color": "green"},
+    }}]);
+    let configuration = table("Configuration")
+        .empty(NOTHING)
+        .note("✗: the last reading failed, and the version before it is in force.")
+        .query(Query::rows(
+            "valid",
+            keyed("llm_relay_exporter_config_last_reload_successful", &parts, &["instance", "config"]),
+        ))
+        .query(Query::rows("read", keyed(read, &parts, &[])))
+        .columns([
+            column("instance", "Instance", ""),
+            column("config", "Configuration", ""),
+            column("#valid", "Valid", "none")
+                .width(70)
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("mappings", verdict),
+            column("#read", "Read before", "s").decimals(1).width(110),
+        ]);
+    row(6, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
 }

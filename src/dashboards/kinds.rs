@@ -137,8 +137,8 @@ pub fn ranking(title: &'static str) -> Panel {
         .set("color", json!({"mode": "continuous-BlPu"}))
 }
 
-/// Coloured spans of states, one line per series.
-pub fn timeline(title: &'static str) -> Panel {
+/// Coloured spans of states, one line per series under a name from labels, e.g. `{{provider}}`.
+pub fn timeline(title: &'static str, name: &str) -> Panel {
     let options = json!({
         "mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
@@ -147,6 +147,11 @@ pub fn timeline(title: &'static str) -> Panel {
     // Every state has its own colour; thresholds would put their bounds where the states' names belong.
     let mut panel =
         panel("state-timeline", title, options).set("color", json!({"mode": "fixed", "fixedColor": "text"}));
+    // Without series Grafana complains of a missing time instead of saying the panel's own words; with this step it does
+    // not, but forgets the legends.
+    panel.transformations.push(json!({"id": "prepareTimeSeries", "options": {"format": "many"}}));
+    let name = name.replace("{{", "${__field.labels.").replace("}}", "}");
+    let mut panel = panel.set("displayName", json!(name));
     panel.custom = object(json!({
         "lineWidth": 0, "fillOpacity": 80, "spanNulls": false, "insertNulls": false,
         "hideFrom": {"legend": false, "tooltip": false, "viz": false},

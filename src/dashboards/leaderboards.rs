@@ -1,10 +1,10 @@
 //! Who and what costs how much: the relay's leaderboards in every scope and period, and any time range by the counters.
 
-use super::column::{Column, column};
+use super::column::column;
 use super::dashboard::{Dashboard, row};
 use super::kinds::table;
 use super::panel::{Money, NOTHING, Panel};
-use super::promql::{Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
@@ -104,7 +104,7 @@ pub fn dashboard() -> Dashboard {
                 10,
                 [
                     (
-                        8,
+                        7,
                         in_range(
                             "Users in the time range",
                             Named::User,
@@ -113,11 +113,12 @@ pub fn dashboard() -> Dashboard {
                                 "llm_relay_user_requests_total",
                                 "llm_relay_user_tokens_total",
                             ],
+                            None,
                             "User",
                         ),
                     ),
                     (
-                        8,
+                        9,
                         in_range(
                             "Keys in the time range",
                             Named::Key,
@@ -126,6 +127,7 @@ pub fn dashboard() -> Dashboard {
                                 "llm_relay_key_requests_total",
                                 "llm_relay_key_tokens_total",
                             ],
+                            Some("llm_relay_key_list_cost_usd_total"),
                             "Key",
                         ),
                     ),
@@ -135,6 +137,7 @@ pub fn dashboard() -> Dashboard {
                             "Providers in the time range",
                             Named::Provider,
                             ["llm_relay_cost_usd_total", "llm_relay_requests_total", "llm_relay_tokens_total"],
+                            Some("llm_relay_list_cost_usd_total"),
                             "Provider",
                         ),
                     ),
@@ -146,26 +149,35 @@ pub fn dashboard() -> Dashboard {
 }
 
 /// A board of any span, from counters: what Prometheus has seen of it.
-fn in_range(title: &'static str, of: Named, counters: [&str; 3], heading: &'static str) -> Panel {
+///
+/// `list` is the cost at the upstream's list prices, of those that a relay keeps it for.
+fn in_range(title: &'static str, of: Named, counters: [&str; 3], list: Option<&str>, heading: &'static str) -> Panel {
     let by = ["relay", of.id()];
     let over = |counter: &str| format!("(sum by (relay, {}) (increase({counter}[$__range])) > 0)", of.id());
     let [cost, requests, tokens] = counters.map(over);
-    let cost = keyed(&format!("({})", of.of(&cost)), &by, &[of.label()]);
-    table(title)
+    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label()]);
+    let mut panel = table(title)
         .empty(NOTHING)
-        .money(Money::Columns(&["#cost"]))
-        .query(Query::rows("cost", cost))
+        .money(Money::Columns(&["#cost", "#list"]))
+        .query(Query::rows("order", order))
+        .query(Query::rows("cost", keyed(&cost, &by, &[])))
         .query(Query::rows("requests", keyed(&requests, &by, &[])))
         .query(Query::rows("tokens", keyed(&tokens, &by, &[])))
-        .columns([name(of, heading), column("#cost", "Cost", "").gauge().decimals(2)])
+        .columns([column(of.label(), heading, ""), column("#cost", "Cost", "").gauge().decimals(2)]);
+    if let Some(list) = list {
+        panel = panel.query(Query::rows("list", keyed(&over(list), &by, &[]))).columns([column(
+            "#list",
+            "At list prices",
+            "",
+        )
+        .decimals(2)
+        .width(110)]);
+    }
+    panel
         .columns([
             column("#requests", "Requests", "locale").decimals(0).width(90),
             column("#tokens", "Tokens", "short").width(95),
         ])
         .map("other", "Others", "")
-        .sort("Cost", true, Some(50))
-}
-
-fn name(of: Named, heading: &'static str) -> Column {
-    column(of.label(), heading, "")
+        .sort("#order", true, Some(50))
 }

@@ -33,7 +33,8 @@ pub struct Panel {
     pub note: &'static str,
     pub queries: Vec<Query>,
     pub columns: Vec<Column>,
-    /// Column to sort by, descending, and how many rows to keep.
+    /// What to sort by (a column's heading, or `#` and the id of a query that need not be a column), whether descending,
+    /// and how many rows to keep. A row without that number would come anywhere.
     pub order: Option<(&'static str, bool, Option<u32>)>,
     pub money: Money,
     pub empty: &'static str,
@@ -249,9 +250,13 @@ impl Panel {
             }));
         }
         steps.extend(self.transformations.iter().cloned());
+        let sort = |field: String, descending: bool| json!({"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field, "desc": descending}]}});
         if !self.columns.is_empty() {
             if self.queries.len() > 1 {
                 steps.push(json!({"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}));
+            }
+            if let Some((query, descending, _)) = self.order.filter(|(by, ..)| by.starts_with('#')) {
+                steps.push(sort(self.source(query), descending));
             }
             let mut rename = Map::new();
             let mut order = Map::new();
@@ -268,10 +273,9 @@ impl Panel {
             }));
         }
         if let Some((column, descending, limit)) = self.order {
-            steps.push(json!({
-                "id": "sortBy",
-                "options": {"fields": {}, "sort": [{"field": texts.get(column), "desc": descending}]},
-            }));
+            if !column.starts_with('#') {
+                steps.push(sort(texts.get(column), descending));
+            }
             if let Some(limit) = limit {
                 steps.push(json!({"id": "limit", "options": {"limitField": limit.to_string()}}));
             }

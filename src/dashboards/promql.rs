@@ -175,11 +175,14 @@ impl Named {
         let names = match self {
             Self::User => one(id, fact("llm_relay_user_info")),
             Self::Provider => one(id, fact("llm_relay_provider_info")),
-            Self::Key => format!(
-                r#"label_join({} * on (relay, user_id) group_left (user) {}, "key", " / ", "user", "key")"#,
-                one(id, fact("llm_relay_key_info")),
-                one("user_id", fact("llm_relay_user_info")),
-            ),
+            // A key that belongs to nobody has its own name alone.
+            Self::Key => {
+                let key = one(id, fact("llm_relay_key_info"));
+                format!(
+                    r#"(label_join({key} * on (relay, user_id) group_left (user) {}, "key", " / ", "user", "key") or on (relay, key_id) {key})"#,
+                    one("user_id", fact("llm_relay_user_info")),
+                )
+            }
         };
         format!(
             r#"{expr} * on (relay, {id}) group_left ({label}) {names} or on (relay, {id}) label_replace({expr}, "{label}", "$1", "{id}", "(.+)")"#
@@ -194,6 +197,20 @@ pub fn versus(now: &str, before: &str) -> String {
     format!(
         r#"label_replace({now}, "at", "2", "", "") or label_replace({before} > 0 and {now} or {now} * 0 + Inf, "at", "1", "", "")"#
     )
+}
+
+/// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one
+/// that cannot tell `before` would look like growth.
+pub fn versus_by_relay(now: &str, before: &str) -> String {
+    let all = format!("sum({now})");
+    let both = format!("sum({now} and on (relay) {before})");
+    let before = format!("sum({before} and on (relay) {now})");
+    versus(&all, &format!("({before} * ({all} / ({both} > 0) or ({all} == 0) + 1))"))
+}
+
+/// What rows are sorted by: a number, and below all that have it, another one.
+pub fn rank(by: &str, otherwise: &str) -> String {
+    format!("({by} or {otherwise} * 1e-9)")
 }
 
 /// A column `row` that tells lines of a table apart, by which its queries are joined.

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{heatmap, legend_table, lines, stack, table};
+use super::kinds::{heatmap, legend_table, lines, stack, table, timeline};
 use super::panel::{Money, NOTHING, Panel};
-use super::promql::{Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::shared::{self, OF_TYPE};
+use super::shared::{self, JUDGED, OF_TYPE};
 use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
@@ -38,6 +38,7 @@ pub fn dashboard() -> Dashboard {
             latency(),
             capacity(),
             errors(),
+            pools(),
             models(),
             row(9, [(24, value())]).under("Money"),
             money(),
@@ -69,7 +70,7 @@ fn success(range: &str) -> String {
     let of =
         |outcome: &str| growth("llm_relay_requests_total", &format!(r#"outcome=~"{outcome}",{FILTER}"#), range, BY);
     // A provider that has no successes has no series of them: 0, not unknown.
-    let all = of("success|failure");
+    let all = format!("({}{JUDGED})", of("success|failure"));
     format!("(({} or 0 * {all}) / ({all} > 0))", of("success"))
 }
 
@@ -86,15 +87,18 @@ fn now() -> Panel {
     let enabled = json!([{"type": "value", "options": {
         "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
     }}]);
+    let known = format!("sum by ({BY}) (llm_relay_provider_enabled{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    // One that was never asked has no series: 0 calls.
+    let requests = format!("({} or 0 * {known})", growth("llm_relay_requests_total", FILTER, "1h", BY));
     table("Providers")
         .note("Requests of the last hour; success in several spans; an absent percentage had nothing to judge.")
-        .query(Query::rows("requests", named_cell(&growth("llm_relay_requests_total", FILTER, "1h", BY))))
+        .query(Query::rows("requests", named_cell(&requests)))
         .query(Query::rows("hour", cell(&success("1h"))))
         .query(Query::rows("shift", cell(&success("8h"))))
         .query(Query::rows("day", cell(&success("24h"))))
         .query(Query::rows("p95", cell(&of_provider("0.95", DURATION, "1h"))))
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
-        .query(Query::rows("enabled", cell("llm_relay_provider_enabled")))
+        .query(Query::rows("enabled", cell(&known)))
         .columns([
             column("provider", "Provider", ""),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
@@ -217,6 +221,53 @@ fn errors() -> Row {
     row(9, [(8, failures), (8, responses), (8, in_range)]).under("Errors")
 }
 
+/// What can be wrong with an upstream account, by its label; normal is none of these.
+const TROUBLES: [(&str, &str, &str); 9] = [
+    ("rate_limited", "Rate limited", "orange"),
+    ("cooling_down", "Cooling down", "yellow"),
+    ("overloaded", "Overloaded", "semi-dark-orange"),
+    ("quota_exceeded", "Quota exceeded", "dark-orange"),
+    ("unauthorized", "Unauthorized", "red"),
+    ("blocked", "Blocked", "dark-red"),
+    ("error", "Error", "semi-dark-red"),
+    ("paused", "Paused", "blue"),
+    ("disabled", "Disabled", "gray"),
+];
+/// The numbers that stand for [`TROUBLES`] in a chart; 0 is normal.
+const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// Relays that share keys and accounts among all: which of them serve.
+fn pools() -> Row {
+    let of = |(state, number): (&str, &str)| {
+        format!(r#"llm_relay_provider_account_state{{state="{state}",{PROVIDER_FILTER}}} * {number}"#)
+    };
+    let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
+    let state = format!("(sum by (relay, provider_id) ({}){OF_TYPE})", states.join(" or "));
+    let state = timeline("State of upstream accounts", "{{provider}}")
+        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .map("0", "Normal", "green");
+    let state =
+        TROUBLES.iter().zip(NUMBERS).fold(state, |state, ((_, words, color), number)| state.map(number, words, color));
+
+    let failing = Named::Key.of("llm_relay_key_consecutive_failures");
+    let failing = table("Failures of upstream keys in a row")
+        .query(Query::rows("failures", keyed(&format!("({failing})"), &["relay", "key_id"], &["key"])))
+        .columns([
+            column("key", "Key", ""),
+            column("#failures", "Failures", "short")
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("color", json!({"mode": "thresholds"}))
+                .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(3.0), "red")])),
+        ])
+        .sort("Failures", true, Some(100));
+
+    let entries = "sum by (type, code) (rate(llm_relay_error_log_entries_total[$__rate_interval])) * 60";
+    let entries = legend_table(stack("Entries of the error log per minute"), &[("mean", "Mean")])
+        .query(Query::lines("entries", entries, "{{type}} {{code}}").step("2m"));
+    row(9, [(10, state), (5, failing), (9, entries)])
+        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+}
+
 fn models() -> Row {
     let by = format!("{BY}, model, answered_model");
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
@@ -245,12 +296,16 @@ fn models() -> Row {
 
 fn value() -> Panel {
     let cost = growth("llm_relay_cost_usd_total", FILTER, "$__range", BY);
+    let list = growth("llm_relay_list_cost_usd_total", FILTER, "$__range", BY);
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
-        .money(Money::Columns(&["#cost", "#per_request", "#per_million", "#wasted"]))
-        .query(Query::rows("cost", named_cell(&cost)))
+        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
+        .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
+        .query(Query::rows("requests", cell(&requests)))
+        .query(Query::rows("cost", cell(&cost)))
+        .query(Query::rows("list", cell(&list)))
         .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
         .query(Query::rows("per_million", cell(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
         .query(Query::rows("success", cell(&success("$__range"))))
@@ -259,7 +314,9 @@ fn value() -> Panel {
         .query(Query::rows("wasted", cell(&wasted)))
         .columns([
             column("provider", "Provider", ""),
+            column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
+            column("#list", "At list prices", "").decimals(2),
             column("#per_request", "Cost per request", "").decimals(4),
             column("#per_million", "Cost per 1M tokens", "").decimals(2),
             column("#success", "Success", "percentunit").success(),
@@ -267,7 +324,7 @@ fn value() -> Panel {
             column("#speed", "Tokens/s p50", "short").decimals(1),
             column("#wasted", "Wasted", "").decimals(2),
         ])
-        .sort("Cost", true, Some(50))
+        .sort("#order", true, Some(50))
 }
 
 fn money() -> Row {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
-use super::kinds::{legend_table, lines, stat, table};
+use super::kinds::{legend_table, lines, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
@@ -54,6 +54,10 @@ pub fn dashboard() -> Dashboard {
             .under("Used and left (filters: Whose, Window)"),
             row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
             row(9, [(24, nearest())]).under("Over time"),
+            row(9, [(12, accounts()), (12, accounts_over_time())])
+                .under("Upstream subscriptions (claude-relay-service, CPA-Manager-Plus)"),
+            row(9, [(10, rate_limits()), (8, slots_of_keys()), (6, queues())])
+                .under("Rate limits, slots and queues of keys (claude-relay-service)"),
         ],
     }
 }
@@ -134,4 +138,76 @@ fn expiry() -> Panel {
                 ),
         ])
         .sort("In", false, Some(100))
+}
+
+/// Windows of subscriptions, as the upstream last told.
+fn accounts() -> Panel {
+    let by = ["relay", "provider_id", "window"];
+    let used = Named::Provider.of("llm_relay_account_utilization_ratio");
+    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0 and llm_relay_account_utilization_ratio)";
+    table("Windows of upstream accounts")
+        .query(Query::rows("used", keyed(&format!("({used})"), &by, &["provider", "window"])))
+        .query(Query::rows("reset", keyed(reset, &by, &[])))
+        .columns([
+            column("provider", "Account", ""),
+            column("window", "Window", "").width(80),
+            column("#used", "Share", "percentunit").fill(),
+            column("#reset", "Resets in", "s").decimals(1).width(100),
+        ])
+        .sort("Share", true, None)
+}
+
+fn accounts_over_time() -> Panel {
+    let first = "topk(10, llm_relay_account_utilization_ratio @ end())";
+    let used = format!("(llm_relay_account_utilization_ratio and on (relay, provider_id, window) {first})");
+    legend_table(lines("The ten fullest windows of accounts"), &[("lastNotNull", "Last *")])
+        .unit("percentunit")
+        .decimals(0)
+        .query(Query::lines("used", Named::Provider.of(&used), "{{provider}}, {{window}}"))
+}
+
+fn rate_limits() -> Panel {
+    let by = ["relay", "key_id", "unit"];
+    let limit = Named::Key.of("llm_relay_rate_limit");
+    table("Rate limits of keys")
+        .note("A window opens with a request; without a time to reset none is open.")
+        .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &["key", "unit"])))
+        .query(Query::rows("used", keyed("llm_relay_rate_limit_used", &by, &[])))
+        .query(Query::rows("share", keyed("(llm_relay_rate_limit_used / (llm_relay_rate_limit > 0))", &by, &[])))
+        .query(Query::rows("reset", keyed("(llm_relay_rate_limit_reset_timestamp_seconds - time() > 0)", &by, &[])))
+        .columns([
+            column("key", "Key", ""),
+            column("unit", "What", "").width(90),
+            column("#used", "Used", "short").width(75),
+            column("#limit", "Limit", "short").width(75),
+            column("#share", "Share", "percentunit").fill(),
+            column("#reset", "Resets in", "s").decimals(1).width(95),
+        ])
+        .map("requests", "Requests", "")
+        .map("tokens", "Tokens", "")
+        .map("usd", "Cost", "")
+        .sort("Share", true, None)
+}
+
+fn slots_of_keys() -> Panel {
+    let by = ["relay", "key_id"];
+    let limit = Named::Key.of("llm_relay_key_slots_limit");
+    table("Slots of keys")
+        .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &["key"])))
+        .query(Query::rows("used", keyed("llm_relay_key_slots_used", &by, &[])))
+        .query(Query::rows("share", keyed("(llm_relay_key_slots_used / (llm_relay_key_slots_limit > 0))", &by, &[])))
+        .query(Query::rows("waiting", keyed("llm_relay_queue_waiting", &by, &[])))
+        .columns([
+            column("key", "Key", ""),
+            column("#used", "Used", "short").width(65),
+            column("#limit", "Slots", "short").width(65),
+            column("#share", "In use", "percentunit").fill(),
+            column("#waiting", "Waiting", "short").width(80),
+        ])
+        .sort("In use", true, None)
+}
+
+fn queues() -> Panel {
+    let events = "sum by (event) (rate(llm_relay_queue_events_total[$__rate_interval])) * 60 > 0";
+    stack("Queue events per minute").empty(NOTHING).query(Query::lines("events", events, "{{event}}").step("2m"))
 }

@@ -11,9 +11,12 @@ use super::query::Query;
 /// Keeps the rows whose provider has a chosen type, or none any more.
 pub const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
 
+/// Keeps what belongs to relays that count failures: success is not known of the others.
+pub const JUDGED: &str = r#" and on (relay) (llm_relay_day_error_ratio{day="today"} @ end())"#;
+
 /// A gauge of now against the same gauge a day before.
 fn day_before(metric: &str) -> String {
-    promql::versus(&format!("sum({metric})"), &format!("sum({metric} offset 1d)"))
+    promql::versus_by_relay(metric, &format!("{metric} offset 1d"))
 }
 
 pub fn sessions() -> Panel {
@@ -37,19 +40,19 @@ pub fn tokens_per_minute() -> Panel {
 }
 
 pub fn cost_today() -> Panel {
-    let day = |day: &str| format!(r#"sum(llm_relay_day_cost_usd{{day="{day}"}})"#);
+    let day = |day: &str| format!(r#"llm_relay_day_cost_usd{{day="{day}"}}"#);
     versus("Cost today", Better::Lower)
         .money(Money::All)
         .decimals(2)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
-        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+        .query(Query::rows("now", promql::versus_by_relay(&day("today"), &day("yesterday_same_time"))))
 }
 
 pub fn requests_today() -> Panel {
-    let day = |day: &str| format!(r#"sum(llm_relay_day_requests{{day="{day}"}})"#);
+    let day = |day: &str| format!(r#"llm_relay_day_requests{{day="{day}"}}"#);
     versus("Requests today", Better::Neither)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
-        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+        .query(Query::rows("now", promql::versus_by_relay(&day("today"), &day("yesterday_same_time"))))
 }
 
 pub fn response_time() -> Panel {
@@ -74,7 +77,7 @@ pub fn error_ratio() -> Panel {
             format!(r#"llm_relay_day_requests{{day="{day}"}}"#),
         );
         // A day without requests has the ratio 0, as on the relay's screen.
-        format!("(sum({ratio} * {requests}) / (sum({requests}) > 0) or sum({ratio}))")
+        format!("(sum({ratio} * {requests}) / (sum({requests} and on (relay) {ratio}) > 0) or sum({ratio}))")
     };
     versus("Error rate today", Better::Lower)
         .unit("percentunit")
@@ -193,22 +196,35 @@ impl Board {
             let Self { scope, matchers, filter, .. } = self;
             format!(r#"({metric}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
         };
-        let mut panel = table(title).empty(NOTHING).columns([column("name", self.heading, "")]);
+        let cost = all("llm_relay_leaderboard_cost_usd");
+        let hits = all("llm_relay_leaderboard_cache_hit_ratio");
+        let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, &["relay", "id"], keep));
+        let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
+        let name = column("name", self.heading, "");
+        // Names of models are long; those of others take what is left.
+        let name = if self.scope == "model" { name.width(220) } else { name };
+        let mut panel = table(title).empty(NOTHING).columns([name]);
         if self.ids {
-            panel = panel.columns([column("id", "ID", "").width(70)]);
+            panel = panel.columns([column("id", "ID", "").width(130)]);
         }
-        for (index, measure) in measures.iter().enumerate() {
-            let cost = || all("llm_relay_leaderboard_cost_usd");
-            let over = |by: &str| format!("{} / ({} > 0)", cost(), all(by));
+        if by_cost {
+            // A relay that knows no cost ranks by requests.
+            let order = promql::rank(&cost, &all("llm_relay_leaderboard_requests"));
+            panel = panel.query(rows("order", &order, &names));
+        }
+        for measure in measures {
+            let over = |by: &str| format!("{cost} / ({} > 0)", all(by));
             let (id, expr, column) = match measure {
-                Measure::Cost => ("cost", cost(), column("#cost", "Cost", "").gauge().decimals(2)),
+                Measure::Cost => ("cost", cost.clone(), column("#cost", "Cost", "").gauge().decimals(2)),
                 Measure::Requests => (
                     "requests",
                     all("llm_relay_leaderboard_requests"),
                     column("#requests", "Requests", "short").width(90),
                 ),
                 Measure::Tokens => {
-                    ("tokens", all("llm_relay_leaderboard_tokens"), column("#tokens", "Tokens", "short").width(95))
+                    let tokens = all("llm_relay_leaderboard_tokens");
+                    let expr = if by_cost { tokens } else { format!("({tokens} and on (relay, id) {hits})") };
+                    ("tokens", expr, column("#tokens", "Tokens", "short").width(95))
                 }
                 Measure::Success => (
                     "success",
@@ -225,26 +241,22 @@ impl Board {
                     all("llm_relay_leaderboard_mean_output_tokens_per_second"),
                     column("#speed", "Tokens/s", "short").decimals(1),
                 ),
-                Measure::CacheHit => (
-                    "cache",
-                    all("llm_relay_leaderboard_cache_hit_ratio"),
-                    column("#cache", "Cache hits", "percentunit").decimals(1),
-                ),
+                Measure::CacheHit => ("cache", hits.clone(), column("#cache", "Cache hits", "percentunit").decimals(1)),
                 Measure::CostPerRequest => (
                     "per_request",
                     over("llm_relay_leaderboard_requests"),
-                    column("#per_request", "Cost per request", "").decimals(4),
+                    column("#per_request", "Cost per request", "").decimals(4).width(122),
                 ),
                 Measure::CostPerMillionTokens => (
                     "per_million",
                     format!("1e6 * {}", over("llm_relay_leaderboard_tokens")),
-                    column("#per_million", "Cost per 1M tokens", "").decimals(2),
+                    column("#per_million", "Cost per 1M tokens", "").decimals(2).width(145),
                 ),
             };
-            let keep: &[&str] = if index == 0 { &["id", "name"] } else { &[] };
-            panel = panel.query(Query::rows(id, keyed(&expr, &["relay", "id"], keep))).columns([column]);
+            let keep: &[&str] = if !by_cost && *measure == measures[0] { &names } else { &[] };
+            panel = panel.query(rows(id, &expr, keep)).columns([column]);
         }
-        let by = if measures[0] == Measure::Cost { "Cost" } else { "Cache hits" };
+        let by = if by_cost { "#order" } else { "Cache hits" };
         panel
             .money(Money::Columns(&["#cost", "#per_request", "#per_million"]))
             .map("other", "Others", "")
@@ -257,7 +269,9 @@ pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     let row = |expr: &str, keep: &[&str]| keyed(expr, &["relay", "provider_id"], keep);
     let used = Named::Provider.of("llm_relay_provider_slots_used");
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
+    let order = promql::rank(share, "llm_relay_provider_slots_used");
     table(title)
+        .query(Query::rows("order", row(&order, &[])))
         .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
         .query(Query::rows("limit", row("llm_relay_provider_slots_limit", &[])))
         .query(Query::rows("share", row(share, &[])))
@@ -267,7 +281,7 @@ pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
             column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
             column("#share", "In use", "percentunit").fill(),
         ])
-        .sort("In use", true, limit)
+        .sort("#order", true, limit)
 }
 
 /// States of circuit breakers over time.
@@ -275,7 +289,7 @@ pub fn circuits(title: &'static str) -> Panel {
     let open = r#"llm_relay_provider_circuit_state{state="open"} * 2"#;
     let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
-    timeline(title)
+    timeline(title, "{{provider}}")
         .note("Closed lets requests through, half-open tries, open refuses.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Closed", "green")

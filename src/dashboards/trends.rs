@@ -7,7 +7,7 @@ use super::kinds::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::panel::{Money, NOTHING, Panel};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
-use super::shared::OF_TYPE;
+use super::shared::{JUDGED, OF_TYPE};
 use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
@@ -79,7 +79,7 @@ fn totals() -> Vec<Row> {
     let ratio = |at: &str| {
         let over = |outcome: &str| {
             format!(
-                r#"sum(increase(llm_relay_requests_total{{outcome=~"{outcome}",provider_id=~"$provider",model=~"$model"}}[$__range]{at}){OF_TYPE})"#
+                r#"sum(increase(llm_relay_requests_total{{outcome=~"{outcome}",provider_id=~"$provider",model=~"$model"}}[$__range]{at}){OF_TYPE}{JUDGED})"#
             )
         };
         format!("({} / ({} > 0))", over("success"), over("success|failure"))
@@ -159,7 +159,8 @@ impl Split {
             Self::User => "relay, user_id",
             Self::Key => "relay, key_id",
             Self::Provider => "relay, provider_id",
-            Self::Model => "relay, model",
+            // One model is one line, whichever relay it was asked of.
+            Self::Model => "model",
         }
     }
 
@@ -183,8 +184,8 @@ impl Split {
     const fn filter(self) -> &'static str {
         match self {
             Self::User => "",
-            // A deleted key belongs to nobody any more and stays.
-            Self::Key => r#" unless on (relay, key_id) (llm_relay_key_info{user_id!~"$user"} @ end())"#,
+            // A key that belongs to nobody, or was deleted, stays.
+            Self::Key => r#" unless on (relay, key_id) (llm_relay_key_info{user_id!~"$user|"} @ end())"#,
             Self::Provider | Self::Model => OF_TYPE,
         }
     }

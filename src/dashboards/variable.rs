@@ -68,7 +68,8 @@ pub const USER: Variable = Variable::Query {
 pub const KEY: Variable = Variable::Query {
     name: "key",
     label: "Key",
-    query: r#"query_result(sum by (key_id, text) (label_join(llm_relay_key_info{job=~"$job",relay=~"$relay",user_id=~"$user"} * on (relay, user_id) group_left (user) topk by (relay, user_id) (1, llm_relay_user_info{job=~"$job",relay=~"$relay"}), "text", " / ", "user", "key")))"#,
+    // With its user's name before its own, if it belongs to somebody.
+    query: r#"query_result(sum by (key_id, text) (label_join(llm_relay_key_info{job=~"$job",relay=~"$relay",user_id=~"$user"} * on (relay, user_id) group_left (user) topk by (relay, user_id) (1, llm_relay_user_info{job=~"$job",relay=~"$relay"}), "text", " / ", "user", "key") or label_replace(llm_relay_key_info{job=~"$job",relay=~"$relay",user_id=""}, "text", "$1", "key", "(.+)")))"#,
     regex: r#"/key_id="(?<value>[^"]*)",text="(?<text>[^"]*)"/"#,
     hidden: false,
     all: ".+",
@@ -93,7 +94,7 @@ pub const PROVIDER: Variable = Variable::Query {
 pub const MODEL: Variable = Variable::Query {
     name: "model",
     label: "Model",
-    query: r#"label_values(llm_relay_cost_usd_total{job=~"$job",relay=~"$relay"}, model)"#,
+    query: r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#,
     regex: "",
     hidden: false,
     all: ".+",

@@ -7,7 +7,7 @@ use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
 use super::kinds::{ranking, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel};
-use super::promql::{Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared;
 use super::variable::{ANY_JOB, ANY_RELAY, Variable};
@@ -117,7 +117,8 @@ fn slots() -> Panel {
 fn models() -> Panel {
     let board = |metric: &str| format!(r#"llm_relay_leaderboard_{metric}{{scope="model",period="today",id!="other"}}"#);
     let (requests, cost) = (board("requests"), board("cost_usd"));
-    let first = format!("sort_desc(sum by (name) ({requests} and on (relay, id) topk(6, {cost})))");
+    let order = promql::rank(&cost, &requests);
+    let first = format!("sort_desc(sum by (name) ({requests}) and topk(6, sum by (name) {order}))");
     bars("Models today")
         .empty(NOTHING)
         .decimals(0)

@@ -207,6 +207,9 @@ pub fn fail(pipe: &mut Pipeline, platform: &str, account: &str, status: u16, kin
     pipe.lpush(&key, entry.to_string()).ignore().ltrim(&key, 0, 4999).ignore().expire(&key, 3 * DAY).ignore();
 }
 
+/// The key with a rate limit, and the length of its window.
+const RATED: usize = 3;
+const RATE_MINUTES: u32 = 10;
 const KEYS: [&str; 5] = ["frontend", "backend", "data team", "ci", "on call"];
 /// Platform, its name in error histories, key prefix, account, model, dollars per million output tokens.
 const ACCOUNTS: [(&str, &str, &str, &str, &str, f64); 4] = [
@@ -236,9 +239,9 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
             ("concurrencyLimit", limit(n != 1, "5")),
             ("dailyCostLimit", limit(n == 0 || n == 2, "40")),
             ("weeklyOpusCostLimit", limit(n == 2, "150")),
-            ("rateLimitWindow", limit(n == 3, "10")),
-            ("rateLimitRequests", limit(n == 3, "60")),
-            ("rateLimitCost", limit(n == 3, "2.5")),
+            ("rateLimitWindow", limit(n == RATED, &RATE_MINUTES.to_string())),
+            ("rateLimitRequests", limit(n == RATED, "60")),
+            ("rateLimitCost", limit(n == RATED, "2.5")),
         ];
         pipe.hset_multiple(format!("apikey:{id}"), &fields).ignore().sadd("apikey:idx:all", &id).ignore();
     }
@@ -310,9 +313,33 @@ pub async fn tick(redis: &mut impl ConnectionLike, offset: Offset, random: &mut 
         let (status, kind) = [(429, "rate_limit"), (529, "overload"), (500, "server_error")][random.random_range(0..3)];
         fail(&mut pipe, platform, id, status, kind);
     } else {
-        book(&mut pipe, offset, &usage(random, key, account, 1, now));
+        let usage = usage(random, key, account, 1, now);
+        book(&mut pipe, offset, &usage);
+        if key == RATED {
+            open_window(&mut pipe, &usage, ms);
+        }
+    }
+    if random.random_bool(0.05) {
+        queue(&mut pipe, &key_id(key), random.random_bool(0.1));
     }
     pipe.exec_async(redis).await
+}
+
+/// Counts a request in the key's rate limit window; the first one opens it.
+fn open_window(pipe: &mut Pipeline, usage: &Usage, ms: i64) {
+    let name = |what| format!("rate_limit:{what}:{}", usage.key);
+    for (what, first) in [("window_start", ms), ("requests", 0), ("cost", 0)] {
+        pipe.cmd("SET").arg(name(what)).arg(first).arg("NX").arg("EX").arg(RATE_MINUTES * 60).ignore();
+    }
+    pipe.incr(name("requests"), 1).ignore().cmd("INCRBYFLOAT").arg(name("cost")).arg(usage.cost).ignore();
+}
+
+/// A request that waited for a slot, in vain or not; another one is waiting for some seconds.
+fn queue(pipe: &mut Pipeline, key: &str, in_vain: bool) {
+    let stats = format!("concurrency:queue:stats:{key}");
+    pipe.hincr(&stats, "entered", 1).ignore();
+    pipe.hincr(&stats, if in_vain { "timeout" } else { "success" }, 1).ignore();
+    pipe.cmd("SET").arg(format!("concurrency:queue:{key}")).arg(1).arg("EX").arg(20).ignore();
 }
 
 fn usage(random: &mut StdRng, key: usize, account: usize, requests: u64, at: DateTime<Utc>) -> Usage {

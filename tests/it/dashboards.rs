@@ -1,6 +1,7 @@
 //! The Grafana bundle: what is committed is what the generator makes, Grafana can load it, and a real Prometheus answers it.
 
 mod demo;
+mod kinds;
 mod lint;
 mod prometheus;
 mod provisioning;
@@ -180,6 +181,8 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Cost and calls", "calls_before", "the day before its first scrape"),
     ("Answered by another model than asked for", "count", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
+    ("Statements that are refused", "refused", "all are run"),
+    ("Open circuits try again in", "reopen", "a circuit opens for some seconds now and then"),
 ];
 
 /// Lines beyond the tenth, where there are no more than ten.
@@ -201,7 +204,13 @@ const FEWER: &[Excuse] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
     let demo = Demo::start().await;
-    let problems = tokio::task::block_in_place(|| ask(&demo.prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat()));
+    let problems = tokio::task::block_in_place(|| {
+        let prometheus = &demo.prometheus;
+        let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
+        problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
+        problems.extend(rules(prometheus));
+        problems
+    });
     demo.stop().await;
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
@@ -210,6 +219,28 @@ async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
 fn what_the_demo_cannot_show_has_an_answer_too() {
     let problems = ask(&world::prometheus(), &world::SPAN, &[FEW, FEWER].concat());
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Prints what the shipped rules and alerts say; which of them the server cannot evaluate.
+fn rules(prometheus: &Prometheus) -> Vec<String> {
+    let mut problems = Vec::new();
+    let rules = prometheus.rules();
+    assert!(rules.len() > 50, "the shipped rules are loaded");
+    println!("| rule | state |\n|---|---|");
+    for rule in rules {
+        let name = text(&rule["name"]);
+        match prometheus.instant(text(&rule["query"])) {
+            Ok(answer) => {
+                let state = if rule["state"].is_string() { text(&rule["state"]) } else { text(&rule["health"]) };
+                println!("| {name} | {state}, {} series now |", answer.len());
+            }
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+        if rule["health"] == "err" {
+            problems.push(format!("{name}: {}", rule["lastError"]));
+        }
+    }
+    problems
 }
 
 /// Prints the table of panels, queries and answers; what is wrong with them.
@@ -278,7 +309,7 @@ fn replicas_do_not_add_up_and_names_are_those_of_now() {
     let at = |at: &str| cost.iter().find(|series| series["metric"]["at"] == at).map(value);
     assert_eq!((at("1"), at("2")), (Some(10.0), Some(12.5)));
 
-    let users = ask("llm-relay-leaderboards", "Users in the time range", "cost");
+    let users = ask("llm-relay-leaderboards", "Users in the time range", "order");
     let names: BTreeSet<&str> = users.iter().map(|series| text(&series["metric"]["user"])).collect();
     assert_eq!(users.len(), 4, "{users:?}");
     assert!(names.contains("user 1") && names.contains("9"), "a deleted user keeps its id: {names:?}");

@@ -12,7 +12,7 @@ use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget, StorePlan};
+use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +30,6 @@ type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
 impl Exporter {
     fn start(urls: &Urls) -> Self {
-        Self::start_with(urls, None)
-    }
-
-    pub fn start_with(urls: &Urls, store: Option<StorePlan>) -> Self {
         let second = Duration::from_secs(1);
         let relay = RelayPlan {
             name: "demo".into(),
@@ -54,7 +50,7 @@ impl Exporter {
             boards: Boards::default(),
             series: SeriesBudget::default(),
         };
-        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store };
+        let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let protection = Protection::load(None).unwrap();
@@ -62,10 +58,6 @@ impl Exporter {
         let stop = shutdown.clone();
         let running = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stop).await });
         Self { address, shutdown, running }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     fn get(&self, path: &str) -> String {

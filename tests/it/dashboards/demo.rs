@@ -1,67 +1,88 @@
-//! The demo relay with everything that happens on it, read by the exporter, scraped by a Prometheus every second.
+//! The demo's four relays with everything that happens on them, read by one exporter, scraped by a Prometheus every two
+//! seconds.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, Stage};
-use llm_relay_exporter::settings::StorePlan;
+use llm_relay_exporter::demo::{DemoOptions, Stage, program};
+use llm_relay_exporter::settings::{Kind, Need};
+use secrecy::ExposeSecret;
 
 use super::prometheus::{Prometheus, Span};
-use crate::end_to_end::Exporter;
+use crate::process::Process;
 
 pub const SPAN: Span = Span { seconds: 60, step: 5, rate_interval: "20s", compare: "10s" };
 
 pub struct Demo {
-    stage: Stage,
-    exporter: Exporter,
+    stages: Vec<(Kind, Stage)>,
+    _exporter: Process,
     pub prometheus: Prometheus,
     _store: tempfile::TempDir,
 }
 
 impl Demo {
-    /// With a minute of samples, in which requests failed, and now with a circuit open for a while to come.
+    /// With a minute of samples, in which requests failed. Each relay goes by the label of its kind. The shipped rules and
+    /// alerts are evaluated.
     pub async fn start() -> Self {
-        let stage = Stage::set_up(DemoOptions {
+        let stages = program::set_up(&DemoOptions {
             history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
             simulator: SimulatorOptions {
-                rate: 40.0,
+                rate: 20.0,
                 trouble_period: Duration::from_secs(40),
                 ..SimulatorOptions::default()
             },
         })
         .await
         .unwrap();
+        assert_eq!(stages.len(), Kind::ALL.len(), "a relay of the demo cannot run here");
         let store = tempfile::tempdir().unwrap();
-        let kept = StorePlan {
-            save_interval: Duration::from_secs(1),
-            ..StorePlan::new(format!("sqlite:{}", store.path().join("store.db").display()))
-        };
-        let exporter = Exporter::start_with(stage.urls(), Some(kept));
-        let target = exporter.address();
+        let mut config =
+            format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n", store.path().join("store.db").display());
+        for (kind, stage) in &stages {
+            let label = kind.label();
+            config += &format!(
+                "[relays.{label}]\nkind = \"{label}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"30s\"\n"
+            );
+            if kind.database() != Need::Nothing {
+                config += &format!("database_url = \"{}\"\n", stage.urls().database_url.expose_secret());
+            }
+            if let Some(redis) = &stage.urls().redis_url {
+                config += &format!("redis_url = \"{}\"\n", redis.expose_secret());
+            }
+        }
+        let exporter = Process::start(&config, &[]);
+        let target = exporter.address;
         let prometheus = tokio::task::block_in_place(|| {
+            let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus").display().to_string();
             let config = format!(
-                "global: {{scrape_interval: 1s}}\n\
+                "global: {{scrape_interval: 2s}}\n\
+                 rule_files: ['{shipped}/rules/*.yml', '{shipped}/alerts/*.yml']\n\
                  scrape_configs: [{{job_name: llm-relay, static_configs: [{{targets: ['{target}']}}]}}]\n"
             );
-            let prometheus = Prometheus::start(tempfile::tempdir().unwrap(), &config);
+            let mut prometheus = Prometheus::start(tempfile::tempdir().unwrap(), &config);
+            // One moment at which everything had been scraped: on a busy machine the next scrape may fail.
+            let ready = "count(count by (relay) (count_over_time(llm_relay_requests_total[10m]) >= 25)) == 4 \
+                         and count(llm_relay_source_up == 1) == 12 \
+                         and count(llm_relay_audit_last_run_timestamp_seconds) == 3 and on () llm_relay_queue_waiting \
+                         and on () llm_relay_rate_limit_reset_timestamp_seconds";
             let began = Instant::now();
-            for condition in [
-                "count_over_time(llm_relay_sessions_active[10m]) >= 45",
-                "llm_relay_provider_circuit_reopen_timestamp_seconds - time() > 9",
-            ] {
-                while prometheus.instant(condition).unwrap().is_empty() {
-                    assert!(began.elapsed() < Duration::from_secs(240), "waited in vain for {condition}");
-                    std::thread::sleep(Duration::from_millis(250));
-                }
+            while prometheus.now.is_none() {
+                assert!(began.elapsed() < Duration::from_secs(240), "waited in vain for {ready}");
+                std::thread::sleep(Duration::from_millis(500));
+                let now = prometheus.time();
+                prometheus.now = (!prometheus.instant_at(ready, now).unwrap().is_empty()).then_some(now);
             }
             prometheus
         });
-        Self { stage, exporter, prometheus, _store: store }
+        Self { stages, _exporter: exporter, prometheus, _store: store }
     }
 
     pub async fn stop(self) {
-        self.exporter.stop().await;
-        self.stage.tear_down().await;
+        drop(self._exporter);
+        for (_, stage) in self.stages {
+            stage.tear_down().await;
+        }
     }
 }

@@ -19,36 +19,8 @@ const UIDS: &[&str] = &[
 ];
 
 /// Metrics on no dashboard, and why.
-const NOT_SHOWN: &[(&str, &str)] = &[
-    ("llm_relay_imported_requests_total", "only of relays that import, and then once"),
-    ("llm_relay_collector_delay_seconds", "only of relays with a collector beside them"),
-    ("llm_relay_dead_letters_total", "only of relays with a collector beside them"),
-    ("llm_relay_key_consecutive_failures", "relays with a pool of upstream keys only; docs/relays.md has a query"),
-    ("llm_relay_error_log_entries_total", "relays with an error log of their own only; docs/relays.md has a query"),
-    ("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown"),
-    (
-        "llm_relay_exporter_config_last_reload_successful",
-        "matters while somebody changes the configuration; the log says what is wrong",
-    ),
-    (
-        "llm_relay_exporter_config_last_reload_success_timestamp_seconds",
-        "matters while somebody changes the configuration",
-    ),
-    ("llm_relay_statement_refused", "a fault of the relay's database, shown as failed refreshes with the reason plan"),
-    ("llm_relay_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
-    ("llm_relay_key_list_cost_usd_total", "only of relays with rates of their own; cost is shown"),
-    ("llm_relay_requests_missed_total", "only of relays without a ledger; a question of the interval"),
-    ("llm_relay_key_slots_used", "only of claude-relay-service"),
-    ("llm_relay_key_slots_limit", "only of claude-relay-service"),
-    ("llm_relay_queue_waiting", "only of claude-relay-service"),
-    ("llm_relay_queue_events_total", "only of claude-relay-service"),
-    ("llm_relay_provider_account_state", "only of relays with pooled accounts"),
-    ("llm_relay_account_utilization_ratio", "only of relays with subscription accounts"),
-    ("llm_relay_account_reset_timestamp_seconds", "only of relays with subscription accounts"),
-    ("llm_relay_rate_limit", "only of claude-relay-service"),
-    ("llm_relay_rate_limit_used", "only of claude-relay-service"),
-    ("llm_relay_rate_limit_reset_timestamp_seconds", "only of claude-relay-service"),
-];
+const NOT_SHOWN: &[(&str, &str)] =
+    &[("process_virtual_memory_bytes", "says nothing about the need of memory; resident memory is shown")];
 
 /// Metrics of Prometheus itself that stand on dashboards.
 const FOREIGN: &[&str] = &["scrape_samples_scraped", "scrape_duration_seconds"];
@@ -133,10 +105,9 @@ fn overrides_name_columns_and_legends_that_exist() {
     for dashboard in Lang::ALL.into_iter().flat_map(all) {
         for panel in panels(&dashboard).filter(|panel| panel["type"] != "row") {
             let place = format!("{} {}", dashboard["uid"], panel["title"]);
-            let mut names: BTreeSet<&str> = BTreeSet::new();
-            for target in panel["targets"].as_array().unwrap() {
-                names.insert(text(&target["legendFormat"]));
-            }
+            let targets = panel["targets"].as_array().unwrap();
+            let numbers: Vec<String> = targets.iter().map(|of| format!("Value #{}", text(&of["refId"]))).collect();
+            let mut names: BTreeSet<&str> = targets.iter().map(|target| text(&target["legendFormat"])).collect();
             let steps = panel["transformations"].as_array().unwrap();
             for step in steps {
                 names.extend(
@@ -151,6 +122,7 @@ fn overrides_name_columns_and_legends_that_exist() {
                 assert!(names.contains(text(&rule["matcher"]["options"])), "{place}: {}", rule["matcher"]["options"]);
             }
             names.insert("at");
+            names.extend(numbers.iter().map(String::as_str));
             for sort in steps.iter().flat_map(|step| step["options"]["sort"].as_array().into_iter().flatten()) {
                 assert!(names.contains(text(&sort["field"])), "{place} is sorted by {}", sort["field"]);
             }
@@ -282,6 +254,11 @@ impl Names {
     }
 }
 
+/// What an expression asks for.
+pub fn selectors(expr: &str) -> Vec<VectorSelector> {
+    names(expr).selectors
+}
+
 fn names(expr: &str) -> Names {
     let expr = filled(expr, ".+", &world::SPAN);
     let parsed = parser::parse(&expr).unwrap_or_else(|error| panic!("{error}: {expr}"));
@@ -291,7 +268,7 @@ fn names(expr: &str) -> Names {
 }
 
 /// Metrics in the queries of panels and variables.
-fn expressions() -> Vec<Target> {
+pub fn expressions() -> Vec<Target> {
     let mut all_targets = Vec::new();
     for dashboard in all(Lang::En) {
         for variable in dashboard["templating"]["list"].as_array().unwrap() {

@@ -61,7 +61,11 @@ impl Prometheus {
     }
 
     pub fn instant(&self, expr: &str) -> Result<Vec<Value>, String> {
-        self.ask("query", &[("query", expr), ("time", &self.time().to_string())])
+        self.instant_at(expr, self.time())
+    }
+
+    pub fn instant_at(&self, expr: &str, time: i64) -> Result<Vec<Value>, String> {
+        self.ask("query", &[("query", expr), ("time", &time.to_string())])
     }
 
     /// The last `seconds` in steps that are aligned as Grafana aligns them.
@@ -72,7 +76,16 @@ impl Prometheus {
         self.ask("query_range", &[("query", expr), ("start", &numbers[0]), ("end", &numbers[1]), ("step", &numbers[2])])
     }
 
-    fn time(&self) -> i64 {
+    /// Every rule that the server was given.
+    pub fn rules(&self) -> Vec<Value> {
+        let answer = self.exchange("GET /api/v1/rules HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let json: Value = serde_json::from_str(&answer).unwrap();
+        let groups = json["data"]["groups"].as_array().cloned().unwrap_or_default();
+        groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    /// What now is to every question.
+    pub fn time(&self) -> i64 {
         self.now.unwrap_or_else(|| {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed()
         })

@@ -166,6 +166,7 @@ fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
         "type" if metric.contains("tokens") => list(&["input", "output", "cache_read", "cache_write_5m"]),
         "day" => list(&["today", "yesterday_same_time", "yesterday"]),
         "period" => list(&["today", "week"]),
+        "state" if metric.contains("account") => list(&["normal", "rate_limited"]),
         "state" => list(&["closed", "open", "half_open"]),
         "source" => list(&["ledger", "live", "directory"]),
         "code" if metric.contains("currency") => list(&["CNY"]),
@@ -174,7 +175,8 @@ fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
         "reason" if metric.contains("refresh") => list(&["timeout"]),
         "reason" => list(&["failed", "hedge_loser"]),
         "kind" if metric.contains("corrections") => list(&["late_cost", "lowered"]),
-        "unit" => list(&["currency:¥"]),
+        "unit" if metric.contains("currency") => list(&["currency:¥"]),
+        "unit" => list(&["requests", "usd"]),
         _ => list(&["x"]),
     }
 }

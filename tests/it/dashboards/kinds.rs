@@ -1,0 +1,156 @@
+//! Every panel with the relay chosen, once for each kind: data where the relay can tell, nothing where it cannot.
+
+use std::collections::BTreeMap;
+
+use llm_relay_exporter::dashboards::promql;
+use llm_relay_exporter::metrics::Metric;
+use llm_relay_exporter::settings::Kind;
+use promql_parser::label::MatchOp;
+use promql_parser::parser::VectorSelector;
+
+use super::prometheus::{Prometheus, Span};
+use super::{Excuse, lint};
+
+/// What one kind alone need not show within the demo's first minute, though its page has the metrics.
+const NOTHING_YET: &[(Kind, Excuse)] = &[
+    (Kind::ClaudeCodeHub, ("Requests without a price", "unpriced", "too rare for one minute")),
+    (Kind::ClaudeCodeHub, ("Activity in the last minute", "failed", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Sessions by provider", "sessions", "no account has a session")),
+    (Kind::ClaudeRelayService, ("Failures per minute by class", "failures", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Failures in the time range", "count", "too rare for one minute")),
+    (Kind::ClaudeRelayService, ("Activity in the last minute", "failed", "failures are not counted as requests")),
+    (Kind::ClaudeRelayService, ("Activity in the last minute", "cost", "its cost is not kept by account")),
+    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_request", "its cost is not kept by account")),
+    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_million", "its cost is not kept by account")),
+    (Kind::CpaManager, ("Requests without a price", "unpriced", "too rare for one minute")),
+    (Kind::CpaManager, ("Activity in the last minute", "failed", "too rare for one minute")),
+    (Kind::GeminiBalance, ("Activity in the last minute", "failed", "too rare for one minute")),
+];
+
+/// What one query of a panel has for one kind of relay.
+enum Answer {
+    Data,
+    Untold(String),
+    Nothing(&'static str),
+}
+
+/// Prints the table of panels and kinds; what is wrong with them. `excused` holds for every kind.
+pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut pages = Pages { prometheus, known: BTreeMap::new() };
+    let mut panels: BTreeMap<(usize, String), BTreeMap<&str, Vec<Answer>>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for target in lint::expressions() {
+        let place = format!("{} | {}", target.dashboard, target.panel);
+        let at = order.iter().position(|known| *known == place).unwrap_or_else(|| {
+            order.push(place.clone());
+            order.len() - 1
+        });
+        for kind in Kind::ALL {
+            let query = format!("{place} | {}, {}", target.id, kind.label());
+            let why = pages.why_empty(&target.expr, kind);
+            let answer = match (target.ask(prometheus, span, kind.label()), why) {
+                (Ok(found), Why::CannotTell(why)) if !found.is_empty() => {
+                    problems.push(format!("{query}: has numbers though the page lacks {why}: {}", found[0]));
+                    Answer::Data
+                }
+                (Ok(found), _) if !found.is_empty() => Answer::Data,
+                (Ok(_), Why::CannotTell(why) | Why::LacksPart(why)) => Answer::Untold(why),
+                (Ok(_), Why::Must) => {
+                    let own = NOTHING_YET.iter().filter(|(of, _)| *of == kind).map(|(_, excuse)| excuse);
+                    let mut all = own.chain(excused);
+                    let excuse = all.find(|(panel, id, _)| (*panel, *id) == (&*target.panel, &*target.id));
+                    if excuse.is_none() {
+                        problems.push(format!("{query}: no answer to {}", target.expr));
+                    }
+                    Answer::Nothing(excuse.map_or("", |excuse| excuse.2))
+                }
+                (Err(error), _) => {
+                    problems.push(format!("{query}: {error}\n  {}", target.expr));
+                    continue;
+                }
+            };
+            panels.entry((at, place.clone())).or_default().entry(kind.label()).or_default().push(answer);
+        }
+    }
+    println!("| dashboard | panel | {} |", Kind::ALL.map(Kind::label).join(" | "));
+    println!("|---|---|{}", "---|".repeat(Kind::ALL.len()));
+    for ((_, place), kinds) in &panels {
+        let cells = Kind::ALL.map(|kind| kinds.get(kind.label()).map_or_else(String::new, |answers| cell(answers)));
+        println!("| {place} | {} |", cells.join(" | "));
+    }
+    problems
+}
+
+/// A panel in a word: how many of its queries have data, and why the others do not.
+fn cell(answers: &[Answer]) -> String {
+    let data = answers.iter().filter(|answer| matches!(answer, Answer::Data)).count();
+    let mut rest: Vec<String> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::Data => None,
+            Answer::Untold(why) => Some(format!("not told: {why}")),
+            Answer::Nothing(why) => Some(format!("nothing yet: {why}")),
+        })
+        .collect();
+    rest.dedup();
+    match data {
+        0 => rest.join("; "),
+        all if all == answers.len() => "data".to_owned(),
+        some => format!("data ({some} of {}; {})", answers.len(), rest.join("; ")),
+    }
+}
+
+/// Whether an expression may have no answer for a kind of relay.
+enum Why {
+    Must,
+    /// One of its metrics is not told: it depends on the expression.
+    LacksPart(String),
+    /// None of them is: there must be none.
+    CannotTell(String),
+}
+
+/// What the page has of each kind: a metric that is not there is not told. That the demo shows all that a kind can tell is
+/// no question of dashboards.
+struct Pages<'a> {
+    prometheus: &'a Prometheus,
+    known: BTreeMap<String, bool>,
+}
+
+impl Pages<'_> {
+    fn why_empty(&mut self, expr: &str, kind: Kind) -> Why {
+        let selectors = lint::selectors(expr);
+        let mut asked: Vec<(&Metric, &VectorSelector)> =
+            selectors.iter().filter_map(|of| Some((promql::family(of.name.as_deref()?)?, of))).collect();
+        // Names are joined to numbers and can be missing; alone they are what is asked for.
+        let is_name = |metric: &Metric| {
+            ["_user_info", "_key_info", "_provider_info"].iter().any(|end| metric.name.ends_with(end))
+        };
+        if asked.iter().any(|(metric, _)| !is_name(metric)) {
+            asked.retain(|(metric, _)| !is_name(metric));
+        }
+        let untold: Vec<Option<String>> =
+            asked.iter().map(|(metric, selector)| self.untold(metric, selector, kind)).collect();
+        match untold.iter().flatten().next() {
+            None => Why::Must,
+            Some(why) if untold.iter().all(Option::is_some) => Why::CannotTell(why.clone()),
+            Some(why) => Why::LacksPart(why.clone()),
+        }
+    }
+
+    /// The selector's metric, with its scope, when the page of this kind has none of it.
+    fn untold(&mut self, metric: &Metric, selector: &VectorSelector, kind: Kind) -> Option<String> {
+        if !metric.is_of_relay() {
+            return None;
+        }
+        let exact = selector.matchers.matchers.iter().filter(|matcher| matches!(matcher.op, MatchOp::Equal));
+        let scope = exact.filter(|matcher| matcher.name == "scope").map(|matcher| matcher.value.clone()).next();
+        let scope = scope.map_or_else(String::new, |scope| format!(r#",scope="{scope}""#));
+        let name = selector.name.as_deref().unwrap_or_default();
+        let told = format!(r#"last_over_time({name}{{relay="{}"{scope}}}[10m])"#, kind.label());
+        let prometheus = self.prometheus;
+        let found =
+            self.known.entry(told).or_insert_with_key(|told| !prometheus.instant(told).unwrap_or_default().is_empty());
+        (!*found).then(|| format!("{}{}", metric.name, scope.replace(',', " of ")))
+    }
+}
