@@ -194,6 +194,9 @@ impl Named {
 /// Without a `now` there is nothing, never yesterday's number; without a `before` the change is hidden: a change against
 /// infinity is not a number. Both have no labels.
 pub fn versus(now: &str, before: &str) -> String {
+    // The last digits of a float are no change.
+    let rounded = |expr: &str| format!("round(1e9 * {expr}) / 1e9");
+    let (now, before) = (rounded(now), rounded(before));
     format!(
         r#"label_replace({now}, "at", "2", "", "") or label_replace({before} > 0 and {now} or {now} * 0 + Inf, "at", "1", "", "")"#
     )

@@ -196,9 +196,21 @@ impl Board {
             let Self { scope, matchers, filter, .. } = self;
             format!(r#"({metric}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
         };
+        // A model is the same in every relay, a user is not.
+        let is_one = self.scope == "model";
+        let sum = |metric: &str| if is_one { format!("sum by (id, name) {}", all(metric)) } else { all(metric) };
+        let mean = |metric: &str| {
+            let (mean, requests) = (all(metric), all("llm_relay_leaderboard_requests"));
+            if is_one {
+                format!("(sum by (id, name) ({mean} * {requests}) / sum by (id, name) ({requests} and {mean}))")
+            } else {
+                mean
+            }
+        };
         let cost = all("llm_relay_leaderboard_cost_usd");
         let hits = all("llm_relay_leaderboard_cache_hit_ratio");
-        let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, &["relay", "id"], keep));
+        let parts: &[&str] = if is_one { &["id"] } else { &["relay", "id"] };
+        let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, parts, keep));
         let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
         let name = column("name", self.heading, "");
         // Names of models are long; those of others take what is left.
@@ -213,7 +225,7 @@ impl Board {
             panel = panel.query(rows("order", &order, &names));
         }
         for measure in measures {
-            let over = |by: &str| format!("{cost} / ({} > 0)", all(by));
+            let over = |by: &str| format!("{} / ({} > 0)", sum("llm_relay_leaderboard_cost_usd"), sum(by));
             let (id, expr, column) = match measure {
                 Measure::Cost => ("cost", cost.clone(), column("#cost", "Cost", "").gauge().decimals(2)),
                 Measure::Requests => (
@@ -228,20 +240,20 @@ impl Board {
                 }
                 Measure::Success => (
                     "success",
-                    all("llm_relay_leaderboard_success_ratio"),
+                    mean("llm_relay_leaderboard_success_ratio"),
                     column("#success", "Success", "percentunit").success().width(90),
                 ),
                 Measure::FirstToken => (
                     "ttft",
-                    all("llm_relay_leaderboard_mean_ttft_seconds"),
+                    mean("llm_relay_leaderboard_mean_ttft_seconds"),
                     column("#ttft", "First token", "s").decimals(2),
                 ),
                 Measure::Speed => (
                     "speed",
-                    all("llm_relay_leaderboard_mean_output_tokens_per_second"),
+                    mean("llm_relay_leaderboard_mean_output_tokens_per_second"),
                     column("#speed", "Tokens/s", "short").decimals(1),
                 ),
-                Measure::CacheHit => ("cache", hits.clone(), column("#cache", "Cache hits", "percentunit").decimals(1)),
+                Measure::CacheHit => ("cache", mean("llm_relay_leaderboard_cache_hit_ratio"), column("#cache", "Cache hits", "percentunit").decimals(1)),
                 Measure::CostPerRequest => (
                     "per_request",
                     over("llm_relay_leaderboard_requests"),

@@ -182,6 +182,9 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Answered by another model than asked for", "count", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
     ("Statements that are refused", "refused", "all are run"),
+    ("Limits of users", "empty", "at some hours no limit will be used up before its reset"),
+    ("Limits of keys", "empty", "at some hours no limit will be used up before its reset"),
+    ("Limits of providers", "empty", "at some hours no limit will be used up before its reset"),
     ("Open circuits try again in", "reopen", "a circuit opens for some seconds now and then"),
 ];
 
