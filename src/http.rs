@@ -147,10 +147,10 @@ async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMa
     let format = Format::negotiate(&values(&headers, ACCEPT));
     let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
     let page = state.page.current();
-    let body = match coding {
-        Coding::Gzip => page.bytes(format, coding).clone(),
-        // It may have to be unpacked, which must not keep others waiting.
-        Coding::Identity => match tokio::task::spawn_blocking(move || page.bytes(format, coding).clone()).await {
+    let body = match page.ready(format, coding) {
+        Some(body) => body.clone(),
+        // To be unpacked, which must not keep others waiting.
+        None => match tokio::task::spawn_blocking(move || page.bytes(format, coding).clone()).await {
             Ok(body) => body,
             Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         },

@@ -70,6 +70,7 @@ async fn survives(name: &str, store: &str) {
         traffic.stop().await;
         last = holds(&url, store, &last).await;
         rounds += 1;
+        println!("{name}: {lives} kills, and it says what plain SQL says");
     }
     assert!(scrapes > u64::from(kills), "only {scrapes} pages were seen");
     println!("{name}: {kills} kills, {silent} of them before a page was seen, {scrapes} pages, {rounds} comparisons");
