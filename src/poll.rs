@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 use rand::Rng;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -74,6 +74,8 @@ struct Part<T> {
     source: Source,
     data: ArcSwapOption<Fresh<T>>,
     progress: Mutex<Progress>,
+    /// Reading has been tried, whatever came of it.
+    tried: SetOnce<()>,
 }
 
 struct Fresh<T> {
@@ -206,7 +208,7 @@ impl Parts {
 
 impl<T> Part<T> {
     fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { source, data: ArcSwapOption::empty(), progress: Mutex::default() })
+        Arc::new(Self { source, data: ArcSwapOption::empty(), progress: Mutex::default(), tried: SetOnce::new() })
     }
 
     fn fresh(&self, stale_after: Duration) -> Option<Arc<T>> {
@@ -250,6 +252,8 @@ impl<T> Part<T> {
     fn note(&self, relay: &str, began: Instant, outcome: Result<u64, ReadError>) {
         let seconds = began.elapsed().as_secs_f64();
         let source = self.source;
+        // Only the first time counts.
+        self.tried.set(()).ok();
         self.progress(|progress| {
             progress.seconds.resize(REFRESH_BOUNDS.len() + 1, 0);
             progress.seconds[REFRESH_BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
@@ -347,6 +351,8 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     loop {
         let began = Instant::now();
         let mut outcome = follower.refresh().await;
+        // After a start the ledger may be faster: without names the boards would be absent until the next refresh.
+        parts.directory.tried.wait().await;
         // What is due now: the rest of the new rows, and today's and yesterday's. Each is a bounded step.
         while let Ok(rest @ (Rest::NewRows | Rest::RecentHistory)) = outcome {
             if rest == Rest::NewRows {
