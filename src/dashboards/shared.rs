@@ -253,7 +253,11 @@ impl Board {
                     mean("llm_relay_leaderboard_mean_output_tokens_per_second"),
                     column("#speed", "Tokens/s", "short").decimals(1),
                 ),
-                Measure::CacheHit => ("cache", mean("llm_relay_leaderboard_cache_hit_ratio"), column("#cache", "Cache hits", "percentunit").decimals(1)),
+                Measure::CacheHit => (
+                    "cache",
+                    mean("llm_relay_leaderboard_cache_hit_ratio"),
+                    column("#cache", "Cache hits", "percentunit").decimals(1),
+                ),
                 Measure::CostPerRequest => (
                     "per_request",
                     over("llm_relay_leaderboard_requests"),
