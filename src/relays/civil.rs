@@ -1,17 +1,54 @@
 //! Local days where the relay's store cannot be asked for them: computed here from the time zone's rules.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use crate::model::{Calendar, CalendarError};
+use crate::model::{Calendar, CalendarError, ReadError, Reason};
 
 /// Every day from `first` to the one after tomorrow.
 ///
 /// # Errors
 /// When `first` is after that.
-pub fn calendar(zone: Tz, first: NaiveDate, today: NaiveDate) -> Result<Calendar, CalendarError> {
+fn calendar(zone: Tz, first: NaiveDate, today: NaiveDate) -> Result<Calendar, CalendarError> {
     let days = first.iter_days().take_while(|date| *date <= today + Duration::days(2));
     Calendar::new(zone.name(), days.map(|date| (date, instant(zone, date.and_time(chrono::NaiveTime::MIN)))).collect())
+}
+
+/// The calendar of a zone, made anew when the date changes or an older day turns up.
+pub struct Calendars {
+    zone: Tz,
+    /// With the local date that it was made on.
+    made: Option<(NaiveDate, Arc<Calendar>)>,
+}
+
+impl Calendars {
+    pub const fn new(zone: Tz) -> Self {
+        Self { zone, made: None }
+    }
+
+    pub const fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// The days from `first` on.
+    ///
+    /// # Errors
+    /// When `first` is after the day after tomorrow.
+    pub fn get(&mut self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, ReadError> {
+        if let Some((made_on, calendar)) = &self.made
+            && *made_on == today
+            && calendar.first_date() <= first
+        {
+            return Ok(Arc::clone(calendar));
+        }
+        let calendar = calendar(self.zone, first, today).map(Arc::new).map_err(|error| {
+            ReadError::new(Reason::Data, format!("the days of {} since {first}: {error}", self.zone))
+        })?;
+        self.made = Some((today, Arc::clone(&calendar)));
+        Ok(calendar)
+    }
 }
 
 /// The same local time of day, one local day before `now`.

@@ -100,14 +100,27 @@ impl Positions {
         self.newest.drain(..over);
     }
 
+    /// Rows that had been read are gone: of those that are remembered, `present` are left. What is above the last of them
+    /// is new; where none is left, what is above the rows before them, if those `may_survive` below the greatest id `top`.
+    /// Returns that last id.
+    pub fn lose(&mut self, present: &[Mark], may_survive: bool, top: i64) -> i64 {
+        let survivor = match (self.last_survivor(present), self.newest.front()) {
+            (Some(id), _) => id,
+            (None, Some(first)) if may_survive => (first.id - 1).min(top),
+            (None, _) => 0,
+        };
+        self.begin_anew_after(survivor);
+        survivor
+    }
+
     /// Of the remembered rows, the greatest id that `present` still has.
-    pub fn last_survivor(&self, present: &[Mark]) -> Option<i64> {
+    fn last_survivor(&self, present: &[Mark]) -> Option<i64> {
         let present: HashMap<i64, Mark> = present.iter().map(|mark| (mark.id, *mark)).collect();
         self.newest.iter().rev().find(|mark| present.get(&mark.id) == Some(mark)).map(|mark| mark.id)
     }
 
     /// All rows above the id `survivor` have been deleted; what is there now is new.
-    pub fn begin_anew_after(&mut self, survivor: i64) {
+    fn begin_anew_after(&mut self, survivor: i64) {
         self.runs.retain(|run| run.1 <= survivor);
         if self.runs.is_empty() {
             self.runs.push((0, 0));

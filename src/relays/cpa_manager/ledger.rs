@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -14,7 +14,8 @@ use super::Clock;
 use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, moment, text};
 use super::schema::{Schema, SchemaCache};
-use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 use crate::sql::sqlite::{File, Snapshot};
@@ -31,15 +32,13 @@ pub(super) const MARKS: &str = include_str!("marks.sql");
 
 pub struct LedgerReader {
     file: File,
-    zone: Tz,
     clock: Clock,
     schema: SchemaCache,
     prices: Prices,
     rows: RowReader,
     /// A file that is begun anew or restored gives out ids again.
     positions: Option<Positions>,
-    /// With the local date that it was made on.
-    calendar: Option<(NaiveDate, Arc<Calendar>)>,
+    calendars: Calendars,
 }
 
 /// Rows as they came: some may be refused.
@@ -53,7 +52,7 @@ struct Batch {
 impl LedgerReader {
     pub fn new(file: File, zone: Tz, clock: Clock) -> Self {
         let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
-        Self { file, zone, clock, schema, prices, rows, positions: None, calendar: None }
+        Self { file, clock, schema, prices, rows, positions: None, calendars: Calendars::new(zone) }
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
@@ -81,18 +80,13 @@ impl LedgerReader {
             return Ok(false);
         }
         let present = marks(snapshot, (first, newest.id), i64::MAX).await?;
-        let survivor = match self.positions().last_survivor(&present) {
-            Some(id) => id,
-            None if may_survive => (first - 1).min(top),
-            None => 0,
-        };
+        let survivor = self.positions().lose(&present, may_survive, top);
         tracing::warn!(
             newest = newest.id,
             survivor,
             top,
             "the newest events are gone; those above the survivor count as new"
         );
-        self.positions().begin_anew_after(survivor);
         Ok(true)
     }
 
@@ -109,7 +103,8 @@ impl LedgerReader {
         let lost_rows = self.notice_lost_rows(snapshot, top).await?;
         let now = (self.clock)();
         let first = first_ms.and_then(moment).unwrap_or(now).min(now);
-        let calendar = self.calendar(first, now)?;
+        let date = |at: DateTime<Utc>| at.with_timezone(&self.calendars.zone()).date_naive();
+        let calendar = self.calendars.get(date(first), date(now))?;
 
         let mut rows = Vec::new();
         let mut refused = 0;
@@ -137,9 +132,9 @@ impl LedgerReader {
         }
         Ok(Refresh {
             now,
-            same_time_yesterday: civil::day_before(self.zone, now),
+            same_time_yesterday: civil::day_before(self.calendars.zone(), now),
             calendar,
-            basis: format!("{}; {}", self.zone, schema.level.label()),
+            basis: format!("{}; {}", self.calendars.zone(), schema.level.label()),
             tariff: self.prices.tariff().to_owned(),
             top: self.positions().top(top),
             // The relay deletes no events by itself.
@@ -151,27 +146,6 @@ impl LedgerReader {
             lost_rows,
             bookmark: self.positions().bookmark(),
         })
-    }
-
-    /// The cached calendar while the date stays and no row lies before it.
-    fn calendar(&mut self, first: DateTime<Utc>, now: DateTime<Utc>) -> Result<Arc<Calendar>, ReadError> {
-        let local = |at: DateTime<Utc>| at.with_timezone(&self.zone).date_naive();
-        let (first, today) = (local(first), local(now));
-        if let Some((made_on, calendar)) = &self.calendar
-            && *made_on == today
-            && calendar.first_date() <= first
-        {
-            return Ok(Arc::clone(calendar));
-        }
-        let calendar = civil::calendar(self.zone, first, today).map_err(|error| {
-            ReadError::new(
-                Reason::Data,
-                format!("making the calendar of {} from {first} to {today}: {error}", self.zone),
-            )
-        })?;
-        let calendar = Arc::new(calendar);
-        self.calendar = Some((today, Arc::clone(&calendar)));
-        Ok(calendar)
     }
 
     async fn batch(

@@ -5,17 +5,17 @@
 //! in slices.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
 use super::store::{Ends, Look, Store};
-use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
 
@@ -41,8 +41,7 @@ pub struct LedgerReader {
     positions: Option<Positions>,
     error_log: ErrorLog,
     names: Names,
-    /// With the local date that it was made on.
-    calendar: Option<(NaiveDate, Arc<Calendar>)>,
+    calendars: Calendars,
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
     lost_rows: bool,
     zone_watch: ZoneWatch,
@@ -68,7 +67,7 @@ impl LedgerReader {
             positions: None,
             error_log: ErrorLog::default(),
             names: Names::default(),
-            calendar: None,
+            calendars: Calendars::new(clock.zone()),
             lost_rows: false,
             zone_watch: ZoneWatch::default(),
         }
@@ -87,7 +86,7 @@ impl LedgerReader {
         let first = ends.first.and_then(|(_, at)| self.clock.instant(at)).map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
         // What the relay has deleted may still be counted: the days of a month do not go with their rows.
-        let calendar = self.calendar(self.clock.date(first).min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(self.clock.date(first).min(today - LEAST_DAYS), today)?;
 
         let mut rows = Vec::new();
         let mut refused = 0;
@@ -147,18 +146,13 @@ impl LedgerReader {
         }
         let which = format!("id >= {first} and id <= {}", newest.id);
         let present = self.marks(look, what, &which).await?;
-        let survivor = match self.positions().last_survivor(&present) {
-            Some(id) => id,
-            None if may_survive => (first - 1).min(ends.top),
-            None => 0,
-        };
+        let survivor = self.positions().lose(&present, may_survive, ends.top);
         tracing::warn!(
             newest = newest.id,
             survivor,
             top = ends.top,
             "the newest rows of the request log were deleted; rows above the survivor count as new"
         );
-        self.positions().begin_anew_after(survivor);
         self.lost_rows = true;
         Ok(true)
     }
@@ -227,21 +221,6 @@ impl LedgerReader {
             after = next;
         }
         Ok(sum)
-    }
-
-    /// The cached calendar while the date stays and no row lies before it.
-    fn calendar(&mut self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, ReadError> {
-        if let Some((made_on, calendar)) = &self.calendar
-            && *made_on == today
-            && calendar.first_date() <= first
-        {
-            return Ok(Arc::clone(calendar));
-        }
-        let calendar = civil::calendar(self.clock.zone(), first, today).map(Arc::new).map_err(|error| {
-            ReadError::new(Reason::Data, format!("the days of {} since {first}: {error}", self.clock.zone()))
-        })?;
-        self.calendar = Some((today, Arc::clone(&calendar)));
-        Ok(calendar)
     }
 }
 
