@@ -1,7 +1,7 @@
-//! Memory and CPU of the release binary at a refresh every 5 s: idle, at 100 000 requests a day, at 100 a second; and
-//! with 100 000 series and a million requests a day.
+//! Memory and CPU of the release binary with a store, read from and scraped every 5 s: idle and at work, with few series
+//! and with 100 000.
 //!
-//! `cargo bench --bench footprint`. Needs PostgreSQL.
+//! `cargo bench --bench footprint`, or `-- small`, `-- middle`, `-- large` alone. Needs PostgreSQL.
 
 mod common {
     pub mod exporter;
@@ -17,21 +17,45 @@ use common::relay::Relay;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+const REFRESH: Duration = Duration::from_secs(5);
 const LENGTH: Duration = Duration::from_secs(60);
 /// Until the first requests have ended.
 const SETTLING: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    println!("\n== a small relay: 100 000 requests a day, one day of them, 20 users, 5 providers, 10 models");
-    let small = Shape { requests: 100_000, requests_per_day: 100_000, users: 20, providers: 5, models: 10 };
-    measure(small, "", &[0.0, 100_000.0 / 86_400.0, 100.0]).await?;
-    println!(
-        "\n== a large relay: 1 000 000 requests a day, two days of them, 5000 users with two keys each, all shown"
-    );
-    let large = Shape { requests: 2_000_000, requests_per_day: 1_000_000, users: 5000, providers: 30, models: 40 };
-    let series = "[relays.main.series]\nmax_users = 100000\nmax_keys = 100000";
-    measure(large, series, &[0.0, 1_000_000.0 / 86_400.0]).await
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
+    let a_day = 100_000.0 / 86_400.0;
+    if wants("small") {
+        println!("\n== small: 100 000 requests a day, one day of them, 20 users, 5 providers, 10 models");
+        let shape =
+            Shape { requests: 100_000, requests_per_day: 100_000, older: 0, users: 20, providers: 5, models: 10 };
+        measure(shape, "", &[0.0, a_day, 100.0]).await?;
+    }
+    if wants("middle") {
+        println!("\n== middle: 100 000 requests a day, ten days of them, 200 users, 30 providers, 40 models");
+        let shape =
+            Shape { requests: 1_000_000, requests_per_day: 100_000, older: 0, users: 200, providers: 30, models: 40 };
+        measure(shape, "", &[a_day]).await?;
+    }
+    if wants("large") {
+        println!(
+            "\n== large: 1 000 000 requests a day, two days of them and 100 000 a day for five weeks before, 5000 users \
+             with two keys each, all shown, 30 providers, 40 models"
+        );
+        let shape = Shape {
+            requests: 2_000_000,
+            requests_per_day: 1_000_000,
+            older: 3_500_000,
+            users: 5000,
+            providers: 30,
+            models: 40,
+        };
+        let series = "[relays.main.series]\nmax_users = 100000\nmax_keys = 100000";
+        measure(shape, series, &[0.0, 10.0 * a_day]).await?;
+    }
+    Ok(())
 }
 
 async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<()> {
@@ -47,6 +71,7 @@ async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<
     let page = exporter.page().unwrap_or_default();
     let series = page.lines().filter(|line| line.starts_with("llm_relay_") || line.starts_with("process_")).count();
     let bytes = page.len() >> 10;
+    exporter.keep_scraping(REFRESH);
     println!("first start {complete:.1?}; a page of {series} lines, {bytes} KiB; {}", memory(&exporter));
     for rate in rates {
         let relay = (*rate > 0.0).then(|| Relay::start(&ledger.pool, *rate));
@@ -65,6 +90,7 @@ async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<
     exporter.stop()?;
     let mut exporter = Exporter::start(place.path(), &url, &store)?;
     let complete = exporter.wait_until_complete().await?;
+    exporter.keep_scraping(REFRESH);
     sleep(LENGTH / 4).await;
     println!("restart with the store {complete:.2?}; {}", memory(&exporter));
     exporter.stop()

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::exporter::{Exporter, cpu, free_port, get};
+use common::exporter::{Exporter, ask, cpu, free_port};
 use common::ledger::{Ledger, Shape};
 use common::relay::Relay;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -101,9 +101,15 @@ async fn main() -> anyhow::Result<()> {
 
 async fn measure(requests: u64) -> anyhow::Result<()> {
     let began = Instant::now();
-    let ledger =
-        Ledger::start(Shape { requests, requests_per_day: REQUESTS_PER_DAY, users: 200, providers: 30, models: 40 })
-            .await?;
+    let ledger = Ledger::start(Shape {
+        requests,
+        requests_per_day: REQUESTS_PER_DAY,
+        users: 200,
+        providers: 30,
+        models: 40,
+        older: 0,
+    })
+    .await?;
     let size = "select pg_table_size('usage_ledger') >> 20, pg_indexes_size('usage_ledger') >> 20";
     let (heap, indexes): (i64, i64) = sqlx::query_as(size).fetch_one(&ledger.pool).await?;
     println!(
@@ -138,7 +144,7 @@ async fn measure(requests: u64) -> anyhow::Result<()> {
     let (usual, most) = (restarts[2], restarts[4]);
     println!("restart with the store: complete {:.0?}, CPU {:.0?}; at most {:.0?}", usual.0, usual.1, most.0);
     for missed in [REQUESTS_PER_DAY / 24, REQUESTS_PER_DAY] {
-        ledger.fill(missed, 3600).await?;
+        ledger.fill(missed, 3600, 0).await?;
         let (complete, cpu) = restart(&ledger, &url, &store, place.path()).await?;
         let more = [complete.saturating_sub(usual.0), cpu.saturating_sub(usual.1)];
         println!(
@@ -176,6 +182,7 @@ fn rate(rows: u64, time: Duration) -> String {
 async fn steady_state(ledger: &Ledger, exporter: &Exporter, place: &Path) -> anyhow::Result<()> {
     let screen = ledger.reader("screen").await?;
     let _peer = SqlExporter::start(place, &ledger.reader("sql_exporter").await?, &ledger.zone)?;
+    exporter.keep_scraping(REFRESH);
     // Long enough that the rows of the first minutes have settled.
     sleep(WINDOW).await;
     for window in 1..=WINDOWS {
@@ -369,7 +376,7 @@ impl SqlExporter {
             .spawn()?;
         let peer = Self(process);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !get(port).is_ok_and(|page| page.contains("sql_statistics{")) {
+        while !ask(port, "").is_ok_and(|page| page.contains("sql_statistics{")) {
             anyhow::ensure!(Instant::now() < deadline, "sql_exporter shows no numbers");
             std::thread::sleep(Duration::from_millis(50));
         }

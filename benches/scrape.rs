@@ -9,16 +9,14 @@ mod common {
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use common::series::views;
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::http::{self, State};
 use llm_relay_exporter::own::Own;
-use llm_relay_exporter::page::{Shared, render};
+use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::web::Protection;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -65,10 +63,8 @@ async fn measure() -> anyhow::Result<()> {
 
 /// The page behind the exporter's own server; gives its port.
 fn serve(series: usize, stop: CancellationToken) -> anyhow::Result<u16> {
-    let views = views(series);
     let state = State {
-        page: Shared::new(render(&views, &Own::default())),
-        views: Arc::new(ArcSwap::from_pointee(views)),
+        page: Shared::new(Page::new(views(series), Own::default())),
         telemetry_path: "/metrics".into(),
         protection: Protection::load(None)?,
         reload: None,

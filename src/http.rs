@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{self, Request};
@@ -48,8 +47,6 @@ const HEADERS: usize = 64;
 #[derive(Clone)]
 pub struct State {
     pub page: Shared,
-    /// The views of the last refresh, one for every configured relay; the landing page and the probes read them.
-    pub views: Arc<ArcSwap<Vec<View>>>,
     /// Path of the metrics; `/` gives up the landing page. To be checked with [`check_telemetry_path`].
     pub telemetry_path: Arc<str>,
     /// Who may read, and over which transport.
@@ -124,7 +121,7 @@ fn router(state: State, address: SocketAddr) -> anyhow::Result<Router> {
         .route("/readyz", get(ready))
         .route("/-/reload", post(reload).put(reload));
     if &*state.telemetry_path != "/" {
-        routes = routes.route("/", get(async move |state| landing(state, address)));
+        routes = routes.route("/", get(async move |state| landing(state, address).await));
     }
     Ok(routes
         .layer(middleware::from_fn_with_state(state.protection.clone(), guard::admit))
@@ -146,10 +143,10 @@ async fn reload(extract::State(state): extract::State<State>) -> (StatusCode, St
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&values(&headers, ACCEPT));
     let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
-    let page = state.page.current();
+    let page = state.page.read_as(format);
     let body = match page.ready(format, coding) {
         Some(body) => body.clone(),
-        // To be unpacked, which must not keep others waiting.
+        // To be written down or unpacked, which must not keep others waiting.
         None => match tokio::task::spawn_blocking(move || page.bytes(format, coding).clone()).await {
             Ok(body) => body,
             Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -169,10 +166,14 @@ fn values(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes).collect()
 }
 
-fn landing(extract::State(state): extract::State<State>, address: SocketAddr) -> Response {
+async fn landing(extract::State(state): extract::State<State>, address: SocketAddr) -> Response {
     let exposed = exposed(address, &state.protection);
     let now = chrono::Utc::now();
-    let html = landing::html(&state.views.load(), &state.page.current(), &state.telemetry_path, exposed, now);
+    let html = move || landing::html(&state.page.current(), &state.telemetry_path, exposed, now);
+    // It counts the series of a page that may not have been written down yet.
+    let Ok(html) = tokio::task::spawn_blocking(html).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, landing::SECURITY_POLICY),
@@ -185,12 +186,12 @@ fn landing(extract::State(state): extract::State<State>, address: SocketAddr) ->
 
 /// 200 once the ledger and the directory of every relay have been read since the start.
 async fn ready(extract::State(state): extract::State<State>) -> (StatusCode, String) {
-    let views = state.views.load();
+    let page = state.page.current();
     let mut missing = String::new();
-    if views.is_empty() {
+    if page.views.is_empty() {
         missing.push_str("no relay has been read yet\n");
     }
-    for view in views.iter() {
+    for view in &page.views {
         let unread: Vec<_> =
             [Source::Ledger, Source::Directory].into_iter().filter(|part| !read(view, *part)).collect();
         if let [first, rest @ ..] = &*unread {

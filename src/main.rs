@@ -3,8 +3,24 @@ use std::process::ExitCode;
 use llm_relay_exporter::cli;
 
 fn main() -> ExitCode {
+    return_memory();
     cli::run(std::env::args_os()).unwrap_or_else(|error| {
         eprintln!("llm-relay-exporter: {error:#}");
         ExitCode::FAILURE
     })
 }
+
+/// glibc keeps what was freed, for each thread apart: after a large page or a first read of the ledger that is more
+/// than what is in use. With one arena that gives back what is free at its end, the process is what it holds.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_memory() {
+    const FREE_BYTES_KEPT: libc::c_int = 1 << 20;
+    // SAFETY: mallopt takes two numbers and no pointer; nothing else runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_BYTES_KEPT);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+const fn return_memory() {}

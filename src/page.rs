@@ -1,9 +1,10 @@
 //! Views rendered to bytes, once per refresh; a scrape copies a pointer.
 //!
-//! The samples are gathered once, family by family, sorted, and written down twice: as OpenMetrics (prometheus-client)
-//! and in the older text format 0.0.4 for clients that do not speak it. Both are gzipped while they are written, as
-//! Prometheus asks for them; a page of 100 000 series is 10 MB without, which nobody pays for who does not ask.
-//! Identical views give identical pages.
+//! A page is written down in a format when that format has been asked for lately: what nobody reads costs nothing, and
+//! only the first who asks waits. The samples are gathered family by family and sorted; OpenMetrics is written by
+//! prometheus-client, the older text format 0.0.4 is for clients that do not speak it. Both are gzipped while they are
+//! written, as Prometheus asks for them; a page of 100 000 series is 10 MB without, which nobody pays for who does not
+//! ask. Identical views give identical pages.
 
 pub mod accept;
 pub mod open_metrics;
@@ -13,7 +14,8 @@ pub mod text;
 
 use std::fmt;
 use std::io::{BufWriter, Read, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,14 +28,18 @@ use crate::own::Own;
 use crate::view::View;
 use accept::{Coding, Format};
 
+/// A format is kept ready for so long after somebody has asked for it: longer than Prometheus looks back for a sample.
+const KEPT_READY: Duration = Duration::from_secs(600);
+
 /// What every scrape gets until the next refresh.
 #[derive(Clone, Debug)]
 pub struct Page {
-    pub rendered_at: DateTime<Utc>,
-    /// Sample lines, of which a histogram has several, are not counted: this is the number of label sets.
-    pub series: usize,
-    open_metrics: Body,
-    text: Body,
+    pub at: DateTime<Utc>,
+    /// What it shows, one for every configured relay.
+    pub views: Vec<View>,
+    own: Own,
+    /// Written down by the first who asks, in the order of [`Format::ALL`].
+    bodies: [OnceLock<Body>; Format::ALL.len()],
 }
 
 /// One format, ready to be sent.
@@ -42,13 +48,24 @@ struct Body {
     gzip: Bytes,
     /// Bytes without the gzip.
     length: usize,
+    series: usize,
     /// Unpacked by the first who asks for it.
     plain: OnceLock<Bytes>,
 }
 
 impl Page {
-    /// The whole body of a response. The first plain one of a page takes about 3 ms per 10 000 series; all others are
-    /// ready.
+    pub fn new(views: Vec<View>, own: Own) -> Self {
+        Self { at: Utc::now(), views, own, bodies: Default::default() }
+    }
+
+    /// Label sets; the sample lines of a histogram are not counted apart.
+    pub fn series(&self) -> usize {
+        let written = self.bodies.iter().find_map(OnceLock::get);
+        written.unwrap_or_else(|| self.body(Format::OpenMetrics)).series
+    }
+
+    /// The whole body of a response. The first of a format takes about 4 ms per 10 000 series, the first plain one 3 ms
+    /// more; all others are ready.
     pub fn bytes(&self, format: Format, coding: Coding) -> &Bytes {
         let body = self.body(format);
         match coding {
@@ -59,34 +76,37 @@ impl Page {
 
     /// The same if it is ready.
     pub fn ready(&self, format: Format, coding: Coding) -> Option<&Bytes> {
-        let body = self.body(format);
+        let body = self.bodies[format as usize].get()?;
         match coding {
             Coding::Identity => body.plain.get(),
             Coding::Gzip => Some(&body.gzip),
         }
     }
 
-    const fn body(&self, format: Format) -> &Body {
-        match format {
-            Format::OpenMetrics => &self.open_metrics,
-            Format::Text => &self.text,
-        }
+    fn body(&self, format: Format) -> &Body {
+        self.bodies[format as usize].get_or_init(|| Body::of(format, &self.views, &self.own))
     }
 }
 
-/// Writes every metric of the catalogue down.
-///
-/// A family without samples is left out, and so is every sample that is not a finite number.
-pub fn render(views: &[View], own: &Own) -> Page {
-    let (mut open_metrics, mut text) = (Gzip::new(), Gzip::new());
-    let mut series = 0;
-    for family in samples::gather(views, own).map(Arc::new) {
-        series += family.series();
-        open_metrics::write(&mut open_metrics, &family);
-        text::write(&mut text, &family);
+impl Body {
+    /// Every metric of the catalogue. A family without samples is left out, and so is every sample that is not a finite
+    /// number.
+    fn of(format: Format, views: &[View], own: &Own) -> Self {
+        let mut out = Gzip::new();
+        let mut series = 0;
+        for family in samples::gather(views, own) {
+            series += family.series();
+            match format {
+                Format::OpenMetrics => open_metrics::write(&mut out, &Arc::new(family)),
+                Format::Text => text::write(&mut out, &family),
+            }
+        }
+        if format == Format::OpenMetrics {
+            open_metrics::end(&mut out);
+        }
+        let (gzip, length) = out.finish();
+        Self { gzip, length, series, plain: OnceLock::new() }
     }
-    open_metrics::end(&mut open_metrics);
-    Page { rendered_at: Utc::now(), series, open_metrics: open_metrics.finish(), text: text.finish() }
 }
 
 /// Takes text and packs it at once: the plain page is nowhere as a whole.
@@ -103,12 +123,13 @@ impl Gzip {
         Self { encoder: BufWriter::with_capacity(64 << 10, encoder), length: 0 }
     }
 
-    fn finish(self) -> Body {
+    /// What was packed, and its length before.
+    fn finish(self) -> (Bytes, usize) {
         const TAKES_ALL: &str = "a Vec takes every write";
         let encoder = self.encoder.into_inner().expect(TAKES_ALL);
         let mut gzip = encoder.finish().expect(TAKES_ALL);
         gzip.shrink_to_fit();
-        Body { gzip: gzip.into(), length: self.length, plain: OnceLock::new() }
+        (gzip.into(), self.length)
     }
 }
 
@@ -125,20 +146,43 @@ fn gunzip(gzip: &[u8], length: usize) -> Bytes {
     plain.into()
 }
 
-/// The current page, shared by the task that renders and the server.
+/// The current page, shared by the task that makes pages and the server.
 #[derive(Clone, Debug)]
-pub struct Shared(Arc<ArcSwap<Page>>);
+pub struct Shared(Arc<Current>);
+
+#[derive(Debug)]
+struct Current {
+    page: ArcSwap<Page>,
+    /// When each of [`Format::ALL`] was last asked for.
+    asked: Mutex<[Option<Instant>; Format::ALL.len()]>,
+}
 
 impl Shared {
     pub fn new(first: Page) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(first)))
+        Self(Arc::new(Current { page: ArcSwap::from_pointee(first), asked: Mutex::default() }))
     }
 
+    /// Replaces the page, once it is written down in the formats that are read.
     pub fn publish(&self, page: Page) {
-        self.0.store(Arc::new(page));
+        for (format, asked) in Format::ALL.into_iter().zip(self.asked()) {
+            if asked.is_some_and(|asked| asked.elapsed() < KEPT_READY) {
+                page.body(format);
+            }
+        }
+        self.0.page.store(Arc::new(page));
     }
 
     pub fn current(&self) -> Arc<Page> {
-        self.0.load_full()
+        self.0.page.load_full()
+    }
+
+    /// The current page for somebody who reads this format: those after it will have it ready.
+    pub fn read_as(&self, format: Format) -> Arc<Page> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)[format as usize] = Some(Instant::now());
+        self.current()
+    }
+
+    fn asked(&self) -> [Option<Instant>; Format::ALL.len()] {
+        *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::fleet::Fleet;
 use crate::http;
 use crate::own::Own;
-use crate::page::{self, Shared};
+use crate::page::{Page, Shared};
 use crate::poll::Hub;
 use crate::reload::{Outcome, Reload, Reloader, Requests};
 use crate::settings::Plan;
@@ -23,10 +24,10 @@ use crate::web::Protection;
 
 /// How often the views are looked at even when nothing was read: what has become stale disappears.
 const LOOK: Duration = Duration::from_secs(1);
-/// A page is rendered again after so long whatever happens, for what the exporter tells about itself.
-const LONGEST_PAGE_AGE: Duration = Duration::from_secs(5);
-/// Refreshes that end close together share one rendering.
-const SHORTEST_PAGE_AGE: Duration = Duration::from_millis(100);
+/// A page is made anew after so long whatever happens, for what the exporter tells about itself.
+const LONGEST_PAGE_AGE: Duration = Duration::from_secs(10);
+/// Refreshes that end so close together share one page.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// How the configuration changes while the exporter serves.
 pub struct Reloads {
@@ -68,8 +69,7 @@ pub async fn run_with(
     let fleet = Fleet::start(plan.clone(), hub.clone()).await?;
     let screen = Arc::new(Screen {
         hub,
-        page: Shared::new(page::render(&[], &Own::default())),
-        views: Arc::default(),
+        page: Shared::new(Page::new(Vec::new(), Own::default())),
         protection: protection.clone(),
         config: reloads.as_ref().map(|_| ArcSwap::from_pointee(Reload::now())),
         renewing: Mutex::default(),
@@ -77,14 +77,13 @@ pub async fn run_with(
     screen.renew();
     let state = http::State {
         page: screen.page.clone(),
-        views: screen.views.clone(),
         telemetry_path: telemetry_path.into(),
         protection,
         reload: reloads.as_ref().and_then(|reloads| reloads.over_http.clone()),
     };
     let tasks = TaskTracker::new();
     let (stop, shown) = (shutdown.clone(), screen.clone());
-    tasks.spawn(async move { stop.run_until_cancelled(shown.keep_renewing()).await });
+    tasks.spawn(stop.run_until_cancelled_owned(shown.keep_renewing()));
     let stop = shutdown.clone();
     tasks.spawn(async move {
         let mut fleet = fleet;
@@ -109,7 +108,6 @@ pub async fn run_with(
 struct Screen {
     hub: Arc<Hub>,
     page: Shared,
-    views: Arc<ArcSwap<Vec<View>>>,
     protection: Arc<Protection>,
     /// `None` where the configuration does not change.
     config: Option<ArcSwap<Reload>>,
@@ -125,21 +123,25 @@ impl Screen {
             web_config: self.protection.last_reload(),
             ..Own::read()
         };
-        let views = self.hub.views();
-        self.page.publish(page::render(&views, &own));
-        self.views.store(Arc::new(views));
+        self.page.publish(Page::new(self.hub.views(), own));
     }
 
-    async fn keep_renewing(&self) {
+    async fn keep_renewing(self: Arc<Self>) {
         let mut renewed = Instant::now();
         loop {
             let changed = tokio::time::timeout(LOOK, self.hub.changed()).await.is_ok();
-            let stale = || present(&self.hub.views()) != present(&self.views.load());
+            if changed {
+                tokio::time::sleep(SETTLING).await;
+                // Whatever has changed meanwhile will be on the same page.
+                self.hub.changed().now_or_never();
+            }
+            let stale = || present(&self.hub.views()) != present(&self.page.current().views);
             if changed || renewed.elapsed() >= LONGEST_PAGE_AGE || stale() {
                 renewed = Instant::now();
-                self.renew();
+                let screen = self.clone();
+                // Aside: on a machine with one core, scrapes are answered meanwhile.
+                tokio::task::spawn_blocking(move || screen.renew()).await.ok();
             }
-            tokio::time::sleep(SHORTEST_PAGE_AGE).await;
         }
     }
 

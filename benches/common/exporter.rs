@@ -17,6 +17,7 @@ const COMPLETE: [&str; 4] = [
     "\nllm_relay_day_requests{",
     "\nllm_relay_leaderboard_requests{",
 ];
+const OPEN_METRICS: &str = "Accept: application/openmetrics-text;version=1.0.0\r\n";
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub struct Exporter {
@@ -49,8 +50,20 @@ impl Exporter {
         Ok(Self { process, port, started })
     }
 
+    /// What it says to a Prometheus.
     pub fn page(&self) -> Option<String> {
-        get(self.port).ok()
+        ask(self.port, OPEN_METRICS).ok()
+    }
+
+    /// Scrapes as a Prometheus does, until the process ends.
+    pub fn keep_scraping(&self, interval: Duration) {
+        let port = self.port;
+        std::thread::spawn(move || {
+            let headers = format!("{OPEN_METRICS}Accept-Encoding: gzip\r\n");
+            while ask_bytes(port, &headers).is_ok() {
+                std::thread::sleep(interval);
+            }
+        });
     }
 
     /// Waits for a page that has all of `wanted`; gives the time since the start.
@@ -111,12 +124,16 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(10 * ticks.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
-/// The page of whatever listens on the port.
-pub fn get(port: u16) -> std::io::Result<String> {
+/// The page of whatever listens on the port, headers and all. `headers` are lines with their ends.
+pub fn ask(port: u16, headers: &str) -> std::io::Result<String> {
+    String::from_utf8(ask_bytes(port, headers)?).map_err(std::io::Error::other)
+}
+
+fn ask_bytes(port: u16, headers: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
     Ok(answer)
 }
 

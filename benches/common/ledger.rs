@@ -14,6 +14,8 @@ const CHUNK: u64 = 1_000_000;
 pub struct Shape {
     pub requests: u64,
     pub requests_per_day: u64,
+    /// Requests of the five weeks before those.
+    pub older: u64,
     /// Each has two keys.
     pub users: u64,
     pub providers: u64,
@@ -53,8 +55,12 @@ impl Ledger {
         let pool = PgPoolOptions::new().max_connections(50).connect(&url).await?;
         let ledger = Self { server, pool, zone: noon(), shape };
         ledger.found().await.context("the relay's schema")?;
-        let Shape { requests, requests_per_day, .. } = ledger.shape;
-        ledger.fill(requests, requests * 86_400 / requests_per_day).await?;
+        let Shape { requests, requests_per_day, older, .. } = ledger.shape;
+        let span = requests * 86_400 / requests_per_day;
+        if older > 0 {
+            ledger.fill(older, 35 * 86_400, span).await?;
+        }
+        ledger.fill(requests, span, 0).await?;
         Ok(ledger)
     }
 
@@ -74,8 +80,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds finished requests, evenly over the last `seconds`.
-    pub async fn fill(&self, requests: u64, seconds: u64) -> anyhow::Result<()> {
+    /// Adds finished requests, evenly over `seconds`, the last of them `since` seconds ago.
+    pub async fn fill(&self, requests: u64, seconds: u64, since: u64) -> anyhow::Result<()> {
         let mut connection = self.pool.acquire().await?;
         let top = "select coalesce(greatest(max(request_id), max(id) / 3 + 1), 0)::bigint from usage_ledger";
         let top: i64 = sqlx::query_scalar(top).fetch_one(&mut *connection).await?;
@@ -84,7 +90,7 @@ impl Ledger {
         let indexes = if top == 0 { self.drop_indexes().await? } else { Vec::new() };
         for from in (first..=last).step_by(CHUNK as usize) {
             let to = (from + CHUNK - 1).min(last);
-            let (age, span) = ((last - to) * seconds / requests, (to + 1 - from) * seconds / requests);
+            let (age, span) = (since + (last - to) * seconds / requests, (to + 1 - from) * seconds / requests);
             let sql = self
                 .shape
                 .fit(include_str!("fill.sql"))

@@ -17,9 +17,9 @@ const EXPOSED: &str = r#"<p class="down" role="alert">Everybody who reaches this
 
 const STYLE: &str = include_str!("landing.css");
 
-pub fn html(views: &[View], page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
+pub fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
     let warning = if exposed { EXPOSED } else { "" };
-    let relays: String = views.iter().map(|view| relay(view, now)).collect();
+    let relays: String = page.views.iter().map(|view| relay(view, now)).collect();
     format!(
         r#"<!doctype html>
 <html lang="en">
@@ -45,8 +45,8 @@ pub fn html(views: &[View], page: &Page, telemetry_path: &str, exposed: bool, no
         name = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
         path = Escaped(telemetry_path),
-        series = page.series,
-        age = Age(now, page.rendered_at),
+        series = page.series(),
+        age = Age(now, page.at),
     )
 }
 

@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::Dimensions;
-use super::sums::{Boards, Sums};
+use super::names::Sym;
+use super::sums::{Boards, Spent, Sum, Sums};
 use crate::model::{Directory, EntityId, Scope};
 use crate::settings::{self, NameMode};
 use crate::view::{Board, BoardEntry};
@@ -71,46 +72,53 @@ fn alias(scope: Scope, id: &str) -> String {
     format!("{}-{:02x}{:02x}{:02x}", scope.label(), digest[0], digest[1], digest[2])
 }
 
-pub(super) fn board(
-    dimensions: &Dimensions,
-    cast: &Cast<'_>,
+pub(super) fn board<'a>(
+    dimensions: &'a Dimensions,
+    cast: &'a Cast<'_>,
     scope: Scope,
     period: &'static str,
-    boards: &Boards,
+    boards: &'a Boards,
 ) -> Board {
     // Rank on what costs nothing to copy; names are made for the few that stay.
-    let mut ranked: Vec<(&Sums, i64, &str)> = boards
-        .scope(scope)
-        .iter()
-        .filter_map(|(entity, sums)| {
+    let mut ranked: Vec<(&Spent, i64, &str, Sym)> = boards
+        .spent(scope)
+        .filter_map(|(entity, spent)| {
             let (id, name) = match scope {
-                Scope::User => person(&cast.names[0], *dimensions.users.value(*entity)?)?,
-                Scope::Key => person(&cast.names[1], *dimensions.keys.value(*entity)?)?,
-                Scope::Provider => person(&cast.names[2], *dimensions.providers.value(*entity)?)?,
-                Scope::Model => (0, dimensions.models.value(*entity)?.as_ref()),
+                Scope::User => person(&cast.names[0], *dimensions.users.value(entity)?)?,
+                Scope::Key => person(&cast.names[1], *dimensions.keys.value(entity)?)?,
+                Scope::Provider => person(&cast.names[2], *dimensions.providers.value(entity)?)?,
+                Scope::Model => (0, dimensions.models.value(entity)?.as_ref()),
             };
-            Some((sums, id, name))
+            Some((spent, id, name, entity))
         })
         .collect();
-    ranked.sort_unstable_by_key(|(sums, id, name)| (Reverse(sums.cost), Reverse(sums.requests), *id, *name));
-    ranked.truncate(cast.size(scope));
+    let order = |(spent, id, name, _): &(&'a Spent, i64, &'a str, Sym)| {
+        (Reverse(spent.cost), Reverse(spent.requests), *id, *name)
+    };
+    let size = cast.size(scope);
+    // Of many thousands only the first few are put in order.
+    if ranked.len() > size {
+        ranked.select_nth_unstable_by_key(size, order);
+        ranked.truncate(size);
+    }
+    ranked.sort_unstable_by_key(order);
 
-    let mut other = boards.whole.clone();
+    let mut other = boards.whole.spent.clone();
     let mut entries: Vec<BoardEntry> = ranked
         .into_iter()
-        .map(|(sums, id, name)| {
-            other -= sums;
+        .map(|(spent, id, name, entity)| {
+            other.unmerge(spent);
             let id = if scope == Scope::Model { name.to_owned() } else { id.to_string() };
-            let rates = matches!(scope, Scope::Provider | Scope::Model);
-            let speeds = scope == Scope::Provider;
+            let sums = boards.sums(scope, entity);
+            let speeds = sums.filter(|_| scope == Scope::Provider);
             let caches = matches!(scope, Scope::User | Scope::Provider);
             BoardEntry {
                 name: cast.shown(scope, &id, name),
-                success_ratio: sums.success_ratio().filter(|_| rates),
-                mean_ttft_seconds: sums.mean_ttft_seconds().filter(|_| speeds),
-                mean_output_tokens_per_second: sums.mean_speed().filter(|_| speeds),
-                cache_hit_ratio: sums.cache_hit_ratio().filter(|_| caches),
-                ..entry(id, sums)
+                success_ratio: sums.and_then(Sums::success_ratio),
+                mean_ttft_seconds: speeds.and_then(Sums::mean_ttft_seconds),
+                mean_output_tokens_per_second: speeds.and_then(Sums::mean_speed),
+                cache_hit_ratio: spent.cache_hit_ratio().filter(|_| caches),
+                ..entry(id, spent)
             }
         })
         .collect();
@@ -122,12 +130,12 @@ fn person<'a>(names: &HashMap<EntityId, &'a str>, id: i64) -> Option<(i64, &'a s
     names.get(&EntityId::Number(id)).map(|name| (id, *name))
 }
 
-fn entry(id: String, sums: &Sums) -> BoardEntry {
+fn entry(id: String, spent: &Spent) -> BoardEntry {
     BoardEntry {
         id,
-        cost_usd: sums.cost.to_f64(),
-        requests: Some(sums.requests),
-        tokens: Some(sums.board_tokens),
+        cost_usd: spent.cost.to_f64(),
+        requests: Some(spent.requests),
+        tokens: Some(spent.board_tokens),
         ..BoardEntry::default()
     }
 }

@@ -12,6 +12,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
+use super::parts::tight;
 use super::sums::Boards;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ impl Daily {
 }
 
 fn packed(day: &Day) -> Option<Bytes> {
-    postcard::to_stdvec(day).ok().map(Bytes::from)
+    postcard::to_stdvec(day).ok().map(tight)
 }
 
 fn unpacked(bytes: &[u8]) -> Option<Day> {

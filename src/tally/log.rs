@@ -10,6 +10,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::parts::tight;
 use super::sums::Fact;
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
@@ -40,20 +41,26 @@ struct Second<'a> {
 
 impl Packed {
     fn of<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<Fact>)>) -> Option<Self> {
-        let facts: Result<Vec<(i64, Vec<u8>)>, _> =
-            seconds.map(|(second, facts)| Ok::<_, postcard::Error>((*second, postcard::to_stdvec(facts)?))).collect();
-        let facts = facts.ok()?;
-        let seconds: Vec<Second> = facts.iter().map(|(second, facts)| Second { second: *second, facts }).collect();
-        postcard::to_stdvec(&seconds).ok().map(|bytes| Self(bytes.into()))
+        let mut bytes = Vec::new();
+        for (second, facts) in seconds {
+            let facts = postcard::to_stdvec(facts).ok()?;
+            bytes = postcard::to_extend(&Second { second: *second, facts: &facts }, bytes).ok()?;
+        }
+        Some(Self(tight(bytes)))
     }
 
     /// The facts of the seconds in `span`; stops at what cannot be understood, and tells whether there was none.
     fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<Fact>)) -> bool {
-        let Ok(seconds) = postcard::from_bytes::<Vec<Second>>(&self.0) else { return false };
-        seconds.into_iter().filter(|it| span.contains(&it.second)).all(|Second { second, facts }| {
-            let facts = postcard::from_bytes(facts).map(|facts| act(second, facts));
-            facts.is_ok()
-        })
+        let mut rest = &*self.0;
+        while !rest.is_empty() {
+            let Ok((Second { second, facts }, after)) = postcard::take_from_bytes(rest) else { return false };
+            rest = after;
+            if span.contains(&second) {
+                let Ok(facts) = postcard::from_bytes(facts) else { return false };
+                act(second, facts);
+            }
+        }
+        true
     }
 }
 

@@ -176,6 +176,11 @@ impl Tally {
     }
 }
 
+/// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
+pub(super) fn tight(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
+}
+
 /// A part with its bytes.
 ///
 /// # Errors

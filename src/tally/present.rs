@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::boards::{Cast, board};
 use super::counters::{self, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
-use super::sums::{Boards, Sums};
+use super::sums::{Boards, Sum, Sums};
 use super::{Corrections, Tally};
 use crate::model::{Directory, Live, Scope, Tokens};
 use crate::settings;
@@ -31,8 +31,8 @@ impl Tally {
         let minute = covers(60).then_some(&self.windows.minute.total);
         let mut view = LedgerView {
             requests_in_progress: covers(super::ORPHAN_SECONDS).then(|| self.in_progress()),
-            requests_last_minute: minute.map(|sums| sums.requests as f64),
-            tokens_last_minute: minute.map(|sums| sums.board_tokens as f64),
+            requests_last_minute: minute.map(|sums| sums.spent.requests as f64),
+            tokens_last_minute: minute.map(|sums| sums.spent.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
             windows: self.window_views(),
@@ -76,8 +76,8 @@ impl Tally {
         {
             // Yesterday up to now's time of day is yesterday without what came after that time.
             let mut so_far = whole(yesterday).clone();
-            so_far -= &self.windows.since_same_time_yesterday.total;
-            so_far += &self.windows.since_midnight.total;
+            so_far.unmerge(&self.windows.since_same_time_yesterday.total);
+            so_far.merge(&self.windows.since_midnight.total);
             views.push(("yesterday_same_time", day_view(&so_far)));
             views.push(("yesterday", day_view(whole(yesterday))));
         }
@@ -229,11 +229,11 @@ pub(super) fn other() -> String {
 
 fn day_view(sums: &Sums) -> DayView {
     DayView {
-        requests: sums.requests,
-        cost_usd: sums.cost.to_f64(),
+        requests: sums.spent.requests,
+        cost_usd: sums.spent.cost.to_f64(),
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: Some(if sums.requests > 0 { sums.errors as f64 / sums.requests as f64 } else { 0.0 }),
+        error_ratio: Some(if sums.spent.requests > 0 { sums.errors as f64 / sums.spent.requests as f64 } else { 0.0 }),
     }
 }
 

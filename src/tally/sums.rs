@@ -1,9 +1,8 @@
 //! What rows add up to. All sums are integers: they do not depend on the order of their terms, and what was added can
 //! be taken away again without a trace.
 
-use std::ops::{AddAssign, SubAssign};
-
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
@@ -41,33 +40,41 @@ impl Fact {
     }
 }
 
-/// Requests by start time, in flight or not, as the relay's screens add them up.
+/// What requests used: all that is shown of a user or a key, of which there may be many thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sums {
+pub struct Spent {
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
+    cache_read: u64,
+    cache_input: u64,
+}
+
+impl Spent {
+    pub fn cache_hit_ratio(&self) -> Option<f64> {
+        mean(self.cache_read, self.cache_input, 1.0)
+    }
+}
+
+/// Requests by start time, in flight or not, as the relay's screens add them up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    pub spent: Spent,
     pub errors: u64,
     pub successes: u64,
     pub failures: u64,
-    pub duration_ms: u64,
-    pub durations: u64,
-    pub ttft_ms: u64,
-    pub ttfts: u64,
-    pub speed_micro: u64,
-    pub speeds: u64,
-    pub cache_read: u64,
-    pub cache_input: u64,
+    duration_ms: u64,
+    durations: u64,
+    ttft_ms: u64,
+    ttfts: u64,
+    speed_micro: u64,
+    speeds: u64,
 }
 
 impl Sums {
-    pub const fn is_empty(&self) -> bool {
-        self.requests == 0
-    }
-
     /// Neither success nor failure: in flight, or not the provider's fault.
     pub const fn unknown(&self) -> u64 {
-        self.requests.saturating_sub(self.successes).saturating_sub(self.failures)
+        self.spent.requests.saturating_sub(self.successes).saturating_sub(self.failures)
     }
 
     pub fn mean_duration_seconds(&self) -> Option<f64> {
@@ -85,10 +92,6 @@ impl Sums {
     pub fn success_ratio(&self) -> Option<f64> {
         mean(self.successes, self.successes + self.failures, 1.0)
     }
-
-    pub fn cache_hit_ratio(&self) -> Option<f64> {
-        mean(self.cache_read, self.cache_input, 1.0)
-    }
 }
 
 fn mean(sum: u64, count: u64, unit: f64) -> Option<f64> {
@@ -101,23 +104,63 @@ pub trait Total: Default {
     fn sub(&mut self, fact: &Fact);
 }
 
-// Wrapping: hostile numbers may overflow a sum, but taking a row away still undoes adding it exactly.
-impl Total for Sums {
-    fn add(&mut self, fact: &Fact) {
-        *self += &Self::of(fact);
+/// A total without parts, that others can be added to and taken from.
+pub trait Sum: Default + Clone {
+    fn of(fact: &Fact) -> Self;
+
+    fn spent(&self) -> &Spent;
+
+    /// Field by field.
+    fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64);
+
+    // Wrapping: hostile numbers may overflow a sum, but taking a row away still undoes adding it exactly.
+    fn merge(&mut self, other: &Self) {
+        self.combine(other, |a, b| a + b, u64::wrapping_add);
     }
 
-    fn sub(&mut self, fact: &Fact) {
-        *self -= &Self::of(fact);
+    fn unmerge(&mut self, other: &Self) {
+        self.combine(other, |a, b| a - b, u64::wrapping_sub);
     }
 }
 
-impl Sums {
+impl<S: Sum> Total for S {
+    fn add(&mut self, fact: &Fact) {
+        self.merge(&Self::of(fact));
+    }
+
+    fn sub(&mut self, fact: &Fact) {
+        self.unmerge(&Self::of(fact));
+    }
+}
+
+impl Sum for Spent {
     fn of(fact: &Fact) -> Self {
         Self {
             requests: 1,
             cost: fact.cost,
             board_tokens: fact.board_tokens,
+            cache_read: if fact.cache_input > 0 { fact.cache_read.into() } else { 0 },
+            cache_input: fact.cache_input.into(),
+        }
+    }
+
+    fn spent(&self) -> &Spent {
+        self
+    }
+
+    fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64) {
+        self.cost = cost(self.cost, other.cost);
+        self.requests = count(self.requests, other.requests);
+        self.board_tokens = count(self.board_tokens, other.board_tokens);
+        self.cache_read = count(self.cache_read, other.cache_read);
+        self.cache_input = count(self.cache_input, other.cache_input);
+    }
+}
+
+impl Sum for Sums {
+    fn of(fact: &Fact) -> Self {
+        Self {
+            spent: Spent::of(fact),
             errors: u64::from(fact.is_error),
             successes: u64::from(fact.outcome == Some(Outcome::Success)),
             failures: u64::from(fact.outcome == Some(Outcome::Failure)),
@@ -127,42 +170,66 @@ impl Sums {
             ttfts: u64::from(fact.ttft_ms.is_some()),
             speed_micro: fact.speed_micro.unwrap_or(0),
             speeds: u64::from(fact.speed_micro.is_some()),
-            cache_read: if fact.cache_input > 0 { fact.cache_read.into() } else { 0 },
-            cache_input: fact.cache_input.into(),
         }
+    }
+
+    fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64) {
-        self.cost = cost(self.cost, other.cost);
-        for (mine, theirs) in [
-            (&mut self.requests, other.requests),
-            (&mut self.board_tokens, other.board_tokens),
-            (&mut self.errors, other.errors),
-            (&mut self.successes, other.successes),
-            (&mut self.failures, other.failures),
-            (&mut self.duration_ms, other.duration_ms),
-            (&mut self.durations, other.durations),
-            (&mut self.ttft_ms, other.ttft_ms),
-            (&mut self.ttfts, other.ttfts),
-            (&mut self.speed_micro, other.speed_micro),
-            (&mut self.speeds, other.speeds),
-            (&mut self.cache_read, other.cache_read),
-            (&mut self.cache_input, other.cache_input),
-        ] {
-            *mine = count(*mine, theirs);
+        self.spent.combine(&other.spent, cost, count);
+        self.errors = count(self.errors, other.errors);
+        self.successes = count(self.successes, other.successes);
+        self.failures = count(self.failures, other.failures);
+        self.duration_ms = count(self.duration_ms, other.duration_ms);
+        self.durations = count(self.durations, other.durations);
+        self.ttft_ms = count(self.ttft_ms, other.ttft_ms);
+        self.ttfts = count(self.ttfts, other.ttfts);
+        self.speed_micro = count(self.speed_micro, other.speed_micro);
+        self.speeds = count(self.speeds, other.speeds);
+    }
+}
+
+/// The sums of one scope's entities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Entities<S>(HashMap<Sym, S>);
+
+impl<S: Sum> Entities<S> {
+    fn add(&mut self, entity: Sym, fact: &Fact) {
+        if entity != NONE {
+            self.0.entry(entity).or_default().add(fact);
         }
     }
-}
 
-impl AddAssign<&Self> for Sums {
-    fn add_assign(&mut self, other: &Self) {
-        self.combine(other, |a, b| a + b, u64::wrapping_add);
+    fn sub(&mut self, entity: Sym, fact: &Fact) {
+        if entity != NONE {
+            self.take(entity, &S::of(fact));
+        }
     }
-}
 
-impl SubAssign<&Self> for Sums {
-    fn sub_assign(&mut self, other: &Self) {
-        self.combine(other, |a, b| a - b, u64::wrapping_sub);
+    fn merge(&mut self, other: &Self) {
+        for (entity, sum) in &other.0 {
+            self.0.entry(*entity).or_default().merge(sum);
+        }
+    }
+
+    fn unmerge(&mut self, other: &Self) {
+        other.0.iter().for_each(|(entity, sum)| self.take(*entity, sum));
+    }
+
+    /// An entity without requests leaves, so that a total is the same whatever came and went.
+    fn take(&mut self, entity: Sym, sum: &S) {
+        if let Entry::Occupied(mut left) = self.0.entry(entity) {
+            left.get_mut().unmerge(sum);
+            if left.get().spent().requests == 0 {
+                left.remove();
+            }
+        }
+    }
+
+    fn spent(&self) -> impl Iterator<Item = (Sym, &Spent)> {
+        self.0.iter().map(|(entity, sum)| (*entity, sum.spent()))
     }
 }
 
@@ -170,66 +237,73 @@ impl SubAssign<&Self> for Sums {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boards {
     pub whole: Sums,
-    scopes: [HashMap<Sym, Sums>; 4],
+    users: Entities<Spent>,
+    keys: Entities<Spent>,
+    providers: Entities<Sums>,
+    models: Entities<Sums>,
 }
 
 impl Boards {
-    pub fn scope(&self, scope: Scope) -> &HashMap<Sym, Sums> {
-        &self.scopes[scope as usize]
+    /// What each entity of a scope used.
+    pub fn spent(&self, scope: Scope) -> Box<dyn Iterator<Item = (Sym, &Spent)> + '_> {
+        match scope {
+            Scope::User => Box::new(self.users.spent()),
+            Scope::Key => Box::new(self.keys.spent()),
+            Scope::Provider => Box::new(self.providers.spent()),
+            Scope::Model => Box::new(self.models.spent()),
+        }
+    }
+
+    /// Everything about a provider or a model; `None` of others.
+    pub fn sums(&self, scope: Scope, entity: Sym) -> Option<&Sums> {
+        match scope {
+            Scope::User | Scope::Key => None,
+            Scope::Provider => self.providers.0.get(&entity),
+            Scope::Model => self.models.0.get(&entity),
+        }
     }
 
     pub fn cost(&self, scope: Scope, entity: Sym) -> Usd {
-        self.scope(scope).get(&entity).map_or(Usd::ZERO, |sums| sums.cost)
+        let people = match scope {
+            Scope::User => self.users.0.get(&entity),
+            Scope::Key => self.keys.0.get(&entity),
+            Scope::Provider | Scope::Model => self.sums(scope, entity).map(Sum::spent),
+        };
+        people.map_or(Usd::ZERO, |spent| spent.cost)
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.whole += &other.whole;
-        for (mine, theirs) in self.scopes.iter_mut().zip(&other.scopes) {
-            for (entity, sums) in theirs {
-                *mine.entry(*entity).or_default() += sums;
-            }
-        }
+        self.whole.merge(&other.whole);
+        self.users.merge(&other.users);
+        self.keys.merge(&other.keys);
+        self.providers.merge(&other.providers);
+        self.models.merge(&other.models);
     }
 
     pub fn unmerge(&mut self, other: &Self) {
-        self.whole -= &other.whole;
-        for (mine, theirs) in self.scopes.iter_mut().zip(&other.scopes) {
-            for (entity, sums) in theirs {
-                let left = mine.entry(*entity).or_default();
-                *left -= sums;
-                if left.is_empty() {
-                    mine.remove(entity);
-                }
-            }
-        }
+        self.whole.unmerge(&other.whole);
+        self.users.unmerge(&other.users);
+        self.keys.unmerge(&other.keys);
+        self.providers.unmerge(&other.providers);
+        self.models.unmerge(&other.models);
     }
 }
 
 impl Total for Boards {
     fn add(&mut self, fact: &Fact) {
         self.whole.add(fact);
-        for scope in Scope::ALL {
-            let entity = fact.entity(scope);
-            if entity != NONE {
-                self.scopes[scope as usize].entry(entity).or_default().add(fact);
-            }
-        }
+        self.users.add(fact.user, fact);
+        self.keys.add(fact.key, fact);
+        self.providers.add(fact.provider, fact);
+        self.models.add(fact.model, fact);
     }
 
     fn sub(&mut self, fact: &Fact) {
         self.whole.sub(fact);
-        for scope in Scope::ALL {
-            let entity = fact.entity(scope);
-            // An entity without requests leaves, so that a total is the same whatever came and went.
-            if entity != NONE
-                && let Some(sums) = self.scopes[scope as usize].get_mut(&entity)
-            {
-                sums.sub(fact);
-                if sums.is_empty() {
-                    self.scopes[scope as usize].remove(&entity);
-                }
-            }
-        }
+        self.users.sub(fact.user, fact);
+        self.keys.sub(fact.key, fact);
+        self.providers.sub(fact.provider, fact);
+        self.models.sub(fact.model, fact);
     }
 }
 

@@ -172,7 +172,7 @@ impl Scene {
             sources: vec![full_view::healthy(Source::Ledger)],
             store: None,
         };
-        let page = page::render(&[view], &full_view::own());
+        let page = page::Page::new(vec![view], full_view::own());
         let bytes = page.bytes(Format::Text, Coding::Identity);
         assert!(!String::from_utf8_lossy(bytes).contains("planted"), "a secret is on the page");
         exposition::series(&exposition::parse(bytes, Dialect::Text))

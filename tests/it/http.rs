@@ -1,14 +1,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use llm_relay_exporter::http::{self, State, check_telemetry_path};
 use llm_relay_exporter::model::Source;
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::page::{Shared, render};
+use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
 use tokio::runtime::Runtime;
@@ -36,8 +34,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = State {
-            page: Shared::new(render(&views, &own())),
-            views: Arc::new(ArcSwap::from_pointee(views)),
+            page: Shared::new(Page::new(views, own())),
             telemetry_path: telemetry_path.into(),
             protection: Protection::load(None).unwrap(),
             reload: None,
@@ -156,7 +153,7 @@ fn ready_means_that_every_ledger_and_directory_has_been_read() {
 
     let mut half = view("half");
     half.sources.iter_mut().filter(|status| status.source == Source::Directory).for_each(|s| s.last_success = None);
-    server.state.views.store(Arc::new(vec![view("main"), half, unread("second")]));
+    server.state.page.publish(Page::new(vec![view("main"), half, unread("second")], own()));
     let answer = server.get("/readyz", "");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.text(), "half: directory not read yet\nsecond: ledger and directory not read yet\n");
@@ -165,7 +162,7 @@ fn ready_means_that_every_ledger_and_directory_has_been_read() {
     let mut later = view("main");
     later.sources.iter_mut().for_each(|status| status.up = false);
     later.sources.retain(|status| status.source != Source::Live);
-    server.state.views.store(Arc::new(vec![later]));
+    server.state.page.publish(Page::new(vec![later], own()));
     assert_eq!(server.get("/readyz", "").status, 200);
 }
 

@@ -7,7 +7,7 @@ use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
 use llm_relay_exporter::model::Usd;
 use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::page::{Page, Shared, render};
+use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::view::{EntityCounters, View};
 use proptest::prelude::*;
 
@@ -46,7 +46,7 @@ fn lines(page: &Page, format: Format, prefix: &str) -> Vec<String> {
 
 #[test]
 fn a_full_view_shows_every_metric_of_the_catalogue_in_both_formats() {
-    let page = render(&[view("main"), view("second")], &own());
+    let page = Page::new(vec![view("main"), view("second")], own());
     for (families, total) in [(open_metrics(&page), "_total"), (text(&page), "")] {
         let shown: Vec<_> = families.iter().map(|family| (family.name.clone(), family.kind.clone())).collect();
         let listed: Vec<_> = CATALOGUE
@@ -76,13 +76,13 @@ fn a_full_view_shows_every_metric_of_the_catalogue_in_both_formats() {
 
 #[test]
 fn both_formats_give_the_same_series_with_the_same_values() {
-    let page = render(&[view("main")], &own());
+    let page = Page::new(vec![view("main")], own());
     assert_eq!(series(&open_metrics(&page)), series(&text(&page)));
 }
 
 #[test]
 fn gzip_gives_the_plain_bytes_back() {
-    let page = render(&[view("main")], &own());
+    let page = Page::new(vec![view("main")], own());
     for format in Format::ALL {
         let mut plain = Vec::new();
         flate2::read::GzDecoder::new(&page.bytes(format, Coding::Gzip)[..]).read_to_end(&mut plain).unwrap();
@@ -93,8 +93,10 @@ fn gzip_gives_the_plain_bytes_back() {
 #[test]
 fn series_are_sorted_whatever_the_order_of_relays_and_people() {
     let people = |ids: [i64; 3]| ids.map(|id| user(id, &format!("user {id}"))).to_vec();
-    let one = render(&[with_users(view("a"), people([1, 2, 3])), with_users(view("b"), people([3, 1, 2]))], &own());
-    let other = render(&[with_users(view("b"), people([2, 3, 1])), with_users(view("a"), people([3, 2, 1]))], &own());
+    let one =
+        Page::new(vec![with_users(view("a"), people([1, 2, 3])), with_users(view("b"), people([3, 1, 2]))], own());
+    let other =
+        Page::new(vec![with_users(view("b"), people([2, 3, 1])), with_users(view("a"), people([3, 2, 1]))], own());
     for format in Format::ALL {
         assert_eq!(one.bytes(format, Coding::Identity), other.bytes(format, Coding::Identity));
     }
@@ -108,7 +110,7 @@ fn series_are_sorted_whatever_the_order_of_relays_and_people() {
 
 #[test]
 fn a_relay_that_cannot_be_read_says_so_and_invents_nothing() {
-    let page = render(&[unread("main")], &own());
+    let page = Page::new(vec![unread("main")], own());
     let families = open_metrics(&page);
     let up = samples(&families, "llm_relay_source_up");
     assert_eq!(
@@ -131,7 +133,7 @@ fn a_relay_that_cannot_be_read_says_so_and_invents_nothing() {
 
 #[test]
 fn numbers_that_are_not_finite_and_negative_counters_are_left_out() {
-    let page = render(&[with_user_costs(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 2.5])], &own());
+    let page = Page::new(vec![with_user_costs(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 2.5])], own());
     for families in [open_metrics(&page), text(&page)] {
         let costs = samples(&families, "llm_relay_user_cost_usd_total");
         assert_eq!(
@@ -143,7 +145,7 @@ fn numbers_that_are_not_finite_and_negative_counters_are_left_out() {
 
 #[test]
 fn a_series_that_a_store_reports_twice_stands_once() {
-    let page = render(&[with_users(view("main"), vec![user(1, "twin"), user(1, "twin")])], &own());
+    let page = Page::new(vec![with_users(view("main"), vec![user(1, "twin"), user(1, "twin")])], own());
     for families in [open_metrics(&page), text(&page)] {
         assert_eq!(samples(&families, "llm_relay_user_info").len(), 1);
     }
@@ -151,7 +153,7 @@ fn a_series_that_a_store_reports_twice_stands_once() {
 
 #[test]
 fn histogram_buckets_are_cumulative_and_their_bounds_are_written_alike() {
-    let page = render(&[view("main")], &own());
+    let page = Page::new(vec![view("main")], own());
     for format in Format::ALL {
         let buckets = lines(&page, format, "llm_relay_request_duration_seconds_bucket");
         let bounds_and_counts: Vec<_> = buckets
@@ -174,7 +176,7 @@ fn histogram_buckets_are_cumulative_and_their_bounds_are_written_alike() {
 #[test]
 fn money_and_counts_are_written_without_noise() {
     let exact = Usd::from_femto(100_000_000_000_000) + Usd::from_femto(200_000_000_000_000);
-    let page = render(&[with_user_costs(&[exact.to_f64(), 1234.0, 0.0, 12.345_678])], &own());
+    let page = Page::new(vec![with_user_costs(&[exact.to_f64(), 1234.0, 0.0, 12.345_678])], own());
     for format in Format::ALL {
         let values: Vec<_> = lines(&page, format, "llm_relay_user_cost_usd_total{")
             .iter()
@@ -188,7 +190,7 @@ fn money_and_counts_are_written_without_noise() {
 #[test]
 fn label_values_survive_a_round_trip_through_both_formats() {
     for name in ["14\" laptop", "back\\slash", "two\nlines", "\\n is not a newline\\", "🦀 café", "a,b={c}", ""] {
-        let page = render(&[with_users(view("main"), vec![user(1, name)])], &own());
+        let page = Page::new(vec![with_users(view("main"), vec![user(1, name)])], own());
         for families in [open_metrics(&page), text(&page)] {
             assert_eq!(samples(&families, "llm_relay_user_info")[0].label("user"), name);
         }
@@ -199,7 +201,7 @@ fn label_values_survive_a_round_trip_through_both_formats() {
 fn long_label_values_are_cut_and_stay_apart() {
     let long = "長".repeat(10_000);
     let names = [long.clone(), long + "さ"];
-    let page = render(&[with_users(view("main"), vec![user(1, &names[0]), user(2, &names[1])])], &own());
+    let page = Page::new(vec![with_users(view("main"), vec![user(1, &names[0]), user(2, &names[1])])], own());
     for families in [open_metrics(&page), text(&page)] {
         let shown = samples(&families, "llm_relay_user_info");
         let shown: Vec<_> = shown.iter().map(|sample| sample.label("user")).collect();
@@ -213,7 +215,7 @@ proptest! {
 
     #[test]
     fn any_label_value_and_any_amount_survives(name in any::<String>(), cost in any::<f64>()) {
-        let page = render(&[with_users(with_user_costs(&[cost]), vec![user(1, &name)])], &own());
+        let page = Page::new(vec![with_users(with_user_costs(&[cost]), vec![user(1, &name)])], own());
         for families in [open_metrics(&page), text(&page)] {
             prop_assert_eq!(samples(&families, "llm_relay_user_info")[0].label("user"), &name);
             let written: Vec<_> =
@@ -226,7 +228,7 @@ proptest! {
 
 #[test]
 fn promtool_has_nothing_to_remark() {
-    let page = render(&[view("main"), view("second")], &own());
+    let page = Page::new(vec![view("main"), view("second")], own());
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -277,16 +279,27 @@ fn the_catalogue_keeps_its_conventions() {
 
 #[test]
 fn a_published_page_replaces_the_one_before() {
-    let pages = Shared::new(render(&[], &Own::default()));
+    let pages = Shared::new(Page::new(Vec::new(), Own::default()));
     let before = pages.current();
-    pages.publish(render(&[view("main")], &own()));
-    assert!(before.series < pages.current().series);
+    pages.publish(Page::new(vec![view("main")], own()));
+    assert!(before.series() < pages.current().series());
     assert_eq!(text(&before).len(), 1, "a page that is still being sent stays as it is");
 }
 
 #[test]
+fn a_page_is_written_down_in_the_formats_that_were_asked_for() {
+    let pages = Shared::new(Page::new(vec![view("main")], own()));
+    let ready = |format| pages.current().ready(format, Coding::Gzip).is_some();
+    assert_eq!(Format::ALL.map(ready), [false, false], "nobody has asked yet");
+    let asked = pages.read_as(Format::Text).bytes(Format::Text, Coding::Gzip).clone();
+    pages.publish(Page::new(vec![view("main")], own()));
+    assert_eq!(Format::ALL.map(ready), [false, true]);
+    assert_eq!(*pages.current().bytes(Format::Text, Coding::Gzip), asked);
+}
+
+#[test]
 fn without_relays_the_page_is_about_the_exporter_alone() {
-    for families in [open_metrics(&render(&[], &own())), text(&render(&[], &own()))] {
+    for families in [open_metrics(&Page::new(Vec::new(), own())), text(&Page::new(Vec::new(), own()))] {
         assert_eq!(families[0].name, "llm_relay_exporter_build_info");
         assert_eq!(families.len(), 9);
     }

@@ -95,6 +95,14 @@ impl Process {
         counters(&self.page().await?)
     }
 
+    /// What its page says of how reading goes, for the message of a test that fails.
+    pub async fn sources(&self) -> String {
+        const TOLD: [&str; 4] =
+            ["llm_relay_source_", "llm_relay_refresh_failures", "llm_relay_history", "llm_relay_store"];
+        let page = self.page().await.unwrap_or_else(|| "no page".to_owned());
+        page.lines().filter(|line| TOLD.iter().any(|it| line.starts_with(it))).collect::<Vec<_>>().join("\n")
+    }
+
     /// SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -12,8 +12,8 @@ use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, program};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
 use llm_relay_exporter::model::Scope;
+use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::page::render;
 use llm_relay_exporter::relays::untold::{untold, why_absent};
 use llm_relay_exporter::settings::{Kind, Need};
 use redis::AsyncCommands;
@@ -56,7 +56,7 @@ fn a_relay_shows_all_that_it_tells_and_nothing_else() {
     for kind in Kind::ALL {
         let mut view = full_view::view("it");
         view.kind = kind.label();
-        let page = render(&[view], &full_view::own());
+        let page = page::Page::new(vec![view], full_view::own());
         let page = series(&parse(page.bytes(Format::Text, Coding::Identity), Dialect::Text));
         assert_eq!(told_on(&page, "it"), tellable(kind), "{}", kind.label());
         let users = scopes(&page, "it").contains(Scope::User.label());

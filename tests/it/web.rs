@@ -12,10 +12,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bcrypt::Version;
 use llm_relay_exporter::http::{self, State};
-use llm_relay_exporter::page::{Shared, render};
+use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::web::{Protection, bcrypt_hash};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -87,8 +86,7 @@ impl Drop for Site {
 fn state(protection: &Arc<Protection>) -> State {
     let views = vec![view("main")];
     State {
-        page: Shared::new(render(&views, &own())),
-        views: Arc::new(ArcSwap::from_pointee(views)),
+        page: Shared::new(Page::new(views, own())),
         telemetry_path: "/metrics".into(),
         protection: protection.clone(),
         reload: None,

@@ -234,7 +234,7 @@ async fn read(plan: &RelayPlan) {
         sources: Vec::new(),
         store: None,
     };
-    let page = page::render(&[view], &Own::default());
+    let page = page::Page::new(vec![view], Own::default());
     for format in [Format::Text, Format::OpenMetrics] {
         let text = std::str::from_utf8(page.bytes(format, Coding::Identity)).unwrap();
         // Nothing that was read begins a line of its own.
