@@ -5,8 +5,8 @@
 //! moment, and a lost store costs one reading of the ledger and what the relay itself has deleted since.
 //!
 //! # Size
-//! Sums of 39 days and of all time: each some 60 bytes per user, key, provider and model that appears in them. Facts of
-//! the last 26 hours: some 50 bytes per request. Rows that may still change: those of the last ten minutes, some 120
+//! Sums of 39 days and of all time: each some 30 bytes per user, key, provider and model that appears in them. Facts of
+//! the last 26 hours: some 40 bytes per request. Rows that may still change: those of the last ten minutes, some 120
 //! bytes each. One sum per day since the first row, some 20 bytes. Nothing else grows.
 //!
 //! # Writers

@@ -1,7 +1,7 @@
 //! The sums of each local day that boards and quotas may need.
 //!
 //! Rows of today and of the days that can be repaired change; an older day is only added up, when a week or a month
-//! begins anew. A day of 15 000 entities takes 2 MB to work with and a fourth as it is written down, so old days lie
+//! begins anew. A day of 15 000 entities takes 2 MB to work with and a fifth as it is written down, so old days lie
 //! as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
