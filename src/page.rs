@@ -14,7 +14,7 @@ pub mod text;
 
 use std::fmt;
 use std::io::{BufWriter, Read, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -164,8 +164,9 @@ impl Shared {
 
     /// Replaces the page, once it is written down in the formats that are read.
     pub fn publish(&self, page: Page) {
-        for (format, asked) in Format::ALL.into_iter().zip(self.asked()) {
-            if asked.is_some_and(|asked| asked.elapsed() < KEPT_READY) {
+        let asked = *self.asked();
+        for format in Format::ALL {
+            if asked[format as usize].is_some_and(|asked| asked.elapsed() < KEPT_READY) {
                 page.body(format);
             }
         }
@@ -178,11 +179,11 @@ impl Shared {
 
     /// The current page for somebody who reads this format: those after it will have it ready.
     pub fn read_as(&self, format: Format) -> Arc<Page> {
-        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)[format as usize] = Some(Instant::now());
+        self.asked()[format as usize] = Some(Instant::now());
         self.current()
     }
 
-    fn asked(&self) -> [Option<Instant>; Format::ALL.len()] {
-        *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, [Option<Instant>; Format::ALL.len()]> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
