@@ -92,10 +92,12 @@ impl Family {
 
     /// By label values; of samples with the same labels, which would make the page invalid, the first stays.
     fn sort(&mut self) {
-        let mut samples = std::mem::take(&mut self.samples);
+        let samples = std::mem::take(&mut self.samples);
+        let mut keyed: Vec<(&str, Sample)> = samples.into_iter().map(|sample| (self.key(&sample), sample)).collect();
         // One comparison of bytes stands for that of all values: the zero byte sorts a value before its extensions.
-        samples.sort_by(|a, b| self.key(a).cmp(self.key(b)));
-        samples.dedup_by(|later, kept| self.values(later).eq(self.values(kept)));
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.dedup_by(|later, kept| later.0 == kept.0 && self.values(&later.1).eq(self.values(&kept.1)));
+        let samples = keyed.into_iter().map(|(_, sample)| sample).collect();
         self.samples = samples;
     }
 

@@ -7,21 +7,25 @@ macro_rules! checkpoints {
             connection: &mut $connection,
             owner: &$crate::store::Owner,
         ) -> Result<Option<$crate::store::Stored>, sqlx::Error> {
+            use futures_util::TryStreamExt;
             use sqlx::{Connection, Row};
             let mut transaction = connection.begin_with($begin_read).await?;
             let query = sqlx::query(include_str!("sql/checkpoint.sql")).bind(&owner.relay).bind(owner.kind);
             let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(None) };
             let query = sqlx::query(include_str!("sql/parts.sql")).bind(&owner.relay).bind(owner.kind);
-            let parts = query.fetch_all(&mut *transaction).await?;
+            let mut parts = Vec::new();
+            // One by one: a row that has been read has its bytes twice.
+            let mut rows = query.fetch(&mut *transaction);
+            while let Some(row) = rows.try_next().await? {
+                parts.push((row.try_get("key")?, row.try_get("bytes")?, row.try_get("checksum")?));
+            }
+            drop(rows);
             transaction.rollback().await?;
             Ok(Some($crate::store::Stored {
                 generation: row.try_get("generation")?,
                 format: row.try_get("format")?,
                 count: row.try_get("parts")?,
-                parts: parts
-                    .iter()
-                    .map(|row| Ok((row.try_get("key")?, row.try_get("bytes")?, row.try_get("checksum")?)))
-                    .collect::<Result<_, sqlx::Error>>()?,
+                parts,
             }))
         }
 
