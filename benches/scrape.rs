@@ -1,6 +1,6 @@
 //! Scrapes of pages of 1 000 to 100 000 series, beside Debian's postgres_exporter with as many, under the same load.
 //!
-//! `cargo bench --bench scrape`. Needs PostgreSQL, `wrk` and `prometheus-postgres-exporter`.
+//! `cargo bench --bench scrape`, or `-- 10000` for that many series alone. Needs PostgreSQL, `wrk` and `prometheus-postgres-exporter`.
 
 mod common {
     pub mod series;
@@ -26,6 +26,7 @@ const SERIES: [usize; 3] = [1_000, 10_000, 100_000];
 const CONNECTIONS: u32 = 4;
 const ROUNDS: usize = 3;
 const LENGTH: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
     // One thread for the server: the load generator and the database have the rest of the machine.
@@ -39,7 +40,8 @@ async fn measure() -> anyhow::Result<()> {
     println!(
         "series    coding    exporter: scrapes/s  p50 ms  p99 ms  KiB   postgres_exporter: scrapes/s  p50 ms  p99 ms  KiB   ratio"
     );
-    for series in SERIES {
+    let wanted: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    for series in if wanted.is_empty() { SERIES.to_vec() } else { wanted } {
         let stop = CancellationToken::new();
         let ours = serve(series, stop.clone())?;
         let peer = Peer::start(&postgres, series)?;
@@ -48,6 +50,8 @@ async fn measure() -> anyhow::Result<()> {
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 rounds.push([load(ours, coding).await?, load(peer.port, coding).await?]);
+                // The peer goes on with what nobody waits for any more.
+                tokio::time::sleep(SETTLING).await;
             }
             let [us, them] = [0, 1].map(|side| median(rounds.iter().map(|round| round[side]).collect()));
             let figures = |it: Load| {

@@ -64,7 +64,7 @@ impl Page {
         written.unwrap_or_else(|| self.body(Format::OpenMetrics)).series
     }
 
-    /// The whole body of a response. The first of a format takes about 4 ms per 10 000 series, the first plain one 3 ms
+    /// The whole body of a response. The first of a format takes 5 to 10 ms per 10 000 series, the first plain one 3 ms
     /// more; all others are ready.
     pub fn bytes(&self, format: Format, coding: Coding) -> &Bytes {
         let body = self.body(format);
