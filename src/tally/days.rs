@@ -32,10 +32,11 @@ pub struct Daily {
 }
 
 impl Daily {
-    /// What [`Self::take`] wrote down; `None` when a day cannot be understood.
+    /// What [`Self::take`] wrote down; `None` when a day cannot be understood. All are packed: five weeks of a large
+    /// relay, ready at once, would take as much memory as all else.
     pub fn restore(days: impl IntoIterator<Item = (NaiveDate, Bytes)>) -> Option<Self> {
-        let ready = days.into_iter().map(|(date, bytes)| Some((date, unpacked(&bytes)?)));
-        Some(Self { ready: ready.collect::<Option<_>>()?, ..Self::default() })
+        let packed: BTreeMap<NaiveDate, Bytes> = days.into_iter().collect();
+        packed.values().all(|bytes| unpacked(bytes).is_some()).then(|| Self { packed, ..Self::default() })
     }
 
     /// All days, with the bytes of those that have changed since they were last taken, or of `all`.
