@@ -99,7 +99,7 @@ impl Process {
     pub async fn sources(&self) -> String {
         const TOLD: [&str; 4] =
             ["llm_relay_source_", "llm_relay_refresh_failures", "llm_relay_history", "llm_relay_store"];
-        let page = self.page().await.unwrap_or_else(|| "no page".to_owned());
+        let Some(page) = self.page().await else { return "no page".to_owned() };
         page.lines().filter(|line| TOLD.iter().any(|it| line.starts_with(it))).collect::<Vec<_>>().join("\n")
     }
 
