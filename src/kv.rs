@@ -5,7 +5,8 @@ mod link;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use self::link::{Address, Link};
+use self::link::Link;
+pub(crate) use self::link::Target;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +19,7 @@ const MOST_REPORTED: usize = 1000;
 
 /// A relay's Redis.
 pub struct Kv {
-    address: Address,
+    target: Target,
     limit: Duration,
     /// Kept while it is good.
     link: Option<Link>,
@@ -56,12 +57,12 @@ impl Kv {
     /// # Errors
     /// When the URL is not one of Redis.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { address: Address::parse(url.expose_secret())?, limit, link: None, reported: HashSet::new() })
+        Ok(Self { target: Target::parse(url.expose_secret())?, limit, link: None, reported: HashSet::new() })
     }
 
     /// `host:port/number`.
     pub fn place(&self) -> &str {
-        self.address.place()
+        self.target.place()
     }
 
     /// The answers to commands that only read, in order; one that failed does not take the others with it.
@@ -80,7 +81,7 @@ impl Kv {
             }
         }
         let asking = async {
-            let mut link = self.address.connect(self.limit).await?;
+            let mut link = self.target.connect(self.limit).await?;
             let answers = link.ask(commands).await?;
             Ok((link, answers))
         };

@@ -180,6 +180,8 @@ impl Store {
             Self::Redis => &[
                 "redis",
                 "rediss",
+                "valkey",
+                "valkeys",
                 "redis+unix",
                 "redis+sentinel",
                 "rediss+sentinel",
