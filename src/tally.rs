@@ -179,11 +179,8 @@ impl Tally {
 
     /// Forgets the rows, because they will all be read again; the counters resume where they stood.
     pub fn restart(self, moment: Moment) -> Self {
-        let (carried, counted) = if self.is_complete() {
-            (Some(self.counters), Counted::default())
-        } else {
-            (self.carried, self.counted)
-        };
+        let (carried, counted) =
+            if self.is_complete() { (Some(self.counters), Counted::default()) } else { (self.carried, self.counted) };
         Self { names: self.names, corrections: self.corrections, carried, counted, ..Self::new(moment) }
     }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::counters::Counters;
 use super::days::Daily;
 use super::log::Log;
-use super::{Corrections, Counted, Held, Moment, Sym, Tally};
+use super::{Corrections, Counted, Held, Moment, Sym, Tally, next_look};
 use crate::model::{Calendar, UsageRow, Usd};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
@@ -131,13 +131,16 @@ impl Tally {
         let days = days.collect::<Option<Vec<_>>>().ok_or_else(unreadable)?;
         let calendar = Calendar::new(calendar.zone, days).map_err(|_| unreadable())?;
         let moment = Moment { now: it.now, same_time_yesterday: it.same_time_yesterday, calendar: Arc::new(calendar) };
+        let now = moment.now.timestamp();
 
         let held: Vec<HeldPart<UsageRow>> = decoded(parts, HELD)?;
         let held: HashMap<i64, Held> = held
             .into_iter()
             .map(|HeldPart { row, final_since, charged }| {
-                // Due at once: a cost that came since must be in the first page, or a counter would fall.
-                (row.request_id, Held { row, final_since, next_look: i64::MIN, charged })
+                // Due at once, unless it is read again as new: a cost that came since must be in the first page, or a
+                // counter would fall.
+                let next_look = if row.id > it.floor { next_look(now, final_since) } else { i64::MIN };
+                (row.request_id, Held { row, final_since, next_look, charged })
             })
             .collect();
         let counters: CountersPart<Counters, Counted, HashSet<Sym>> = decoded(parts, COUNTERS)?;

@@ -47,12 +47,7 @@ pub struct RowReader {
 impl RowReader {
     /// # Errors
     /// When a column that a row cannot do without is absent or cannot be understood.
-    pub fn read(
-        &mut self,
-        row: &PgRow,
-        billing: BillingModel,
-        prices: &Prices,
-    ) -> Result<UsageRow, sqlx::Error> {
+    pub fn read(&mut self, row: &PgRow, billing: BillingModel, prices: &Prices) -> Result<UsageRow, sqlx::Error> {
         let id = row.try_get("id")?;
         if row.try_get::<Option<bool>, _>("cost_unknown")? == Some(true) {
             tracing::warn!(row = id, "a row's cost is not a number; it counts as 0");
