@@ -625,7 +625,7 @@ async fn noise_of_floats_never_looks_like_a_reset() {
 
 #[tokio::test]
 async fn a_redis_that_is_back_a_second_older_lowers_no_counter() {
-    let mut scene = Scene::new(0).await;
+    let mut scene = Scene::new(21).await;
     for key in [1, 2] {
         scene.add_key(&key_id(key), &[]).await;
         for _ in 0..20 {
@@ -658,7 +658,7 @@ async fn a_redis_that_is_back_a_second_older_lowers_no_counter() {
 
 #[tokio::test]
 async fn what_is_no_number_is_absent_and_never_0() {
-    let mut scene = Scene::new(15).await;
+    let mut scene = Scene::new(22).await;
     for key in [1, 2, 3] {
         scene.add_key(&key_id(key), &[]).await;
         scene.book(&request(key, 1)).await;
@@ -969,7 +969,7 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exporter_serves_the_simulated_relay() {
-    let mut scene = Scene::new(0).await;
+    let mut scene = Scene::new(21).await;
     let options = relay::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
     relay::fill(&mut scene.admin, &options).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
