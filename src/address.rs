@@ -114,7 +114,7 @@ impl Address {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let at = rest.rfind('@');
         if rest.contains('#') || at.is_some_and(|at| at > end) {
-            let what = "the URL can be read in more than one way: a # , or a / or ? before the last @, is not encoded";
+            let what = "the URL can be read in more than one way: a #, or a / or ? before the last @, is not encoded";
             return Err(Flaw::new(what, ENCODING));
         }
         let (authority, tail) = rest.split_at(end);

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod addresses;
 mod backfill;
 mod backtest;
 mod claude_code_hub;
