@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,8 @@ struct State {
     audit_now: bool,
     /// The last refresh left new rows to read: an audit after it would be in vain, and dear after each step of many.
     behind: bool,
+    /// What is known is of a checkpoint, which others may have gone beyond: nothing is shown before the first audit.
+    restored: bool,
     /// What the ledger wants to be told again.
     bookmark: String,
 }
@@ -74,6 +76,8 @@ struct Drift {
     cost: Usd,
     board_tokens: i128,
     errors: i128,
+    /// Another provider, model or outcome.
+    labels: u64,
 }
 
 impl Drift {
@@ -84,6 +88,7 @@ impl Drift {
             cost: ours.cost - theirs.cost,
             board_tokens: minus(ours.board_tokens, theirs.board_tokens),
             errors: minus(ours.errors, theirs.errors),
+            labels: ours.labels.wrapping_sub(theirs.labels),
         }
     }
 }
@@ -156,33 +161,38 @@ impl Follower {
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
-        if refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
+        let contradicts = state.tally.contradicts(&refresh.rows);
+        if contradicts || refresh.top < state.top {
+            let since = state.tally.looked_until();
             tracing::warn!(
-                basis = refresh.basis,
-                was = state.basis,
+                %since,
                 top = refresh.top,
                 was_top = state.top,
-                "the ledger or the settings it is read by have changed; reading it anew"
+                "the newest requests are gone or others have their ids, as after a restore: what has started since the \
+                 last look is new, what was counted before stays counted"
             );
-            if let Some(State { tally, basis, top, hopeless, .. }) = self.state.take() {
-                // The same rows again, after an audit: what was priced in its time stays as it was.
-                let same = basis.is_empty() && !refresh.tariff.is_empty() && refresh.top >= top - OVERLAP_IDS;
-                let tally = if same { tally.reprice(moment(&refresh), top) } else { tally.restart(moment(&refresh)) };
-                self.begin(&refresh, tally, hopeless);
-            }
-            return Ok(Rest::NewRows);
+            part_ways(&mut *self.ledger, self.timeout, &mut state.tally, refresh.now).await?;
+            state.audit_now = true;
         }
-        if refresh.tariff != state.tariff {
+        let anew = if contradicts || refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
+            let (basis, was) = (&refresh.basis, &state.basis);
+            tracing::warn!(basis, was, "the ledger or the settings it is read by have changed; reading it anew");
+            true
+        } else if refresh.tariff != state.tariff {
             tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
-            if let Some(State { tally, top, hopeless, .. }) = self.state.take() {
-                self.begin(&refresh, tally.reprice(moment(&refresh), top), hopeless);
+            true
+        } else {
+            false
+        };
+        if anew {
+            if let Some(State { tally, hopeless, .. }) = self.state.take() {
+                self.begin(&refresh, tally.restart(moment(&refresh)), hopeless);
             }
             return Ok(Rest::NewRows);
         }
         let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
         let second = refresh.now.timestamp();
         if refresh.top < state.top {
-            // The newest rows were deleted, or a restored ledger gives their ids out again: from there on, all is new.
             state.recent_tops.clear();
             state.top = refresh.top;
         }
@@ -195,6 +205,7 @@ impl Follower {
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
         state.tally.advance(moment(&refresh));
+        state.tally.rows_may_grow(refresh.tariff.is_empty());
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         state.tally.apply(rows);
@@ -206,7 +217,8 @@ impl Follower {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
-        Ok(self.rest(refresh.more || refresh.lost_rows))
+        let more = refresh.more || refresh.lost_rows || self.awaits_audit();
+        Ok(self.rest(more))
     }
 
     /// Reads one bounded slice of older rows, newest first.
@@ -233,6 +245,13 @@ impl Follower {
         Ok(self.rest(false))
     }
 
+    /// What was restored has yet to be held against the ledger.
+    fn awaits_audit(&mut self) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        state.restored &= state.audit.is_none() && state.tally.covers_yesterday();
+        state.restored
+    }
+
     fn begin(&mut self, refresh: &Refresh, tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
@@ -249,6 +268,7 @@ impl Follower {
             audit_day: None,
             audit_now: false,
             behind: false,
+            restored: false,
             bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
@@ -307,7 +327,7 @@ impl Follower {
         state.audit_now = false;
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
-                // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
+                // Too long ago for its boards to be replaced: all rows are read again.
                 state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
                 state.basis.clear();
                 continue;
@@ -378,6 +398,27 @@ impl State {
         let newest = self.tally.today() - Days::new(2);
         let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
         Some(if self.tally.day_range(next).is_some() { next } else { newest })
+    }
+}
+
+/// Tells the tally which requests a ledger of another past has, and which of them are new.
+async fn part_ways(
+    ledger: &mut dyn Ledger,
+    timeout: Duration,
+    tally: &mut Tally,
+    now: DateTime<Utc>,
+) -> Result<(), ReadError> {
+    // Ids and request ids hardly differ in their order.
+    let newest = within(timeout, ledger.older(i64::MAX, OVERLAP_IDS as u32)).await?;
+    let last = newest.rows.iter().map(|row| row.request_id).max().unwrap_or(i64::MIN);
+    let since = tally.looked_until() + TimeDelta::microseconds(1);
+    tally.part_ways(last);
+    let mut after = i64::MIN;
+    loop {
+        let page = within(timeout, ledger.rows_between(since..now + Days::new(1), after, STEP_ROWS)).await?;
+        let Some(greatest) = page.iter().map(|row| row.id).max() else { return Ok(()) };
+        after = greatest;
+        tally.disown(&page);
     }
 }
 

@@ -49,7 +49,7 @@ impl Follower {
         Ok(Some(parts))
     }
 
-    /// Goes on where the follower that wrote the parts was: first what is new, then the audit.
+    /// Goes on where the follower that wrote the parts was: first what is new and what may have changed, then the audit.
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; the follower is then as before.
@@ -68,6 +68,7 @@ impl Follower {
             audit_day: cursor.audit_day,
             audit_now: false,
             behind: true,
+            restored: true,
             bookmark: cursor.bookmark,
         });
         Ok(())

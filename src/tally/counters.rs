@@ -147,11 +147,7 @@ impl Counters {
         let second = row.started_at.timestamp();
         let outcome = row.outcome.unwrap_or(Outcome::Excluded);
 
-        let traffic = self.traffic.entry((it.provider, it.model, it.early)).or_insert_with(|| Traffic {
-            first_id: i64::MAX,
-            last_second: i64::MIN,
-            ..Traffic::default()
-        });
+        let traffic = self.traffic(it);
         traffic.first_id = traffic.first_id.min(row.id);
         traffic.last_second = traffic.last_second.max(second);
         traffic.requests[outcome as usize] += 1;
@@ -190,19 +186,85 @@ impl Counters {
         self.charge(it, row.cost);
     }
 
+    /// Adds what a later version of a counted row has more, under the labels that it was counted with (`it`). Gives back
+    /// what the counters have of the row now.
+    pub fn amend(&mut self, it: &Final, now: &UsageRow) -> UsageRow {
+        let had = it.row;
+        let late = now.tokens.beyond(had.tokens);
+        let late_cost = positive(positive(now.cost) - positive(had.cost));
+        let all = UsageRow {
+            imported: had.imported,
+            is_error: had.is_error,
+            outcome: had.outcome,
+            failure: had.failure,
+            user_id: had.user_id,
+            key_id: had.key_id,
+            provider_id: had.provider_id,
+            model: had.model.clone(),
+            answered_model: had.answered_model.clone(),
+            status: had.status,
+            cost: had.cost + late_cost,
+            tokens: had.tokens.plus(late),
+            duration_ms: had.duration_ms.or(now.duration_ms),
+            ttft_ms: had.ttft_ms.or(now.ttft_ms),
+            output_speed_micro: had.output_speed_micro.or(now.output_speed_micro),
+            cache_saved: had.cache_saved.max(now.cache_saved),
+            ..now.clone()
+        };
+        if had.imported {
+            return all;
+        }
+        let traffic = self.traffic(it);
+        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(late.by_type()) {
+            *sum = sum.saturating_add(tokens);
+        }
+        if let Some(saved) = all.cache_saved
+            && all.cache_saved != had.cache_saved
+        {
+            *traffic.cache_saved.get_or_insert_default() += saved - had.cache_saved.unwrap_or_default();
+        }
+        if had.duration_ms.is_none()
+            && let Some(ms) = now.duration_ms
+        {
+            traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
+        }
+        if had.ttft_ms.is_none()
+            && let Some(ms) = now.ttft_ms
+        {
+            traffic.ttft.observe(TTFT_BOUNDS, 1e3, ms.into());
+        }
+        if had.output_speed_micro.is_none()
+            && let Some(micro) = now.output_speed_micro
+        {
+            traffic.speed.observe(SPEED_BOUNDS, 1e6, micro);
+        }
+        for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
+            let spender = spenders.entry(entity).or_default();
+            spender.tokens = spender.tokens.saturating_add(late.total());
+        }
+        self.charge(it, late_cost);
+        all
+    }
+
     /// Adds cost that belongs to a row: all of it when the row becomes final, what comes later when it appears.
-    pub fn charge(&mut self, it: &Final, cost: Usd) {
+    fn charge(&mut self, it: &Final, cost: Usd) {
         if !cost.is_positive() {
             return;
         }
-        if let Some(traffic) = self.traffic.get_mut(&(it.provider, it.model, it.early)) {
-            traffic.cost += cost;
-        }
+        self.traffic(it).cost += cost;
         self.users.entry(it.user).or_default().cost += cost;
         self.keys.entry(it.key).or_default().cost += cost;
         if let Some(waste) = Waste::of(it.row) {
             *self.wasted.entry((it.provider, waste)).or_default() += cost;
         }
+    }
+
+    fn traffic(&mut self, it: &Final) -> &mut Traffic {
+        self.traffic.entry((it.provider, it.model, it.early)).or_insert_with(|| Traffic {
+            first_id: i64::MAX,
+            last_second: i64::MIN,
+            ..Traffic::default()
+        })
     }
 
     /// An older success of `model` has been found: rows since then are not early after all.
@@ -221,70 +283,6 @@ impl Counters {
                 merge_count(self.substitutions.entry((key.0, key.1, key.2, false)).or_default(), &early);
             }
         }
-    }
-
-    /// Raises every counter by what `now` has more than `before`; what it has less stays. Returns whether any had less.
-    pub fn raise(&mut self, before: &Self, now: &Self) -> bool {
-        let mut lowered = false;
-        let mut more = |old: u64, new: u64| {
-            lowered |= new < old;
-            new.saturating_sub(old)
-        };
-        for (key, new) in &now.traffic {
-            let none = Traffic::default();
-            let old = before.traffic.get(key).unwrap_or(&none);
-            let mine = self.traffic.entry(*key).or_insert_with(|| Traffic {
-                first_id: i64::MAX,
-                last_second: i64::MIN,
-                ..Traffic::default()
-            });
-            mine.first_id = mine.first_id.min(new.first_id);
-            mine.last_second = mine.last_second.max(new.last_second);
-            for i in 0..3 {
-                mine.requests[i] += more(old.requests[i], new.requests[i]);
-            }
-            for i in 0..6 {
-                mine.tokens[i] = mine.tokens[i].saturating_add(more(old.tokens[i], new.tokens[i]));
-            }
-            mine.cost += positive(new.cost - old.cost);
-            if let Some(saved) = new.cache_saved {
-                *mine.cache_saved.get_or_insert_default() += positive(saved - old.cache_saved.unwrap_or_default());
-            }
-            for (mine, old, new) in [
-                (&mut mine.duration, &old.duration, &new.duration),
-                (&mut mine.ttft, &old.ttft, &new.ttft),
-                (&mut mine.speed, &old.speed, &new.speed),
-            ] {
-                mine.buckets.resize(mine.buckets.len().max(new.buckets.len()), 0);
-                for (i, count) in new.buckets.iter().enumerate() {
-                    mine.buckets[i] += more(old.buckets.get(i).copied().unwrap_or(0), *count);
-                }
-                mine.sum = mine.sum.saturating_add(more(old.sum, new.sum));
-            }
-        }
-        self.imported += more(before.imported, now.imported);
-        raise_counts(&mut self.responses, &before.responses, &now.responses, &mut more);
-        raise_counts(&mut self.failures, &before.failures, &now.failures, &mut more);
-        raise_counts(&mut self.unpriced, &before.unpriced, &now.unpriced, &mut more);
-        raise_counts(&mut self.substitutions, &before.substitutions, &now.substitutions, &mut more);
-        for (mine, before, now) in
-            [(&mut self.users, &before.users, &now.users), (&mut self.keys, &before.keys, &now.keys)]
-        {
-            for (key, new) in now {
-                let none = Spender::default();
-                let old = before.get(key).unwrap_or(&none);
-                let mine = mine.entry(*key).or_default();
-                mine.requests += more(old.requests, new.requests);
-                mine.tokens = mine.tokens.saturating_add(more(old.tokens, new.tokens));
-                mine.cost += positive(new.cost - old.cost);
-                mine.last_second = mine.last_second.max(new.last_second);
-            }
-        }
-        for (key, new) in &now.wasted {
-            *self.wasted.entry(*key).or_default() +=
-                positive(*new - before.wasted.get(key).copied().unwrap_or_default());
-        }
-        lowered || before.traffic.iter().any(|(key, old)| now.traffic.get(key).is_none_or(|new| new.cost < old.cost))
     }
 }
 
@@ -321,20 +319,6 @@ pub fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
     let mut whole = Traffic { first_id: i64::MAX, last_second: i64::MIN, ..Traffic::default() };
     parts.for_each(|part| merge_traffic(&mut whole, part));
     whole
-}
-
-fn raise_counts<K: Copy + Eq + std::hash::Hash>(
-    mine: &mut HashMap<K, Count>,
-    before: &HashMap<K, Count>,
-    now: &HashMap<K, Count>,
-    more: &mut impl FnMut(u64, u64) -> u64,
-) {
-    for (key, new) in now {
-        let old = before.get(key).map_or(0, |count| count.value);
-        let mine = mine.entry(*key).or_default();
-        mine.value += more(old, new.value);
-        mine.last_second = mine.last_second.max(new.last_second);
-    }
 }
 
 fn positive(amount: Usd) -> Usd {

@@ -222,7 +222,7 @@ impl Tally {
                 WindowRule::Rolling { hours: 24 } => return Some(self.windows.day.total.cost(scope, entity)),
                 WindowRule::DailyAt { .. } if start == midnight => {
                     let today = self.today();
-                    return Some(self.days.ready(today).map_or(Usd::ZERO, |day| day.boards.cost(scope, entity)));
+                    return Some(self.days.ready(today).map_or(Usd::ZERO, |day| day.cost(scope, entity)));
                 }
                 WindowRule::Weekly => return Some(self.week.boards.cost(scope, entity)),
                 WindowRule::Monthly => return Some(self.month.boards.cost(scope, entity)),
