@@ -39,6 +39,8 @@ pub struct Follower {
     state: Option<State>,
     timeout: Duration,
     audit_interval: Duration,
+    /// See [`Tally::pin`].
+    pinned: Vec<String>,
     rows_read: u64,
 }
 
@@ -102,13 +104,24 @@ pub enum Rest {
 
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+        Self {
+            ledger,
+            state: None,
+            timeout: plan.timeout,
+            audit_interval: plan.audit_interval,
+            pinned: plan.series.pinned_models.clone(),
+            rows_read: 0,
+        }
     }
 
     /// Goes on with the same ledger, opened anew with changed settings.
     #[must_use]
     pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
+        let mut it = Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) };
+        if let Some(state) = &mut it.state {
+            state.tally.pin(&it.pinned);
+        }
+        it
     }
 
     /// Rows read since the start.
@@ -223,8 +236,12 @@ impl Follower {
         // An import says nothing about when the rows before it started.
         let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
+        if slice.bottom && !state.tally.complete() {
+            tracing::info!("models have turned up of which rows had been let go of; reading the ledger once more");
+            state.basis.clear();
+            return Ok(Rest::NewRows);
+        }
         if slice.bottom {
-            state.tally.complete();
             tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
         } else if let Some(newest) = newest {
             // Everything below started before the newest of these, but for a little disorder.
@@ -233,7 +250,8 @@ impl Follower {
         Ok(self.rest(false))
     }
 
-    fn begin(&mut self, refresh: &Refresh, tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+    fn begin(&mut self, refresh: &Refresh, mut tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+        tally.pin(&self.pinned);
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
         let state = State {

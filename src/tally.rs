@@ -10,6 +10,7 @@
 mod boards;
 mod counters;
 mod days;
+mod fold;
 mod log;
 mod meter;
 mod names;
@@ -27,7 +28,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Outcome, UsageRow};
+use crate::model::{Calendar, Outcome, Scope, UsageRow};
 use crate::relays::LedgerSum;
 use counters::{Counters, Final};
 use days::{Daily, Day};
@@ -88,8 +89,10 @@ pub struct Tally {
     carried: Option<Counters>,
     /// Rows up to this id have been counted before, at the prices of that time.
     counted_to: i64,
-    /// Models of which rows are counted as early.
+    /// Models of which rows are counted as early, while the history is read for the first time.
     early_models: HashSet<Sym>,
+    /// Which models succeed is known from reading the rows before.
+    reads_again: bool,
     marks: quota::Marks,
     corrections: Corrections,
     /// All rows that started at or after this second have been read; `i64::MIN` when all have.
@@ -149,6 +152,7 @@ impl Tally {
             carried: None,
             counted_to: 0,
             early_models: HashSet::new(),
+            reads_again: false,
             marks: quota::Marks::default(),
             corrections: Corrections::default(),
             covered_since: i64::MAX,
@@ -162,7 +166,13 @@ impl Tally {
     pub fn restart(self, moment: Moment) -> Self {
         let (carried, counted_to) =
             if self.is_complete() { (Some(self.counters), 0) } else { (self.carried, self.counted_to) };
-        Self { names: self.names, corrections: self.corrections, carried, counted_to, ..Self::new(moment) }
+        let mut tally =
+            Self { names: self.names, corrections: self.corrections, carried, counted_to, ..Self::new(moment) };
+        // Names that never succeeded are as if they had never been, until their rows are read again.
+        tally.fold(Scope::Model, &HashSet::new());
+        tally.names.models.forget_folded();
+        tally.reads_again = true;
+        tally
     }
 
     /// Like [`Self::restart`], where only the rows' cost is another: rows up to `top` are not counted again.
@@ -170,6 +180,11 @@ impl Tally {
         let is_complete = self.is_complete();
         let tally = self.restart(moment);
         if is_complete { Self { counted_to: top, ..tally } } else { tally }
+    }
+
+    /// Models whose rows count under their own name whatever becomes of them, in the place of those pinned before.
+    pub fn pin(&mut self, models: &[String]) {
+        self.names.models.pin(models.iter().map(|model| Arc::from(model.as_str())));
     }
 
     /// Moves the clock.
@@ -208,6 +223,7 @@ impl Tally {
     pub fn apply(&mut self, rows: impl IntoIterator<Item = UsageRow>) {
         for row in rows {
             self.put(row);
+            self.fold_full();
         }
         // What is older hardly changes any more.
         self.log.pack_before(self.now() - GRACE_SECONDS);
@@ -264,8 +280,17 @@ impl Tally {
         self.covered_since = self.covered_since.min(since.timestamp() + 1);
     }
 
-    /// All rows have been read.
-    pub fn complete(&mut self) {
+    /// All rows have been read. `false` when they have to be read once more: a model has succeeded of which rows that
+    /// had been read before were let go of.
+    pub fn complete(&mut self) -> bool {
+        if self.is_first_load() {
+            if self.names.models.has_returned() && !self.reads_again {
+                return false;
+            }
+            self.early_models.clear();
+            self.counters.settle_early();
+            self.days.counters().for_each(Counters::settle_early);
+        }
         self.covered_since = i64::MIN;
         if let Some(carried) = self.carried.take() {
             let now = std::mem::take(&mut self.counters);
@@ -273,9 +298,15 @@ impl Tally {
             self.counters = carried;
             self.counters.raise(&before, &now);
         }
+        true
     }
 
-    pub fn is_complete(&self) -> bool {
+    /// No counter has been shown yet.
+    const fn is_first_load(&self) -> bool {
+        self.carried.is_none() && !self.is_complete()
+    }
+
+    pub const fn is_complete(&self) -> bool {
         self.covered_since == i64::MIN
     }
 
@@ -319,6 +350,7 @@ impl Tally {
     pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
         let old = self.days.remove(date).unwrap_or_default();
         self.total.unmerge(&old.boards);
+        self.names.models.forget_folded();
         self.day_sums.remove(&date);
         if let (Some(start), Some(end)) =
             (self.moment.calendar.start(date), date.succ_opt().and_then(|next| self.moment.calendar.start(next)))
@@ -415,19 +447,18 @@ impl Tally {
         if row.id <= self.counted_to {
             return;
         }
-        let mut it = self.resolve(row);
-        if row.outcome == Some(Outcome::Success) && it.early {
-            let first = self.names.models.admitted_by(it.model);
+        if row.outcome == Some(Outcome::Success)
+            && let Some(model) = &row.model
+        {
+            let model = self.names.models.sym(model);
+            let first = self.names.models.first(model);
             // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
-            let first_load = self.carried.is_none() && !self.is_complete();
-            if first_load || first == i64::MAX {
-                self.names.models.admit(it.model, row.id);
-                it.early = false;
-            }
-            if first_load {
-                self.admit_early(it.model, row.id);
+            if first == i64::MAX || (self.is_first_load() && row.id < first) {
+                self.names.models.admit(model, row.id);
+                self.admit_early(model, row.id);
             }
         }
+        let it = self.resolve(row);
         if it.early {
             self.early_models.insert(it.model);
         }
@@ -450,7 +481,11 @@ impl Tally {
     }
 
     fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
-        let fact = self.fact(row);
+        let mut fact = self.fact(row);
+        let early = fact.model != NONE && !self.names.models.has_series(fact.model, row.id);
+        if early && !self.is_first_load() {
+            fact.model = NONE;
+        }
         let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
         Final {
             row,
@@ -459,7 +494,7 @@ impl Tally {
             provider: fact.provider,
             model: fact.model,
             answered,
-            early: fact.model != NONE && row.id < self.names.models.admitted_by(fact.model),
+            early: early && fact.model != NONE,
         }
     }
 
@@ -504,6 +539,7 @@ impl Tally {
         let fact = self.fact(row);
         self.names.users.admit(fact.user, row.id);
         self.names.keys.admit(fact.key, row.id);
+        self.names.providers.admit(fact.provider, row.id);
         self.total.add(&fact);
         if let Some(day) = self.day_of(row) {
             day.boards.add(&fact);
@@ -570,6 +606,10 @@ impl Tally {
     fn span_since(&self, date: NaiveDate) -> Span {
         let mut boards = Boards::default();
         self.days.boards(date.., |_, day| boards.merge(day));
+        // Days that are packed still tell names apart that have been let go of since.
+        for scope in Scope::ALL {
+            boards.retain(scope, |sym| self.names.has(scope, sym));
+        }
         // A calendar that begins later than the week or month began has no older rows either.
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }

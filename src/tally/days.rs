@@ -67,14 +67,15 @@ impl Daily {
         self.ready.remove(&date).or_else(|| unpacked(&packed?))
     }
 
+    /// The days that are not packed, to be changed.
+    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut Day> {
+        self.touched.extend(self.ready.keys());
+        self.ready.values_mut()
+    }
+
     /// The counters of recent days, to be changed.
     pub fn counters(&mut self) -> impl Iterator<Item = &mut Counters> {
-        let Self { ready, touched, .. } = self;
-        ready.iter_mut().filter_map(|(date, day)| {
-            day.counters.as_mut().inspect(|_| {
-                touched.insert(*date);
-            })
-        })
+        self.all_ready().filter_map(|day| day.counters.as_mut())
     }
 
     /// The boards of every day of a span.
