@@ -225,22 +225,31 @@ pub(crate) fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// A URL in which whatever is shown of it later is no part of a password: one that is written as it is, with a `/`, `?` or
+/// `#` in it, ends the host early, and its end and the true host look like a database or a parameter.
+fn parsed(url: &str, hint: &str) -> Result<url::Url, OpenError> {
+    let encode = "in user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25";
+    let url = url::Url::parse(url)
+        .map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}; {encode}")))?;
+    let after_host = [Some(url.path()), url.query(), url.fragment()];
+    if after_host.into_iter().flatten().any(|part| part.contains('@')) || url.fragment().is_some() {
+        return Err(OpenError(format!("the database URL has an @ or # behind its host; {hint}; {encode}")));
+    }
+    Ok(url)
+}
+
 /// What a URL of PostgreSQL says.
 ///
 /// # Errors
 /// When it is none. The text holds no secret.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     let hint = "write it as postgres://user:password@host:5432/database";
-    let mut url =
-        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
+    let mut url = parsed(url, hint)?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(OpenError(format!("the database URL is not one of PostgreSQL; {hint}")));
     }
-    let (known, foreign): (Vec<_>, Vec<_>) =
-        url.query_pairs().into_owned().partition(|(name, _)| PARAMETERS.contains(&name.as_str()));
-    for (name, _) in foreign {
-        tracing::debug!(parameter = name, "left out a parameter of the database URL");
-    }
+    let known: Vec<_> =
+        url.query_pairs().into_owned().filter(|(name, _)| PARAMETERS.contains(&name.as_str())).collect();
     url.set_query(None);
     if !known.is_empty() {
         url.query_pairs_mut().extend_pairs(known);

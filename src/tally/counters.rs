@@ -235,9 +235,11 @@ impl Counters {
         let provider = |sym| kept(Scope::Provider, sym);
         self.relabel(|sym, early| (kept(Scope::Model, sym), early && keeps(Scope::Model, sym)));
         rekey(&mut self.traffic, |(sym, model, early)| (provider(sym), model, early), merge_traffic);
-        rekey(&mut self.substitutions, |(sym, asked, answered, early)| {
-            (provider(sym), asked, kept(Scope::Model, answered), early)
-        }, merge_count);
+        rekey(
+            &mut self.substitutions,
+            |(sym, asked, answered, early)| (provider(sym), asked, kept(Scope::Model, answered), early),
+            merge_count,
+        );
         rekey(&mut self.responses, |(sym, status)| (provider(sym), status), merge_count);
         rekey(&mut self.failures, |(sym, class)| (provider(sym), class), merge_count);
         rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
