@@ -39,6 +39,8 @@ pub struct Follower {
     state: Option<State>,
     timeout: Duration,
     audit_interval: Duration,
+    /// See [`Tally::pin`].
+    pinned: Vec<String>,
     rows_read: u64,
 }
 
@@ -107,13 +109,24 @@ pub enum Rest {
 
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+        Self {
+            ledger,
+            state: None,
+            timeout: plan.timeout,
+            audit_interval: plan.audit_interval,
+            pinned: plan.series.pinned_models.clone(),
+            rows_read: 0,
+        }
     }
 
     /// Goes on with the same ledger, opened anew with changed settings.
     #[must_use]
     pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
+        let mut it = Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) };
+        if let Some(state) = &mut it.state {
+            state.tally.pin(&it.pinned);
+        }
+        it
     }
 
     /// Rows read since the start.
@@ -149,13 +162,14 @@ impl Follower {
         };
         let audit_due = state.audit_due(self.audit_interval);
         // An audit compares what has been read, so it first reads everything that may have changed.
-        let reread = if audit_due { state.tally.unsettled() } else { state.tally.due() };
+        let due = if audit_due { state.tally.unsettled() } else { state.tally.due() };
         let days = if audit_due { state.audit_days() } else { Vec::new() };
         let floor = state.floor();
         let ask = Ask {
             after: Some(floor),
             limit: STEP_ROWS,
-            reread,
+            // Those above the floor come again as new rows.
+            reread: due.iter().copied().filter(|request| !state.tally.is_above(*request, floor)).collect(),
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
             bookmark: state.bookmark.clone(),
         };
@@ -209,7 +223,7 @@ impl Follower {
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         state.tally.apply(rows);
-        state.tally.looked_at(&ask.reread, &found);
+        state.tally.looked_at(if refresh.more { &ask.reread } else { &due }, &found);
         let floor = state.floor();
         state.tally.settle(floor);
         state.behind = refresh.more;
@@ -235,8 +249,12 @@ impl Follower {
         // An import says nothing about when the rows before it started.
         let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
+        if slice.bottom && !state.tally.complete() {
+            tracing::info!("models have turned up of which rows had been let go of; reading the ledger once more");
+            state.basis.clear();
+            return Ok(Rest::NewRows);
+        }
         if slice.bottom {
-            state.tally.complete();
             tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
         } else if let Some(newest) = newest {
             // Everything below started before the newest of these, but for a little disorder.
@@ -252,7 +270,8 @@ impl Follower {
         state.restored
     }
 
-    fn begin(&mut self, refresh: &Refresh, tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+    fn begin(&mut self, refresh: &Refresh, mut tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+        tally.pin(&self.pinned);
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
         let state = State {

@@ -13,6 +13,7 @@ mod boards;
 mod counted;
 mod counters;
 mod days;
+mod fold;
 mod log;
 mod meter;
 mod names;
@@ -31,7 +32,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Outcome, UsageRow, Usd};
+use crate::model::{Calendar, Outcome, Scope, UsageRow, Usd};
 use crate::relays::LedgerSum;
 use counted::Counted;
 use counters::{Counters, Final};
@@ -102,8 +103,10 @@ pub struct Tally {
     counters_complete: bool,
     /// A row may get more cost, tokens or durations after its end; otherwise what changes in it was written anew later.
     rows_grow: bool,
-    /// Models of which rows are counted as early.
+    /// Models of which rows are counted as early, while the history is read for the first time.
     early_models: HashSet<Sym>,
+    /// Which models succeed is known from reading the rows before.
+    reads_again: bool,
     marks: quota::Marks,
     corrections: Corrections,
     /// All rows that started at or after this second have been read; `i64::MIN` when all have.
@@ -182,6 +185,7 @@ impl Tally {
             counters_complete: false,
             rows_grow: true,
             early_models: HashSet::new(),
+            reads_again: false,
             marks: quota::Marks::default(),
             corrections: Corrections::default(),
             covered_since: i64::MAX,
@@ -194,29 +198,37 @@ impl Tally {
     /// Forgets the rows, because they will all be read again, but not that they have been counted.
     #[must_use]
     pub fn restart(self, moment: Moment) -> Self {
-        let mut booked = self.booked;
-        let rows = self.held.into_values().map(|held| held.row);
-        for row in rows.filter(|row| row.counted && self.counted.contains(row.request_id)) {
-            booked.entry(identity(&row)).or_insert(row);
-        }
-        Self {
+        let mut tally = Self {
             names: self.names,
-            counters: self.counters,
-            counted: self.counted,
-            doubtful: self.doubtful,
-            doubt_since: self.doubt_since,
-            booked,
-            counters_complete: self.counters_complete,
-            rows_grow: self.rows_grow,
-            early_models: self.early_models,
             corrections: self.corrections,
+            rows_grow: self.rows_grow,
+            reads_again: true,
             ..Self::new(moment)
+        };
+        // Counters that nobody has seen begin anew as well.
+        if self.counters_complete {
+            tally.booked = self.booked;
+            let rows = self.held.into_values().map(|held| held.row);
+            for row in rows.filter(|row| row.counted && self.counted.contains(row.request_id)) {
+                tally.booked.entry(identity(&row)).or_insert(row);
+            }
+            (tally.counters, tally.counters_complete) = (self.counters, true);
+            (tally.counted, tally.doubtful, tally.doubt_since) = (self.counted, self.doubtful, self.doubt_since);
         }
+        // Names that never succeeded are as if they had never been, until their rows are read again.
+        tally.fold(Scope::Model, &HashSet::new());
+        tally.names.models.forget_folded();
+        tally
     }
 
     /// Whether a row may get more cost, tokens or durations after its end.
     pub fn rows_may_grow(&mut self, rows_grow: bool) {
         self.rows_grow = rows_grow;
+    }
+
+    /// Models whose rows count under their own name whatever becomes of them, in the place of those pinned before.
+    pub fn pin(&mut self, models: &[String]) {
+        self.names.models.pin(models.iter().map(|model| Arc::from(model.as_str())));
     }
 
     /// Moves the clock.
@@ -255,6 +267,7 @@ impl Tally {
     pub fn apply(&mut self, rows: impl IntoIterator<Item = UsageRow>) {
         for row in rows {
             self.put(row);
+            self.fold_full();
         }
         self.rest();
     }
@@ -279,6 +292,11 @@ impl Tally {
     /// All requests that may still change.
     pub fn unsettled(&self) -> Vec<i64> {
         self.held.keys().copied().collect()
+    }
+
+    /// Whether the row of a request has a greater id than `floor`.
+    pub fn is_above(&self, request_id: i64, floor: i64) -> bool {
+        self.held.get(&request_id).is_some_and(|held| held.row.id > floor)
     }
 
     /// Notes that `asked` were read again; those that are not among `found` are gone from the ledger.
@@ -360,13 +378,22 @@ impl Tally {
         self.covered_since = self.covered_since.min(since.timestamp() + 1);
     }
 
-    /// All rows have been read.
-    pub fn complete(&mut self) {
+    /// All rows have been read. `false` when they have to be read once more: a model has succeeded of which rows that
+    /// had been read before were let go of.
+    pub fn complete(&mut self) -> bool {
+        if !self.counters_complete {
+            if self.names.models.has_returned() && !self.reads_again {
+                return false;
+            }
+            self.early_models.clear();
+            self.counters.settle_early();
+        }
         self.covered_since = i64::MIN;
         self.counters_complete = true;
+        true
     }
 
-    pub fn is_complete(&self) -> bool {
+    pub const fn is_complete(&self) -> bool {
         self.covered_since == i64::MIN
     }
 
@@ -411,6 +438,7 @@ impl Tally {
         let calendar = self.moment.calendar.clone();
         let old_sum = self.day_sums.remove(&date).unwrap_or_default();
         self.total.unmerge(&self.days.remove(date).unwrap_or_default());
+        self.names.models.forget_folded();
         let mut facts = HashMap::new();
         if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
         {
@@ -441,6 +469,7 @@ impl Tally {
                 cost -= row.cost;
             }
             self.take(row, before);
+            self.fold_full();
         }
         for fact in facts.into_values().filter(|fact| self.counted.contains(fact.request_id)) {
             self.corrections.deleted.note(1, fact.cost);
@@ -538,19 +567,18 @@ impl Tally {
     }
 
     fn count(&mut self, row: &UsageRow) {
-        let mut it = self.resolve(row);
-        if row.outcome == Some(Outcome::Success) && it.early {
-            let first = self.names.models.admitted_by(it.model);
+        if row.outcome == Some(Outcome::Success)
+            && let Some(model) = &row.model
+        {
+            let model = self.names.models.sym(model);
+            let first = self.names.models.first(model);
             // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
-            let first_load = !self.counters_complete;
-            if first_load || first == i64::MAX {
-                self.names.models.admit(it.model, row.id);
-                it.early = false;
-            }
-            if first_load {
-                self.admit_early(it.model, row.id);
+            if first == i64::MAX || (!self.counters_complete && row.id < first) {
+                self.names.models.admit(model, row.id);
+                self.admit_early(model, row.id);
             }
         }
+        let it = self.resolve(row);
         if it.early {
             self.early_models.insert(it.model);
         }
@@ -569,7 +597,11 @@ impl Tally {
     }
 
     fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
-        let fact = self.fact(row);
+        let mut fact = self.fact(row);
+        let early = fact.model != NONE && !self.names.models.has_series(fact.model, row.id);
+        if early && self.counters_complete {
+            fact.model = NONE;
+        }
         let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
         Final {
             row,
@@ -578,7 +610,7 @@ impl Tally {
             provider: fact.provider,
             model: fact.model,
             answered,
-            early: fact.model != NONE && row.id < self.names.models.admitted_by(fact.model),
+            early: early && fact.model != NONE,
         }
     }
 
@@ -632,6 +664,7 @@ impl Tally {
         let fact = self.fact(row);
         self.names.users.admit(fact.user, row.id);
         self.names.keys.admit(fact.key, row.id);
+        self.names.providers.admit(fact.provider, row.id);
         self.total.add(&fact);
         if let Some(day) = self.day_of(row) {
             day.add(&fact);
@@ -702,6 +735,10 @@ impl Tally {
     fn span_since(&self, date: NaiveDate) -> Span {
         let mut boards = Boards::default();
         self.days.boards(date.., |_, day| boards.merge(day));
+        // Days that are packed still tell names apart that have been let go of since.
+        for scope in Scope::ALL {
+            boards.retain(scope, |sym| self.names.has(scope, sym));
+        }
         // A calendar that begins later than the week or month began has no older rows either.
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }

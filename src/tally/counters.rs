@@ -1,10 +1,12 @@
 //! Counters and histograms over final rows. They never fall: a correction downwards leaves them as they are.
 
+use std::hash::Hash;
+
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{FailureClass, Outcome, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, Scope, UsageRow, Usd};
 
 /// Upper bounds of request durations in seconds; agents work for many minutes.
 pub const DURATION_BOUNDS: &[f64] =
@@ -53,7 +55,7 @@ impl Histogram {
 }
 
 /// One provider and model.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// By [`Outcome::ALL`].
     pub requests: [u64; 3],
@@ -68,6 +70,22 @@ pub struct Traffic {
     pub first_id: i64,
     /// Unix second of the latest start.
     pub last_second: i64,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            requests: [0; 3],
+            cost: Usd::ZERO,
+            tokens: [0; 6],
+            cache_saved: None,
+            duration: Histogram::default(),
+            ttft: Histogram::default(),
+            speed: Histogram::default(),
+            first_id: i64::MAX,
+            last_second: i64::MIN,
+        }
+    }
 }
 
 /// One user or key.
@@ -260,35 +278,68 @@ impl Counters {
     }
 
     fn traffic(&mut self, it: &Final) -> &mut Traffic {
-        self.traffic.entry((it.provider, it.model, it.early)).or_insert_with(|| Traffic {
-            first_id: i64::MAX,
-            last_second: i64::MIN,
-            ..Traffic::default()
-        })
+        self.traffic.entry((it.provider, it.model, it.early)).or_default()
     }
 
     /// An older success of `model` has been found: rows since then are not early after all.
     pub fn admit_early(&mut self, model: Sym) {
-        for key in self.traffic.keys().filter(|key| key.1 == model && key.2).copied().collect::<Vec<_>>() {
-            if let Some(early) = self.traffic.remove(&key) {
-                let entry = self.traffic.entry((key.0, key.1, false));
-                merge_traffic(entry.or_insert_with(|| Traffic { first_id: i64::MAX, ..Traffic::default() }), &early);
-            }
-        }
-        if let Some(early) = self.unpriced.remove(&(model, true)) {
-            merge_count(self.unpriced.entry((model, false)).or_default(), &early);
-        }
-        for key in self.substitutions.keys().filter(|key| key.1 == model && key.3).copied().collect::<Vec<_>>() {
-            if let Some(early) = self.substitutions.remove(&key) {
-                merge_count(self.substitutions.entry((key.0, key.1, key.2, false)).or_default(), &early);
-            }
-        }
+        self.relabel(|sym, early| (sym, early && sym != model));
+    }
+
+    /// No older success will be found: what is early is `other`, whatever its name.
+    pub fn settle_early(&mut self) {
+        self.relabel(|sym, early| (if early { NONE } else { sym }, false));
+    }
+
+    /// What is not kept apart any more is `other`.
+    pub fn fold(&mut self, keeps: impl Fn(Scope, Sym) -> bool) {
+        let kept = |scope, sym| if keeps(scope, sym) { sym } else { NONE };
+        let provider = |sym| kept(Scope::Provider, sym);
+        self.relabel(|sym, early| (kept(Scope::Model, sym), early && keeps(Scope::Model, sym)));
+        rekey(&mut self.traffic, |(sym, model, early)| (provider(sym), model, early), merge_traffic);
+        rekey(
+            &mut self.substitutions,
+            |(sym, asked, answered, early)| (provider(sym), asked, kept(Scope::Model, answered), early),
+            merge_count,
+        );
+        rekey(&mut self.responses, |(sym, status)| (provider(sym), status), merge_count);
+        rekey(&mut self.failures, |(sym, class)| (provider(sym), class), merge_count);
+        rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
+        rekey(&mut self.users, |sym| kept(Scope::User, sym), Spender::merge);
+        rekey(&mut self.keys, |sym| kept(Scope::Key, sym), Spender::merge);
+    }
+
+    /// Gives what was asked for another name and another earliness.
+    fn relabel(&mut self, model: impl Fn(Sym, bool) -> (Sym, bool)) {
+        let traffic = |(provider, asked, early)| {
+            let (asked, early) = model(asked, early);
+            (provider, asked, early)
+        };
+        let substitution = |(provider, asked, answered, early)| {
+            let (asked, early) = model(asked, early);
+            (provider, asked, answered, early)
+        };
+        rekey(&mut self.traffic, traffic, merge_traffic);
+        rekey(&mut self.unpriced, |(asked, early)| model(asked, early), merge_count);
+        rekey(&mut self.substitutions, substitution, merge_count);
     }
 }
 
 fn tick(count: &mut Count, second: i64) {
     count.value += 1;
     count.last_second = count.last_second.max(second);
+}
+
+/// Moves every value whose key becomes another one.
+fn rekey<K: Copy + Eq + Hash, V: Default>(
+    values: &mut HashMap<K, V>,
+    renamed: impl Fn(K) -> K,
+    merge: impl Fn(&mut V, &V),
+) {
+    let moved: Vec<(K, V)> = values.extract_if(|key, _| renamed(*key) != *key).collect();
+    for (key, value) in moved {
+        merge(values.entry(renamed(key)).or_default(), &value);
+    }
 }
 
 fn merge_count(into: &mut Count, from: &Count) {
@@ -316,7 +367,7 @@ fn merge_traffic(into: &mut Traffic, from: &Traffic) {
 
 /// Folds the traffic of several combinations into one series.
 pub fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
-    let mut whole = Traffic { first_id: i64::MAX, last_second: i64::MIN, ..Traffic::default() };
+    let mut whole = Traffic::default();
     parts.for_each(|part| merge_traffic(&mut whole, part));
     whole
 }

@@ -57,6 +57,12 @@ impl Daily {
         self.ready.remove(&date).or_else(|| unpacked(&packed?))
     }
 
+    /// The days that are not packed, to be changed.
+    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut Boards> {
+        self.touched.extend(self.ready.keys());
+        self.ready.values_mut()
+    }
+
     /// The boards of every day of a span.
     pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &Boards)) {
         let packed = self.packed.range(span.clone()).filter_map(|(date, bytes)| Some((date, unpacked(bytes)?)));

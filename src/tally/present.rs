@@ -209,8 +209,10 @@ impl Tally {
         view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since);
         view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since);
 
+        let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
         let limited = vec![
             ("model", models.limited),
+            ("model_without_success", unproven as u64 + self.names.models.folded().others),
             ("user", users.limited),
             ("key", keys.limited),
             ("histogram", folded_histograms),

@@ -234,6 +234,12 @@ impl<S: Sum> Entities<S> {
         }
     }
 
+    fn retain(&mut self, keep: impl Fn(Sym) -> bool) {
+        self.0.retain(|entity, _| keep(*entity));
+        // Many may have come and gone.
+        self.0.shrink_to(2 * self.0.len());
+    }
+
     fn spent(&self) -> impl Iterator<Item = (Sym, &Spent)> {
         self.0.iter().map(|(entity, sum)| (*entity, sum.spent()))
     }
@@ -276,6 +282,16 @@ impl Boards {
             Scope::Provider | Scope::Model => self.sums(scope, entity).map(Sum::spent),
         };
         people.map_or(Usd::ZERO, |spent| spent.cost)
+    }
+
+    /// Keeps only some entities of a scope apart; the whole stays what it is.
+    pub fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
+        match scope {
+            Scope::User => self.users.retain(keep),
+            Scope::Key => self.keys.retain(keep),
+            Scope::Provider => self.providers.retain(keep),
+            Scope::Model => self.models.retain(keep),
+        }
     }
 
     pub fn merge(&mut self, other: &Self) {
