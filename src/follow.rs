@@ -177,16 +177,15 @@ impl Follower {
         self.rows_read += refresh.rows.len() as u64;
         let contradicts = state.tally.contradicts(&refresh.rows);
         if contradicts || refresh.top < state.top {
-            let since = state.tally.looked_until();
+            let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);
             tracing::warn!(
                 %since,
-                top = refresh.top,
-                was_top = state.top,
-                "the newest requests are gone or others have their ids, as after a restore: what has started since the \
-                 last look is new, what was counted before stays counted"
+                top,
+                was_top,
+                "the newest requests are gone, or others have their ids, as after a restore: what has started since the \
+                 last look is new, and what was counted stays counted"
             );
             part_ways(&mut *self.ledger, self.timeout, &mut state.tally, refresh.now).await?;
-            state.audit_now = true;
         }
         let anew = if contradicts || refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
             let (basis, was) = (&refresh.basis, &state.basis);
@@ -431,14 +430,15 @@ async fn part_ways(
     let newest = within(timeout, ledger.older(i64::MAX, OVERLAP_IDS as u32)).await?;
     let last = newest.rows.iter().map(|row| row.request_id).max().unwrap_or(i64::MIN);
     let since = tally.looked_until() + TimeDelta::microseconds(1);
-    tally.part_ways(last);
-    let mut after = i64::MIN;
+    let (mut newer, mut after) = (Vec::new(), i64::MIN);
     loop {
         let page = within(timeout, ledger.rows_between(since..now + Days::new(1), after, STEP_ROWS)).await?;
-        let Some(greatest) = page.iter().map(|row| row.id).max() else { return Ok(()) };
+        let Some(greatest) = page.iter().map(|row| row.id).max() else { break };
         after = greatest;
-        tally.disown(&page);
+        newer.extend(page.iter().filter(|row| !tally.holds(row)).map(|row| row.request_id));
     }
+    tally.part_ways(&newer, last);
+    Ok(())
 }
 
 /// All rows that started in a span, by ascending id, read in bounded steps.

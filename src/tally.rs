@@ -209,7 +209,10 @@ impl Tally {
         if self.counters_complete {
             tally.booked = self.booked;
             let rows = self.held.into_values().map(|held| held.row);
-            for row in rows.filter(|row| row.counted && self.counted.contains(row.request_id)) {
+            for row in rows.filter(|row| {
+                let id = row.request_id;
+                row.counted && (self.counted.contains(id) || self.doubtful.contains(id))
+            }) {
                 tally.booked.entry(identity(&row)).or_insert(row);
             }
             (tally.counters, tally.counters_complete) = (self.counters, true);
@@ -319,7 +322,7 @@ impl Tally {
             return;
         }
         self.withdraw(row);
-        if self.counted.contains(row.request_id) {
+        if self.knows(row.request_id) {
             self.corrections.deleted.note(1, row.cost);
         }
     }
@@ -332,22 +335,22 @@ impl Tally {
         })
     }
 
-    /// The ledger is of another past than the one that was read: `last` is the greatest id of its requests. The ids above
-    /// it may be given out again.
-    pub fn part_ways(&mut self, last: i64) {
-        self.counted.move_above(last, &mut self.doubtful);
+    /// The ledger is of another past than the one that was read: of its requests, `newer` have started since the last
+    /// look, and `last` is the greatest id. Those are new, whoever had their ids. Of the counted ones from the first of
+    /// them on, nobody knows which are still there: a row tells by its start, when it comes.
+    pub fn part_ways(&mut self, newer: &[i64], last: i64) {
+        let first = newer.iter().copied().min().unwrap_or(i64::MAX).min(last.saturating_add(1));
+        self.counted.move_above(first.saturating_sub(1), &mut self.doubtful);
         self.doubt_since = self.moment.now;
+        for id in newer {
+            self.doubtful.remove(*id);
+        }
+        self.booked.retain(|(_, id), _| *id < first || self.doubtful.contains(*id));
     }
 
-    /// These have started since the last look at the other past: whoever had their ids, they are new.
-    pub fn disown(&mut self, rows: &[UsageRow]) {
-        for row in rows {
-            if self.held.get(&row.request_id).is_none_or(|held| !is_same(&held.row, row)) {
-                self.counted.remove(row.request_id);
-                self.doubtful.remove(row.request_id);
-            }
-        }
-        self.booked.retain(|(_, id), _| self.counted.contains(*id));
+    /// Whether the row is of a request that may still change, and of no other with its id.
+    pub fn holds(&self, row: &UsageRow) -> bool {
+        self.held.get(&row.request_id).is_some_and(|held| is_same(&held.row, row))
     }
 
     /// The last look at the ledger.
@@ -471,7 +474,7 @@ impl Tally {
             self.take(row, before);
             self.fold_full();
         }
-        for fact in facts.into_values().filter(|fact| self.counted.contains(fact.request_id)) {
+        for fact in facts.into_values().filter(|fact| self.knows(fact.request_id)) {
             self.corrections.deleted.note(1, fact.cost);
         }
         let gone = u64::try_from(requests).unwrap_or(0);
@@ -556,6 +559,10 @@ impl Tally {
         if self.rows_grow && have != *row {
             self.booked.insert(identity(row), have);
         }
+    }
+
+    fn knows(&self, request_id: i64) -> bool {
+        self.counted.contains(request_id) || self.doubtful.contains(request_id)
     }
 
     /// Whether the counters have the request of a row.

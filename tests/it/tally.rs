@@ -642,11 +642,11 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     tally.apply([late]);
     tally.looked_at(&[1], &[1].into());
     // Later rows come, and it is let go.
-    tally.apply((2..=20).map(|id| row(id, start - Duration::seconds(10))));
-    tally.settle(20);
+    tally.apply((21..=40).map(|id| row(id, start - Duration::seconds(10))));
+    tally.settle(40);
     assert!(!tally.unsettled().contains(&1));
     let counters = view(&mut tally, &directory(Vec::new())).counters.unwrap();
-    assert_eq!(counters.traffic[0].cost_usd, Some(0.24));
+    assert_eq!(counters.traffic[0].cost_usd, Some(0.25));
 }
 
 /// Requests and dollars by every family that has them.
