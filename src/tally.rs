@@ -209,10 +209,10 @@ impl Tally {
         if self.counters_complete {
             tally.booked = self.booked;
             let rows = self.held.into_values().map(|held| held.row);
-            for row in rows.filter(|row| {
-                let id = row.request_id;
-                row.counted && (self.counted.contains(id) || self.doubtful.contains(id))
-            }) {
+            let counted = |row: &UsageRow| {
+                row.counted && (self.counted.contains(row.request_id) || self.doubtful.contains(row.request_id))
+            };
+            for row in rows.filter(counted) {
                 tally.booked.entry(identity(&row)).or_insert(row);
             }
             (tally.counters, tally.counters_complete) = (self.counters, true);
@@ -474,8 +474,10 @@ impl Tally {
             self.take(row, before);
             self.fold_full();
         }
-        for fact in facts.into_values().filter(|fact| self.knows(fact.request_id)) {
-            self.corrections.deleted.note(1, fact.cost);
+        for fact in facts.into_values() {
+            if self.knows(fact.request_id) {
+                self.corrections.deleted.note(1, fact.cost);
+            }
         }
         let gone = u64::try_from(requests).unwrap_or(0);
         let (less, more) = (cost.max(Usd::ZERO), (-cost).max(Usd::ZERO));
