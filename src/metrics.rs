@@ -397,10 +397,21 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_ledger_corrections_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "Changes of requests that had already been counted: late_cost, lowered, deleted, reclassified.",
+        help: "Changes of requests that had already been counted: late_cost, lowered, deleted, rewritten, reclassified.",
         emit: Emit::Relay(|view, out| {
             for (kind, count) in counters(view).iter().flat_map(|counters| &counters.corrections) {
                 out.sample(&[kind], *count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_ledger_corrections_usd_total",
+        kind: Kind::Counter,
+        labels: &["kind"],
+        help: "Dollars of these changes: late_cost is in the cost counters; without lowered (refunds) and deleted, and with rewritten, they would have the ledger's sum.",
+        emit: Emit::Relay(|view, out| {
+            for (kind, cost) in counters(view).iter().flat_map(|counters| &counters.corrections_usd) {
+                out.sample(&[kind], *cost);
             }
         }),
     },

@@ -195,6 +195,18 @@ impl Tokens {
         }
     }
 
+    /// What these are more than others, category by category.
+    pub const fn beyond(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(other.input),
+            output: self.output.saturating_sub(other.output),
+            cache_read: self.cache_read.saturating_sub(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_sub(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_sub(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_sub(other.cache_write),
+        }
+    }
+
     /// All cache writes.
     pub const fn written(self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)

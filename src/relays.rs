@@ -24,7 +24,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Calendar, Directory, EntityId, FailureClass, Live, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+    Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
 use crate::settings::{Kind, RelayPlan};
 pub use untold::Untold;
@@ -85,7 +85,8 @@ pub struct Refresh {
     /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
     pub basis: String,
     /// What the rows' cost rests on, where the relay prices tokens only when it shows them; empty where it stores the
-    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time.
+    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time, and
+    /// nothing that changes in a counted row is spending.
     pub tariff: String,
     /// The greatest id in the ledger; 0 when it is empty.
     pub top: i64,
@@ -113,13 +114,26 @@ pub struct Older {
     pub refused: u64,
 }
 
-/// The store's own sum over counted rows.
+/// The store's own sum over counted rows, or the exporter's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSum {
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
     pub errors: u64,
+    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
+    pub labels: u64,
+}
+
+impl LedgerSum {
+    /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
+    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
+        let outcome = outcome.map_or("", Outcome::label);
+        let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
+        bytes
+            .chain(model.unwrap_or_default().bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
 }
 
 /// The usage of a relay that keeps durable counters instead of rows.

@@ -6,8 +6,9 @@
 //!
 //! # Size
 //! Sums of 39 days and of all time: each some 30 bytes per user, key, provider and model that appears in them. Facts of
-//! the last 26 hours: some 40 bytes per request. Rows that may still change: those of the last ten minutes, some 120
-//! bytes each. One sum per day since the first row, some 20 bytes. Nothing else grows.
+//! the last 26 hours: some 45 bytes per request. Rows that may still change: those of the last ten minutes, some 120
+//! bytes each. Which requests have been counted: an eighth of a byte per id at worst, next to nothing where no id is
+//! missing. One sum per day since the first row, some 30 bytes. Nothing else grows.
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read

@@ -49,14 +49,16 @@ impl Follower {
         Ok(Some(parts))
     }
 
-    /// Goes on where the follower that wrote the parts was: first what is new, then the audit.
+    /// Goes on where the follower that wrote the parts was: first what is new and what may have changed, then the audit.
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; the follower is then as before.
     pub fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
+        let mut tally = Tally::restore(parts)?;
+        tally.pin(&self.pinned);
         self.state = Some(State {
-            tally: Tally::restore(parts)?,
+            tally,
             basis: cursor.basis,
             tariff: cursor.tariff,
             top: cursor.top,
@@ -67,7 +69,8 @@ impl Follower {
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
             audit_now: false,
-            behind: true,
+            behind: false,
+            restored: true,
             bookmark: cursor.bookmark,
         });
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::boards::Cast;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
-use super::names::Names;
+use super::names::{MODELS, Names};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
 use crate::model::{EntityId, FailureClass, Tokens, Usd};
@@ -164,7 +164,7 @@ impl Meter {
 }
 
 fn appear<T: Clone + Eq + std::hash::Hash>(names: &mut Names<T>, value: &T, appearances: &mut i64) {
-    if names.find(value).is_none() {
+    if names.find(value).is_none() && !names.is_full(MODELS) {
         *appearances += 1;
         let sym = names.sym(value);
         names.admit(sym, *appearances);
