@@ -99,8 +99,7 @@ pub async fn store(plan: &Plan) -> Report {
             report.ok("store", format!("{} can be opened", store.place()));
             for (Owner { relay, .. }, checkpoint) in owners.iter().zip(seen) {
                 match checkpoint {
-                    None => report
-                        .note("checkpoint", format!("none of {relay} yet: it will be read from the start")),
+                    None => report.note("checkpoint", format!("none of {relay} yet: it will be read from the start")),
                     Some(checkpoint) => {
                         let bytes: usize = checkpoint.parts.values().map(|bytes| bytes.len()).sum();
                         let (parts, saves) = (checkpoint.parts.len(), checkpoint.generation);

@@ -310,9 +310,8 @@ impl CounterReader {
         let accounts: BTreeSet<Arc<str>> = accounts.filter(|id| !self.searched.contains(id)).collect();
         let months = accounts.iter().flat_map(|id| (1..=span.last_month).map(move |month| (id, month)));
         let months: Vec<(&Arc<str>, u32)> = months.collect();
-        let name = |(id, month): &(&Arc<str>, u32)| {
-            format!("account_usage:monthly:{id}:{}", keys::month(span.year, *month))
-        };
+        let name =
+            |(id, month): &(&Arc<str>, u32)| format!("account_usage:monthly:{id}:{}", keys::month(span.year, *month));
         let names = months.iter().map(name).collect();
         let sums = self.reader.fields("reading totals of accounts", names, &["requests"]).await?;
         let mut found: HashMap<(&Arc<str>, u32), u64> = HashMap::new();
@@ -321,12 +320,14 @@ impl CounterReader {
                 *found.entry((account, *month)).or_default() += totals.requests.now();
             }
         }
-        let missing = months.iter().zip(sums).filter(|(at, sum)| {
-            sum.as_ref().is_some_and(|sum| sum.count(0) > found.get(*at).copied().unwrap_or(0))
-        });
+        let missing = months
+            .iter()
+            .zip(sums)
+            .filter(|(at, sum)| sum.as_ref().is_some_and(|sum| sum.count(0) > found.get(*at).copied().unwrap_or(0)));
         let missing: Vec<(Arc<str>, u32)> = missing.map(|((id, month), _)| ((*id).clone(), *month)).collect();
         for some in missing.chunks(SEARCHED_AT_ONCE.div_ceil(models.len().max(1))) {
-            let asked = some.iter().flat_map(|(id, month)| models.iter().map(move |it| ((id.clone(), it.clone()), *month)));
+            let asked =
+                some.iter().flat_map(|(id, month)| models.iter().map(move |it| ((id.clone(), it.clone()), *month)));
             self.month_totals(asked.collect(), false).await?;
         }
         self.searched.extend(accounts);
@@ -337,11 +338,12 @@ impl CounterReader {
     /// name: the same order in every process.
     async fn models(&mut self, today: NaiveDate) -> Result<Vec<Arc<str>>, ReadError> {
         let oldest_day = today - Days::new(INDEXED_DAYS - 1);
-        let months = (0..=12).rev().map(|ago| oldest_day - Months::new(ago)).map(|date| date.format("%Y-%m").to_string());
-        let months = months.map(|month| format!("usage:model:monthly:index:{month}"));
+        let month = |date: NaiveDate| format!("usage:model:monthly:index:{}", keys::month(date.year(), date.month()));
+        let months = (0..=12).rev().map(|ago| month(oldest_day - Months::new(ago)));
         let days = oldest_day.iter_days().take(INDEXED_DAYS as usize);
         let days = days.map(|day| format!("usage:model:daily:index:{}", keys::day(day)));
-        let sets = self.reader.sets("reading the names of models", months.chain(days).collect()).await?;
+        let rest = [today - Months::new(1), today].map(month);
+        let sets = self.reader.sets("reading the names of models", months.chain(days).chain(rest).collect()).await?;
         let mut all = Vec::new();
         let mut seen = HashSet::new();
         for set in sets {
@@ -360,7 +362,10 @@ impl Counters for CounterReader {
         self.reader.read = 0;
         let global = self.reader.fields("reading totals", vec!["usage:global:total".to_owned()], &["requests"]).await?;
         let requests = global.into_iter().flatten().next().map(|fields| fields.count(0));
-        if requests.is_some_and(|requests| self.known.requests.see(requests, false)) {
+        // Its own traffic may have brought it halfway back since.
+        if let Some(requests) = requests
+            && self.known.requests.see(requests, requests < self.known.requests.now() / 2)
+        {
             tracing::info!("the relay's statistics were reset; what it counts is added to what it had");
             self.reset_at = Some(now);
         }

@@ -97,12 +97,7 @@ impl Cursors {
             match self.records.get(id) {
                 Some((before, _)) if *before == requests => {}
                 Some((before, seen)) => {
-                    changed.push((
-                        id.clone(),
-                        requests.saturating_sub(*before),
-                        Some(seen.clone()),
-                        requests,
-                    ));
+                    changed.push((id.clone(), requests.saturating_sub(*before), Some(seen.clone()), requests));
                 }
                 None => changed.push((id.clone(), requests, self.began.then(Seen::default), requests)),
             }
