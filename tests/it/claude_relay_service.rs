@@ -20,7 +20,7 @@ use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
@@ -82,6 +82,7 @@ pub fn plan(redis_url: &str) -> RelayPlan {
         history_budget: second,
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 
@@ -124,6 +125,7 @@ impl Exporter {
             live: Some(Arc::new(live)),
             directory: Some(Arc::new(directory)),
             sources: vec![full_view::healthy(Source::Ledger)],
+            probe: None,
             store: None,
         };
         let page = page::Page::new(vec![view], full_view::own());
