@@ -5,6 +5,7 @@
 //! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
 
 mod checkpoint;
+mod metered;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
+pub use metered::Metered;
 
 /// Ids behind the cursor that are read again, at most: at about three ids per request (Claude Code Hub burns one on
 /// each update of a row), the requests of some busy seconds.

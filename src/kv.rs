@@ -122,15 +122,17 @@ impl Kv {
             Ok(value) => Ok(Some(value)),
             // One key of another type, or with other content, is that entity's problem only.
             Err(error) if error.code() == Some("WRONGTYPE") || is_content(error.kind()) => {
-                if self.reported.len() < MOST_REPORTED && self.reported.insert(ask.key.clone()) {
-                    tracing::warn!(
-                        key = ask.key,
-                        "left out a Redis key that does not hold what the relay writes there"
-                    );
-                }
+                self.report(&ask.key);
                 Ok(None)
             }
             Err(error) => Err(self.error(what, &error)),
+        }
+    }
+
+    /// Logs, once, that a key holds something else than is expected.
+    pub fn report(&mut self, key: &str) {
+        if self.reported.len() < MOST_REPORTED && self.reported.insert(key.to_owned()) {
+            tracing::warn!(key, "left out a Redis key that does not hold what the relay writes there");
         }
     }
 

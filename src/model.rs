@@ -265,7 +265,7 @@ pub struct UsageRow {
 }
 
 /// An entity's id as the relay has it; the label shows it unchanged.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityId {
     Number(i64),
     Text(Arc<str>),
@@ -558,6 +558,8 @@ pub struct Key {
     pub enabled: bool,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
+    /// `None` where the relay does not tell.
+    pub created_at: Option<DateTime<Utc>>,
     /// Requests at a time; `None` when unlimited.
     pub slots: Option<u64>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.

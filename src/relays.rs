@@ -10,14 +10,17 @@ pub mod cpa_manager;
 pub mod gemini_balance;
 mod positions;
 mod schema_cache;
+mod steady;
 pub mod untold;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
@@ -27,6 +30,7 @@ use crate::model::{
     Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
 use crate::settings::{Kind, RelayPlan};
+use crate::tally::{Part, PartError};
 pub use untold::Untold;
 
 /// The usage ledger of a relay that keeps one row per request.
@@ -141,9 +145,22 @@ impl LedgerSum {
 pub trait Counters: Send {
     /// What the counters say now. `directory` tells which entities exist.
     async fn read(&mut self, directory: &Directory) -> Result<Reading, ReadError>;
+
+    /// What a restart must find again, in parts; those that have not changed since the last time without their bytes,
+    /// unless `all` are wanted.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError>;
+
+    /// Goes on where the one that wrote the parts was.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; it is then as before.
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
 }
 
-/// What a relay's counters say at one moment: totals as the relay has them, events since the reading before.
+/// What a relay's counters say at one moment: totals that never fall, events since the reading before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Start of today by the relay's clock and zone.
@@ -154,9 +171,12 @@ pub struct Reading {
     /// Label of the day, requests, cost.
     pub days: Vec<(&'static str, u64, Usd)>,
     pub traffic: Vec<TrafficReading>,
+    /// In an order that is the same for every process: the first of them have series of their own.
     pub keys: Vec<KeyReading>,
+    /// Models in such an order.
+    pub models: Vec<Arc<str>>,
     pub rankings: Vec<Ranking>,
-    /// Failures since the last reading; a class that occurred before has 0.
+    /// Failures since the last reading; 0 for classes of which none has occurred yet.
     pub failures: Vec<(EntityId, FailureClass, u64)>,
     /// Provider, model and milliseconds of requests that have ended since the last reading.
     pub durations: Vec<(EntityId, Arc<str>, u64)>,

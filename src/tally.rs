@@ -607,7 +607,9 @@ impl Tally {
 
     fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
         let mut fact = self.fact(row);
-        let early = fact.model != NONE && !self.names.models.has_series(fact.model, row.id);
+        // A success never is, even where one with a greater id ended before it.
+        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(fact.model);
+        let early = fact.model != NONE && !succeeded && !self.names.models.has_series(fact.model, row.id);
         if early && self.counters_complete {
             fact.model = NONE;
         }

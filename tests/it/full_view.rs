@@ -210,6 +210,7 @@ fn directory() -> Directory {
             enabled: true,
             deleted: false,
             expires_at: Some(at(86_400)),
+            created_at: None,
             slots: Some(5),
             counts_as: 4.into(),
         }],

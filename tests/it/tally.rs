@@ -79,6 +79,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         enabled: true,
         deleted: false,
         expires_at: None,
+        created_at: None,
         slots: None,
         counts_as: id.into(),
     };

@@ -67,8 +67,4 @@ pub const UNTOLD: &[Untold] = &[
         &["llm_relay_quota_exhaustion_timestamp_seconds"],
     ),
     Untold::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
-    Untold::metrics(
-        "the exporter's own store keeps nothing of it: the counters are durable in Redis",
-        &["llm_relay_store_"],
-    ),
 ];
