@@ -225,14 +225,12 @@ pub(crate) fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// A URL in which whatever is shown of it later is no part of a password: one that is written as it is, with a `/`, `?` or
-/// `#` in it, ends the host early, and its end and the true host look like a database or a parameter.
+/// A URL of which host, port and database may be shown.
 fn parsed(url: &str, hint: &str) -> Result<url::Url, OpenError> {
     let encode = "in user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25";
     let url = url::Url::parse(url)
         .map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}; {encode}")))?;
-    let after_host = [Some(url.path()), url.query(), url.fragment()];
-    if after_host.into_iter().flatten().any(|part| part.contains('@')) || url.fragment().is_some() {
+    if hosts::hides_password(&url) {
         return Err(OpenError(format!("the database URL has an @ or # behind its host; {hint}; {encode}")));
     }
     Ok(url)

@@ -15,7 +15,8 @@
 //! So mount the directory, not the file; and reading fails while the relay is stopped.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,13 +38,15 @@ const CLOCK_STEPS: i32 = 10_000;
 const ROWS_AHEAD: usize = 32_768;
 
 /// Of the file's header: how the file is written (`https://www.sqlite.org/fileformat2.html`, 1.3.3).
-const WRITE_VERSION: usize = 18;
+const WRITE_VERSION: u64 = 18;
 const WRITE_AHEAD: u8 = 2;
 
 /// A relay's file.
 pub struct File {
     path: PathBuf,
     limit: Duration,
+    /// With the device and inode of the file that it was opened of.
+    header: Option<((u64, u64), fs::File)>,
 }
 
 struct Held {
@@ -57,7 +60,7 @@ impl File {
     /// # Errors
     /// When the URL names no file.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { path: path(url.expose_secret())?, limit })
+        Ok(Self { path: path(url.expose_secret())?, limit, header: None })
     }
 
     /// The path, for people.
@@ -103,14 +106,14 @@ impl File {
     }
 
     /// SQLite itself would say no more than that it cannot open the file, or would make what is missing.
-    fn look(&self) -> Result<(), ReadError> {
+    fn look(&mut self) -> Result<(), ReadError> {
         let at = format!("opening SQLite file {}", self.path.display());
-        match write_version(&self.path) {
-            Ok(version) if version != Some(WRITE_AHEAD) => Ok(()),
-            Ok(_) => {
+        match fs::metadata(&self.path) {
+            Ok(file) if !file.is_file() => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
+            Ok(file) => {
                 let beside = |ending: &str| PathBuf::from(format!("{}{ending}", self.path.display()));
                 let missing: Vec<_> = ["-wal", "-shm"].map(beside).into_iter().filter(|it| !it.exists()).collect();
-                if missing.is_empty() {
+                if missing.is_empty() || !self.is_write_ahead(&file) {
                     return Ok(());
                 }
                 let missing = missing.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(" and ");
@@ -119,9 +122,6 @@ impl File {
                     Reason::Connection,
                     format!("{at}: its write-ahead log is not there ({missing}); {hint}: mount the directory"),
                 ))
-            }
-            Err(error) if error.kind() == ErrorKind::IsADirectory => {
-                Err(ReadError::new(Reason::Connection, format!("{at}: this is no file")))
             }
             Err(error) => {
                 let (reason, hint) = match error.kind() {
@@ -136,6 +136,19 @@ impl File {
                 Err(ReadError::new(reason, format!("{at}: {error}{hint}")))
             }
         }
+    }
+
+    /// Whether the header says so; what cannot be read is left to SQLite. The handle stays open until the file is another
+    /// one: closing it would give up the locks that this process has on the file.
+    fn is_write_ahead(&mut self, found: &fs::Metadata) -> bool {
+        let identity = (found.dev(), found.ino());
+        if self.header.as_ref().is_none_or(|(known, _)| *known != identity) {
+            let Ok(file) = fs::File::open(&self.path) else { return false };
+            self.header = Some((identity, file));
+        }
+        let mut version = [0];
+        let read = self.header.as_ref().map(|(_, file)| file.read_at(&mut version, WRITE_VERSION));
+        matches!(read, Some(Ok(1))) && version == [WRITE_AHEAD]
     }
 
     /// Ends a snapshot and closes its connection before anything else happens.
@@ -250,13 +263,6 @@ pub fn path(url: &str) -> Result<PathBuf, OpenError> {
         return Err(OpenError(format!("the database URL names no file; {hint}")));
     }
     Ok(path.into())
-}
-
-/// How the file is written; `None` where it is too short to say.
-fn write_version(path: &Path) -> io::Result<Option<u8>> {
-    let mut header = Vec::new();
-    fs::File::open(path)?.take(WRITE_VERSION as u64 + 1).read_to_end(&mut header)?;
-    Ok(header.get(WRITE_VERSION).copied())
 }
 
 fn too_late(place: &str, what: &str, limit: Duration) -> ReadError {

@@ -28,6 +28,7 @@ mod names;
 mod packaging;
 mod page;
 mod pgbouncer;
+mod probe;
 mod process;
 mod proxy;
 mod reload;
