@@ -405,3 +405,16 @@ async fn a_hundred_thousand_invented_names_on_a_real_ledger() {
     assert_page(&mut afresh, &plan, &mut store, &[("real-model", 50), ("later", 3), ("claude-next", 2)]).await;
     assert!(!requests(&page(&mut afresh, &plan)).contains_key("other"));
 }
+
+#[test]
+fn a_leaderboard_of_length_0_is_switched_off() {
+    let mut tally = forwards(&invented(0), &[]);
+    let view = tally.view(&Presentation {
+        directory: Some(&Directory::default()),
+        live: None,
+        boards: &Boards { top_users: 0, top_models: 0, ..Boards::default() },
+        series: &SeriesBudget::default(),
+    });
+    let scopes: BTreeSet<&str> = view.boards.iter().map(|board| board.scope.label()).collect();
+    assert_eq!(scopes, BTreeSet::from(["key", "provider"]));
+}
