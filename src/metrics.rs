@@ -350,7 +350,7 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_wasted_cost_usd_total",
         kind: Kind::Counter,
         labels: &["provider_id", "reason"],
-        help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, hedge_loser, client_abort.",
+        help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, client_abort.",
         emit: Emit::Past(|view, out| {
             for (provider, reason, cost) in counters(view).iter().flat_map(|counters| &counters.wasted) {
                 out.sample(&[provider, reason], *cost);
@@ -1017,10 +1017,10 @@ pub const CATALOGUE: &[Metric] = &[
         }),
     },
     Metric {
-        name: "llm_relay_series_limited_total",
-        kind: Kind::Counter,
+        name: "llm_relay_series_folded",
+        kind: Kind::Gauge,
         labels: &["dimension"],
-        help: "Label values that the series budget folds into other, by dimension.",
+        help: "Label values without series of their own, which count as other, by dimension; model_without_success: names that never succeeded.",
         emit: Emit::Relay(|view, out| {
             for (dimension, count) in ledger(view).iter().flat_map(|ledger| &ledger.limited) {
                 out.sample(&[dimension], *count as f64);

@@ -42,11 +42,18 @@ impl Usd {
         value.is_finite().then(|| Self((value * 1e15).round() as i128))
     }
 
-    /// Dollars as a float, for a sample.
+    /// The float that is nearest to the amount in dollars, for a sample.
     pub fn to_f64(self) -> f64 {
-        // Whole dollars and the rest apart: one conversion of the whole would round twice.
-        const UNIT: i128 = 1_000_000_000_000_000;
-        (self.0 / UNIT) as f64 + (self.0 % UNIT) as f64 / 1e15
+        const UNIT: u128 = 10_u128.pow(Usd::SCALE);
+        let femto = self.0.unsigned_abs();
+        if femto == 0 {
+            return 0.0;
+        }
+        // A quotient of more bits than a float has, the last of which tells of what is left: it is rounded once.
+        let shift = femto.leading_zeros();
+        let shifted = femto << shift;
+        let quotient = (shifted / UNIT) | u128::from(!shifted.is_multiple_of(UNIT));
+        (quotient as f64 / (1_u128 << shift) as f64).copysign(self.0 as f64)
     }
 
     pub const fn is_positive(self) -> bool {

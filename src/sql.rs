@@ -242,12 +242,10 @@ impl Server {
 /// # Errors
 /// When it is none, or says something that is not understood. The text holds no secret.
 pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
-    let address = Address::parse(url)?;
+    let hint = format!("write it as {}", Store::Postgres.example());
+    let address = Address::parse(url).map_err(|flaw| Flaw::new(flaw.what, format!("{hint}; {}", flaw.hint)))?;
     if !Store::Postgres.schemes().contains(&&*address.scheme) {
-        return Err(Flaw::new(
-            "the URL is not one of PostgreSQL",
-            format!("write it as {}", Store::Postgres.example()),
-        ));
+        return Err(Flaw::new("the URL is not one of PostgreSQL", hint));
     }
     let mut options = match address.parameter("options") {
         // The driver takes them whole from its own URLs only; a password keeps it from looking for one in ~/.pgpass.

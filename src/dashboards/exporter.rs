@@ -193,7 +193,7 @@ fn size() -> Row {
         .note("How long Prometheus takes to fetch the page.")
         .query(Query::lines("scrape", of_scrape("scrape_duration_seconds"), "{{instance}}"));
     let parts = ["relay", "instance", "dimension"];
-    let limited = keyed("llm_relay_series_limited_total", &parts, &["relay", "dimension"]);
+    let limited = keyed("llm_relay_series_folded", &parts, &["relay", "dimension"]);
     let values = column("#limited", "Values", "short")
         .decimals(0)
         .with("custom.cellOptions", json!({"type": "color-text"}))

@@ -39,7 +39,8 @@ checkpoints!(PgConnection, include_str!("sql/postgres/begin_read.sql"), include_
 
 impl Schema {
     pub fn new(url: &SecretString) -> Result<Self, StoreError> {
-        let refused = |text| StoreError::Refused(format!("the address of the store: {text}"));
+        let refused =
+            |text| StoreError::Refused(format!("the address of the store: {text}; a file is written as sqlite:<path>"));
         let mut servers = sql::servers(url.expose_secret()).map_err(|flaw| refused(OpenError::from(flaw).0))?;
         match (servers.pop(), servers.is_empty()) {
             (Some(server), true) => Ok(Self { server, session: None }),

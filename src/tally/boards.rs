@@ -45,6 +45,7 @@ impl<'a> Cast<'a> {
         names.get(id).copied()
     }
 
+    /// Length of a leaderboard; 0 when it is switched off.
     pub fn size(&self, scope: Scope) -> usize {
         match scope {
             Scope::User => self.settings.top_users,

@@ -163,7 +163,12 @@ impl Meter {
         };
         if let Some(directory) = with.directory {
             let cast = Cast::new(directory, with.boards);
-            view.boards = reading.rankings.iter().map(|ranking| board(ranking, &cast)).collect();
+            view.boards = reading
+                .rankings
+                .iter()
+                .filter(|it| cast.size(it.scope) > 0)
+                .map(|ranking| board(ranking, &cast))
+                .collect();
             view.quotas = directory.limits.iter().map(|limit| live_quota(limit, with.live)).collect();
         }
         Some(view)

@@ -42,7 +42,7 @@ impl Tally {
         if let Some(directory) = with.directory {
             let cast = Cast::new(directory, with.boards);
             for (period, boards) in self.periods() {
-                for scope in Scope::ALL {
+                for scope in Scope::ALL.into_iter().filter(|scope| cast.size(*scope) > 0) {
                     view.boards.push(board(&self.names, &cast, scope, period, boards));
                 }
             }

@@ -14,6 +14,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::*;
 use llm_relay_exporter::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
+use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::CountersView;
 use proptest::prelude::*;

@@ -26,6 +26,7 @@ mod http;
 mod load;
 mod many_relays;
 mod metrics_docs;
+mod names;
 mod packaging;
 mod page;
 mod pgbouncer;

@@ -487,6 +487,13 @@ proptest! {
     }
 
     #[test]
+    fn dollars_are_the_nearest_float(femto in prop_oneof![any::<i128>(), (-1_i128 << 70)..1 << 70, -9_999_i128..9_999]) {
+        let (whole, rest) = (femto.unsigned_abs() / 10_u128.pow(15), femto.unsigned_abs() % 10_u128.pow(15));
+        let decimal = format!("{}{whole}.{rest:015}", if femto < 0 { "-" } else { "" });
+        prop_assert_eq!(Usd::from_femto(femto).to_f64(), decimal.parse::<f64>().unwrap());
+    }
+
+    #[test]
     fn batches_order_and_repetition_make_no_difference(
         kinds in prop::collection::vec((0..200_000_i64, any::<u8>(), any::<u8>()), 1..60),
         order in any::<prop::sample::Index>(),
