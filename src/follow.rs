@@ -74,12 +74,13 @@ struct State {
 }
 
 /// The exporter's sums minus the ledger's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Drift {
     requests: i128,
     cost: Usd,
     board_tokens: i128,
     errors: i128,
+    millis: i128,
     /// Another provider, model or outcome.
     labels: u64,
 }
@@ -92,6 +93,7 @@ impl Drift {
             cost: ours.cost - theirs.cost,
             board_tokens: minus(ours.board_tokens, theirs.board_tokens),
             errors: minus(ours.errors, theirs.errors),
+            millis: theirs.millis.map_or(0, |theirs| minus(ours.millis.unwrap_or(0), theirs)),
             labels: ours.labels.wrapping_sub(theirs.labels),
         }
     }
@@ -208,7 +210,8 @@ impl Follower {
         let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
         let second = refresh.now.timestamp();
         if refresh.top < state.top {
-            state.recent_tops.clear();
+            // Ids below the new top may be given out again as well.
+            state.recent_tops = VecDeque::from([(second, refresh.top - OVERLAP_IDS)]);
             state.top = refresh.top;
         }
         state.bookmark.clone_from(&refresh.bookmark);
@@ -330,7 +333,7 @@ impl Follower {
             let drift = Drift::between(state.tally.day_sum(*date), *theirs);
             drift_requests += drift.requests;
             drift_cost += drift.cost;
-            if state.tally.day_sum(*date) == *theirs {
+            if drift == Drift::default() {
                 // Reading again did mend it: the same drift, should it come back, is a new one.
                 state.hopeless.remove(date);
                 continue;

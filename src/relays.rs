@@ -125,6 +125,8 @@ pub struct LedgerSum {
     pub cost: Usd,
     pub board_tokens: u64,
     pub errors: u64,
+    /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
+    pub millis: Option<u64>,
     /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
     pub labels: u64,
 }

@@ -446,8 +446,8 @@ impl Tally {
         if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
         {
             let span = start.timestamp()..end.timestamp();
-            self.log.each(span.clone(), |_, fact| {
-                facts.insert(fact.request_id, *fact);
+            self.log.each(span.clone(), |second, fact| {
+                facts.insert(fact.request_id, (second, *fact));
             });
             self.log.cut(span);
         }
@@ -459,13 +459,25 @@ impl Tally {
 
         // What is known of single rows is told apart; the rest of the day only as a whole.
         let (mut requests, mut cost) = (i128::from(old_sum.requests), old_sum.cost);
-        for fact in facts.values() {
+        for (_, fact) in facts.values() {
             requests -= 1;
             cost -= fact.cost;
         }
+        // Rows that are older than the log but have only just come.
+        for row in held.values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
+            requests -= 1;
+            cost -= row.cost;
+        }
         for row in rows {
             let before = held.remove(&row.request_id);
-            let fact = facts.remove(&row.request_id);
+            let logged = facts.get(&row.request_id).map(|(second, _)| *second);
+            let fact = if logged.is_none_or(|second| second == row.started_at.timestamp()) {
+                facts.remove(&row.request_id).map(|(_, fact)| fact)
+            } else {
+                // Another request has its id now, as after a restore; the one that had it is gone.
+                self.counted.remove(row.request_id);
+                None
+            };
             let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
             if before.is_none() && row.counted && self.has_counted(&row) {
                 requests -= 1;
@@ -474,7 +486,12 @@ impl Tally {
             self.take(row, before);
             self.fold_full();
         }
-        for fact in facts.into_values() {
+        for row in held.into_values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
+            if self.knows(row.request_id) {
+                self.corrections.deleted.note(1, row.cost);
+            }
+        }
+        for (_, fact) in facts.into_values() {
             if self.knows(fact.request_id) {
                 self.corrections.deleted.note(1, fact.cost);
             }
@@ -686,6 +703,7 @@ impl Tally {
             sum.cost += fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
             sum.errors += u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
             sum.labels =
                 sum.labels.wrapping_add(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
@@ -713,6 +731,7 @@ impl Tally {
             sum.cost -= fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
             sum.errors -= u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));
             sum.labels =
                 sum.labels.wrapping_sub(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
@@ -774,6 +793,11 @@ fn class(row: &UsageRow) -> impl PartialEq + '_ {
 /// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
 fn next_look(now: i64, final_since: Option<i64>) -> i64 {
     now + final_since.map_or(0, |since| now - since).max(1)
+}
+
+/// See [`LedgerSum::millis`].
+fn millis(row: &UsageRow) -> u64 {
+    u64::from(row.duration_ms.unwrap_or(0)) + u64::from(row.ttft_ms.unwrap_or(0))
 }
 
 fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {

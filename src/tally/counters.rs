@@ -233,6 +233,9 @@ impl Counters {
             return all;
         }
         let traffic = self.traffic(it);
+        // What comes late may be the first under labels that a row has got since it was counted.
+        traffic.first_id = traffic.first_id.min(now.id);
+        traffic.last_second = traffic.last_second.max(now.started_at.timestamp());
         for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(late.by_type()) {
             *sum = sum.saturating_add(tokens);
         }

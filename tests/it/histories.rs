@@ -121,6 +121,7 @@ impl Relay {
             it.status = None;
             it.duration_ms = None;
         }
+        it.board_tokens = it.tokens.total();
         it.failure = (it.outcome == Some(Outcome::Failure)).then_some(FailureClass::Server);
         it.is_error = it.failure.is_some();
         it
@@ -162,12 +163,14 @@ impl Ledger for Shared {
         let more = rows.len() >= ask.limit as usize;
         rows.extend(relay.readings().filter(|row| ask.reread.contains(&row.request_id)));
         let sum = |span: &Range<DateTime<Utc>>| {
-            let mut sum = LedgerSum::default();
+            let mut sum = LedgerSum { millis: Some(0), ..LedgerSum::default() };
             for row in relay.readings().filter(|row| row.counted && span.contains(&row.started_at)) {
                 sum.requests += 1;
                 sum.cost += row.cost;
                 sum.board_tokens += row.board_tokens;
                 sum.errors += u64::from(row.is_error);
+                let millis = [row.duration_ms, row.ttft_ms].into_iter().flatten().map(u64::from).sum::<u64>();
+                sum.millis = sum.millis.map(|sum| sum + millis);
                 let labels = LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome);
                 sum.labels = sum.labels.wrapping_add(labels);
             }

@@ -15,6 +15,7 @@ select
       + coalesce(l.cache_creation_input_tokens, 0) + coalesce(l.cache_read_input_tokens, 0),
     0
   )), 0) as board_tokens,
+  coalesce(sum(greatest(l.duration_ms, 0)), 0)::bigint + coalesce(sum(greatest(l.ttfb_ms, 0)), 0)::bigint as millis,
   (count(*) filter (where {is_error}))::bigint as errors
 from {ledger} l
 where {counted} and l.created_at >= $1 and l.created_at < $2

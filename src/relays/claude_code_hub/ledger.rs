@@ -284,7 +284,7 @@ fn day_before(zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 fn ledger_sum(groups: &[PgRow], billing: BillingModel) -> Result<LedgerSum, sqlx::Error> {
-    let mut sum = LedgerSum::default();
+    let mut sum = LedgerSum { millis: Some(0), ..LedgerSum::default() };
     for group in groups {
         let count = |column| group.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
         let requests = count("requests")?;
@@ -295,6 +295,7 @@ fn ledger_sum(groups: &[PgRow], billing: BillingModel) -> Result<LedgerSum, sqlx
         let tokens = group.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX);
         sum.board_tokens = sum.board_tokens.saturating_add(tokens);
         sum.errors += count("errors")?;
+        sum.millis = Some(sum.millis.unwrap_or(0) + count("millis")?);
         sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
     }
     Ok(sum)

@@ -46,6 +46,7 @@ pub const UNTOLD: &[Untold] = &[
         "there are no rows: the relay's own counters are shown, so there is nothing to correct or to audit",
         &[
             "llm_relay_ledger_corrections_total",
+            "llm_relay_ledger_corrections_usd_total",
             "llm_relay_imported_requests_total",
             "llm_relay_ledger_lag_seconds",
             "llm_relay_audit_",

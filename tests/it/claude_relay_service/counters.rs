@@ -131,14 +131,7 @@ async fn which_models_and_keys_have_series_does_not_depend_on_when_an_exporter_s
     let first = scene.page().await;
     let models = |page: &Page| values(page, "llm_relay_cost_usd_total", &["model"]).into_keys().collect::<Vec<_>>();
     assert_eq!(models(&first), ["gpt", "opus", "other", "sonnet"]);
-    assert_eq!(
-        one(&first, "llm_relay_series_limited", &[("dimension", "model")]).or(one(
-            &first,
-            "llm_relay_series_limited_total",
-            &[("dimension", "model")]
-        )),
-        Some(1.0)
-    );
+    assert_eq!(one(&first, "llm_relay_series_folded", &[("dimension", "model")]), Some(1.0));
     scene.book(&usage("haiku", 2, 130, Utc::now())).await;
     scene.book(&usage("another", 2, 130, Utc::now())).await;
     let after = scene.page().await;
