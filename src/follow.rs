@@ -180,7 +180,11 @@ impl Follower {
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
         let contradicts = state.tally.contradicts(&refresh.rows);
-        if contradicts || refresh.top < state.top {
+        let is_gone = |(request, id): (i64, i64)| {
+            let asked = ask.reread.contains(&request) || (id > floor && !refresh.more);
+            asked && !refresh.rows.iter().any(|row| row.request_id == request)
+        };
+        if contradicts || refresh.top < state.top || state.tally.newest_held().is_some_and(is_gone) {
             let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);
             tracing::warn!(
                 %since,

@@ -302,6 +302,11 @@ impl Tally {
         self.held.get(&request_id).is_some_and(|held| held.row.id > floor)
     }
 
+    /// The request with the greatest row id among those that may still change, and that id.
+    pub fn newest_held(&self) -> Option<(i64, i64)> {
+        self.held.values().map(|held| (held.row.request_id, held.row.id)).max_by_key(|(_, id)| *id)
+    }
+
     /// Notes that `asked` were read again; those that are not among `found` are gone from the ledger.
     pub fn looked_at(&mut self, asked: &[i64], found: &HashSet<i64>) {
         let now = self.now();
@@ -442,12 +447,17 @@ impl Tally {
         let old_sum = self.day_sums.remove(&date).unwrap_or_default();
         self.total.unmerge(&self.days.remove(date).unwrap_or_default());
         self.names.models.forget_folded();
+        // Whose ids the rows of other days have: a restored ledger gives them out again.
+        let mut logged = HashMap::new();
+        self.log.each(self.now() - KEPT_SECONDS..i64::MAX, |second, fact| {
+            logged.insert(fact.request_id, second);
+        });
         let mut facts = HashMap::new();
         if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
         {
             let span = start.timestamp()..end.timestamp();
-            self.log.each(span.clone(), |second, fact| {
-                facts.insert(fact.request_id, (second, *fact));
+            self.log.each(span.clone(), |_, fact| {
+                facts.insert(fact.request_id, *fact);
             });
             self.log.cut(span);
         }
@@ -459,7 +469,7 @@ impl Tally {
 
         // What is known of single rows is told apart; the rest of the day only as a whole.
         let (mut requests, mut cost) = (i128::from(old_sum.requests), old_sum.cost);
-        for (_, fact) in facts.values() {
+        for fact in facts.values() {
             requests -= 1;
             cost -= fact.cost;
         }
@@ -470,9 +480,9 @@ impl Tally {
         }
         for row in rows {
             let before = held.remove(&row.request_id);
-            let logged = facts.get(&row.request_id).map(|(second, _)| *second);
-            let fact = if logged.is_none_or(|second| second == row.started_at.timestamp()) {
-                facts.remove(&row.request_id).map(|(_, fact)| fact)
+            let known = logged.get(&row.request_id);
+            let fact = if known.is_none_or(|second| *second == row.started_at.timestamp()) {
+                facts.remove(&row.request_id)
             } else {
                 // Another request has its id now, as after a restore; the one that had it is gone.
                 self.counted.remove(row.request_id);
@@ -491,7 +501,7 @@ impl Tally {
                 self.corrections.deleted.note(1, row.cost);
             }
         }
-        for (_, fact) in facts.into_values() {
+        for fact in facts.into_values() {
             if self.knows(fact.request_id) {
                 self.corrections.deleted.note(1, fact.cost);
             }
@@ -558,7 +568,9 @@ impl Tally {
             }
             return;
         }
-        let Some(had) = self.booked.remove(&identity(row)).or_else(|| before.cloned()) else { return };
+        // A counted request that is in flight again has come back with a restored ledger: it is as it was counted.
+        let counted_as = before.filter(|before| before.is_final);
+        let Some(had) = self.booked.remove(&identity(row)).or_else(|| counted_as.cloned()) else { return };
         let have = if self.rows_grow && row.counted && row.is_final {
             let it = self.resolve(&had);
             self.counters.amend(&it, row)

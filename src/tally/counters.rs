@@ -229,7 +229,10 @@ impl Counters {
             cache_saved: had.cache_saved.max(now.cache_saved),
             ..now.clone()
         };
-        if had.imported {
+        let amount = |row: &UsageRow| {
+            (row.cost, row.tokens, row.duration_ms, row.ttft_ms, row.output_speed_micro, row.cache_saved)
+        };
+        if had.imported || amount(&all) == amount(had) {
             return all;
         }
         let traffic = self.traffic(it);
