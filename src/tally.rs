@@ -50,6 +50,8 @@ pub use quota::Want;
 /// A final row is looked at for changes for so long: hedge losers are drained for 120 s, then priced and flushed
 /// (Claude Code Hub v0.9.2, `response-handler.ts`), and a write may be retried.
 const GRACE_SECONDS: i64 = 600;
+/// Restores of the ledger that are told apart.
+const MOST_PASTS: usize = 8;
 /// A row that is not final by then is an orphan of a crash; the relay hides it too (`proxy-status-tracker.ts`).
 pub const ORPHAN_SECONDS: i64 = 24 * 3600;
 /// Days whose boards are kept: the longest month, and the week around its first day.
@@ -94,9 +96,8 @@ pub struct Tally {
     counters: Counters,
     counted: Counted,
     /// Counted requests that a ledger of another past has not: it may bring them again, or give their ids to others,
-    /// which start after [`Self::doubt_since`].
-    doubtful: Counted,
-    doubt_since: DateTime<Utc>,
+    /// which start later. By the microsecond after which the others start.
+    doubtful: BTreeMap<i64, Counted>,
     /// What the counters have of a request, where its row says something else now. By second of the start, and request id.
     booked: BTreeMap<(i64, i64), UsageRow>,
     /// The counters have the whole ledger, and are shown from then on.
@@ -179,8 +180,7 @@ impl Tally {
             day_sums: BTreeMap::new(),
             counters: Counters::default(),
             counted: Counted::default(),
-            doubtful: Counted::default(),
-            doubt_since: DateTime::UNIX_EPOCH,
+            doubtful: BTreeMap::new(),
             booked: BTreeMap::new(),
             counters_complete: false,
             rows_grow: true,
@@ -210,13 +210,14 @@ impl Tally {
             tally.booked = self.booked;
             let rows = self.held.into_values().map(|held| held.row);
             let counted = |row: &UsageRow| {
-                row.counted && (self.counted.contains(row.request_id) || self.doubtful.contains(row.request_id))
+                let is_known = |ids: &Counted| ids.contains(row.request_id);
+                row.counted && (is_known(&self.counted) || self.doubtful.values().any(is_known))
             };
             for row in rows.filter(counted) {
                 tally.booked.entry(identity(&row)).or_insert(row);
             }
             (tally.counters, tally.counters_complete) = (self.counters, true);
-            (tally.counted, tally.doubtful, tally.doubt_since) = (self.counted, self.doubtful, self.doubt_since);
+            (tally.counted, tally.doubtful) = (self.counted, self.doubtful);
         }
         // Names that never succeeded are as if they had never been, until their rows are read again.
         tally.fold(Scope::Model, &HashSet::new());
@@ -345,12 +346,21 @@ impl Tally {
     /// them on, nobody knows which are still there: a row tells by its start, when it comes.
     pub fn part_ways(&mut self, newer: &[i64], last: i64) {
         let first = newer.iter().copied().min().unwrap_or(i64::MAX).min(last.saturating_add(1));
-        self.counted.move_above(first.saturating_sub(1), &mut self.doubtful);
-        self.doubt_since = self.moment.now;
-        for id in newer {
-            self.doubtful.remove(*id);
+        let doubtful = self.doubtful.entry(self.moment.now.timestamp_micros()).or_default();
+        self.counted.move_above(first.saturating_sub(1), doubtful);
+        for ids in self.doubtful.values_mut() {
+            newer.iter().for_each(|id| {
+                ids.remove(*id);
+            });
         }
-        self.booked.retain(|(_, id), _| *id < first || self.doubtful.contains(*id));
+        self.doubtful.retain(|_, ids| !ids.is_empty());
+        while self.doubtful.len() > MOST_PASTS
+            && let Some((_, mut oldest)) = self.doubtful.pop_first()
+            && let Some(mut next) = self.doubtful.first_entry()
+        {
+            oldest.move_above(i64::MIN, next.get_mut());
+        }
+        self.booked.retain(|(_, id), _| *id < first || self.doubtful.values().any(|ids| ids.contains(*id)));
     }
 
     /// Whether the row is of a request that may still change, and of no other with its id.
@@ -593,13 +603,15 @@ impl Tally {
     }
 
     fn knows(&self, request_id: i64) -> bool {
-        self.counted.contains(request_id) || self.doubtful.contains(request_id)
+        self.counted.contains(request_id) || self.doubtful.values().any(|ids| ids.contains(request_id))
     }
 
     /// Whether the counters have the request of a row.
     fn has_counted(&mut self, row: &UsageRow) -> bool {
-        if self.doubtful.remove(row.request_id) && row.started_at <= self.doubt_since {
-            self.counted.insert(row.request_id);
+        for (since, ids) in &mut self.doubtful {
+            if ids.remove(row.request_id) && row.started_at.timestamp_micros() <= *since {
+                self.counted.insert(row.request_id);
+            }
         }
         self.counted.contains(row.request_id)
     }

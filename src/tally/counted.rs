@@ -41,6 +41,10 @@ impl Counted {
         })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     pub fn contains(&self, id: i64) -> bool {
         let (chunk, low) = split(id);
         self.chunks.get(&chunk).is_some_and(|ids| ids.contains(low))

@@ -58,7 +58,6 @@ struct MomentPart {
     covered_since: i64,
     newest: Option<DateTime<Utc>>,
     corrections: Corrections,
-    doubt_since: DateTime<Utc>,
     counters_complete: bool,
     rows_grow: bool,
 }
@@ -94,7 +93,6 @@ impl Tally {
             covered_since: self.covered_since,
             newest: self.newest,
             corrections: self.corrections,
-            doubt_since: self.doubt_since,
             counters_complete: self.counters_complete,
             rows_grow: self.rows_grow,
         };
@@ -116,8 +114,9 @@ impl Tally {
             encoded(COUNTERS, &counters)?,
             encoded(BOOKED, &booked)?,
         ];
-        for (name, ids) in [(COUNTED, &mut self.counted), (DOUBTFUL, &mut self.doubtful)] {
-            parts.extend(ids.take(all).map(|(chunk, ids)| (format!("{name}{chunk}"), ids)));
+        parts.extend(self.counted.take(all).map(|(chunk, ids)| (format!("{COUNTED}{chunk}"), ids)));
+        for (since, ids) in &mut self.doubtful {
+            parts.extend(ids.take(all).map(|(chunk, ids)| (format!("{DOUBTFUL}{since}/{chunk}"), ids)));
         }
         parts.extend(self.days.take(all).map(|(date, day)| (format!("{DAY}{date}"), day)));
         parts.extend(self.log.take(all).map(|(start, slot)| (format!("{LOG}{start}"), slot)));
@@ -144,17 +143,22 @@ impl Tally {
             .collect();
         let booked: Vec<UsageRow> = decoded(parts, BOOKED)?;
         let counters: CountersPart<Counters, HashSet<Sym>> = decoded(parts, COUNTERS)?;
-        let ids =
-            |name: &str| Counted::restore(cut(parts, name)?).ok_or_else(|| PartError::Unreadable(name.to_owned()));
+        let unreadable = |name: &str| PartError::Unreadable(name.to_owned());
+        let mut pasts: BTreeMap<i64, Vec<(i64, Bytes)>> = BTreeMap::new();
+        for (key, ids) in cut::<String>(parts, DOUBTFUL)? {
+            let (since, chunk) = key.split_once('/').ok_or_else(|| unreadable(DOUBTFUL))?;
+            let number = |text: &str| text.parse().map_err(|_| unreadable(DOUBTFUL));
+            pasts.entry(number(since)?).or_default().push((number(chunk)?, ids));
+        }
+        let ids = |chunks, name| Counted::restore(chunks).ok_or_else(|| unreadable(name));
         let mut tally = Self {
             names: decoded(parts, NAMES)?,
             held,
             floor: it.floor,
             log: Log::restore(cut(parts, LOG)?).ok_or_else(|| PartError::Unreadable(LOG.to_owned()))?,
             days: Daily::restore(cut(parts, DAY)?).ok_or_else(|| PartError::Unreadable(DAY.to_owned()))?,
-            counted: ids(COUNTED)?,
-            doubtful: ids(DOUBTFUL)?,
-            doubt_since: it.doubt_since,
+            counted: ids(cut(parts, COUNTED)?, COUNTED)?,
+            doubtful: pasts.into_iter().map(|(since, it)| Ok((since, ids(it, DOUBTFUL)?))).collect::<Result<_, _>>()?,
             booked: booked.into_iter().map(|row| (identity(&row), row)).collect(),
             counters_complete: it.counters_complete,
             rows_grow: it.rows_grow,
