@@ -54,6 +54,10 @@ pub const HELP: &[(&str, &str)] = &[
         "已计入的请求后来的变化：late_cost 迟到的成本、lowered 下调、deleted 删除、reclassified 重新归类。",
     ),
     (
+        "llm_relay_ledger_corrections_usd_total",
+        "这些变化的金额（美元）：late_cost 已在成本计数器中；减去 lowered（退款）与 deleted、加上 rewritten，即为账本之和。",
+    ),
+    (
         "llm_relay_imported_requests_total",
         "发生一小时或更久之后才由中转服务补录的请求数：计入当日、窗口与排行，不计入其他计数器。",
     ),
