@@ -23,6 +23,7 @@ mod gemini_balance;
 mod histories;
 mod hostile;
 mod http;
+mod increase;
 mod load;
 mod many_relays;
 mod metrics_docs;

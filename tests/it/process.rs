@@ -28,13 +28,22 @@ impl Process {
 
     /// Run by another program, which ends as this one: `nice`, `unshare` ...
     pub fn under(wrapper: &[&str], config: &str, arguments: &[&str]) -> Self {
+        Self::run("127.0.0.1:0", wrapper, config, arguments)
+    }
+
+    /// Where one was before, for a Prometheus that goes on with its series.
+    pub fn at(address: SocketAddr, config: &str) -> Self {
+        Self::run(&address.to_string(), &[], config, &[])
+    }
+
+    fn run(address: &str, wrapper: &[&str], config: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("exporter.toml");
         std::fs::write(&file, config).unwrap();
         let words = [wrapper, &[env!("CARGO_BIN_EXE_llm-relay-exporter")]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.arg("--config.file").arg(&file).args(["--web.listen-address", "127.0.0.1:0"]);
+        command.arg("--config.file").arg(&file).args(["--web.listen-address", address]);
         let mut child =
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -86,6 +95,14 @@ impl Process {
             std::thread::sleep(Duration::from_millis(50));
         }
         began.elapsed()
+    }
+}
+
+impl Process {
+    /// As a service manager ends it.
+    pub fn end(mut self) {
+        self.signal("TERM");
+        self.child.wait().unwrap();
     }
 }
 
