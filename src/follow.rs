@@ -179,7 +179,7 @@ impl Follower {
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
-        let contradicts = state.tally.contradicts(&refresh.rows);
+        let contradicts = state.tally.contradicts(&refresh.rows, refresh.now);
         let is_gone = |(request, id): (i64, i64)| {
             let asked = ask.reread.contains(&request) || (id > floor && !refresh.more);
             asked && !refresh.rows.iter().any(|row| row.request_id == request)

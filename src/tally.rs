@@ -333,11 +333,15 @@ impl Tally {
         }
     }
 
-    /// Whether some of the rows are of other requests than those that had their ids at the last look.
-    pub fn contradicts(&self, rows: &[UsageRow]) -> bool {
+    /// Whether some of the rows, read at `now`, are of other requests than those that had their ids at the last look. A
+    /// start that is ahead of both clocks says nothing about when its request came, nor one that is known.
+    pub fn contradicts(&self, rows: &[UsageRow], now: DateTime<Utc>) -> bool {
+        let is_new = |row: &UsageRow| {
+            row.started_at > self.moment.now && row.started_at <= now && !self.booked.contains_key(&identity(row))
+        };
         rows.iter().any(|row| match self.held.get(&row.request_id) {
             Some(held) => !is_same(&held.row, row),
-            None => row.started_at > self.moment.now && self.counted.contains(row.request_id),
+            None => is_new(row) && self.counted.contains(row.request_id),
         })
     }
 

@@ -627,3 +627,23 @@ proptest! {
         });
     }
 }
+
+/// The relay's clock is a little ahead of its database's, and a row has a start that is far ahead.
+#[tokio::test]
+async fn rows_that_start_ahead_of_the_clock_count_once_when_everything_is_read_anew() {
+    let mut world = World::new(Utc::now(), false);
+    world.start(0);
+    world.relay.with(|relay| {
+        for (kind, ago) in [(0, 3600), (2, -7200), (4, 60), (6, -8), (8, -3)] {
+            relay.insert(kind, ago, true);
+        }
+    });
+    world.read(0).await;
+    world.wait(1200);
+    world.relay.with(|relay| relay.insert(12, -5, true));
+    world.read(0).await;
+    for _ in 0..2 {
+        world.play(&Step::Switch).await;
+        world.check().await;
+    }
+}

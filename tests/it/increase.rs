@@ -176,13 +176,34 @@ async fn prometheus_sees_no_increase_that_nobody_caused() {
         // Two samples before anything happens.
         until(&format!("sum(llm_relay_user_requests_total{{job='{}'}} offset 1s)", scene.relay()), 101.0).await;
     }
-    let [first, late, past, names] = scenes.as_mut_slice() else { unreachable!("four scenes") };
-    tokio::join!(upgrade(first, true), upgrade(late, false), another_past(past), invented_names(names));
+    // Each in a task of its own, because they wait for processes.
+    let mut scenes = scenes.into_iter();
+    let mut next = || scenes.next().unwrap();
+    let (mut first, mut late, mut past, mut names) = (next(), next(), next(), next());
+    let played = tokio::try_join!(
+        tokio::spawn(async move {
+            upgrade(&mut first, true).await;
+            first
+        }),
+        tokio::spawn(async move {
+            upgrade(&mut late, false).await;
+            late
+        }),
+        tokio::spawn(async move {
+            another_past(&mut past).await;
+            past
+        }),
+        tokio::spawn(async move {
+            invented_names(&mut names).await;
+            names
+        }),
+    );
+    let (first, late, past, names) = played.unwrap();
 
     // Requests and dollars that there were since, and how many of each all families have in the end.
     let truths = [(40.0, 40.0, 141.0, 121.0), (40.0, 40.0, 141.0, 121.0), (250.0, 950.0, 351.0, 1031.0)];
     let truths = truths.into_iter().chain([(100_020.0, 1020.0, 100_121.0, 1101.0)]);
-    for (scene, (requests, dollars, all_requests, all_dollars)) in scenes.iter().zip(truths) {
+    for (scene, (requests, dollars, all_requests, all_dollars)) in [first, late, past, names].iter().zip(truths) {
         let relay = scene.relay();
         for (metrics, increase, all) in [(&REQUESTS[..], requests, all_requests), (&DOLLARS[..], dollars, all_dollars)]
         {

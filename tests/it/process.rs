@@ -91,7 +91,7 @@ impl Process {
     pub fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
         while !holds(&self.page()) {
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}\n{}", self.log());
+            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
         began.elapsed()
