@@ -65,12 +65,14 @@ impl Scene {
         self.store.url.rsplit('/').next().unwrap().to_owned()
     }
 
-    /// Requests that have ended, some minutes ago.
+    /// Requests that ended a while ago.
     async fn ask(&mut self, user: &str, count: u32, cost: &str, rest: &str) {
+        // Many would be looked at again and again where they may still change.
+        let ago = if count > 1000 { 1200 } else { 5 };
         let sql = format!(
             "insert into message_request (provider_id, user_id, key, model, original_model, status_code, cost_usd,
                                           duration_ms, input_tokens, output_tokens, created_at)
-             select 1, u.id, 'sk-' || u.name, {rest}, {cost}, 900, 10, 20, now() - interval '5 seconds'
+             select 1, u.id, 'sk-' || u.name, {rest}, {cost}, 900, 10, 20, now() - interval '{ago} seconds'
              from generate_series(1, {count}) g, users u where u.name = '{user}'"
         );
         self.store.run(&sql).await;
