@@ -2,12 +2,14 @@
 //! looked through once, newest first and a little at a time, and then followed. Keys have names in a table of their own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use tokio::sync::Mutex;
 
 use super::identity::{key_id, provider_id};
 use super::ledger::ENDS;
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOST: usize = 20_000;
 
 pub struct DirectoryReader {
-    file: File,
+    file: Arc<Mutex<File>>,
     zone: Tz,
     schema: SchemaCache,
     seen: Seen,
@@ -53,7 +55,7 @@ struct Credential {
 }
 
 impl DirectoryReader {
-    pub fn new(file: File, zone: Tz) -> Self {
+    pub fn new(file: Arc<Mutex<File>>, zone: Tz) -> Self {
         Self { file, zone, schema: SchemaCache::default(), seen: Seen::default() }
     }
 
@@ -187,9 +189,11 @@ fn bytes<'r>(row: &'r SqliteRow, column: &str) -> Result<&'r [u8], sqlx::Error> 
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let mut snapshot = self.file.snapshot().await?;
+        let file = Arc::clone(&self.file);
+        let file = file.lock().await;
+        let mut snapshot = file.snapshot().await?;
         let result = self.read_all(&mut snapshot).await;
-        self.file.finish(snapshot).await;
+        snapshot.close().await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 }
