@@ -24,7 +24,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Timed, settle};
@@ -92,53 +92,58 @@ impl File {
             .disable_statement_logging();
         let opening = async {
             let mut connection = options.connect().await?;
-            // The first look into the file: from here on it is locked.
-            let mode = sqlx::query("pragma journal_mode").fetch_one(&mut connection).await?;
-            let write_ahead = mode.try_get::<&str, _>(0)? == "wal";
-            Ok((connection, write_ahead))
+            // The first look into the file locks it; this one is short, for it needs no schema.
+            sqlx::query("pragma schema_version").fetch_one(&mut connection).await?;
+            Ok(connection)
         };
-        let (connection, write_ahead) = match timeout_at(deadline, opening).await {
-            Ok(Ok(opened)) => opened,
+        let connection = match timeout_at(deadline, opening).await {
+            Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(self.unreadable().unwrap_or_else(|| read_error(&self.place(), what, &error))),
             Err(_) => return Err(too_late(&self.place(), what, self.limit)),
         };
-        // One that was begun in the meantime is looked at by the next snapshot.
-        let log = log.filter(|_| write_ahead);
         if log.is_some() {
             give_up_locks(&self.path);
         }
         let path = self.path.clone();
-        let mut snapshot = Snapshot { connection, path, write_ahead, log, deadline, limit: self.limit, usable: true };
+        let mut snapshot = Snapshot { connection, path, log, deadline, limit: self.limit, usable: true };
         snapshot.begin().await?;
         Ok(snapshot)
     }
 
     /// The write-ahead log that the file is read with, if it has one.
     fn log(&self) -> Result<Option<Identity>, ReadError> {
-        let file = self.look_at(&self.path)?;
+        let file = Self::look_at(&self.path)?;
         match is_write_ahead(&self.path, file) {
             Ok(false) => return Ok(None),
             Ok(true) => {}
             Err(error) => return Err(unusable(&self.path, &error)),
         }
-        let log = self.look_at(&beside(&self.path, "-wal"))?;
-        self.look_at(&beside(&self.path, "-shm"))?;
-        Ok(Some(log))
+        let files = ["-wal", "-shm"].map(|ending| beside(&self.path, ending));
+        let missing: Vec<_> =
+            files.iter().filter(|path| !path.exists()).map(|path| path.display().to_string()).collect();
+        if !missing.is_empty() {
+            let text = format!(
+                "opening SQLite file {}: {} missing beside it: the relay is not running, or the file is mounted alone; mount the directory",
+                self.place(),
+                missing.join(" and ") + if missing.len() > 1 { " are" } else { " is" },
+            );
+            return Err(ReadError::new(Reason::Connection, text));
+        }
+        let [log, index] = files;
+        Self::look_at(&index)?;
+        Self::look_at(&log).map(Some)
     }
 
     /// SQLite itself would say no more than that it cannot open the file, after making the one that is missing.
-    fn look_at(&self, path: &Path) -> Result<Identity, ReadError> {
+    fn look_at(path: &Path) -> Result<Identity, ReadError> {
         let failed = |text: &str| ReadError::new(Reason::Connection, format!("opening SQLite file {}: {text}", path.display()));
         match fs::metadata(path) {
             // A mount goes on showing a file that was removed where it came from.
             Ok(file) if file.nlink() == 0 => Err(failed(
-                "it has been removed or replaced where it was mounted from; mount its directory, not the file",
+                "it was removed or replaced where it is mounted from; mount the directory, not the file",
             )),
             Ok(file) if file.is_file() => Ok((file.dev(), file.ino())),
             Ok(_) => Err(failed("this is no file")),
-            Err(error) if error.kind() == ErrorKind::NotFound && path != self.path => Err(failed(
-                "it is missing, so its relay has stopped, or only a part was mounted; start the relay, or mount the directory with all three files",
-            )),
             Err(error) => Err(unusable(path, &error)),
         }
     }
@@ -197,8 +202,7 @@ fn give_up_locks(path: &Path) {
 pub struct Snapshot {
     connection: SqliteConnection,
     path: PathBuf,
-    write_ahead: bool,
-    /// The log that was there at the beginning.
+    /// The write-ahead log that was there at the beginning, if the file has one.
     log: Option<Identity>,
     deadline: Instant,
     limit: Duration,
@@ -209,7 +213,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether all statements see one state of the file, and no writer waits for it.
     pub const fn is_write_ahead(&self) -> bool {
-        self.write_ahead
+        self.log.is_some()
     }
 
     /// All rows of a statement; `what` names the read in the error.
@@ -231,7 +235,7 @@ impl Snapshot {
             return Err(ReadError::new(Reason::Connection, text));
         }
         let rows = self.settle(what, result);
-        if !self.write_ahead {
+        if !self.is_write_ahead() {
             let rest = (began.elapsed() * REST).min(LONGEST_REST);
             sleep(rest.min(self.deadline.saturating_duration_since(Instant::now()))).await;
         }
@@ -262,7 +266,7 @@ impl Snapshot {
         };
         let result = timeout_at(self.deadline, limiting).await;
         self.settle(what, result)?;
-        if self.write_ahead {
+        if self.is_write_ahead() {
             let result = timeout_at(self.deadline, sqlx::raw_sql("begin").execute(&mut self.connection)).await;
             self.settle(what, result)?;
         }
