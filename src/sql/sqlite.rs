@@ -1,33 +1,33 @@
-//! The one place that opens a relay's SQLite file: read-only, open only while it is read, short reads, honest errors.
+//! The one place that opens a relay's SQLite file: read-only, a connection for each read, honest errors.
 //!
-//! The relay may be writing all the while, may stop and start, and must not notice:
-//! * The file is opened without the right to write (`mode=ro`, `query_only`, `readonly_shm`), never as immutable. Such a
-//!   connection cannot checkpoint, not even when it closes, and nothing is made beside the file.
+//! The relay may be writing all the while, and must not notice:
+//! * The file is opened without the right to write (`mode=ro`, `query_only`), never as immutable. Such a connection
+//!   cannot checkpoint, not even when it closes.
 //! * With a write-ahead log a snapshot is one read transaction: it stops no writer, and is over before the log grows.
-//!   The relay stays the last one to close the file ([`give_up_locks`]), so its log goes when it stops.
-//! * With a rollback journal an open read makes writers wait, so each statement stands alone there and is followed by a
-//!   rest. Since a wait for a lock counts as well, a busy writer is given way.
+//!   With a rollback journal an open read makes writers wait, so each statement stands alone there.
+//! * No connection is held between two reads. The last connection that closes empties the write-ahead log and removes it,
+//!   which one without the right to write cannot do: an idle reader would leave the log behind when the relay stops, and
+//!   a backup that is then restored over the file would be mixed with it.
+//! * A file whose write-ahead log is not beside it is not opened: SQLite would make an empty one in the relay's directory,
+//!   and read for ever what was there at that moment.
 //! * A statement that is not done in time is interrupted inside SQLite; dropping its future would let it run on.
 //!
-//! A file that has a write-ahead log is whole with its `-wal` and `-shm` only. Where one of them is missing, the relay has
-//! stopped or the file was mounted without its directory, which looks the same from here: a read of what is there would
-//! be old numbers, so it fails.
+//! So mount the directory, not the file; and reading fails while the relay is stopped.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
+use crate::address::Flaw;
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -37,22 +37,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_STEPS: i32 = 10_000;
 /// Rows that SQLite may be ahead of us: a statement, and the lock it may hold, does not wait for this process.
 const ROWS_AHEAD: usize = 32_768;
-/// With a rollback journal, how many times as long as a statement took, its wait for a lock included, nothing is read.
-const REST: u32 = 4;
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(2);
 
-/// One handle of each file that is read, to look at its header. It is not closed as long as the file is there: that
-/// would give up the locks of all connections that this process has to the file, as [`give_up_locks`] means to.
-static HEADERS: Mutex<BTreeMap<Identity, fs::File>> = Mutex::new(BTreeMap::new());
+/// Of the file's header: how the file is written (`https://www.sqlite.org/fileformat2.html`, 1.3.3).
+const WRITE_VERSION: u64 = 18;
+const WRITE_AHEAD: u8 = 2;
 
-/// Device and inode: a file that was restored or replaced is another one.
-type Identity = (u64, u64);
-
-/// A relay's file. Open only during a snapshot.
+/// A relay's file.
 pub struct File {
     path: PathBuf,
     limit: Duration,
+    /// With the device and inode of the file that it was opened of.
+    header: Option<((u64, u64), fs::File)>,
+}
+
+struct Held {
+    connection: SqliteConnection,
+    write_ahead: bool,
 }
 
 impl File {
@@ -61,7 +61,7 @@ impl File {
     /// # Errors
     /// When the URL names no file.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { path: path(url.expose_secret())?, limit })
+        Ok(Self { path: path(url.expose_secret())?, limit, header: None })
     }
 
     /// The path, for people.
@@ -73,137 +73,96 @@ impl File {
         &self.path
     }
 
-    /// Opens a view of the file: a consistent one where the file has a write-ahead log.
-    ///
-    /// # Errors
-    /// When the file, or one beside it that it needs, is missing or cannot be read: [`Reason::Connection`] or
-    /// [`Reason::Permission`]; when it is no SQLite file: [`Reason::Data`]; when a lock is held: [`Reason::Timeout`].
-    pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
+    /// Begins a view of the file: a consistent one where the file has a write-ahead log. Dropped without
+    /// [`File::finish`], its connection closes a little later.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         let deadline = Instant::now() + self.limit;
-        let log = self.log()?;
-        let what = "opening";
+        self.look()?;
+        let held = self.open(deadline).await?;
+        let mut snapshot = Snapshot { held, place: self.place(), deadline, limit: self.limit, usable: true };
+        snapshot.begin().await?;
+        Ok(snapshot)
+    }
+
+    async fn open(&self, deadline: Instant) -> Result<Held, ReadError> {
         let options = SqliteConnectOptions::new()
-            .filename(self.uri()?)
+            .filename(&self.path)
             .read_only(true)
             .create_if_missing(false)
             .busy_timeout(PATIENCE.min(self.limit / 2))
             .pragma("query_only", "on")
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
+        let what = "opening";
         let opening = async {
             let mut connection = options.connect().await?;
-            // The first look into the file locks it; this one is short, for it needs no schema.
-            sqlx::query("pragma schema_version").fetch_one(&mut connection).await?;
-            Ok(connection)
+            let mode = sqlx::query("pragma journal_mode").fetch_one(&mut connection).await?;
+            let write_ahead = mode.try_get::<&str, _>(0)? == "wal";
+            Ok(Held { connection, write_ahead })
         };
-        let connection = match timeout_at(deadline, opening).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(self.unreadable().unwrap_or_else(|| read_error(&self.place(), what, &error))),
-            Err(_) => return Err(too_late(&self.place(), what, self.limit)),
-        };
-        if log.is_some() {
-            give_up_locks(&self.path);
-        }
-        let path = self.path.clone();
-        let mut snapshot = Snapshot { connection, path, log, deadline, limit: self.limit, usable: true };
-        snapshot.begin().await?;
-        Ok(snapshot)
-    }
-
-    /// The write-ahead log that the file is read with, if it has one.
-    fn log(&self) -> Result<Option<Identity>, ReadError> {
-        let file = Self::look_at(&self.path)?;
-        match is_write_ahead(&self.path, file) {
-            Ok(false) => return Ok(None),
-            Ok(true) => {}
-            Err(error) => return Err(unusable(&self.path, &error)),
-        }
-        let files = ["-wal", "-shm"].map(|ending| beside(&self.path, ending));
-        let missing: Vec<_> =
-            files.iter().filter(|path| !path.exists()).map(|path| path.display().to_string()).collect();
-        if !missing.is_empty() {
-            let text = format!(
-                "opening SQLite file {}: {} missing beside it: the relay is not running, or the file is mounted alone; mount the directory",
-                self.place(),
-                missing.join(" and ") + if missing.len() > 1 { " are" } else { " is" },
-            );
-            return Err(ReadError::new(Reason::Connection, text));
-        }
-        let [log, index] = files;
-        Self::look_at(&index)?;
-        Self::look_at(&log).map(Some)
-    }
-
-    /// SQLite itself would say no more than that it cannot open the file, after making the one that is missing.
-    fn look_at(path: &Path) -> Result<Identity, ReadError> {
-        let failed = |text: &str| ReadError::new(Reason::Connection, format!("opening SQLite file {}: {text}", path.display()));
-        match fs::metadata(path) {
-            // A mount goes on showing a file that was removed where it came from.
-            Ok(file) if file.nlink() == 0 => Err(failed(
-                "it was removed or replaced where it is mounted from; mount the directory, not the file",
-            )),
-            Ok(file) if file.is_file() => Ok((file.dev(), file.ino())),
-            Ok(_) => Err(failed("this is no file")),
-            Err(error) => Err(unusable(path, &error)),
+        match timeout_at(deadline, opening).await {
+            Ok(opened) => opened.map_err(|error| read_error(&self.place(), what, &error)),
+            Err(_) => Err(too_late(&self.place(), what, self.limit)),
         }
     }
 
-    /// Which of the files this process may not read, after SQLite could not open them.
-    fn unreadable(&self) -> Option<ReadError> {
-        let files = ["", "-wal", "-shm"].map(|ending| beside(&self.path, ending));
-        files.iter().find_map(|path| {
-            let error = fs::File::open(path).err().filter(|error| error.kind() == ErrorKind::PermissionDenied)?;
-            Some(unusable(path, &error))
-        })
+    /// SQLite itself would say no more than that it cannot open the file, or would make what is missing.
+    fn look(&mut self) -> Result<(), ReadError> {
+        let at = format!("opening SQLite file {}", self.path.display());
+        match fs::metadata(&self.path) {
+            Ok(file) if !file.is_file() => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
+            Ok(file) => {
+                let beside = |ending: &str| PathBuf::from(format!("{}{ending}", self.path.display()));
+                let missing: Vec<_> = ["-wal", "-shm"].map(beside).into_iter().filter(|it| !it.exists()).collect();
+                if missing.is_empty() || !self.is_write_ahead(&file) {
+                    return Ok(());
+                }
+                let missing = missing.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(" and ");
+                let hint = "the relay is not running, or the file is mounted without its directory";
+                Err(ReadError::new(
+                    Reason::Connection,
+                    format!("{at}: its write-ahead log is not there ({missing}); {hint}: mount the directory"),
+                ))
+            }
+            Err(error) => {
+                let (reason, hint) = match error.kind() {
+                    ErrorKind::NotFound => {
+                        (Reason::Connection, "; check the path, and that the volume is mounted here")
+                    }
+                    ErrorKind::PermissionDenied => {
+                        (Reason::Permission, "; let the exporter's user enter the directory")
+                    }
+                    _ => (Reason::Connection, ""),
+                };
+                Err(ReadError::new(reason, format!("{at}: {error}{hint}")))
+            }
+        }
     }
 
-    fn uri(&self) -> Result<String, ReadError> {
-        let wrong = || ReadError::new(Reason::Connection, format!("the path {} cannot be used", self.place()));
-        let path = std::path::absolute(&self.path).map_err(|_| wrong())?;
-        let mut uri = url::Url::from_file_path(path).map_err(|()| wrong())?;
-        uri.set_query(Some("readonly_shm=1"));
-        Ok(uri.into())
+    /// Whether the header says so; what cannot be read is left to SQLite. The handle stays open until the file is another
+    /// one: closing it would give up the locks that this process has on the file.
+    fn is_write_ahead(&mut self, found: &fs::Metadata) -> bool {
+        let identity = (found.dev(), found.ino());
+        if self.header.as_ref().is_none_or(|(known, _)| *known != identity) {
+            let Ok(file) = fs::File::open(&self.path) else { return false };
+            self.header = Some((identity, file));
+        }
+        let mut version = [0];
+        let read = self.header.as_ref().map(|(_, file)| file.read_at(&mut version, WRITE_VERSION));
+        matches!(read, Some(Ok(1))) && version == [WRITE_AHEAD]
     }
-}
 
-/// A file that SQLite keeps beside another.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(ending);
-    path.into()
-}
-
-/// Whether a file is read with a write-ahead log: the header's versions of its format are 2
-/// (<https://www.sqlite.org/fileformat2.html>, 1.3).
-fn is_write_ahead(path: &Path, identity: Identity) -> io::Result<bool> {
-    let mut headers = HEADERS.lock().unwrap_or_else(PoisonError::into_inner);
-    headers.retain(|_, file| file.metadata().is_ok_and(|file| file.nlink() > 0));
-    let file = match headers.entry(identity) {
-        std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-        std::collections::btree_map::Entry::Vacant(new) => new.insert(fs::File::open(path)?),
-    };
-    let mut versions = [0; 2];
-    // What is too short for a header is for SQLite to judge.
-    Ok(file.read_exact_at(&mut versions, 18).is_ok() && versions == [2, 2])
-}
-
-/// Gives up the lock by which a connection keeps others from being the last one.
-///
-/// Whoever closes a file with a write-ahead log last copies the log into it and removes it. A connection that cannot
-/// write does not, and a log that stays is replayed over whatever file is put in its place. The lock on the file itself
-/// is for that alone: writing, and emptying the log, are arranged by locks on `-shm`. POSIX locks end when the process
-/// closes any handle of the file (<https://www.sqlite.org/howtocorrupt.html>, 2.2), so this opens one and closes it.
-/// What is read while the relay closes the file may be of two states: [`Snapshot::fetch`] notices.
-fn give_up_locks(path: &Path) {
-    drop(fs::File::open(path));
+    /// Ends a snapshot and closes its connection before anything else happens.
+    pub async fn finish(&mut self, snapshot: Snapshot) {
+        // Nothing was written that could be lost.
+        let _ = timeout(PATIENCE, snapshot.held.connection.close()).await;
+    }
 }
 
 /// One view of the file.
 pub struct Snapshot {
-    connection: SqliteConnection,
-    path: PathBuf,
-    /// The write-ahead log that was there at the beginning, if the file has one.
-    log: Option<Identity>,
+    held: Held,
+    place: String,
     deadline: Instant,
     limit: Duration,
     /// False once the connection is in an unknown state.
@@ -213,39 +172,20 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether all statements see one state of the file, and no writer waits for it.
     pub const fn is_write_ahead(&self) -> bool {
-        self.log.is_some()
+        self.held.write_ahead
     }
 
     /// All rows of a statement; `what` names the read in the error.
-    ///
-    /// # Errors
-    /// Those of the statement, and when it was not done in time.
     pub async fn fetch(
         &mut self,
         what: &str,
         query: Query<'_, Sqlite, SqliteArguments>,
     ) -> Result<Vec<SqliteRow>, ReadError> {
-        let began = Instant::now();
-        let result = timeout_at(self.deadline, query.fetch_all(&mut self.connection)).await;
-        let is_present = |log: Identity| {
-            fs::metadata(beside(&self.path, "-wal")).is_ok_and(|file| (file.dev(), file.ino()) == log)
-        };
-        if self.log.is_some_and(|log| !is_present(log)) {
-            let text = format!("{what}: SQLite file {}: its relay closed it meanwhile; it is read again", self.path.display());
-            return Err(ReadError::new(Reason::Connection, text));
-        }
-        let rows = self.settle(what, result);
-        if !self.is_write_ahead() {
-            let rest = (began.elapsed() * REST).min(LONGEST_REST);
-            sleep(rest.min(self.deadline.saturating_duration_since(Instant::now()))).await;
-        }
-        rows
+        let result = timeout_at(self.deadline, query.fetch_all(&mut self.held.connection)).await;
+        self.settle(what, result)
     }
 
     /// The only row of a statement.
-    ///
-    /// # Errors
-    /// Those of [`Self::fetch`], and when there is none.
     pub async fn fetch_one(
         &mut self,
         what: &str,
@@ -260,77 +200,73 @@ impl Snapshot {
         // A little before ours, so that the connection stays good.
         let deadline = self.deadline - self.limit / 10;
         let limiting = async {
-            let mut handle = self.connection.lock_handle().await?;
+            let mut handle = self.held.connection.lock_handle().await?;
             handle.set_progress_handler(CLOCK_STEPS, move || Instant::now() < deadline);
             Ok(())
         };
         let result = timeout_at(self.deadline, limiting).await;
         self.settle(what, result)?;
-        if self.is_write_ahead() {
-            let result = timeout_at(self.deadline, sqlx::raw_sql("begin").execute(&mut self.connection)).await;
-            self.settle(what, result)?;
-        }
-        Ok(())
+        self.transaction(what, "begin").await
     }
 
-    /// Closes the file. One that is dropped instead is closed a little later.
-    pub async fn close(self) {
-        if self.usable {
-            // Nothing was written that could be lost.
-            let _ = timeout(PATIENCE, self.connection.close()).await;
+    async fn transaction(&mut self, what: &str, statement: &'static str) -> Result<(), ReadError> {
+        if !self.held.write_ahead {
+            return Ok(());
         }
+        let result = timeout_at(self.deadline, sqlx::raw_sql(statement).execute(&mut self.held.connection)).await;
+        self.settle(what, result).map(|_| ())
     }
 
     fn settle<T>(&mut self, what: &str, result: Timed<T>) -> Result<T, ReadError> {
         let harmless = |error: &_| matches!(code(error), Some(ERROR | BUSY | LOCKED | INTERRUPTED));
         settle(result, &mut self.usable, harmless).map_err(|error| match error {
             Some(error) => self.error(what, &error),
-            None => too_late(&self.path.display().to_string(), what, self.limit),
+            None => too_late(&self.place, what, self.limit),
         })
     }
 
     /// An error of this file in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
-            Some(INTERRUPTED) => too_late(&self.path.display().to_string(), what, self.limit),
-            _ => read_error(&self.path.display().to_string(), what, error),
+            Some(INTERRUPTED) => too_late(&self.place, what, self.limit),
+            _ => read_error(&self.place, what, error),
         }
     }
 }
 
-// SQLite's primary result codes, and some extended ones.
+// SQLite's primary result codes.
 const ERROR: i32 = 1;
 const PERMISSION: i32 = 3;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READ_ONLY: i32 = 8;
-const READ_ONLY_ROLLBACK: i32 = READ_ONLY | 3 << 8;
 const INTERRUPTED: i32 = 9;
 const CORRUPT: i32 = 11;
 const CANNOT_OPEN: i32 = 14;
 const NOT_A_DATABASE: i32 = 26;
 
-fn extended_code(error: &sqlx::Error) -> Option<i32> {
-    error.as_database_error()?.code()?.parse().ok()
-}
-
 /// The primary result code: an extended one has it in its lowest byte.
 fn code(error: &sqlx::Error) -> Option<i32> {
-    extended_code(error).map(|code| code & 0xff)
+    error.as_database_error()?.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }
 
 /// The file of a URL: `sqlite:/var/lib/relay/usage.sqlite`, with or without `//`.
 ///
 /// # Errors
 /// When it names none.
-pub fn path(url: &str) -> Result<PathBuf, OpenError> {
+pub fn path(url: &str) -> Result<PathBuf, Flaw> {
     let hint = "write it as sqlite:/path/to/the/file";
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(OpenError(format!("the database URL is not one of SQLite; {hint}")));
+        return Err(Flaw::new("the URL is not one of SQLite", hint));
     };
     let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.starts_with(':') || path.contains('?') {
-        return Err(OpenError(format!("the database URL names no file; {hint}")));
+    let first = path.split('/').next().unwrap_or_default();
+    if path.is_empty() || first.contains(':') || path.contains('?') {
+        return Err(Flaw::new("the URL names no file", hint));
+    }
+    // The address of a server has its password here, and the path is shown.
+    if first.contains('@') || (!path.starts_with('/') && url.starts_with("sqlite://") && path.contains('@')) {
+        return Err(Flaw::new("the URL names a user, which a file does not have", hint));
     }
     Ok(path.into())
 }
@@ -357,17 +293,11 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
     };
     let (reason, hint) = match code(error) {
         Some(BUSY | LOCKED) => (Reason::Timeout, "; the relay holds a lock"),
-        Some(READ_ONLY) if extended_code(error) == Some(READ_ONLY_ROLLBACK) => (
-            Reason::Data,
-            "; the relay was ended while it wrote (its -journal is there): start it, and its next access mends the file",
+        // Of a reader, both mean that the log's index cannot be made.
+        Some(READ_ONLY | CANNOT_OPEN) => (
+            Reason::Permission,
+            "; let the exporter's user read the file and its directory, and keep the relay running",
         ),
-        Some(READ_ONLY) => (
-            Reason::Connection,
-            "; the relay was ended while it wrote its -wal and -shm: start it, and it mends them",
-        ),
-        Some(CANNOT_OPEN) => {
-            (Reason::Connection, "; the relay has just removed its -wal and -shm, or they cannot be opened here")
-        }
         Some(PERMISSION) => (Reason::Permission, "; let the exporter's user read the file"),
         Some(ERROR) => (Reason::Schema, "; is this the relay's file, in a version that is supported?"),
         Some(CORRUPT) => (Reason::Data, "; the file is damaged"),
@@ -375,16 +305,4 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
         _ => (Reason::Connection, ""),
     };
     ReadError::new(reason, format!("{at}: {}{hint}", failure.message()))
-}
-
-/// Why a file cannot even be looked at.
-fn unusable(path: &Path, error: &io::Error) -> ReadError {
-    let (reason, hint) = match error.kind() {
-        ErrorKind::NotFound => (Reason::Connection, "; check the path, and that the volume is mounted here"),
-        ErrorKind::PermissionDenied => {
-            (Reason::Permission, "; let the exporter's user read this file and enter its directory")
-        }
-        _ => (Reason::Connection, ""),
-    };
-    ReadError::new(reason, format!("opening SQLite file {}: {error}{hint}", path.display()))
 }

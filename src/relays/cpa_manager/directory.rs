@@ -2,14 +2,12 @@
 //! looked through once, newest first and a little at a time, and then followed. Keys have names in a table of their own.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use tokio::sync::Mutex;
 
 use super::identity::{key_id, provider_id};
 use super::ledger::ENDS;
@@ -30,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOST: usize = 20_000;
 
 pub struct DirectoryReader {
-    file: Arc<Mutex<File>>,
+    file: File,
     zone: Tz,
     schema: SchemaCache,
     seen: Seen,
@@ -55,7 +53,7 @@ struct Credential {
 }
 
 impl DirectoryReader {
-    pub fn new(file: Arc<Mutex<File>>, zone: Tz) -> Self {
+    pub fn new(file: File, zone: Tz) -> Self {
         Self { file, zone, schema: SchemaCache::default(), seen: Seen::default() }
     }
 
@@ -85,6 +83,7 @@ impl DirectoryReader {
             enabled: true,
             deleted: false,
             expires_at: None,
+            created_at: None,
             counts_as: (*id).into(),
         });
         let keys = keys.collect();
@@ -189,11 +188,9 @@ fn bytes<'r>(row: &'r SqliteRow, column: &str) -> Result<&'r [u8], sqlx::Error> 
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let file = Arc::clone(&self.file);
-        let file = file.lock().await;
-        let mut snapshot = file.snapshot().await?;
+        let mut snapshot = self.file.snapshot().await?;
         let result = self.read_all(&mut snapshot).await;
-        snapshot.close().await;
+        self.file.finish(snapshot).await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 }

@@ -1,12 +1,9 @@
 //! What the manager knows beside its events: how the collector does; in Plus, quotas of credentials.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use tokio::sync::Mutex;
 
 use super::Clock;
 use super::identity::provider_id;
@@ -21,13 +18,13 @@ pub(super) const COOLDOWNS: &str = include_str!("cooldowns.sql");
 pub(super) const QUOTA_WINDOWS: &str = include_str!("quota_windows.sql");
 
 pub struct LiveReader {
-    file: Arc<Mutex<File>>,
+    file: File,
     clock: Clock,
     schema: SchemaCache,
 }
 
 impl LiveReader {
-    pub fn new(file: Arc<Mutex<File>>, clock: Clock) -> Self {
+    pub fn new(file: File, clock: Clock) -> Self {
         Self { file, clock, schema: SchemaCache::default() }
     }
 
@@ -124,11 +121,9 @@ fn auth_index(account_key: &[u8]) -> Option<Vec<u8>> {
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, _: &Directory) -> Result<Live, ReadError> {
-        let file = Arc::clone(&self.file);
-        let file = file.lock().await;
-        let mut snapshot = file.snapshot().await?;
+        let mut snapshot = self.file.snapshot().await?;
         let result = self.read_all(&mut snapshot).await;
-        snapshot.close().await;
+        self.file.finish(snapshot).await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 }

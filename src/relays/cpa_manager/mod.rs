@@ -25,7 +25,6 @@ mod untold;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Mutex;
 
 pub use check::check;
 pub use identity::{key_id, provider_id};
@@ -40,7 +39,7 @@ use crate::sql::sqlite::File;
 /// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Opens the parts of one relay: the ledger opens the file for itself, live state and directory in turn.
+/// Opens the parts of one relay.
 ///
 /// # Errors
 /// When the address cannot be used.
@@ -54,11 +53,10 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
 /// When the address cannot be used.
 pub fn open_at(plan: &RelayPlan, clock: Clock) -> Result<Relay, OpenError> {
     let file = || File::new(&plan.database_url, plan.timeout);
-    let shared = Arc::new(Mutex::new(file()?));
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(file()?, zone, Arc::clone(&clock)))),
-        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared), clock))),
-        directory: Box::new(directory::DirectoryReader::new(shared, zone)),
+        live: Some(Box::new(live::LiveReader::new(file()?, clock))),
+        directory: Box::new(directory::DirectoryReader::new(file()?, zone)),
     })
 }
