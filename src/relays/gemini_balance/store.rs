@@ -15,7 +15,7 @@ use crate::sql::{mysql, sqlite};
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: u32 = 20_000;
 
-/// A database of one of the two engines. Holds at most one connection.
+/// A database of one of the two engines. Has at most one connection.
 pub enum Store {
     MySql(Box<mysql::Database>),
     Sqlite(sqlite::File),
@@ -48,19 +48,18 @@ impl Store {
         })
     }
 
-    /// Ends a look and keeps its connection.
+    /// Ends a look; keeps a server's connection, and closes a file.
     pub async fn finish(&mut self, look: Look) {
         match (self, look) {
             (Self::MySql(database), Look::MySql(snapshot)) => database.finish(snapshot).await,
-            (Self::Sqlite(file), Look::Sqlite(snapshot)) => file.finish(snapshot).await,
-            _ => {}
+            (_, Look::Sqlite(snapshot)) => snapshot.close().await,
+            (Self::Sqlite(_), Look::MySql(_)) => {}
         }
     }
 
     pub async fn close(&mut self) {
-        match self {
-            Self::MySql(database) => database.close().await,
-            Self::Sqlite(_) => {}
+        if let Self::MySql(database) = self {
+            database.close().await;
         }
     }
 }

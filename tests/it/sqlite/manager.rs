@@ -115,7 +115,8 @@ impl Place {
 
     /// Of `pragma integrity_check`, by another process.
     fn integrity(&self) -> String {
-        let script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('pragma integrity_check').fetchone()[0])";
+        let script =
+            "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('pragma integrity_check').fetchone()[0])";
         let output = Command::new("python3").args(["-c", script]).arg(self.file()).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
     }
@@ -231,8 +232,7 @@ fn whatever_is_mounted_for_whomever_numbers_are_right_or_absent() {
                 let script = format!(
                     "cd \"$0\"; {script}; shift; exec setpriv --reuid {user} --regid {user} --clear-groups ./exporter --config.file exporter.toml \"${{@:3}}\""
                 );
-                let wrapper =
-                    ["unshare", "-m", "bash", "-ec", &script, place.dir.path().to_str().unwrap()];
+                let wrapper = ["unshare", "-m", "bash", "-ec", &script, place.dir.path().to_str().unwrap()];
                 let exporter = Process::under(&wrapper, "", &[]);
                 let mut right = 0;
                 let mut expected = 20.0;
