@@ -1,6 +1,7 @@
 //! The reader of SQLite files next to a relay that writes them.
 
 mod manager;
+mod rollback;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
