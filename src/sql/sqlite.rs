@@ -31,7 +31,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Timed, settle};
 use crate::address::Flaw;
@@ -50,6 +50,8 @@ const LONGEST_STATEMENT: Duration = Duration::from_secs(2);
 /// With a rollback journal, how many times as long as a statement took nothing is read after it.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(2);
+/// Which part of a snapshot's time may be rests: they must not be why a read is not done in time.
+const RESTS: u32 = 4;
 
 /// Of the file's header: how the file is written (`https://www.sqlite.org/fileformat2.html`, 1.3.3).
 const WRITE_VERSION: u64 = 18;
@@ -107,8 +109,16 @@ impl File {
             look_beside(&self.path, &known)?;
         }
         let connection = self.open(deadline, *turn).await?;
-        let mut snapshot =
-            Snapshot { connection, turn, write_ahead, place: self.place(), deadline, limit: self.limit, usable: true };
+        let mut snapshot = Snapshot {
+            connection,
+            turn,
+            write_ahead,
+            place: self.place(),
+            deadline,
+            limit: self.limit,
+            rests: self.limit / RESTS,
+            usable: true,
+        };
         snapshot.begin().await?;
         Ok(snapshot)
     }
@@ -258,6 +268,8 @@ pub struct Snapshot {
     place: String,
     deadline: Instant,
     limit: Duration,
+    /// How much of it may still be rests.
+    rests: Duration,
     /// False once the connection is in an unknown state.
     usable: bool,
 }
@@ -282,7 +294,9 @@ impl Snapshot {
             return self.settle(what, result);
         }
         if let Some(not_before) = *self.turn {
-            sleep_until(not_before.min(self.deadline)).await;
+            let rest = not_before.saturating_duration_since(Instant::now()).min(self.rests);
+            self.rests -= rest;
+            sleep(rest).await;
         }
         let began = Instant::now();
         self.interrupt_at(what, self.statement_deadline(began)).await?;
