@@ -57,10 +57,13 @@ const RESTS: u32 = 4;
 const WRITE_VERSION: u64 = 18;
 const WRITE_AHEAD: u8 = 2;
 
-/// The files that have been read, by device and inode: one that was restored or replaced is another one.
+/// Of a `-shm`: the byte on which every connection has a lock.
+const DEAD_MAN_SWITCH: libc::off_t = 128;
+
+/// The files that have been looked into, by device and inode: one that was restored or replaced is another one.
 static FILES: Mutex<BTreeMap<(u64, u64), Arc<Known>>> = Mutex::new(BTreeMap::new());
 
-/// A file that has been read.
+/// A file that has been looked into.
 struct Known {
     /// Stays open as long as the file is there: closing any handle gives up all locks that this process has on the file
     /// (`https://www.sqlite.org/howtocorrupt.html`, 2.2).
@@ -106,7 +109,7 @@ impl File {
         let turn = turn.await.map_err(|_| too_late(&self.place(), what, self.limit))?;
         let write_ahead = known.is_write_ahead();
         if write_ahead {
-            look_beside(&self.path, &known)?;
+            look_beside(&self.path)?;
         }
         let connection = self.open(deadline, *turn).await?;
         let mut snapshot = Snapshot {
@@ -200,7 +203,7 @@ fn look_at(path: &Path) -> Result<fs::Metadata, ReadError> {
 
 /// SQLite itself would say no more than that it cannot open the file, would make what is missing, or would read what the
 /// relay has left.
-fn look_beside(path: &Path, known: &Known) -> Result<(), ReadError> {
+fn look_beside(path: &Path) -> Result<(), ReadError> {
     let refuse =
         |why: String| Err(ReadError::new(Reason::Connection, format!("opening SQLite file {}: {why}", path.display())));
     let files = ["-wal", "-shm"].map(|ending| beside(path, ending));
@@ -211,10 +214,8 @@ fn look_beside(path: &Path, known: &Known) -> Result<(), ReadError> {
             "its write-ahead log is not there ({missing}); the relay is not running, or the file is mounted without its directory: mount the directory"
         ));
     }
-    for file in &files {
-        look_at(file)?;
-    }
-    if !known.is_open_elsewhere() {
+    look_at(&files[0])?;
+    if !known(&files[1])?.is_open_elsewhere() {
         let [log, index] = files.map(|it| it.display().to_string());
         return refuse(format!(
             "nobody has it open, but its write-ahead log is still there: the relay was ended by force, or stopped just while the file was read; start it, or remove {log} and {index} before a backup is restored over the file"
@@ -237,19 +238,19 @@ impl Known {
         self.handle.read_exact_at(&mut version, WRITE_VERSION).is_ok() && version == [WRITE_AHEAD]
     }
 
-    /// Whether a connection other than ours, of which none is open during our turn, has a lock on the file. With a
-    /// write-ahead log every connection holds one from its first look to its end. Where this cannot be told, yes.
+    /// Of a `-shm`: whether a connection other than ours, of which none is open during our turn, has it open. Each holds a
+    /// lock on it to its end (SQLite 3.51 `os_unix.c`, `UNIX_SHM_DMS`). Where this cannot be told, yes.
     fn is_open_elsewhere(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
             use nix::fcntl::{FcntlArg, fcntl};
-            // The lock bytes (`https://www.sqlite.org/fileformat2.html`, 1.5). The question is one of an open file
-            // description, so that a lock of this process counts, too: the demo's relays are part of it.
+            // The question is one of an open file description, so that a lock of this process counts, too: the demo's
+            // relays are part of it.
             let mut lock = libc::flock {
                 l_type: libc::F_WRLCK as libc::c_short,
                 l_whence: libc::SEEK_SET as libc::c_short,
-                l_start: 1 << 30,
-                l_len: 512,
+                l_start: DEAD_MAN_SWITCH,
+                l_len: 1,
                 l_pid: 0,
             };
             let asked = fcntl(&self.handle, FcntlArg::F_OFD_GETLK(&mut lock));

@@ -85,7 +85,7 @@ struct Place {
 impl Place {
     fn new(journal: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for (name, mode) in [("", 0o755), ("data", 0o755), ("seen", 0o755)] {
+        for (name, mode) in [("", 0o755), ("data", 0o755)] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(&path).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -122,14 +122,17 @@ impl Place {
     /// An exporter that sees what a script mounts, as a user who owns nothing here.
     fn seen_by(&self, script: &str, user: &str) -> Process {
         let binary = env!("CARGO_BIN_EXE_llm-relay-exporter");
-        let names = ["exporter", "exporter.toml"].map(|name| self.dir.path().join(name));
+        let number = names(self.dir.path()).len();
+        let seen = self.dir.path().join(format!("seen{number}"));
+        std::fs::create_dir(&seen).unwrap();
+        let names = ["exporter".to_owned(), format!("exporter{number}.toml")].map(|name| self.dir.path().join(name));
         // Whoever runs it must find it: the build's directory may be closed to others.
         if !names[0].exists() {
             std::fs::hard_link(binary, &names[0]).or_else(|_| std::fs::copy(binary, &names[0]).map(|_| ())).unwrap();
         }
-        std::fs::write(&names[1], config(&self.dir.path().join("seen/usage.sqlite"), "1s")).unwrap();
+        std::fs::write(&names[1], config(&seen.join("usage.sqlite"), "1s")).unwrap();
         let script = format!(
-            "cd \"$0\"; {script}; exec setpriv --reuid {user} --regid {user} --clear-groups ./exporter --config.file exporter.toml \"${{@:4}}\""
+            "cd \"$0\"; seen=seen{number}; {script}; exec setpriv --reuid {user} --regid {user} --clear-groups ./exporter --config.file exporter{number}.toml \"${{@:4}}\""
         );
         Process::under(&["unshare", "-m", "bash", "-ec", &script, self.dir.path().to_str().unwrap()], "", &[])
     }
@@ -151,8 +154,9 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn config(file: &Path, interval: &str) -> String {
+    let stale = if interval == "1s" { "3s" } else { "1d" };
     format!(
-        "[relays.cpa]\nkind = \"cpa-manager\"\ndatabase_url = \"sqlite:{}\"\ninterval = \"{interval}\"\ndirectory_interval = \"{interval}\"\nstale_after = \"3s\"\n",
+        "[relays.cpa]\nkind = \"cpa-manager\"\ndatabase_url = \"sqlite:{}\"\ninterval = \"{interval}\"\ndirectory_interval = \"{interval}\"\nstale_after = \"{stale}\"\n",
         file.display()
     )
 }
@@ -278,12 +282,26 @@ async fn what_a_killed_manager_leaves_is_not_read_as_if_it_were_running() {
     manager.stop();
 }
 
+/// Files of these names beside one that is mounted alone are not its log.
+#[tokio::test]
+async fn empty_files_beside_a_file_are_not_its_log() {
+    let place = Place::new("wal");
+    let mut manager = Manager::start(&place);
+    manager.write(5);
+    let alone = place.dir.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    place.shell("ln data/usage.sqlite alone; touch alone/usage.sqlite-wal alone/usage.sqlite-shm");
+    let error = reader(&alone.join("usage.sqlite")).snapshot().await.err().unwrap();
+    assert!(error.text.contains("nobody has it open"), "{}", error.text);
+    manager.stop();
+}
+
 /// How the exporter sees the data directory, made by a shell script in a mount namespace of its own.
-const DIRECTORY: (&str, &str) = ("the directory", "mount --bind data seen; mount -o remount,bind,ro seen");
+const DIRECTORY: (&str, &str) = ("the directory", "mount --bind data $seen; mount -o remount,bind,ro $seen");
 const THREE_FILES: (&str, &str) =
-    ("three files", "for f in data/*; do touch seen/${f#data/}; mount --bind $f seen/${f#data/}; done");
+    ("three files", "for f in data/*; do touch $seen/${f#data/}; mount --bind $f $seen/${f#data/}; done");
 const ONE_FILE: (&str, &str) =
-    ("one file", "touch seen/usage.sqlite; mount --bind data/usage.sqlite seen/usage.sqlite");
+    ("one file", "touch $seen/usage.sqlite; mount --bind data/usage.sqlite $seen/usage.sqlite");
 
 /// One who may do anything, and one who may only read.
 const USERS: [&str; 2] = ["0", "65532"];

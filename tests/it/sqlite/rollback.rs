@@ -71,7 +71,7 @@ fn as_many_exporters_as_are_allowed_cost_the_relay_no_row() {
     let exporters: Vec<_> = (0..READERS).map(|_| Process::start(&config, &[])).collect();
     let loaded = |exporter: &Process| value(&exporter.page(), "llm_relay_history_loaded_ratio", &[]);
     for exporter in &exporters {
-        exporter.until("it reads", |page| value(page, "llm_relay_source_up", &[("source", "ledger")]) == Some(1.0));
+        exporter.until("it reads", |page| value(page, "llm_relay_history_loaded_ratio", &[]) > Some(0.0));
     }
     let lost = python(RELAY, &[&path, &WRITES.to_string()]);
     assert_eq!(lost.trim(), "0", "rows were lost");
