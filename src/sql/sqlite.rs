@@ -46,7 +46,7 @@ const CLOCK_STEPS: i32 = 10_000;
 const ROWS_AHEAD: usize = 32_768;
 /// With a rollback journal, the longest statement. gemini-balance v2.2.8 gives up a write after five seconds: it opens
 /// the file with Python's default (`app/database/connection.py`).
-const LONGEST_STATEMENT: Duration = Duration::from_secs(2);
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
 /// With a rollback journal, how many times as long as a statement took nothing is read after it.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -218,7 +218,7 @@ fn look_beside(path: &Path) -> Result<(), ReadError> {
     if !known(&files[1])?.is_open_elsewhere() {
         let [log, index] = files.map(|it| it.display().to_string());
         return refuse(format!(
-            "nobody has it open, but its write-ahead log is still there: the relay was ended by force, or stopped just while the file was read; start it, or remove {log} and {index} before a backup is restored over the file"
+            "nobody has it open, but its write-ahead log is still there: the relay was ended by force, or stopped just while the file was read, or these are not the relay's own files: mount the directory; start the relay, or remove {log} and {index} before a backup is restored over the file"
         ));
     }
     Ok(())

@@ -35,9 +35,9 @@ async fn place(journal: SqliteJournalMode) -> (TempDir, PathBuf, SqliteConnectio
     (dir, path, relay)
 }
 
-/// Of the file, its log and the log's index. Read by another process: closing a file gives up all locks on it.
+/// Of the file and its log. Read by another process: closing a file gives up all locks on it.
 fn contents(path: &Path) -> Vec<u8> {
-    let files = ["", "-wal", "-shm"].map(|ending| format!("{}{ending}", path.display()));
+    let files = ["", "-wal"].map(|ending| format!("{}{ending}", path.display()));
     let output = Command::new("cat").args(files).output().unwrap();
     assert!(output.status.success(), "one is not there");
     output.stdout
