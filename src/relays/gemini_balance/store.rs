@@ -122,9 +122,10 @@ impl Look {
             Self::MySql(_) => "timestampdiff(microsecond, '1970-01-01 00:00:00', utc_timestamp(6))",
             Self::Sqlite(_) => "null",
         };
-        // The greatest id first: what follows is bounded by it.
+        // The greatest id first: what follows is bounded by it. SQLite walks through the whole table for both in one select.
         let text = format!(
-            "select coalesce(max(id), 0) as top, coalesce(min(id), 0) as first, {clock} as now from t_request_log"
+            "select coalesce((select max(id) from t_request_log), 0) as top, \
+             coalesce((select min(id) from t_request_log), 0) as first, {clock} as now"
         );
         let what = "looking at both ends of the request log";
         let ends = self.rows(what, text, |row| Ok((row.int("top")?, row.int("first")?, row.int("now")?))).await?;

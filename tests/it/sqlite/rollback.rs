@@ -26,7 +26,7 @@ file = sqlite3.connect(path)
 file.executescript(schema)
 file.execute('''insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
     with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)
-    select strftime('%Y-%m-%d %H:%M:%f000', 'now', (i - ?) / 1000.0 || ' seconds'), 'gemini-2.5-pro',
+    select strftime('%Y-%m-%d %H:%M:%f000', 'now', ((i - ?) / 1000.0) || ' seconds'), 'gemini-2.5-pro',
         'AIzaSy' || (i % 20), 1, 200, 900 from n''', (int(rows), int(rows)))
 file.commit()
 ";
