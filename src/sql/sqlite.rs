@@ -1,30 +1,37 @@
-//! The one place that opens a relay's SQLite file: read-only, a connection for each read, honest errors.
+//! The one place that opens a relay's SQLite file: read-only, one connection at a time, open only while it is read,
+//! honest errors.
 //!
 //! The relay may be writing all the while, and must not notice:
-//! * The file is opened without the right to write (`mode=ro`, `query_only`), never as immutable. Such a connection
-//!   cannot checkpoint, not even when it closes.
+//! * The file is opened without the right to write (`mode=ro`, `query_only`, `readonly_shm`), never as immutable. Such a
+//!   connection cannot checkpoint, not even when it closes, and writes into no file.
+//! * All parts of a relay that read one file take turns.
 //! * With a write-ahead log a snapshot is one read transaction: it stops no writer, and is over before the log grows.
-//!   With a rollback journal an open read makes writers wait, so each statement stands alone there.
+//! * With a rollback journal an open read makes writers wait. So each statement stands alone there, is interrupted before
+//!   a writer gives up, and is followed by a rest that is a multiple of the time it took. A wait for the relay's lock
+//!   counts as well: the more the file is written, the less it is read.
 //! * No connection is held between two reads. The last connection that closes empties the write-ahead log and removes it,
 //!   which one without the right to write cannot do: an idle reader would leave the log behind when the relay stops, and
 //!   a backup that is then restored over the file would be mixed with it.
-//! * A file whose write-ahead log is not beside it is not opened: SQLite would make an empty one in the relay's directory,
-//!   and read for ever what was there at that moment.
+//! * A file with a write-ahead log is opened only while somebody else has it open, and with its `-wal` and `-shm`. What is
+//!   read is never what a relay left behind, or what a mount still shows of files that have gone.
 //! * A statement that is not done in time is interrupted inside SQLite; dropping its future would let it run on.
 //!
-//! So mount the directory, not the file; and reading fails while the relay is stopped.
+//! So mount the directory, not the file; and reading fails while a relay with a write-ahead log is stopped.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
-use tokio::time::{Instant, timeout, timeout_at};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Timed, settle};
 use crate::address::Flaw;
@@ -37,31 +44,47 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_STEPS: i32 = 10_000;
 /// Rows that SQLite may be ahead of us: a statement, and the lock it may hold, does not wait for this process.
 const ROWS_AHEAD: usize = 32_768;
+/// With a rollback journal, the longest statement. gemini-balance v2.2.8 gives up a write after five seconds: it opens
+/// the file with Python's default (`app/database/connection.py`).
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
+/// With a rollback journal, how many times as long as a statement took nothing is read after it.
+const REST: u32 = 9;
+const LONGEST_REST: Duration = Duration::from_secs(2);
+/// Which part of a snapshot's time may be rests: they must not be why a read is not done in time.
+const RESTS: u32 = 4;
 
 /// Of the file's header: how the file is written (`https://www.sqlite.org/fileformat2.html`, 1.3.3).
 const WRITE_VERSION: u64 = 18;
 const WRITE_AHEAD: u8 = 2;
 
+/// Of a `-shm`: the byte on which every connection has a lock.
+const DEAD_MAN_SWITCH: libc::off_t = 128;
+
+/// The files that have been looked into, by device and inode: one that was restored or replaced is another one.
+static FILES: Mutex<BTreeMap<(u64, u64), Arc<Known>>> = Mutex::new(BTreeMap::new());
+
+/// A file that has been looked into.
+struct Known {
+    /// Stays open as long as the file is there: closing any handle gives up all locks that this process has on the file
+    /// (`https://www.sqlite.org/howtocorrupt.html`, 2.2).
+    handle: fs::File,
+    /// Whose turn it is to read; holds when the next statement may begin.
+    turn: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
 /// A relay's file.
 pub struct File {
     path: PathBuf,
     limit: Duration,
-    /// With the device and inode of the file that it was opened of.
-    header: Option<((u64, u64), fs::File)>,
-}
-
-struct Held {
-    connection: SqliteConnection,
-    write_ahead: bool,
 }
 
 impl File {
-    /// `limit` is the limit of one snapshot, opening included.
+    /// `limit` is the limit of one snapshot, waiting for its turn and opening included.
     ///
     /// # Errors
     /// When the URL names no file.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { path: path(url.expose_secret())?, limit, header: None })
+        Ok(Self { path: path(url.expose_secret())?, limit })
     }
 
     /// The path, for people.
@@ -73,98 +96,181 @@ impl File {
         &self.path
     }
 
-    /// Begins a view of the file: a consistent one where the file has a write-ahead log. Dropped without
-    /// [`File::finish`], its connection closes a little later.
-    pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
+    /// Opens a view of the file: a consistent one where the file has a write-ahead log. Dropped without
+    /// [`Snapshot::close`], its connection closes a little later.
+    ///
+    /// # Errors
+    /// When the file, or one beside it that it needs, cannot be opened, and when it was not done in time.
+    pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let deadline = Instant::now() + self.limit;
-        self.look()?;
-        let held = self.open(deadline).await?;
-        let mut snapshot = Snapshot { held, place: self.place(), deadline, limit: self.limit, usable: true };
+        let known = known(&self.path)?;
+        let what = "waiting for its turn to read";
+        let turn = timeout_at(deadline, Arc::clone(&known.turn).lock_owned());
+        let turn = turn.await.map_err(|_| too_late(&self.place(), what, self.limit))?;
+        let write_ahead = known.is_write_ahead();
+        if write_ahead {
+            look_beside(&self.path)?;
+        }
+        let connection = self.open(deadline, *turn).await?;
+        let mut snapshot = Snapshot {
+            connection,
+            turn,
+            write_ahead,
+            place: self.place(),
+            deadline,
+            limit: self.limit,
+            rests: self.limit / RESTS,
+            usable: true,
+        };
         snapshot.begin().await?;
         Ok(snapshot)
     }
 
-    async fn open(&self, deadline: Instant) -> Result<Held, ReadError> {
+    async fn open(&self, deadline: Instant, not_before: Option<Instant>) -> Result<SqliteConnection, ReadError> {
+        let what = "opening";
         let options = SqliteConnectOptions::new()
-            .filename(&self.path)
+            .filename(self.uri()?)
             .read_only(true)
             .create_if_missing(false)
             .busy_timeout(PATIENCE.min(self.limit / 2))
             .pragma("query_only", "on")
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
-        let what = "opening";
         let opening = async {
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
             let mut connection = options.connect().await?;
-            let mode = sqlx::query("pragma journal_mode").fetch_one(&mut connection).await?;
-            let write_ahead = mode.try_get::<&str, _>(0)? == "wal";
-            Ok(Held { connection, write_ahead })
+            // The first look into the file takes its lock; this one is short, for it needs no schema.
+            sqlx::query("pragma schema_version").fetch_one(&mut connection).await?;
+            Ok(connection)
         };
         match timeout_at(deadline, opening).await {
-            Ok(opened) => opened.map_err(|error| read_error(&self.place(), what, &error)),
+            Ok(opened) => {
+                opened.map_err(|error| self.unreadable().unwrap_or_else(|| read_error(&self.place(), what, &error)))
+            }
             Err(_) => Err(too_late(&self.place(), what, self.limit)),
         }
     }
 
-    /// SQLite itself would say no more than that it cannot open the file, or would make what is missing.
-    fn look(&mut self) -> Result<(), ReadError> {
-        let at = format!("opening SQLite file {}", self.path.display());
-        match fs::metadata(&self.path) {
-            Ok(file) if !file.is_file() => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
-            Ok(file) => {
-                let beside = |ending: &str| PathBuf::from(format!("{}{ending}", self.path.display()));
-                let missing: Vec<_> = ["-wal", "-shm"].map(beside).into_iter().filter(|it| !it.exists()).collect();
-                if missing.is_empty() || !self.is_write_ahead(&file) {
-                    return Ok(());
-                }
-                let missing = missing.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(" and ");
-                let hint = "the relay is not running, or the file is mounted without its directory";
-                Err(ReadError::new(
-                    Reason::Connection,
-                    format!("{at}: its write-ahead log is not there ({missing}); {hint}: mount the directory"),
-                ))
-            }
-            Err(error) => {
-                let (reason, hint) = match error.kind() {
-                    ErrorKind::NotFound => {
-                        (Reason::Connection, "; check the path, and that the volume is mounted here")
-                    }
-                    ErrorKind::PermissionDenied => {
-                        (Reason::Permission, "; let the exporter's user enter the directory")
-                    }
-                    _ => (Reason::Connection, ""),
-                };
-                Err(ReadError::new(reason, format!("{at}: {error}{hint}")))
-            }
-        }
+    /// Which of the files beside it this process may not read, after SQLite could not open it.
+    fn unreadable(&self) -> Option<ReadError> {
+        let forbidden = |path: &PathBuf| match fs::File::open(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(cannot_open(path, &error)),
+            _ => None,
+        };
+        ["-wal", "-shm"].iter().find_map(|ending| forbidden(&beside(&self.path, ending)))
     }
 
-    /// Whether the header says so; what cannot be read is left to SQLite. The handle stays open until the file is another
-    /// one: closing it would give up the locks that this process has on the file.
-    fn is_write_ahead(&mut self, found: &fs::Metadata) -> bool {
-        let identity = (found.dev(), found.ino());
-        if self.header.as_ref().is_none_or(|(known, _)| *known != identity) {
-            let Ok(file) = fs::File::open(&self.path) else { return false };
-            self.header = Some((identity, file));
+    /// SQLite makes no `-shm`, and does not write into one, that is said to be for reading only.
+    fn uri(&self) -> Result<String, ReadError> {
+        let wrong = || ReadError::new(Reason::Connection, format!("the path {} cannot be used", self.place()));
+        let path = std::path::absolute(&self.path).map_err(|_| wrong())?;
+        let mut uri = url::Url::from_file_path(path).map_err(|()| wrong())?;
+        uri.set_query(Some("readonly_shm=1"));
+        Ok(uri.into())
+    }
+}
+
+/// The file at a path.
+fn known(path: &Path) -> Result<Arc<Known>, ReadError> {
+    let found = look_at(path)?;
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    files.retain(|_, known| known.handle.metadata().is_ok_and(|file| file.nlink() > 0));
+    if let Some(known) = files.get(&(found.dev(), found.ino())) {
+        return Ok(Arc::clone(known));
+    }
+    let handle = fs::File::open(path).map_err(|error| cannot_open(path, &error))?;
+    let known = Arc::new(Known { handle, turn: Arc::default() });
+    files.insert((found.dev(), found.ino()), Arc::clone(&known));
+    Ok(known)
+}
+
+/// A file that is really there.
+fn look_at(path: &Path) -> Result<fs::Metadata, ReadError> {
+    let refuse =
+        |why| Err(ReadError::new(Reason::Connection, format!("opening SQLite file {}: {why}", path.display())));
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => refuse("this is no file"),
+        // A mount goes on showing a file that was removed where it comes from.
+        Ok(file) if file.nlink() == 0 => {
+            refuse("it was removed or replaced where it is mounted from: mount the directory, not the file")
         }
+        Ok(file) => Ok(file),
+        Err(error) => Err(cannot_open(path, &error)),
+    }
+}
+
+/// SQLite itself would say no more than that it cannot open the file, would make what is missing, or would read what the
+/// relay has left.
+fn look_beside(path: &Path) -> Result<(), ReadError> {
+    let refuse =
+        |why: String| Err(ReadError::new(Reason::Connection, format!("opening SQLite file {}: {why}", path.display())));
+    let files = ["-wal", "-shm"].map(|ending| beside(path, ending));
+    let missing: Vec<_> = files.iter().filter(|it| !it.exists()).map(|it| it.display().to_string()).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(" and ");
+        return refuse(format!(
+            "its write-ahead log is not there ({missing}); the relay is not running, or the file is mounted without its directory: mount the directory"
+        ));
+    }
+    look_at(&files[0])?;
+    if !known(&files[1])?.is_open_elsewhere() {
+        let [log, index] = files.map(|it| it.display().to_string());
+        return refuse(format!(
+            "nobody has it open, but its write-ahead log is still there: the relay was ended by force, or stopped just while the file was read, or these are not the relay's own files: mount the directory; start the relay, or remove {log} and {index} before a backup is restored over the file"
+        ));
+    }
+    Ok(())
+}
+
+/// A file that SQLite keeps beside another.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
+impl Known {
+    /// Whether the header says so; what is too short for one is left to SQLite.
+    fn is_write_ahead(&self) -> bool {
         let mut version = [0];
-        let read = self.header.as_ref().map(|(_, file)| file.read_at(&mut version, WRITE_VERSION));
-        matches!(read, Some(Ok(1))) && version == [WRITE_AHEAD]
+        self.handle.read_exact_at(&mut version, WRITE_VERSION).is_ok() && version == [WRITE_AHEAD]
     }
 
-    /// Ends a snapshot and closes its connection before anything else happens.
-    pub async fn finish(&mut self, snapshot: Snapshot) {
-        // Nothing was written that could be lost.
-        let _ = timeout(PATIENCE, snapshot.held.connection.close()).await;
+    /// Of a `-shm`: whether a connection other than ours, of which none is open during our turn, has it open. Each holds a
+    /// lock on it to its end (SQLite 3.51 `os_unix.c`, `UNIX_SHM_DMS`). Where this cannot be told, yes.
+    fn is_open_elsewhere(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use nix::fcntl::{FcntlArg, fcntl};
+            // The question is one of an open file description, so that a lock of this process counts, too: the demo's
+            // relays are part of it.
+            let mut lock = libc::flock {
+                l_type: libc::F_WRLCK as libc::c_short,
+                l_whence: libc::SEEK_SET as libc::c_short,
+                l_start: DEAD_MAN_SWITCH,
+                l_len: 1,
+                l_pid: 0,
+            };
+            let asked = fcntl(&self.handle, FcntlArg::F_OFD_GETLK(&mut lock));
+            asked.is_err() || i32::from(lock.l_type) != libc::F_UNLCK
+        }
+        #[cfg(not(target_os = "linux"))]
+        true
     }
 }
 
 /// One view of the file.
 pub struct Snapshot {
-    held: Held,
+    connection: SqliteConnection,
+    turn: OwnedMutexGuard<Option<Instant>>,
+    write_ahead: bool,
     place: String,
     deadline: Instant,
     limit: Duration,
+    /// How much of it may still be rests.
+    rests: Duration,
     /// False once the connection is in an unknown state.
     usable: bool,
 }
@@ -172,20 +278,38 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether all statements see one state of the file, and no writer waits for it.
     pub const fn is_write_ahead(&self) -> bool {
-        self.held.write_ahead
+        self.write_ahead
     }
 
     /// All rows of a statement; `what` names the read in the error.
+    ///
+    /// # Errors
+    /// Those of the statement, and when it was not done in time.
     pub async fn fetch(
         &mut self,
         what: &str,
         query: Query<'_, Sqlite, SqliteArguments>,
     ) -> Result<Vec<SqliteRow>, ReadError> {
-        let result = timeout_at(self.deadline, query.fetch_all(&mut self.held.connection)).await;
+        if self.write_ahead {
+            let result = timeout_at(self.deadline, query.fetch_all(&mut self.connection)).await;
+            return self.settle(what, result);
+        }
+        if let Some(not_before) = *self.turn {
+            let rest = not_before.saturating_duration_since(Instant::now()).min(self.rests);
+            self.rests -= rest;
+            sleep(rest).await;
+        }
+        let began = Instant::now();
+        self.interrupt_at(what, self.statement_deadline(began)).await?;
+        let result = timeout_at(self.deadline, query.fetch_all(&mut self.connection)).await;
+        *self.turn = Some(Instant::now() + (began.elapsed() * REST).min(LONGEST_REST));
         self.settle(what, result)
     }
 
     /// The only row of a statement.
+    ///
+    /// # Errors
+    /// Those of [`Self::fetch`], and when there is none.
     pub async fn fetch_one(
         &mut self,
         what: &str,
@@ -196,25 +320,38 @@ impl Snapshot {
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {
+        if !self.write_ahead {
+            return Ok(());
+        }
         let what = "beginning";
-        // A little before ours, so that the connection stays good.
-        let deadline = self.deadline - self.limit / 10;
+        self.interrupt_at(what, self.last_moment()).await?;
+        let result = timeout_at(self.deadline, sqlx::raw_sql("begin").execute(&mut self.connection)).await;
+        self.settle(what, result).map(|_| ())
+    }
+
+    /// A little before our deadline, so that the connection stays good.
+    fn last_moment(&self) -> Instant {
+        self.deadline - self.limit / 10
+    }
+
+    fn statement_deadline(&self, began: Instant) -> Instant {
+        self.last_moment().min(began + LONGEST_STATEMENT)
+    }
+
+    async fn interrupt_at(&mut self, what: &str, moment: Instant) -> Result<(), ReadError> {
         let limiting = async {
-            let mut handle = self.held.connection.lock_handle().await?;
-            handle.set_progress_handler(CLOCK_STEPS, move || Instant::now() < deadline);
+            let mut handle = self.connection.lock_handle().await?;
+            handle.set_progress_handler(CLOCK_STEPS, move || Instant::now() < moment);
             Ok(())
         };
         let result = timeout_at(self.deadline, limiting).await;
-        self.settle(what, result)?;
-        self.transaction(what, "begin").await
+        self.settle(what, result)
     }
 
-    async fn transaction(&mut self, what: &str, statement: &'static str) -> Result<(), ReadError> {
-        if !self.held.write_ahead {
-            return Ok(());
-        }
-        let result = timeout_at(self.deadline, sqlx::raw_sql(statement).execute(&mut self.held.connection)).await;
-        self.settle(what, result).map(|_| ())
+    /// Closes the file, before anything else happens.
+    pub async fn close(self) {
+        // Nothing was written that could be lost.
+        let _ = timeout(PATIENCE, self.connection.close()).await;
     }
 
     fn settle<T>(&mut self, what: &str, result: Timed<T>) -> Result<T, ReadError> {
@@ -228,7 +365,8 @@ impl Snapshot {
     /// An error of this file in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
-            Some(INTERRUPTED) => too_late(&self.place, what, self.limit),
+            Some(INTERRUPTED) if self.write_ahead => too_late(&self.place, what, self.limit),
+            Some(INTERRUPTED) => too_late(&self.place, what, self.limit.min(LONGEST_STATEMENT)),
             _ => read_error(&self.place, what, error),
         }
     }
@@ -240,14 +378,19 @@ const PERMISSION: i32 = 3;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READ_ONLY: i32 = 8;
+const READ_ONLY_ROLLBACK: i32 = READ_ONLY | 3 << 8;
 const INTERRUPTED: i32 = 9;
 const CORRUPT: i32 = 11;
 const CANNOT_OPEN: i32 = 14;
 const NOT_A_DATABASE: i32 = 26;
 
+fn extended_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
 /// The primary result code: an extended one has it in its lowest byte.
 fn code(error: &sqlx::Error) -> Option<i32> {
-    error.as_database_error()?.code()?.parse::<i32>().ok().map(|code| code & 0xff)
+    extended_code(error).map(|code| code & 0xff)
 }
 
 /// The file of a URL: `sqlite:/var/lib/relay/usage.sqlite`, with or without `//`.
@@ -293,11 +436,13 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
     };
     let (reason, hint) = match code(error) {
         Some(BUSY | LOCKED) => (Reason::Timeout, "; the relay holds a lock"),
-        // Of a reader, both mean that the log's index cannot be made.
-        Some(READ_ONLY | CANNOT_OPEN) => (
-            Reason::Permission,
-            "; let the exporter's user read the file and its directory, and keep the relay running",
+        Some(READ_ONLY) if extended_code(error) == Some(READ_ONLY_ROLLBACK) => (
+            Reason::Data,
+            "; the relay was ended while it wrote, and its -journal is there: start it, and it mends the file",
         ),
+        Some(READ_ONLY | CANNOT_OPEN) => {
+            (Reason::Connection, "; the relay is just opening or closing it, or its -wal and -shm cannot be read here")
+        }
         Some(PERMISSION) => (Reason::Permission, "; let the exporter's user read the file"),
         Some(ERROR) => (Reason::Schema, "; is this the relay's file, in a version that is supported?"),
         Some(CORRUPT) => (Reason::Data, "; the file is damaged"),
@@ -305,4 +450,16 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
         _ => (Reason::Connection, ""),
     };
     ReadError::new(reason, format!("{at}: {}{hint}", failure.message()))
+}
+
+/// Why a file cannot even be looked at.
+fn cannot_open(path: &Path, error: &io::Error) -> ReadError {
+    let (reason, hint) = match error.kind() {
+        ErrorKind::NotFound => (Reason::Connection, "; check the path, and that the volume is mounted here"),
+        ErrorKind::PermissionDenied => {
+            (Reason::Permission, "; let the exporter's user read this file and enter its directory")
+        }
+        _ => (Reason::Connection, ""),
+    };
+    ReadError::new(reason, format!("opening SQLite file {}: {error}{hint}", path.display()))
 }

@@ -151,12 +151,13 @@ struct Holder(Child);
 impl Holder {
     fn of(file: &Path) -> Self {
         const SCRIPT: &str = "
-import sqlite3, sys
+import os, sqlite3, sys
 file = sqlite3.connect(sys.argv[1], isolation_level=None)
 file.execute('begin exclusive')
 print('in', flush=True)
 sys.stdin.read()
 file.execute('commit')
+os._exit(0)
 ";
         let mut holder = Command::new("python3");
         let holder = holder.args(["-c", SCRIPT]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());

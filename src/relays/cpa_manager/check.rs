@@ -25,7 +25,7 @@ use crate::sql::sqlite::{File, Snapshot};
 /// When the address cannot be used at all.
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
-    let mut file = File::new(&plan.database_url, plan.timeout)?;
+    let file = File::new(&plan.database_url, plan.timeout)?;
     match file.snapshot().await {
         Err(error) => report.problem("sqlite", error.text),
         Ok(mut snapshot) => {
@@ -33,7 +33,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
             if let Err(error) = store(&mut snapshot, plan, &mut report).await {
                 report.problem("sqlite", error.text);
             }
-            file.finish(snapshot).await;
+            snapshot.close().await;
         }
     }
     Ok(report)

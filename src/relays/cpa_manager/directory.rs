@@ -190,7 +190,7 @@ impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = self.read_all(&mut snapshot).await;
-        self.file.finish(snapshot).await;
+        snapshot.close().await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 }

@@ -62,7 +62,7 @@ impl LedgerReader {
     }
 
     async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.file.finish(snapshot).await;
+        snapshot.close().await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 

@@ -123,7 +123,7 @@ impl LiveState for LiveReader {
     async fn read(&mut self, _: &Directory) -> Result<Live, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = self.read_all(&mut snapshot).await;
-        self.file.finish(snapshot).await;
+        snapshot.close().await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 }

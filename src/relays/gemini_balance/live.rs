@@ -13,8 +13,8 @@ use crate::relays::LiveState;
 
 /// Newest attempts that the first read looks at for the health of keys.
 const LOOK_BACK: i64 = 50_000;
-/// Rows of one statement.
-const STEP: i64 = 20_000;
+/// Rows of one statement: some 20 ms of SQLite, for which the relay's writes may have to wait.
+const STEP: i64 = 5_000;
 /// Kinds of entries that are kept apart; the relay's code has 14.
 const MOST_KINDS: usize = 50;
 

@@ -15,7 +15,7 @@ use crate::sql::{mysql, sqlite};
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: u32 = 20_000;
 
-/// A database of one of the two engines. Holds at most one connection.
+/// A database of one of the two engines. Has at most one connection.
 pub enum Store {
     MySql(Box<mysql::Database>),
     Sqlite(sqlite::File),
@@ -48,19 +48,18 @@ impl Store {
         })
     }
 
-    /// Ends a look and keeps its connection.
+    /// Ends a look; keeps a server's connection, and closes a file.
     pub async fn finish(&mut self, look: Look) {
         match (self, look) {
             (Self::MySql(database), Look::MySql(snapshot)) => database.finish(snapshot).await,
-            (Self::Sqlite(file), Look::Sqlite(snapshot)) => file.finish(snapshot).await,
-            _ => {}
+            (_, Look::Sqlite(snapshot)) => snapshot.close().await,
+            (Self::Sqlite(_), Look::MySql(_)) => {}
         }
     }
 
     pub async fn close(&mut self) {
-        match self {
-            Self::MySql(database) => database.close().await,
-            Self::Sqlite(_) => {}
+        if let Self::MySql(database) = self {
+            database.close().await;
         }
     }
 }
@@ -123,9 +122,10 @@ impl Look {
             Self::MySql(_) => "timestampdiff(microsecond, '1970-01-01 00:00:00', utc_timestamp(6))",
             Self::Sqlite(_) => "null",
         };
-        // The greatest id first: what follows is bounded by it.
+        // The greatest id first: what follows is bounded by it. SQLite walks through the whole table for both in one select.
         let text = format!(
-            "select coalesce(max(id), 0) as top, coalesce(min(id), 0) as first, {clock} as now from t_request_log"
+            "select coalesce((select max(id) from t_request_log), 0) as top, \
+             coalesce((select min(id) from t_request_log), 0) as first, {clock} as now"
         );
         let what = "looking at both ends of the request log";
         let ends = self.rows(what, text, |row| Ok((row.int("top")?, row.int("first")?, row.int("now")?))).await?;
