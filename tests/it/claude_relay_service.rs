@@ -17,7 +17,7 @@ use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, Relay};
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::{Meter, Presentation};
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
@@ -79,6 +79,7 @@ pub fn plan(redis_url: &str) -> RelayPlan {
         history_budget: second,
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 
@@ -170,6 +171,7 @@ impl Scene {
             live: Some(Arc::new(live)),
             directory: Some(Arc::new(directory)),
             sources: vec![full_view::healthy(Source::Ledger)],
+            probe: None,
             store: None,
         };
         let page = page::Page::new(vec![view], full_view::own());

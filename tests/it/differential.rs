@@ -13,7 +13,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
@@ -180,6 +180,7 @@ impl Scene<'_> {
             history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
             series: SeriesBudget::default(),
+            health: Health::default(),
         }
     }
 

@@ -27,7 +27,7 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let is_form = path != setting.path;
         let values = match path {
-            _ if path.ends_with("_file") => "path".to_owned(),
+            _ if is_form && path.ends_with("_file") => "path".to_owned(),
             _ if path.ends_with("_env") => "name".to_owned(),
             _ => setting.takes.to_string(),
         };
@@ -74,7 +74,7 @@ fn examples_load() {
     let document = document();
     let env = env([("MAIN_DATABASE_URL", DATABASE), ("MAIN_REDIS_URL", REDIS), ("BACKUP_DATABASE_URL", DATABASE)]);
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         File::new(example).plan(&env);
     }
