@@ -115,8 +115,10 @@ async fn answer(
         Manner::NeverEnds => "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
     };
     stream.write_all(text.as_bytes()).await.ok()?;
-    while manner == Manner::NeverEnds {
-        stream.write_all(&[b'x'; 4096]).await.ok()?;
+    if manner == Manner::NeverEnds {
+        loop {
+            stream.write_all(&[b'x'; 4096]).await.ok()?;
+        }
     }
     if matches!(manner, Manner::Hangs | Manner::HangsHalfway) {
         tokio::time::sleep(Duration::from_secs(3600)).await;
