@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
 
 /// The shipped rules and alerts.
-const SHIPPED: [(&str, &str); 10] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("rules/thresholds.yml", include_str!("../../prometheus/rules/thresholds.yml")),
     ("rules/traffic.yml", include_str!("../../prometheus/rules/traffic.yml")),
     ("rules/cost.yml", include_str!("../../prometheus/rules/cost.yml")),
@@ -21,6 +21,7 @@ const SHIPPED: [(&str, &str); 10] = [
     ("alerts/errors.yml", include_str!("../../prometheus/alerts/errors.yml")),
     ("alerts/capacity.yml", include_str!("../../prometheus/alerts/capacity.yml")),
     ("alerts/quality.yml", include_str!("../../prometheus/alerts/quality.yml")),
+    ("alerts/upkeep.yml", include_str!("../../prometheus/alerts/upkeep.yml")),
     ("alerts/trust.yml", include_str!("../../prometheus/alerts/trust.yml")),
 ];
 
