@@ -82,6 +82,27 @@ impl Host {
         Ok(())
     }
 
+    /// Copies what is in a directory and not in the other yet, for the account to read and write.
+    pub(super) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !to.exists() {
+            fs::create_dir(to)?;
+            if let Some((uid, gid)) = self.account {
+                chown(to, Some(uid), Some(gid))?;
+            }
+        }
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let to = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.copy(&entry.path(), &to)?;
+            } else if !to.exists() {
+                fs::copy(entry.path(), &to)?;
+                self.give(&to)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the server; it is guarded from here on.
     pub(super) fn spawn(&mut self, mut command: Command) -> io::Result<()> {
         self.stop();
