@@ -18,8 +18,9 @@ DASHBOARDS = {"llm-relay-" + name for name in "overview trends wall leaderboards
 ANNOTATIONS = {"summary", "summary_zh", "description", "description_zh", "runbook_url", "dashboard"}
 # About the exporter or the alerting, not about one relay: they carry no source.
 WITHOUT_SOURCE = {
-    "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown",
-    "LLMRelayThresholdsMissing", "LLMRelayWatchdog",
+    "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown", "LLMRelayGone",
+    "LLMRelayUnreachable", "LLMRelayThresholdsMissing", "LLMRelayThresholdAmbiguous", "LLMRelayOverrideUnused",
+    "LLMRelayWatchdog",
 }
 # Recorded for dashboards only.
 FOR_DASHBOARDS = {
@@ -151,6 +152,8 @@ def labels_of(metric):
         return recorded_labels()[metric]
     if metric in catalogue() and catalogue()[metric][0] != "Histogram":
         return catalogue()[metric][1]
+    if metric.replace(":override:", ":threshold:") in recorded_labels():  # a rule of the user's
+        return {"relay"}
     base, _, suffix = metric.rpartition("_")
     if suffix in ("bucket", "sum", "count") and catalogue().get(base, ("",))[0] == "Histogram":
         return catalogue()[base][1] | ({"le"} if suffix == "bucket" else set())

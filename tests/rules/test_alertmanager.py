@@ -23,7 +23,7 @@ class Alertmanager(unittest.TestCase):
 
     def test_each_severity_goes_to_its_receiver(self):
         routes = [
-            ("page", "alertname=LLMRelayErrorBudgetBurn", "severity=critical", "relay=main"),
+            ("page", "alertname=LLMRelayOutage", "severity=critical", "relay=main"),
             ("chat", "alertname=LLMRelayErrorSpike", "severity=warning", "relay=main"),
             ("digest", "alertname=LLMRelaySeriesLimited", "severity=info", "relay=main"),
             ("heartbeat", "alertname=LLMRelayWatchdog", "severity=info"),
@@ -100,6 +100,39 @@ class Alertmanager(unittest.TestCase):
         with alertmanager(self.config) as address:
             silenced = inhibited(address, [alert("ExporterDown", "critical"), heard["of another relay"], heard["the dead man's switch"]])
             self.assertEqual(silenced, [heard["of another relay"]])
+
+    def test_one_cause_is_one_message_and_no_site_silences_another(self):
+        def alert(name, severity, **labels):
+            return {"alertname": "LLMRelay" + name, "severity": severity, **labels}
+
+        ledger = {"source": "ledger"}
+        causes = [
+            # what fires at once, first the one that is heard
+            [alert("ExporterDown", "critical", cluster="eu"), alert("Gone", "critical", cluster="eu", relay="a"),
+             alert("Outage", "critical", cluster="eu", relay="a", **ledger)],
+            [alert("Outage", "critical", cluster="us", relay="a", **ledger)],  # the same name on another site
+            [alert("Gone", "critical", relay="b"), alert("Outage", "critical", relay="b", **ledger), alert("SourceDown", "warning", relay="b", source="live")],
+            [alert("Outage", "critical", relay="c", **ledger), alert("ErrorSpike", "warning", relay="c", **ledger),
+             alert("ErrorBudgetBurn", "critical", relay="c", window="1h", **ledger), alert("ProviderTypeDown", "critical", relay="c", type="claude", source="live"),
+             *(alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id=str(i), window=window, **ledger) for i in range(7) for window in ("1h", "6h"))],
+            [alert("ErrorBudgetBurn", "critical", relay="d", window="1h", **ledger), alert("ErrorBudgetBurn", "critical", relay="d", window="6h", **ledger),
+             alert("ErrorBudgetBurn", "warning", relay="d", window="1d", **ledger), alert("ProviderErrorBudgetBurn", "warning", relay="d", provider_id="1", window="1h", **ledger)],
+            [alert("ProviderErrorBudgetBurn", "warning", relay="e", provider_id="1", window="1h", **ledger),
+             alert("ProviderErrorBudgetBurn", "warning", relay="e", provider_id="1", window="6h", **ledger)],
+            [alert("Unreachable", "critical", relay="f"), alert("TrafficVanished", "critical", relay="f", **ledger), alert("NoTraffic", "warning", relay="f", **ledger)],
+            [alert("UserCostSurge", "critical", relay="g", user_id="1", **ledger), alert("KeyCostSurge", "critical", relay="g", user_id="1", key_id="7", **ledger),
+             alert("CostSurge", "warning", relay="g", **ledger)],
+            [alert("UserCostSurge", "warning", relay="g", user_id="2", **ledger)],  # not the same thief
+            [alert("KeyCostSurge", "warning", relay="h", user_id="2", key_id="8", **ledger)],  # of another relay
+            [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
+             alert("RefreshFailing", "warning", relay="i", **ledger)],
+        ]
+        with alertmanager(self.config) as address:
+            silenced = inhibited(address, [alert for cause in causes for alert in cause])
+        for first, *rest in causes:
+            with self.subTest(first):
+                self.assertNotIn(first, silenced)
+                self.assertEqual([alert for alert in rest if alert not in silenced], [])
 
 
 @contextlib.contextmanager
