@@ -4,7 +4,7 @@ A case:
     incident   what happens, for the table
     phases     {name: duration}; the first is the healthy past, the last begins when the trouble is over
     hours      day (the default) or night: whether Alertmanager's receivers for waking hours are muted
-    alone      true where alerts look at more than one relay: a Prometheus of its own
+    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself), or is long
     traffic    requests per minute in each phase, as an exporter shows them: success, failure; null: not shown.
                class: of the failures (server); told: false for a relay that does not tell which requests failed
     series     further series: value (a gauge) or per_minute (a counter) in each phase; from: where a counter begins.
@@ -13,7 +13,7 @@ A case:
                well included. Empty: nobody is told anything but the digest
 
 Every case of the shared Prometheus is a relay of its own. Prometheus is promtool's, in steps of 30 seconds; Alertmanager is
-a real one with the shipped configuration, 120 times as fast.
+a real one with the shipped configuration, whose waits are shortened so that an hour takes half a minute or less.
 """
 
 import concurrent.futures
@@ -30,9 +30,9 @@ from bundle import PROMETHEUS, alerts, load, program, rules, run, seconds
 from test_alertmanager import alertmanager, request
 
 FOLDER = pathlib.Path(__file__).parent / "incidents"
-SAMPLES = 15
+SAMPLES = 30
 STEP = 30
-SPEED = 120
+LONG = 2 * 3600
 
 
 class Case:
@@ -114,6 +114,8 @@ def evaluate(world):
     """Every alert that fires at every step, as {second: [(labels, annotations)]}."""
     names = sorted({rule["alert"] for rule in alerts()} - {"LLMRelayWatchdog"})
     first, last = min(case.begins for case in world), max(case.ends for case in world)
+    # The exporter answers, unless a case says otherwise.
+    exporter = [] if "up{" in str(world[0].series) else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
     groups = {folder: {group["name"]: None for _, group, _ in rules(folder)} for folder in ("rules", "alerts")}
     order = sorted(groups["rules"], key=lambda name: name not in ("llm-relay-budgets", "llm-relay-thresholds"))
     test = {
@@ -122,7 +124,7 @@ def evaluate(world):
         "evaluation_interval": f"{STEP}s",
         "tests": [{
             "interval": f"{SAMPLES}s",
-            "input_series": [series for case in world for series in case.series],
+            "input_series": [series for case in world for series in case.series] + exporter,
             # What is expected is nothing, so that promtool tells what there is.
             "alert_rule_test": [
                 {"eval_time": f"{at}s", "alertname": name} for at in range(int(first), int(last), STEP) for name in names
@@ -151,20 +153,25 @@ def pairs(text):
 def messages(every, found):
     """What is sent of each case, as [(second, receiver, status, {alertname: description})], by a real Alertmanager."""
     sent = {case.relay: [] for case in every}
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(replay, hours, [case for case in every if case.told.get("hours", "day") == hours], found, sent) for hours in ("day", "night")]
-        for job in jobs:
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        kinds = {}
+        for case in every:
+            kinds.setdefault((case.told.get("hours", "day"), case.ends - case.begins > LONG), []).append(case)
+        for job in [pool.submit(replay, hours, some, found, sent) for (hours, _), some in kinds.items()]:
             job.result()
     return sent
 
 
 def replay(hours, some, found, sent):
+    """The alerts of these cases, sent to an Alertmanager that is faster by what makes the longest last 50 seconds."""
     begun = 0
+    last = max(case.ends - case.begins for case in some) + 15 * 60
+    speed = max(120, last / 50)
 
     class Receiver(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            at = (time.monotonic() - begun) * SPEED
+            at = (time.monotonic() - begun) * speed
             what = {alert["labels"]["alertname"]: alert["annotations"]["description"] for alert in told["alerts"] if alert["status"] == told["status"]}
             sent[told["groupLabels"]["cluster"]].append((at, self.path.strip("/"), told["status"], what))
             self.send_response(200)
@@ -173,10 +180,13 @@ def replay(hours, some, found, sent):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server, tempfile.TemporaryDirectory() as folder:
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Receiver) as server, tempfile.TemporaryDirectory() as folder:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         text = (PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8")
-        text = re.sub(r"(group_wait|group_interval|repeat_interval): (\w+)", lambda it: f"{it[1]}: {max(1, int(seconds(it[2]) * 1000 / SPEED))}ms", text)
+        text = re.sub(r"(group_wait|group_interval|repeat_interval): (\w+)", lambda it: f"{it[1]}: {max(1, int(seconds(it[2]) * 1000 / speed))}ms", text)
         never = "years: ['2000']"
         text = re.sub(r"times: \[\{.*\}\]", never if hours == "night" else "years: ['2000:2999']", text)
         text = text.replace("weekdays: ['monday:friday']", "months: ['1:12']").replace("127.0.0.1:8080", f"127.0.0.1:{server.server_port}")
@@ -186,7 +196,7 @@ def replay(hours, some, found, sent):
         with alertmanager(config) as address:
             begun = time.monotonic()
             firing = {case.relay: {} for case in some}
-            for at in range(0, int(max(case.ends - case.begins for case in some)) + 15 * 60, STEP):
+            for at in range(0, int(last), STEP):
                 body = []
                 for case in some:
                     now = {json.dumps(labels, sort_keys=True): texts for labels, texts in found[case.relay].get(at, [])}
@@ -195,7 +205,7 @@ def replay(hours, some, found, sent):
                         if labels in now:
                             body[-1]["endsAt"] = stamp(3600)
                     firing[case.relay] = now
-                wait = begun + at / SPEED - time.monotonic()
+                wait = begun + at / speed - time.monotonic()
                 if wait > 0:
                     time.sleep(wait)
                 if body:
