@@ -115,7 +115,7 @@ def evaluate(world):
     names = sorted({rule["alert"] for rule in alerts()} - {"LLMRelayWatchdog"})
     first, last = min(case.begins for case in world), max(case.ends for case in world)
     # The exporter answers, unless a case says otherwise.
-    exporter = [] if "up{" in str(world[0].series) else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
+    exporter = [] if any(each["series"].startswith("up{") for each in world[0].series) else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
     groups = {folder: {group["name"]: None for _, group, _ in rules(folder)} for folder in ("rules", "alerts")}
     order = sorted(groups["rules"], key=lambda name: name not in ("llm-relay-budgets", "llm-relay-thresholds"))
     test = {
