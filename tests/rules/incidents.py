@@ -64,7 +64,7 @@ class Case:
             yield {"series": 'llm_relay_requests_total{provider_id="7",model="opus",outcome="failure"}', "per_minute": failure}
             yield {"series": 'llm_relay_responses_total{provider_id="7",code="200"}', "per_minute": success}
         yield {"series": f'llm_relay_failures_total{{provider_id="7",class="{traffic.get("class", "server")}"}}', "per_minute": failure}
-        yield {"series": "llm_relay_requests_last_minute", "value": counted}
+        yield {"series": "llm_relay_requests_last_minute", "last_minute": counted}
         for key in "123":
             yield {"series": f'llm_relay_key_requests_total{{key_id="{key}"}}', "per_minute": [rate and rate / 3 for rate in counted]}
 
@@ -76,14 +76,17 @@ class Case:
             labels.insert(0, f'relay="{self.relay}"')
         counter = "per_minute" in told
         total = told.get("from", 1000)
-        values = []
-        for phase, each in zip(self.phases, told["per_minute" if counter else "value"], strict=True):
+        values, before = [], None
+        for phase, each in zip(self.phases, told.get("per_minute") or told.get("value") or told["last_minute"], strict=True):
             for _ in range(round(phase / SAMPLES)):
                 if each is None:
                     values.append("_" if values and values[-1] in ("_", "stale") else "stale")
-                    continue
-                total += each * SAMPLES / 60 if counter else 0
-                values.append(f"{int(total + 1e-6) if counter else each}")
+                elif counter:
+                    total += each * SAMPLES / 60
+                    values.append(f"{int(total + 1e-6)}")
+                else:
+                    values.append(f"{(each + before) / 2 if before is not None and 'last_minute' in told else each}")
+                before = each
         return {"series": f"{name}{{{','.join(labels)}}}", "values": " ".join(values)}
 
     def is_of(self, alert):
