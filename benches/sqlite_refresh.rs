@@ -10,7 +10,7 @@ use llm_relay_exporter::own::Process;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema};
 use llm_relay_exporter::relays::{self, Ask, Relay, Usage};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
 
@@ -118,5 +118,6 @@ fn plan(database_url: String) -> RelayPlan {
         history_budget: second,
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }

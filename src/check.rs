@@ -66,17 +66,31 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at one relay's stores; changes nothing.
+/// Looks at one relay's stores and at its health address; changes nothing.
 ///
 /// # Errors
 /// When an address cannot be used at all.
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
-    match plan.kind {
+    let mut report = match plan.kind {
         Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
         Kind::CpaManager => cpa_manager::check(plan).await,
         Kind::GeminiBalance => gemini_balance::check(plan).await,
         Kind::ClaudeRelayService => claude_relay_service::check(plan).await,
+    }?;
+    match plan.health.target() {
+        None => report.note(
+            "health",
+            format!(
+                "nobody asks the relay whether it answers: set `health_url`, like http://relay:3000{}",
+                plan.kind.health_path()
+            ),
+        ),
+        Some(target) => match target.probe().await {
+            Ok(status) => report.ok("health", format!("{} answers {status}", target.url)),
+            Err(failure) => report.problem("health", failure.to_string()),
+        },
     }
+    Ok(report)
 }
 
 /// Looks at the exporter's own store; changes nothing.

@@ -165,17 +165,17 @@ impl Follower {
                 "the ledger or the settings it is read by have changed; reading it anew"
             );
             if let Some(State { tally, basis, top, hopeless, .. }) = self.state.take() {
-                // The same rows again, after an audit: what was priced in its time stays as it was.
-                let same = basis.is_empty() && !refresh.tariff.is_empty() && refresh.top >= top - OVERLAP_IDS;
-                let tally = if same { tally.reprice(moment(&refresh), top) } else { tally.restart(moment(&refresh)) };
+                // Of another ledger, and of one that lacks rows, what has been counted cannot be told row by row.
+                let same = refresh.top >= top - OVERLAP_IDS && (!basis.is_empty() || !refresh.tariff.is_empty());
+                let tally = if same { tally.reread(moment(&refresh)) } else { tally.restart(moment(&refresh)) };
                 self.begin(&refresh, tally, hopeless);
             }
             return Ok(Rest::NewRows);
         }
         if refresh.tariff != state.tariff {
             tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
-            if let Some(State { tally, top, hopeless, .. }) = self.state.take() {
-                self.begin(&refresh, tally.reprice(moment(&refresh), top), hopeless);
+            if let Some(State { tally, hopeless, .. }) = self.state.take() {
+                self.begin(&refresh, tally.reread(moment(&refresh)), hopeless);
             }
             return Ok(Rest::NewRows);
         }

@@ -8,3 +8,10 @@ pub fn each(url: &str) -> Vec<String> {
     let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     hosts.split(',').map(|host| format!("{scheme}://{user}{host}{tail}")).collect()
 }
+
+/// Whether a URL's password was written as it is, with a `/`, `?` or `#` in it: that ends the host early, and the rest of
+/// the password and the true host look like a path, a parameter or a fragment.
+pub fn hides_password(url: &url::Url) -> bool {
+    let after_host = [Some(url.path()), url.query(), url.fragment()];
+    url.fragment().is_some() || after_host.into_iter().flatten().any(|part| part.contains('@'))
+}

@@ -20,6 +20,7 @@
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`hosts`]: URLs that list
 //!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
+//!   [`probe`]: whether the relay itself answers.
 //! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
@@ -47,6 +48,7 @@ pub mod model;
 pub mod own;
 pub mod page;
 pub mod poll;
+pub mod probe;
 pub mod relays;
 pub mod reload;
 pub mod serve;

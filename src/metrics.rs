@@ -9,6 +9,7 @@ pub mod docs;
 
 use crate::model::{AccountState, Circuit, Outcome};
 use crate::own::Own;
+use crate::probe;
 use crate::reload::Reload;
 use crate::view::{Board, BoardEntry, HistogramView, View};
 
@@ -839,6 +840,32 @@ pub const CATALOGUE: &[Metric] = &[
             }
         }),
     },
+    // The relay itself.
+    Metric {
+        name: "llm_relay_http_up",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 when the relay's health address answered the last probe with a status from 200 to 399, else 0; absent where none is configured.",
+        emit: Emit::Relay(|view, out| present(out, probed(view).map(|last| flag(last.up)))),
+    },
+    Metric {
+        name: "llm_relay_http_probe_duration_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Duration of the last probe of the relay's health address, connecting included, also of one that failed.",
+        emit: Emit::Relay(|view, out| present(out, probed(view).map(|last| last.seconds))),
+    },
+    Metric {
+        name: "llm_relay_http_probe_failures_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Failed probes of the relay's health address since the exporter started, by reason: dns, connection, tls, timeout, status, protocol.",
+        emit: Emit::Relay(|view, out| {
+            for (reason, count) in view.probe.iter().flat_map(|probe| probe::Reason::ALL.iter().zip(probe.failures)) {
+                out.sample(&[reason.label()], count as f64);
+            }
+        }),
+    },
     // The exporter about its sources.
     Metric {
         name: "llm_relay_source_up",
@@ -1100,6 +1127,10 @@ fn ledger(view: &View) -> Option<&crate::view::LedgerView> {
 
 fn live(view: &View) -> Option<&crate::model::Live> {
     view.live.as_deref()
+}
+
+fn probed(view: &View) -> Option<probe::Last> {
+    view.probe.as_ref()?.last
 }
 
 fn counters(view: &View) -> Option<&crate::view::CountersView> {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::follow::{Follower, Rest};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
+use crate::probe::Probes;
 use crate::relays::{Counters, DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
 use crate::store::{Saving, StoreStatus};
@@ -55,7 +56,7 @@ pub enum Usage {
 pub struct Poller {
     parts: Arc<Parts>,
     stop: CancellationToken,
-    /// Of the directory and of the live state.
+    /// Of the directory, of the live state and of the probe.
     others: TaskTracker,
     usage: JoinHandle<Usage>,
 }
@@ -67,6 +68,8 @@ struct Parts {
     ledger: Arc<Part<LedgerView>>,
     live: Option<Arc<Part<Live>>>,
     directory: Arc<Part<Directory>>,
+    /// `None` where no health address is configured.
+    probes: Option<Arc<Probes>>,
 }
 
 /// One part of a relay: its newest data and how reading it goes.
@@ -130,6 +133,7 @@ impl Poller {
                 .as_ref()
                 .map(|_| before.and_then(|parts| parts.live.clone()).unwrap_or_else(|| Part::new(Source::Live))),
             directory: before.map_or_else(|| Part::new(Source::Directory), |parts| parts.directory.clone()),
+            probes: plan.health.url.as_ref().map(|_| before.and_then(|parts| parts.probes.clone()).unwrap_or_default()),
             plan,
         });
         let (stop, others) = (CancellationToken::new(), TaskTracker::new());
@@ -138,6 +142,11 @@ impl Poller {
         if let (Some(source), Some(part)) = (live, parts.live.clone()) {
             let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
             others.spawn(async move { ends.run_until_cancelled(poll_live(&it, &part, source, &tell)).await });
+        }
+        if let (Some(target), Some(probes)) = (parts.plan.health.target(), parts.probes.clone()) {
+            let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+            let probing = async move { probes.keep(&it.plan.name, &target, it.plan.health.interval, &tell).await };
+            others.spawn(async move { ends.run_until_cancelled(probing).await });
         }
         others.close();
         let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
@@ -188,6 +197,7 @@ impl Parts {
             live: self.live(),
             directory: self.directory(),
             sources,
+            probe: self.probes.as_ref().map(|probes| probes.status()),
             store: self.store.as_ref().map(|status| *status.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
@@ -296,11 +306,16 @@ impl<T> Part<T> {
             let missed = (began.elapsed().as_nanos() / interval.as_nanos().max(1)) as u32;
             began + interval * (missed + 1)
         } else {
-            let back_off = (interval * 2_u32.pow(failures.min(6) - 1)).min(LONGEST_BACK_OFF.max(interval));
-            Instant::now() + back_off.mul_f64(rand::rng().random_range(0.8..1.2))
+            Instant::now() + back_off(interval, failures)
         };
         tokio::time::sleep_until(due.into()).await;
     }
+}
+
+/// How long to wait after so many failures in a row, at least one, with jitter.
+pub fn back_off(interval: Duration, failures: u32) -> Duration {
+    let longest = LONGEST_BACK_OFF.max(interval);
+    (interval * 2_u32.pow(failures.clamp(1, 6) - 1)).min(longest).mul_f64(rand::rng().random_range(0.8..1.2))
 }
 
 async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, changed: &Notify) {

@@ -13,12 +13,14 @@ mod secret;
 pub mod store;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
+use crate::probe;
 use crate::relays::claude_relay_service::Offset;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
@@ -111,6 +113,20 @@ impl Kind {
             Self::CpaManager => "cpa-manager",
             Self::GeminiBalance => "gemini-balance",
             Self::ClaudeRelayService => "claude-relay-service",
+        }
+    }
+
+    /// The path of its own health check, on the port that clients use; open to everybody.
+    ///
+    /// claude-code-hub v0.9.2 `src/app/api/health/ready/route.ts` (since v0.7.1; 503 without its database),
+    /// claude-relay-service v1.1.314 `src/app.js` (200 also without its Redis), gemini-balance 2.2.8
+    /// `app/router/routes.py`. CPA-Manager watches CLIProxyAPI, which serves the requests: v7.2.140
+    /// `internal/api/server_routes.go`.
+    pub const fn health_path(self) -> &'static str {
+        match self {
+            Self::ClaudeCodeHub => "/api/health/ready",
+            Self::CpaManager => "/healthz",
+            Self::GeminiBalance | Self::ClaudeRelayService => "/health",
         }
     }
 
@@ -231,6 +247,7 @@ pub struct RelayPlan {
     pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
+    pub health: Health,
 }
 
 impl PartialEq for RelayPlan {
@@ -254,6 +271,7 @@ impl PartialEq for RelayPlan {
             history_budget,
             boards,
             series,
+            health,
         } = self;
         let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
         *name == other.name
@@ -273,6 +291,25 @@ impl PartialEq for RelayPlan {
             && *history_budget == other.history_budget
             && *boards == other.boards
             && *series == other.series
+            && *health == other.health
+    }
+}
+
+/// How the relay itself is probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// `http` or `https`, without user, password and query; without one, nothing is probed.
+    pub url: Option<Url>,
+    /// PEM file with authorities in place of the public ones.
+    pub ca_file: Option<PathBuf>,
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+impl Health {
+    pub fn target(&self) -> Option<probe::Target> {
+        let url = self.url.clone()?;
+        Some(probe::Target { url, ca_file: self.ca_file.clone(), timeout: self.timeout })
     }
 }
 

@@ -225,22 +225,29 @@ pub(crate) fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// A URL of which host, port and database may be shown.
+fn parsed(url: &str, hint: &str) -> Result<url::Url, OpenError> {
+    let encode = "in user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25";
+    let url = url::Url::parse(url)
+        .map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}; {encode}")))?;
+    if hosts::hides_password(&url) {
+        return Err(OpenError(format!("the database URL has an @ or # behind its host; {hint}; {encode}")));
+    }
+    Ok(url)
+}
+
 /// What a URL of PostgreSQL says.
 ///
 /// # Errors
 /// When it is none. The text holds no secret.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     let hint = "write it as postgres://user:password@host:5432/database";
-    let mut url =
-        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
+    let mut url = parsed(url, hint)?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(OpenError(format!("the database URL is not one of PostgreSQL; {hint}")));
     }
-    let (known, foreign): (Vec<_>, Vec<_>) =
-        url.query_pairs().into_owned().partition(|(name, _)| PARAMETERS.contains(&name.as_str()));
-    for (name, _) in foreign {
-        tracing::debug!(parameter = name, "left out a parameter of the database URL");
-    }
+    let known: Vec<_> =
+        url.query_pairs().into_owned().filter(|(name, _)| PARAMETERS.contains(&name.as_str())).collect();
     url.set_query(None);
     if !known.is_empty() {
         url.query_pairs_mut().extend_pairs(known);

@@ -39,7 +39,7 @@ use crate::settings::{RelayPlan, StorePlan};
 pub use saving::{Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 4;
+pub const FORMAT: i64 = 5;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);

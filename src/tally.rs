@@ -86,8 +86,8 @@ pub struct Tally {
     counters: Counters,
     /// What the counters stood at when the ledger had to be read anew: they do not fall below it.
     carried: Option<Counters>,
-    /// Rows up to this id have been counted before, at the prices of that time.
-    counted_to: i64,
+    /// Which rows have been counted before the ledger had to be read anew.
+    counted: Counted,
     /// Models of which rows are counted as early.
     early_models: HashSet<Sym>,
     marks: quota::Marks,
@@ -113,6 +113,25 @@ struct Held {
     next_look: i64,
     /// The cost that the counters have of it; `None` while they have not counted it.
     charged: Option<crate::model::Usd>,
+}
+
+/// Rows, by id, that have been counted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Counted {
+    /// All up to this id.
+    upto: i64,
+    /// But for these: up to `upto` they have not been counted, beyond it they have.
+    except: HashSet<i64>,
+}
+
+impl Counted {
+    fn any(&self) -> bool {
+        self.upto > 0 || !self.except.is_empty()
+    }
+
+    fn has(&self, id: i64) -> bool {
+        (id <= self.upto) != self.except.contains(&id)
+    }
 }
 
 /// Boards since a local day that began a week or a month.
@@ -147,7 +166,7 @@ impl Tally {
             day_sums: BTreeMap::new(),
             counters: Counters::default(),
             carried: None,
-            counted_to: 0,
+            counted: Counted::default(),
             early_models: HashSet::new(),
             marks: quota::Marks::default(),
             corrections: Corrections::default(),
@@ -160,16 +179,27 @@ impl Tally {
 
     /// Forgets the rows, because they will all be read again; the counters resume where they stood.
     pub fn restart(self, moment: Moment) -> Self {
-        let (carried, counted_to) =
-            if self.is_complete() { (Some(self.counters), 0) } else { (self.carried, self.counted_to) };
-        Self { names: self.names, corrections: self.corrections, carried, counted_to, ..Self::new(moment) }
+        let (carried, counted) =
+            if self.is_complete() { (Some(self.counters), Counted::default()) } else { (self.carried, self.counted) };
+        Self { names: self.names, corrections: self.corrections, carried, counted, ..Self::new(moment) }
     }
 
-    /// Like [`Self::restart`], where only the rows' cost is another: rows up to `top` are not counted again.
-    pub fn reprice(self, moment: Moment, top: i64) -> Self {
-        let is_complete = self.is_complete();
-        let tally = self.restart(moment);
-        if is_complete { Self { counted_to: top, ..tally } } else { tally }
+    /// Like [`Self::restart`], where the same rows now mean something else: one that has been counted keeps the labels
+    /// and the cost it was counted with.
+    pub fn reread(self, moment: Moment) -> Self {
+        if !self.is_complete() {
+            return self.restart(moment);
+        }
+        let counted = Counted {
+            upto: self.floor,
+            except: self
+                .held
+                .values()
+                .filter(|held| (held.row.id <= self.floor) != held.charged.is_some())
+                .map(|held| held.row.id)
+                .collect(),
+        };
+        Self { counted, ..self.restart(moment) }
     }
 
     /// Moves the clock.
@@ -269,7 +299,7 @@ impl Tally {
         self.covered_since = i64::MIN;
         if let Some(carried) = self.carried.take() {
             let now = std::mem::take(&mut self.counters);
-            let before = if self.counted_to > 0 { Counters::default() } else { carried.clone() };
+            let before = if self.counted.any() { Counters::default() } else { carried.clone() };
             self.counters = carried;
             self.counters.raise(&before, &now);
         }
@@ -412,7 +442,7 @@ impl Tally {
     }
 
     fn count(&mut self, row: &UsageRow) {
-        if row.id <= self.counted_to {
+        if self.counted.has(row.id) {
             return;
         }
         let mut it = self.resolve(row);

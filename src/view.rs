@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::model::{Directory, EntityId, Live, QuotaWindow, Reason, Scope, Source};
+pub use crate::probe::Status as ProbeStatus;
 pub use crate::store::StoreStatus;
 
 /// One relay.
@@ -18,6 +19,8 @@ pub struct View {
     pub live: Option<Arc<Live>>,
     pub directory: Option<Arc<Directory>>,
     pub sources: Vec<SourceStatus>,
+    /// Whether the relay itself answers; `None` where no health address is configured.
+    pub probe: Option<ProbeStatus>,
     /// How keeping what has been read goes; `None` without a store.
     pub store: Option<StoreStatus>,
 }

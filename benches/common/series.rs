@@ -24,6 +24,7 @@ pub fn views(series: usize) -> Vec<View> {
         live: None,
         directory: None,
         sources: Vec::new(),
+        probe: None,
         store: None,
     }]
 }

@@ -62,6 +62,7 @@ impl Past {
             live: None,
             directory: None,
             sources: Vec::new(),
+            probe: None,
             store: None,
         };
         Ok(Self {

@@ -25,7 +25,19 @@ pub fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
         quick_ranges: false,
-        rows: vec![glance(), sources(), delays(), refreshes(), work(), truth(), size(), store(), process(), versions()],
+        rows: vec![
+            glance(),
+            sources(),
+            relay(),
+            delays(),
+            refreshes(),
+            work(),
+            truth(),
+            size(),
+            store(),
+            process(),
+            versions(),
+        ],
     }
 }
 
@@ -77,6 +89,26 @@ fn sources() -> Row {
         .unit("s")
         .query(Query::lines("age", age, SOURCE));
     row(9, [(10, over_time), (14, age)]).under("Sources")
+}
+
+fn relay() -> Row {
+    const NO_ADDRESS: &str = "No health address is configured";
+    let answers = timeline("The relay itself", EACH)
+        .empty(NO_ADDRESS)
+        .note("Whether its health address answers; told apart from its stores.")
+        .query(Query::lines("up", "min by (instance, relay) (llm_relay_http_up)", EACH))
+        .map("0", "Down", "red")
+        .map("1", "Up", "green");
+    let duration = lines("Duration of the probe").unit("s").empty(NO_ADDRESS).query(Query::lines(
+        "duration",
+        "llm_relay_http_probe_duration_seconds",
+        EACH,
+    ));
+    let failures = per_minute("llm_relay_http_probe_failures_total", "relay, reason");
+    let failed = lines("Failed probes per minute")
+        .empty(NOTHING)
+        .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{reason}}").step("2m"));
+    row(7, [(8, answers), (8, duration), (8, failed)])
 }
 
 fn delays() -> Row {

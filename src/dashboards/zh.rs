@@ -20,6 +20,9 @@ pub const TEXTS: &[(&str, &str)] = &[
         "At each moment: what one hour at this pace costs, and how many calls it makes. Dashed: 24 hours before.",
         "每一时刻：按当前速度一小时的成本与调用次数。虚线为 24 小时前。",
     ),
+    ("Duration of the probe", "探测耗时"),
+    ("Failed probes per minute", "每分钟探测失败次数"),
+    ("No health address is configured", "未配置健康检查地址"),
     ("Predictions follow the pace of the last five hours.", "预测按最近五小时的速度推算。"),
     ("By key (filters: User, Key)", "按密钥（筛选：用户、密钥）"),
     ("By model (filters: Provider, Provider type, Model)", "按模型（筛选：供应商、供应商类型、模型）"),
@@ -270,6 +273,7 @@ pub const TEXTS: &[(&str, &str)] = &[
         "The newest requests that are neither deleted nor replays, warm-ups and refused ones included; 0 is a request that is still running.",
         "最新的请求，不含已删除与重放的请求，含预热与被拒绝的请求；状态码 0 表示仍在进行。",
     ),
+    ("The relay itself", "中转服务本身"),
     (
         "The six first by cost; the bar is the number of requests, as on the relay's screen.",
         "按成本排序的前六名；条形长度为请求数，与中转服务的大屏一致。",
@@ -341,6 +345,7 @@ pub const TEXTS: &[(&str, &str)] = &[
         "What ended within the last minute, by model and provider. Needs a scrape interval of at most 15 seconds.",
         "最近一分钟内结束的请求，按模型与供应商汇总。抓取间隔需不超过 15 秒。",
     ),
+    ("Whether its health address answers; told apart from its stores.", "其健康检查地址是否应答；与其存储分开判断。"),
     (
         "Whether the numbers can be trusted: sources, age, drift against the ledger, and the exporter's own cost.",
         "数字是否可信：数据源、时效、与账本的偏差，以及采集器自身的开销。",

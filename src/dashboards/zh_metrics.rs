@@ -120,6 +120,12 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_key_info", "中转服务的一个密钥；标签 key 是其名称，绝不是密钥本身。"),
     ("llm_relay_provider_info", "一个供应商：中转服务的上游账号或渠道。"),
     ("llm_relay_currency_info", "中转服务界面上的货币符号及其 Grafana 单位；金额始终是美元。"),
+    ("llm_relay_http_up", "中转服务的健康检查地址对上次探测返回 200 至 399 的状态码时为 1，否则为 0；未配置时不存在。"),
+    ("llm_relay_http_probe_duration_seconds", "上次探测中转服务健康检查地址的耗时（含建立连接），探测失败时也有。"),
+    (
+        "llm_relay_http_probe_failures_total",
+        "采集器启动以来探测中转服务健康检查地址失败的次数，按原因：dns、connection、tls、timeout、status、protocol。",
+    ),
     ("llm_relay_source_up", "数据源上次读取成功且未过期时为 1；其指标缺失或即将缺失时为 0。"),
     ("llm_relay_source_last_success_timestamp_seconds", "数据源上次成功读取的时刻；首次成功之前不存在。"),
     ("llm_relay_refresh_duration_seconds", "采集器启动以来数据源各次刷新的耗时。"),

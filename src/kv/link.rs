@@ -80,6 +80,9 @@ impl Address {
         let (mut files, mut listed) = (Files::default(), Vec::new());
         for url in hosts::each(&format!("{transport}://{rest}")) {
             let mut url = Url::parse(&url).map_err(|_| refused())?;
+            if hosts::hides_password(&url) {
+                return Err(refused());
+            }
             let mut sentinel = (None, None);
             let mut left = Vec::new();
             for (name, value) in url.query_pairs().into_owned() {

@@ -81,6 +81,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "llm_relay_currency_info",
         ],
     ),
+    ("The relay itself", "Whether it answers; only with a `health_url`.", &["llm_relay_http_"]),
     (
         "The exporter and its sources",
         "Also there when a source cannot be read.",

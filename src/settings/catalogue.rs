@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use secrecy::SecretString;
+use url::Url;
 
 use crate::relays::claude_relay_service::Offset;
 
@@ -46,6 +48,10 @@ pub enum Takes {
     /// Written as the relay has it, and understood as the relay does.
     Offset(fn(&mut RelayPlan, Offset)),
     Texts(fn(&mut RelayPlan, Vec<String>)),
+    /// Of a page that anybody may read: no user, no password, no query.
+    Page(fn(&mut RelayPlan, Url)),
+    /// A relative one begins at the folder of the configuration file.
+    Path(fn(&mut RelayPlan, PathBuf)),
     /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
     /// the kind of the relay.
     Secret {
@@ -67,7 +73,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-pub static SETTINGS: [Setting; 25] = [
+pub static SETTINGS: [Setting; 29] = [
     Setting {
         path: "kind",
         takes: Takes::OneOf(&[
@@ -146,6 +152,26 @@ pub static SETTINGS: [Setting; 25] = [
         path: "history.budget",
         takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
         absent: Absent::Means("6s"),
+    },
+    Setting {
+        path: "health_url",
+        takes: Takes::Page(|relay, url| relay.health.url = Some(url)),
+        absent: Absent::Nothing,
+    },
+    Setting {
+        path: "health_ca_file",
+        takes: Takes::Path(|relay, path| relay.health.ca_file = Some(path)),
+        absent: Absent::Nothing,
+    },
+    Setting {
+        path: "health_interval",
+        takes: Takes::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.health.interval = it },
+        absent: Absent::Means("15s"),
+    },
+    Setting {
+        path: "health_timeout",
+        takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.health.timeout = it },
+        absent: Absent::Means("5s"),
     },
     top("boards.top_users", |relay, it| relay.boards.top_users = it),
     top("boards.top_keys", |relay, it| relay.boards.top_keys = it),
@@ -249,6 +275,8 @@ impl fmt::Display for Takes {
             Self::TimeZone(_) => f.write_str("IANA time zone"),
             Self::Offset(_) => f.write_str("the relay's `TIMEZONE_OFFSET`"),
             Self::Texts(_) => f.write_str("list of texts"),
+            Self::Page(_) => f.write_str("HTTP or HTTPS URL"),
+            Self::Path(_) => f.write_str("path"),
             Self::Secret { need, .. } => {
                 let names: Vec<_> = any_store(*need).into_iter().map(Store::name).collect();
                 write!(f, "{} URL", either(&names))

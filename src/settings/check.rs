@@ -7,12 +7,13 @@ use std::time::Duration;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 use secrecy::SecretString;
+use url::Url;
 
 use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Takes};
 use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
-use super::{Boards, Kind, Need, Plan, RelayPlan, SeriesBudget, secret};
+use super::{Boards, Health, Kind, Need, Plan, RelayPlan, SeriesBudget, secret};
 use crate::relays::claude_relay_service::Offset;
 
 const LONGEST_NAME: usize = 63;
@@ -156,7 +157,7 @@ impl<'a> Check<'a> {
                     continue;
                 }
             };
-            if let Err(wrong) = apply(&setting.takes, kind, &mut relay) {
+            if let Err(wrong) = apply(&setting.takes, kind, self.around.folder, &mut relay) {
                 self.refuse(setting.path, place, wrong);
             }
         }
@@ -233,6 +234,12 @@ impl<'a> Check<'a> {
             let place = self.place_of(["stale_after", "interval"]);
             self.refuse("stale_after", place, Wrong::new(what, hint));
         }
+        let is_tls = relay.health.url.as_ref().is_some_and(|url| url.scheme() == "https");
+        if relay.health.ca_file.is_some() && !is_tls {
+            let place = self.place_of(["health_ca_file", "health_url"]);
+            let wrong = Wrong::new("is for a `health_url` with https://, and there is none", "remove it, or set that");
+            self.refuse("health_ca_file", place, wrong);
+        }
         if relay.series.pinned_models.len() > relay.series.max_models {
             let (pinned, most) = (relay.series.pinned_models.len(), relay.series.max_models);
             let what = format!("{pinned} models are pinned, more than the {most} of `series.max_models`");
@@ -262,11 +269,12 @@ fn blank(name: &str) -> RelayPlan {
         history_budget: Duration::ZERO,
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 
 /// Writes one value into the plan.
-fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wrong> {
+fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -> Result<(), Wrong> {
     match (takes, kind) {
         (Takes::OneOf(choices), ValueKind::String(text)) => match choices.iter().find(|(name, _)| *name == text) {
             Some((_, set)) => set(relay),
@@ -315,6 +323,8 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
             };
             set(relay, items.into_iter().map(text).collect::<Result<_, _>>()?);
         }
+        (Takes::Page(set), ValueKind::String(text)) => set(relay, page(&text)?),
+        (Takes::Path(set), ValueKind::String(text)) if !text.is_empty() => set(relay, folder.join(text)),
         (takes, kind) => {
             let (expected, hint) = match takes {
                 Takes::OneOf(_) => ("text", format!("allowed: {takes}")),
@@ -325,6 +335,8 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
                 Takes::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
                 Takes::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
                 Takes::Texts(_) => ("a list of texts", TEXTS.to_owned()),
+                Takes::Page(_) => ("a URL", PAGE.to_owned()),
+                Takes::Path(_) => ("the path of a file", "write it in quotes".to_owned()),
                 Takes::Secret { .. } => ("text", "write it in quotes".to_owned()),
             };
             return Err(Wrong::new(format!("expected {expected}, found {}", a(&kind)), hint));
@@ -333,6 +345,25 @@ fn apply(takes: &Takes, kind: ValueKind, relay: &mut RelayPlan) -> Result<(), Wr
     Ok(())
 }
 
+/// The address of a page that anybody may read. The texts show no part of it.
+fn page(text: &str) -> Result<Url, Wrong> {
+    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is not a URL ({error})"), PAGE))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Wrong::new("the scheme of the URL is wrong", PAGE));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Wrong::new("has a user or password in it", "name a page that needs none"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Wrong::new(
+            "has a query or fragment, where secrets may stand",
+            "leave out what begins with ? or #",
+        ));
+    }
+    Ok(url)
+}
+
+const PAGE: &str = "write it as http://relay:3000/path, or https:// for TLS";
 pub const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
 const TEXTS: &str = "a list is written like [\"one\", \"two\"]";
 

@@ -11,7 +11,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, Row};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Timed, settle};
+use super::{Timed, parsed, settle};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -172,8 +172,7 @@ impl Snapshot {
 /// When it is none, or names no database. The text holds no secret.
 fn options(url: &str) -> Result<(MySqlConnectOptions, String, String), OpenError> {
     let hint = "write it as mysql://user:password@host:3306/database";
-    let url =
-        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
+    let url = parsed(url, hint)?;
     if !matches!(url.scheme(), "mysql" | "mariadb") {
         return Err(OpenError(format!("the database URL is not one of MySQL or MariaDB; {hint}")));
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::counters::Counters;
 use super::days::Daily;
 use super::log::Log;
-use super::{Corrections, Held, Moment, Sym, Tally, next_look};
+use super::{Corrections, Counted, Held, Moment, Sym, Tally, next_look};
 use crate::model::{Calendar, UsageRow, Usd};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
@@ -69,10 +69,10 @@ struct HeldPart<R> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct CountersPart<C, E> {
+struct CountersPart<C, N, E> {
     counters: C,
     carried: Option<C>,
-    counted_to: i64,
+    counted: N,
     early_models: E,
 }
 
@@ -102,7 +102,7 @@ impl Tally {
         let counters = CountersPart {
             counters: &self.counters,
             carried: self.carried.as_ref(),
-            counted_to: self.counted_to,
+            counted: &self.counted,
             early_models: &self.early_models,
         };
         let mut parts = vec![
@@ -137,12 +137,13 @@ impl Tally {
         let held: HashMap<i64, Held> = held
             .into_iter()
             .map(|HeldPart { row, final_since, charged }| {
-                // As if just looked at: what may have changed since is due the sooner, the longer that is ago.
-                let next_look = next_look(now, final_since);
+                // Due at once, unless it is read again as new: a cost that came since must be in the first page, or a
+                // counter would fall.
+                let next_look = if row.id > it.floor { next_look(now, final_since) } else { i64::MIN };
                 (row.request_id, Held { row, final_since, next_look, charged })
             })
             .collect();
-        let counters: CountersPart<Counters, HashSet<Sym>> = decoded(parts, COUNTERS)?;
+        let counters: CountersPart<Counters, Counted, HashSet<Sym>> = decoded(parts, COUNTERS)?;
         let mut slots = Vec::new();
         let mut days = Vec::new();
         for (key, bytes) in parts {
@@ -164,7 +165,7 @@ impl Tally {
             day_sums: decoded(parts, DAY_SUMS)?,
             counters: counters.counters,
             carried: counters.carried,
-            counted_to: counters.counted_to,
+            counted: counters.counted,
             early_models: counters.early_models,
             corrections: it.corrections,
             covered_since: it.covered_since,

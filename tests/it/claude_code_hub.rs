@@ -10,7 +10,7 @@ use llm_relay_exporter::model::{
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, Ask, Ledger, Refresh, Relay, Usage};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -79,6 +79,7 @@ pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {
         history_budget: Duration::from_secs(60),
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 

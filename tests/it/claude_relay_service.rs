@@ -17,7 +17,7 @@ use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, Relay};
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::{Meter, Presentation};
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
@@ -79,6 +79,7 @@ pub fn plan(redis_url: &str) -> RelayPlan {
         history_budget: second,
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 
@@ -170,6 +171,7 @@ impl Scene {
             live: Some(Arc::new(live)),
             directory: Some(Arc::new(directory)),
             sources: vec![full_view::healthy(Source::Ledger)],
+            probe: None,
             store: None,
         };
         let page = page::Page::new(vec![view], full_view::own());
@@ -624,6 +626,89 @@ async fn noise_of_floats_never_looks_like_a_reset() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_back_a_second_older_lowers_no_counter() {
+    let mut scene = Scene::new(21).await;
+    for key in [1, 2] {
+        scene.add_key(&key_id(key), &[]).await;
+        for _ in 0..20 {
+            scene.book(&request(key, 1)).await;
+        }
+    }
+    let all = |page: &Page| -> BTreeMap<_, _> {
+        let totals = ["llm_relay_key_requests_total", "llm_relay_key_cost_usd_total", "llm_relay_key_tokens_total"];
+        let more = ["llm_relay_requests_total", "llm_relay_cost_usd_total", "llm_relay_tokens_total"];
+        let counter = |name: &str| totals.contains(&name) || more.contains(&name);
+        page.iter().filter(|((name, _), _)| counter(name)).map(|(series, value)| (series.clone(), *value)).collect()
+    };
+    let dump = Contents::read(&mut scene.admin).await;
+    let before = all(&scene.page().await);
+    scene.book(&request(1, 1)).await;
+    let newest = all(&scene.page().await);
+    assert_ne!(before, newest);
+    // As after a crash, a fail-over or a restored dump: the last request is gone; then traffic goes on.
+    dump.write(&mut scene.admin).await;
+    assert_eq!(all(&scene.page().await), newest, "what has been shown stays");
+    scene.book(&request(1, 1)).await;
+    assert_eq!(all(&scene.page().await), newest, "the relay has what was shown");
+    scene.book(&request(1, 1)).await;
+    let after = all(&scene.page().await);
+    let key = |counters: &BTreeMap<(String, BTreeMap<String, String>), f64>| {
+        one(counters, "llm_relay_key_requests_total", &[("key_id", &key_id(1))])
+    };
+    assert_eq!((key(&newest), key(&after)), (Some(21.0), Some(22.0)));
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_absent_and_never_0() {
+    let mut scene = Scene::new(22).await;
+    for key in [1, 2, 3] {
+        scene.add_key(&key_id(key), &[]).await;
+        scene.book(&request(key, 1)).await;
+    }
+    scene.run(&format!("HSET usage:{} totalRequests -7", key_id(2))).await;
+    scene.run(&format!("SET usage:cost:total:{} NaN", key_id(3))).await;
+    let page = scene.page().await;
+    for name in ["llm_relay_key_requests_total", "llm_relay_key_cost_usd_total"] {
+        assert_eq!(values(&page, name, &["key_id"]).len(), 1, "{name} of a key that cannot be read");
+    }
+    // What has been read stays until it can be read again.
+    scene.run(&format!("HSET usage:{} totalRequests 12.0", key_id(1))).await;
+    let page = scene.page().await;
+    assert_eq!(one(&page, "llm_relay_key_requests_total", &[]), Some(1.0));
+    let day = keys_of_today(&mut scene).await;
+    scene.run(&format!("HSET {day} requests many")).await;
+    assert_eq!(one(&scene.page().await, "llm_relay_day_requests", &[("day", "today")]), None);
+}
+
+async fn keys_of_today(scene: &mut Scene) -> String {
+    let keys: Vec<String> =
+        cmd("KEYS").arg(format!("usage:daily:{}:*", key_id(1))).query_async(&mut scene.admin).await.unwrap();
+    keys.into_iter().next().unwrap()
+}
+
+/// Every key of a database as `DUMP` has it.
+struct Contents(Vec<(String, Vec<u8>)>);
+
+impl Contents {
+    async fn read(admin: &mut MultiplexedConnection) -> Self {
+        let keys: Vec<String> = cmd("KEYS").arg("*").query_async(admin).await.unwrap();
+        let mut contents = Vec::new();
+        for key in keys {
+            let bytes = cmd("DUMP").arg(&key).query_async(admin).await.unwrap();
+            contents.push((key, bytes));
+        }
+        Self(contents)
+    }
+
+    async fn write(&self, admin: &mut MultiplexedConnection) {
+        cmd("FLUSHDB").exec_async(admin).await.unwrap();
+        for (key, bytes) in &self.0 {
+            cmd("RESTORE").arg(key).arg(0).arg(&bytes[..]).exec_async(admin).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_reset_of_the_statistics_starts_the_counters_again() {
     let mut scene = Scene::new(7).await;
     scene.add_key(&key_id(1), &[]).await;
@@ -886,7 +971,7 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exporter_serves_the_simulated_relay() {
-    let mut scene = Scene::new(0).await;
+    let mut scene = Scene::new(21).await;
     let options = relay::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
     relay::fill(&mut scene.admin, &options).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

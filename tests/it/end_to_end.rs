@@ -12,7 +12,7 @@ use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ impl Exporter {
             history_budget: 60 * second,
             boards: Boards::default(),
             series: SeriesBudget::default(),
+            health: Health::default(),
         };
         let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,10 +8,11 @@ use llm_relay_exporter::model::{
     Reason, Scope, Source, Subscription, User,
 };
 use llm_relay_exporter::own::{Own, Process};
+use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
-    QuotaView, SourceStatus, StoreStatus, TrafficView, View,
+    ProbeStatus, QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
 
 pub fn at(second: i64) -> DateTime<Utc> {
@@ -27,6 +28,7 @@ pub fn view(relay: &str) -> View {
         live: Some(Arc::new(live())),
         directory: Some(Arc::new(directory())),
         sources: [Source::Ledger, Source::Live, Source::Directory].map(healthy).into(),
+        probe: Some(ProbeStatus { last: Some(Last { up: true, seconds: 0.012 }), failures: [0, 3, 0, 1, 0, 0] }),
         store: Some(StoreStatus { up: true, writer: true, last_save: Some(at(-7)), bytes: 54_321, failures: 2 }),
     }
 }
@@ -41,7 +43,7 @@ pub fn unread(relay: &str) -> View {
         problem: Some("connection: refused".into()),
         ..healthy(source)
     });
-    View { ledger: None, live: None, directory: None, sources: sources.into(), store: None, ..view(relay) }
+    View { ledger: None, live: None, directory: None, sources: sources.into(), probe: None, store: None, ..view(relay) }
 }
 
 pub fn own() -> Own {

@@ -17,7 +17,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, gemini_balance};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
@@ -120,6 +120,7 @@ fn plan(url: &str) -> RelayPlan {
         history_budget: Duration::from_secs(60),
         boards: Boards::default(),
         series: SeriesBudget::default(),
+        health: Health::default(),
     }
 }
 

@@ -27,6 +27,7 @@ mod metrics_docs;
 mod packaging;
 mod page;
 mod pgbouncer;
+mod probe;
 mod process;
 mod proxy;
 mod reload;

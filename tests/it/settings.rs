@@ -11,7 +11,9 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use insta::assert_snapshot;
 use llm_relay_exporter::settings::catalogue::paths;
-use llm_relay_exporter::settings::{Boards, Kind, Loaded, NameMode, Plan, Problems, SeriesBudget, load, variable};
+use llm_relay_exporter::settings::{
+    Boards, Health, Kind, Loaded, NameMode, Plan, Problems, SeriesBudget, load, variable,
+};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -82,6 +84,10 @@ fn everything_that_can_be_written_arrives() {
         timezone_fallback = "America/New_York"
         audit_interval = "1h"
         history.budget = "30s"
+        health_url = "https://relay.internal:8443/api/health/ready"
+        health_ca_file = "ca.pem"
+        health_interval = "30s"
+        health_timeout = "2s"
         [relays.main.boards]
         top_users = 1
         top_keys = 2
@@ -107,6 +113,13 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!((relay.directory_interval, relay.stale_after, relay.timeout), (secs(60), secs(120), secs(5)));
     assert_eq!((relay.session_ttl, relay.audit_interval, relay.history_budget), (secs(600), secs(3600), secs(30)));
     assert_eq!((relay.timezone, relay.timezone_fallback), (Some(Tz::Europe__Berlin), Tz::America__New_York));
+    let health = Health {
+        url: Some("https://relay.internal:8443/api/health/ready".parse().unwrap()),
+        ca_file: Some(file.folder.path().join("ca.pem")),
+        interval: secs(30),
+        timeout: secs(2),
+    };
+    assert_eq!(relay.health, health);
     let boards = Boards { top_users: 1, top_keys: 2, top_providers: 3, top_models: 1000, names: NameMode::Alias };
     assert_eq!(relay.boards, boards);
     let series = SeriesBudget {
@@ -130,6 +143,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((relay.timeout, relay.session_ttl, relay.audit_interval), (secs(10), secs(300), secs(600)));
     assert_eq!(relay.history_budget, secs(6));
     assert_eq!((relay.timezone, relay.timezone_fallback), (None, Tz::Asia__Shanghai));
+    assert_eq!(relay.health, Health { url: None, ca_file: None, interval: secs(15), timeout: secs(5) });
     assert_eq!((&relay.boards, &relay.series), (&Boards::default(), &SeriesBudget::default()));
 }
 
@@ -180,6 +194,34 @@ interval = "40s"
 "#,
     );
     assert_snapshot!(file.report(&env([])));
+}
+
+#[test]
+fn a_health_address_with_a_secret_in_it_is_refused_and_not_shown() {
+    for (url, what) in [
+        ("http://ann:hunter2@relay/health", "has a user or password in it"),
+        ("http://hunter2@relay/health", "has a user or password in it"),
+        ("http://relay/health?key=hunter2", "has a query or fragment"),
+        ("http://relay/health#hunter2", "has a query or fragment"),
+        ("ftp://relay/hunter2", "the scheme of the URL is wrong"),
+        ("relay/hunter2", "is not a URL"),
+        ("http://hunter2:99999/", "is not a URL (invalid port number)"),
+    ] {
+        let written = File::new(main_relay(&format!("health_url = \"{url}\""))).report(&env([]));
+        let name = "LLM_RELAY_EXPORTER__RELAYS__MAIN__HEALTH_URL";
+        let given = File::new(main_relay("")).report(&env([(name, url)]));
+        for report in [written, given] {
+            assert!(report.contains(what) && report.contains("relays.main.health_url"), "{report}");
+            assert!(!report.contains("hunter2"), "{report}");
+        }
+    }
+    for url in ["", "health_url = \"http://relay/health\""] {
+        let report = File::new(main_relay(&format!("health_ca_file = \"ca.pem\"\n{url}"))).report(&env([]));
+        assert!(report.contains("is for a `health_url` with https://"), "{report}");
+    }
+    let name = "LLM_RELAY_EXPORTER__RELAYS__MAIN__HEALTH_URL";
+    let plan = File::new(main_relay("")).plan(&env([(name, "http://[::1]:3000/health")]));
+    assert_eq!(plan.relays["main"].health.url.as_ref().unwrap().as_str(), "http://[::1]:3000/health");
 }
 
 #[test]

@@ -641,3 +641,64 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     let counters = view(&mut tally, &directory(Vec::new())).counters.unwrap();
     assert_eq!(counters.traffic[0].cost_usd, Some(0.05));
 }
+
+/// Requests and dollars by every family that has them.
+fn totals(tally: &mut Tally) -> [(u64, i64); 3] {
+    let counters = view(tally, &directory(Vec::new())).counters.unwrap();
+    let cents = |usd: f64| (usd * 100.0).round() as i64;
+    let traffic = counters.traffic.iter().map(|it| (it.requests.iter().sum(), cents(it.cost_usd.unwrap())));
+    let of = |it: &[llm_relay_exporter::view::EntityCounters]| {
+        it.iter().fold((0, 0), |sum, it| (sum.0 + it.requests, sum.1 + cents(it.cost_usd)))
+    };
+    let traffic = traffic.fold((0, 0), |sum, it: (u64, i64)| (sum.0 + it.0, sum.1 + it.1));
+    [traffic, of(&counters.users), of(&counters.keys)]
+}
+
+#[test]
+fn rows_that_come_to_mean_something_else_are_not_counted_again() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let at = |id: i64| now - Duration::seconds(2000 - id);
+    let in_flight = |id: i64| UsageRow { is_final: false, outcome: None, ..row(id, at(id)) };
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    // Row 5 has not become visible yet, 3 is in flight since long ago, 10 since just now.
+    let seen = [1, 2, 4, 6, 7, 8, 9].map(|id| row(id, at(id)));
+    tally.apply(seen.iter().cloned().chain([in_flight(3), in_flight(10)]));
+    tally.settle(4);
+    assert_eq!(totals(&mut tally), [(7, 7); 3]);
+
+    // The relay bills by another model, and its release tells other outcomes: everything is read again, newest first.
+    let mut ledger: Vec<_> = (1..=10).rev().map(|id| row(id, at(id))).collect();
+    ledger[0] = in_flight(10);
+    for row in &mut ledger {
+        row.model = Some("redirected".into());
+        row.outcome = row.outcome.map(|_| Outcome::Failure);
+    }
+    for _ in 0..3 {
+        tally = tally.reread(moment(zone, now));
+        tally.apply(ledger.iter().cloned());
+        tally.settle(4);
+        tally.complete();
+        assert_eq!(totals(&mut tally), [(9, 9); 3], "3 has ended and 5 has become visible; all else was counted");
+    }
+    tally.apply([row(10, at(10)), row(11, now)]);
+    assert_eq!(totals(&mut tally), [(11, 11); 3]);
+}
+
+#[test]
+fn after_a_restore_every_row_that_may_have_changed_is_due() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    tally.apply((1..=5).map(|id| row(id, now - Duration::seconds(id * 100))));
+    tally.settle(4);
+    assert_eq!(tally.due(), Vec::<i64>::new(), "they have just been read");
+    let mut saved = BTreeMap::new();
+    save(&mut tally, &mut saved);
+    let restored = Tally::restore(&saved).unwrap();
+    let mut due = restored.due();
+    due.sort_unstable();
+    assert_eq!(due, [1, 2, 3, 4], "a cost that another process has shown may be in any; 5 is read as a new row");
+}

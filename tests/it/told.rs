@@ -20,8 +20,8 @@ use redis::AsyncCommands;
 use secrecy::ExposeSecret;
 
 use crate::exposition::{Dialect, parse, series};
-use crate::full_view;
 use crate::process::{Page, Process};
+use crate::{full_view, probe};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relays.md");
 const BEGIN: &str = "<!-- told: begin -->\n";
@@ -94,9 +94,12 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
     assert_eq!(stages.len(), Kind::ALL.len(), "a relay of the demo cannot run here");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());
+    let health = probe::Server::start().await;
     for (kind, stage) in &stages {
         let name = kind.label();
-        writeln!(config, "[relays.{name}]\nkind = \"{name}\"\ninterval = \"1s\"").unwrap();
+        let health_url = health.url(kind.health_path());
+        writeln!(config, "[relays.{name}]\nkind = \"{name}\"\ninterval = \"1s\"\nhealth_url = \"{health_url}\"")
+            .unwrap();
         if kind.database() != Need::Nothing {
             writeln!(config, "database_url = \"{}\"", stage.urls().database_url.expose_secret()).unwrap();
         }

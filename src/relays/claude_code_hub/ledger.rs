@@ -186,9 +186,8 @@ impl LedgerReader {
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
         let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
-        let knows_outcome = basis.schema.level >= Level::Outcome;
         for row in &read {
-            match self.rows.read(row, basis.billing, knows_outcome, &self.prices) {
+            match self.rows.read(row, basis.billing, &self.prices) {
                 Ok(row) => batch.rows.push(row),
                 Err(error) => {
                     batch.refused += 1;

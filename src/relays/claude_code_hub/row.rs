@@ -47,13 +47,7 @@ pub struct RowReader {
 impl RowReader {
     /// # Errors
     /// When a column that a row cannot do without is absent or cannot be understood.
-    pub fn read(
-        &mut self,
-        row: &PgRow,
-        billing: BillingModel,
-        knows_outcome: bool,
-        prices: &Prices,
-    ) -> Result<UsageRow, sqlx::Error> {
+    pub fn read(&mut self, row: &PgRow, billing: BillingModel, prices: &Prices) -> Result<UsageRow, sqlx::Error> {
         let id = row.try_get("id")?;
         if row.try_get::<Option<bool>, _>("cost_unknown")? == Some(true) {
             tracing::warn!(row = id, "a row's cost is not a number; it counts as 0");
@@ -74,14 +68,14 @@ impl RowReader {
         let said: Option<&str> = row.try_get("success_rate_outcome")?;
         let blocked = row.try_get("blocked")?;
         let is_success: bool = row.try_get("is_success")?;
-        // Without outcomes an error text is the only sign of an end without a status.
-        let is_final = blocked || status.is_some() || said.is_some() || !(knows_outcome || is_success);
+        // An error text may be the only sign of an end. A row that was written before v0.7.1 has no outcome until the
+        // relay's own back-fill has reached it (`ledger-backfill/service.ts`): it is judged as its release did.
+        let is_final = blocked || status.is_some() || said.is_some() || !is_success;
         let outcome = is_final.then_some(match said {
             _ if blocked => Outcome::Excluded,
             Some("success") => Outcome::Success,
             Some("failure") => Outcome::Failure,
             Some(_) => Outcome::Excluded,
-            None if knows_outcome => Outcome::Excluded,
             None if matches!(status, Some(404 | 499)) => Outcome::Excluded,
             None if is_success => Outcome::Success,
             None => Outcome::Failure,

@@ -108,7 +108,10 @@ impl Schema {
             (Level::FirstToken, "message_request", "ttfb_ms"),
             (Level::Log, "message_request", "id"),
         ];
-        let found = markers.into_iter().find(|(_, table, column)| schema.has(table, column));
+        // A migration adds `is_replay` ahead of all others (v0.9.0 `session-replay-index-preflight.ts`): where it has
+        // stopped half way, the columns of the releases before are not there yet.
+        let whole = |level| level != Level::Replay || schema.has("usage_ledger", "success_rate_outcome");
+        let found = markers.into_iter().find(|(level, table, column)| schema.has(table, column) && whole(*level));
         schema.level = found.map(|(level, ..)| level).ok_or_else(|| {
             let error = "neither table usage_ledger nor message_request is there for this role";
             let hint = "is this the database of Claude Code Hub, and may the role use its schema?";

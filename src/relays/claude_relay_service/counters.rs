@@ -15,7 +15,7 @@ use super::events::Cursors;
 use super::keys;
 use super::rankings::{self, by_model, day_sum};
 use super::reader::{PAIR_FIELDS, Reader, TOKEN_FIELDS};
-use super::totals::{Known, Pair, text};
+use super::totals::{Known, Pair, held, held_tokens, text};
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, ReadError, Scope};
 use crate::relays::{Counters, Ranked, Ranking, Reading};
@@ -114,17 +114,21 @@ impl CounterReader {
         let costs = self.reader.dollars(what, of("usage:cost:total:")).await?;
         let list_costs = self.reader.dollars(what, of("usage:cost:real:total:")).await?;
         for (((id, usage), cost), list_cost) in ids.into_iter().zip(usage).zip(costs).zip(list_costs) {
+            // Of a key that has never been read whole, nothing is told.
+            if !self.known.keys.contains_key(&id) && (usage.is_none() || cost.is_none()) {
+                continue;
+            }
             let totals = self.known.keys.entry(id).or_default();
             if let Some(usage) = usage.filter(|usage| whole || !usage.is_empty()) {
-                totals.requests = usage.count(0);
+                totals.requests = held(totals.requests, usage.count(0));
                 // Old hashes have only the sum without caches.
-                totals.tokens = usage.count(1).max(usage.count(2));
+                totals.tokens = held(totals.tokens, usage.count(1).max(usage.count(2)));
             }
             if let Some(cost) = cost.filter(|cost| whole || cost.is_some()) {
-                totals.cost = cost.unwrap_or_default();
+                totals.cost = held(totals.cost, cost.unwrap_or_default());
             }
             if let Some(cost) = list_cost.filter(|cost| whole || cost.is_some()) {
-                totals.list_cost = cost;
+                totals.list_cost = cost.map(|cost| held(totals.list_cost.unwrap_or_default(), cost));
             }
         }
         Ok(())
@@ -136,7 +140,8 @@ impl CounterReader {
         for (pair, fields) in pairs.into_iter().zip(answers) {
             match fields {
                 Some(fields) if !fields.is_empty() => {
-                    self.known.pairs.insert(pair, fields.pair_totals());
+                    let totals = self.known.pairs.entry(pair).or_default();
+                    *totals = totals.held(fields.pair_totals());
                 }
                 // Gone, not merely unreadable.
                 Some(_) if whole => {
@@ -177,7 +182,9 @@ impl CounterReader {
             let months = self.known.traffic.entry(pair).or_default();
             match fields {
                 Some(fields) if !fields.is_empty() => {
-                    months.insert(month, (fields.count(0), fields.tokens()));
+                    let (requests, tokens) = months.entry(month).or_default();
+                    *requests = held(*requests, fields.count(0));
+                    *tokens = held_tokens(*tokens, fields.tokens());
                 }
                 Some(_) if whole => {
                     months.remove(&month);
@@ -223,6 +230,7 @@ impl Counters for CounterReader {
         self.reader.read = 0;
         let global = self.reader.fields("reading totals", vec!["usage:global:total".to_owned()], &["requests"]).await?;
         let requests = global.into_iter().flatten().next().map_or(self.known.requests, |fields| fields.count(0));
+        let requests = held(self.known.requests, requests);
         if requests < self.known.requests {
             tracing::info!("the relay's statistics were reset; its counters start again");
             self.known = Known::default();
@@ -256,7 +264,8 @@ impl Counters for CounterReader {
         }
 
         let keys = self.known.readings(directory);
-        let days = vec![day_sum("today", &today_keys), day_sum("yesterday", &yesterday_keys)];
+        let days = [day_sum("today", &today_keys), day_sum("yesterday", &yesterday_keys)];
+        let days = days.into_iter().flatten().collect();
         let ever = keys.iter().map(|key| Ranked {
             id: key.id.clone(),
             cost: key.cost,

@@ -1,4 +1,4 @@
-//! claude-relay-service, v1.1.250 to v1.1.314: everything in Redis, as counters.
+//! claude-relay-service, v1.1.263 to v1.1.314: everything in Redis, as counters.
 //!
 //! # Layout
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.

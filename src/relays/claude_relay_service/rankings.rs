@@ -76,7 +76,8 @@ pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairTotals)>) ->
     ranked.collect()
 }
 
-/// A day's requests and cost, under its label.
-pub fn day_sum(day: &'static str, keys: &[Ranked]) -> (&'static str, u64, Usd) {
-    (day, keys.iter().filter_map(|key| key.requests).sum(), keys.iter().map(|key| key.cost).sum())
+/// A day's requests and cost, under its label; `None` where a part of it cannot be read.
+pub fn day_sum(day: &'static str, keys: &[Ranked]) -> Option<(&'static str, u64, Usd)> {
+    let requests = keys.iter().map(|key| key.requests).sum::<Option<u64>>()?;
+    Some((day, requests, keys.iter().map(|key| key.cost).sum()))
 }

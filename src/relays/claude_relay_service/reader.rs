@@ -16,7 +16,7 @@ impl Reader {
         Self { kv, read: 0 }
     }
 
-    /// Some fields of hashes; a hash that is not there has none of them.
+    /// Counts in hashes. A hash that is not there has none of them; `None` where one of them is no whole number.
     pub async fn fields(
         &mut self,
         what: &str,
@@ -26,7 +26,7 @@ impl Reader {
         self.read += keys.len() as u64;
         let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("HMGET", key).with(names)).collect();
         let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
-        Ok(answers.into_iter().map(|answer| answer.map(Fields)).collect())
+        Ok(answers.into_iter().map(|answer| answer.map(Fields).filter(Fields::are_counts)).collect())
     }
 
     pub async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
@@ -36,12 +36,17 @@ impl Reader {
         Ok(sets.into_iter().map(|set| keys::members(set.unwrap_or_default()).collect()).collect())
     }
 
-    /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key.
+    /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key, `None` without where it is
+    /// no sum of dollars.
     pub async fn dollars(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
         self.read += keys.len() as u64;
         let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("GET", key)).collect();
         let answers = self.kv.each::<Option<f64>>(what, &asks).await?;
-        Ok(answers.into_iter().map(|answer| Some(answer?.and_then(Usd::from_f64))).collect())
+        let dollars = |answer: Option<Option<f64>>| match answer? {
+            Some(dollars) => Usd::from_f64(dollars).map(Some),
+            None => Some(None),
+        };
+        Ok(answers.into_iter().map(dollars).collect())
     }
 }
 
@@ -72,7 +77,11 @@ impl Fields {
         self.0.iter().all(Option::is_none)
     }
 
-    /// A whole number; 0 for what is absent or is none.
+    fn are_counts(&self) -> bool {
+        self.0.iter().flatten().all(|text| text.parse::<u64>().is_ok())
+    }
+
+    /// 0 for what is absent.
     pub fn count(&self, field: usize) -> u64 {
         self.0.get(field).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or(0)
     }

@@ -1,6 +1,7 @@
 //! What the relay's totals were when they were last read, and what they amount to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Sub;
 use std::sync::Arc;
 
 use crate::model::{Directory, EntityId, Tokens, Usd};
@@ -11,7 +12,7 @@ pub type Pair = (Arc<str>, Arc<str>);
 /// What the relay's totals were when they were last read.
 #[derive(Default)]
 pub struct Known {
-    /// Of the whole relay; falls only when the statistics are reset.
+    /// Of the whole relay.
     pub requests: u64,
     pub keys: HashMap<Arc<str>, KeyTotals>,
     /// By key and model.
@@ -35,6 +36,36 @@ pub struct PairTotals {
     pub tokens: u64,
     pub cost: Usd,
     pub list_cost: Usd,
+}
+
+/// A total that has been shown as `shown` and that the relay now has as `now`. One that has fallen a little comes from a
+/// Redis that lost its last seconds (a crash, a fail-over, a restored dump): it waits until the relay has passed it. One
+/// that has lost more than half begins anew.
+pub fn held<T: Ord + Copy + Sub<Output = T>>(shown: T, now: T) -> T {
+    if now < shown && now >= shown - now { shown } else { now }
+}
+
+impl PairTotals {
+    pub fn held(self, now: Self) -> Self {
+        Self {
+            requests: held(self.requests, now.requests),
+            tokens: held(self.tokens, now.tokens),
+            cost: held(self.cost, now.cost),
+            list_cost: held(self.list_cost, now.list_cost),
+        }
+    }
+}
+
+/// [`held`] by type.
+pub fn held_tokens(shown: Tokens, now: Tokens) -> Tokens {
+    Tokens {
+        input: held(shown.input, now.input),
+        output: held(shown.output, now.output),
+        cache_read: held(shown.cache_read, now.cache_read),
+        cache_write_5m: held(shown.cache_write_5m, now.cache_write_5m),
+        cache_write_1h: held(shown.cache_write_1h, now.cache_write_1h),
+        cache_write: held(shown.cache_write, now.cache_write),
+    }
 }
 
 impl Known {

@@ -60,7 +60,7 @@ impl Store {
     pub async fn close(&mut self) {
         match self {
             Self::MySql(database) => database.close().await,
-            Self::Sqlite(file) => file.close().await,
+            Self::Sqlite(_) => {}
         }
     }
 }

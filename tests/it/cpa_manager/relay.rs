@@ -9,7 +9,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::Usage;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
-use llm_relay_exporter::settings::{Boards, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
@@ -114,6 +114,7 @@ impl Relay {
             history_budget: Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
             series: SeriesBudget::default(),
+            health: Health::default(),
         };
         Self { level, path, writer, plan, clock: Arc::new(Mutex::new(now)), hashes: 0, _dir: dir }
     }

@@ -232,6 +232,7 @@ async fn read(plan: &RelayPlan) {
         live: live.map(Arc::new),
         directory: Some(Arc::new(directory)),
         sources: Vec::new(),
+        probe: None,
         store: None,
     };
     let page = page::Page::new(vec![view], Own::default());

@@ -27,7 +27,7 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let is_form = path != setting.path;
         let values = match path {
-            _ if path.ends_with("_file") => "path".to_owned(),
+            _ if is_form && path.ends_with("_file") => "path".to_owned(),
             _ if path.ends_with("_env") => "name".to_owned(),
             _ => setting.takes.to_string(),
         };
@@ -74,7 +74,7 @@ fn examples_load() {
     let document = document();
     let env = env([("MAIN_DATABASE_URL", DATABASE), ("MAIN_REDIS_URL", REDIS), ("BACKUP_DATABASE_URL", DATABASE)]);
     let examples: Vec<_> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         File::new(example).plan(&env);
     }
@@ -84,7 +84,7 @@ fn examples_load() {
 fn the_example_file_loads_and_shows_the_defaults() {
     let text = include_str!("../../../llm-relay-exporter.example.toml");
     let plain = File::new(text).plan(&env([]));
-    // What is commented out is what applies anyway, except for the two that show how to say something else.
+    // What is commented out is what applies anyway, except for those that show how to say something else.
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| {
@@ -95,6 +95,7 @@ fn the_example_file_loads_and_shows_the_defaults() {
     let mut all = File::new(uncommented.join("\n")).plan(&env([]));
     let relay = all.relays.get_mut("main").unwrap();
     assert_eq!(relay.timezone.take(), Some(Tz::Asia__Shanghai));
+    assert!(relay.health.url.take().is_some() && relay.health.ca_file.take().is_some());
     assert_eq!(relay.series.pinned_models.drain(..).count(), 1);
     assert_eq!(format!("{all:?}"), format!("{plain:?}"));
     for path in store::paths() {

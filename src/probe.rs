@@ -1,0 +1,260 @@
+//! Whether the relay itself answers: a GET of its health address, on a timer of its own.
+//!
+//! A ledger tells what was served; that it grows no longer may be health or death. The probe takes no key and calls no
+//! model, opens a connection of its own each time, as a client of the relay does, and follows no redirect. Any status from
+//! 200 to 399 counts as up.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
+use url::{Position, Url};
+
+use crate::poll::back_off;
+
+/// A health page says a few words; what is longer is not read on.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// What to ask, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `http` or `https`, without user, password and query.
+    pub url: Url,
+    /// PEM file with authorities in place of the public ones; read at each connecting.
+    pub ca_file: Option<PathBuf>,
+    /// Limit of one probe, connecting included.
+    pub timeout: Duration,
+}
+
+/// Why a probe failed: the closed list behind the `reason` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The host's name has no address.
+    Dns,
+    /// Nobody accepts the connection, or it broke.
+    Connection,
+    /// The certificate is not trusted, or the other side speaks no TLS.
+    Tls,
+    Timeout,
+    /// A status below 200 or above 399.
+    Status,
+    /// The answer is not one of HTTP.
+    Protocol,
+}
+
+impl Reason {
+    pub const ALL: [Self; 6] = [Self::Dns, Self::Connection, Self::Tls, Self::Timeout, Self::Status, Self::Protocol];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// A probe that failed: the reason for the metric, the text for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {text}", reason.label())]
+pub struct Failure {
+    pub reason: Reason,
+    text: String,
+}
+
+impl Failure {
+    fn new(reason: Reason, text: impl ToString) -> Self {
+        Self { reason, text: text.to_string() }
+    }
+}
+
+impl Target {
+    /// Asks once. Gives the status.
+    ///
+    /// # Errors
+    /// When the relay does not answer within the timeout with a status from 200 to 399.
+    pub async fn probe(&self) -> Result<StatusCode, Failure> {
+        match tokio::time::timeout(self.timeout, self.ask()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let limit = humantime::format_duration(self.timeout);
+                Err(Failure::new(Reason::Timeout, format!("{}: no answer within {limit}", self.url)))
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<StatusCode, Failure> {
+        let failed = |reason, error: &dyn std::fmt::Display| Failure::new(reason, format!("{}: {error}", self.url));
+        // An address of IPv6 stands in brackets.
+        let host = self.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        let addresses = lookup_host((host, port)).await.map_err(|error| failed(Reason::Dns, &error))?;
+        let addresses: Vec<_> = addresses.collect();
+        let stream = TcpStream::connect(&*addresses).await.map_err(|error| failed(Reason::Connection, &error))?;
+        let answer = if self.url.scheme() == "https" {
+            let config = self.trust().map_err(|text| failed(Reason::Tls, &text))?;
+            let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(Reason::Tls, &error))?;
+            let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+            let stream = connecting.await.map_err(|error| {
+                // Its own words for what it refuses; anything else is the network's.
+                let refused = error.kind() == io::ErrorKind::InvalidData;
+                failed(if refused { Reason::Tls } else { Reason::Connection }, &error)
+            })?;
+            self.get(stream).await
+        } else {
+            self.get(stream).await
+        };
+        let status = answer.map_err(|error| {
+            let lost = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+            let broken = std::error::Error::source(&error).is_some_and(|source| source.is::<io::Error>());
+            failed(if lost || broken { Reason::Connection } else { Reason::Protocol }, &error)
+        })?;
+        if status.is_success() || status.is_redirection() {
+            Ok(status)
+        } else {
+            Err(failed(Reason::Status, &format!("answers {status}")))
+        }
+    }
+
+    async fn get(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> hyper::Result<StatusCode> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::get(&self.url[Position::BeforePath..Position::AfterPath])
+            .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
+            .header(USER_AGENT, concat!("llm-relay-exporter/", env!("CARGO_PKG_VERSION")))
+            .header(CONNECTION, "close")
+            .body(Empty::<Bytes>::new());
+        // Every part of a parsed URL may stand in a request.
+        let request = request.unwrap_or_default();
+        let asking = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            read(answer.into_body()).await?;
+            Ok(status)
+        };
+        tokio::pin!(asking);
+        tokio::select! {
+            answer = &mut asking => answer,
+            // What it has taken from the connection before that ended is there for the asking.
+            ended = connection => match ended {
+                Ok(()) => asking.await,
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn trust(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca_file {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(path) => {
+                let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+                let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+                for certificate in found {
+                    let certificate = certificate.map_err(|error| unreadable(&error))?;
+                    roots.add(certificate).map_err(|error| unreadable(&error))?;
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// To its end, or as far as it may be long.
+async fn read(mut body: Incoming) -> hyper::Result<()> {
+    let mut length = 0;
+    while length < LONGEST_BODY && !body.is_end_stream() {
+        match body.frame().await {
+            Some(frame) => length += frame?.data_ref().map_or(0, Bytes::len),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// How the probes of one relay have gone.
+#[derive(Debug, Default)]
+pub struct Probes(Mutex<Status>);
+
+/// What is known of a relay that is probed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// `None` before the first probe has ended.
+    pub last: Option<Last>,
+    /// By [`Reason::ALL`].
+    pub failures: [u64; Reason::ALL.len()],
+}
+
+/// The last probe.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Last {
+    pub up: bool,
+    pub seconds: f64,
+}
+
+impl Probes {
+    pub fn status(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Probes for ever, `interval` after the last began, later after failures. `relay` is for the log.
+    pub async fn keep(&self, relay: &str, target: &Target, interval: Duration, changed: &Notify) {
+        let mut failed: Option<Failure> = None;
+        let mut failures_in_a_row = 0;
+        loop {
+            let began = Instant::now();
+            let outcome = target.probe().await;
+            self.note(began.elapsed(), &outcome);
+            changed.notify_one();
+            match outcome {
+                Ok(_) => {
+                    if failed.take().is_some() {
+                        tracing::info!(relay, "the relay answers again");
+                    }
+                    failures_in_a_row = 0;
+                }
+                Err(failure) => {
+                    failures_in_a_row += 1;
+                    if failed.as_ref().is_none_or(|known| known.reason != failure.reason) {
+                        let reason = failure.reason.label();
+                        tracing::warn!(relay, reason, error = failure.text, "the relay does not answer");
+                    }
+                    failed = Some(failure);
+                }
+            }
+            let due = match failures_in_a_row {
+                0 => began + interval,
+                failures => Instant::now() + back_off(interval, failures),
+            };
+            tokio::time::sleep_until(due.into()).await;
+        }
+    }
+
+    fn note(&self, took: Duration, outcome: &Result<StatusCode, Failure>) {
+        let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        status.last = Some(Last { up: outcome.is_ok(), seconds: took.as_secs_f64() });
+        if let Err(failure) = outcome {
+            status.failures[failure.reason as usize] += 1;
+        }
+    }
+}
