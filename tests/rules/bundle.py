@@ -13,7 +13,9 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
-RUNBOOK_BASE = "https://github.com/llm-relay-exporter/llm-relay-exporter/blob/main/docs/runbooks.md#"
+# Addresses stand in one rule (llm_relay:links:info).
+RUNBOOK_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "runbooks" }}{{ end }}#'
+DASHBOARD_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "grafana" }}{{ end }}/d/'
 DASHBOARDS = {"llm-relay-" + name for name in "overview trends wall leaderboards providers quotas exporter".split()}
 ANNOTATIONS = {"summary", "summary_zh", "description", "description_zh", "runbook_url", "dashboard"}
 # About the exporter or the alerting, not about one relay: they carry no source.
@@ -123,6 +125,7 @@ def read(expr):
 
 def template_queries(text):
     """The PromQL of an annotation's queries, with the placeholders filled in."""
+    yield from re.findall(r'with query "([^"]*)"', text)
     for query in re.findall(r'printf "((?:[^"\\]|\\.)*)"[^|{}]*\| query', text):
         scopes = ["user", "key", "provider"] if "llm_relay_%s_info" in query else [""]
         for scope in scopes:

@@ -36,7 +36,8 @@ class Alertmanager(unittest.TestCase):
 
     def test_both_languages_render(self):
         rule = next(rule for rule in alerts() if rule["alert"] == "LLMRelayErrorSpike")
-        texts = {**rule["annotations"], "description": "12 % failed", "description_zh": "12 % 失败"}
+        texts = {**rule["annotations"], "description": "12 % failed", "description_zh": "12 % 失败",
+                 "dashboard": "http://grafana/d/llm-relay-overview?var-relay=main", "runbook_url": "http://docs/runbooks.md#x"}
         alert = {"labels": {"relay": "main"}, "annotations": texts, "startsAt": "2026-01-01T00:00:00Z"}
         for status in ("firing", "resolved"):
             data = {
@@ -48,8 +49,8 @@ class Alertmanager(unittest.TestCase):
             wanted = {
                 ("en", "firing"): ("CRITICAL [main]: Many requests", "12 % failed", "/d/llm-relay-overview?var-relay=main"),
                 ("zh", "firing"): ("严重 [main]：当前有大量", "12 % 失败", "/d/llm-relay-overview-zh?var-relay=main"),
-                ("en", "resolved"): ("Resolved [main]: Many requests", "Resolved: Many requests", "/d/llm-relay-overview?"),
-                ("zh", "resolved"): ("已恢复 [main]：当前有大量", "已恢复：当前有大量", "/d/llm-relay-overview-zh?"),
+                ("en", "resolved"): ("Resolved [main]: Many requests", "Resolved: Many requests", "http://grafana/d/llm-relay-overview?var-relay=main"),
+                ("zh", "resolved"): ("已恢复 [main]：当前有大量", "已恢复：当前有大量", "http://grafana/d/llm-relay-overview-zh?var-relay=main"),
             }
             with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
                 json.dump(data, file)
