@@ -27,6 +27,7 @@ use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
+use crate::address::Flaw;
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -253,14 +254,19 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 ///
 /// # Errors
 /// When it names none.
-pub fn path(url: &str) -> Result<PathBuf, OpenError> {
+pub fn path(url: &str) -> Result<PathBuf, Flaw> {
     let hint = "write it as sqlite:/path/to/the/file";
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(OpenError(format!("the database URL is not one of SQLite; {hint}")));
+        return Err(Flaw::new("the URL is not one of SQLite", hint));
     };
     let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.starts_with(':') || path.contains('?') {
-        return Err(OpenError(format!("the database URL names no file; {hint}")));
+    let first = path.split('/').next().unwrap_or_default();
+    if path.is_empty() || first.contains(':') || path.contains('?') {
+        return Err(Flaw::new("the URL names no file", hint));
+    }
+    // The address of a server has its password here, and the path is shown.
+    if first.contains('@') || (!path.starts_with('/') && url.starts_with("sqlite://") && path.contains('@')) {
+        return Err(Flaw::new("the URL names a user, which a file does not have", hint));
     }
     Ok(path.into())
 }

@@ -14,6 +14,7 @@ use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
 use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
