@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::relays::{OpenError, claude_code_hub, claude_relay_service, cpa_manager, gemini_balance};
-use crate::settings::{Kind, Need, Plan, RelayPlan};
+use crate::settings::{Kind, Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,12 +97,10 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
 pub async fn store(plan: &Plan) -> Report {
     let mut report = Report::default();
     let Some(store) = &plan.store else {
-        report.note("store", "none: every start reads the whole ledger, and what the relay deletes is forgotten");
+        report.note("store", "none: every start reads all of the relay again, and what the relay deletes is forgotten");
         return report;
     };
-    // A relay without a ledger keeps its totals itself.
-    let has_ledger = |relay: &&RelayPlan| relay.kind.database() != Need::Nothing;
-    let owners: Vec<_> = plan.relays.values().filter(has_ledger).map(Owner::of).collect();
+    let owners: Vec<_> = plan.relays.values().map(Owner::of).collect();
     let looked = async {
         let store = Store::open(store)?;
         let seen = store.look(&owners).await?;
@@ -115,8 +113,7 @@ pub async fn store(plan: &Plan) -> Report {
             report.ok("store", format!("{} can be opened", store.place()));
             for (Owner { relay, .. }, checkpoint) in owners.iter().zip(seen) {
                 match checkpoint {
-                    None => report
-                        .note("checkpoint", format!("none of {relay} yet: its ledger will be read from the start")),
+                    None => report.note("checkpoint", format!("none of {relay} yet: it will be read from the start")),
                     Some(checkpoint) => {
                         let bytes: usize = checkpoint.parts.values().map(|bytes| bytes.len()).sum();
                         let (parts, saves) = (checkpoint.parts.len(), checkpoint.generation);

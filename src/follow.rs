@@ -5,13 +5,14 @@
 //! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
 
 mod checkpoint;
+mod metered;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
+pub use metered::Metered;
 
 /// Ids behind the cursor that are read again, at most: at about three ids per request (Claude Code Hub burns one on
 /// each update of a row), the requests of some busy seconds.
@@ -39,6 +41,8 @@ pub struct Follower {
     state: Option<State>,
     timeout: Duration,
     audit_interval: Duration,
+    /// See [`Tally::pin`].
+    pinned: Vec<String>,
     rows_read: u64,
 }
 
@@ -63,17 +67,22 @@ struct State {
     audit_now: bool,
     /// The last refresh left new rows to read: an audit after it would be in vain, and dear after each step of many.
     behind: bool,
+    /// What is known is of a checkpoint, which others may have gone beyond: nothing is shown before the first audit.
+    restored: bool,
     /// What the ledger wants to be told again.
     bookmark: String,
 }
 
 /// The exporter's sums minus the ledger's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Drift {
     requests: i128,
     cost: Usd,
     board_tokens: i128,
     errors: i128,
+    millis: i128,
+    /// Another provider, model or outcome.
+    labels: u64,
 }
 
 impl Drift {
@@ -84,6 +93,8 @@ impl Drift {
             cost: ours.cost - theirs.cost,
             board_tokens: minus(ours.board_tokens, theirs.board_tokens),
             errors: minus(ours.errors, theirs.errors),
+            millis: theirs.millis.map_or(0, |theirs| minus(ours.millis.unwrap_or(0), theirs)),
+            labels: ours.labels.wrapping_sub(theirs.labels),
         }
     }
 }
@@ -102,13 +113,24 @@ pub enum Rest {
 
 impl Follower {
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { ledger, state: None, timeout: plan.timeout, audit_interval: plan.audit_interval, rows_read: 0 }
+        Self {
+            ledger,
+            state: None,
+            timeout: plan.timeout,
+            audit_interval: plan.audit_interval,
+            pinned: plan.series.pinned_models.clone(),
+            rows_read: 0,
+        }
     }
 
     /// Goes on with the same ledger, opened anew with changed settings.
     #[must_use]
     pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
-        Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) }
+        let mut it = Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) };
+        if let Some(state) = &mut it.state {
+            state.tally.pin(&it.pinned);
+        }
+        it
     }
 
     /// Rows read since the start.
@@ -144,46 +166,56 @@ impl Follower {
         };
         let audit_due = state.audit_due(self.audit_interval);
         // An audit compares what has been read, so it first reads everything that may have changed.
-        let reread = if audit_due { state.tally.unsettled() } else { state.tally.due() };
+        let due = if audit_due { state.tally.unsettled() } else { state.tally.due() };
         let days = if audit_due { state.audit_days() } else { Vec::new() };
         let floor = state.floor();
         let ask = Ask {
             after: Some(floor),
             limit: STEP_ROWS,
-            reread,
+            // Those above the floor come again as new rows.
+            reread: due.iter().copied().filter(|request| !state.tally.is_above(*request, floor)).collect(),
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
             bookmark: state.bookmark.clone(),
         };
         let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
         self.rows_read += refresh.rows.len() as u64;
-        if refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
+        let contradicts = state.tally.contradicts(&refresh.rows);
+        let is_gone = |(request, id): (i64, i64)| {
+            let asked = ask.reread.contains(&request) || (id > floor && !refresh.more);
+            asked && !refresh.rows.iter().any(|row| row.request_id == request)
+        };
+        if contradicts || refresh.top < state.top || state.tally.newest_held().is_some_and(is_gone) {
+            let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);
             tracing::warn!(
-                basis = refresh.basis,
-                was = state.basis,
-                top = refresh.top,
-                was_top = state.top,
-                "the ledger or the settings it is read by have changed; reading it anew"
+                %since,
+                top,
+                was_top,
+                "the newest requests are gone, or others have their ids, as after a restore: what has started since the \
+                 last look is new, and what was counted stays counted"
             );
-            if let Some(State { tally, basis, top, hopeless, .. }) = self.state.take() {
-                // The same rows again, after an audit: what was priced in its time stays as it was.
-                let same = basis.is_empty() && !refresh.tariff.is_empty() && refresh.top >= top - OVERLAP_IDS;
-                let tally = if same { tally.reprice(moment(&refresh), top) } else { tally.restart(moment(&refresh)) };
-                self.begin(&refresh, tally, hopeless);
-            }
-            return Ok(Rest::NewRows);
+            part_ways(&mut *self.ledger, self.timeout, &mut state.tally, refresh.now).await?;
         }
-        if refresh.tariff != state.tariff {
+        let anew = if contradicts || refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
+            let (basis, was) = (&refresh.basis, &state.basis);
+            tracing::warn!(basis, was, "the ledger or the settings it is read by have changed; reading it anew");
+            true
+        } else if refresh.tariff != state.tariff {
             tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
-            if let Some(State { tally, top, hopeless, .. }) = self.state.take() {
-                self.begin(&refresh, tally.reprice(moment(&refresh), top), hopeless);
+            true
+        } else {
+            false
+        };
+        if anew {
+            if let Some(State { tally, hopeless, .. }) = self.state.take() {
+                self.begin(&refresh, tally.restart(moment(&refresh)), hopeless);
             }
             return Ok(Rest::NewRows);
         }
         let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
         let second = refresh.now.timestamp();
         if refresh.top < state.top {
-            // The newest rows were deleted, or a restored ledger gives their ids out again: from there on, all is new.
-            state.recent_tops.clear();
+            // Ids below the new top may be given out again as well.
+            state.recent_tops = VecDeque::from([(second, refresh.top - OVERLAP_IDS)]);
             state.top = refresh.top;
         }
         state.bookmark.clone_from(&refresh.bookmark);
@@ -195,10 +227,11 @@ impl Follower {
         state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
         state.recent_tops.push_back((second, state.top));
         state.tally.advance(moment(&refresh));
+        state.tally.rows_may_grow(refresh.tariff.is_empty());
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         state.tally.apply(rows);
-        state.tally.looked_at(&ask.reread, &found);
+        state.tally.looked_at(if refresh.more { &ask.reread } else { &due }, &found);
         let floor = state.floor();
         state.tally.settle(floor);
         state.behind = refresh.more;
@@ -206,7 +239,8 @@ impl Follower {
             self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
         }
         self.answer_wants().await;
-        Ok(self.rest(refresh.more || refresh.lost_rows))
+        let more = refresh.more || refresh.lost_rows || self.awaits_audit();
+        Ok(self.rest(more))
     }
 
     /// Reads one bounded slice of older rows, newest first.
@@ -223,8 +257,12 @@ impl Follower {
         // An import says nothing about when the rows before it started.
         let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
+        if slice.bottom && !state.tally.complete() {
+            tracing::info!("models have turned up of which rows had been let go of; reading the ledger once more");
+            state.basis.clear();
+            return Ok(Rest::NewRows);
+        }
         if slice.bottom {
-            state.tally.complete();
             tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
         } else if let Some(newest) = newest {
             // Everything below started before the newest of these, but for a little disorder.
@@ -233,7 +271,15 @@ impl Follower {
         Ok(self.rest(false))
     }
 
-    fn begin(&mut self, refresh: &Refresh, tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+    /// What was restored has yet to be held against the ledger.
+    fn awaits_audit(&mut self) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        state.restored &= state.audit.is_none() && state.tally.covers_yesterday();
+        state.restored
+    }
+
+    fn begin(&mut self, refresh: &Refresh, mut tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+        tally.pin(&self.pinned);
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
         let state = State {
@@ -249,6 +295,7 @@ impl Follower {
             audit_day: None,
             audit_now: false,
             behind: false,
+            restored: false,
             bookmark: refresh.bookmark.clone(),
         };
         self.state = Some(state);
@@ -290,7 +337,7 @@ impl Follower {
             let drift = Drift::between(state.tally.day_sum(*date), *theirs);
             drift_requests += drift.requests;
             drift_cost += drift.cost;
-            if state.tally.day_sum(*date) == *theirs {
+            if drift == Drift::default() {
                 // Reading again did mend it: the same drift, should it come back, is a new one.
                 state.hopeless.remove(date);
                 continue;
@@ -307,7 +354,7 @@ impl Follower {
         state.audit_now = false;
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
-                // Too long ago for its counters to be told apart: all rows are read again, and no counter falls.
+                // Too long ago for its boards to be replaced: all rows are read again.
                 state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
                 state.basis.clear();
                 continue;
@@ -379,6 +426,28 @@ impl State {
         let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
         Some(if self.tally.day_range(next).is_some() { next } else { newest })
     }
+}
+
+/// Tells the tally which requests a ledger of another past has, and which of them are new.
+async fn part_ways(
+    ledger: &mut dyn Ledger,
+    timeout: Duration,
+    tally: &mut Tally,
+    now: DateTime<Utc>,
+) -> Result<(), ReadError> {
+    // Ids and request ids hardly differ in their order.
+    let newest = within(timeout, ledger.older(i64::MAX, OVERLAP_IDS as u32)).await?;
+    let last = newest.rows.iter().map(|row| row.request_id).max().unwrap_or(i64::MIN);
+    let since = tally.looked_until() + TimeDelta::microseconds(1);
+    let (mut newer, mut after) = (Vec::new(), i64::MIN);
+    loop {
+        let page = within(timeout, ledger.rows_between(since..now + Days::new(1), after, STEP_ROWS)).await?;
+        let Some(greatest) = page.iter().map(|row| row.id).max() else { break };
+        after = greatest;
+        newer.extend(page.iter().filter(|row| !tally.holds(row)).map(|row| row.request_id));
+    }
+    tally.part_ways(&newer, last);
+    Ok(())
 }
 
 /// All rows that started in a span, by ascending id, read in bounded steps.

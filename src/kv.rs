@@ -5,7 +5,8 @@ mod link;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use self::link::{Address, Link};
+use self::link::Link;
+pub(crate) use self::link::Target;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +19,7 @@ const MOST_REPORTED: usize = 1000;
 
 /// A relay's Redis.
 pub struct Kv {
-    address: Address,
+    target: Target,
     limit: Duration,
     /// Kept while it is good.
     link: Option<Link>,
@@ -56,12 +57,12 @@ impl Kv {
     /// # Errors
     /// When the URL is not one of Redis.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { address: Address::parse(url.expose_secret())?, limit, link: None, reported: HashSet::new() })
+        Ok(Self { target: Target::parse(url.expose_secret())?, limit, link: None, reported: HashSet::new() })
     }
 
     /// `host:port/number`.
     pub fn place(&self) -> &str {
-        self.address.place()
+        self.target.place()
     }
 
     /// The answers to commands that only read, in order; one that failed does not take the others with it.
@@ -80,7 +81,7 @@ impl Kv {
             }
         }
         let asking = async {
-            let mut link = self.address.connect(self.limit).await?;
+            let mut link = self.target.connect(self.limit).await?;
             let answers = link.ask(commands).await?;
             Ok((link, answers))
         };
@@ -121,15 +122,17 @@ impl Kv {
             Ok(value) => Ok(Some(value)),
             // One key of another type, or with other content, is that entity's problem only.
             Err(error) if error.code() == Some("WRONGTYPE") || is_content(error.kind()) => {
-                if self.reported.len() < MOST_REPORTED && self.reported.insert(ask.key.clone()) {
-                    tracing::warn!(
-                        key = ask.key,
-                        "left out a Redis key that does not hold what the relay writes there"
-                    );
-                }
+                self.report(&ask.key);
                 Ok(None)
             }
             Err(error) => Err(self.error(what, &error)),
+        }
+    }
+
+    /// Logs, once, that a key holds something else than is expected.
+    pub fn report(&mut self, key: &str) {
+        if self.reported.len() < MOST_REPORTED && self.reported.insert(key.to_owned()) {
+            tracing::warn!(key, "left out a Redis key that does not hold what the relay writes there");
         }
     }
 

@@ -17,7 +17,7 @@
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`hosts`]: URLs that list
+//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`address`]: URLs that list
 //!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //!   [`probe`]: whether the relay itself answers.
@@ -34,6 +34,7 @@
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod backfill;
 pub mod backtest;
 pub mod bench;
@@ -42,7 +43,6 @@ pub mod cli;
 pub mod dashboards;
 pub mod demo;
 pub mod follow;
-pub mod hosts;
 pub mod http;
 pub mod kv;
 pub mod log;

@@ -4,10 +4,35 @@ use llm_relay_exporter::cli;
 
 fn main() -> ExitCode {
     return_memory();
+    forget_libpq();
     cli::run(std::env::args_os()).unwrap_or_else(|error| {
         eprintln!("llm-relay-exporter: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The driver would complete an address from libpq's variables, so that one that is forgotten somewhere decides whose
+/// numbers these are; the configuration alone names a server.
+fn forget_libpq() {
+    const READ_BY_THE_DRIVER: [&str; 13] = [
+        "PGHOST",
+        "PGHOSTADDR",
+        "PGPORT",
+        "PGUSER",
+        "PGPASSWORD",
+        "PGPASSFILE",
+        "PGDATABASE",
+        "PGOPTIONS",
+        "PGAPPNAME",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+        "PGSSLCERT",
+        "PGSSLKEY",
+    ];
+    for name in READ_BY_THE_DRIVER {
+        // SAFETY: nothing else runs yet.
+        unsafe { std::env::remove_var(name) };
+    }
 }
 
 /// glibc keeps what was freed, for each thread apart: after a large page or a first read of the ledger that is more

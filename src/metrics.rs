@@ -350,7 +350,7 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_wasted_cost_usd_total",
         kind: Kind::Counter,
         labels: &["provider_id", "reason"],
-        help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, hedge_loser, client_abort.",
+        help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, client_abort.",
         emit: Emit::Past(|view, out| {
             for (provider, reason, cost) in counters(view).iter().flat_map(|counters| &counters.wasted) {
                 out.sample(&[provider, reason], *cost);
@@ -397,10 +397,21 @@ pub const CATALOGUE: &[Metric] = &[
         name: "llm_relay_ledger_corrections_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "Changes of requests that had already been counted: late_cost, lowered, deleted, reclassified.",
+        help: "Changes of requests that had already been counted: late_cost, lowered, deleted, rewritten, reclassified.",
         emit: Emit::Relay(|view, out| {
             for (kind, count) in counters(view).iter().flat_map(|counters| &counters.corrections) {
                 out.sample(&[kind], *count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_ledger_corrections_usd_total",
+        kind: Kind::Counter,
+        labels: &["kind"],
+        help: "Dollars of these changes: late_cost is in the cost counters; without lowered (refunds) and deleted, and with rewritten, they would have the ledger's sum.",
+        emit: Emit::Relay(|view, out| {
+            for (kind, cost) in counters(view).iter().flat_map(|counters| &counters.corrections_usd) {
+                out.sample(&[kind], *cost);
             }
         }),
     },
@@ -1006,10 +1017,10 @@ pub const CATALOGUE: &[Metric] = &[
         }),
     },
     Metric {
-        name: "llm_relay_series_limited_total",
-        kind: Kind::Counter,
+        name: "llm_relay_series_folded",
+        kind: Kind::Gauge,
         labels: &["dimension"],
-        help: "Label values that the series budget folds into other, by dimension.",
+        help: "Label values without series of their own, which count as other, by dimension; model_without_success: names that never succeeded.",
         emit: Emit::Relay(|view, out| {
             for (dimension, count) in ledger(view).iter().flat_map(|ledger| &ledger.limited) {
                 out.sample(&[dimension], *count as f64);

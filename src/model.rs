@@ -42,11 +42,18 @@ impl Usd {
         value.is_finite().then(|| Self((value * 1e15).round() as i128))
     }
 
-    /// Dollars as a float, for a sample.
+    /// The float that is nearest to the amount in dollars, for a sample.
     pub fn to_f64(self) -> f64 {
-        // Whole dollars and the rest apart: one conversion of the whole would round twice.
-        const UNIT: i128 = 1_000_000_000_000_000;
-        (self.0 / UNIT) as f64 + (self.0 % UNIT) as f64 / 1e15
+        const UNIT: u128 = 10_u128.pow(Usd::SCALE);
+        let femto = self.0.unsigned_abs();
+        if femto == 0 {
+            return 0.0;
+        }
+        // A quotient of more bits than a float has, the last of which tells of what is left: it is rounded once.
+        let shift = femto.leading_zeros();
+        let shifted = femto << shift;
+        let quotient = (shifted / UNIT) | u128::from(!shifted.is_multiple_of(UNIT));
+        (quotient as f64 / (1_u128 << shift) as f64).copysign(self.0 as f64)
     }
 
     pub const fn is_positive(self) -> bool {
@@ -195,6 +202,18 @@ impl Tokens {
         }
     }
 
+    /// What these are more than others, category by category.
+    pub const fn beyond(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(other.input),
+            output: self.output.saturating_sub(other.output),
+            cache_read: self.cache_read.saturating_sub(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_sub(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_sub(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_sub(other.cache_write),
+        }
+    }
+
     /// All cache writes.
     pub const fn written(self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)
@@ -253,7 +272,7 @@ pub struct UsageRow {
 }
 
 /// An entity's id as the relay has it; the label shows it unchanged.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityId {
     Number(i64),
     Text(Arc<str>),
@@ -546,6 +565,8 @@ pub struct Key {
     pub enabled: bool,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
+    /// `None` where the relay does not tell.
+    pub created_at: Option<DateTime<Utc>>,
     /// Requests at a time; `None` when unlimited.
     pub slots: Option<u64>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.

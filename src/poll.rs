@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::follow::{Follower, Rest};
+use crate::follow::{Follower, Metered, Rest};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
 use crate::probe::Probes;
-use crate::relays::{Counters, DirectorySource, LiveState, within};
+use crate::relays::{DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
-use crate::store::{Saving, StoreStatus};
-use crate::tally::{Meter, Presentation};
+use crate::store::{Kept, Saving, StoreStatus};
+use crate::tally::Presentation;
 use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 
 /// Upper bounds of refresh durations in seconds.
@@ -49,7 +49,7 @@ pub struct Subject {
 /// How a relay's usage is read, and what has been made of it.
 pub enum Usage {
     Rows(Box<Follower>, Option<Saving>),
-    Counters(Box<dyn Counters>, Box<Meter>),
+    Counters(Box<Metered>, Option<Saving>),
 }
 
 /// The tasks of one relay, and what they know.
@@ -125,8 +125,8 @@ impl Poller {
         let before = before.map(|poller| &*poller.parts);
         let parts = Arc::new(Parts {
             store: match &usage {
-                Usage::Rows(_, Some(saving)) => Some(Mutex::new(saving.status())),
-                Usage::Rows(_, None) | Usage::Counters(..) => None,
+                Usage::Rows(_, Some(saving)) | Usage::Counters(_, Some(saving)) => Some(Mutex::new(saving.status())),
+                Usage::Rows(_, None) | Usage::Counters(_, None) => None,
             },
             ledger: before.map_or_else(|| Part::new(Source::Ledger), |parts| parts.ledger.clone()),
             live: live
@@ -156,7 +156,7 @@ impl Poller {
             let polling = async {
                 match &mut usage {
                     Usage::Rows(follower, saving) => poll_ledger(&it, follower, saving.as_mut(), &tell).await,
-                    Usage::Counters(counters, meter) => poll_counters(&it, counters.as_mut(), meter, &tell).await,
+                    Usage::Counters(metered, saving) => poll_counters(&it, metered, saving.as_mut(), &tell).await,
                 }
             };
             ends.run_until_cancelled(polling).await;
@@ -405,7 +405,7 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     }
 }
 
-async fn poll_counters(parts: &Parts, counters: &mut dyn Counters, meter: &mut Meter, changed: &Notify) {
+async fn poll_counters(parts: &Parts, metered: &mut Metered, mut saving: Option<&mut Saving>, changed: &Notify) {
     let (plan, part) = (&parts.plan, &parts.ledger);
     loop {
         let began = Instant::now();
@@ -414,12 +414,12 @@ async fn poll_counters(parts: &Parts, counters: &mut dyn Counters, meter: &mut M
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
-        let outcome = within(plan.timeout, counters.read(&directory)).await.map(|reading| {
-            meter.apply(reading);
-            publish(parts, |with| meter.view(with), changed);
-            meter.read()
+        let outcome = within(plan.timeout, metered.refresh(&directory)).await.map(|()| {
+            publish(parts, |with| metered.view(with), changed);
+            metered.read()
         });
         part.note(&plan.name, began, outcome);
+        save(parts, metered, saving.as_deref_mut()).await;
         changed.notify_one();
         part.rest(began, plan.interval).await;
     }
@@ -466,9 +466,9 @@ impl History {
     }
 }
 
-async fn save(parts: &Parts, follower: &mut Follower, saving: Option<&mut Saving>) {
+async fn save(parts: &Parts, kept: &mut dyn Kept, saving: Option<&mut Saving>) {
     if let (Some(saving), Some(status)) = (saving, &parts.store) {
-        saving.tick(follower).await;
+        saving.tick(kept).await;
         *status.lock().unwrap_or_else(PoisonError::into_inner) = saving.status();
     }
 }

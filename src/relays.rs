@@ -10,23 +10,27 @@ pub mod cpa_manager;
 pub mod gemini_balance;
 mod positions;
 mod schema_cache;
+mod steady;
 pub mod untold;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Calendar, Directory, EntityId, FailureClass, Live, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+    Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
 use crate::settings::{Kind, RelayPlan};
+use crate::tally::{Part, PartError};
 pub use untold::Untold;
 
 /// The usage ledger of a relay that keeps one row per request.
@@ -85,7 +89,8 @@ pub struct Refresh {
     /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
     pub basis: String,
     /// What the rows' cost rests on, where the relay prices tokens only when it shows them; empty where it stores the
-    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time.
+    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time, and
+    /// nothing that changes in a counted row is spending.
     pub tariff: String,
     /// The greatest id in the ledger; 0 when it is empty.
     pub top: i64,
@@ -113,13 +118,28 @@ pub struct Older {
     pub refused: u64,
 }
 
-/// The store's own sum over counted rows.
+/// The store's own sum over counted rows, or the exporter's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSum {
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
     pub errors: u64,
+    /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
+    pub millis: Option<u64>,
+    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
+    pub labels: u64,
+}
+
+impl LedgerSum {
+    /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
+    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
+        let outcome = outcome.map_or("", Outcome::label);
+        let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
+        bytes
+            .chain(model.unwrap_or_default().bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
 }
 
 /// The usage of a relay that keeps durable counters instead of rows.
@@ -127,9 +147,22 @@ pub struct LedgerSum {
 pub trait Counters: Send {
     /// What the counters say now. `directory` tells which entities exist.
     async fn read(&mut self, directory: &Directory) -> Result<Reading, ReadError>;
+
+    /// What a restart must find again, in parts; those that have not changed since the last time without their bytes,
+    /// unless `all` are wanted.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError>;
+
+    /// Goes on where the one that wrote the parts was.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; it is then as before.
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
 }
 
-/// What a relay's counters say at one moment: totals as the relay has them, events since the reading before.
+/// What a relay's counters say at one moment: totals that never fall, events since the reading before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Start of today by the relay's clock and zone.
@@ -140,9 +173,12 @@ pub struct Reading {
     /// Label of the day, requests, cost.
     pub days: Vec<(&'static str, u64, Usd)>,
     pub traffic: Vec<TrafficReading>,
+    /// In an order that is the same for every process: the first of them have series of their own.
     pub keys: Vec<KeyReading>,
+    /// Models in such an order.
+    pub models: Vec<Arc<str>>,
     pub rankings: Vec<Ranking>,
-    /// Failures since the last reading; a class that occurred before has 0.
+    /// Failures since the last reading; 0 for classes of which none has occurred yet.
     pub failures: Vec<(EntityId, FailureClass, u64)>,
     /// Provider, model and milliseconds of requests that have ended since the last reading.
     pub durations: Vec<(EntityId, Arc<str>, u64)>,

@@ -196,6 +196,8 @@ impl Store {
             Self::Redis => &[
                 "redis",
                 "rediss",
+                "valkey",
+                "valkeys",
                 "redis+unix",
                 "redis+sentinel",
                 "rediss+sentinel",

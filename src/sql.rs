@@ -8,21 +8,26 @@ use std::io;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
 
-use crate::hosts;
+use crate::address::{Address, Flaw, Host};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
+use crate::settings::Store;
 
 /// How long one connection is used: addresses and roles change behind names.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// What a connection URL may say; anything else is for another driver and left out.
-const PARAMETERS: [&str; 11] = [
+const PORT: u16 = 5432;
+
+/// What a URL of PostgreSQL may say after the `?`.
+const PARAMETERS: [&str; 14] = [
     "sslmode",
+    "ssl",
     "sslrootcert",
     "sslcert",
     "sslkey",
@@ -33,21 +38,18 @@ const PARAMETERS: [&str; 11] = [
     "user",
     "password",
     "options",
+    "application_name",
+    "connect_timeout",
 ];
 
 /// A relay's database. Holds at most one connection, opened by the first snapshot.
 pub struct Database {
     /// The first that answers is read.
-    hosts: Vec<Host>,
+    servers: Vec<Server>,
     /// `host:port/database`, for people.
     place: String,
     limit: Duration,
     idle: Option<Held>,
-}
-
-struct Host {
-    options: PgConnectOptions,
-    place: String,
 }
 
 struct Held {
@@ -62,10 +64,9 @@ impl Database {
     /// # Errors
     /// When the URL is not one of PostgreSQL's.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        let host = |url: &String| options(url).map(|options| Host { place: place(&options), options });
-        let hosts = hosts::each(url.expose_secret()).iter().map(host).collect::<Result<Vec<_>, _>>()?;
-        let place = hosts.iter().map(|host| &*host.place).collect::<Vec<_>>().join(",");
-        Ok(Self { hosts, place, limit, idle: None })
+        let servers = servers(url.expose_secret())?;
+        let place = servers.iter().map(Server::place).collect::<Vec<_>>().join(",");
+        Ok(Self { servers, place, limit, idle: None })
     }
 
     /// `host:port/database`, one after the other.
@@ -74,7 +75,7 @@ impl Database {
     }
 
     pub fn role(&self) -> &str {
-        self.hosts.first().map_or("", |host| host.options.get_username())
+        self.servers.first().map_or("", |server| server.options.get_username())
     }
 
     /// Begins a consistent, read-only view of the store. Dropped without [`Database::finish`], it closes its connection.
@@ -87,19 +88,20 @@ impl Database {
             return Ok(snapshot);
         }
         let mut failed: Option<ReadError> = None;
-        for (tried, host) in self.hosts.iter().enumerate() {
+        for (tried, server) in self.servers.iter().enumerate() {
             // One that says nothing must leave time for the next.
-            let time = deadline.saturating_duration_since(Instant::now()) / (self.hosts.len() - tried) as u32;
-            let error = match timeout(time, PgConnection::connect_with(&host.options)).await {
+            let time = deadline.saturating_duration_since(Instant::now()) / (self.servers.len() - tried) as u32;
+            let time = server.connect_timeout.map_or(time, |own| own.min(time));
+            let error = match timeout(time, server.connect()).await {
                 Ok(Ok(connection)) => {
-                    let held = Held { connection, since: Instant::now(), place: host.place.clone() };
+                    let held = Held { connection, since: Instant::now(), place: server.place.clone() };
                     return self.begin(held, deadline).await;
                 }
-                Ok(Err(error)) => read_error(&host.place, "connecting", &error),
+                Ok(Err(error)) => read_error(&server.place, "connecting", &error),
                 Err(_) => {
                     let text = format!(
                         "connecting to PostgreSQL at {}: no answer within {time:.1?}; check the address and the firewall",
-                        host.place
+                        server.place
                     );
                     ReadError::new(Reason::Timeout, text)
                 }
@@ -216,40 +218,103 @@ fn settle<T>(
     Err(error)
 }
 
-/// `host:port/database`, for people.
-pub(crate) fn place(options: &PgConnectOptions) -> String {
-    let database = options.get_database().unwrap_or_else(|| options.get_username());
-    match options.get_socket() {
-        Some(socket) => format!("{}/{database}", socket.display()),
-        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+/// One server that a URL names.
+pub(crate) struct Server {
+    options: PgConnectOptions,
+    place: String,
+    /// The URL's own limit of connecting.
+    connect_timeout: Option<Duration>,
+}
+
+impl Server {
+    /// `host:port/database`, for people.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        PgConnection::connect_with(&self.options).await
     }
 }
 
-/// What a URL of PostgreSQL says.
+/// The servers of a URL of PostgreSQL, in its order.
 ///
 /// # Errors
-/// When it is none. The text holds no secret.
-pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
-    let hint = "write it as postgres://user:password@host:5432/database";
-    let mut url =
-        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err(OpenError(format!("the database URL is not one of PostgreSQL; {hint}")));
+/// When it is none, or says something that is not understood. The text holds no secret.
+pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
+    let hint = format!("write it as {}", Store::Postgres.example());
+    let address = Address::parse(url).map_err(|flaw| Flaw::new(flaw.what, format!("{hint}; {}", flaw.hint)))?;
+    if !Store::Postgres.schemes().contains(&&*address.scheme) {
+        return Err(Flaw::new("the URL is not one of PostgreSQL", hint));
     }
-    let (known, foreign): (Vec<_>, Vec<_>) =
-        url.query_pairs().into_owned().partition(|(name, _)| PARAMETERS.contains(&name.as_str()));
-    for (name, _) in foreign {
-        tracing::debug!(parameter = name, "left out a parameter of the database URL");
-    }
-    url.set_query(None);
-    if !known.is_empty() {
-        url.query_pairs_mut().extend_pairs(known);
-    }
-    // The driver's own text may repeat a value.
-    let options = PgConnectOptions::from_url(&url)
-        .map_err(|_| OpenError(format!("the database URL has a port or parameter that cannot be used; {hint}")))?;
+    let mut options = match address.parameter("options") {
+        // The driver takes them whole from its own URLs only; a password keeps it from looking for one in ~/.pgpass.
+        Some(words) => Url::parse_with_params("postgres:", [("password", ""), ("options", words)])
+            .ok()
+            .and_then(|url| PgConnectOptions::from_url(&url).ok())
+            .ok_or_else(|| Flaw::value("options", "-c name=value"))?,
+        None => PgConnectOptions::new_without_pgpass(),
+    };
     // Poolers refuse start parameters that they do not know.
-    Ok(options.application_name("llm-relay-exporter").extra_float_digits(None).disable_statement_logging())
+    options = options.application_name("llm-relay-exporter").extra_float_digits(None).disable_statement_logging();
+    let (mut hosts, mut database) = (address.hosts.clone(), address.path.as_str());
+    let (mut user, mut password) = (address.user.as_deref(), address.password.as_deref());
+    let (mut port, mut connect_timeout) = (None, None);
+    for (name, value) in address.parameters() {
+        match name {
+            "sslmode" | "ssl" => options = options.ssl_mode(ssl_mode(name, value)?),
+            "sslrootcert" => options = options.ssl_root_cert(value),
+            "sslcert" => options = options.ssl_client_cert(value),
+            "sslkey" => options = options.ssl_client_key(value),
+            "host" | "hostaddr" => {
+                let port = hosts.first().and_then(|host| host.port);
+                hosts = value.split(',').map(|host| Host::named(host, port)).collect::<Result<_, _>>()?;
+            }
+            "port" => port = Some(value.parse().map_err(|_| Flaw::value(name, "a port"))?),
+            "dbname" => database = value,
+            "user" => user = Some(value),
+            "password" => password = Some(value),
+            "options" => {}
+            "application_name" => options = options.application_name(value),
+            "connect_timeout" => {
+                let seconds = value.parse().map_err(|_| Flaw::value(name, "whole seconds"))?;
+                // Of libpq, 0 is no limit.
+                connect_timeout = Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
+            }
+            _ => return Err(Address::unknown(name, &PARAMETERS)),
+        }
+    }
+    if let Some(user) = user {
+        options = options.username(user);
+    }
+    if let Some(password) = password {
+        options = options.password(password);
+    }
+    if !database.is_empty() {
+        options = options.database(database);
+    }
+    let server = |mut host: Host| {
+        host.port = port.or(host.port).or(Some(PORT));
+        if host.name.is_empty() {
+            // A socket where there is one, as libpq does.
+            host.name = options.get_host().to_owned();
+        }
+        let place = format!("{}{}", host.with_port(PORT), address.shown(database));
+        let options = options.clone().port(host.port.unwrap_or(PORT));
+        let options = if host.is_socket() { options.socket(&host.name) } else { options.host(&host.name) };
+        Server { options, place, connect_timeout }
+    };
+    Ok(hosts.into_iter().map(server).collect())
+}
+
+/// libpq's words for TLS, and those of JDBC and node-postgres that it takes as well.
+fn ssl_mode(name: &str, value: &str) -> Result<PgSslMode, Flaw> {
+    match value {
+        "true" | "1" if name == "ssl" => Ok(PgSslMode::Require),
+        "false" | "0" if name == "ssl" => Ok(PgSslMode::Disable),
+        "no-verify" => Ok(PgSslMode::Require),
+        _ => value.parse().map_err(|_| Flaw::value(name, "disable, allow, prefer, require, verify-ca, verify-full")),
+    }
 }
 
 /// What went wrong, where, and what to do. Names no value that was read and no secret.
@@ -261,8 +326,13 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
             let (reason, hint) = meaning(&code);
             // Messages of other classes may quote a value.
             let quotes_no_value =
-                ["08", "0A", "25", "28", "3D", "40", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
-            let message = if quotes_no_value { refusal.message() } else { "refused" };
+                ["08", "0A", "25", "3D", "40", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
+            let message = match code.get(..2) {
+                // They quote the user, which may be a password in the wrong place.
+                Some("28") => refused_login(refusal.message()),
+                _ if quotes_no_value => refusal.message(),
+                _ => "refused",
+            };
             (reason, format!("{at}: {message} ({code}){hint}"))
         }
         // What the TLS library refuses comes as invalid data.
@@ -287,6 +357,18 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
     ReadError::new(reason, text)
 }
 
+/// Why a login was refused, without the server's own words.
+fn refused_login(message: &str) -> &'static str {
+    match message {
+        _ if message.contains("pg_hba.conf") && message.contains("no encryption") => {
+            "no entry of pg_hba.conf lets this user in from here without TLS"
+        }
+        _ if message.contains("pg_hba.conf") => "no entry of pg_hba.conf lets this user in from here",
+        _ if message.contains("certificate") => "a valid client certificate is wanted",
+        _ => "user or password refused",
+    }
+}
+
 fn untrusted(at: &str, error: &dyn std::fmt::Display) -> String {
     format!("{at}: TLS: {error}; check `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the URL")
 }
@@ -303,6 +385,8 @@ fn meaning(code: &str) -> (Reason, &'static str) {
         }
         "22023" => (Reason::Data, "; PostgreSQL may not know the time zone: set `timezone`"),
         "3D000" => (Reason::Connection, "; check the database name of the URL"),
+        // Of a database that takes no connections, or of a server that is not ready.
+        "55000" => (Reason::Connection, "; check that the database takes connections"),
         "53300" => (Reason::Connection, "; the server, or the role, has no connection left"),
         "40001" => (Reason::Connection, "; a replica gave way to its primary, which happens now and then"),
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (Reason::Connection, ""),

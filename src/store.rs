@@ -1,4 +1,4 @@
-//! The exporter's own store: a checkpoint of each relay's follower, so that a restart goes on where the last process was.
+//! The exporter's own store: a checkpoint of each relay, so that a restart goes on where the last process was.
 //!
 //! The relay's ledger is the truth. What is kept here is what has been made of it up to a cursor, saved in one
 //! transaction; whatever happens between two saves is read from the ledger again. So a process may be killed at any
@@ -6,8 +6,10 @@
 //!
 //! # Size
 //! Sums of 39 days and of all time: each some 30 bytes per user, key, provider and model that appears in them. Facts of
-//! the last 26 hours: some 40 bytes per request. Rows that may still change: those of the last ten minutes, some 120
-//! bytes each. One sum per day since the first row, some 20 bytes. Nothing else grows.
+//! the last 26 hours: some 45 bytes per request. Rows that may still change: those of the last ten minutes, some 120
+//! bytes each. Which requests have been counted: an eighth of a byte per id at worst, next to nothing where no id is
+//! missing. One sum per day since the first row, some 30 bytes. Nothing else grows. Of a relay that keeps counters: one
+//! part for each of its keys and accounts, some 20 bytes per model that it has used, written when it has changed.
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
@@ -36,10 +38,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::settings::{RelayPlan, StorePlan};
-pub use saving::{Saving, StoreStatus};
+pub use saving::{Kept, Saving, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 4;
+pub const FORMAT: i64 = 5;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -2,14 +2,18 @@
 //! more than once, give the same view.
 //!
 //! A row enters when it is first seen and stays *held* while it may still change; a new version takes the place of the
-//! old one in every sum. Sums follow the ledger, down as well as up; [`Counters`] never fall.
+//! old one in every sum. Sums follow the ledger, down as well as up. [`Counters`] never fall: a request is counted once
+//! in its life, when it is final, under the labels that it has then, and [`Counted`] remembers it. So the ledger may be
+//! read anew as often as need be. What a later version has more is added; what it has less stays counted.
 //!
-//! Nothing here grows with the history: a day of facts for the windows that slide, five weeks of days for the boards
-//! and quotas, one small sum per day for the audit, and totals.
+//! Nothing here grows with the history, but a bit per request and one small sum per day for the audit: a day of facts
+//! for the windows that slide, five weeks of days for the boards and quotas, and totals.
 
 mod boards;
+mod counted;
 mod counters;
 mod days;
+mod fold;
 mod log;
 mod meter;
 mod names;
@@ -19,6 +23,7 @@ mod quota;
 mod sums;
 mod windows;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,13 +32,14 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Outcome, UsageRow};
+use crate::model::{Calendar, Outcome, Scope, UsageRow, Usd};
 use crate::relays::LedgerSum;
+use counted::Counted;
 use counters::{Counters, Final};
-use days::{Daily, Day};
+use days::Daily;
 use log::{KEPT_SECONDS, Log};
 use names::{NONE, Names, Sym};
-use sums::{Boards, Fact, Total};
+use sums::{ABSURD, Boards, Fact, Total};
 use windows::Windows;
 
 pub use meter::Meter;
@@ -44,12 +50,16 @@ pub use quota::Want;
 /// A final row is looked at for changes for so long: hedge losers are drained for 120 s, then priced and flushed
 /// (Claude Code Hub v0.9.2, `response-handler.ts`), and a write may be retried.
 const GRACE_SECONDS: i64 = 600;
+/// Restores of the ledger that are told apart.
+const MOST_PASTS: usize = 8;
 /// A row that is not final by then is an orphan of a crash; the relay hides it too (`proxy-status-tracker.ts`).
 pub const ORPHAN_SECONDS: i64 = 24 * 3600;
 /// Days whose boards are kept: the longest month, and the week around its first day.
 const KEPT_DAYS: u64 = 38;
-/// Days whose counters are kept apart, so that the audit can repair them: today and two before.
-const REPAIRABLE_DAYS: u64 = 2;
+/// Days before today of which rows still come.
+const RECENT_DAYS: u64 = 2;
+/// Newest rows that stay held: whether the ledger is still the one that was read shows in them.
+const ANCHORS: usize = 16;
 
 /// The moment that a tally is brought up to.
 #[derive(Clone, Debug)]
@@ -84,12 +94,20 @@ pub struct Tally {
     /// Every day's sum, to hold against the ledger's own.
     day_sums: BTreeMap<NaiveDate, LedgerSum>,
     counters: Counters,
-    /// What the counters stood at when the ledger had to be read anew: they do not fall below it.
-    carried: Option<Counters>,
-    /// Rows up to this id have been counted before, at the prices of that time.
-    counted_to: i64,
-    /// Models of which rows are counted as early.
+    counted: Counted,
+    /// Counted requests that a ledger of another past has not: it may bring them again, or give their ids to others,
+    /// which start later. By the microsecond after which the others start.
+    doubtful: BTreeMap<i64, Counted>,
+    /// What the counters have of a request, where its row says something else now. By second of the start, and request id.
+    booked: BTreeMap<(i64, i64), UsageRow>,
+    /// The counters have the whole ledger, and are shown from then on.
+    counters_complete: bool,
+    /// A row may get more cost, tokens or durations after its end; otherwise what changes in it was written anew later.
+    rows_grow: bool,
+    /// Models of which rows are counted as early, while the history is read for the first time.
     early_models: HashSet<Sym>,
+    /// Which models succeed is known from reading the rows before.
+    reads_again: bool,
     marks: quota::Marks,
     corrections: Corrections,
     /// All rows that started at or after this second have been read; `i64::MIN` when all have.
@@ -111,8 +129,6 @@ struct Held {
     final_since: Option<i64>,
     /// When to read it again, though it is final.
     next_look: i64,
-    /// The cost that the counters have of it; `None` while they have not counted it.
-    charged: Option<crate::model::Usd>,
 }
 
 /// Boards since a local day that began a week or a month.
@@ -122,13 +138,30 @@ struct Span {
     boards: Boards,
 }
 
-/// Changes of rows that had already been counted.
+/// Changes of rows that had already been counted. What the ledger has is what the counters have, with `rewritten`,
+/// without `lowered` and `deleted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Corrections {
-    late_cost: u64,
-    lowered: u64,
-    deleted: u64,
+    /// Cost that came after the end, and was counted then.
+    late_cost: Correction,
+    lowered: Correction,
+    deleted: Correction,
+    /// Cost that was raised without being spent: a past that was priced or written anew.
+    rewritten: Correction,
     reclassified: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Correction {
+    rows: u64,
+    cost: Usd,
+}
+
+impl Correction {
+    fn note(&mut self, rows: u64, cost: Usd) {
+        self.rows += rows;
+        self.cost += cost;
+    }
 }
 
 impl Tally {
@@ -146,9 +179,13 @@ impl Tally {
             total: Boards::default(),
             day_sums: BTreeMap::new(),
             counters: Counters::default(),
-            carried: None,
-            counted_to: 0,
+            counted: Counted::default(),
+            doubtful: BTreeMap::new(),
+            booked: BTreeMap::new(),
+            counters_complete: false,
+            rows_grow: true,
             early_models: HashSet::new(),
+            reads_again: false,
             marks: quota::Marks::default(),
             corrections: Corrections::default(),
             covered_since: i64::MAX,
@@ -158,18 +195,44 @@ impl Tally {
         tally
     }
 
-    /// Forgets the rows, because they will all be read again; the counters resume where they stood.
+    /// Forgets the rows, because they will all be read again, but not that they have been counted.
+    #[must_use]
     pub fn restart(self, moment: Moment) -> Self {
-        let (carried, counted_to) =
-            if self.is_complete() { (Some(self.counters), 0) } else { (self.carried, self.counted_to) };
-        Self { names: self.names, corrections: self.corrections, carried, counted_to, ..Self::new(moment) }
+        let mut tally = Self {
+            names: self.names,
+            corrections: self.corrections,
+            rows_grow: self.rows_grow,
+            reads_again: true,
+            ..Self::new(moment)
+        };
+        // Counters that nobody has seen begin anew as well.
+        if self.counters_complete {
+            tally.booked = self.booked;
+            let rows = self.held.into_values().map(|held| held.row);
+            let counted = |row: &UsageRow| {
+                let is_known = |ids: &Counted| ids.contains(row.request_id);
+                row.counted && (is_known(&self.counted) || self.doubtful.values().any(is_known))
+            };
+            for row in rows.filter(counted) {
+                tally.booked.entry(identity(&row)).or_insert(row);
+            }
+            (tally.counters, tally.counters_complete) = (self.counters, true);
+            (tally.counted, tally.doubtful) = (self.counted, self.doubtful);
+        }
+        // Names that never succeeded are as if they had never been, until their rows are read again.
+        tally.fold(Scope::Model, &HashSet::new());
+        tally.names.models.forget_folded();
+        tally
     }
 
-    /// Like [`Self::restart`], where only the rows' cost is another: rows up to `top` are not counted again.
-    pub fn reprice(self, moment: Moment, top: i64) -> Self {
-        let is_complete = self.is_complete();
-        let tally = self.restart(moment);
-        if is_complete { Self { counted_to: top, ..tally } } else { tally }
+    /// Whether a row may get more cost, tokens or durations after its end.
+    pub fn rows_may_grow(&mut self, rows_grow: bool) {
+        self.rows_grow = rows_grow;
+    }
+
+    /// Models whose rows count under their own name whatever becomes of them, in the place of those pinned before.
+    pub fn pin(&mut self, models: &[String]) {
+        self.names.models.pin(models.iter().map(|model| Arc::from(model.as_str())));
     }
 
     /// Moves the clock.
@@ -208,10 +271,15 @@ impl Tally {
     pub fn apply(&mut self, rows: impl IntoIterator<Item = UsageRow>) {
         for row in rows {
             self.put(row);
+            self.fold_full();
         }
-        // What is older hardly changes any more.
+        self.rest();
+    }
+
+    /// Packs what is older and hardly changes any more.
+    fn rest(&mut self) {
         self.log.pack_before(self.now() - GRACE_SECONDS);
-        self.days.pack_before(self.today() - Days::new(REPAIRABLE_DAYS));
+        self.days.pack_before(self.today() - Days::new(RECENT_DAYS));
     }
 
     /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last
@@ -230,6 +298,16 @@ impl Tally {
         self.held.keys().copied().collect()
     }
 
+    /// Whether the row of a request has a greater id than `floor`.
+    pub fn is_above(&self, request_id: i64, floor: i64) -> bool {
+        self.held.get(&request_id).is_some_and(|held| held.row.id > floor)
+    }
+
+    /// The request with the greatest row id among those that may still change, and that id.
+    pub fn newest_held(&self) -> Option<(i64, i64)> {
+        self.held.values().map(|held| (held.row.request_id, held.row.id)).max_by_key(|(_, id)| *id)
+    }
+
     /// Notes that `asked` were read again; those that are not among `found` are gone from the ledger.
     pub fn looked_at(&mut self, asked: &[i64], found: &HashSet<i64>) {
         let now = self.now();
@@ -239,23 +317,77 @@ impl Tally {
                     held.next_look = next_look(now, held.final_since);
                 }
             } else if let Some(held) = self.held.remove(request_id) {
-                if held.row.counted {
-                    self.withdraw(&held.row);
-                }
-                self.corrections.deleted += u64::from(held.charged.is_some());
+                self.lose(&held.row);
             }
         }
     }
 
-    /// Lets go of rows that will neither change nor be delivered again: settled ones with an id up to `floor`. One that
-    /// is due, because nobody looked for a while, is looked at first.
+    /// A row is gone from the ledger.
+    fn lose(&mut self, row: &UsageRow) {
+        if !row.counted {
+            return;
+        }
+        self.withdraw(row);
+        if self.knows(row.request_id) {
+            self.corrections.deleted.note(1, row.cost);
+        }
+    }
+
+    /// Whether some of the rows are of other requests than those that had their ids at the last look.
+    pub fn contradicts(&self, rows: &[UsageRow]) -> bool {
+        rows.iter().any(|row| match self.held.get(&row.request_id) {
+            Some(held) => !is_same(&held.row, row),
+            None => row.started_at > self.moment.now && self.counted.contains(row.request_id),
+        })
+    }
+
+    /// The ledger is of another past than the one that was read: of its requests, `newer` have started since the last
+    /// look, and `last` is the greatest id. Those are new, whoever had their ids. Of the counted ones from the first of
+    /// them on, nobody knows which are still there: a row tells by its start, when it comes.
+    pub fn part_ways(&mut self, newer: &[i64], last: i64) {
+        let first = newer.iter().copied().min().unwrap_or(i64::MAX).min(last.saturating_add(1));
+        let doubtful = self.doubtful.entry(self.moment.now.timestamp_micros()).or_default();
+        self.counted.move_above(first.saturating_sub(1), doubtful);
+        for ids in self.doubtful.values_mut() {
+            newer.iter().for_each(|id| {
+                ids.remove(*id);
+            });
+        }
+        self.doubtful.retain(|_, ids| !ids.is_empty());
+        while self.doubtful.len() > MOST_PASTS
+            && let Some((_, mut oldest)) = self.doubtful.pop_first()
+            && let Some(mut next) = self.doubtful.first_entry()
+        {
+            oldest.move_above(i64::MIN, next.get_mut());
+        }
+        self.booked.retain(|(_, id), _| *id < first || self.doubtful.values().any(|ids| ids.contains(*id)));
+    }
+
+    /// Whether the row is of a request that may still change, and of no other with its id.
+    pub fn holds(&self, row: &UsageRow) -> bool {
+        self.held.get(&row.request_id).is_some_and(|held| is_same(&held.row, row))
+    }
+
+    /// The last look at the ledger.
+    pub fn looked_until(&self) -> DateTime<Utc> {
+        self.moment.now
+    }
+
+    /// Lets go of rows that will neither change nor be delivered again: settled ones with an id up to `floor`, but for
+    /// the newest. One that is due, because nobody looked for a while, is looked at first.
     pub fn settle(&mut self, floor: i64) {
         self.floor = floor;
         let now = self.now();
+        let mut newest: Vec<i64> = self.held.values().map(|held| held.row.id).collect();
+        newest.sort_unstable_by_key(|id| Reverse(*id));
+        let anchor = newest.get(ANCHORS).copied().unwrap_or(i64::MIN);
         self.held.retain(|_, held| {
             let due = held.final_since.is_some() && held.next_look <= now;
-            held.row.id > floor || due || !settled(&held.row, held.final_since, now)
+            held.row.id > floor.min(anchor) || due || !settled(&held.row, held.final_since, now)
         });
+        // Of what the log has forgotten nothing is told apart any more.
+        let (held, logged) = (&self.held, now - KEPT_SECONDS);
+        self.booked.retain(|(second, id), _| *second >= logged || held.contains_key(id));
     }
 
     /// All rows that started at or after `since` have been read.
@@ -264,18 +396,22 @@ impl Tally {
         self.covered_since = self.covered_since.min(since.timestamp() + 1);
     }
 
-    /// All rows have been read.
-    pub fn complete(&mut self) {
-        self.covered_since = i64::MIN;
-        if let Some(carried) = self.carried.take() {
-            let now = std::mem::take(&mut self.counters);
-            let before = if self.counted_to > 0 { Counters::default() } else { carried.clone() };
-            self.counters = carried;
-            self.counters.raise(&before, &now);
+    /// All rows have been read. `false` when they have to be read once more: a model has succeeded of which rows that
+    /// had been read before were let go of.
+    pub fn complete(&mut self) -> bool {
+        if !self.counters_complete {
+            if self.names.models.has_returned() && !self.reads_again {
+                return false;
+            }
+            self.early_models.clear();
+            self.counters.settle_early();
         }
+        self.covered_since = i64::MIN;
+        self.counters_complete = true;
+        true
     }
 
-    pub fn is_complete(&self) -> bool {
+    pub const fn is_complete(&self) -> bool {
         self.covered_since == i64::MIN
     }
 
@@ -312,34 +448,81 @@ impl Tally {
 
     /// Whether [`Self::replace_day`] can repair the day.
     pub fn is_repairable(&self, date: NaiveDate) -> bool {
-        self.days.ready(date).map_or(date + Days::new(REPAIRABLE_DAYS) >= self.today(), |day| day.counters.is_some())
+        date + Days::new(KEPT_DAYS) >= self.today()
     }
 
     /// Puts `rows`, all that started on `date`, in the place of what the tally has of that day.
     pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
-        let old = self.days.remove(date).unwrap_or_default();
-        self.total.unmerge(&old.boards);
-        self.day_sums.remove(&date);
-        if let (Some(start), Some(end)) =
-            (self.moment.calendar.start(date), date.succ_opt().and_then(|next| self.moment.calendar.start(next)))
-        {
-            self.log.cut(start.timestamp()..end.timestamp());
-        }
         let calendar = self.moment.calendar.clone();
-        self.held.retain(|_, held| calendar.date(held.row.started_at) != Some(date));
-
-        // Count the day alone, then raise the totals by the difference.
-        let totals = std::mem::take(&mut self.counters);
-        self.apply(rows);
-        self.counters = totals;
-        let none = Counters::default();
-        let before = old.counters.as_ref().unwrap_or(&none);
-        if let Some(now) = self.days.ready(date).and_then(|day| day.counters.as_ref()) {
-            let lowered = self.counters.raise(before, now);
-            self.corrections.lowered += u64::from(lowered);
+        let old_sum = self.day_sums.remove(&date).unwrap_or_default();
+        self.total.unmerge(&self.days.remove(date).unwrap_or_default());
+        self.names.models.forget_folded();
+        // Whose ids the rows of other days have: a restored ledger gives them out again.
+        let mut logged = HashMap::new();
+        self.log.each(self.now() - KEPT_SECONDS..i64::MAX, |second, fact| {
+            logged.insert(fact.request_id, second);
+        });
+        let mut facts = HashMap::new();
+        if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
+        {
+            let span = start.timestamp()..end.timestamp();
+            self.log.each(span.clone(), |_, fact| {
+                facts.insert(fact.request_id, *fact);
+            });
+            self.log.cut(span);
         }
+        let mut held: HashMap<i64, UsageRow> = self
+            .held
+            .extract_if(|_, held| calendar.date(held.row.started_at) == Some(date))
+            .map(|(request_id, held)| (request_id, held.row))
+            .collect();
+
+        // What is known of single rows is told apart; the rest of the day only as a whole.
+        let (mut requests, mut cost) = (i128::from(old_sum.requests), old_sum.cost);
+        for fact in facts.values() {
+            requests -= 1;
+            cost -= fact.cost;
+        }
+        // Rows that are older than the log but have only just come.
+        for row in held.values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
+            requests -= 1;
+            cost -= row.cost;
+        }
+        for row in rows {
+            let before = held.remove(&row.request_id);
+            let known = logged.get(&row.request_id);
+            let fact = if known.is_none_or(|second| *second == row.started_at.timestamp()) {
+                facts.remove(&row.request_id)
+            } else {
+                // Another request has its id now, as after a restore; the one that had it is gone.
+                self.counted.remove(row.request_id);
+                None
+            };
+            let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
+            if before.is_none() && row.counted && self.has_counted(&row) {
+                requests -= 1;
+                cost -= row.cost;
+            }
+            self.take(row, before);
+            self.fold_full();
+        }
+        for row in held.into_values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
+            if self.knows(row.request_id) {
+                self.corrections.deleted.note(1, row.cost);
+            }
+        }
+        for fact in facts.into_values() {
+            if self.knows(fact.request_id) {
+                self.corrections.deleted.note(1, fact.cost);
+            }
+        }
+        let gone = u64::try_from(requests).unwrap_or(0);
+        let (less, more) = (cost.max(Usd::ZERO), (-cost).max(Usd::ZERO));
+        let which = if gone > 0 { &mut self.corrections.deleted } else { &mut self.corrections.lowered };
+        which.note(if less.is_positive() { gone.max(1) } else { gone }, less);
+        self.corrections.rewritten.note(u64::from(more.is_positive()), more);
+        self.rest();
         self.rebuild_windows();
-        self.turn_day();
         self.marks.clear();
     }
 
@@ -348,93 +531,108 @@ impl Tally {
     }
 
     fn put(&mut self, row: UsageRow) {
-        let now = self.now();
-        let request_id = row.request_id;
-        let Some(held) = self.held.remove(&request_id) else {
-            self.newest = self.newest.max(Some(row.started_at));
+        let Some(held) = self.held.remove(&row.request_id) else { return self.take(row, None) };
+        if held.row == row {
+            self.held.insert(row.request_id, held);
+        } else if is_same(&held.row, &row) {
+            if held.row.counted {
+                self.withdraw(&held.row);
+            }
             if row.counted {
                 self.enter(&row);
             }
-            let charged = (row.counted && row.is_final).then(|| {
-                self.count(&row);
-                row.cost
-            });
-            let final_since = row.is_final.then(|| {
-                let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
-                ended.min(now)
-            });
-            if row.id > self.floor || !settled(&row, final_since, now) {
-                let next_look = next_look(now, final_since);
-                self.held.insert(request_id, Held { row, final_since, next_look, charged });
-            }
-            return;
-        };
-        if held.row == row {
-            self.held.insert(request_id, held);
-            return;
+            self.book(&row, Some(&held.row));
+            let now = self.now();
+            let final_since = held.final_since.or(row.is_final.then_some(now));
+            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
+        } else {
+            // Another request with its id.
+            self.lose(&held.row);
+            self.take(row, None);
         }
+    }
 
-        if held.row.counted {
-            self.withdraw(&held.row);
-        }
+    /// Takes a row in that no sum has; `before` is what the sums had of it until now.
+    fn take(&mut self, row: UsageRow, before: Option<UsageRow>) {
+        let now = self.now();
+        self.newest = self.newest.max(Some(row.started_at));
         if row.counted {
             self.enter(&row);
         }
-        let charged = match held.charged {
-            None => (row.counted && row.is_final).then(|| {
-                self.count(&row);
-                row.cost
-            }),
-            Some(charged) => Some(self.correct(&held.row, &row, charged)),
-        };
-        let final_since = held.final_since.or(row.is_final.then_some(now));
-        self.held.insert(request_id, Held { row, final_since, next_look: next_look(now, final_since), charged });
+        self.book(&row, before.as_ref());
+        let final_since = row.is_final.then(|| {
+            let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
+            ended.min(now)
+        });
+        if row.id > self.floor || !settled(&row, final_since, now) {
+            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
+        }
     }
 
-    /// A row that had been counted has changed. Returns what the counters have of its cost now.
-    fn correct(&mut self, old: &UsageRow, new: &UsageRow, charged: crate::model::Usd) -> crate::model::Usd {
-        let unlike = |row: &UsageRow| {
-            (row.counted, row.is_final, row.outcome, row.status, row.provider_id, row.model.clone(), row.tokens)
-        };
-        self.corrections.reclassified += u64::from(unlike(old) != unlike(new));
-        if new.counted && !new.imported && new.cost > charged {
-            self.corrections.late_cost += 1;
-            // Under the labels that the row was counted with.
-            let it = self.resolve(old);
-            self.counters.charge(&it, new.cost - charged);
-            if let Some(counters) = self.day_of(old).and_then(|day| day.counters.as_mut()) {
-                counters.charge(&it, new.cost - charged);
+    /// Brings the counters up to a row. `before` is the version that they have seen last, if that is known.
+    fn book(&mut self, row: &UsageRow, before: Option<&UsageRow>) {
+        if !self.has_counted(row) {
+            if row.counted && row.is_final {
+                self.counted.insert(row.request_id);
+                self.count(row);
             }
-            return new.cost;
+            return;
         }
-        self.corrections.lowered += u64::from(!new.counted || new.cost < charged);
-        charged
+        // A counted request that is in flight again has come back with a restored ledger: it is as it was counted.
+        let counted_as = before.filter(|before| before.is_final);
+        let Some(had) = self.booked.remove(&identity(row)).or_else(|| counted_as.cloned()) else { return };
+        let have = if self.rows_grow && row.counted && row.is_final {
+            let it = self.resolve(&had);
+            self.counters.amend(&it, row)
+        } else {
+            had.clone()
+        };
+        let late = have.cost - had.cost;
+        self.corrections.late_cost.note(u64::from(late.is_positive()), late);
+        if let Some(before) = before {
+            self.corrections.reclassified += u64::from(class(before) != class(row));
+            let cost = |row: &UsageRow| if row.counted { row.cost } else { Usd::ZERO };
+            let change = cost(row) - cost(before);
+            let (less, rewritten) = ((-change).max(Usd::ZERO), (change - late).max(Usd::ZERO));
+            self.corrections.lowered.note(u64::from(less.is_positive() || (before.counted && !row.counted)), less);
+            self.corrections.rewritten.note(u64::from(rewritten.is_positive()), rewritten);
+        }
+        if self.rows_grow && have != *row {
+            self.booked.insert(identity(row), have);
+        }
+    }
+
+    fn knows(&self, request_id: i64) -> bool {
+        self.counted.contains(request_id) || self.doubtful.values().any(|ids| ids.contains(request_id))
+    }
+
+    /// Whether the counters have the request of a row.
+    fn has_counted(&mut self, row: &UsageRow) -> bool {
+        for (since, ids) in &mut self.doubtful {
+            if ids.remove(row.request_id) && row.started_at.timestamp_micros() <= *since {
+                self.counted.insert(row.request_id);
+            }
+        }
+        self.counted.contains(row.request_id)
     }
 
     fn count(&mut self, row: &UsageRow) {
-        if row.id <= self.counted_to {
-            return;
-        }
-        let mut it = self.resolve(row);
-        if row.outcome == Some(Outcome::Success) && it.early {
-            let first = self.names.models.admitted_by(it.model);
+        if row.outcome == Some(Outcome::Success)
+            && let Some(model) = &row.model
+        {
+            let model = self.names.models.sym(model);
+            let first = self.names.models.first(model);
             // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
-            let first_load = self.carried.is_none() && !self.is_complete();
-            if first_load || first == i64::MAX {
-                self.names.models.admit(it.model, row.id);
-                it.early = false;
-            }
-            if first_load {
-                self.admit_early(it.model, row.id);
+            if first == i64::MAX || (!self.counters_complete && row.id < first) {
+                self.names.models.admit(model, row.id);
+                self.admit_early(model, row.id);
             }
         }
+        let it = self.resolve(row);
         if it.early {
             self.early_models.insert(it.model);
         }
         self.counters.count(&it);
-        if let Some(counters) = self.day_of(row).and_then(|day| day.counters.as_mut()) {
-            counters.count(&it);
-        }
     }
 
     /// While history is read backwards, rows count as early until an older success of their model turns up.
@@ -445,12 +643,17 @@ impl Tally {
         if self.early_models.contains(&model) && later(&self.counters) {
             self.early_models.remove(&model);
             self.counters.admit_early(model);
-            self.days.counters().for_each(|counters| counters.admit_early(model));
         }
     }
 
     fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
-        let fact = self.fact(row);
+        let mut fact = self.fact(row);
+        // A success never is, even where one with a greater id ended before it.
+        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(fact.model);
+        let early = fact.model != NONE && !succeeded && !self.names.models.has_series(fact.model, row.id);
+        if early && self.counters_complete {
+            fact.model = NONE;
+        }
         let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
         Final {
             row,
@@ -459,17 +662,12 @@ impl Tally {
             provider: fact.provider,
             model: fact.model,
             answered,
-            early: fact.model != NONE && row.id < self.names.models.admitted_by(fact.model),
+            early: early && fact.model != NONE,
         }
     }
 
     fn fact(&mut self, row: &UsageRow) -> Fact {
-        // Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
-        const ABSURD: u64 = 1 << 40;
-        let narrow = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
         let names = &mut self.names;
-        let input = row.tokens.input.saturating_add(row.tokens.cache_read).saturating_add(row.tokens.written());
-        let touched_cache = row.tokens.cache_read > 0 || row.tokens.written() > 0;
         Fact {
             request_id: row.request_id,
             cost: row.cost,
@@ -481,22 +679,36 @@ impl Tally {
             model: row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
             duration_ms: row.duration_ms,
             ttft_ms: row.ttft_ms,
-            cache_read: narrow(row.tokens.cache_read),
-            cache_input: if touched_cache { narrow(input) } else { 0 },
+            tokens: row.tokens,
             is_error: row.is_error,
             outcome: row.outcome,
+            failure: row.failure,
         }
     }
 
-    fn day_of(&mut self, row: &UsageRow) -> Option<&mut Day> {
-        let date = self.moment.calendar.date(row.started_at)?;
-        let today = self.today();
-        if date + Days::new(KEPT_DAYS) < today {
-            return None;
+    /// The row that a fact was made of; where the fact does not say, as `now`, a later version.
+    fn row_of(&self, fact: &Fact, now: &UsageRow) -> UsageRow {
+        UsageRow {
+            counted: true,
+            is_error: fact.is_error,
+            outcome: fact.outcome,
+            failure: fact.failure,
+            user_id: self.names.users.value(fact.user).copied().unwrap_or(now.user_id),
+            key_id: self.names.keys.value(fact.key).copied(),
+            provider_id: self.names.providers.value(fact.provider).copied().unwrap_or(now.provider_id),
+            model: self.names.models.value(fact.model).cloned(),
+            cost: fact.cost,
+            tokens: fact.tokens,
+            duration_ms: fact.duration_ms,
+            ttft_ms: fact.ttft_ms,
+            output_speed_micro: fact.speed_micro,
+            ..now.clone()
         }
-        let repairable = date + Days::new(REPAIRABLE_DAYS) >= today;
-        let make = || Day { boards: Boards::default(), counters: repairable.then(Counters::default) };
-        Some(self.days.entry(date, make))
+    }
+
+    fn day_of(&mut self, row: &UsageRow) -> Option<&mut Boards> {
+        let date = self.moment.calendar.date(row.started_at)?;
+        (date + Days::new(KEPT_DAYS) >= self.today()).then(|| self.days.entry(date))
     }
 
     fn enter(&mut self, row: &UsageRow) {
@@ -504,9 +716,10 @@ impl Tally {
         let fact = self.fact(row);
         self.names.users.admit(fact.user, row.id);
         self.names.keys.admit(fact.key, row.id);
+        self.names.providers.admit(fact.provider, row.id);
         self.total.add(&fact);
         if let Some(day) = self.day_of(row) {
-            day.boards.add(&fact);
+            day.add(&fact);
         }
         if let Some(date) = self.moment.calendar.date(row.started_at) {
             let sum = self.day_sums.entry(date).or_default();
@@ -514,6 +727,9 @@ impl Tally {
             sum.cost += fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
             sum.errors += u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
+            sum.labels =
+                sum.labels.wrapping_add(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
         for span in [&mut self.week, &mut self.month] {
             if second >= span.start {
@@ -532,13 +748,16 @@ impl Tally {
         let fact = self.fact(row);
         self.total.sub(&fact);
         if let Some(day) = self.day_of(row) {
-            day.boards.sub(&fact);
+            day.sub(&fact);
         }
         if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
             sum.requests -= 1;
             sum.cost -= fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
             sum.errors -= u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));
+            sum.labels =
+                sum.labels.wrapping_sub(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
         for span in [&mut self.week, &mut self.month] {
             if second >= span.start {
@@ -558,7 +777,7 @@ impl Tally {
     /// Week and month begin anew from the days, and days that nobody asks for any more go.
     fn turn_day(&mut self) {
         let today = self.today();
-        let recent = today - Days::new(REPAIRABLE_DAYS);
+        let recent = today - Days::new(RECENT_DAYS);
         self.days.forget_before(today - Days::new(KEPT_DAYS));
         self.days.unpack_since(recent);
         self.days.pack_before(recent);
@@ -570,15 +789,39 @@ impl Tally {
     fn span_since(&self, date: NaiveDate) -> Span {
         let mut boards = Boards::default();
         self.days.boards(date.., |_, day| boards.merge(day));
+        // Days that are packed still tell names apart that have been let go of since.
+        for scope in Scope::ALL {
+            boards.retain(scope, |sym| self.names.has(scope, sym));
+        }
         // A calendar that begins later than the week or month began has no older rows either.
         let start = self.moment.calendar.start(date.max(self.moment.calendar.first_date()));
         Span { start: start.map_or(i64::MAX, |start| start.timestamp()), boards }
     }
 }
 
+/// Whether two versions are of one request.
+fn is_same(one: &UsageRow, other: &UsageRow) -> bool {
+    (one.started_at, one.user_id) == (other.started_at, other.user_id)
+}
+
+fn identity(row: &UsageRow) -> (i64, i64) {
+    (row.started_at.timestamp(), row.request_id)
+}
+
+/// What a counted row is told apart by.
+fn class(row: &UsageRow) -> impl PartialEq + '_ {
+    let labels = (row.provider_id, row.model.as_deref(), row.key_id);
+    (row.counted, row.is_final, row.outcome, row.failure, row.status, labels)
+}
+
 /// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
 fn next_look(now: i64, final_since: Option<i64>) -> i64 {
     now + final_since.map_or(0, |since| now - since).max(1)
+}
+
+/// See [`LedgerSum::millis`].
+fn millis(row: &UsageRow) -> u64 {
+    u64::from(row.duration_ms.unwrap_or(0)) + u64::from(row.ttft_ms.unwrap_or(0))
 }
 
 fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {

@@ -129,6 +129,8 @@ pub struct CountersView {
     pub substitutions: Vec<(String, String, String, u64)>,
     /// Kind, count.
     pub corrections: Vec<(&'static str, u64)>,
+    /// By kind.
+    pub corrections_usd: Vec<(&'static str, f64)>,
     /// Requests that were recorded long after they happened, of a relay that has such.
     pub imported: Option<u64>,
     /// Provider id, model: duration, time to first token (seconds) and output speed (tokens per second).

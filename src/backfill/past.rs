@@ -53,6 +53,7 @@ impl Past {
         let begin = calendar.start(calendar.first_date()).unwrap_or(refresh.now).min(refresh.now);
         let zone = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
         let mut tally = Tally::new(moment(&*ledger, &calendar, zone, begin));
+        tally.pin(&plan.series.pinned_models);
         // Of nothing, everything has been read; from here on the tally follows the ledger as an exporter would.
         tally.complete();
         let frame = View {

@@ -155,7 +155,13 @@ fn work() -> Row {
         .empty(NOTHING)
         .note("Rows that changed after they were counted. The counters stay monotone.")
         .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
-    row(9, [(12, rows), (12, corrected)]).under("Work and truth")
+    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
+    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
+        .empty(NOTHING)
+        .unit("currencyUSD")
+        .note("Cost that came, fell or was written anew after its request was counted.")
+        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
+    row(9, [(8, rows), (8, corrected), (8, dollars)]).under("Work and truth")
 }
 
 /// What audits found, and what the relay's ledger does not have or is not asked for.
@@ -193,7 +199,7 @@ fn size() -> Row {
         .note("How long Prometheus takes to fetch the page.")
         .query(Query::lines("scrape", of_scrape("scrape_duration_seconds"), "{{instance}}"));
     let parts = ["relay", "instance", "dimension"];
-    let limited = keyed("llm_relay_series_limited_total", &parts, &["relay", "dimension"]);
+    let limited = keyed("llm_relay_series_folded", &parts, &["relay", "dimension"]);
     let values = column("#limited", "Values", "short")
         .decimals(0)
         .with("custom.cellOptions", json!({"type": "color-text"}))

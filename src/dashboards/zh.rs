@@ -55,6 +55,7 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("Closed lets requests through, half-open tries, open refuses.", "关闭：放行请求；半开：试探；打开：拒绝请求。"),
     ("Compare with", "对比"),
     ("Concurrent sessions", "并发会话数"),
+    ("Corrections in dollars per hour", "每小时更正金额"),
     ("Corrections per hour", "每小时更正次数"),
     ("Cost", "成本"),
     ("Cost and calls", "成本与调用次数"),
@@ -211,6 +212,10 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("Responses per minute by status", "每分钟响应数（按状态码）"),
     ("Revision", "修订"),
     ("Rows read per second", "每秒读取行数"),
+    (
+        "Cost that came, fell or was written anew after its request was counted.",
+        "请求计入之后才到达、下调或被改写的成本。",
+    ),
     (
         "Rows that changed after they were counted. The counters stay monotone.",
         "计入之后又发生变化的记录。计数器保持单调。",

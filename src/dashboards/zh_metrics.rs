@@ -41,7 +41,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_output_tokens_per_second", "账本开始以来每个已结束请求的输出速度，按中转服务自己的规则。"),
     (
         "llm_relay_wasted_cost_usd_total",
-        "账本开始以来未换来任何结果的成本（美元），按原因：failed 失败、hedge_loser 对冲落败、client_abort 客户端中断。",
+        "账本开始以来未换来任何结果的成本（美元），按原因：failed 失败、client_abort 客户端中断。",
     ),
     (
         "llm_relay_cache_saved_usd_total",
@@ -52,6 +52,10 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "llm_relay_ledger_corrections_total",
         "已计入的请求后来的变化：late_cost 迟到的成本、lowered 下调、deleted 删除、reclassified 重新归类。",
+    ),
+    (
+        "llm_relay_ledger_corrections_usd_total",
+        "这些变化的金额（美元）：late_cost 已在成本计数器中；减去 lowered（退款）与 deleted、加上 rewritten，即为账本之和。",
     ),
     (
         "llm_relay_imported_requests_total",
@@ -144,7 +148,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("llm_relay_audit_drift_cost_usd", "上次审计范围内，采集器的成本减去账本的成本（美元），修正之前。"),
     ("llm_relay_audit_last_run_timestamp_seconds", "上次审计的时刻；首次之前不存在。"),
     ("llm_relay_history_loaded_ratio", "账本历史的已读取比例，0 到 1；到 1 时出现全部时间的计数器。"),
-    ("llm_relay_series_limited_total", "因序列预算并入 other 的标签值数量，按维度。"),
+    (
+        "llm_relay_series_folded",
+        "没有自己的序列、计入 other 的标签值数量，按维度；model_without_success 为从未成功过的模型名。",
+    ),
     ("llm_relay_store_up", "采集器自身的存储上次可用时为 1；未配置存储时不存在。"),
     ("llm_relay_store_writer", "由本进程保存该中转服务的检查点时为 1；由其他副本保存或尚无人保存时为 0。"),
     ("llm_relay_store_last_save_timestamp_seconds", "本进程上次保存该中转服务检查点的时刻；首次之前不存在。"),

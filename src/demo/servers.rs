@@ -254,7 +254,7 @@ impl PrivateRedis {
     async fn launch(&mut self) -> Result<(), ServerError> {
         // A file, not arguments: those are there for every user of the machine to read.
         let settings = format!(
-            "bind 127.0.0.1\nport {}\nrequirepass {}\ndaemonize no\nsave \"\"\nappendonly yes\nappendfsync no\n",
+            "bind 127.0.0.1\nport {}\ndatabases 64\nrequirepass {}\ndaemonize no\nsave \"\"\nappendonly yes\nappendfsync no\n",
             self.port, self.password
         );
         let place = |error| ServerError::Place { server: REDIS, error };

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Drift, Follower, State};
+use crate::store::Kept;
 use crate::tally::{Part, PartError, Tally, decoded, encoded};
 
 const CURSOR: &str = "cursor";
@@ -26,12 +27,8 @@ struct Cursor<S, T, H> {
     bookmark: S,
 }
 
-impl Follower {
-    /// Every part of what has been read, cursor included; see [`Tally::parts`]. `None` before the first refresh.
-    ///
-    /// # Errors
-    /// When a part cannot be written.
-    pub fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError> {
+impl Kept for Follower {
+    fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError> {
         let Some(state) = &mut self.state else { return Ok(None) };
         let mut parts = state.tally.parts(all)?;
         let cursor = Cursor {
@@ -49,14 +46,13 @@ impl Follower {
         Ok(Some(parts))
     }
 
-    /// Goes on where the follower that wrote the parts was: first what is new, then the audit.
-    ///
-    /// # Errors
-    /// When a part is missing or cannot be understood; the follower is then as before.
-    pub fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+    /// First what is new and what may have changed is read, then the audit.
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
+        let mut tally = Tally::restore(parts)?;
+        tally.pin(&self.pinned);
         self.state = Some(State {
-            tally: Tally::restore(parts)?,
+            tally,
             basis: cursor.basis,
             tariff: cursor.tariff,
             top: cursor.top,
@@ -67,7 +63,8 @@ impl Follower {
             hopeless: cursor.hopeless,
             audit_day: cursor.audit_day,
             audit_now: false,
-            behind: true,
+            behind: false,
+            restored: true,
             bookmark: cursor.bookmark,
         });
         Ok(())

@@ -11,20 +11,20 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisResult,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode, Value,
 };
-use url::Url;
 
-use crate::hosts;
-use crate::relays::OpenError;
+use crate::address::{Address, Flaw, Host};
+use crate::settings::Store;
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;
+const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// Where a URL leads to.
-pub struct Address {
+pub struct Target {
     reach: Reach,
     /// The servers that the URL lists, each with the credentials and the database.
     listed: Vec<ConnectionInfo>,
@@ -59,79 +59,104 @@ pub enum Link {
     Cluster(ClusterConnection),
 }
 
-impl Address {
+/// What a URL of Redis may say after the `?`; the first two of a socket, the next of sentinels.
+const PARAMETERS: [&str; 9] =
+    ["user", "pass", "sentinel_user", "sentinel_password", "db", "family", "sslrootcert", "sslcert", "sslkey"];
+
+impl Target {
     /// # Errors
-    /// When the URL is not one of Redis. The text holds no part of it.
-    pub fn parse(url: &str) -> Result<Self, OpenError> {
-        // The driver's own text may repeat a part of the URL.
-        let refused = || {
-            OpenError(
-                "the Redis URL cannot be understood; write it as redis://user:password@host:6379/0, or rediss:// for TLS"
-                    .to_owned(),
-            )
-        };
-        let (scheme, rest) = url.split_once("://").ok_or_else(refused)?;
-        let (transport, variant) = match scheme.split_once('+') {
-            Some((transport, variant @ ("sentinel" | "cluster"))) => (transport, variant),
-            _ => (scheme, ""),
-        };
-        let with_tls = transport == "rediss";
-        let mut reach = if variant == "cluster" { Reach::Cluster } else { Reach::Server };
-        let (mut files, mut listed) = (Files::default(), Vec::new());
-        for url in hosts::each(&format!("{transport}://{rest}")) {
-            let mut url = Url::parse(&url).map_err(|_| refused())?;
-            let mut sentinel = (None, None);
-            let mut left = Vec::new();
-            for (name, value) in url.query_pairs().into_owned() {
-                match &*name {
-                    "sslrootcert" => files.authorities = Some(value.into()),
-                    "sslcert" => files.certificate = Some(value.into()),
-                    "sslkey" => files.key = Some(value.into()),
-                    "sentinel_user" => sentinel.0 = Some(value),
-                    "sentinel_password" => sentinel.1 = Some(value),
-                    _ => left.push((name, value)),
-                }
-            }
-            url.set_query(None);
-            if !left.is_empty() {
-                url.query_pairs_mut().extend_pairs(left);
-            }
-            if variant == "sentinel" {
-                let path = url.path().trim_matches('/').to_owned();
-                let (name, database) = path.split_once('/').unwrap_or((&path, ""));
-                if name.is_empty() {
-                    return Err(OpenError(
-                        "the Redis URL names no master; write it as redis+sentinel://user:password@host:26379,host:26379/master/0"
-                            .to_owned(),
-                    ));
-                }
-                url.set_path(database);
-                if url.port().is_none() {
-                    url.set_port(Some(SENTINEL_PORT)).map_err(|()| refused())?;
-                }
-                reach = Reach::Master { name: name.to_owned(), user: sentinel.0, password: sentinel.1 };
-            }
-            listed.push(url.into_connection_info().map_err(|_| refused())?);
+    /// When the URL is not one of Redis, or says something that is not understood. The text holds no part of it.
+    pub fn parse(url: &str) -> Result<Self, Flaw> {
+        let address = Address::parse(url)?;
+        let wrong = |what: &str| Flaw::new(what, format!("write it as {}", Store::Redis.example()));
+        let scheme = address.scheme.replace("valkey", "redis");
+        if !Store::Redis.schemes().contains(&&*scheme) {
+            return Err(wrong("the URL is not one of Redis"));
         }
-        if matches!(reach, Reach::Server) && listed.len() > 1 {
-            return Err(OpenError(
-                "the Redis URL lists several hosts; write redis+sentinel:// or redis+cluster://".to_owned(),
-            ));
+        let (transport, variant) = scheme.split_once('+').unwrap_or((&scheme, ""));
+        let (mut user, mut password) = (address.user.clone(), address.password.clone());
+        let (mut sentinel, mut files, mut asked) = ((None, None), Files::default(), None);
+        for (name, value) in address.parameters() {
+            match name {
+                "user" if variant == "unix" => user = Some(value.to_owned()),
+                "pass" if variant == "unix" => password = Some(value.to_owned()),
+                "sentinel_user" if variant == "sentinel" => sentinel.0 = Some(value.to_owned()),
+                "sentinel_password" if variant == "sentinel" => sentinel.1 = Some(value.to_owned()),
+                "db" => asked = Some(number(value).ok_or_else(|| Flaw::value(name, "a database number"))?),
+                // Of ioredis: any family, which is what happens here.
+                "family" if value == "0" => {}
+                "family" => return Err(Flaw::value(name, "0, addresses of any family")),
+                "sslrootcert" => files.authorities = Some(value.into()),
+                "sslcert" => files.certificate = Some(value.into()),
+                "sslkey" => files.key = Some(value.into()),
+                _ => return Err(Address::unknown(name, &PARAMETERS)),
+            }
+        }
+        let path = address.path.trim_end_matches('/');
+        let (name, own) = match variant {
+            "unix" => (path, ""),
+            "sentinel" => path.split_once('/').unwrap_or((path, "")),
+            _ => ("", path),
+        };
+        let own =
+            if own.is_empty() { None } else { Some(number(own).ok_or_else(|| wrong("the database number is wrong"))?) };
+        let database = match (own, asked) {
+            (Some(own), Some(asked)) if own != asked => return Err(wrong("the URL names two database numbers")),
+            (own, asked) => own.or(asked).unwrap_or(0),
+        };
+        if matches!(variant, "unix" | "sentinel") && name.is_empty() {
+            let example = "redis+unix:///path, or redis+sentinel://user:password@host:26379,host:26379/master/0";
+            return Err(Flaw::new("the URL names no socket or no master", format!("write it as {example}")));
+        }
+        if variant.is_empty() && address.hosts.len() > 1 {
+            let hint = "write redis+sentinel:// or redis+cluster://";
+            return Err(Flaw::new("the URL lists several hosts", hint));
         }
         if files.certificate.is_some() != files.key.is_some() {
-            return Err(OpenError("the Redis URL has one of sslcert and sslkey without the other".to_owned()));
+            return Err(wrong("the URL has one of sslcert and sslkey without the other"));
         }
+        let mut settings = RedisConnectionInfo::default().set_db(database);
+        if let Some(user) = user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        let with_tls = transport == "rediss";
         if with_tls {
             // An error only says that a provider is already installed.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let first = listed.first().ok_or_else(refused)?;
-        let addresses = listed.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(",");
-        let place = match &reach {
-            Reach::Server => format!("{addresses}/{}", first.redis_settings().db()),
-            Reach::Master { name, .. } => format!("{addresses}/{name}/{}", first.redis_settings().db()),
-            Reach::Cluster => addresses,
+        let port = if variant == "sentinel" { SENTINEL_PORT } else { PORT };
+        let socket = PathBuf::from(format!("/{name}"));
+        let listed = |host: &Host| {
+            let (host, port) = (host.name.clone(), host.port.unwrap_or(port));
+            let addr = match variant {
+                "unix" => ConnectionAddr::Unix(socket.clone()),
+                _ if with_tls => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+                _ => ConnectionAddr::Tcp(host, port),
+            };
+            Ok(addr
+                .into_connection_info()
+                .map_err(|_| wrong("the host of the URL is wrong"))?
+                .set_redis_settings(settings.clone()))
         };
+        if variant != "unix" && address.hosts.iter().any(|host| host.name.is_empty() || host.is_socket()) {
+            return Err(wrong("the host of the URL is wrong"));
+        }
+        let shown = address.hosts.iter().map(|host| host.with_port(port)).collect::<Vec<_>>().join(",");
+        let place = match variant {
+            "unix" => format!("{}/{database}", socket.display()),
+            "sentinel" => format!("{shown}{}/{database}", address.shown(name)),
+            "cluster" => shown,
+            _ => format!("{shown}/{database}"),
+        };
+        let reach = match variant {
+            "sentinel" => Reach::Master { name: name.to_owned(), user: sentinel.0, password: sentinel.1 },
+            "cluster" => Reach::Cluster,
+            _ => Reach::Server,
+        };
+        let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
         Ok(Self { reach, listed, tls: with_tls.then_some(files), place })
     }
 
@@ -205,6 +230,11 @@ impl Files {
         };
         Ok(TlsCertificates { client_tls, root_cert: self.authorities.as_ref().map(read).transpose()? })
     }
+}
+
+/// A database number.
+fn number(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|number| *number >= 0)
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 
-use crate::follow::Follower;
+use crate::follow::{Follower, Metered};
 use crate::poll::{Hub, Poller, Subject, Usage};
 use crate::relays::{self, Relay};
 use crate::settings::{Plan, RelayPlan, StorePlan};
-use crate::store::{Owner, Saving, Store};
+use crate::store::{Kept, Owner, Saving, Store, StoreError};
 
 pub struct Fleet {
     plan: Plan,
@@ -93,10 +93,12 @@ impl Fleet {
                             Usage::Rows(Box::new(follower.reopened(ledger, &plan)), saving)
                         }
                         (relays::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
-                        (relays::Usage::Counters(counters), Some(Usage::Counters(_, meter))) => {
-                            Usage::Counters(counters, meter)
+                        (relays::Usage::Counters(counters), Some(Usage::Counters(metered, saving))) => {
+                            Usage::Counters(Box::new(metered.reopened(counters)), saving)
                         }
-                        (relays::Usage::Counters(counters), _) => Usage::Counters(counters, Box::default()),
+                        (relays::Usage::Counters(counters), _) => {
+                            Usage::Counters(Box::new(Metered::new(counters)), None)
+                        }
                     };
                     (Subject { plan, usage, live, directory }, before)
                 }
@@ -141,21 +143,30 @@ impl Fleet {
         let usage = match usage {
             relays::Usage::Rows(ledger) => {
                 let mut follower = Follower::new(ledger, plan);
-                let saving = match &self.store {
-                    Some(store) => Some(Saving::start(store.clone(), Owner::of(plan), &mut follower).await?),
-                    None => None,
-                };
+                let saving = self.saving(plan, &mut follower).await?;
                 Usage::Rows(Box::new(follower), saving)
             }
-            // Its totals outlive a restart in the relay's own store.
-            relays::Usage::Counters(counters) => Usage::Counters(counters, Box::default()),
+            relays::Usage::Counters(counters) => {
+                let mut metered = Metered::new(counters);
+                let saving = self.saving(plan, &mut metered).await?;
+                Usage::Counters(Box::new(metered), saving)
+            }
         };
         Ok(Subject { plan: plan.clone(), usage, live, directory })
+    }
+
+    async fn saving(&self, plan: &RelayPlan, kept: &mut dyn Kept) -> Result<Option<Saving>, StoreError> {
+        match &self.store {
+            Some(store) => Saving::start(store.clone(), Owner::of(plan), kept).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
 async fn finish(poller: &mut Poller) {
-    if let Some(Usage::Rows(mut follower, Some(saving))) = poller.stop().await {
-        saving.finish(&mut follower).await;
+    match poller.stop().await {
+        Some(Usage::Rows(mut follower, Some(saving))) => saving.finish(&mut *follower).await,
+        Some(Usage::Counters(mut metered, Some(saving))) => saving.finish(&mut *metered).await,
+        _ => {}
     }
 }

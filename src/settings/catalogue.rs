@@ -219,7 +219,7 @@ pub static SETTINGS: [Setting; 29] = [
 ];
 
 const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
-    Setting { path, takes: Takes::Count { least: 1, most: 1000, set }, absent: Absent::Means("20") }
+    Setting { path, takes: Takes::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
 }
 
 /// Every path that may be written below a relay, with its setting.

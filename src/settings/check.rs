@@ -351,7 +351,8 @@ fn page(text: &str) -> Result<Url, Wrong> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Wrong::new("the scheme of the URL is wrong", PAGE));
     }
-    if !url.username().is_empty() || url.password().is_some() {
+    // A password with a slash in it looks like a path.
+    if !url.username().is_empty() || url.password().is_some() || url.path().contains('@') {
         return Err(Wrong::new("has a user or password in it", "name a page that needs none"));
     }
     if url.query().is_some() || url.fragment().is_some() {

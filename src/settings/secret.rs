@@ -6,18 +6,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::str::FromStr;
-use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::mysql::MySqlConnectOptions;
-use url::{ParseError, Url};
 
 use super::Store;
 use super::problem::Wrong;
-use crate::hosts;
-use crate::kv::Kv;
-use crate::sql::{Database, sqlite};
+use crate::address::{Address, Flaw};
+use crate::kv::Target;
+use crate::sql::{self, mysql, sqlite};
 
 /// Longer than any address; keeps a wrong path from being read for ever.
 const LONGEST: u64 = 64 * 1024;
@@ -66,41 +62,28 @@ pub fn address(stores: &[Store], text: &str) -> Result<SecretString, Wrong> {
     if text.trim() != text {
         return Err(Wrong::new("has a space or line end around it", hint));
     }
-    let listed = hosts::each(text);
-    let parsed = listed.iter().map(|url| Url::parse(url)).reduce(|one, next| one.and(next));
-    let url = match parsed.unwrap_or(Err(ParseError::EmptyHost)) {
-        Ok(url) => url,
-        Err(ParseError::RelativeUrlWithoutBase) => return Err(Wrong::new("is not a URL", hint)),
-        Err(error) => {
-            let part = match error {
-                ParseError::InvalidPort => "port",
-                ParseError::EmptyHost
-                | ParseError::IdnaError
-                | ParseError::InvalidIpv4Address
-                | ParseError::InvalidIpv6Address
-                | ParseError::InvalidDomainCharacter => "host",
-                _ => "form",
+    let refuse = |Flaw { what, hint }| Wrong::new(what, hint);
+    let is_file = |store: &&Store| **store == Store::Sqlite && text.starts_with("sqlite:");
+    let store = match stores.iter().find(is_file) {
+        Some(file) => file,
+        None => {
+            let url = Address::parse(text).map_err(|flaw| Wrong::new(flaw.what, format!("{hint}; {}", flaw.hint)))?;
+            let Some(store) = stores.iter().find(|store| store.schemes().contains(&&*url.scheme)) else {
+                let schemes = stores.iter().flat_map(|store| store.schemes());
+                let schemes = schemes.map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
+                let hint = format!("it begins with one of {schemes}; {hint}");
+                return Err(Wrong::new("the scheme of the URL is wrong", hint));
             };
-            let hint =
-                format!("{hint}; in user and password write @ : / ? # % and spaces as %40 %3A %2F %3F %23 %25 %20");
-            return Err(Wrong::new(format!("the {part} of the URL is wrong"), hint));
+            store
         }
     };
-    let Some(store) = stores.iter().find(|store| store.schemes().contains(&url.scheme())) else {
-        let schemes = stores.iter().flat_map(|store| store.schemes());
-        let schemes = schemes.map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
-        return Err(Wrong::new("the scheme of the URL is wrong", format!("it begins with one of {schemes}; {hint}")));
-    };
-    let secret = SecretString::from(text);
-    // The drivers' verdict; what they are opened with here does not matter.
-    let (fits, parts) = match store {
-        Store::Postgres => (Database::new(&secret, Duration::from_secs(1)).is_ok(), "host, port"),
-        Store::MySql => (MySqlConnectOptions::from_str(text).is_ok(), "host, port"),
-        Store::Sqlite => (sqlite::path(text).is_ok(), "path"),
-        Store::Redis => (Kv::new(&secret, Duration::from_secs(1)).is_ok(), "host, database number"),
-    };
-    if fits {
-        return Ok(secret);
+    // The verdict of the part that connects; it opens nothing.
+    match store {
+        Store::Postgres => sql::servers(text).map(drop),
+        Store::MySql => mysql::options(text).map(drop),
+        Store::Sqlite => sqlite::path(text).map(drop),
+        Store::Redis => Target::parse(text).map(drop),
     }
-    Err(Wrong::new(format!("the {parts} or a parameter of the URL is wrong"), hint))
+    .map_err(refuse)?;
+    Ok(SecretString::from(text))
 }

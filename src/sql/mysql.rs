@@ -12,11 +12,18 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConn
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
+use crate::address::{Address, Flaw};
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
+use crate::settings::Store;
 
 /// How long one connection is used: addresses and accounts change behind names.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+const PORT: u16 = 3306;
+
+/// What a URL of MySQL may say after the `?`.
+const PARAMETERS: [&str; 7] = ["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "charset", "collation", "socket"];
 
 /// A relay's database. Holds at most one connection, opened by the first snapshot.
 pub struct Database {
@@ -166,26 +173,57 @@ impl Snapshot {
     }
 }
 
-/// What a URL of MySQL or MariaDB says: the options, `host:port/database`, and the account.
+/// What a URL of MySQL or MariaDB says: the options, `host:port/database` or `socket/database`, and the account.
 ///
 /// # Errors
-/// When it is none, or names no database. The text holds no secret.
-fn options(url: &str) -> Result<(MySqlConnectOptions, String, String), OpenError> {
-    let hint = "write it as mysql://user:password@host:3306/database";
-    let url =
-        url::Url::parse(url).map_err(|error| OpenError(format!("the database URL is no URL ({error}); {hint}")))?;
-    if !matches!(url.scheme(), "mysql" | "mariadb") {
-        return Err(OpenError(format!("the database URL is not one of MySQL or MariaDB; {hint}")));
+/// When it is none, names no database, or says something that is not understood. The text holds no secret.
+pub(crate) fn options(url: &str) -> Result<(MySqlConnectOptions, String, String), Flaw> {
+    let hint = || format!("write it as {}", Store::MySql.example());
+    let address = Address::parse(url)?;
+    if !Store::MySql.schemes().contains(&&*address.scheme) {
+        return Err(Flaw::new("the URL is not one of MySQL or MariaDB", hint()));
     }
-    let database = url.path().trim_start_matches('/');
-    if database.is_empty() {
-        return Err(OpenError(format!("the database URL names no database; {hint}")));
+    let [host] = address.hosts.as_slice() else {
+        return Err(Flaw::new("the URL lists several hosts", hint()));
+    };
+    if address.path.is_empty() {
+        return Err(Flaw::new("the URL names no database", hint()));
     }
-    let place = format!("{}:{}/{database}", url.host_str().unwrap_or("localhost"), url.port().unwrap_or(3306));
-    // The driver's own text may repeat a value.
-    let options = MySqlConnectOptions::from_url(&url)
-        .map_err(|_| OpenError(format!("the database URL has a parameter that cannot be used; {hint}")))?;
-    Ok((options.disable_statement_logging(), place, url.username().to_owned()))
+    let account = address.user.as_deref().unwrap_or_default();
+    let mut options = MySqlConnectOptions::new().port(host.port.unwrap_or(PORT)).database(&address.path);
+    let mut place = host.with_port(PORT);
+    options = match &*host.name {
+        "" => options,
+        _ if host.is_socket() => options.socket(&host.name),
+        name => options.host(name),
+    };
+    if !account.is_empty() {
+        options = options.username(account);
+    }
+    if let Some(password) = &address.password {
+        options = options.password(password);
+    }
+    for (name, value) in address.parameters() {
+        options = match name {
+            "ssl-mode" | "sslmode" => {
+                let words = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
+                options.ssl_mode(value.parse().map_err(|_| Flaw::value(name, words))?)
+            }
+            "ssl-ca" | "sslca" => options.ssl_ca(value),
+            "ssl-cert" | "sslcert" => options.ssl_client_cert(value),
+            "ssl-key" | "sslkey" => options.ssl_client_key(value),
+            "charset" => options.charset(value),
+            "collation" => options.collation(value),
+            "socket" if value.starts_with('/') => {
+                value.clone_into(&mut place);
+                options.socket(value)
+            }
+            "socket" => return Err(Flaw::value(name, "an absolute path")),
+            _ => return Err(Address::unknown(name, &PARAMETERS)),
+        };
+    }
+    let place = format!("{place}{}", address.shown(&address.path));
+    Ok((options.disable_statement_logging(), place, account.to_owned()))
 }
 
 /// What went wrong, where, and what to do. Names no value that was read and no secret.
@@ -196,7 +234,12 @@ fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
             let number = refusal.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map_or(0, |it| it.number());
             let (reason, hint) = meaning(number);
             // Messages of other errors may quote a value.
-            let message = if hint.is_empty() { "refused" } else { refusal.message() };
+            let message = match number {
+                // They quote the account, which may be a password in the wrong place.
+                1044 | 1045 | 1698 => "user or password refused",
+                _ if hint.is_empty() => "refused",
+                _ => refusal.message(),
+            };
             (reason, format!("{at}: {message} ({number}){hint}"))
         }
         sqlx::Error::Io(error) => {

@@ -1,18 +1,22 @@
-//! The one place that opens a relay's SQLite file: read-only, one held connection, short reads, honest errors.
+//! The one place that opens a relay's SQLite file: read-only, a connection for each read, honest errors.
 //!
 //! The relay may be writing all the while, and must not notice:
 //! * The file is opened without the right to write (`mode=ro`, `query_only`), never as immutable. Such a connection
 //!   cannot checkpoint, not even when it closes.
 //! * With a write-ahead log a snapshot is one read transaction: it stops no writer, and is over before the log grows.
 //!   With a rollback journal an open read makes writers wait, so each statement stands alone there.
+//! * No connection is held between two reads. The last connection that closes empties the write-ahead log and removes it,
+//!   which one without the right to write cannot do: an idle reader would leave the log behind when the relay stops, and
+//!   a backup that is then restored over the file would be mixed with it.
+//! * A file whose write-ahead log is not beside it is not opened: SQLite would make an empty one in the relay's directory,
+//!   and read for ever what was there at that moment.
 //! * A statement that is not done in time is interrupted inside SQLite; dropping its future would let it run on.
 //!
-//! A write-ahead log wants its `-wal` and `-shm` beside the file: mount the directory, not the file. Where the relay
-//! has stopped and the directory cannot be written, SQLite cannot make them, and reading fails until the relay is back.
+//! So mount the directory, not the file; and reading fails while the relay is stopped.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +27,7 @@ use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
+use crate::address::Flaw;
 use crate::model::{ReadError, Reason};
 use crate::relays::OpenError;
 
@@ -33,17 +38,20 @@ const CLOCK_STEPS: i32 = 10_000;
 /// Rows that SQLite may be ahead of us: a statement, and the lock it may hold, does not wait for this process.
 const ROWS_AHEAD: usize = 32_768;
 
-/// A relay's file. Holds at most one connection, opened by the first snapshot.
+/// Of the file's header: how the file is written (`https://www.sqlite.org/fileformat2.html`, 1.3.3).
+const WRITE_VERSION: u64 = 18;
+const WRITE_AHEAD: u8 = 2;
+
+/// A relay's file.
 pub struct File {
     path: PathBuf,
     limit: Duration,
-    idle: Option<Held>,
+    /// With the device and inode of the file that it was opened of.
+    header: Option<((u64, u64), fs::File)>,
 }
 
 struct Held {
     connection: SqliteConnection,
-    /// Device and inode: a file that was restored or replaced is another one.
-    identity: (u64, u64),
     write_ahead: bool,
 }
 
@@ -53,7 +61,7 @@ impl File {
     /// # Errors
     /// When the URL names no file.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { path: path(url.expose_secret())?, limit, idle: None })
+        Ok(Self { path: path(url.expose_secret())?, limit, header: None })
     }
 
     /// The path, for people.
@@ -66,20 +74,17 @@ impl File {
     }
 
     /// Begins a view of the file: a consistent one where the file has a write-ahead log. Dropped without
-    /// [`File::finish`], it closes its connection.
+    /// [`File::finish`], its connection closes a little later.
     pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         let deadline = Instant::now() + self.limit;
-        let identity = self.identity()?;
-        let held = match self.idle.take().filter(|held| held.identity == identity) {
-            Some(held) => held,
-            None => self.open(identity, deadline).await?,
-        };
+        self.look()?;
+        let held = self.open(deadline).await?;
         let mut snapshot = Snapshot { held, place: self.place(), deadline, limit: self.limit, usable: true };
         snapshot.begin().await?;
         Ok(snapshot)
     }
 
-    async fn open(&self, identity: (u64, u64), deadline: Instant) -> Result<Held, ReadError> {
+    async fn open(&self, deadline: Instant) -> Result<Held, ReadError> {
         let options = SqliteConnectOptions::new()
             .filename(&self.path)
             .read_only(true)
@@ -93,7 +98,7 @@ impl File {
             let mut connection = options.connect().await?;
             let mode = sqlx::query("pragma journal_mode").fetch_one(&mut connection).await?;
             let write_ahead = mode.try_get::<&str, _>(0)? == "wal";
-            Ok(Held { connection, identity, write_ahead })
+            Ok(Held { connection, write_ahead })
         };
         match timeout_at(deadline, opening).await {
             Ok(opened) => opened.map_err(|error| read_error(&self.place(), what, &error)),
@@ -101,12 +106,24 @@ impl File {
         }
     }
 
-    /// SQLite itself would say no more than that it cannot open the file.
-    fn identity(&self) -> Result<(u64, u64), ReadError> {
+    /// SQLite itself would say no more than that it cannot open the file, or would make what is missing.
+    fn look(&mut self) -> Result<(), ReadError> {
         let at = format!("opening SQLite file {}", self.path.display());
         match fs::metadata(&self.path) {
-            Ok(file) if file.is_file() => Ok((file.dev(), file.ino())),
-            Ok(_) => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
+            Ok(file) if !file.is_file() => Err(ReadError::new(Reason::Connection, format!("{at}: this is no file"))),
+            Ok(file) => {
+                let beside = |ending: &str| PathBuf::from(format!("{}{ending}", self.path.display()));
+                let missing: Vec<_> = ["-wal", "-shm"].map(beside).into_iter().filter(|it| !it.exists()).collect();
+                if missing.is_empty() || !self.is_write_ahead(&file) {
+                    return Ok(());
+                }
+                let missing = missing.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(" and ");
+                let hint = "the relay is not running, or the file is mounted without its directory";
+                Err(ReadError::new(
+                    Reason::Connection,
+                    format!("{at}: its write-ahead log is not there ({missing}); {hint}: mount the directory"),
+                ))
+            }
             Err(error) => {
                 let (reason, hint) = match error.kind() {
                     ErrorKind::NotFound => {
@@ -122,18 +139,23 @@ impl File {
         }
     }
 
-    /// Ends a snapshot and keeps its connection for the next one when it is still good.
-    pub async fn finish(&mut self, mut snapshot: Snapshot) {
-        if snapshot.usable && snapshot.end().await.is_ok() {
-            self.idle = Some(snapshot.held);
+    /// Whether the header says so; what cannot be read is left to SQLite. The handle stays open until the file is another
+    /// one: closing it would give up the locks that this process has on the file.
+    fn is_write_ahead(&mut self, found: &fs::Metadata) -> bool {
+        let identity = (found.dev(), found.ino());
+        if self.header.as_ref().is_none_or(|(known, _)| *known != identity) {
+            let Ok(file) = fs::File::open(&self.path) else { return false };
+            self.header = Some((identity, file));
         }
+        let mut version = [0];
+        let read = self.header.as_ref().map(|(_, file)| file.read_at(&mut version, WRITE_VERSION));
+        matches!(read, Some(Ok(1))) && version == [WRITE_AHEAD]
     }
 
-    pub async fn close(&mut self) {
-        if let Some(held) = self.idle.take() {
-            // Nothing was written that could be lost.
-            let _ = timeout(PATIENCE, held.connection.close()).await;
-        }
+    /// Ends a snapshot and closes its connection before anything else happens.
+    pub async fn finish(&mut self, snapshot: Snapshot) {
+        // Nothing was written that could be lost.
+        let _ = timeout(PATIENCE, snapshot.held.connection.close()).await;
     }
 }
 
@@ -187,12 +209,6 @@ impl Snapshot {
         self.transaction(what, "begin").await
     }
 
-    async fn end(&mut self) -> Result<(), ReadError> {
-        self.deadline = self.deadline.max(Instant::now() + PATIENCE);
-        // Nothing was written, so there is nothing to commit.
-        self.transaction("ending", "rollback").await
-    }
-
     async fn transaction(&mut self, what: &str, statement: &'static str) -> Result<(), ReadError> {
         if !self.held.write_ahead {
             return Ok(());
@@ -238,14 +254,19 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 ///
 /// # Errors
 /// When it names none.
-pub fn path(url: &str) -> Result<PathBuf, OpenError> {
+pub fn path(url: &str) -> Result<PathBuf, Flaw> {
     let hint = "write it as sqlite:/path/to/the/file";
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(OpenError(format!("the database URL is not one of SQLite; {hint}")));
+        return Err(Flaw::new("the URL is not one of SQLite", hint));
     };
     let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.starts_with(':') || path.contains('?') {
-        return Err(OpenError(format!("the database URL names no file; {hint}")));
+    let first = path.split('/').next().unwrap_or_default();
+    if path.is_empty() || first.contains(':') || path.contains('?') {
+        return Err(Flaw::new("the URL names no file", hint));
+    }
+    // The address of a server has its password here, and the path is shown.
+    if first.contains('@') || (!path.starts_with('/') && url.starts_with("sqlite://") && path.contains('@')) {
+        return Err(Flaw::new("the URL names a user, which a file does not have", hint));
     }
     Ok(path.into())
 }

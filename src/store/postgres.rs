@@ -9,13 +9,13 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row, SqlSafeStr};
 use tokio::time::timeout;
 
 use super::statements::checkpoints;
 use super::{Changes, Owner, StoreError, Stored, way_out};
-use crate::sql;
+use crate::relays::OpenError;
+use crate::sql::{self, Server};
 
 const NAME: &str = "llm_relay_exporter";
 const RIGHTS: &str = "it needs `create` on the database, or to own the schema llm_relay_exporter";
@@ -25,8 +25,7 @@ const MIGRATIONS: [(&str, &str); 1] =
     [("checkpoint", include_str!("../../migrations/store/postgres/0001_checkpoint.sql"))];
 
 pub struct Schema {
-    options: PgConnectOptions,
-    place: String,
+    server: Server,
     session: Option<Session>,
 }
 
@@ -40,13 +39,17 @@ checkpoints!(PgConnection, include_str!("sql/postgres/begin_read.sql"), include_
 
 impl Schema {
     pub fn new(url: &SecretString) -> Result<Self, StoreError> {
-        let options = sql::options(url.expose_secret())
-            .map_err(|error| StoreError::Refused(format!("the address of the store: {error}, or as sqlite:<path>")))?;
-        Ok(Self { place: sql::place(&options), options, session: None })
+        let refused =
+            |text| StoreError::Refused(format!("the address of the store: {text}; a file is written as sqlite:<path>"));
+        let mut servers = sql::servers(url.expose_secret()).map_err(|flaw| refused(OpenError::from(flaw).0))?;
+        match (servers.pop(), servers.is_empty()) {
+            (Some(server), true) => Ok(Self { server, session: None }),
+            _ => Err(refused("several hosts; name the one that takes writes".to_owned())),
+        }
     }
 
     pub fn place(&self) -> String {
-        self.place.clone()
+        self.server.place().to_owned()
     }
 
     pub async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
@@ -131,7 +134,7 @@ impl Schema {
 
     async fn connect(&self) -> Result<PgConnection, StoreError> {
         let connecting = |error: &sqlx::Error| self.error("connecting to", error);
-        let connection = timeout(CONNECT, PgConnection::connect_with(&self.options)).await.unwrap_or_else(|_| {
+        let connection = timeout(CONNECT, self.server.connect()).await.unwrap_or_else(|_| {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")).into())
         });
         let mut connection = connection.map_err(|error| connecting(&error))?;
@@ -163,15 +166,15 @@ impl Schema {
     }
 
     fn forbidden(&self, what: &str) -> StoreError {
-        StoreError::Refused(format!("the store {}: {what}; {RIGHTS}", self.place))
+        StoreError::Refused(format!("the store {}: {what}; {RIGHTS}", self.place()))
     }
 
     fn refused(&self, what: &str) -> StoreError {
-        StoreError::Refused(format!("the store {}: {what}; {}", self.place, way_out()))
+        StoreError::Refused(format!("the store {}: {what}; {}", self.place(), way_out()))
     }
 
     fn error(&self, what: &str, error: &sqlx::Error) -> StoreError {
-        let at = format!("{what} the store {}", self.place);
+        let at = format!("{what} the store {}", self.place());
         let Some(refusal) = error.as_database_error() else {
             // A driver's text on a protocol error may repeat what was read.
             return match error {

@@ -3,18 +3,35 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Changes, Checkpoint, Owner, Store, StoreError, checksum, way_out};
-use crate::follow::Follower;
+use crate::tally::{Part, PartError};
 
 /// Limit of the last save.
 const LAST: Duration = Duration::from_secs(5);
 
 /// A follower looks at least so often whether it may become the writer.
 const TAKE_OVER: Duration = Duration::from_secs(2);
+
+/// What is written down as a checkpoint and taken up again.
+pub trait Kept: Send {
+    /// Every part, cursors included; those that have not changed since the last time without their bytes, unless `all` are
+    /// wanted. `None` before anything has been read.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError>;
+
+    /// Goes on where the one that wrote the parts was.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; nothing has changed then.
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
+}
 
 /// How keeping one relay's checkpoint goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +46,7 @@ pub struct StoreStatus {
     pub failures: u64,
 }
 
-/// The saving of one relay's follower. At most one step is under way, in a task of its own.
+/// The saving of one relay. At most one step is under way, in a task of its own.
 pub struct Saving {
     store: Store,
     owner: Owner,
@@ -69,16 +86,16 @@ enum Done {
 }
 
 impl Saving {
-    /// Restores the follower from the store's checkpoint, if there is one. A store that is away is asked again later.
+    /// Restores what is kept from the store's checkpoint, if there is one. A store that is away is asked again later.
     ///
     /// # Errors
     /// When what the store has cannot be used: then nobody must write over it.
-    pub async fn start(store: Store, owner: Owner, follower: &mut Follower) -> Result<Self, StoreError> {
+    pub async fn start(store: Store, owner: Owner, kept: &mut dyn Kept) -> Result<Self, StoreError> {
         let due = Instant::now();
         let (role, status) = (Role::Restoring, StoreStatus::default());
         let mut saving = Self { store, owner, role, known: None, step: None, due, status, problem: None };
         match saving.store.load(&saving.owner).await {
-            Ok(checkpoint) => saving.restore(checkpoint, follower)?,
+            Ok(checkpoint) => saving.restore(checkpoint, kept)?,
             Err(StoreError::Unavailable(text)) => saving.fail(&text),
             Err(error) => return Err(error),
         }
@@ -90,28 +107,28 @@ impl Saving {
     }
 
     /// Notes how the last step went, and begins the next one when it is due.
-    pub async fn tick(&mut self, follower: &mut Follower) {
+    pub async fn tick(&mut self, kept: &mut dyn Kept) {
         if self.step.as_ref().is_some_and(|step| !step.is_finished()) {
             return;
         }
-        self.settle(follower).await;
+        self.settle(kept).await;
         if Instant::now() >= self.due {
-            self.begin(follower);
+            self.begin(kept);
         }
     }
 
     /// Saves for the last time.
-    pub async fn finish(mut self, follower: &mut Follower) {
+    pub async fn finish(mut self, kept: &mut dyn Kept) {
         let last = async {
-            self.settle(follower).await;
+            self.settle(kept).await;
             if self.role == Role::Reader {
                 // A short life may have ended before the first save.
-                self.begin(follower);
-                self.settle(follower).await;
+                self.begin(kept);
+                self.settle(kept).await;
             }
             if self.role == Role::Writer {
-                self.begin(follower);
-                self.settle(follower).await;
+                self.begin(kept);
+                self.settle(kept).await;
             }
         };
         if timeout(LAST, last).await.is_err() {
@@ -119,7 +136,7 @@ impl Saving {
         }
     }
 
-    fn begin(&mut self, follower: &mut Follower) {
+    fn begin(&mut self, kept: &mut dyn Kept) {
         let pause = self.store.save_interval;
         self.due = Instant::now() + if self.role == Role::Reader { pause.min(TAKE_OVER) } else { pause };
         let (store, owner) = (self.store.clone(), self.owner.clone());
@@ -127,7 +144,7 @@ impl Saving {
             Role::Restoring => tokio::spawn(async move { store.load(&owner).await.map(Done::Loaded) }),
             Role::Reader => tokio::spawn(async move { store.lead(&owner).await.map(Done::Leads) }),
             Role::Writer => {
-                let (changes, mut known) = match self.changes(follower) {
+                let (changes, mut known) = match self.changes(kept) {
                     Ok(Some(changes)) => changes,
                     Ok(None) => return,
                     Err(error) => return self.fail(&error.to_string()),
@@ -141,9 +158,9 @@ impl Saving {
     }
 
     /// What the store lacks, and what it will have; `None` before anything has been read.
-    fn changes(&self, follower: &mut Follower) -> Result<Option<(Changes, Known)>, crate::tally::PartError> {
+    fn changes(&self, kept: &mut dyn Kept) -> Result<Option<(Changes, Known)>, PartError> {
         let before = self.known.as_ref();
-        let Some(parts) = follower.parts(before.is_none())? else { return Ok(None) };
+        let Some(parts) = kept.parts(before.is_none())? else { return Ok(None) };
         let count = parts.len();
         let mut put = Vec::new();
         let mut after = BTreeMap::new();
@@ -167,12 +184,12 @@ impl Saving {
     }
 
     /// Waits for the step under way, if any, and draws the conclusions.
-    async fn settle(&mut self, follower: &mut Follower) {
+    async fn settle(&mut self, kept: &mut dyn Kept) {
         let Some(step) = self.step.take() else { return };
         let done =
             step.await.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a step of the store: {error}"))));
         match done {
-            Ok(Done::Loaded(checkpoint)) => match self.restore(checkpoint, follower) {
+            Ok(Done::Loaded(checkpoint)) => match self.restore(checkpoint, kept) {
                 Ok(()) => self.due = Instant::now(),
                 Err(error) => return self.fail(&error.to_string()),
             },
@@ -216,9 +233,9 @@ impl Saving {
         }
     }
 
-    fn restore(&mut self, checkpoint: Option<Checkpoint>, follower: &mut Follower) -> Result<(), StoreError> {
+    fn restore(&mut self, checkpoint: Option<Checkpoint>, kept: &mut dyn Kept) -> Result<(), StoreError> {
         if let Some(checkpoint) = checkpoint {
-            follower.restore(&checkpoint.parts).map_err(|error| {
+            kept.restore(&checkpoint.parts).map_err(|error| {
                 let (place, relay) = (self.store.place(), &self.owner.relay);
                 StoreError::Refused(format!("the store {place}: the checkpoint of {relay:?}: {error}; {}", way_out()))
             })?;

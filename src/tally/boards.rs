@@ -1,6 +1,6 @@
 //! Leaderboards: the first by cost, and `other`, so that the sum is the total.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
@@ -45,6 +45,7 @@ impl<'a> Cast<'a> {
         names.get(id).copied()
     }
 
+    /// Length of a leaderboard; 0 when it is switched off.
     pub fn size(&self, scope: Scope) -> usize {
         match scope {
             Scope::User => self.settings.top_users,
@@ -72,6 +73,45 @@ fn alias(scope: Scope, id: &str) -> String {
     format!("{}-{:02x}{:02x}{:02x}", scope.label(), digest[0], digest[1], digest[2])
 }
 
+/// Entities of a board that keep numbers of their own when there are too many: twice the longest leaderboard.
+const FIRST: usize = 2_000;
+
+/// The first of a period by the order of its leaderboard, whether the relay still has them or not.
+pub(super) fn first<'a>(
+    dimensions: &'a Dimensions,
+    scope: Scope,
+    boards: &'a Boards,
+) -> impl Iterator<Item = Sym> + use<'a> {
+    let known = |(entity, spent)| {
+        let (id, name) = match scope {
+            Scope::User => (*dimensions.users.value(entity)?, ""),
+            Scope::Key => (*dimensions.keys.value(entity)?, ""),
+            Scope::Provider => (*dimensions.providers.value(entity)?, ""),
+            Scope::Model => (0, dimensions.models.value(entity)?.as_ref()),
+        };
+        Some((spent, id, name, entity))
+    };
+    let mut ranked: Vec<_> = boards.spent(scope).filter_map(known).collect();
+    rank(&mut ranked, FIRST);
+    ranked.into_iter().map(|(.., entity)| entity)
+}
+
+/// An entity with what it is ranked by.
+type Contender<'a> = (&'a Spent, i64, &'a str, Sym);
+
+/// The first `size` by cost, in no order if there are more.
+fn rank(ranked: &mut Vec<Contender<'_>>, size: usize) {
+    if ranked.len() > size {
+        ranked.select_nth_unstable_by(size, order);
+        ranked.truncate(size);
+    }
+}
+
+fn order((a, a_id, a_name, _): &Contender<'_>, (b, b_id, b_name, _): &Contender<'_>) -> Ordering {
+    let key = (Reverse(a.cost), Reverse(a.requests), a_id, a_name);
+    key.cmp(&(Reverse(b.cost), Reverse(b.requests), b_id, b_name))
+}
+
 pub(super) fn board<'a>(
     dimensions: &'a Dimensions,
     cast: &'a Cast<'_>,
@@ -80,7 +120,7 @@ pub(super) fn board<'a>(
     boards: &'a Boards,
 ) -> Board {
     // Rank on what costs nothing to copy; names are made for the few that stay.
-    let mut ranked: Vec<(&Spent, i64, &str, Sym)> = boards
+    let mut ranked: Vec<Contender<'_>> = boards
         .spent(scope)
         .filter_map(|(entity, spent)| {
             let (id, name) = match scope {
@@ -92,16 +132,9 @@ pub(super) fn board<'a>(
             Some((spent, id, name, entity))
         })
         .collect();
-    let order = |(spent, id, name, _): &(&'a Spent, i64, &'a str, Sym)| {
-        (Reverse(spent.cost), Reverse(spent.requests), *id, *name)
-    };
-    let size = cast.size(scope);
     // Of many thousands only the first few are put in order.
-    if ranked.len() > size {
-        ranked.select_nth_unstable_by_key(size, order);
-        ranked.truncate(size);
-    }
-    ranked.sort_unstable_by_key(order);
+    rank(&mut ranked, cast.size(scope));
+    ranked.sort_unstable_by(order);
 
     let mut other = boards.whole.spent.clone();
     let mut entries: Vec<BoardEntry> = ranked

@@ -1,10 +1,12 @@
 //! Counters and histograms over final rows. They never fall: a correction downwards leaves them as they are.
 
+use std::hash::Hash;
+
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{FailureClass, Outcome, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, Scope, UsageRow, Usd};
 
 /// Upper bounds of request durations in seconds; agents work for many minutes.
 pub const DURATION_BOUNDS: &[f64] =
@@ -53,7 +55,7 @@ impl Histogram {
 }
 
 /// One provider and model.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// By [`Outcome::ALL`].
     pub requests: [u64; 3],
@@ -68,6 +70,22 @@ pub struct Traffic {
     pub first_id: i64,
     /// Unix second of the latest start.
     pub last_second: i64,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            requests: [0; 3],
+            cost: Usd::ZERO,
+            tokens: [0; 6],
+            cache_saved: None,
+            duration: Histogram::default(),
+            ttft: Histogram::default(),
+            speed: Histogram::default(),
+            first_id: i64::MAX,
+            last_second: i64::MIN,
+        }
+    }
 }
 
 /// One user or key.
@@ -147,11 +165,7 @@ impl Counters {
         let second = row.started_at.timestamp();
         let outcome = row.outcome.unwrap_or(Outcome::Excluded);
 
-        let traffic = self.traffic.entry((it.provider, it.model, it.early)).or_insert_with(|| Traffic {
-            first_id: i64::MAX,
-            last_second: i64::MIN,
-            ..Traffic::default()
-        });
+        let traffic = self.traffic(it);
         traffic.first_id = traffic.first_id.min(row.id);
         traffic.last_second = traffic.last_second.max(second);
         traffic.requests[outcome as usize] += 1;
@@ -190,14 +204,78 @@ impl Counters {
         self.charge(it, row.cost);
     }
 
+    /// Adds what a later version of a counted row has more, under the labels that it was counted with (`it`). Gives back
+    /// what the counters have of the row now.
+    pub fn amend(&mut self, it: &Final, now: &UsageRow) -> UsageRow {
+        let had = it.row;
+        let late = now.tokens.beyond(had.tokens);
+        let late_cost = positive(positive(now.cost) - positive(had.cost));
+        let all = UsageRow {
+            imported: had.imported,
+            is_error: had.is_error,
+            outcome: had.outcome,
+            failure: had.failure,
+            user_id: had.user_id,
+            key_id: had.key_id,
+            provider_id: had.provider_id,
+            model: had.model.clone(),
+            answered_model: had.answered_model.clone(),
+            status: had.status,
+            cost: had.cost + late_cost,
+            tokens: had.tokens.plus(late),
+            duration_ms: had.duration_ms.or(now.duration_ms),
+            ttft_ms: had.ttft_ms.or(now.ttft_ms),
+            output_speed_micro: had.output_speed_micro.or(now.output_speed_micro),
+            cache_saved: had.cache_saved.max(now.cache_saved),
+            ..now.clone()
+        };
+        let amount = |row: &UsageRow| {
+            (row.cost, row.tokens, row.duration_ms, row.ttft_ms, row.output_speed_micro, row.cache_saved)
+        };
+        if had.imported || amount(&all) == amount(had) {
+            return all;
+        }
+        let traffic = self.traffic(it);
+        // What comes late may be the first under labels that a row has got since it was counted.
+        traffic.first_id = traffic.first_id.min(now.id);
+        traffic.last_second = traffic.last_second.max(now.started_at.timestamp());
+        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(late.by_type()) {
+            *sum = sum.saturating_add(tokens);
+        }
+        if let Some(saved) = all.cache_saved
+            && all.cache_saved != had.cache_saved
+        {
+            *traffic.cache_saved.get_or_insert_default() += saved - had.cache_saved.unwrap_or_default();
+        }
+        if had.duration_ms.is_none()
+            && let Some(ms) = now.duration_ms
+        {
+            traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
+        }
+        if had.ttft_ms.is_none()
+            && let Some(ms) = now.ttft_ms
+        {
+            traffic.ttft.observe(TTFT_BOUNDS, 1e3, ms.into());
+        }
+        if had.output_speed_micro.is_none()
+            && let Some(micro) = now.output_speed_micro
+        {
+            traffic.speed.observe(SPEED_BOUNDS, 1e6, micro);
+        }
+        for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
+            let spender = spenders.entry(entity).or_default();
+            spender.tokens = spender.tokens.saturating_add(late.total());
+        }
+        self.charge(it, late_cost);
+        all
+    }
+
     /// Adds cost that belongs to a row: all of it when the row becomes final, what comes later when it appears.
-    pub fn charge(&mut self, it: &Final, cost: Usd) {
+    fn charge(&mut self, it: &Final, cost: Usd) {
         if !cost.is_positive() {
             return;
         }
-        if let Some(traffic) = self.traffic.get_mut(&(it.provider, it.model, it.early)) {
-            traffic.cost += cost;
-        }
+        self.traffic(it).cost += cost;
         self.users.entry(it.user).or_default().cost += cost;
         self.keys.entry(it.key).or_default().cost += cost;
         if let Some(waste) = Waste::of(it.row) {
@@ -205,92 +283,69 @@ impl Counters {
         }
     }
 
-    /// An older success of `model` has been found: rows since then are not early after all.
-    pub fn admit_early(&mut self, model: Sym) {
-        for key in self.traffic.keys().filter(|key| key.1 == model && key.2).copied().collect::<Vec<_>>() {
-            if let Some(early) = self.traffic.remove(&key) {
-                let entry = self.traffic.entry((key.0, key.1, false));
-                merge_traffic(entry.or_insert_with(|| Traffic { first_id: i64::MAX, ..Traffic::default() }), &early);
-            }
-        }
-        if let Some(early) = self.unpriced.remove(&(model, true)) {
-            merge_count(self.unpriced.entry((model, false)).or_default(), &early);
-        }
-        for key in self.substitutions.keys().filter(|key| key.1 == model && key.3).copied().collect::<Vec<_>>() {
-            if let Some(early) = self.substitutions.remove(&key) {
-                merge_count(self.substitutions.entry((key.0, key.1, key.2, false)).or_default(), &early);
-            }
-        }
+    fn traffic(&mut self, it: &Final) -> &mut Traffic {
+        self.traffic.entry((it.provider, it.model, it.early)).or_default()
     }
 
-    /// Raises every counter by what `now` has more than `before`; what it has less stays. Returns whether any had less.
-    pub fn raise(&mut self, before: &Self, now: &Self) -> bool {
-        let mut lowered = false;
-        let mut more = |old: u64, new: u64| {
-            lowered |= new < old;
-            new.saturating_sub(old)
+    /// An older success of `model` has been found: rows since then are not early after all.
+    pub fn admit_early(&mut self, model: Sym) {
+        self.relabel(|sym, early| (sym, early && sym != model));
+    }
+
+    /// No older success will be found: what is early is `other`, whatever its name.
+    pub fn settle_early(&mut self) {
+        self.relabel(|sym, early| (if early { NONE } else { sym }, false));
+    }
+
+    /// What is not kept apart any more is `other`.
+    pub fn fold(&mut self, keeps: impl Fn(Scope, Sym) -> bool) {
+        let kept = |scope, sym| if keeps(scope, sym) { sym } else { NONE };
+        let provider = |sym| kept(Scope::Provider, sym);
+        self.relabel(|sym, early| (kept(Scope::Model, sym), early && keeps(Scope::Model, sym)));
+        rekey(&mut self.traffic, |(sym, model, early)| (provider(sym), model, early), merge_traffic);
+        rekey(
+            &mut self.substitutions,
+            |(sym, asked, answered, early)| (provider(sym), asked, kept(Scope::Model, answered), early),
+            merge_count,
+        );
+        rekey(&mut self.responses, |(sym, status)| (provider(sym), status), merge_count);
+        rekey(&mut self.failures, |(sym, class)| (provider(sym), class), merge_count);
+        rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
+        rekey(&mut self.users, |sym| kept(Scope::User, sym), Spender::merge);
+        rekey(&mut self.keys, |sym| kept(Scope::Key, sym), Spender::merge);
+    }
+
+    /// Gives what was asked for another name and another earliness.
+    fn relabel(&mut self, model: impl Fn(Sym, bool) -> (Sym, bool)) {
+        let traffic = |(provider, asked, early)| {
+            let (asked, early) = model(asked, early);
+            (provider, asked, early)
         };
-        for (key, new) in &now.traffic {
-            let none = Traffic::default();
-            let old = before.traffic.get(key).unwrap_or(&none);
-            let mine = self.traffic.entry(*key).or_insert_with(|| Traffic {
-                first_id: i64::MAX,
-                last_second: i64::MIN,
-                ..Traffic::default()
-            });
-            mine.first_id = mine.first_id.min(new.first_id);
-            mine.last_second = mine.last_second.max(new.last_second);
-            for i in 0..3 {
-                mine.requests[i] += more(old.requests[i], new.requests[i]);
-            }
-            for i in 0..6 {
-                mine.tokens[i] = mine.tokens[i].saturating_add(more(old.tokens[i], new.tokens[i]));
-            }
-            mine.cost += positive(new.cost - old.cost);
-            if let Some(saved) = new.cache_saved {
-                *mine.cache_saved.get_or_insert_default() += positive(saved - old.cache_saved.unwrap_or_default());
-            }
-            for (mine, old, new) in [
-                (&mut mine.duration, &old.duration, &new.duration),
-                (&mut mine.ttft, &old.ttft, &new.ttft),
-                (&mut mine.speed, &old.speed, &new.speed),
-            ] {
-                mine.buckets.resize(mine.buckets.len().max(new.buckets.len()), 0);
-                for (i, count) in new.buckets.iter().enumerate() {
-                    mine.buckets[i] += more(old.buckets.get(i).copied().unwrap_or(0), *count);
-                }
-                mine.sum = mine.sum.saturating_add(more(old.sum, new.sum));
-            }
-        }
-        self.imported += more(before.imported, now.imported);
-        raise_counts(&mut self.responses, &before.responses, &now.responses, &mut more);
-        raise_counts(&mut self.failures, &before.failures, &now.failures, &mut more);
-        raise_counts(&mut self.unpriced, &before.unpriced, &now.unpriced, &mut more);
-        raise_counts(&mut self.substitutions, &before.substitutions, &now.substitutions, &mut more);
-        for (mine, before, now) in
-            [(&mut self.users, &before.users, &now.users), (&mut self.keys, &before.keys, &now.keys)]
-        {
-            for (key, new) in now {
-                let none = Spender::default();
-                let old = before.get(key).unwrap_or(&none);
-                let mine = mine.entry(*key).or_default();
-                mine.requests += more(old.requests, new.requests);
-                mine.tokens = mine.tokens.saturating_add(more(old.tokens, new.tokens));
-                mine.cost += positive(new.cost - old.cost);
-                mine.last_second = mine.last_second.max(new.last_second);
-            }
-        }
-        for (key, new) in &now.wasted {
-            *self.wasted.entry(*key).or_default() +=
-                positive(*new - before.wasted.get(key).copied().unwrap_or_default());
-        }
-        lowered || before.traffic.iter().any(|(key, old)| now.traffic.get(key).is_none_or(|new| new.cost < old.cost))
+        let substitution = |(provider, asked, answered, early)| {
+            let (asked, early) = model(asked, early);
+            (provider, asked, answered, early)
+        };
+        rekey(&mut self.traffic, traffic, merge_traffic);
+        rekey(&mut self.unpriced, |(asked, early)| model(asked, early), merge_count);
+        rekey(&mut self.substitutions, substitution, merge_count);
     }
 }
 
 fn tick(count: &mut Count, second: i64) {
     count.value += 1;
     count.last_second = count.last_second.max(second);
+}
+
+/// Moves every value whose key becomes another one.
+fn rekey<K: Copy + Eq + Hash, V: Default>(
+    values: &mut HashMap<K, V>,
+    renamed: impl Fn(K) -> K,
+    merge: impl Fn(&mut V, &V),
+) {
+    let moved: Vec<(K, V)> = values.extract_if(|key, _| renamed(*key) != *key).collect();
+    for (key, value) in moved {
+        merge(values.entry(renamed(key)).or_default(), &value);
+    }
 }
 
 fn merge_count(into: &mut Count, from: &Count) {
@@ -318,23 +373,9 @@ fn merge_traffic(into: &mut Traffic, from: &Traffic) {
 
 /// Folds the traffic of several combinations into one series.
 pub fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
-    let mut whole = Traffic { first_id: i64::MAX, last_second: i64::MIN, ..Traffic::default() };
+    let mut whole = Traffic::default();
     parts.for_each(|part| merge_traffic(&mut whole, part));
     whole
-}
-
-fn raise_counts<K: Copy + Eq + std::hash::Hash>(
-    mine: &mut HashMap<K, Count>,
-    before: &HashMap<K, Count>,
-    now: &HashMap<K, Count>,
-    more: &mut impl FnMut(u64, u64) -> u64,
-) {
-    for (key, new) in now {
-        let old = before.get(key).map_or(0, |count| count.value);
-        let mine = mine.entry(*key).or_default();
-        mine.value += more(old, new.value);
-        mine.last_second = mine.last_second.max(new.last_second);
-    }
 }
 
 fn positive(amount: Usd) -> Usd {

@@ -1,7 +1,6 @@
 //! The sums of each local day that boards and quotas may need.
 //!
-//! Rows of today and of the days that can be repaired change; an older day is only added up, when a week or a month
-//! begins anew. A day of 15 000 entities takes 2 MB to work with and a fifth as it is written down, so old days lie
+//! Rows of today and of the days before it change; an older day is only added up, when a week or a month begins anew. A day of 15 000 entities takes 2 MB to work with and a fifth as it is written down, so old days lie
 //! as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,23 +8,14 @@ use std::ops::RangeFrom;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize};
 
-use super::counters::Counters;
 use super::parts::tight;
 use super::sums::Boards;
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Day {
-    pub boards: Boards,
-    /// Of recent days only.
-    pub counters: Option<Counters>,
-}
 
 /// Days by date. One is ready or packed, never both.
 #[derive(Debug, Default)]
 pub struct Daily {
-    ready: BTreeMap<NaiveDate, Day>,
+    ready: BTreeMap<NaiveDate, Boards>,
     packed: BTreeMap<NaiveDate, Bytes>,
     /// Those that have changed since they were last taken.
     touched: BTreeSet<NaiveDate>,
@@ -51,37 +41,33 @@ impl Daily {
     }
 
     /// A day that has not been packed.
-    pub fn ready(&self, date: NaiveDate) -> Option<&Day> {
+    pub fn ready(&self, date: NaiveDate) -> Option<&Boards> {
         self.ready.get(&date)
     }
 
-    /// The day, ready to be changed; `make` makes one that is not there.
-    pub fn entry(&mut self, date: NaiveDate, make: impl FnOnce() -> Day) -> &mut Day {
+    /// The day, ready to be changed.
+    pub fn entry(&mut self, date: NaiveDate) -> &mut Boards {
         self.touched.insert(date);
         let packed = self.packed.remove(&date);
-        self.ready.entry(date).or_insert_with(|| packed.and_then(|bytes| unpacked(&bytes)).unwrap_or_else(make))
+        self.ready.entry(date).or_insert_with(|| packed.and_then(|bytes| unpacked(&bytes)).unwrap_or_default())
     }
 
-    pub fn remove(&mut self, date: NaiveDate) -> Option<Day> {
+    pub fn remove(&mut self, date: NaiveDate) -> Option<Boards> {
         let packed = self.packed.remove(&date);
         self.ready.remove(&date).or_else(|| unpacked(&packed?))
     }
 
-    /// The counters of recent days, to be changed.
-    pub fn counters(&mut self) -> impl Iterator<Item = &mut Counters> {
-        let Self { ready, touched, .. } = self;
-        ready.iter_mut().filter_map(|(date, day)| {
-            day.counters.as_mut().inspect(|_| {
-                touched.insert(*date);
-            })
-        })
+    /// The days that are not packed, to be changed.
+    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut Boards> {
+        self.touched.extend(self.ready.keys());
+        self.ready.values_mut()
     }
 
     /// The boards of every day of a span.
     pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &Boards)) {
         let packed = self.packed.range(span.clone()).filter_map(|(date, bytes)| Some((date, unpacked(bytes)?)));
-        packed.for_each(|(date, day)| act(*date, &day.boards));
-        self.ready.range(span).for_each(|(date, day)| act(*date, &day.boards));
+        packed.for_each(|(date, day)| act(*date, &day));
+        self.ready.range(span).for_each(|(date, day)| act(*date, day));
     }
 
     pub fn forget_before(&mut self, date: NaiveDate) {
@@ -95,14 +81,11 @@ impl Daily {
         self.ready.extend(recent.into_iter().filter_map(|(date, bytes)| Some((date, unpacked(&bytes)?))));
     }
 
-    /// Packs the days before a date. Their counters go: nobody will tell them apart any more.
+    /// Packs the days before a date.
     pub fn pack_before(&mut self, date: NaiveDate) {
-        while let Some(mut first) = self.ready.first_entry()
+        while let Some(first) = self.ready.first_entry()
             && *first.key() < date
         {
-            if first.get_mut().counters.take().is_some() {
-                self.touched.insert(*first.key());
-            }
             let Some(bytes) = packed(first.get()) else { return };
             self.packed.insert(*first.key(), bytes);
             first.remove();
@@ -110,11 +93,11 @@ impl Daily {
     }
 }
 
-fn packed(day: &Day) -> Option<Bytes> {
+fn packed(day: &Boards) -> Option<Bytes> {
     postcard::to_stdvec(day).ok().map(tight)
 }
 
-fn unpacked(bytes: &[u8]) -> Option<Day> {
+fn unpacked(bytes: &[u8]) -> Option<Boards> {
     match postcard::take_from_bytes(bytes) {
         Ok((day, [])) => Some(day),
         _ => None,

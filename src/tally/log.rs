@@ -1,6 +1,6 @@
 //! The last day of facts by second.
 //!
-//! A day of facts is most of what the exporter has in memory. A fact takes 112 bytes to work with and some 40 as it is
+//! A day of facts is most of what the exporter has in memory. A fact takes 160 bytes to work with and some 45 as it is
 //! written down, so only those of the last minutes, which still change, are kept ready; the others lie as bytes, ten
 //! minutes together, and are read from there when the edge of a window passes them.
 

@@ -1,13 +1,17 @@
 //! What the readings of a relay that counts for itself amount to. Pure: the last reading is the totals; only events
-//! (failures, durations) add up here, from the exporter's start on.
+//! (failures, durations) add up here, from the first reading on.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::boards::Cast;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
-use super::names::Names;
+use super::parts::{Part, PartError, decoded, encoded};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
 use crate::model::{EntityId, FailureClass, Tokens, Usd};
@@ -19,10 +23,12 @@ use crate::view::{
 /// The provider of what a relay does not keep apart by provider.
 const UNKNOWN: &str = "unknown";
 
+const METER: &str = "meter";
+
 /// Histograms that are kept apart in memory, whatever clients call their models.
 const MOST_HISTOGRAMS: usize = 5_000;
 
-/// A relay's counters, and what has happened since the exporter started.
+/// A relay's counters, and the events since they were first read.
 #[derive(Default)]
 pub struct Meter {
     reading: Option<Reading>,
@@ -30,16 +36,70 @@ pub struct Meter {
     latency: BTreeMap<(EntityId, Arc<str>), Histogram>,
     missed: u64,
     read: u64,
-    models: Names<Arc<str>>,
-    keys: Names<EntityId>,
-    /// Numbers the order of first appearance.
-    appearances: i64,
+    models: Order<Arc<str>>,
+    keys: Order<EntityId>,
+}
+
+/// A part of a checkpoint: what the readings do not tell again.
+#[derive(Serialize, Deserialize)]
+struct MeterPart<F, L, M, K> {
+    failures: F,
+    latency: L,
+    missed: u64,
+    models: M,
+    keys: K,
+}
+
+/// Values in the order in which they may have series of their own. A later one never takes the place of an earlier one.
+struct Order<T> {
+    values: Vec<T>,
+    places: HashMap<T, usize>,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Order<T> {
+    fn admit<'a>(&mut self, values: impl IntoIterator<Item = &'a T>)
+    where
+        T: 'a,
+    {
+        for value in values {
+            if !self.places.contains_key(value) {
+                self.places.insert(value.clone(), self.values.len());
+                self.values.push(value.clone());
+            }
+        }
+    }
+
+    /// Those that a budget of `max` admits, the pinned ones first, and how many it does not.
+    fn admitted(&self, max: usize, pinned: impl Fn(&T) -> bool) -> (HashSet<&T>, u64) {
+        let (first, rest): (Vec<&T>, Vec<&T>) = self.values.iter().partition(|value| pinned(value));
+        let admitted = first.into_iter().chain(rest).take(max).collect();
+        (admitted, self.values.len().saturating_sub(max) as u64)
+    }
+}
+
+impl<T: Clone + Eq + Hash> From<Vec<T>> for Order<T> {
+    fn from(values: Vec<T>) -> Self {
+        let mut order = Self::default();
+        order.admit(&values);
+        order
+    }
 }
 
 impl Meter {
     /// Redis keys (or the like) read since the start.
     pub const fn read(&self) -> u64 {
         self.read
+    }
+
+    /// There has been a reading.
+    pub const fn has_begun(&self) -> bool {
+        self.reading.is_some()
     }
 
     pub fn apply(&mut self, mut reading: Reading) {
@@ -54,22 +114,37 @@ impl Meter {
         }
         self.missed += reading.missed;
         self.read += reading.read;
-        // The busiest first: nobody can tell any more who was there first.
-        let mut models: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
-        for it in &reading.traffic {
-            *models.entry(&it.model).or_default() += it.requests.unwrap_or(0);
-        }
-        let mut models: Vec<_> = models.into_iter().collect();
-        models.sort_by_key(|(_, requests)| Reverse(*requests));
-        for (model, _) in models {
-            appear(&mut self.models, model, &mut self.appearances);
-        }
-        let mut keys: Vec<&KeyReading> = reading.keys.iter().collect();
-        keys.sort_by_key(|key| Reverse(key.requests));
-        for key in keys {
-            appear(&mut self.keys, &key.id, &mut self.appearances);
-        }
+        self.models.admit(&reading.models);
+        self.keys.admit(reading.keys.iter().map(|key| &key.id));
         self.reading = Some(reading);
+    }
+
+    /// What a restart must find again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn part(&self) -> Result<Part, PartError> {
+        let (failures, latency) = (self.failures.iter().collect(), self.latency.iter().collect());
+        let (failures, latency): (Vec<_>, Vec<_>) = (failures, latency);
+        let (models, keys) = (&self.models.values, &self.keys.values);
+        encoded(METER, &MeterPart { failures, latency, missed: self.missed, models, keys })
+    }
+
+    /// The meter that [`Self::part`] came from.
+    ///
+    /// # Errors
+    /// When the part is missing or cannot be understood.
+    pub fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
+        type Events<K, V> = Vec<(K, V)>;
+        let part: MeterPart<Events<_, _>, Events<_, _>, Vec<_>, Vec<_>> = decoded(parts, METER)?;
+        Ok(Self {
+            failures: part.failures.into_iter().collect(),
+            latency: part.latency.into_iter().collect(),
+            missed: part.missed,
+            models: part.models.into(),
+            keys: part.keys.into(),
+            ..Self::default()
+        })
     }
 
     /// The numbers of the last reading; `None` before the first.
@@ -88,7 +163,12 @@ impl Meter {
         };
         if let Some(directory) = with.directory {
             let cast = Cast::new(directory, with.boards);
-            view.boards = reading.rankings.iter().map(|ranking| board(ranking, &cast)).collect();
+            view.boards = reading
+                .rankings
+                .iter()
+                .filter(|it| cast.size(it.scope) > 0)
+                .map(|ranking| board(ranking, &cast))
+                .collect();
             view.quotas = directory.limits.iter().map(|limit| live_quota(limit, with.live)).collect();
         }
         Some(view)
@@ -97,12 +177,9 @@ impl Meter {
     fn counters(&self, reading: &Reading, with: &Presentation<'_>) -> (CountersView, Vec<(&'static str, u64)>) {
         let budget = with.series;
         let pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
-        let models = self.models.admitted(budget.max_models, pinned);
-        let keys = self.keys.admitted(budget.max_keys, |_| false);
-        let model = |name: &Arc<str>| match self.models.find(name) {
-            Some(sym) if models.has(sym) => name.to_string(),
-            _ => other(),
-        };
+        let (models, limited_models) = self.models.admitted(budget.max_models, pinned);
+        let (keys, limited_keys) = self.keys.admitted(budget.max_keys, |_| false);
+        let model = |name: &Arc<str>| if models.contains(name) { name.to_string() } else { other() };
         let mut view = CountersView { missed: Some(self.missed), ..CountersView::default() };
 
         let mut traffic: BTreeMap<(String, String), TrafficReading> = BTreeMap::new();
@@ -118,7 +195,7 @@ impl Meter {
 
         let mut rest: Option<EntityCounters> = None;
         for key in &reading.keys {
-            if self.keys.find(&key.id).is_some_and(|sym| keys.has(sym)) {
+            if keys.contains(&key.id) {
                 view.keys.push(key_view(key.id.to_string(), key));
             } else {
                 let one = key_view(other(), key);
@@ -159,15 +236,7 @@ impl Meter {
                 speed: none(SPEED_BOUNDS),
             })
             .collect();
-        (view, vec![("model", models.limited), ("key", keys.limited), ("histogram", folded)])
-    }
-}
-
-fn appear<T: Clone + Eq + std::hash::Hash>(names: &mut Names<T>, value: &T, appearances: &mut i64) {
-    if names.find(value).is_none() {
-        *appearances += 1;
-        let sym = names.sym(value);
-        names.admit(sym, *appearances);
+        (view, vec![("model", limited_models), ("key", limited_keys), ("histogram", folded)])
     }
 }
 

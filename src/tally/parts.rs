@@ -1,13 +1,14 @@
 //! The tally cut into parts, to be written down and taken up again.
 //!
 //! A part is a key and its bytes. Parts that grow with the history or with traffic are cut by time, and only those that
-//! have changed are made again: a day's sums, ten minutes of facts. Windows, weeks, months and marks are not written;
+//! have changed are made again: a day's sums, ten minutes of facts, a chunk of request ids. Windows, weeks, months and marks are not written;
 //! they follow from the days and the facts.
 //!
 //! The bytes are postcard's, which do not describe themselves: whatever changes the shape of a written type must raise
 //! [`crate::store::FORMAT`].
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,11 +17,12 @@ use hashbrown::{HashMap, HashSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::counted::Counted;
 use super::counters::Counters;
 use super::days::Daily;
 use super::log::Log;
-use super::{Corrections, Held, Moment, Sym, Tally, next_look};
-use crate::model::{Calendar, UsageRow, Usd};
+use super::{Corrections, Held, Moment, Sym, Tally, identity};
+use crate::model::{Calendar, UsageRow};
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
 pub type Part = (String, Option<Bytes>);
@@ -42,6 +44,9 @@ const HELD: &str = "held";
 const TOTALS: &str = "totals";
 const DAY_SUMS: &str = "day_sums";
 const COUNTERS: &str = "counters";
+const BOOKED: &str = "booked";
+const COUNTED: &str = "counted/";
+const DOUBTFUL: &str = "doubtful/";
 const DAY: &str = "day/";
 const LOG: &str = "log/";
 
@@ -53,6 +58,8 @@ struct MomentPart {
     covered_since: i64,
     newest: Option<DateTime<Utc>>,
     corrections: Corrections,
+    counters_complete: bool,
+    rows_grow: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,14 +72,11 @@ struct CalendarPart {
 struct HeldPart<R> {
     row: R,
     final_since: Option<i64>,
-    charged: Option<Usd>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct CountersPart<C, E> {
     counters: C,
-    carried: Option<C>,
-    counted_to: i64,
     early_models: E,
 }
 
@@ -89,22 +93,17 @@ impl Tally {
             covered_since: self.covered_since,
             newest: self.newest,
             corrections: self.corrections,
+            counters_complete: self.counters_complete,
+            rows_grow: self.rows_grow,
         };
         let calendar = CalendarPart {
             zone: self.moment.calendar.zone().to_owned(),
             days: self.moment.calendar.days().map(|(date, start)| (date, start.timestamp_micros())).collect(),
         };
-        let held: Vec<_> = self
-            .held
-            .values()
-            .map(|held| HeldPart { row: &held.row, final_since: held.final_since, charged: held.charged })
-            .collect();
-        let counters = CountersPart {
-            counters: &self.counters,
-            carried: self.carried.as_ref(),
-            counted_to: self.counted_to,
-            early_models: &self.early_models,
-        };
+        let held: Vec<_> =
+            self.held.values().map(|held| HeldPart { row: &held.row, final_since: held.final_since }).collect();
+        let booked: Vec<_> = self.booked.values().collect();
+        let counters = CountersPart { counters: &self.counters, early_models: &self.early_models };
         let mut parts = vec![
             encoded(MOMENT, &moment)?,
             encoded(CALENDAR, &calendar)?,
@@ -113,7 +112,12 @@ impl Tally {
             encoded(TOTALS, &self.total)?,
             encoded(DAY_SUMS, &self.day_sums)?,
             encoded(COUNTERS, &counters)?,
+            encoded(BOOKED, &booked)?,
         ];
+        parts.extend(self.counted.take(all).map(|(chunk, ids)| (format!("{COUNTED}{chunk}"), ids)));
+        for (since, ids) in &mut self.doubtful {
+            parts.extend(ids.take(all).map(|(chunk, ids)| (format!("{DOUBTFUL}{since}/{chunk}"), ids)));
+        }
         parts.extend(self.days.take(all).map(|(date, day)| (format!("{DAY}{date}"), day)));
         parts.extend(self.log.take(all).map(|(start, slot)| (format!("{LOG}{start}"), slot)));
         Ok(parts)
@@ -131,40 +135,36 @@ impl Tally {
         let days = days.collect::<Option<Vec<_>>>().ok_or_else(unreadable)?;
         let calendar = Calendar::new(calendar.zone, days).map_err(|_| unreadable())?;
         let moment = Moment { now: it.now, same_time_yesterday: it.same_time_yesterday, calendar: Arc::new(calendar) };
-        let now = moment.now.timestamp();
-
         let held: Vec<HeldPart<UsageRow>> = decoded(parts, HELD)?;
         let held: HashMap<i64, Held> = held
             .into_iter()
-            .map(|HeldPart { row, final_since, charged }| {
-                // As if just looked at: what may have changed since is due the sooner, the longer that is ago.
-                let next_look = next_look(now, final_since);
-                (row.request_id, Held { row, final_since, next_look, charged })
-            })
+            // Any may have changed since, and this process or another may have shown that already.
+            .map(|HeldPart { row, final_since }| (row.request_id, Held { row, final_since, next_look: i64::MIN }))
             .collect();
+        let booked: Vec<UsageRow> = decoded(parts, BOOKED)?;
         let counters: CountersPart<Counters, HashSet<Sym>> = decoded(parts, COUNTERS)?;
-        let mut slots = Vec::new();
-        let mut days = Vec::new();
-        for (key, bytes) in parts {
-            if let Some(start) = key.strip_prefix(LOG) {
-                let start = start.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
-                slots.push((start, bytes.clone()));
-            } else if let Some(date) = key.strip_prefix(DAY) {
-                let date = date.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
-                days.push((date, bytes.clone()));
-            }
+        let unreadable = |name: &str| PartError::Unreadable(name.to_owned());
+        let mut pasts: BTreeMap<i64, Vec<(i64, Bytes)>> = BTreeMap::new();
+        for (key, ids) in cut::<String>(parts, DOUBTFUL)? {
+            let (since, chunk) = key.split_once('/').ok_or_else(|| unreadable(DOUBTFUL))?;
+            let number = |text: &str| text.parse().map_err(|_| unreadable(DOUBTFUL));
+            pasts.entry(number(since)?).or_default().push((number(chunk)?, ids));
         }
+        let ids = |chunks, name| Counted::restore(chunks).ok_or_else(|| unreadable(name));
         let mut tally = Self {
             names: decoded(parts, NAMES)?,
             held,
             floor: it.floor,
-            log: Log::restore(slots).ok_or_else(|| PartError::Unreadable(LOG.to_owned()))?,
-            days: Daily::restore(days).ok_or_else(|| PartError::Unreadable(DAY.to_owned()))?,
+            log: Log::restore(cut(parts, LOG)?).ok_or_else(|| PartError::Unreadable(LOG.to_owned()))?,
+            days: Daily::restore(cut(parts, DAY)?).ok_or_else(|| PartError::Unreadable(DAY.to_owned()))?,
+            counted: ids(cut(parts, COUNTED)?, COUNTED)?,
+            doubtful: pasts.into_iter().map(|(since, it)| Ok((since, ids(it, DOUBTFUL)?))).collect::<Result<_, _>>()?,
+            booked: booked.into_iter().map(|row| (identity(&row), row)).collect(),
+            counters_complete: it.counters_complete,
+            rows_grow: it.rows_grow,
             total: decoded(parts, TOTALS)?,
             day_sums: decoded(parts, DAY_SUMS)?,
             counters: counters.counters,
-            carried: counters.carried,
-            counted_to: counters.counted_to,
             early_models: counters.early_models,
             corrections: it.corrections,
             covered_since: it.covered_since,
@@ -174,6 +174,16 @@ impl Tally {
         tally.rebuild_windows();
         Ok(tally)
     }
+}
+
+/// The parts of something that is cut, by what they are cut by.
+fn cut<T: FromStr>(parts: &BTreeMap<String, Bytes>, prefix: &str) -> Result<Vec<(T, Bytes)>, PartError> {
+    let of_it = parts.iter().filter_map(|(key, bytes)| Some((key, key.strip_prefix(prefix)?, bytes)));
+    let parsed = of_it.map(|(key, by, bytes)| {
+        let by = by.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
+        Ok((by, bytes.clone()))
+    });
+    parsed.collect()
 }
 
 /// What has been written, in no more memory than it takes: the vector may have grown to twice of it.

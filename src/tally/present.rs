@@ -9,7 +9,7 @@ use super::boards::{Cast, board};
 use super::counters::{self, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{Boards, Sum, Sums};
-use super::{Corrections, Tally};
+use super::{Correction, Corrections, Tally};
 use crate::model::{Directory, Live, Scope, Tokens};
 use crate::settings;
 use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
@@ -42,13 +42,13 @@ impl Tally {
         if let Some(directory) = with.directory {
             let cast = Cast::new(directory, with.boards);
             for (period, boards) in self.periods() {
-                for scope in Scope::ALL {
+                for scope in Scope::ALL.into_iter().filter(|scope| cast.size(*scope) > 0) {
                     view.boards.push(board(&self.names, &cast, scope, period, boards));
                 }
             }
             view.quotas = self.quotas(directory, with.live);
         }
-        if self.is_complete() {
+        if self.counters_complete {
             let (counters, limited) = self.counters_view(with.series);
             view.counters = Some(counters);
             view.limited = limited;
@@ -66,7 +66,7 @@ impl Tally {
 
     fn day_views(&self) -> Vec<(&'static str, DayView)> {
         let none = Sums::default();
-        let whole = |date| self.days.ready(date).map_or(&none, |day| &day.boards.whole);
+        let whole = |date| self.days.ready(date).map_or(&none, |day| &day.whole);
         let mut views = Vec::new();
         if self.covers(self.today()) {
             views.push(("today", day_view(whole(self.today()))));
@@ -102,7 +102,7 @@ impl Tally {
 
     fn periods(&self) -> Vec<(&'static str, &Boards)> {
         let none: &'static Boards = empty();
-        let today = self.days.ready(self.today()).map_or(none, |day| &day.boards);
+        let today = self.days.ready(self.today()).unwrap_or(none);
         let midnight = self.moment.calendar.start(self.today()).map_or(i64::MAX, |start| start.timestamp());
         [
             ("today", midnight, today),
@@ -133,6 +133,7 @@ impl Tally {
 
         let mut view = CountersView {
             corrections: corrections(self.corrections),
+            corrections_usd: corrections_usd(self.corrections),
             imported: Some(self.counters.imported),
             ..CountersView::default()
         };
@@ -208,8 +209,10 @@ impl Tally {
         view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since);
         view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since);
 
+        let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
         let limited = vec![
             ("model", models.limited),
+            ("model_without_success", unproven as u64 + self.names.models.folded().others),
             ("user", users.limited),
             ("key", keys.limited),
             ("histogram", folded_histograms),
@@ -301,10 +304,14 @@ fn spender_view(id: String, spender: &counters::Spender) -> EntityCounters {
 }
 
 fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {
-    vec![
-        ("late_cost", of.late_cost),
-        ("lowered", of.lowered),
-        ("deleted", of.deleted),
-        ("reclassified", of.reclassified),
-    ]
+    let rows = costly(of).into_iter().map(|(kind, correction)| (kind, correction.rows));
+    rows.chain([("reclassified", of.reclassified)]).collect()
+}
+
+fn corrections_usd(of: Corrections) -> Vec<(&'static str, f64)> {
+    costly(of).into_iter().map(|(kind, correction)| (kind, correction.cost.to_f64())).collect()
+}
+
+fn costly(of: Corrections) -> [(&'static str, Correction); 4] {
+    [("late_cost", of.late_cost), ("lowered", of.lowered), ("deleted", of.deleted), ("rewritten", of.rewritten)]
 }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::Tally;
 use super::log::{KEPT_SECONDS, Log};
-use super::names::Sym;
+use super::names::{Folded, Sym};
 use super::sums::Fact;
 use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
 use crate::view::QuotaView;
@@ -211,8 +211,8 @@ impl Tally {
             return None;
         }
         let Some(entity) = self.entity(limit.scope, id) else {
-            // Everything since the start has been read, and this entity was not in it.
-            return Some(Usd::ZERO);
+            // Everything since the start has been read, and this entity was not in it, unless it was let go of.
+            return (!self.has_folded(limit.scope)).then_some(Usd::ZERO);
         };
         let scope = limit.scope;
         if limit.since <= start {
@@ -222,7 +222,7 @@ impl Tally {
                 WindowRule::Rolling { hours: 24 } => return Some(self.windows.day.total.cost(scope, entity)),
                 WindowRule::DailyAt { .. } if start == midnight => {
                     let today = self.today();
-                    return Some(self.days.ready(today).map_or(Usd::ZERO, |day| day.boards.cost(scope, entity)));
+                    return Some(self.days.ready(today).map_or(Usd::ZERO, |day| day.cost(scope, entity)));
                 }
                 WindowRule::Weekly => return Some(self.week.boards.cost(scope, entity)),
                 WindowRule::Monthly => return Some(self.month.boards.cost(scope, entity)),
@@ -255,6 +255,16 @@ impl Tally {
         }
         self.marks.wanted.push(Want { scope, id, range: start..end });
         None
+    }
+
+    fn has_folded(&self, scope: Scope) -> bool {
+        let folded = match scope {
+            Scope::User => self.names.users.folded(),
+            Scope::Key => self.names.keys.folded(),
+            Scope::Provider => self.names.providers.folded(),
+            Scope::Model => self.names.models.folded(),
+        };
+        folded != Folded::default()
     }
 
     fn entity(&self, scope: Scope, id: i64) -> Option<Sym> {

@@ -6,7 +6,10 @@ use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{Outcome, Scope, Usd};
+use crate::model::{FailureClass, Outcome, Scope, Tokens, Usd};
+
+/// Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
+pub const ABSURD: u64 = 1 << 40;
 
 /// The part of a row that windows and boards need, small enough to keep a day of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,11 +24,10 @@ pub struct Fact {
     pub model: Sym,
     pub duration_ms: Option<u32>,
     pub ttft_ms: Option<u32>,
-    pub cache_read: u32,
-    /// All input of a request that touched a cache, else 0: the denominator of the cache hit ratio.
-    pub cache_input: u32,
+    pub tokens: Tokens,
     pub is_error: bool,
     pub outcome: Option<Outcome>,
+    pub failure: Option<FailureClass>,
 }
 
 impl Fact {
@@ -47,6 +49,7 @@ pub struct Spent {
     pub cost: Usd,
     pub board_tokens: u64,
     cache_read: u64,
+    /// All input of requests that touched a cache: the denominator of the cache hit ratio.
     cache_input: u64,
 }
 
@@ -135,12 +138,15 @@ impl<S: Sum> Total for S {
 
 impl Sum for Spent {
     fn of(fact: &Fact) -> Self {
+        let (read, written) = (fact.tokens.cache_read, fact.tokens.written());
+        let touched_cache = read > 0 || written > 0;
+        let input = fact.tokens.input.saturating_add(read).saturating_add(written);
         Self {
             requests: 1,
             cost: fact.cost,
             board_tokens: fact.board_tokens,
-            cache_read: if fact.cache_input > 0 { fact.cache_read.into() } else { 0 },
-            cache_input: fact.cache_input.into(),
+            cache_read: read.min(ABSURD),
+            cache_input: if touched_cache { input.min(ABSURD) } else { 0 },
         }
     }
 
@@ -228,6 +234,12 @@ impl<S: Sum> Entities<S> {
         }
     }
 
+    fn retain(&mut self, keep: impl Fn(Sym) -> bool) {
+        self.0.retain(|entity, _| keep(*entity));
+        // Many may have come and gone.
+        self.0.shrink_to(2 * self.0.len());
+    }
+
     fn spent(&self) -> impl Iterator<Item = (Sym, &Spent)> {
         self.0.iter().map(|(entity, sum)| (*entity, sum.spent()))
     }
@@ -270,6 +282,16 @@ impl Boards {
             Scope::Provider | Scope::Model => self.sums(scope, entity).map(Sum::spent),
         };
         people.map_or(Usd::ZERO, |spent| spent.cost)
+    }
+
+    /// Keeps only some entities of a scope apart; the whole stays what it is.
+    pub fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
+        match scope {
+            Scope::User => self.users.retain(keep),
+            Scope::Key => self.keys.retain(keep),
+            Scope::Provider => self.providers.retain(keep),
+            Scope::Model => self.models.retain(keep),
+        }
     }
 
     pub fn merge(&mut self, other: &Self) {

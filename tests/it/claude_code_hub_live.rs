@@ -46,6 +46,7 @@ fn directory(version: &str) -> Directory {
         enabled: true,
         deleted: false,
         expires_at: None,
+        created_at: None,
         slots: None,
         counts_as: id.into(),
     };

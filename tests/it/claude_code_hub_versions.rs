@@ -2,11 +2,14 @@
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::{Outcome, Reason, Scope};
 use llm_relay_exporter::relays::Ask;
 use llm_relay_exporter::relays::claude_code_hub::STEPS;
+use llm_relay_exporter::settings::{Boards, SeriesBudget};
+use llm_relay_exporter::tally::Presentation;
 
-use crate::claude_code_hub::{Store, all, plan, usage, usd};
+use crate::claude_code_hub::{Store, all, ledger, plan, usage, usd};
 
 #[tokio::test]
 async fn every_release_is_read_alike() {
@@ -142,4 +145,91 @@ async fn an_upgrade_while_reading_is_noticed() {
     assert!(error.reason == Reason::Schema && error.text.contains("provider_id"), "{error}");
     let after = usage(&mut relay).refresh(&all()).await.unwrap().basis;
     assert!(before.ends_with("v0.5.2 to v0.5.8") && after.ends_with("v0.9.0+"), "{before} / {after}");
+}
+
+/// Requests by [`Outcome`], dollars, and requests of users, all since the ledger began.
+async fn counted(follower: &mut Follower) -> ([u64; 3], f64, u64) {
+    for _ in 0..3 {
+        let mut rest = follower.refresh().await.unwrap();
+        while rest != Rest::Nothing {
+            rest = match rest {
+                Rest::NewRows => follower.refresh().await.unwrap(),
+                _ => follower.read_history().await.unwrap(),
+            };
+        }
+    }
+    let (boards, series) = (Boards::default(), SeriesBudget::default());
+    let with = Presentation { directory: None, live: None, boards: &boards, series: &series };
+    let counters = follower.view(&with).unwrap().counters.unwrap();
+    let mut sums = ([0; 3], 0.0, counters.users.iter().map(|it| it.requests).sum());
+    for it in &counters.traffic {
+        sums.0.iter_mut().zip(it.requests).for_each(|(sum, more)| *sum += more);
+        sums.1 += it.cost_usd.unwrap_or_default();
+    }
+    sums
+}
+
+const TRAFFIC: &str = "
+    insert into message_request (provider_id, user_id, key, model, original_model, status_code, cost_usd, created_at)
+      select 1, 1, 'sk-ann', 'cheap', 'dear', 200, 1, now() - n * interval '7 minutes' from generate_series(1, 60) n;
+    insert into message_request (provider_id, user_id, key, model, original_model, status_code, error_message, created_at)
+      select 1, 1, 'sk-ann', 'dear', 'dear', 500, 'boom', now() - n * interval '7 minutes' from generate_series(1, 30) n;
+    insert into message_request (provider_id, user_id, key, model, original_model, status_code, error_message, created_at)
+      select 1, 1, 'sk-ann', 'dear', 'dear', 499, 'aborted', now() - n * interval '7 minutes' from generate_series(1, 10) n;";
+
+#[tokio::test]
+async fn an_upgrade_to_outcomes_counts_no_row_again_whenever_the_relays_back_fill_comes() {
+    // `success_rate_outcome` came with v0.7.1 (`drizzle/0095`); rows of before have none until the relay's own
+    // back-fill, which begins right after the migration and commits as a whole (`ledger-backfill/service.ts`).
+    for back_fill_first in [false, true] {
+        let mut store = Store::new(&format!("upgrade_{back_fill_first}"), "v0.6.5").await;
+        store.people().await;
+        store.run(TRAFFIC).await;
+        let plan = plan(&store.url, None);
+        let mut follower = Follower::new(ledger(&plan), &plan);
+        let before = counted(&mut follower).await;
+        assert_eq!(before, ([60, 30, 10], 60.0, 100));
+
+        store.run("alter table usage_ledger add success_rate_outcome varchar(16)").await;
+        let back_fill = "update usage_ledger set success_rate_outcome = case
+            when status_code = 200 then 'success' when status_code = 499 then 'excluded' else 'failure' end";
+        if back_fill_first {
+            store.run(back_fill).await;
+        }
+        // The columns are looked at now and then; a reader that is opened anew looks at once.
+        follower = follower.reopened(ledger(&plan), &plan);
+        assert_eq!(counted(&mut follower).await, before, "back-fill first: {back_fill_first}");
+        store.run(back_fill).await;
+        assert_eq!(counted(&mut follower).await, before, "after the back-fill");
+        assert_eq!(counted(&mut Follower::new(ledger(&plan), &plan)).await, before, "of a new exporter");
+    }
+}
+
+#[tokio::test]
+async fn a_switch_of_the_billing_model_there_and_back_counts_no_row_again() {
+    let mut store = Store::new("billing_switch", "v0.9.2").await;
+    store.people().await;
+    store.run(TRAFFIC).await;
+    let plan = plan(&store.url, None);
+    let mut follower = Follower::new(ledger(&plan), &plan);
+    let before = counted(&mut follower).await;
+    assert_eq!((before.0.iter().sum::<u64>(), before.1, before.2), (100, 60.0, 100));
+    for model in ["redirected", "original", "redirected"] {
+        store.run(&format!("update system_settings set billing_model_source = '{model}'")).await;
+        assert_eq!(counted(&mut follower).await, before, "{model}");
+    }
+    store.run("insert into message_request (provider_id, user_id, key, model, original_model, status_code, cost_usd) values (1, 1, 'sk-ann', 'cheap', 'dear', 200, 5)").await;
+    let after = counted(&mut follower).await;
+    assert_eq!((after.0.iter().sum::<u64>(), after.1, after.2), (101, 65.0, 101), "what is new counts");
+}
+
+#[tokio::test]
+async fn a_migration_that_has_stopped_half_way_is_no_release() {
+    // The relay adds this column ahead of all other migrations (v0.9.0 `session-replay-index-preflight.ts`).
+    let mut store = Store::new("half_way", "v0.6.5").await;
+    store.people().await;
+    store.run(TRAFFIC).await;
+    store.run("alter table usage_ledger add is_replay boolean not null default false").await;
+    let basis = usage(&mut store.relay()).refresh(&all()).await.unwrap().basis;
+    assert!(basis.ends_with("v0.5.9 to v0.6.8"), "{basis}");
 }

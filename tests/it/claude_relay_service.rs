@@ -1,6 +1,8 @@
 //! claude-relay-service: what the relay writes into a real Redis, against what the page says, as the ACL user of the
 //! documentation.
 
+mod counters;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,14 +13,15 @@ use chrono::{DateTime, Datelike, Days, TimeDelta, Utc};
 use llm_relay_exporter::check;
 use llm_relay_exporter::demo::claude_relay_service::{self as relay, Usage};
 use llm_relay_exporter::demo::servers::PrivateRedis;
-use llm_relay_exporter::model::{Directory, Reason, Source};
+use llm_relay_exporter::follow::Metered;
+use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
-use llm_relay_exporter::relays::{self, Relay};
+use llm_relay_exporter::relays::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
-use llm_relay_exporter::tally::{Meter, Presentation};
+use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
 use rand::rngs::StdRng;
@@ -87,8 +90,49 @@ pub fn plan(redis_url: &str) -> RelayPlan {
 struct Scene {
     admin: MultiplexedConnection,
     plan: RelayPlan,
-    parts: Relay,
-    meter: Meter,
+    exporter: Exporter,
+}
+
+/// The parts of an exporter without its timers.
+struct Exporter {
+    metered: Metered,
+    live: Box<dyn LiveState>,
+    directory: Box<dyn DirectorySource>,
+}
+
+impl Exporter {
+    fn open(plan: &RelayPlan) -> Self {
+        let Relay { usage, live, directory } = relays::open(plan).unwrap();
+        let relays::Usage::Counters(counters) = usage else { panic!("it keeps counters") };
+        Self { metered: Metered::new(counters), live: live.unwrap(), directory }
+    }
+
+    /// The page after one refresh of everything.
+    async fn page(&mut self, plan: &RelayPlan) -> Page {
+        let directory = self.directory.read().await.unwrap();
+        let live = self.live.read(&directory).await.unwrap();
+        self.metered.refresh(&directory).await.unwrap();
+        let ledger = self.metered.view(&Presentation {
+            directory: Some(&directory),
+            live: Some(&live),
+            boards: &plan.boards,
+            series: &plan.series,
+        });
+        let view = View {
+            relay: "crs".into(),
+            kind: plan.kind.label(),
+            ledger: ledger.map(Arc::new),
+            live: Some(Arc::new(live)),
+            directory: Some(Arc::new(directory)),
+            sources: vec![full_view::healthy(Source::Ledger)],
+            probe: None,
+            store: None,
+        };
+        let page = page::Page::new(vec![view], full_view::own());
+        let bytes = page.bytes(Format::Text, Coding::Identity);
+        assert!(!String::from_utf8_lossy(bytes).contains("planted"), "a secret is on the page");
+        exposition::series(&exposition::parse(bytes, Dialect::Text))
+    }
 }
 
 type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
@@ -103,8 +147,8 @@ impl Scene {
         let admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let port = server.port();
         let plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{port}/{number}"));
-        let parts = relays::open(&plan).unwrap();
-        Self { admin, plan, parts, meter: Meter::default() }
+        let exporter = Exporter::open(&plan);
+        Self { admin, plan, exporter }
     }
 
     async fn write(&mut self, fill: impl FnOnce(&mut Pipeline)) {
@@ -142,42 +186,13 @@ impl Scene {
         self.write(|pipe| relay::book(pipe, offset, usage)).await;
     }
 
-    /// The exporter is started again.
+    /// The exporter is started again, without a store.
     fn restart(&mut self) {
-        self.parts = relays::open(&self.plan).unwrap();
-        self.meter = Meter::default();
+        self.exporter = Exporter::open(&self.plan);
     }
 
-    async fn directory(&mut self) -> Directory {
-        self.parts.directory.read().await.unwrap()
-    }
-
-    /// The page after one refresh of everything.
     async fn page(&mut self) -> Page {
-        let directory = self.directory().await;
-        let live = self.parts.live.as_mut().unwrap().read(&directory).await.unwrap();
-        let relays::Usage::Counters(counters) = &mut self.parts.usage else { panic!("it keeps counters") };
-        self.meter.apply(counters.read(&directory).await.unwrap());
-        let ledger = self.meter.view(&Presentation {
-            directory: Some(&directory),
-            live: Some(&live),
-            boards: &self.plan.boards,
-            series: &self.plan.series,
-        });
-        let view = View {
-            relay: "crs".into(),
-            kind: self.plan.kind.label(),
-            ledger: ledger.map(Arc::new),
-            live: Some(Arc::new(live)),
-            directory: Some(Arc::new(directory)),
-            sources: vec![full_view::healthy(Source::Ledger)],
-            probe: None,
-            store: None,
-        };
-        let page = page::Page::new(vec![view], full_view::own());
-        let bytes = page.bytes(Format::Text, Coding::Identity);
-        assert!(!String::from_utf8_lossy(bytes).contains("planted"), "a secret is on the page");
-        exposition::series(&exposition::parse(bytes, Dialect::Text))
+        self.exporter.page(&self.plan).await
     }
 }
 
@@ -482,7 +497,9 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
             }
         };
         compare(&page, &raw, now);
-        same(&values(&page, "llm_relay_failures_total", &["provider_id", "class"]), &failures, "failures");
+        let mut shown = values(&page, "llm_relay_failures_total", &["provider_id", "class"]);
+        shown.retain(|_, count| *count > 0.0);
+        same(&shown, &failures, "failures");
         let durations: f64 =
             values(&page, "llm_relay_request_duration_seconds_count", &["provider_id", "model"]).values().sum();
         assert_eq!(durations, observed, "durations");
@@ -601,8 +618,11 @@ async fn a_key_deleted_for_good_lowers_no_sum() {
         .run(&format!("DEL apikey:{0} usage:cost:total:{0} usage:cost:real:total:{0} usage:records:{0}", key_id(2)))
         .await;
     let page = scene.page().await;
-    assert_eq!(values(&page, "llm_relay_key_requests_total", &["key_id"]).len(), 1);
+    assert_eq!(values(&page, "llm_relay_key_requests_total", &["key_id"]).len(), 2);
+    assert_eq!(values(&page, "llm_relay_key_cost_usd_total", &["key_id"]).values().sum::<f64>(), 0.024);
     assert_eq!(one(&page, "llm_relay_cost_usd_total", &[]), Some(0.024));
+    let board = values(&page, "llm_relay_leaderboard_requests", &["scope", "period", "id"]);
+    assert_eq!(board["key all other"], 1.0, "it counts among the others");
     scene.restart();
     assert_eq!(one(&scene.page().await, "llm_relay_cost_usd_total", &[]), Some(0.024), "after a restart");
 }
@@ -626,7 +646,90 @@ async fn noise_of_floats_never_looks_like_a_reset() {
 }
 
 #[tokio::test]
-async fn a_reset_of_the_statistics_starts_the_counters_again() {
+async fn a_redis_that_is_back_a_second_older_lowers_no_counter() {
+    let mut scene = Scene::new(21).await;
+    for key in [1, 2] {
+        scene.add_key(&key_id(key), &[]).await;
+        for _ in 0..20 {
+            scene.book(&request(key, 1)).await;
+        }
+    }
+    let all = |page: &Page| -> BTreeMap<_, _> {
+        let totals = ["llm_relay_key_requests_total", "llm_relay_key_cost_usd_total", "llm_relay_key_tokens_total"];
+        let more = ["llm_relay_requests_total", "llm_relay_cost_usd_total", "llm_relay_tokens_total"];
+        let counter = |name: &str| totals.contains(&name) || more.contains(&name);
+        page.iter().filter(|((name, _), _)| counter(name)).map(|(series, value)| (series.clone(), *value)).collect()
+    };
+    let dump = Contents::read(&mut scene.admin).await;
+    let before = all(&scene.page().await);
+    scene.book(&request(1, 1)).await;
+    let newest = all(&scene.page().await);
+    assert_ne!(before, newest);
+    // As after a crash, a fail-over or a restored dump: the last request is gone; then traffic goes on.
+    dump.write(&mut scene.admin).await;
+    assert_eq!(all(&scene.page().await), newest, "what has been shown stays");
+    scene.book(&request(1, 1)).await;
+    assert_eq!(all(&scene.page().await), newest, "the relay has what was shown");
+    scene.book(&request(1, 1)).await;
+    let after = all(&scene.page().await);
+    let key = |counters: &BTreeMap<(String, BTreeMap<String, String>), f64>| {
+        one(counters, "llm_relay_key_requests_total", &[("key_id", &key_id(1))])
+    };
+    assert_eq!((key(&newest), key(&after)), (Some(21.0), Some(22.0)));
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_absent_and_never_0() {
+    let mut scene = Scene::new(22).await;
+    for key in [1, 2, 3] {
+        scene.add_key(&key_id(key), &[]).await;
+        scene.book(&request(key, 1)).await;
+    }
+    scene.run(&format!("HSET usage:{} totalRequests -7", key_id(2))).await;
+    scene.run(&format!("SET usage:cost:total:{} NaN", key_id(3))).await;
+    let page = scene.page().await;
+    for name in ["llm_relay_key_requests_total", "llm_relay_key_cost_usd_total"] {
+        assert_eq!(values(&page, name, &["key_id"]).len(), 1, "{name} of a key that cannot be read");
+    }
+    // What has been read stays until it can be read again.
+    scene.run(&format!("HSET usage:{} totalRequests 12.0", key_id(1))).await;
+    let page = scene.page().await;
+    assert_eq!(one(&page, "llm_relay_key_requests_total", &[]), Some(1.0));
+    let day = keys_of_today(&mut scene).await;
+    scene.run(&format!("HSET {day} requests many")).await;
+    assert_eq!(one(&scene.page().await, "llm_relay_day_requests", &[("day", "today")]), None);
+}
+
+async fn keys_of_today(scene: &mut Scene) -> String {
+    let keys: Vec<String> =
+        cmd("KEYS").arg(format!("usage:daily:{}:*", key_id(1))).query_async(&mut scene.admin).await.unwrap();
+    keys.into_iter().next().unwrap()
+}
+
+/// Every key of a database as `DUMP` has it.
+struct Contents(Vec<(String, Vec<u8>)>);
+
+impl Contents {
+    async fn read(admin: &mut MultiplexedConnection) -> Self {
+        let keys: Vec<String> = cmd("KEYS").arg("*").query_async(admin).await.unwrap();
+        let mut contents = Vec::new();
+        for key in keys {
+            let bytes = cmd("DUMP").arg(&key).query_async(admin).await.unwrap();
+            contents.push((key, bytes));
+        }
+        Self(contents)
+    }
+
+    async fn write(&self, admin: &mut MultiplexedConnection) {
+        cmd("FLUSHDB").exec_async(admin).await.unwrap();
+        for (key, bytes) in &self.0 {
+            cmd("RESTORE").arg(key).arg(0).arg(&bytes[..]).exec_async(admin).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn counters_go_on_after_a_reset_of_the_statistics_and_boards_follow_the_relay() {
     let mut scene = Scene::new(7).await;
     scene.add_key(&key_id(1), &[]).await;
     for _ in 0..5 {
@@ -637,10 +740,12 @@ async fn a_reset_of_the_statistics_starts_the_counters_again() {
     cmd("DEL").arg(keys).exec_async(&mut scene.admin).await.unwrap();
     scene.book(&request(1, 1)).await;
     let page = scene.page().await;
-    assert_eq!(one(&page, "llm_relay_key_requests_total", &[]), Some(1.0));
-    assert_eq!(one(&page, "llm_relay_key_cost_usd_total", &[]), Some(0.012));
-    assert_eq!(one(&page, "llm_relay_cost_usd_total", &[]), Some(0.012));
+    assert_eq!(one(&page, "llm_relay_key_requests_total", &[]), Some(6.0));
+    assert_eq!(one(&page, "llm_relay_key_cost_usd_total", &[]), Some(0.072));
+    assert_eq!(one(&page, "llm_relay_cost_usd_total", &[]), Some(0.072));
     assert_eq!(one(&page, "llm_relay_requests_total", &[]), Some(6.0), "accounts are not reset");
+    let board = [("scope", "key"), ("period", "all"), ("id", &key_id(1))];
+    assert_eq!(one(&page, "llm_relay_leaderboard_requests", &board), Some(1.0), "as on the relay's screen");
 }
 
 #[tokio::test]
@@ -684,8 +789,9 @@ async fn failures_of_one_millisecond_each_count_once() {
     scene.run("LPUSH error_history:gemini:g1 nonsense").await;
     for _ in 0..2 {
         let failures = values(&scene.page().await, "llm_relay_failures_total", &["class"]);
-        let expected = [("auth", 1.0), ("overloaded", 1.0), ("unknown", 1.0)];
-        assert_eq!(failures, expected.map(|(class, count)| (class.to_owned(), count)).into());
+        let none = [("rate_limited", 0.0), ("server", 0.0), ("timeout", 0.0)];
+        let expected = [("auth", 1.0), ("overloaded", 1.0), ("unknown", 1.0)].into_iter().chain(none);
+        assert_eq!(failures, expected.map(|(class, count)| (class.to_owned(), count)).collect());
     }
 }
 
@@ -888,7 +994,7 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exporter_serves_the_simulated_relay() {
-    let mut scene = Scene::new(0).await;
+    let mut scene = Scene::new(21).await;
     let options = relay::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
     relay::fill(&mut scene.admin, &options).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -945,7 +1051,7 @@ async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     let mut admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
     documented_user().exec_async(&mut admin).await.unwrap();
     let mut plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{}/0", server.port()));
-    let mut scene = Scene { admin, parts: relays::open(&plan).unwrap(), plan: plan.clone(), meter: Meter::default() };
+    let mut scene = Scene { admin, exporter: Exporter::open(&plan), plan: plan.clone() };
     // As v1.1.249 has it, among more names than one refresh looks at.
     let today = Offset::default().date(Utc::now()).format("%Y-%m-%d").to_string();
     for n in 0..30 {
@@ -978,7 +1084,7 @@ async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     plan.scan = true;
     scene.plan = plan;
     scene.restart();
-    let error = scene.parts.directory.read().await.unwrap_err();
+    let error = scene.exporter.directory.read().await.unwrap_err();
     assert!(error.reason == Reason::Permission && error.text.contains("scan"), "{error}");
     documented(1).exec_async(&mut scene.admin).await.unwrap();
     cmd("CONFIG").arg("RESETSTAT").exec_async(&mut scene.admin).await.unwrap();

@@ -293,10 +293,10 @@ async fn quotas_cooldowns_and_the_collector_are_told() {
              delete from dead_letter_events;
              insert into quota_cooldowns (auth_file_name, auth_index, recover_at_ms, status) values
                ('a.json', '0', {0}, 'active'), ('b.json', '1', {1}, 'active'), ('c.json', '2', {0}, 'recovered'), ('d.json', '', {0}, 'active');
-             insert into account_quota_snapshots (account_key, provider, provider_window_id, window_kind, model_scope_kind, observed_at_ms, cycle_end_ms, used_percent) values
-               ('{2}', 'codex', 'five-hour', 'five_hour', 'all', 1, {0}, 10.0), ('{2}', 'codex', 'five-hour', 'five_hour', 'all', 2, {0}, 62.5),
-               ('{2}', 'codex', 'weekly', 'weekly', 'all', 2, {1}, 99.0), ('{2}', 'codex', 'credits', 'five_hour', 'all', 2, {0}, 20.0),
-               ('{2}', 'codex', 'spark', 'five_hour', 'model', 2, {0}, 100.0), ('someone', 'codex', 'five-hour', 'five_hour', 'all', 2, {0}, 100.0)",
+             insert into account_quota_snapshots (account_key, provider, provider_window_id, window_kind, model_scope_kind, model_scope_key, observed_at_ms, cycle_end_ms, used_percent) values
+               ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 3, {0}, 62.5), ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 75.0),
+               ('{2}', 'codex', 'weekly', 'weekly', 'family', 'codex_main', 2, {1}, 99.0), ('{2}', 'xai', 'free', 'rolling_24h', 'all', null, 2, {0}, 20.0),
+               ('{2}', 'codex', 'spark', 'five_hour', 'family', 'codex_spark', 2, {0}, 100.0), ('someone', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 100.0)",
             now + 60_000,
             now - 60_000,
             key("0"),
@@ -309,8 +309,8 @@ async fn quotas_cooldowns_and_the_collector_are_told() {
     let (off, on) = (AccountState::QuotaExceeded, AccountState::Normal);
     assert_eq!(live.accounts, [(id("0"), off), (id("1"), on), (id("2"), on)]);
     let told: Vec<_> = live.subscriptions.iter().map(|it| (&it.provider_id, it.window, it.used_ratio)).collect();
-    // The weekly window is over: what it was used is out of date.
-    assert_eq!(told, [(&id("0"), "5h", Some(0.625)), (&id("0"), "7d", None)]);
+    // The newest observation counts, whatever was written last; the weekly window is over: its use is out of date.
+    assert_eq!(told, [(&id("0"), "5h", Some(0.625)), (&id("0"), "24h", Some(0.2)), (&id("0"), "7d", None)]);
 }
 
 fn hex(text: &str) -> String {
@@ -354,7 +354,11 @@ async fn a_replaced_file_is_read_anew_and_no_counter_falls() {
     for ending in ["-wal", "-shm"] {
         std::fs::remove_file(format!("{}{ending}", relay.path.display())).unwrap();
     }
-    std::fs::rename(&other.path, &relay.path).unwrap();
+    // A file of its own, not the one that this process has open under another name.
+    std::fs::remove_file(&relay.path).unwrap();
+    std::fs::copy(&other.path, &relay.path).unwrap();
+    let mut manager = SqliteConnectOptions::new().filename(&relay.path).connect().await.unwrap();
+    manager.execute("select count(*) from usage_events").await.unwrap();
     let view = looked_at(&mut follower, &relay).await;
     assert_eq!((today(&view).requests, before), (1, 5));
     assert!(requests(&view) >= before);

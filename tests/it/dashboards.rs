@@ -3,7 +3,7 @@
 mod demo;
 mod kinds;
 mod lint;
-mod prometheus;
+pub mod prometheus;
 mod provisioning;
 mod world;
 

@@ -14,6 +14,7 @@ use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
 use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
@@ -228,11 +229,15 @@ impl Scene<'_> {
                 "old logs are cleaned"
             }
             82..86 if self.release.has_ledger => {
-                // Ids drawn long ago that become visible now, as by a long transaction.
+                // Ids drawn long ago that become visible now, as by a long transaction. The relay writes an outcome, too.
+                let (outcome, success) = match self.release.outcome {
+                    DERIVED => ("", ""),
+                    _ => (", success_rate_outcome", ", 'success'"),
+                };
                 let ago = self.rng.random_range(0..250_000);
                 self.run(&format!(
-                    "insert into usage_ledger (id, request_id, user_id, key, provider_id, final_provider_id, model, status_code, is_success, cost_usd, input_tokens, output_tokens, created_at) \
-                     select (select coalesce(min(id), 0) from usage_ledger) - 1 - n, -(select count(*) from usage_ledger) - n, 1, 'sk-secret-1', 1, 1, 'claude-sonnet', 200, true, 0.25, 10, 10, now() - interval '{ago} seconds' \
+                    "insert into usage_ledger (id, request_id, user_id, key, provider_id, final_provider_id, model, status_code, is_success, cost_usd, input_tokens, output_tokens, created_at{outcome}) \
+                     select (select coalesce(min(id), 0) from usage_ledger) - 1 - n, -(select count(*) from usage_ledger) - n, 1, 'sk-secret-1', 1, 1, 'claude-sonnet', 200, true, 0.25, 10, 10, now() - interval '{ago} seconds'{success} \
                      from generate_series(1, 2) n"
                 )).await;
                 "rows are imported late"

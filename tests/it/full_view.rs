@@ -156,6 +156,7 @@ fn counters() -> CountersView {
         unpriced: vec![("gpt-5".into(), 2)],
         substitutions: vec![("3".into(), "claude-opus-4".into(), "claude-sonnet-4".into(), 1)],
         corrections: vec![("late_cost", 9)],
+        corrections_usd: vec![("late_cost", 0.25)],
         imported: Some(3),
         latency: vec![LatencyView {
             provider_id: "3".into(),
@@ -209,6 +210,7 @@ fn directory() -> Directory {
             enabled: true,
             deleted: false,
             expires_at: Some(at(86_400)),
+            created_at: None,
             slots: Some(5),
             counts_as: 4.into(),
         }],

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
 
+mod addresses;
 mod backfill;
 mod backtest;
 mod claude_code_hub;
@@ -19,11 +20,13 @@ mod faults;
 mod first_read;
 mod full_view;
 mod gemini_balance;
+mod histories;
 mod hostile;
 mod http;
 mod load;
 mod many_relays;
 mod metrics_docs;
+mod names;
 mod packaging;
 mod page;
 mod pgbouncer;

@@ -1,5 +1,6 @@
 //! Recognisable secrets, planted wherever the relay or its operator keeps one, turn up nowhere.
 
+mod passwords;
 mod relays;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -201,6 +201,7 @@ fn a_health_address_with_a_secret_in_it_is_refused_and_not_shown() {
     for (url, what) in [
         ("http://ann:hunter2@relay/health", "has a user or password in it"),
         ("http://hunter2@relay/health", "has a user or password in it"),
+        ("http://ann:2024/hunter2@relay/health", "has a user or password in it"),
         ("http://relay/health?key=hunter2", "has a query or fragment"),
         ("http://relay/health#hunter2", "has a query or fragment"),
         ("ftp://relay/hunter2", "the scheme of the URL is wrong"),
@@ -408,12 +409,12 @@ fn wrong_variables_of_the_relay_are_reported() {
     the configuration has 2 problems:
 
       relays.default.database_url  (environment variable DSN)
-        the scheme of the URL is wrong
-        hint: it begins with one of postgres://, postgresql://; write it as postgres://user:password@host:5432/database
+        is not a URL
+        hint: write it as postgres://user:password@host:5432/database; in user and password write @ : / ? # % and spaces as %40 %3A %2F %3F %23 %25 %20, and an @ after the host as %40
 
       relays.default.redis_url  (environment variable REDIS_URL)
         the scheme of the URL is wrong
-        hint: it begins with one of redis://, rediss://, redis+unix://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://; write it as redis://user:password@host:6379/0, or rediss:// for TLS
+        hint: it begins with one of redis://, rediss://, valkey://, valkeys://, redis+unix://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://; write it as redis://user:password@host:6379/0, or rediss:// for TLS
     ");
 }
 
@@ -488,7 +489,7 @@ fn two_forms_of_a_secret_are_refused_across_file_and_environment() {
 fn drivers_take_what_the_check_lets_through() {
     for url in [
         "postgres://u:p%40ss@db/cch",
-        "postgresql://u@db:6543/cch?sslmode=require&schema=public",
+        "postgresql://u@db:6543/cch?sslmode=require&application_name=x",
         "postgres:///cch?host=/var/run/postgresql",
     ] {
         load(None, &env([("DSN", url)])).unwrap_or_else(|problems| panic!("{url}: {problems}"));

@@ -80,7 +80,6 @@ async fn the_relay_never_finds_the_file_busy() {
                     count(&mut file).await;
                     reads += 1;
                 }
-                file.close().await;
                 reads
             })
         })
@@ -123,7 +122,6 @@ async fn nothing_is_written_and_nothing_is_checkpointed() {
     }
     file.finish(snapshot).await;
     assert_eq!(count(&mut file).await, 1);
-    file.close().await;
     assert!(!before.1.is_empty());
     assert!(before == (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap()), "the files have changed");
 }
@@ -159,6 +157,50 @@ async fn a_file_that_was_replaced_is_opened_anew() {
     }
     std::fs::rename(&other, &path).unwrap();
     assert_eq!(count(&mut file).await, 1);
+}
+
+#[tokio::test]
+async fn the_relay_is_the_last_to_close_and_a_backup_can_be_restored_over_its_file() {
+    let (_dir, path, mut first) = place(SqliteJournalMode::Wal).await;
+    first.execute("insert into t (text) values ('a'), ('b')").await.unwrap();
+    first.close().await.unwrap();
+    let backup = std::fs::read(&path).unwrap();
+
+    let mut again = relay(&path, SqliteJournalMode::Wal).await;
+    let mut file = reader(&path);
+    for n in 0..300 {
+        again.execute("insert into t (text) values (hex(randomblob(500)))").await.unwrap();
+        if n % 50 == 0 {
+            assert_eq!(count(&mut file).await, n + 3);
+        }
+    }
+    again.close().await.unwrap();
+    let log = |ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
+    assert!(!log("-wal").exists() && !log("-shm").exists(), "the log stayed: somebody else had the file open");
+    assert!(file.snapshot().await.is_err());
+    std::fs::write(&path, backup).unwrap();
+
+    let mut restored = relay(&path, SqliteJournalMode::Wal).await;
+    let sound = sqlx::query("pragma integrity_check").fetch_one(&mut restored).await.unwrap();
+    assert_eq!(sound.get::<String, _>(0), "ok");
+    assert_eq!(count(&mut file).await, 2);
+}
+
+#[tokio::test]
+async fn a_file_without_its_log_is_a_problem_and_nothing_is_made_beside_it() {
+    let (_dir, path, mut first) = place(SqliteJournalMode::Wal).await;
+    first.execute("insert into t (text) values ('a')").await.unwrap();
+    // The same file, mounted alone.
+    let mount = tempfile::tempdir().unwrap();
+    let alone = mount.path().join("usage.sqlite");
+    std::fs::hard_link(&path, &alone).unwrap();
+    let error = reader(&alone).snapshot().await.err().unwrap();
+    assert_eq!(error.reason, Reason::Connection, "{}", error.text);
+    for says in ["usage.sqlite-wal", "usage.sqlite-shm", "mount the directory"] {
+        assert!(error.text.contains(says), "{}", error.text);
+    }
+    let there: Vec<_> = std::fs::read_dir(mount.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(there, ["usage.sqlite"]);
 }
 
 #[tokio::test]

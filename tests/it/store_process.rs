@@ -25,7 +25,7 @@ const OF_A_PROCESS: [&str; 7] = [
     "llm_relay_refresh_",
     "llm_relay_rows_read_",
     "llm_relay_store_",
-    "llm_relay_series_limited_",
+    "llm_relay_series_folded",
     "llm_relay_ledger_corrections_",
     "llm_relay_unpriced_requests_",
     "process_",

@@ -79,6 +79,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         enabled: true,
         deleted: false,
         expires_at: None,
+        created_at: None,
         slots: None,
         counts_as: id.into(),
     };
@@ -486,6 +487,13 @@ proptest! {
     }
 
     #[test]
+    fn dollars_are_the_nearest_float(femto in prop_oneof![any::<i128>(), (-1_i128 << 70)..1 << 70, -9_999_i128..9_999]) {
+        let (whole, rest) = (femto.unsigned_abs() / 10_u128.pow(15), femto.unsigned_abs() % 10_u128.pow(15));
+        let decimal = format!("{}{whole}.{rest:015}", if femto < 0 { "-" } else { "" });
+        prop_assert_eq!(Usd::from_femto(femto).to_f64(), decimal.parse::<f64>().unwrap());
+    }
+
+    #[test]
     fn batches_order_and_repetition_make_no_difference(
         kinds in prop::collection::vec((0..200_000_i64, any::<u8>(), any::<u8>()), 1..60),
         order in any::<prop::sample::Index>(),
@@ -543,11 +551,16 @@ fn counters_keep_what_the_ledger_loses_and_gauges_follow_it() {
     let counters = view.counters.unwrap();
     assert_eq!(counters.traffic[0].requests, [3, 0, 0]);
     assert_eq!(counters.traffic[0].cost_usd, Some(0.03));
-    assert_eq!(counters.corrections, [("late_cost", 0), ("lowered", 1), ("deleted", 1), ("reclassified", 0)]);
+    let [late, lowered, deleted, rewritten, reclassified] =
+        ["late_cost", "lowered", "deleted", "rewritten", "reclassified"];
+    let rows = [(late, 0), (lowered, 1), (deleted, 1), (rewritten, 0), (reclassified, 0)];
+    assert_eq!(counters.corrections, rows);
+    let dollars = [(late, 0.0), (lowered, 0.006), (deleted, 0.01), (rewritten, 0.0)];
+    assert_eq!(counters.corrections_usd, dollars, "$0.03 were counted, $0.014 are there");
 }
 
 #[test]
-fn a_repaired_day_raises_counters_by_what_was_missed_and_lowers_only_gauges() {
+fn a_repaired_day_counts_each_row_that_was_missed_and_lowers_only_gauges() {
     let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
     let zone = chrono_tz::Asia::Shanghai;
     let directory = directory(Vec::new());
@@ -561,17 +574,17 @@ fn a_repaired_day_raises_counters_by_what_was_missed_and_lowers_only_gauges() {
     assert_ne!(tally.day_sum(today).cost, ledger.iter().map(|row| row.cost).sum::<Usd>() + Usd::from_femto(1));
     tally.replace_day(today, ledger.clone());
     let naive = Naive { rows: ledger.iter().collect(), moment: moment(zone, now) };
-    let after = view(&mut tally, &directory);
-    check(&after, &naive, &[]);
-    let requests: u64 = after.counters.unwrap().traffic.iter().map(|it| it.requests[0]).sum();
-    assert_eq!(requests, 8, "eight were counted; the day has eight: by number nothing is missing");
+    check(&view(&mut tally, &directory), &naive, &[]);
+    assert_eq!(
+        totals(&mut tally),
+        [(10, 10); 3],
+        "eight that were counted, two of which are gone, and the two that were missed"
+    );
 
-    // Two more that no cursor saw: now the day has more than was counted.
+    // The two are back, with two more that no cursor saw.
     let more: Vec<_> = rows.iter().cloned().chain([row(11, now), row(12, now)]).collect();
     tally.replace_day(today, more.clone());
-    let after = view(&mut tally, &directory);
-    let requests: u64 = after.counters.unwrap().traffic.iter().map(|it| it.requests[0]).sum();
-    assert_eq!(requests, 12);
+    assert_eq!(totals(&mut tally), [(12, 12); 3]);
 }
 
 #[test]
@@ -636,8 +649,71 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     late.cost = Usd::from_f64(0.05).unwrap();
     tally.apply([late]);
     tally.looked_at(&[1], &[1].into());
-    tally.settle(10);
-    assert!(tally.unsettled().is_empty());
+    // Later rows come, and it is let go.
+    tally.apply((21..=40).map(|id| row(id, start - Duration::seconds(10))));
+    tally.settle(40);
+    assert!(!tally.unsettled().contains(&1));
     let counters = view(&mut tally, &directory(Vec::new())).counters.unwrap();
-    assert_eq!(counters.traffic[0].cost_usd, Some(0.05));
+    assert_eq!(counters.traffic[0].cost_usd, Some(0.25));
+}
+
+/// Requests and dollars by every family that has them.
+fn totals(tally: &mut Tally) -> [(u64, i64); 3] {
+    let counters = view(tally, &directory(Vec::new())).counters.unwrap();
+    let cents = |usd: f64| (usd * 100.0).round() as i64;
+    let traffic = counters.traffic.iter().map(|it| (it.requests.iter().sum(), cents(it.cost_usd.unwrap())));
+    let of = |it: &[llm_relay_exporter::view::EntityCounters]| {
+        it.iter().fold((0, 0), |sum, it| (sum.0 + it.requests, sum.1 + cents(it.cost_usd)))
+    };
+    let traffic = traffic.fold((0, 0), |sum, it: (u64, i64)| (sum.0 + it.0, sum.1 + it.1));
+    [traffic, of(&counters.users), of(&counters.keys)]
+}
+
+#[test]
+fn rows_that_come_to_mean_something_else_are_not_counted_again() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let at = |id: i64| now - Duration::seconds(2000 - id);
+    let in_flight = |id: i64| UsageRow { is_final: false, outcome: None, ..row(id, at(id)) };
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    // Row 5 has not become visible yet, 3 is in flight since long ago, 10 since just now.
+    let seen = [1, 2, 4, 6, 7, 8, 9].map(|id| row(id, at(id)));
+    tally.apply(seen.iter().cloned().chain([in_flight(3), in_flight(10)]));
+    tally.settle(4);
+    assert_eq!(totals(&mut tally), [(7, 7); 3]);
+
+    // The relay bills by another model, and its release tells other outcomes: everything is read again, newest first.
+    let mut ledger: Vec<_> = (1..=10).rev().map(|id| row(id, at(id))).collect();
+    ledger[0] = in_flight(10);
+    for row in &mut ledger {
+        row.model = Some("redirected".into());
+        row.outcome = row.outcome.map(|_| Outcome::Failure);
+    }
+    for _ in 0..3 {
+        tally = tally.restart(moment(zone, now));
+        tally.apply(ledger.iter().cloned());
+        tally.settle(4);
+        tally.complete();
+        assert_eq!(totals(&mut tally), [(9, 9); 3], "3 has ended and 5 has become visible; all else was counted");
+    }
+    tally.apply([row(10, at(10)), row(11, now)]);
+    assert_eq!(totals(&mut tally), [(11, 11); 3]);
+}
+
+#[test]
+fn after_a_restore_every_row_that_may_have_changed_is_due() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let mut tally = Tally::new(moment(zone, now));
+    tally.complete();
+    tally.apply((1..=5).map(|id| row(id, now - Duration::seconds(id * 100))));
+    tally.settle(4);
+    assert_eq!(tally.due(), Vec::<i64>::new(), "they have just been read");
+    let mut saved = BTreeMap::new();
+    save(&mut tally, &mut saved);
+    let restored = Tally::restore(&saved).unwrap();
+    let mut due = restored.due();
+    due.sort_unstable();
+    assert_eq!(due, [1, 2, 3, 4, 5], "a cost that another process has shown may be in any");
 }

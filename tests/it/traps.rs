@@ -47,7 +47,11 @@ const TRAPS: &[(&str, &str, &str)] = &[
         "deleted_keys_keep_their_counters_and_leave_the_boards",
     ),
     ("claude_relay_service", "deletion for good leaves some counters behind", "a_key_deleted_for_good_lowers_no_sum"),
-    ("claude_relay_service", "a reset deletes every usage key", "a_reset_of_the_statistics_starts_the_counters_again"),
+    (
+        "claude_relay_service",
+        "a reset deletes every usage key",
+        "counters_go_on_after_a_reset_of_the_statistics_and_boards_follow_the_relay",
+    ),
     ("claude_relay_service", "dollars with the noise of floats", "noise_of_floats_never_looks_like_a_reset"),
     (
         "claude_relay_service",

@@ -4,7 +4,7 @@ import re
 import unittest
 
 from bundle import (
-    ANNOTATIONS, DASHBOARDS, FOR_DASHBOARDS, PROMETHEUS, WITHOUT_SOURCE,
+    ANNOTATIONS, DASHBOARD_BASE, DASHBOARDS, FOR_DASHBOARDS, PROMETHEUS, WITHOUT_SOURCE,
     alerts, catalogue, check_names, files, load, program, read, recorded, rules, run, seconds, template_queries,
 )
 
@@ -128,7 +128,11 @@ class Lint(unittest.TestCase):
                 self.assertRegex(texts[language], "[\u4e00-\u9fff]")
             used = [sorted(set(re.findall(r"\$value|\$labels\.\w+", texts[key]))) for key in ("description", "description_zh")]
             self.assertEqual(used[0], used[1], "the languages do not say the same")
-            self.assertIn(texts["dashboard"], DASHBOARDS)
+            base, _, rest = texts["dashboard"].partition("/d/")
+            self.assertEqual(base + "/d/", DASHBOARD_BASE)
+            dashboard, _, relay = rest.partition("?")
+            self.assertIn(dashboard, DASHBOARDS)
+            self.assertEqual(relay, "var-relay={{ $labels.relay }}" if "$labels.relay" in texts["description"] else "")
 
         self.each(check, "alerts")
 

@@ -87,6 +87,7 @@ create table account_quota_snapshots (
   provider_window_id text not null,
   window_kind text not null,
   model_scope_kind text not null,
+  model_scope_key text,
   observed_at_ms integer not null,
   cycle_end_ms integer,
   used_percent real

@@ -99,6 +99,7 @@ fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
         expires_at: row.try_get("expires_at")?,
+        created_at: None,
         slots: None,
         counts_as: id(row, "counts_as")?,
     })

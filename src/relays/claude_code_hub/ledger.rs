@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::Zones;
 use super::plans::{Plans, Statement};
 use super::prices::Prices;
-use super::row::{BillingModel, RowReader};
+use super::row::{BillingModel, End, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
 use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
@@ -126,8 +126,9 @@ impl LedgerReader {
         let mut audit = Vec::with_capacity(ask.audit.len());
         for span in &ask.audit {
             let query = sqlx::query(self.statement(Statement::Audit, &basis.schema)?).bind(span.start).bind(span.end);
-            let row = snapshot.fetch_one("summing the ledger", query).await?;
-            audit.push(ledger_sum(&row).map_err(|error| snapshot.error("summing the ledger", &error))?);
+            let what = "summing the ledger";
+            let groups = snapshot.fetch(what, query).await?;
+            audit.push(ledger_sum(&groups, basis.billing).map_err(|error| snapshot.error(what, &error))?);
         }
         // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
         let kept_since = (basis.schema.level < Level::Ledger).then_some(first);
@@ -186,9 +187,8 @@ impl LedgerReader {
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
         let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
-        let knows_outcome = basis.schema.level >= Level::Outcome;
         for row in &read {
-            match self.rows.read(row, basis.billing, knows_outcome, &self.prices) {
+            match self.rows.read(row, basis.billing, &self.prices) {
                 Ok(row) => batch.rows.push(row),
                 Err(error) => {
                     batch.refused += 1;
@@ -283,14 +283,22 @@ fn day_before(zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
     found.map_or(instant - TimeDelta::days(1), |at| at.to_utc())
 }
 
-fn ledger_sum(row: &PgRow) -> Result<LedgerSum, sqlx::Error> {
-    let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
-    Ok(LedgerSum {
-        requests: count("requests")?,
-        cost: Usd::from_decimal(row.try_get("cost_usd")?),
-        board_tokens: row.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX),
-        errors: count("errors")?,
-    })
+fn ledger_sum(groups: &[PgRow], billing: BillingModel) -> Result<LedgerSum, sqlx::Error> {
+    let mut sum = LedgerSum { millis: Some(0), ..LedgerSum::default() };
+    for group in groups {
+        let count = |column| group.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
+        let requests = count("requests")?;
+        let model = billing.of(group.try_get::<Option<&str>, _>("original_model")?, group.try_get("model")?);
+        let labels = LedgerSum::labels_of(group.try_get("provider_id")?, model, End::of(group)?.outcome());
+        sum.requests += requests;
+        sum.cost += Usd::from_decimal(group.try_get("cost_usd")?);
+        let tokens = group.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX);
+        sum.board_tokens = sum.board_tokens.saturating_add(tokens);
+        sum.errors += count("errors")?;
+        sum.millis = Some(sum.millis.unwrap_or(0) + count("millis")?);
+        sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

@@ -36,6 +36,54 @@ impl BillingModel {
             Self::Redirected => "redirected",
         }
     }
+
+    /// The name that counts, of the one that was asked for and the one that was sent. Without a redirect the name that
+    /// was asked for is sent; an empty name is a name to the relay's coalesce, and then dropped.
+    pub fn of<T: AsRef<str>>(self, original: Option<T>, sent: Option<T>) -> Option<T> {
+        let name = match self {
+            Self::Original => original.or(sent),
+            Self::Redirected => sent.or(original),
+        };
+        name.filter(|name| !name.as_ref().is_empty())
+    }
+}
+
+/// What tells whether and how a request has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'r> {
+    said: Option<&'r str>,
+    status: Option<u16>,
+    blocked: bool,
+    is_success: bool,
+}
+
+impl<'r> End<'r> {
+    /// # Errors
+    /// When a column is absent or cannot be understood.
+    pub fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let status: Option<i32> = row.try_get("status_code")?;
+        Ok(Self {
+            said: row.try_get("success_rate_outcome")?,
+            status: status.and_then(|status| u16::try_from(status).ok()),
+            blocked: row.try_get("blocked")?,
+            is_success: row.try_get("is_success")?,
+        })
+    }
+
+    /// What became of the request; `None` while it is in flight. Then it has neither status nor outcome, and is a success;
+    /// without a status an error text is the only other sign of an end (v0.9.2 `src/lib/ledger-backfill/trigger.sql`).
+    /// Rows from before v0.7.1 have no outcome until the relay's back-fill has been there.
+    pub fn outcome(self) -> Option<Outcome> {
+        match (self.said, self.status) {
+            _ if self.blocked => Some(Outcome::Excluded),
+            (Some("success"), _) => Some(Outcome::Success),
+            (Some("failure"), _) => Some(Outcome::Failure),
+            (Some(_), _) | (None, Some(404 | 499)) => Some(Outcome::Excluded),
+            (None, None) if self.is_success => None,
+            (None, _) if self.is_success => Some(Outcome::Success),
+            (None, _) => Some(Outcome::Failure),
+        }
+    }
 }
 
 /// Reads rows; shares equal model names.
@@ -47,47 +95,21 @@ pub struct RowReader {
 impl RowReader {
     /// # Errors
     /// When a column that a row cannot do without is absent or cannot be understood.
-    pub fn read(
-        &mut self,
-        row: &PgRow,
-        billing: BillingModel,
-        knows_outcome: bool,
-        prices: &Prices,
-    ) -> Result<UsageRow, sqlx::Error> {
+    pub fn read(&mut self, row: &PgRow, billing: BillingModel, prices: &Prices) -> Result<UsageRow, sqlx::Error> {
         let id = row.try_get("id")?;
         if row.try_get::<Option<bool>, _>("cost_unknown")? == Some(true) {
             tracing::warn!(row = id, "a row's cost is not a number; it counts as 0");
         }
         let sent = self.name(row.try_get("model")?);
         let original = self.name(row.try_get("original_model")?);
-        // Without a redirect the name that was asked for is sent.
-        let upstream = sent.clone().or_else(|| original.clone());
+        let upstream = BillingModel::Redirected.of(original.clone(), sent.clone());
         let answered = self.name(row.try_get("actual_response_model")?);
         let answered = answered.filter(|name| upstream.as_ref().is_some_and(|upstream| upstream != name));
-        // An empty name is a name to the relay's coalesce, and then dropped.
-        let model = match billing {
-            BillingModel::Original => original.or(sent),
-            BillingModel::Redirected => upstream,
-        };
-        let status: Option<i32> = row.try_get("status_code")?;
-        let status = status.and_then(|status| u16::try_from(status).ok());
-        let said: Option<&str> = row.try_get("success_rate_outcome")?;
-        let blocked = row.try_get("blocked")?;
-        let is_success: bool = row.try_get("is_success")?;
-        // Without outcomes an error text is the only sign of an end without a status.
-        let is_final = blocked || status.is_some() || said.is_some() || !(knows_outcome || is_success);
-        let outcome = is_final.then_some(match said {
-            _ if blocked => Outcome::Excluded,
-            Some("success") => Outcome::Success,
-            Some("failure") => Outcome::Failure,
-            Some(_) => Outcome::Excluded,
-            None if knows_outcome => Outcome::Excluded,
-            None if matches!(status, Some(404 | 499)) => Outcome::Excluded,
-            None if is_success => Outcome::Success,
-            None => Outcome::Failure,
-        });
+        let model = billing.of(original, sent);
+        let end = End::of(row)?;
+        let (status, outcome) = (end.status, end.outcome());
         let failure = match outcome {
-            Some(Outcome::Failure | Outcome::Excluded) if blocked => Some(FailureClass::Policy),
+            Some(Outcome::Failure | Outcome::Excluded) if end.blocked => Some(FailureClass::Policy),
             Some(Outcome::Failure | Outcome::Excluded) => Some(FailureClass::of_status(status)),
             Some(Outcome::Success) | None => None,
         };
@@ -105,14 +127,14 @@ impl RowReader {
             started_at,
             counted: row.try_get("counted")?,
             imported: false,
-            is_final,
+            is_final: outcome.is_some(),
             is_error: row.try_get("is_error")?,
             outcome,
             failure,
             user_id: row.try_get("user_id")?,
             key_id: row.try_get("key_id")?,
             provider_id: row.try_get("provider_id")?,
-            model: model.filter(|name| !name.is_empty()),
+            model,
             answered_model: answered.filter(|name| !name.is_empty()),
             status,
             cost: row.try_get::<Option<Decimal>, _>("cost_usd")?.map_or(Usd::ZERO, Usd::from_decimal),

@@ -100,15 +100,18 @@ impl Schema {
             columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
         }
         let mut schema = Self { columns, level: Level::Log };
-        let markers = [
-            (Level::Replay, "usage_ledger", "is_replay"),
-            (Level::Outcome, "usage_ledger", "success_rate_outcome"),
-            (Level::Ledger, "usage_ledger", "id"),
-            (Level::TimeZone, "system_settings", "timezone"),
-            (Level::FirstToken, "message_request", "ttfb_ms"),
-            (Level::Log, "message_request", "id"),
+        // The last that each release's migrations bring, and what those before it do: the relay adds `is_replay` ahead of
+        // all (v0.9.2 `src/lib/migrations/session-replay-index-preflight.ts`), and a migration may stop half-way.
+        let ledger = "usage_ledger";
+        let markers: [(Level, &str, &[&str]); 6] = [
+            (Level::Replay, ledger, &["success_rate_outcome", "actual_response_model", "first_byte_ms", "is_replay"]),
+            (Level::Outcome, ledger, &["success_rate_outcome", "actual_response_model"]),
+            (Level::Ledger, ledger, &["id"]),
+            (Level::TimeZone, "system_settings", &["timezone"]),
+            (Level::FirstToken, "message_request", &["ttfb_ms"]),
+            (Level::Log, "message_request", &["id"]),
         ];
-        let found = markers.into_iter().find(|(_, table, column)| schema.has(table, column));
+        let found = markers.into_iter().find(|(_, table, columns)| columns.iter().all(|it| schema.has(table, it)));
         schema.level = found.map(|(level, ..)| level).ok_or_else(|| {
             let error = "neither table usage_ledger nor message_request is there for this role";
             let hint = "is this the database of Claude Code Hub, and may the role use its schema?";

@@ -71,7 +71,7 @@ async fn server(kv: &mut Kv, report: &mut Report) -> Result<(), ReadError> {
     match text(1) {
         Some(version) => report.ok("relay", format!("claude-relay-service {version}")),
         None => report
-            .note("relay", "the relay has not written its version; before about v1.1.250 most numbers are missing"),
+            .note("relay", "the relay has not written its version; before about v1.1.263 most numbers are missing"),
     }
     match text(0).and_then(|version| version.parse::<u32>().ok()) {
         Some(2..) => report.ok("index", "the index of keys is complete"),

@@ -55,6 +55,7 @@ impl DirectoryReader {
             "isDeleted",
             "expiresAt",
             "userId",
+            "createdAt",
             "concurrencyLimit",
             "dailyCostLimit",
             "totalCostLimit",
@@ -66,7 +67,7 @@ impl DirectoryReader {
             let mut fields = hash.unwrap_or_default().into_iter().map(|field| field.filter(|text| !text.is_empty()));
             let mut field = || fields.next().flatten();
             let (name, active, deleted) = (field(), field(), field());
-            let (expires_at, user_id, slots) = (field(), field(), field());
+            let (expires_at, user_id, created_at, slots) = (field(), field(), field(), field());
             let id = EntityId::from(id.as_str());
             // A key without its hash has not been used for a year, or was deleted for good; its counters stay.
             let deleted = deleted.is_some_and(|it| it == "true") || name.is_none();
@@ -85,6 +86,7 @@ impl DirectoryReader {
                 enabled: active.is_some_and(|it| it == "true"),
                 deleted,
                 expires_at: expires_at.and_then(|text| instant(&text)),
+                created_at: created_at.and_then(|text| instant(&text)),
                 slots: slots.and_then(|text| text.parse().ok()).filter(|slots| *slots > 0),
                 counts_as: id.clone(),
                 id,

@@ -1,20 +1,30 @@
 //! Failures and durations, from lists that the relay keeps short: what is new in them since the last reading.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::keys::{counted_model, platform_of};
 use super::reader::Reader;
-use super::totals::KeyTotals;
+use super::totals::{KeyTotals, text};
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, EntityId, FailureClass, ReadError};
 
 /// The relay keeps so many records per key, and so many errors per account.
 const RECORDS: usize = 200;
 const ERRORS: usize = 5000;
+
+/// The classes that the relay itself tells (see [`failure_class`]); each account stands at 0 of them before its first
+/// failure, so that this one is an increase.
+const CLASSES: [FailureClass; 5] = [
+    FailureClass::RateLimited,
+    FailureClass::Overloaded,
+    FailureClass::Auth,
+    FailureClass::Timeout,
+    FailureClass::Server,
+];
 
 /// Entries of a list's head that are remembered, to find it again.
 const REMEMBERED: usize = 4;
@@ -27,17 +37,18 @@ pub struct Cursors {
     /// What is there at the first look is not new.
     pub began: bool,
     /// By account.
-    errors: HashMap<EntityId, Seen>,
+    pub errors: HashMap<Arc<str>, Seen>,
     /// By key, with the requests that it had.
-    records: HashMap<Arc<str>, (u64, Seen)>,
+    pub records: HashMap<Arc<str>, (u64, Seen)>,
 }
 
 impl Cursors {
-    /// New entries of the error histories.
+    /// New entries of the error histories. Accounts with some are added to `changed`.
     pub async fn failures(
         &mut self,
         reader: &mut Reader,
         directory: &Directory,
+        changed: &mut HashSet<Arc<str>>,
     ) -> Result<Vec<(EntityId, FailureClass, u64)>, ReadError> {
         let accounts: Vec<(&EntityId, String)> = directory
             .providers
@@ -51,42 +62,44 @@ impl Cursors {
             .iter()
             .map(|(id, key)| List {
                 key: key.clone(),
-                seen: self.errors.get(*id).cloned().or_else(|| self.began.then(Seen::default)),
+                seen: self.errors.get(&text(id)).cloned().or_else(|| self.began.then(Seen::default)),
                 expected: 0,
             })
             .collect();
         reader.read += lists.len() as u64;
         let news = news(&mut reader.kv, "reading failures", &lists, ERRORS).await?;
-        let mut failures: BTreeMap<(&EntityId, FailureClass), u64> = BTreeMap::new();
+        let mut failures: BTreeMap<(&EntityId, FailureClass), u64> =
+            accounts.iter().flat_map(|(id, _)| CLASSES.map(|class| ((*id, class), 0))).collect();
         for ((id, _), news) in accounts.iter().zip(news) {
             let Some(news) = news else { continue };
             for entry in &news.entries {
                 *failures.entry((id, failure_class(entry))).or_default() += 1;
             }
-            self.errors.insert((*id).clone(), news.seen);
+            let id = text(id);
+            if self.errors.get(&id) != Some(&news.seen) {
+                self.errors.insert(id.clone(), news.seen);
+                changed.insert(id);
+            }
         }
         Ok(failures.into_iter().map(|((id, class), count)| (id.clone(), class, count)).collect())
     }
 
-    /// Durations since the last reading, and how many requests left none.
+    /// Durations since the last reading, and how many requests left none. Keys with some are added to `touched`.
     pub async fn durations(
         &mut self,
         reader: &mut Reader,
         keys: &HashMap<Arc<str>, KeyTotals>,
+        touched: &mut HashSet<Arc<str>>,
     ) -> Result<(Vec<(EntityId, Arc<str>, u64)>, u64), ReadError> {
         let mut changed: Vec<(Arc<str>, u64, Option<Seen>, u64)> = Vec::new();
         for (id, totals) in keys {
+            let requests = totals.requests.total();
             match self.records.get(id) {
-                Some((before, _)) if *before == totals.requests => {}
+                Some((before, _)) if *before == requests => {}
                 Some((before, seen)) => {
-                    changed.push((
-                        id.clone(),
-                        totals.requests.saturating_sub(*before),
-                        Some(seen.clone()),
-                        totals.requests,
-                    ));
+                    changed.push((id.clone(), requests.saturating_sub(*before), Some(seen.clone()), requests));
                 }
-                None => changed.push((id.clone(), totals.requests, self.began.then(Seen::default), totals.requests)),
+                None => changed.push((id.clone(), requests, self.began.then(Seen::default), requests)),
             }
         }
         let lists: Vec<List> = changed
@@ -112,6 +125,7 @@ impl Cursors {
                     durations.push((account.into(), model, ms.round() as u64));
                 }
             }
+            touched.insert(id.clone());
             self.records.insert(id, (requests, news.seen));
         }
         Ok((durations, missed))
@@ -119,8 +133,8 @@ impl Cursors {
 }
 
 /// The newest entries of a list as last seen. What came after is told by position: times repeat and may go back.
-#[derive(Clone, Debug, Default)]
-struct Seen(Vec<u64>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen(Vec<u64>);
 
 impl Seen {
     pub fn of(entries: &[String]) -> Self {
@@ -136,9 +150,9 @@ impl Seen {
 }
 
 fn digest(entry: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    entry.hash(&mut hasher);
-    hasher.finish()
+    // It is saved: another build must find the same.
+    let digest = Sha256::digest(entry);
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// A list to look into.

@@ -1,8 +1,8 @@
-//! claude-relay-service, v1.1.250 to v1.1.314: everything in Redis, as counters.
+//! claude-relay-service, v1.1.263 to v1.1.314: everything in Redis, as counters.
 //!
 //! # Layout
 //! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
-//! * `counters`: a refresh of all that is counted, by way of `reader`. `totals`: what is remembered of it. `rankings`: days
+//! * `counters`: a refresh of all that is counted, by way of `reader`, and its checkpoint. `totals`: what is remembered. `rankings`: days
 //!   and boards. `events`: failures and durations from its short lists.
 //! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.

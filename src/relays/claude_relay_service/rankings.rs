@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 
 use super::keys;
 use super::reader::{PAIR_FIELDS, Reader};
-use super::totals::{Pair, PairTotals};
+use super::totals::{Pair, PairCounts};
 use crate::kv::Ask;
 use crate::model::{EntityId, ReadError, Scope, Usd};
 use crate::relays::{Ranked, Ranking};
@@ -39,7 +39,7 @@ pub async fn models_today(
     Ok(by_model(pairs.iter().zip(answers).filter_map(|((_, model), fields)| {
         // The relay's migration cuts names at a colon: then there is no hash.
         let fields = fields.filter(|fields| !fields.is_empty())?;
-        Some((model, fields.pair_totals()))
+        Some((model, fields.pair_counts()))
     })))
 }
 
@@ -59,8 +59,8 @@ pub async fn rankings(reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
 }
 
 /// Sums by model.
-pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairTotals)>) -> Vec<Ranked> {
-    let mut models: BTreeMap<&Arc<str>, PairTotals> = BTreeMap::new();
+pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) -> Vec<Ranked> {
+    let mut models: BTreeMap<&Arc<str>, PairCounts> = BTreeMap::new();
     for (model, totals) in totals {
         let sum = models.entry(model).or_default();
         sum.requests = sum.requests.saturating_add(totals.requests);
@@ -76,7 +76,8 @@ pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairTotals)>) ->
     ranked.collect()
 }
 
-/// A day's requests and cost, under its label.
-pub fn day_sum(day: &'static str, keys: &[Ranked]) -> (&'static str, u64, Usd) {
-    (day, keys.iter().filter_map(|key| key.requests).sum(), keys.iter().map(|key| key.cost).sum())
+/// A day's requests and cost, under its label; `None` where a part of it cannot be read.
+pub fn day_sum(day: &'static str, keys: &[Ranked]) -> Option<(&'static str, u64, Usd)> {
+    let requests = keys.iter().map(|key| key.requests).sum::<Option<u64>>()?;
+    Some((day, requests, keys.iter().map(|key| key.cost).sum()))
 }

@@ -1,7 +1,7 @@
 //! Reads hashes, sets and sums of dollars, and counts what was read.
 
 use super::keys;
-use super::totals::PairTotals;
+use super::totals::PairCounts;
 use crate::kv::{Ask, Kv};
 use crate::model::{ReadError, Tokens, Usd};
 
@@ -16,7 +16,7 @@ impl Reader {
         Self { kv, read: 0 }
     }
 
-    /// Some fields of hashes; a hash that is not there has none of them.
+    /// Counts in hashes. A hash that is not there has none of them; `None` where one of them is no whole number.
     pub async fn fields(
         &mut self,
         what: &str,
@@ -24,9 +24,18 @@ impl Reader {
         names: &[&str],
     ) -> Result<Vec<Option<Fields>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("HMGET", key).with(names)).collect();
+        let asks: Vec<Ask> = keys.iter().map(|key| Ask::new("HMGET", key).with(names)).collect();
         let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
-        Ok(answers.into_iter().map(|answer| answer.map(Fields)).collect())
+        let mut found = Vec::with_capacity(answers.len());
+        for (key, answer) in keys.iter().zip(answers) {
+            let fields = answer.map(Fields);
+            let is_wrong = fields.as_ref().is_some_and(|fields| !fields.are_counts());
+            if is_wrong {
+                self.kv.report(key);
+            }
+            found.push(fields.filter(|_| !is_wrong));
+        }
+        Ok(found)
     }
 
     pub async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
@@ -36,12 +45,24 @@ impl Reader {
         Ok(sets.into_iter().map(|set| keys::members(set.unwrap_or_default()).collect()).collect())
     }
 
-    /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key.
+    /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key, `None` without where it is
+    /// no sum of dollars.
     pub async fn dollars(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("GET", key)).collect();
+        let asks: Vec<Ask> = keys.iter().map(|key| Ask::new("GET", key)).collect();
         let answers = self.kv.each::<Option<f64>>(what, &asks).await?;
-        Ok(answers.into_iter().map(|answer| Some(answer?.and_then(Usd::from_f64))).collect())
+        let mut found = Vec::with_capacity(answers.len());
+        for (key, answer) in keys.iter().zip(answers) {
+            let dollars = answer.flatten().map(|dollars| Usd::from_f64(dollars).filter(|usd| *usd >= Usd::ZERO));
+            if dollars == Some(None) {
+                self.kv.report(key);
+            }
+            found.push(match dollars {
+                Some(dollars) => dollars.map(Some),
+                None => answer.map(|_| None),
+            });
+        }
+        Ok(found)
     }
 }
 
@@ -72,7 +93,11 @@ impl Fields {
         self.0.iter().all(Option::is_none)
     }
 
-    /// A whole number; 0 for what is absent or is none.
+    fn are_counts(&self) -> bool {
+        self.0.iter().flatten().all(|text| text.parse::<u64>().is_ok())
+    }
+
+    /// 0 for what is absent.
     pub fn count(&self, field: usize) -> u64 {
         self.0.get(field).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or(0)
     }
@@ -91,9 +116,9 @@ impl Fields {
     }
 
     /// Of [`PAIR_FIELDS`].
-    pub fn pair_totals(&self) -> PairTotals {
+    pub fn pair_counts(&self) -> PairCounts {
         let micro = |field| Usd::from_femto(i128::from(self.count(field)) * 1_000_000_000);
-        PairTotals {
+        PairCounts {
             requests: self.count(0),
             tokens: (1..=4).fold(0_u64, |sum, field| sum.saturating_add(self.count(field))),
             cost: micro(5),

@@ -1,9 +1,12 @@
 //! What the relay's totals were when they were last read, and what they amount to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Directory, EntityId, Tokens, Usd};
+use crate::relays::steady::Steady;
 use crate::relays::{KeyReading, TrafficReading};
 
 pub type Pair = (Arc<str>, Arc<str>);
@@ -11,41 +14,110 @@ pub type Pair = (Arc<str>, Arc<str>);
 /// What the relay's totals were when they were last read.
 #[derive(Default)]
 pub struct Known {
-    /// Of the whole relay; falls only when the statistics are reset.
-    pub requests: u64,
+    /// Of the whole relay.
+    pub requests: Steady<u64>,
     pub keys: HashMap<Arc<str>, KeyTotals>,
     /// By key and model.
     pub pairs: HashMap<Pair, PairTotals>,
     /// By account and model, one for each month of the year.
-    pub traffic: HashMap<Pair, BTreeMap<u32, (u64, Tokens)>>,
+    pub traffic: HashMap<Pair, BTreeMap<u32, MonthTotals>>,
     pub year: i32,
+    /// Models by their first appearance.
+    pub models: Vec<Arc<str>>,
+    /// Keys and accounts of which something has changed since they were last saved.
+    pub changed: HashSet<Arc<str>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTotals {
-    pub requests: u64,
-    pub tokens: u64,
-    pub cost: Usd,
-    pub list_cost: Option<Usd>,
+    pub requests: Steady<u64>,
+    pub tokens: Steady<u64>,
+    pub cost: Steady<Usd>,
+    pub list_cost: Option<Steady<Usd>>,
+    /// When it was created, in milliseconds, once the directory has had it: its counters stay when it is deleted for good.
+    pub listed: Option<i64>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairTotals {
+    pub requests: Steady<u64>,
+    pub tokens: Steady<u64>,
+    pub cost: Steady<Usd>,
+    pub list_cost: Steady<Usd>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthTotals {
+    pub requests: Steady<u64>,
+    /// By [`Tokens::by_type`].
+    tokens: [Steady<u64>; 6],
+}
+
+/// What the relay has of a key and a model at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PairCounts {
     pub requests: u64,
     pub tokens: u64,
     pub cost: Usd,
     pub list_cost: Usd,
 }
 
+impl PairTotals {
+    /// Tells whether a counter has begun anew; see [`Steady::see`].
+    pub fn see(&mut self, now: PairCounts, resetting: bool) -> bool {
+        self.requests.see(now.requests, resetting)
+            | self.tokens.see(now.tokens, resetting)
+            | self.cost.see(now.cost, resetting)
+            | self.list_cost.see(now.list_cost, resetting)
+    }
+
+    /// What the relay itself has.
+    pub const fn now(self) -> PairCounts {
+        let (requests, tokens) = (self.requests.now(), self.tokens.now());
+        PairCounts { requests, tokens, cost: self.cost.now(), list_cost: self.list_cost.now() }
+    }
+}
+
+impl MonthTotals {
+    /// Tells whether a counter has begun anew; see [`Steady::see`].
+    pub fn see(&mut self, requests: u64, tokens: Tokens, resetting: bool) -> bool {
+        let mut begins = self.requests.see(requests, resetting);
+        for (steady, (_, now)) in self.tokens.iter_mut().zip(tokens.by_type()) {
+            begins |= steady.see(now, resetting);
+        }
+        begins
+    }
+
+    fn tokens(&self) -> Tokens {
+        let [input, output, cache_read, cache_write_5m, cache_write_1h, cache_write] = self.tokens.map(Steady::total);
+        Tokens { input, output, cache_read, cache_write_5m, cache_write_1h, cache_write }
+    }
+}
+
 impl Known {
-    /// Of every key that exists.
-    pub fn readings(&self, directory: &Directory) -> Vec<KeyReading> {
-        let reading = |id: &EntityId| {
-            let totals = self.keys.get(&text(id))?;
-            let KeyTotals { requests, tokens, cost, list_cost } = *totals;
-            Some(KeyReading { id: id.clone(), requests, tokens, cost, list_cost })
+    /// Of every key that exists or has existed, the oldest first.
+    pub fn readings(&mut self, directory: &Directory) -> Vec<KeyReading> {
+        for key in &directory.keys {
+            let id = text(&key.id);
+            if let Some(totals) = self.keys.get_mut(&id)
+                && totals.listed.is_none()
+            {
+                // One without its hash has not been used for a year.
+                totals.listed = Some(key.created_at.map_or(0, |at| at.timestamp_millis()));
+                self.changed.insert(id);
+            }
+        }
+        let listed = self.keys.iter().filter_map(|(id, totals)| Some((totals.listed?, id, totals)));
+        let mut listed: Vec<(i64, &Arc<str>, &KeyTotals)> = listed.collect();
+        listed.sort_unstable_by_key(|(created, id, _)| (*created, *id));
+        let reading = |(_, id, totals): (i64, &Arc<str>, &KeyTotals)| KeyReading {
+            id: EntityId::Text(id.clone()),
+            requests: totals.requests.total(),
+            tokens: totals.tokens.total(),
+            cost: totals.cost.total(),
+            list_cost: totals.list_cost.map(Steady::total),
         };
-        directory.keys.iter().filter_map(|key| reading(&key.id)).collect()
+        listed.into_iter().map(reading).collect()
     }
 
     /// Requests and tokens by account and model, cost by model.
@@ -53,24 +125,21 @@ impl Known {
         let mut traffic = Vec::new();
         for ((account, model), months) in self.traffic.iter().filter(|(_, months)| !months.is_empty()) {
             let (requests, tokens) = months.values().fold((0_u64, Tokens::default()), |(requests, tokens), month| {
-                (requests.saturating_add(month.0), tokens.plus(month.1))
+                (requests.saturating_add(month.requests.total()), tokens.plus(month.tokens()))
             });
-            let provider = Some(EntityId::Text(account.clone()));
-            let requests = Some(requests);
             traffic.push(TrafficReading {
-                provider,
+                provider: Some(EntityId::Text(account.clone())),
                 model: model.clone(),
-                requests,
+                requests: Some(requests),
                 tokens,
-                cost: None,
-                list_cost: None,
+                ..TrafficReading::default()
             });
         }
         let mut costs: BTreeMap<&Arc<str>, (Usd, Usd)> = BTreeMap::new();
         for ((_, model), totals) in &self.pairs {
             let sum = costs.entry(model).or_default();
-            sum.0 += totals.cost;
-            sum.1 += totals.list_cost;
+            sum.0 += totals.cost.total();
+            sum.1 += totals.list_cost.total();
         }
         traffic.extend(costs.into_iter().map(|(model, (cost, list_cost))| TrafficReading {
             model: model.clone(),
@@ -79,6 +148,16 @@ impl Known {
             ..TrafficReading::default()
         }));
         traffic
+    }
+
+    /// Puts models that have none yet in their place: as they come in `first`, then by name.
+    pub fn order_models(&mut self, first: Vec<Arc<str>>) {
+        let ordered: HashSet<&Arc<str>> = self.models.iter().collect();
+        let months = self.traffic.iter().filter(|(_, months)| !months.is_empty()).map(|(pair, _)| pair);
+        let models = self.pairs.keys().chain(months).map(|(_, model)| model);
+        let mut new: BTreeSet<Arc<str>> = models.filter(|model| !ordered.contains(model)).cloned().collect();
+        self.models.extend(first.into_iter().filter(|model| new.remove(model)));
+        self.models.extend(new);
     }
 }
 

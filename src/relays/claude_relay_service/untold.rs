@@ -46,6 +46,7 @@ pub const UNTOLD: &[Untold] = &[
         "there are no rows: the relay's own counters are shown, so there is nothing to correct or to audit",
         &[
             "llm_relay_ledger_corrections_total",
+            "llm_relay_ledger_corrections_usd_total",
             "llm_relay_imported_requests_total",
             "llm_relay_ledger_lag_seconds",
             "llm_relay_audit_",
@@ -67,8 +68,4 @@ pub const UNTOLD: &[Untold] = &[
         &["llm_relay_quota_exhaustion_timestamp_seconds"],
     ),
     Untold::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
-    Untold::metrics(
-        "the exporter's own store keeps nothing of it: the counters are durable in Redis",
-        &["llm_relay_store_"],
-    ),
 ];

@@ -1,7 +1,7 @@
--- The relay's sums over a span of start times, by all that a price depends on; requests whose size may change their
+-- The relay's sums over a span of start times, by all that a price or a label depends on; requests whose size may change their
 -- price stand alone. Index on timestamp_ms. All generations. ?1, ?2: from, to (exclusive); ?3: the smallest such size.
 select
-  model, requested_model, resolved_model, service_tier,
+  provider, auth_index, source_hash, model, requested_model, resolved_model, service_tier, failed, status,
   case when total_input > ?3 then total_input else 0 end as large_input,
   count(*) as requests,
   sum(failed) as errors,
@@ -13,6 +13,10 @@ select
   sum(cache_creation) as cache_creation
 from (
   select
+    cast(provider as blob) as provider,
+    cast(auth_index as blob) as auth_index,
+    cast(source_hash as blob) as source_hash,
+    cast({usage_events.fail_status_code} as integer) as status,
     cast(model as blob) as model,
     cast({usage_events.requested_model} as blob) as requested_model,
     cast({usage_events.resolved_model} as blob) as resolved_model,
@@ -33,4 +37,5 @@ from (
   from usage_events
   where timestamp_ms >= ?1 and timestamp_ms < ?2
 )
-group by model, requested_model, resolved_model, service_tier, large_input
+group by
+  provider, auth_index, source_hash, model, requested_model, resolved_model, service_tier, failed, status, large_input

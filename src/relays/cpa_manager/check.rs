@@ -34,7 +34,6 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
                 report.problem("sqlite", error.text);
             }
             file.finish(snapshot).await;
-            file.close().await;
         }
     }
     Ok(report)

@@ -83,6 +83,7 @@ impl DirectoryReader {
             enabled: true,
             deleted: false,
             expires_at: None,
+            created_at: None,
             counts_as: (*id).into(),
         });
         let keys = keys.collect();

@@ -12,8 +12,8 @@ use sqlx::{Row, Sqlite};
 
 use super::Clock;
 use super::prices::{Models, Parts, Prices};
-use super::row::{RowReader, moment, text};
-use super::schema::{Schema, SchemaCache};
+use super::row::{RowReader, end, moment, name, text};
+use super::schema::{Level, Schema, SchemaCache};
 use crate::model::{ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
@@ -177,7 +177,7 @@ impl LedgerReader {
 
     /// The store's sums, priced group by group.
     async fn sum(
-        &self,
+        &mut self,
         snapshot: &mut Snapshot,
         schema: &Schema,
         span: &Range<DateTime<Utc>>,
@@ -188,12 +188,12 @@ impl LedgerReader {
         let groups = snapshot.fetch(what, query.bind(self.prices.smallest_step())).await?;
         let mut sum = LedgerSum::default();
         for group in &groups {
-            self.add(group, &mut sum).map_err(|error| snapshot.error(what, &error))?;
+            self.add(group, schema.level, &mut sum).map_err(|error| snapshot.error(what, &error))?;
         }
         Ok(sum)
     }
 
-    fn add(&self, group: &SqliteRow, sum: &mut LedgerSum) -> Result<(), sqlx::Error> {
+    fn add(&mut self, group: &SqliteRow, level: Level, sum: &mut LedgerSum) -> Result<(), sqlx::Error> {
         let count = |column| group.try_get::<i64, _>(column);
         let parts = Parts {
             prompt: count("prompt_tokens")?,
@@ -209,7 +209,10 @@ impl LedgerReader {
             sum.cost += price.cost(&parts);
         }
         let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
-        sum.requests += unsigned(count("requests")?);
+        let requests = unsigned(count("requests")?);
+        let labels = LedgerSum::labels_of(self.rows.provider(group)?, Some(name(level, models)), Some(end(group)?.1));
+        sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
+        sum.requests += requests;
         sum.errors += unsigned(count("errors")?);
         sum.board_tokens += unsigned(count("total_tokens")?);
         Ok(())

@@ -39,7 +39,7 @@ use crate::sql::sqlite::File;
 /// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Opens the parts of one relay: each holds one connection to the file.
+/// Opens the parts of one relay.
 ///
 /// # Errors
 /// When the address cannot be used.

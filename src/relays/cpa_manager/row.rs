@@ -48,13 +48,7 @@ impl RowReader {
         let started_at = moment(start_ms).ok_or(RowError::Start)?;
         let imported = row.try_get::<i64, _>("created_at_ms")?.saturating_sub(start_ms) >= IMPORTED_MS;
         let failed: bool = row.try_get("failed")?;
-        let status = row.try_get::<Option<i64>, _>("status")?.and_then(|status| u16::try_from(status).ok());
-        let status = status.filter(|status| (100..600).contains(status));
-        let outcome = match status {
-            _ if !failed => Outcome::Success,
-            Some(status) if CALLERS.contains(&status) => Outcome::Excluded,
-            _ => Outcome::Failure,
-        };
+        let (status, outcome) = end(row)?;
         let parts = Parts {
             prompt: row.try_get("prompt_tokens")?,
             output: row.try_get("output_tokens")?,
@@ -66,7 +60,7 @@ impl RowReader {
             ["model", "requested_model", "resolved_model", "service_tier"].map(|column| text(row, column));
         let models = Models { model: &model?, requested: &requested?, resolved: &resolved? };
         let price = prices.per_token(models, &tier?, row.try_get("total_input")?);
-        let name = if level == Level::Plus { without_effort(models.asked()) } else { models.model };
+        let name = name(level, models);
         let duration_ms = millis(row.try_get("latency_ms")?);
         let output = count(parts.output);
         Ok(UsageRow {
@@ -81,11 +75,7 @@ impl RowReader {
             failure: failed.then(|| FailureClass::of_status(status)),
             user_id: 0,
             key_id: self.key(row.try_get::<Option<&[u8]>, _>("api_key_hash")?.unwrap_or_default()),
-            provider_id: self.provider([
-                row.try_get::<Option<&[u8]>, _>("auth_index")?.unwrap_or_default(),
-                row.try_get::<Option<&[u8]>, _>("source_hash")?.unwrap_or_default(),
-                row.try_get::<Option<&[u8]>, _>("provider")?.unwrap_or_default(),
-            ]),
+            provider_id: self.provider(row)?,
             model: (!name.is_empty()).then(|| self.model(name)),
             answered_model: None,
             status,
@@ -126,15 +116,42 @@ impl RowReader {
         *self.keys.entry(hash.to_vec()).or_insert_with(|| key_id(hash))
     }
 
-    fn provider(&mut self, names: [&[u8]; 3]) -> i64 {
+    /// The credential of a row or of a group of rows.
+    ///
+    /// # Errors
+    /// When a column is absent.
+    pub fn provider(&mut self, row: &SqliteRow) -> Result<i64, sqlx::Error> {
+        let bytes = |column| row.try_get::<Option<&[u8]>, _>(column).map(Option::unwrap_or_default);
+        let names = [bytes("auth_index")?, bytes("source_hash")?, bytes("provider")?];
         let owned = names.map(<[u8]>::to_vec);
         if let Some(known) = self.providers.get(&owned) {
-            return *known;
+            return Ok(*known);
         }
         make_room(&mut self.providers);
         let [auth_index, source_hash, provider] = names;
-        *self.providers.entry(owned).or_insert_with(|| provider_id(auth_index, source_hash, provider))
+        Ok(*self.providers.entry(owned).or_insert_with(|| provider_id(auth_index, source_hash, provider)))
     }
+}
+
+/// The status and the outcome of a row or of a group of rows.
+///
+/// # Errors
+/// When a column is absent or cannot be understood.
+pub fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error> {
+    let failed: bool = row.try_get("failed")?;
+    let status = row.try_get::<Option<i64>, _>("status")?.and_then(|status| u16::try_from(status).ok());
+    let status = status.filter(|status| (100..600).contains(status));
+    let outcome = match status {
+        _ if !failed => Outcome::Success,
+        Some(status) if CALLERS.contains(&status) => Outcome::Excluded,
+        _ => Outcome::Failure,
+    };
+    Ok((status, outcome))
+}
+
+/// The name that a row counts under.
+pub fn name(level: Level, models: Models<'_>) -> &str {
+    if level == Level::Plus { without_effort(models.asked()) } else { models.model }
 }
 
 fn make_room<K, V>(map: &mut HashMap<K, V>) {

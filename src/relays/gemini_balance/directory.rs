@@ -73,6 +73,7 @@ impl DirectorySource for DirectoryReader {
             enabled: true,
             deleted: false,
             expires_at: None,
+            created_at: None,
             slots: None,
             counts_as: (*id).into(),
         };

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
+use super::PROVIDER;
 use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
-use super::store::{Ends, Look, Store};
-use crate::model::{ReadError, Reason, Scope, UsageRow, Usd};
+use super::store::{Ends, Group, Look, Store};
+use crate::model::{Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
@@ -215,9 +216,12 @@ impl LedgerReader {
         let mut sum = LedgerSum::default();
         while after < upto {
             let next = (after + SLICE).min(upto);
-            let (requests, errors) = look.sum((after, next), &from, &to).await?;
-            sum.requests += requests;
-            sum.errors += errors;
+            for Group { model, outcome, requests } in look.groups((after, next), &from, &to).await? {
+                let labels = LedgerSum::labels_of(PROVIDER, model.as_deref(), Some(outcome));
+                sum.requests += requests;
+                sum.errors += if outcome == Outcome::Failure { requests } else { 0 };
+                sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
+            }
             after = next;
         }
         Ok(sum)

@@ -116,10 +116,8 @@ impl Errors {
 
     async fn read(&mut self, look: &mut Look) -> Result<(), ReadError> {
         let top = look.top(Table::Errors).await?;
-        // Deleted by hand or by age, and the ids are given out again: what is there now is new.
-        if self.cursor > top {
-            self.cursor = 0;
-        }
+        // The newest entries were deleted, or a backup was restored: what is left has been counted.
+        self.cursor = self.cursor.min(top);
         while self.cursor < top {
             let upto = (self.cursor + STEP).min(top);
             let which = format!("id > {} and id <= {upto}", self.cursor);

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::attempt::{Attempt, key_of};
-use crate::model::{ReadError, Reason};
+use crate::model::{Outcome, ReadError, Reason};
 use crate::relays::OpenError;
 use crate::settings::RelayPlan;
 use crate::sql::{mysql, sqlite};
@@ -60,7 +60,7 @@ impl Store {
     pub async fn close(&mut self) {
         match self {
             Self::MySql(database) => database.close().await,
-            Self::Sqlite(file) => file.close().await,
+            Self::Sqlite(_) => {}
         }
     }
 }
@@ -107,6 +107,14 @@ pub struct ErrorEntry {
     pub key: Option<i64>,
     pub kind: Option<String>,
     pub code: Option<i64>,
+}
+
+/// Attempts with one model and one outcome by the relay's own rule, and how many they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub model: Option<String>,
+    pub outcome: Outcome,
+    pub requests: u64,
 }
 
 impl Look {
@@ -197,28 +205,31 @@ impl Look {
         Ok(rows.into_iter().filter_map(|key| key.ok().flatten()).collect())
     }
 
-    /// Attempts, and failures by the relay's own rule, of a range of ids and naive times `[from, to)`.
-    pub async fn sum(&mut self, ids: (i64, i64), from: &str, to: &str) -> Result<(u64, u64), ReadError> {
+    /// Attempts of a range of ids and naive times `[from, to)`, by model and outcome.
+    pub async fn groups(&mut self, ids: (i64, i64), from: &str, to: &str) -> Result<Vec<Group>, ReadError> {
         let text = format!(
-            "select count(*) as requests, cast(coalesce(sum({} or {}), 0) as {}) as errors from t_request_log \
-             where id > {} and id <= {} and request_time >= '{from}' and request_time < '{to}'",
-            "coalesce(status_code < 200, 0)",
+            "select model_name as model, {} as succeeded, {} as failed, count(*) as requests from t_request_log \
+             where id > {} and id <= {} and request_time >= '{from}' and request_time < '{to}' group by 1, 2, 3",
+            "coalesce(status_code >= 200 and status_code < 300, 0)",
             // A text is greater than any number in SQLite, so it is a failure there, too.
-            "coalesce(status_code >= 300, 0)",
-            match self {
-                Self::MySql(_) => "signed",
-                Self::Sqlite(_) => "integer",
-            },
+            "coalesce(status_code < 200 or status_code >= 300, 0)",
             ids.0,
             ids.1,
         );
         let what = "summing the request log";
-        let rows = self.rows(what, text, |row| Ok((row.int("requests")?, row.int("errors")?))).await?;
-        let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-        match rows.into_iter().next() {
-            Some(Ok((requests, errors))) => Ok((count(requests), count(errors))),
-            _ => Err(ReadError::new(Reason::Data, format!("{what}: the answer cannot be understood"))),
-        }
+        let rows = self.rows(what, text, |row| {
+            Ok(Group {
+                model: row.text("model")?,
+                outcome: match (row.int("succeeded")?, row.int("failed")?) {
+                    (Some(1), _) => Outcome::Success,
+                    (_, Some(1)) => Outcome::Failure,
+                    _ => Outcome::Excluded,
+                },
+                requests: row.int("requests")?.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            })
+        });
+        let groups: Result<_, sqlx::Error> = rows.await?.into_iter().collect();
+        groups.map_err(|_| ReadError::new(Reason::Data, format!("{what}: the answer cannot be understood")))
     }
 
     /// Each row as it is understood; the driver's rows, and a key that stands in one, are gone when this returns.

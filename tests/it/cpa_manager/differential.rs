@@ -10,6 +10,7 @@ use chrono::{DateTime, Datelike, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::relays::cpa_manager::{Level, key_id, provider_id};
+use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -326,8 +326,6 @@ fn metrics_and_labels_are_those_of_the_catalogue() {
 
 #[test]
 fn counters_are_read_as_rates_and_rates_of_charts_follow_the_scrape_interval() {
-    // A total by itself has a meaning here: how many values have been folded so far.
-    let shown_as_totals = ["llm_relay_series_limited_total"];
     for Target { dashboard, panel, expr, instant, .. } in expressions() {
         let names = names(&expr);
         for selector in &names.selectors {
@@ -335,7 +333,7 @@ fn counters_are_read_as_rates_and_rates_of_charts_follow_the_scrape_interval() {
             let counter = promql::family(name).is_some_and(|metric| metric.kind != Kind::Gauge);
             let how = names.ranged.iter().find(|(ranged, _)| ranged == name).map(|(_, function)| function.as_str());
             let rated = matches!(how, Some("rate" | "increase"));
-            let exempt = shown_as_totals.contains(&name) || panel.starts_with("variable ");
+            let exempt = panel.starts_with("variable ");
             assert!(rated == counter || exempt, "{dashboard} {panel}: {name} under {how:?}");
         }
         if !instant {

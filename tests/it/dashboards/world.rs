@@ -173,7 +173,7 @@ fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
         "code" => list(&["200", "429", "none"]),
         "class" => list(&["rate_limited", "server"]),
         "reason" if metric.contains("refresh") => list(&["timeout"]),
-        "reason" => list(&["failed", "hedge_loser"]),
+        "reason" => list(&["failed", "client_abort"]),
         "kind" if metric.contains("corrections") => list(&["late_cost", "lowered"]),
         "unit" if metric.contains("currency") => list(&["currency:¥"]),
         "unit" => list(&["requests", "usd"]),

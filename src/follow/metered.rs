@@ -1,0 +1,70 @@
+//! The counters of a relay that counts for itself, and what has been made of them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::model::{Directory, ReadError};
+use crate::relays::Counters;
+use crate::store::Kept;
+use crate::tally::{Meter, Part, PartError, Presentation};
+use crate::view::LedgerView;
+
+pub struct Metered {
+    counters: Box<dyn Counters>,
+    meter: Meter,
+}
+
+impl Metered {
+    pub fn new(counters: Box<dyn Counters>) -> Self {
+        Self { counters, meter: Meter::default() }
+    }
+
+    /// Goes on with counters that were opened anew, from where these were.
+    pub fn reopened(mut self, mut counters: Box<dyn Counters>) -> Self {
+        let parts = self.counters.parts(true).and_then(|parts| {
+            counters.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect())
+        });
+        if let Err(error) = parts {
+            tracing::warn!(%error, "what the relay's counters were is lost; they are read anew");
+        }
+        Self { counters, ..self }
+    }
+
+    /// Reads the counters.
+    ///
+    /// # Errors
+    /// When they cannot be read; what has been made of them is then as before.
+    pub async fn refresh(&mut self, directory: &Directory) -> Result<(), ReadError> {
+        self.meter.apply(self.counters.read(directory).await?);
+        Ok(())
+    }
+
+    /// Redis keys (or the like) read since the start.
+    pub const fn read(&self) -> u64 {
+        self.meter.read()
+    }
+
+    /// The numbers as of the last refresh; `None` before the first.
+    pub fn view(&self, with: &Presentation<'_>) -> Option<LedgerView> {
+        self.meter.view(with)
+    }
+}
+
+impl Kept for Metered {
+    fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError> {
+        if !self.meter.has_begun() {
+            return Ok(None);
+        }
+        let mut parts = self.counters.parts(all)?;
+        parts.push(self.meter.part()?);
+        Ok(Some(parts))
+    }
+
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        let meter = Meter::restore(parts)?;
+        self.counters.restore(parts)?;
+        self.meter = meter;
+        Ok(())
+    }
+}
