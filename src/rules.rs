@@ -18,6 +18,8 @@ use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
 pub const KNOWN: &str = "llm_relay:known:zero";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
+/// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
+const PROBE: &str = "llm_relay_http_up";
 
 /// The shipped rules and alerts.
 const SHIPPED: [(&str, &str); 11] = [
@@ -166,7 +168,7 @@ impl Rules {
             let missing: BTreeSet<String> = needs.difference(&told).cloned().collect();
             // One that looks at nothing, or at thresholds alone, tells nothing about the relay.
             let about_relay = needs.iter().any(|name| rules.rests_on(name, &metrics));
-            if missing.is_empty() && about_relay {
+            if about_relay && missing.iter().all(|name| name == PROBE) {
                 rules.alerts.push(alert);
             } else {
                 let missing = missing.iter().flat_map(|name| unrecorded(name, &records, &told)).collect();
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn names_are_series_and_nothing_else() {
         let expr = "sum by (relay) (max without (instance) (increase(a_total{b=\"x}\",c!='d'}[5m] offset 1w)))\n\
-                    / on (relay) group_left (type) (b:c:d > bool 1e6) and time() - 300 > scalar(e) # f";
+                    / on (relay) group_left (type) (b:c:d > bool 1e6) and on () vector(time() - 300) > scalar(e) # f";
         let found = names(&parser::parse(expr).unwrap());
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["a_total", "b:c:d", "e"]);
     }
@@ -279,10 +281,11 @@ mod tests {
     fn of_the_shipped_alerts_those_are_tested_that_the_ledger_tells() {
         let rules = Rules::load(None).unwrap();
         let tested = |name: &str| rules.alerts.iter().any(|alert| alert.name == name);
-        for alert in ["LLMRelayErrorSpike", "LLMRelayCostSurge", "LLMRelayUserCostSurge", "LLMRelayNoTraffic"] {
-            assert!(tested(alert), "{alert} is not tested: {:?}", rules.untold);
+        for alert in ["ErrorSpike", "CostSurge", "UserCostSurge", "NoTraffic", "Outage", "TrafficVanished"] {
+            let alert = format!("LLMRelay{alert}");
+            assert!(tested(&alert), "{alert} is not tested: {:?}", rules.untold);
         }
-        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelaySourceDown"] {
+        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelayUnreachable"] {
             assert!(!tested(alert), "{alert} cannot be told by the past");
         }
         let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
