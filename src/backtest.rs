@@ -28,10 +28,9 @@ use crate::settings::RelayPlan;
 use firing::{Episode, Firing};
 use notify::Routing;
 pub use notify::Told;
-use promql_parser::parser::Expr;
-pub use report::{Line, Occurrence, Report};
+pub use report::{Count, Line, Occurrence, Report};
 pub use thresholds::Measured;
-use thresholds::{Limit, Point};
+use thresholds::{Limit, Point, Quiet};
 
 /// How far back rules look before the first instant that alerts are judged at: two weeks and an hour.
 const LOOK_BACK: Duration = Duration::from_secs(15 * 24 * 3600);
@@ -121,7 +120,27 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
     let mut thresholds = Vec::new();
     for (index, limit) in limits.iter().enumerate() {
         progress.at(JUDGED + (1.0 - JUDGED) * index as f64 / limits.len() as f64, &limit.threshold);
-        thresholds.extend(judge.measure(limit, &rules.alerts[limit.alert], &lines[limit.alert]).await?);
+        let Some((present, quiet)) = judge.quiet(limit, &rules.alerts[limit.alert], &lines[limit.alert]).await? else {
+            continue;
+        };
+        // All alerts are told of anew: one that falls silent no longer explains others.
+        let mut after = lines.clone();
+        after[limit.alert] = judge.line(&limit.alert_with(&rules, quiet.suggested)).await?;
+        routing.tell(&plan.name, &mut after);
+        let (line, after) = (&lines[limit.alert], after.swap_remove(limit.alert));
+        thresholds.push(Measured {
+            threshold: limit.threshold.clone(),
+            alert: line.alert.clone(),
+            severity: line.severity().to_owned(),
+            below: limit.below,
+            present,
+            quiet_median: quiet.median,
+            quiet_worst: quiet.worst,
+            suggested: quiet.suggested,
+            before: line.count(),
+            after: after.count(),
+            episodes_after: after.episodes,
+        });
     }
     let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
     Ok(Report {
@@ -139,14 +158,14 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
 }
 
 impl Judge {
-    /// When an alert of this expression would have fired, by labels of its series.
-    async fn episodes(&self, alert: &Alert, expr: &Expr) -> anyhow::Result<Vec<(Episode, BTreeMap<String, String>)>> {
+    /// When an alert would have fired, by labels of its series.
+    async fn episodes(&self, alert: &Alert) -> anyhow::Result<Vec<(Episode, BTreeMap<String, String>)>> {
         let Bench { prometheus, to, step, .. } = &self.bench;
         let seconds = |span: Duration| span.as_secs().cast_signed();
         let stride = usize::try_from(*step)?;
         let mut firing: BTreeMap<BTreeMap<String, String>, (Firing, i64)> = BTreeMap::new();
         let new = || (Firing::new(seconds(alert.hold), seconds(alert.keep_firing)), self.from);
-        let expr = expr.to_string();
+        let expr = alert.expr.to_string();
         for (first, last) in self.bench.spans(self.from) {
             for series in prometheus.range(&expr, first, last, *step).await? {
                 let (firing, next) = firing.entry(series.metric.clone()).or_insert_with(new);
@@ -169,7 +188,7 @@ impl Judge {
     }
 
     async fn line(&self, alert: &Alert) -> anyhow::Result<Line> {
-        let episodes = self.episodes(alert, &alert.expr).await?;
+        let episodes = self.episodes(alert).await?;
         let occurrence = |(Episode { start, end }, labels): (Episode, BTreeMap<String, String>)| Occurrence {
             start,
             end,
@@ -182,8 +201,8 @@ impl Judge {
         Ok(Line { alert: alert.name.clone(), labels: alert.labels.clone(), episodes })
     }
 
-    /// How a limit lies to what it is held against in quiet times, and what another one would do.
-    async fn measure(&self, limit: &Limit, alert: &Alert, line: &Line) -> anyhow::Result<Option<Measured>> {
+    /// A limit, and what it is held against in quiet times.
+    async fn quiet(&self, limit: &Limit, alert: &Alert, line: &Line) -> anyhow::Result<Option<(f64, Quiet)>> {
         let Bench { prometheus, relay, to, step, .. } = &self.bench;
         let present = prometheus.query(&format!("max({}{{relay={relay:?}}})", limit.series()), *to).await?;
         let Some(present) = number(&present) else { return Ok(None) };
@@ -201,19 +220,7 @@ impl Judge {
             }));
         }
         let spans: Vec<Episode> = line.episodes.iter().map(|it| Episode { start: it.start, end: it.end }).collect();
-        let Some(quiet) = limit.quiet(&points, &spans, alert.hold, (self.from, *to)) else { return Ok(None) };
-        let after = self.episodes(alert, &limit.replaced(&alert.expr, quiet.suggested)).await?.len();
-        Ok(Some(Measured {
-            threshold: limit.threshold.clone(),
-            alert: line.title(),
-            below: limit.below,
-            present,
-            quiet_median: quiet.median,
-            quiet_worst: quiet.worst,
-            suggested: quiet.suggested,
-            fired_before: line.episodes.len(),
-            fired_after: after,
-        }))
+        Ok(limit.quiet(&points, &spans, alert.hold, (self.from, *to)).map(|quiet| (present, quiet)))
     }
 }
 

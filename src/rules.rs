@@ -16,6 +16,8 @@ use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
 /// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
 /// for known throughout.
 pub const KNOWN: &str = "llm_relay:known:zero";
+/// Before the name of a threshold, in that of its series.
+pub const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
 /// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
@@ -183,6 +185,12 @@ impl Rules {
         self.rests_on(&record.name, &past_metrics())
     }
 
+    /// The rule behind a name that is a function of thresholds and of nothing else.
+    pub fn of_limits_alone(&self, name: &str) -> Option<&Record> {
+        let record = self.levels.iter().flatten().find(|record| record.name == name)?;
+        names(&record.expr).iter().all(|name| name.starts_with(THRESHOLD)).then_some(record)
+    }
+
     /// Whether a name is of the past's own metrics, or recorded from one.
     fn rests_on(&self, name: &str, metrics: &BTreeSet<String>) -> bool {
         metrics.contains(name)
@@ -285,7 +293,8 @@ mod tests {
             let alert = format!("LLMRelay{alert}");
             assert!(tested(&alert), "{alert} is not tested: {:?}", rules.untold);
         }
-        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelayUnreachable"] {
+        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelayUnreachable"]
+        {
             assert!(!tested(alert), "{alert} cannot be told by the past");
         }
         let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;

@@ -56,14 +56,21 @@ pub struct Occurrence {
     pub told: Told,
 }
 
+/// How often an alert fired, and how often somebody was told.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Count {
+    pub fired: usize,
+    pub told: usize,
+}
+
 impl Line {
-    /// Rules of the same name differ in window and severity.
-    pub fn title(&self) -> String {
-        let window = self.labels.get("window").map_or_else(String::new, |window| format!(" ({window})"));
-        format!("{}{window}", self.alert)
+    pub fn count(&self) -> Count {
+        let told = self.episodes.iter().filter(|it| it.told.receiver.is_some()).count();
+        Count { fired: self.episodes.len(), told }
     }
 
-    fn severity(&self) -> &str {
+    /// Rules of the same name differ in it.
+    pub fn severity(&self) -> &str {
         self.labels.get("severity").map_or("", String::as_str)
     }
 
@@ -124,8 +131,8 @@ impl fmt::Display for Report {
         }
         let mut rows = vec![["alert", "severity", "fired", "told", "total", "longest"].map(str::to_owned).to_vec()];
         for line in &self.alerts {
-            let told = line.episodes.iter().filter(|it| it.told.receiver.is_some()).count();
-            let mut row = vec![line.title(), line.severity().to_owned(), line.episodes.len().to_string()];
+            let Count { fired, told } = line.count();
+            let mut row = vec![line.alert.clone(), line.severity().to_owned(), fired.to_string()];
             if let Some(longest) = line.episodes.iter().map(|it| it.end - it.start).max() {
                 row.extend([told.to_string(), span(line.total()), span(longest)]);
             }
@@ -149,23 +156,36 @@ impl fmt::Display for Report {
                     }
                 };
                 let (length, severity) = (span(it.end - it.start), line.severity().to_owned());
-                rows.push(vec![second(it.start), length, line.title(), severity, it.place(), told]);
+                rows.push(vec![second(it.start), length, line.alert.clone(), severity, it.place(), told]);
             }
             table(f, &rows)?;
         }
         if !self.thresholds.is_empty() {
             writeln!(
                 f,
-                "\nlimits, beside what they were held against in quiet times (around what fired is not quiet, unless it is \
-                 often); suggested: the worst of quiet times and a quarter more"
+                "\nlimits that something came near, beside what they were held against in quiet times (around what fired is not \
+                 quiet, unless it is often); suggested: the worst of quiet times and a quarter more, and what would fire then"
             )?;
-            let head = ["threshold", "alert", "now", "half", "worst", "suggested", "fired", "would fire"];
+            let head = [
+                "threshold",
+                "alert",
+                "severity",
+                "now",
+                "half",
+                "worst",
+                "fired",
+                "told",
+                "suggested",
+                "fired",
+                "told",
+            ];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             for it in &self.thresholds {
-                let numbers = [it.present, it.quiet_median, it.quiet_worst, it.suggested].map(short);
-                let mut row = vec![it.threshold.clone(), it.alert.clone()];
-                row.extend(numbers);
-                row.extend([it.fired_before, it.fired_after].map(|it| it.to_string()));
+                let mut row = vec![it.threshold.clone(), it.alert.clone(), it.severity.clone()];
+                row.extend([it.present, it.quiet_median, it.quiet_worst].map(short));
+                row.extend([it.before.fired, it.before.told].map(|it| it.to_string()));
+                row.push(short(it.suggested));
+                row.extend([it.after.fired, it.after.told].map(|it| it.to_string()));
                 rows.push(row);
             }
             table(f, &rows)?;

@@ -10,9 +10,9 @@ use promql_parser::util::visitor::{ExprVisitorMut, walk_expr_mut};
 use serde::Serialize;
 
 use super::firing::Episode;
-use crate::rules::{Alert, names};
+use super::report::{Count, Occurrence};
+use crate::rules::{Alert, Rules, THRESHOLD as PREFIX, names};
 
-const PREFIX: &str = "llm_relay:threshold:";
 /// These say below what an alert says nothing. They are no limits: what lies above them is ordinary.
 const FLOORS: [&str; 12] = [
     "min_requests",
@@ -53,15 +53,17 @@ pub struct Limit {
 pub struct Measured {
     pub threshold: String,
     pub alert: String,
+    pub severity: String,
     /// The alert looks for values below it.
     pub below: bool,
     pub present: f64,
     pub quiet_median: f64,
     pub quiet_worst: f64,
     pub suggested: f64,
-    /// Episodes at the present limit, and at the suggested one.
-    pub fired_before: usize,
-    pub fired_after: usize,
+    pub before: Count,
+    pub after: Count,
+    /// Every time at the suggested limit.
+    pub episodes_after: Vec<Occurrence>,
 }
 
 /// One value of a limit's quantity.
@@ -85,46 +87,67 @@ impl Limit {
         format!("{PREFIX}{}", self.threshold)
     }
 
-    /// An alert's expression with another limit.
-    pub fn replaced(&self, expr: &Expr, value: f64) -> Expr {
-        struct Replace(String, Expr);
-        impl ExprVisitorMut for Replace {
+    /// The alert with another limit.
+    pub fn alert_with(&self, rules: &Rules, value: f64) -> Alert {
+        let alert = &rules.alerts[self.alert];
+        Alert { expr: self.replaced(&alert.expr, value, rules), ..alert.clone() }
+    }
+
+    /// An expression with another limit, also behind what is recorded of limits alone.
+    fn replaced(&self, expr: &Expr, value: f64, rules: &Rules) -> Expr {
+        struct Replace<'a>(&'a Limit, f64, &'a Rules);
+        impl ExprVisitorMut for Replace<'_> {
             type Error = Infallible;
             fn pre_visit(&mut self, _: &mut Expr) -> Result<bool, Infallible> {
                 Ok(true)
             }
             fn post_visit(&mut self, expr: &mut Expr) -> Result<bool, Infallible> {
-                if matches!(expr, Expr::VectorSelector(selector) if selector.name.as_ref() == Some(&self.0)) {
-                    *expr = self.1.clone();
+                let (Self(limit, value, rules), Expr::VectorSelector(selector)) = (&*self, &*expr) else {
+                    return Ok(true);
+                };
+                let (name, series) = (selector.name.as_deref().unwrap_or_default(), limit.series());
+                if name == series {
+                    // A number and a name always are an expression.
+                    parser::parse(&format!("(0 * {series} + {value})")).into_iter().for_each(|other| *expr = other);
+                } else if let Some(record) = rules.of_limits_alone(name) {
+                    let inner = Box::new(limit.replaced(&record.expr, *value, rules));
+                    *expr = Expr::Paren(ParenExpr { expr: inner });
                 }
                 Ok(true)
             }
         }
-        let (series, mut expr) = (self.series(), expr.clone());
-        // A number and a name always are an expression.
-        if let Ok(other) = parser::parse(&format!("(0 * {series} + {value})")) {
-            let Ok(_) = walk_expr_mut(&mut Replace(series, other), &mut expr);
-        }
+        let mut expr = expr.clone();
+        let Ok(_) = walk_expr_mut(&mut Replace(self, value, rules), &mut expr);
         expr
     }
 
-    /// What the quantity was outside of episodes. Where those are too many to be incidents, only those whose worst value is
-    /// in the worst quarter are left out. `None` when nothing is left.
+    /// What the quantity was outside of incidents. Where an alert fires too often for those, only the quarter of the
+    /// episodes with the worst values is left out. `None` when nothing is left.
     pub fn quiet(&self, points: &[Point], episodes: &[Episode], hold: Duration, tested: (i64, i64)) -> Option<Quiet> {
         let worse = |one: f64, other: f64| if self.below { other.total_cmp(&one) } else { one.total_cmp(&other) };
         let lead = AROUND + hold.as_secs().cast_signed();
-        let is_in = |point: &Point, it: &Episode| (it.start - lead..=it.end + AROUND).contains(&point.at);
-        let peak = |it: &Episode| {
-            let values = points.iter().filter(|point| is_in(point, it)).map(|point| point.value);
-            values.max_by(|one, other| worse(*one, *other))
-        };
-        let mut incidents: Vec<(f64, &Episode)> =
-            episodes.iter().filter_map(|episode| Some((peak(episode)?, episode))).collect();
-        incidents.sort_by(|one, other| worse(one.0, other.0));
-        if incidents.len() as i64 > (tested.1 - tested.0) / ORDINARY {
-            incidents.drain(..incidents.len() - incidents.len().div_ceil(4));
+        let is_in = |point: &Point, it: &Episode| (it.start..=it.end).contains(&point.at);
+        let mut around: Vec<Episode> =
+            episodes.iter().map(|it| Episode { start: it.start - lead, end: it.end + AROUND }).collect();
+        // What several series tell at a time is one incident.
+        let mut incidents: Vec<Episode> = Vec::new();
+        for it in &around {
+            match incidents.last_mut() {
+                Some(last) if it.start <= last.end => last.end = last.end.max(it.end),
+                _ => incidents.push(*it),
+            }
         }
-        let is_quiet = |point: &&Point| !incidents.iter().any(|(_, episode)| is_in(point, episode));
+        let (span, loud) = (tested.1 - tested.0, incidents.iter().map(|it| it.end - it.start).sum::<i64>());
+        if incidents.len() as i64 > span / ORDINARY || loud > span / 4 {
+            let peak = |it: &Episode| {
+                let values = points.iter().filter(|point| is_in(point, it)).map(|point| point.value);
+                values.max_by(|one, other| worse(*one, *other)).unwrap_or(if self.below { f64::MAX } else { f64::MIN })
+            };
+            around.sort_by(|one, other| worse(peak(other), peak(one)));
+            around.truncate(around.len().div_ceil(4));
+            incidents = around;
+        }
+        let is_quiet = |point: &&Point| !incidents.iter().any(|it| is_in(point, it));
         let mut values: Vec<f64> = points.iter().filter(is_quiet).map(|point| point.value).collect();
         values.sort_by(|one, other| worse(*one, *other));
         let (median, worst) = (*values.get(values.len() / 2)?, *values.last()?);
@@ -228,7 +251,6 @@ fn threshold(expr: &Expr) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Rules;
 
     fn found(expr: &str) -> Vec<(String, String, bool)> {
         let alert = Alert {
@@ -284,7 +306,14 @@ mod tests {
         let other = parser::parse(
             "a > on (relay) (0 * llm_relay:threshold:x + 2.5) or b > c * on (relay) (0 * llm_relay:threshold:x + 2.5)",
         );
-        assert_eq!(limit.replaced(&expr, 2.5), other.unwrap());
+        assert_eq!(limit.replaced(&expr, 2.5, &Rules::default()), other.unwrap());
+        // The page's limit of the error ratio is recorded: it follows the budget.
+        let rules = Rules::load(None).unwrap();
+        let page = rules.alerts.iter().find(|alert| alert.name == "LLMRelayErrorBudgetBurn").unwrap();
+        let budget = Limit { threshold: "error_budget".into(), ..limit };
+        let replaced = budget.replaced(&page.expr, 0.05, &rules).to_string();
+        assert!(replaced.contains("14.4 * (0 * llm_relay:threshold:error_budget + 0.05)"), "{replaced}");
+        assert!(!replaced.contains("error_limit"), "{replaced}");
     }
 
     const DAY: i64 = 86400;
@@ -307,6 +336,11 @@ mod tests {
         let (points, episodes) = month(&[(5 * DAY, 80.0), (9 * DAY, 40.0)]);
         let quiet = limit.quiet(&points, &episodes, hold, (0, 30 * DAY)).unwrap();
         assert!(quiet.worst < 2.0 && quiet.suggested == 2.5, "{quiet:?}");
+        // Two alerts of one incident are one incident, also in a week with another one.
+        let mut twice = episodes.clone();
+        twice.insert(1, Episode { start: 5 * DAY + 5400, end: 5 * DAY + 6000 });
+        let week = limit.quiet(&points[..(10 * DAY / 300) as usize], &twice, hold, (3 * DAY, 10 * DAY)).unwrap();
+        assert_eq!(week.suggested, 2.5);
         // What fires every day is ordinary; the incident among it is not.
         let mut often: Vec<(i64, f64)> = (0..29).map(|day| (day * DAY + 7 * 3600, 3.0)).collect();
         often.push((20 * DAY + 12 * 3600, 80.0));
