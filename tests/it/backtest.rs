@@ -41,6 +41,26 @@ async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
         surges.flat_map(|line| &line.episodes).all(|it| it.labels["user_id"] == "5"),
         "nobody else spends like that"
     );
+
+    // By names, with who was told: the owner's surge explains that of the key.
+    let during = |alert: &str| {
+        let lines = report.alerts.iter().filter(|line| line.alert == alert).flat_map(|line| &line.episodes);
+        let surge = planted.surge.start.timestamp()..planted.surge.end.timestamp();
+        lines.filter(|it| surge.contains(&it.start)).cloned().collect::<Vec<_>>()
+    };
+    let (users, keys) = (during("LLMRelayUserCostSurge"), during("LLMRelayKeyCostSurge"));
+    assert_eq!((&*users[0].names["user"], users[0].told.receiver.as_deref()), ("alice", Some("chat")), "{users:?}");
+    assert!(keys[0].names.contains_key("key"), "{keys:?}");
+    assert_eq!(keys[0].told.kept_back_by.as_deref(), Some("LLMRelayUserCostSurge"), "{keys:?}");
+
+    // An incident is not its own limit: the outage is told at the suggested one, too.
+    let spike = report.thresholds.iter().find(|it| it.threshold == "error_ratio_spike").unwrap();
+    let outage = planted.outage.start.timestamp()..planted.outage.end.timestamp() + 1800;
+    assert!(spike.episodes_after.iter().any(|it| outage.contains(&it.start)), "{spike:?}");
+    let json = serde_json::to_value(&report).unwrap();
+    let lines = json["alerts"].as_array().unwrap();
+    let line = lines.iter().find(|it| it["alert"] == "LLMRelayUserCostSurge" && it["episodes"][0].is_object()).unwrap();
+    assert!(line["episodes"][0]["start"].is_i64() && line["episodes"][0]["names"]["user"] == "alice", "{line}");
     let table = report.to_string();
     for text in ["LLMRelayProviderErrorBudgetBurn", "error_ratio_spike", "LLMRelayExporterDown"] {
         assert!(table.contains(text), "{text} is not in\n{table}");
