@@ -322,10 +322,12 @@ fn labels(relay: &str, line: &Line, occurrence: &Occurrence) -> Labels {
 mod tests {
     use super::*;
 
-    fn line(alert: &str, labels: &[(&str, &str)], episodes: &[(&str, &str, &[(&str, &str)])]) -> Line {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn line(alert: &str, labels: Pairs<'_>, episodes: &[(&str, &str, Pairs<'_>)]) -> Line {
+        let map = |pairs: Pairs<'_>| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let second = |text: &str| text.parse::<DateTime<Utc>>().unwrap().timestamp();
-        let occurrence = |(start, end, labels): &(&str, &str, &[(&str, &str)])| Occurrence {
+        let occurrence = |(start, end, labels): &(&str, &str, Pairs<'_>)| Occurrence {
             start: second(start),
             end: second(end),
             labels: map(labels),
