@@ -32,6 +32,8 @@ const FLOORS: [&str; 12] = [
 const AROUND: i64 = 3600;
 /// An alert that fires more often than once in so many seconds tells of ordinary times as well.
 const ORDINARY: i64 = 3 * 24 * 3600;
+/// Fewer values of quiet times, each of five minutes, tell nothing of them.
+const ENOUGH: usize = 36;
 /// Between the worst of quiet times and the limit.
 const HEADROOM: f64 = 1.25;
 
@@ -122,7 +124,7 @@ impl Limit {
     }
 
     /// What the quantity was outside of incidents. Where an alert fires too often for those, only the quarter of the
-    /// episodes with the worst values is left out. `None` when nothing is left.
+    /// episodes with the worst values is left out. `None` when too little is left.
     pub fn quiet(&self, points: &[Point], episodes: &[Episode], hold: Duration, tested: (i64, i64)) -> Option<Quiet> {
         let worse = |one: f64, other: f64| if self.below { other.total_cmp(&one) } else { one.total_cmp(&other) };
         let lead = AROUND + hold.as_secs().cast_signed();
@@ -150,6 +152,9 @@ impl Limit {
         let is_quiet = |point: &&Point| !incidents.iter().any(|it| is_in(point, it));
         let mut values: Vec<f64> = points.iter().filter(is_quiet).map(|point| point.value).collect();
         values.sort_by(|one, other| worse(*one, *other));
+        if values.len() < ENOUGH {
+            return None;
+        }
         let (median, worst) = (*values.get(values.len() / 2)?, *values.last()?);
         let suggested = two_digits(if self.below { worst / HEADROOM } else { worst * HEADROOM });
         Some(Quiet { median, worst, suggested })
@@ -347,7 +352,8 @@ mod tests {
         let (points, episodes) = month(&often);
         let quiet = limit.quiet(&points, &episodes, hold, (0, 30 * DAY)).unwrap();
         assert_eq!((quiet.worst, quiet.suggested), (3.0, 3.8));
-        // Nothing was ever quiet.
+        // Too little was ever quiet.
+        assert_eq!(limit.quiet(&points[..ENOUGH - 1], &[], hold, (0, 30 * DAY)), None);
         let always = [Episode { start: 0, end: 30 * DAY }];
         assert_eq!(limit.quiet(&points, &always, hold, (0, 30 * DAY)), None);
     }
