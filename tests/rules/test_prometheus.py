@@ -161,7 +161,8 @@ class Coverage(unittest.TestCase):
         for rule in alerts():
             with self.subTest(rule["alert"] + str(rule["labels"])):
                 fired = [labels for _, _, all_labels in self.cases.get(rule["alert"], []) for labels in all_labels]
-                self.assertTrue([labels for labels in fired if rule["labels"].items() <= labels.items()])
+                plain = {label: value for label, value in rule["labels"].items() if "{{" not in value}
+                self.assertTrue([labels for labels in fired if plain.items() <= labels.items()])
 
     def test_every_alert_is_silent_before_and_after(self):
         for name in {rule["alert"] for rule in alerts()}:
