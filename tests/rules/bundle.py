@@ -22,7 +22,7 @@ ANNOTATIONS = {"summary", "summary_zh", "description", "description_zh", "runboo
 WITHOUT_SOURCE = {
     "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown", "LLMRelayGone",
     "LLMRelayUnreachable", "LLMRelayThresholdsMissing", "LLMRelayThresholdAmbiguous", "LLMRelayOverrideUnused",
-    "LLMRelayWatchdog",
+    "LLMRelayConfigReloadFailed", "LLMRelayStoreDown", "LLMRelayClockSkew", "LLMRelayWatchdog",
 }
 # Recorded for dashboards only.
 FOR_DASHBOARDS = {
@@ -157,6 +157,8 @@ def labels_of(metric):
         return catalogue()[metric][1]
     if metric.replace(":override:", ":threshold:") in recorded_labels():  # a rule of the user's
         return {"relay"}
+    if metric == "llm_relay_exporter:override:links":
+        return {"grafana", "runbooks"}
     base, _, suffix = metric.rpartition("_")
     if suffix in ("bucket", "sum", "count") and catalogue().get(base, ("",))[0] == "Histogram":
         return catalogue()[base][1] | ({"le"} if suffix == "bucket" else set())
