@@ -61,6 +61,8 @@ impl Host {
         let mut command = Command::new(program);
         command.current_dir(self.path()).process_group(0).stdin(Stdio::null()).env_clear();
         command.env("PATH", env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
+        // The account may not write anywhere else.
+        command.env("TMPDIR", self.path());
         run_as(&mut command, self.account);
         command
     }
