@@ -3,7 +3,8 @@
 //! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
 //! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only families that rows alone tell are written
 //! ([`crate::metrics::Emit::Past`]); their last values are those that a live exporter begins with, so that its series
-//! go on from there.
+//! go on from there. What recording rules would have made of them is evaluated by a private Prometheus ([`crate::bench`]) and
+//! written beside them, so that alerts that compare with the past have one.
 
 mod blocks;
 mod files;
@@ -12,17 +13,20 @@ mod past;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Bench;
+use crate::demo::prometheus::PrivatePrometheus;
 use crate::page::recording::Recording;
+use crate::progress::Progress;
 use crate::relays::{self, Usage};
+use crate::rules::{Record, Rules};
 use crate::settings::RelayPlan;
 use past::Past;
 
@@ -32,7 +36,12 @@ pub const SHORTEST_STEP: Duration = Duration::from_secs(5);
 /// Instants in one file, at most: they are held in memory.
 const INSTANTS: i64 = 1440;
 /// Spans that a block of Prometheus may have; a longer one would have to be merged on a server that keeps 15 days.
-const BLOCKS: [i64; 3] = [18 * 3600, 6 * 3600, 2 * 3600];
+const LONGEST_BLOCK: i64 = 18 * 3600;
+const SPANS: [i64; 3] = [LONGEST_BLOCK, 6 * 3600, 2 * 3600];
+/// Directory of the blocks, in that of a back-fill.
+const BLOCKS: &str = "blocks";
+/// Share of the whole time, as measured, at which the ledger has been read.
+const FILLED: f64 = 0.6;
 
 /// An instant, or how long before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct Wanted {
     pub step: Duration,
     /// What Prometheus will add to each series of the live exporter: `job` and `instance`.
     pub labels: BTreeMap<String, String>,
+    /// Whose past is written as well.
+    pub rules: Option<Rules>,
 }
 
 /// One back-fill, settled: the same ledger and job give the same bytes.
@@ -111,7 +122,7 @@ impl Job {
     /// Span of a file's instants in seconds.
     pub fn block_seconds(&self) -> i64 {
         let fits = |block: &i64| block / self.step_seconds <= INSTANTS;
-        BLOCKS.into_iter().find(fits).unwrap_or(BLOCKS[BLOCKS.len() - 1])
+        SPANS.into_iter().find(fits).unwrap_or(SPANS[SPANS.len() - 1])
     }
 
     /// Multiples of the step, in files that begin with multiples of their span: as Prometheus cuts its blocks.
@@ -134,9 +145,13 @@ impl Job {
 
 impl Chunk {
     fn file_name(&self, relay: &str) -> String {
-        let start = DateTime::from_timestamp(self.start, 0).unwrap_or_default();
-        format!("{relay}-{}.om", start.format("%Y%m%dT%H%MZ"))
+        format!("{relay}-{}.om", instant(self.start))
     }
+}
+
+/// Unix seconds, in the name of a file.
+fn instant(second: i64) -> String {
+    DateTime::from_timestamp(second, 0).unwrap_or_default().format("%Y%m%dT%H%MZ").to_string()
 }
 
 /// Writes the files of a back-fill into a directory, or those that an interrupted run has not written. With `blocks`, each
@@ -146,9 +161,14 @@ impl Chunk {
 /// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, or there is no promtool.
 pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path, blocks: bool) -> anyhow::Result<(Job, Done)> {
     let interrupted = files::interrupted(directory)?;
+    let server = wanted.rules.as_ref().map(|_| PrivatePrometheus::new()).transpose();
+    let server = server.context("the recording rules' past needs it; --no-rules leaves that out")?;
+    let progress = Progress::new("back-fill");
     let mut filling = Filling::begin(plan, wanted, interrupted.as_ref()).await?;
     files::claim(directory, &filling.job, interrupted.as_ref())?;
     let mut done = Done::default();
+    let filled = if server.is_some() { FILLED } else { 1.0 };
+    let mut written = Vec::new();
     while let Some(chunk) = filling.next_chunk() {
         let path = directory.join(chunk.file_name(&filling.job.relay));
         done.files += 1;
@@ -156,18 +176,92 @@ pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path, blocks: 
         let (is_written, is_imported) = (path.try_exists()?, imported.try_exists()?);
         done.kept += u64::from(is_written || is_imported);
         if !is_written && !is_imported {
-            done.bytes += filling.write(chunk, &path).await?;
+            done.bytes += filling.write(chunk, &path, |share, at| progress.at(share * filled, at)).await?;
         }
-        if blocks && !is_imported {
-            blocks::make(&path, directory, filling.job.block_seconds()).await?;
-            files::write_whole(&imported, |_| Ok(()))?;
+        if blocks {
+            become_blocks(&path, directory, filling.job.block_seconds()).await?;
         }
-        if blocks && path.try_exists()? {
-            fs::remove_file(&path)?;
-        }
+        written.push(path);
     }
     done.rows_read = filling.past.rows_read();
+    if let (Some(rules), Some(prometheus)) = (&wanted.rules, server) {
+        let Job { relay, from, to, step_seconds: step, .. } = &filling.job;
+        let (begin, to) = (from.timestamp(), to.timestamp().div_euclid(*step) * step);
+        let mut bench =
+            Bench { prometheus, relay: relay.clone(), begin: crate::bench::up(begin, *step), to, step: *step };
+        take(&mut bench, &written, directory, blocks).await?;
+        let progress = |share: f64, level: &str| progress.at(filled + share * (1.0 - filled), level);
+        record(bench.start().await?, rules, directory, blocks, &mut done, progress).await?;
+    }
     Ok((filling.job.clone(), done))
+}
+
+/// Turns a file into blocks, unless an earlier run has.
+async fn become_blocks(path: &Path, directory: &Path, block_seconds: i64) -> anyhow::Result<()> {
+    let imported = path.with_extension("done");
+    if !imported.try_exists()? {
+        blocks::make(path, directory, block_seconds).await?;
+        files::write_whole(&imported, |_| Ok(()))?;
+    }
+    if path.try_exists()? {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Gives the bench what has been written.
+async fn take(bench: &mut Bench, written: &[PathBuf], directory: &Path, blocks: bool) -> anyhow::Result<()> {
+    if blocks {
+        return bench.prometheus.adopt(&directory.join(BLOCKS)).context("cannot copy the blocks");
+    }
+    for path in written {
+        bench.prometheus.import(path, crate::bench::SPAN).await?;
+    }
+    Ok(())
+}
+
+/// Writes what recording rules would have made of the past, level by level.
+async fn record(
+    mut bench: Bench,
+    rules: &Rules,
+    directory: &Path,
+    blocks: bool,
+    done: &mut Done,
+    progress: impl Fn(f64, &str),
+) -> anyhow::Result<()> {
+    let all = rules.levels.len();
+    for (level, records) in rules.levels.iter().enumerate() {
+        // Thresholds are the same at any time: nobody looks back at them.
+        let (of_past, constant): (Vec<&Record>, _) = records.iter().partition(|record| rules.tells_of_the_past(record));
+        let (mut written, spans) = (Vec::new(), bench.spans(bench.begin));
+        let count = spans.len();
+        for (index, span) in spans.enumerate() {
+            let share = (level as f64 + index as f64 / count as f64) / all as f64;
+            progress(share, &format!("recording rules, level {} of {all}", level + 1));
+            let aside = bench.prometheus.directory().join("constant.om");
+            bench.record(rules, &constant, span, &aside).await?;
+            if of_past.is_empty() {
+                continue;
+            }
+            let name = format!("{}-rules-{level:02}-{}.om", bench.relay, instant(span.0));
+            let path = directory.join(name);
+            done.files += 1;
+            if path.try_exists()? || path.with_extension("done").try_exists()? {
+                done.kept += 1;
+            } else {
+                done.bytes += bench.record(rules, &of_past, span, &path).await?;
+            }
+            written.push(path);
+        }
+        if blocks {
+            for path in &written {
+                become_blocks(path, directory, LONGEST_BLOCK).await?;
+            }
+        }
+        take(&mut bench, &written, directory, blocks).await?;
+        bench.restart().await?;
+    }
+    Ok(())
 }
 
 /// A back-fill at work.
@@ -176,7 +270,6 @@ pub struct Filling {
     job: Job,
     chunks: std::vec::IntoIter<Chunk>,
     only: Option<BTreeSet<&'static str>>,
-    bar: ProgressBar,
 }
 
 impl Filling {
@@ -188,12 +281,7 @@ impl Filling {
         };
         let past = Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))?;
         let job = Job::new(plan, &past, wanted, interrupted)?;
-        // Shows on a terminal only.
-        let bar = ProgressBar::new((job.to - past.begin()).num_seconds().max(0).cast_unsigned());
-        if let Ok(style) = ProgressStyle::with_template("back-fill {bar:30} {msg}, {eta} left") {
-            bar.set_style(style);
-        }
-        Ok(Self { past, chunks: job.chunks().into_iter(), only: None, job, bar })
+        Ok(Self { past, chunks: job.chunks().into_iter(), only: None, job })
     }
 
     /// Leaves all but these metrics out.
@@ -210,20 +298,25 @@ impl Filling {
         self.past.zone()
     }
 
+    pub const fn rows_read(&self) -> u64 {
+        self.past.rows_read()
+    }
+
     pub fn next_chunk(&mut self) -> Option<Chunk> {
         self.chunks.next()
     }
 
-    /// Writes one file, under its name only when it is complete. Returns its size in bytes.
+    /// Writes one file, under its name only when it is complete. Returns its size in bytes. `progress` is told which share of
+    /// all has been read, and up to when.
     ///
     /// # Errors
     /// When the ledger cannot be read or the disk takes no more.
-    pub async fn write(&mut self, chunk: Chunk, path: &Path) -> anyhow::Result<u64> {
+    pub async fn write(&mut self, chunk: Chunk, path: &Path, progress: impl Fn(f64, &str)) -> anyhow::Result<u64> {
         let mut recording = Recording::default();
         let mut second = chunk.first;
         while second <= chunk.last {
             let at = DateTime::from_timestamp(second, 0).context("an instant outside the calendar")?;
-            self.go_to(at).await?;
+            self.go_to(at, &progress).await?;
             let mut families = self.past.families();
             if let Some(only) = &self.only {
                 families.retain(|family| only.contains(family.metric.name));
@@ -238,19 +331,15 @@ impl Filling {
         })
     }
 
-    async fn go_to(&mut self, at: DateTime<Utc>) -> anyhow::Result<()> {
+    async fn go_to(&mut self, at: DateTime<Utc>, progress: impl Fn(f64, &str)) -> anyhow::Result<()> {
+        let begin = self.past.begin();
+        let all = (self.job.to - begin).num_seconds().max(1) as f64;
         while self.past.now() < at {
             let moved = self.past.advance(at).await;
             moved.with_context(|| format!("the ledger of relay {}", self.job.relay))?;
-            self.bar.set_position((self.past.now() - self.past.begin()).num_seconds().max(0).cast_unsigned());
-            self.bar.set_message(self.past.now().format("%Y-%m-%d %H:%M").to_string());
+            let now = self.past.now();
+            progress((now - begin).num_seconds() as f64 / all, &now.format("%Y-%m-%d %H:%M").to_string());
         }
         Ok(())
-    }
-}
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }

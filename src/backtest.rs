@@ -1,39 +1,43 @@
-//! Back-test: which alerts would have fired in the past of a relay, how often and for how long.
+//! Back-test: which alerts would have fired in the past of a relay, how often and for how long, and who would have been told.
 //!
 //! The past is back-filled into a private Prometheus ([`crate::backfill`]), the recording rules are evaluated over it level
-//! by level and imported too (`rules`), then every alert's expression is evaluated and held against its `for` and
-//! `keep_firing_for` (`firing`). Prometheus does all the arithmetic. `report` tells it to people.
+//! by level and imported too ([`crate::bench`]), then every alert's expression is evaluated and held against its `for` and
+//! `keep_firing_for` (`firing`). Prometheus does all the arithmetic. `notify` follows Alertmanager's routes and inhibitions,
+//! `thresholds` holds each limit against quiet times, `report` tells it to people.
 
 mod firing;
+mod notify;
 mod report;
-mod rules;
 mod thresholds;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::backfill::{Filling, Wanted, When};
+use crate::bench::Bench;
 use crate::demo::prometheus::{PrivatePrometheus, Series};
+use crate::model::Directory;
+use crate::progress::Progress;
+use crate::relays::{self, within};
+use crate::rules::{Alert, Rules};
 use crate::settings::RelayPlan;
 use firing::{Episode, Firing};
-use report::Line;
-pub use report::Report;
-use rules::{Alert, Record, Rules};
+use notify::Routing;
+pub use notify::Told;
+pub use report::{Count, Line, Occurrence, Report};
+pub use thresholds::Measured;
+use thresholds::{Limit, Point, Quiet};
 
 /// How far back rules look before the first instant that alerts are judged at: two weeks and an hour.
 const LOOK_BACK: Duration = Duration::from_secs(15 * 24 * 3600);
-/// Seconds that are evaluated and imported at once; a span that a block of Prometheus may have.
-const SPAN: i64 = 54 * 3600;
-/// No target, no rule: everything is asked.
-const CONFIGURATION: &str = "global: {scrape_interval: 1m}\n";
+/// Shares of the whole time, as measured, at which the back-fill, the recording rules and the alerts are done.
+const FILLED: f64 = 0.55;
+const RECORDED: f64 = 0.85;
+const JUDGED: f64 = 0.93;
 
 /// What to test.
 #[derive(Clone, Debug)]
@@ -42,20 +46,15 @@ pub struct Options {
     pub to: Option<DateTime<Utc>>,
     /// Time between two evaluations.
     pub step: Duration,
-    /// Directory with `rules` and `alerts`; without one, the shipped ones.
+    /// Directory with `rules`, `alerts` and `alertmanager.yml`; without one, the shipped ones.
     pub rules: Option<PathBuf>,
 }
 
-/// The relay's past in a Prometheus of our own.
-struct Bench {
-    prometheus: PrivatePrometheus,
-    bar: ProgressBar,
-    /// Unix seconds: the first instant with data, the first and the last that alerts are judged at.
-    begin: i64,
+/// The past, and since when alerts are judged.
+struct Judge {
+    bench: Bench,
     from: i64,
-    to: i64,
-    step: i64,
-    zone: Tz,
+    names: Directory,
 }
 
 /// Tests a relay's past. Nothing is left behind.
@@ -64,148 +63,164 @@ struct Bench {
 /// When Prometheus is not installed, the ledger cannot be read, or a rule cannot be understood.
 pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> {
     let rules = Rules::load(options.rules.as_deref())?;
+    let routing = Routing::load(options.rules.as_deref())?;
     let prometheus = PrivatePrometheus::new()?;
-    let mut bench = Bench::fill(plan, options, rules.metrics(), prometheus).await?;
+    let progress = Progress::new("back-test");
+    // Names are for people; without them there are ids.
+    let names = within(plan.timeout, relays::open(plan)?.directory.read()).await.unwrap_or_else(|error| {
+        tracing::warn!(relay = plan.name, error = error.text, "no names: the directory cannot be read");
+        Directory::default()
+    });
+    let wanted = Wanted {
+        from: When::Before(options.last + LOOK_BACK),
+        to: options.to,
+        step: options.step,
+        labels: BTreeMap::from([("job".to_owned(), "llm-relay".to_owned())]),
+        rules: None,
+    };
+    let mut filling = Filling::begin(plan, &wanted, None).await?;
+    filling.only(rules.metrics());
+    let step = options.step.as_secs().cast_signed();
+    let align = |at: DateTime<Utc>| at.timestamp().div_euclid(step) * step;
+    let (begin, to) = (align(filling.job().from), align(filling.job().to));
+    let mut bench = Bench { prometheus, relay: plan.name.clone(), begin, to, step };
+    while let Some(chunk) = filling.next_chunk() {
+        let path = bench.prometheus.directory().join("chunk.om");
+        filling.write(chunk, &path, |done, at| progress.at(done * FILLED, &format!("reading {at}"))).await?;
+        bench.prometheus.import(&path, filling.job().block_seconds()).await?;
+        fs::remove_file(&path)?;
+    }
+    let mut bench = bench.start().await?;
     for (level, records) in rules.levels.iter().enumerate() {
-        bench.bar.set_message(format!("recording rules, level {} of {}", level + 1, rules.levels.len()));
-        bench.record(records).await?;
-    }
-    let mut lines = Vec::new();
-    for alert in &rules.alerts {
-        bench.bar.set_message(alert.name.clone());
-        lines.push(bench.judge(alert).await?);
-    }
-    bench.bar.set_message("thresholds");
-    let mut thresholds = Vec::new();
-    for limit in thresholds::find(&rules.alerts) {
-        thresholds.extend(bench.measure(&limit).await?);
-    }
-    bench.bar.finish_and_clear();
-    let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
-    Ok(Report {
-        relay: plan.name.clone(),
-        from: at(bench.from),
-        to: at(bench.to),
-        data_since: at(bench.begin),
-        zone: bench.zone,
-        lines,
-        thresholds,
-        untold: rules.untold,
-    })
-}
-
-impl Bench {
-    async fn fill(
-        plan: &RelayPlan,
-        options: &Options,
-        metrics: BTreeSet<&'static str>,
-        mut prometheus: PrivatePrometheus,
-    ) -> anyhow::Result<Self> {
-        let wanted = Wanted {
-            from: When::Before(options.last + LOOK_BACK),
-            to: options.to,
-            step: options.step,
-            labels: BTreeMap::from([("job".to_owned(), "llm-relay".to_owned())]),
-        };
-        let mut filling = Filling::begin(plan, &wanted, None).await?;
-        filling.only(metrics);
-        while let Some(chunk) = filling.next_chunk() {
-            let path = prometheus.directory().join("chunk.om");
-            filling.write(chunk, &path).await?;
-            prometheus.import(&path, filling.job().block_seconds()).await?;
-            fs::remove_file(&path)?;
-        }
-        let job = filling.job();
-        let step = options.step.as_secs().cast_signed();
-        let align = |at: DateTime<Utc>| at.timestamp().div_euclid(step) * step;
-        let (begin, to) = (align(job.from), align(job.to));
-        let from = begin.max(align(job.to - options.last));
-        let zone = filling.zone();
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("back-test {spinner} {elapsed} {msg}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        prometheus.start(CONFIGURATION).await?;
-        Ok(Self { prometheus, bar, begin, from, to, step, zone })
-    }
-
-    /// Spans of at most [`SPAN`], cut as Prometheus cuts its blocks.
-    fn spans(&self, from: i64) -> impl Iterator<Item = (i64, i64)> + use<> {
-        let (to, step) = (self.to, self.step);
-        let blocks = from.div_euclid(SPAN)..=to.div_euclid(SPAN);
-        blocks.map(move |block| {
-            let up = |at: i64| (at + step - 1).div_euclid(step) * step;
-            (up(block * SPAN).max(from), (up((block + 1) * SPAN) - step).min(to))
-        })
-    }
-
-    /// Evaluates recording rules over the whole past and imports what they record.
-    async fn record(&mut self, records: &[Record]) -> anyhow::Result<()> {
-        let mut files = Vec::new();
-        for (first, last) in self.spans(self.begin) {
-            let mut page = String::new();
-            for (name, records) in by_name(records) {
-                let _ = writeln!(page, "# TYPE {name} gauge");
-                for record in records {
-                    for series in self.prometheus.range(&record.expr, first, last, self.step).await? {
-                        samples(&mut page, record, series);
-                    }
-                }
-            }
-            page.push_str("# EOF\n");
-            let path = self.prometheus.directory().join(format!("rules-{first}.om"));
-            fs::write(&path, page).context("cannot write into the temporary directory")?;
+        let all = rules.levels.len() as f64;
+        let done = FILLED + (RECORDED - FILLED) * level as f64 / all;
+        let spans = bench.spans(begin);
+        let (count, mut files) = (spans.len() as f64, Vec::new());
+        for (index, span) in spans.enumerate() {
+            let done = done + (RECORDED - FILLED) / all * index as f64 / count;
+            progress.at(done, &format!("recording rules, level {} of {all}", level + 1));
+            let path = bench.prometheus.directory().join(format!("rules-{index}.om"));
+            bench.record(&rules, &records.iter().collect::<Vec<_>>(), span, &path).await?;
             files.push(path);
         }
         for path in files {
-            self.prometheus.import(&path, SPAN).await?;
+            bench.prometheus.import(&path, crate::bench::SPAN).await?;
             fs::remove_file(&path)?;
         }
-        Ok(self.prometheus.start(CONFIGURATION).await?)
+        bench.restart().await?;
     }
+    let judge = Judge { from: begin.max(align(filling.job().to - options.last)), bench, names };
+    let mut lines = Vec::new();
+    for (index, alert) in rules.alerts.iter().enumerate() {
+        progress.at(RECORDED + (JUDGED - RECORDED) * index as f64 / rules.alerts.len() as f64, &alert.name);
+        lines.push(judge.line(alert).await?);
+    }
+    routing.tell(&plan.name, &mut lines);
+    let limits = thresholds::find(&rules.alerts);
+    let mut thresholds = Vec::new();
+    for (index, limit) in limits.iter().enumerate() {
+        progress.at(JUDGED + (1.0 - JUDGED) * index as f64 / limits.len() as f64, &limit.threshold);
+        let Some((present, quiet)) = judge.quiet(limit, &rules.alerts[limit.alert], &lines[limit.alert]).await? else {
+            continue;
+        };
+        // All alerts are told of anew: one that falls silent no longer explains others.
+        let mut after = lines.clone();
+        after[limit.alert] = judge.line(&limit.alert_with(&rules, quiet.suggested)).await?;
+        routing.tell(&plan.name, &mut after);
+        let (line, after) = (&lines[limit.alert], after.swap_remove(limit.alert));
+        thresholds.push(Measured {
+            threshold: limit.threshold.clone(),
+            alert: line.alert.clone(),
+            severity: line.severity().to_owned(),
+            below: limit.below,
+            present,
+            quiet_median: quiet.median,
+            quiet_worst: quiet.worst,
+            suggested: quiet.suggested,
+            before: line.count(),
+            after: after.count(),
+            episodes_after: after.episodes,
+        });
+    }
+    let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
+    Ok(Report {
+        relay: plan.name.clone(),
+        from: at(judge.from),
+        to: at(to),
+        data_since: at(begin),
+        zone: filling.zone(),
+        alerts: lines,
+        thresholds,
+        untold: rules.untold,
+        rows: filling.rows_read(),
+        seconds: progress.elapsed().as_secs_f64(),
+    })
+}
 
-    async fn judge(&self, alert: &Alert) -> anyhow::Result<Line> {
+impl Judge {
+    /// When an alert would have fired, by labels of its series.
+    async fn episodes(&self, alert: &Alert) -> anyhow::Result<Vec<(Episode, BTreeMap<String, String>)>> {
+        let Bench { prometheus, to, step, .. } = &self.bench;
         let seconds = |span: Duration| span.as_secs().cast_signed();
+        let stride = usize::try_from(*step)?;
         let mut firing: BTreeMap<BTreeMap<String, String>, (Firing, i64)> = BTreeMap::new();
         let new = || (Firing::new(seconds(alert.hold), seconds(alert.keep_firing)), self.from);
-        for (first, last) in self.spans(self.from) {
-            for series in self.prometheus.range(&alert.expr, first, last, self.step).await? {
+        let expr = alert.expr.to_string();
+        for (first, last) in self.bench.spans(self.from) {
+            for series in prometheus.range(&expr, first, last, *step).await? {
                 let (firing, next) = firing.entry(series.metric.clone()).or_insert_with(new);
                 for at in firing::instants(&series) {
-                    (*next..at).step_by(self.step as usize).for_each(|gap| firing.evaluate(gap, false));
+                    (*next..at).step_by(stride).for_each(|gap| firing.evaluate(gap, false));
                     firing.evaluate(at, true);
-                    *next = at + self.step;
+                    *next = at + step;
                 }
             }
         }
         let mut episodes: Vec<(Episode, BTreeMap<String, String>)> = Vec::new();
         for (mut labels, (mut firing, next)) in firing {
-            (next..=self.to).step_by(self.step as usize).for_each(|gap| firing.evaluate(gap, false));
-            firing.finish(self.to);
+            (next..=*to).step_by(stride).for_each(|gap| firing.evaluate(gap, false));
+            firing.finish(*to);
             labels.retain(|label, _| label != "relay" && label != "__name__");
             episodes.extend(firing.episodes.into_iter().map(|episode| (episode, labels.clone())));
         }
         episodes.sort_by_key(|(episode, _)| (episode.start, episode.end));
+        Ok(episodes)
+    }
+
+    async fn line(&self, alert: &Alert) -> anyhow::Result<Line> {
+        let episodes = self.episodes(alert).await?;
+        let occurrence = |(Episode { start, end }, labels): (Episode, BTreeMap<String, String>)| Occurrence {
+            start,
+            end,
+            names: report::names(&labels, &self.names),
+            owner: report::owner(&labels, &self.names),
+            labels,
+            told: Told::default(),
+        };
+        let episodes = episodes.into_iter().map(occurrence).collect();
         Ok(Line { alert: alert.name.clone(), labels: alert.labels.clone(), episodes })
     }
 
-    /// Where a limit lies within what it is held against.
-    async fn measure(&self, limit: &thresholds::Limit) -> anyhow::Result<Option<thresholds::Measured>> {
-        let present = self.prometheus.query(&format!("max({})", limit.name), self.to).await?;
+    /// A limit, and what it is held against in quiet times.
+    async fn quiet(&self, limit: &Limit, alert: &Alert, line: &Line) -> anyhow::Result<Option<(f64, Quiet)>> {
+        let Bench { prometheus, relay, to, step, .. } = &self.bench;
+        let present = prometheus.query(&format!("max({}{{relay={relay:?}}})", limit.series()), *to).await?;
         let Some(present) = number(&present) else { return Ok(None) };
-        let seconds = self.to - self.from;
         // One value per five minutes: as exact as thirty days need.
-        let resolution = self.step.max(300);
-        let mut values = [0.0; 3];
-        for (value, share) in values.iter_mut().zip(limit.shares()) {
-            let over = format!("quantile_over_time({share}, ({})[{seconds}s:{resolution}s])", limit.quantity);
+        let resolution = crate::bench::up(300, *step);
+        let mut points = Vec::new();
+        for (first, last) in self.bench.spans(self.from) {
+            let first = crate::bench::up(first, resolution);
             // An expression that is more than it looks is no reason to lose the table.
-            let found = self.prometheus.query(&format!("{}({over})", limit.worst()), self.to).await.unwrap_or_default();
-            let Some(found) = number(&found) else { return Ok(None) };
-            *value = found;
+            let found = prometheus.range(&limit.quantity, first, last, resolution).await.unwrap_or_default();
+            let values = found.iter().flat_map(|series| &series.values);
+            points.extend(values.filter_map(|(at, value)| {
+                let value = value.parse().ok().filter(|value: &f64| value.is_finite())?;
+                Some(Point { at: at.round() as i64, value })
+            }));
         }
-        Ok(Some(thresholds::Measured { limit: limit.clone(), present, values }))
+        let spans: Vec<Episode> = line.episodes.iter().map(|it| Episode { start: it.start, end: it.end }).collect();
+        Ok(limit.quiet(&points, &spans, alert.hold, (self.from, *to)).map(|quiet| (present, quiet)))
     }
 }
 
@@ -215,23 +230,5 @@ fn number(answer: &[Series]) -> Option<f64> {
     text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-/// Rules by the name that they record, because a family stands together.
-fn by_name(records: &[Record]) -> BTreeMap<&str, Vec<&Record>> {
-    let mut names: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-    for record in records {
-        names.entry(&record.name).or_default().push(record);
-    }
-    names
-}
-
-/// What a rule records of a series.
-fn samples(page: &mut String, record: &Record, series: Series) {
-    let mut labels = series.metric;
-    labels.remove("__name__");
-    labels.extend(record.labels.clone());
-    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    let labels = labels.join(",");
-    for (at, value) in series.values {
-        let _ = writeln!(page, "{}{{{labels}}} {value} {at}", record.name);
-    }
-}
+/// Rules that the past cannot tell, with what they need.
+type Untold = Vec<(String, BTreeSet<String>)>;

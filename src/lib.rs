@@ -28,13 +28,16 @@
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
 //!   [`check`]: what can be read and what cannot, for people.
-//! * [`backfill`]: the same pages for instants of the past, out of the ledger. [`backtest`]: which alerts those would have raised.
+//! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
+//!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`bench`]: a private
+//!   Prometheus with a past.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod backfill;
 pub mod backtest;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod dashboards;
@@ -49,8 +52,10 @@ pub mod own;
 pub mod page;
 pub mod poll;
 pub mod probe;
+mod progress;
 pub mod relays;
 pub mod reload;
+pub mod rules;
 pub mod serve;
 pub mod settings;
 pub mod sql;

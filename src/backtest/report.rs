@@ -1,4 +1,4 @@
-//! The back-test, for people.
+//! The back-test, for people and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use serde::Serialize;
 
-use super::firing::Episode;
+use super::notify::Told;
 use super::thresholds::Measured;
+use crate::model::{Directory, EntityId};
 
-/// What would have fired.
-#[derive(Clone, Debug)]
+/// What would have fired. As JSON, instants are Unix seconds but for the head's, which are RFC 3339.
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub relay: String,
     pub from: DateTime<Utc>,
@@ -19,52 +21,102 @@ pub struct Report {
     /// The first instant that rules could look back to.
     pub data_since: DateTime<Utc>,
     pub zone: Tz,
-    pub lines: Vec<Line>,
+    pub alerts: Vec<Line>,
     pub thresholds: Vec<Measured>,
     /// Alerts that need what the past does not tell, and what that is.
-    pub untold: Vec<(String, BTreeSet<String>)>,
+    pub untold: super::Untold,
+    /// Rows of the ledger that were read.
+    pub rows: u64,
+    /// How long the test took.
+    pub seconds: f64,
 }
 
 /// One alerting rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Line {
     pub alert: String,
     pub labels: BTreeMap<String, String>,
-    /// By start, with the labels of the series.
-    pub episodes: Vec<(Episode, BTreeMap<String, String>)>,
+    /// By start.
+    pub episodes: Vec<Occurrence>,
+}
+
+/// A span in which an alert fired, in Unix seconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Occurrence {
+    pub start: i64,
+    /// When it resolved, or the end of what was looked at.
+    pub end: i64,
+    /// Of the series, without the relay.
+    pub labels: BTreeMap<String, String>,
+    /// Names behind ids: `user`, `key`, `provider`.
+    pub names: BTreeMap<String, String>,
+    /// The id of the user whose key it is about.
+    #[serde(skip)]
+    pub owner: Option<String>,
+    pub told: Told,
+}
+
+/// How often an alert fired, and how often somebody was told.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Count {
+    pub fired: usize,
+    pub told: usize,
 }
 
 impl Line {
+    pub fn count(&self) -> Count {
+        let told = self.episodes.iter().filter(|it| it.told.receiver.is_some()).count();
+        Count { fired: self.episodes.len(), told }
+    }
+
+    /// Rules of the same name differ in it.
+    pub fn severity(&self) -> &str {
+        self.labels.get("severity").map_or("", String::as_str)
+    }
+
     /// Spans of several series one over the other count once.
     fn total(&self) -> i64 {
         let mut total = 0;
         let mut until = i64::MIN;
-        for (episode, _) in &self.episodes {
-            total += (episode.end - episode.start.max(until)).max(0);
-            until = until.max(episode.end);
+        for Occurrence { start, end, .. } in &self.episodes {
+            total += (end - (*start).max(until)).max(0);
+            until = until.max(*end);
         }
         total
     }
+}
 
-    /// Which series fired, most often first.
-    fn places(&self) -> String {
-        const SHOWN: usize = 3;
-        let mut times: BTreeMap<String, u32> = BTreeMap::new();
-        for (_, labels) in &self.episodes {
-            let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            *times.entry(pairs.join(",")).or_default() += 1;
-        }
-        times.remove("");
-        let mut places: Vec<(String, u32)> = times.into_iter().collect();
-        places.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
-        let more = places.len().saturating_sub(SHOWN);
-        let mut shown: Vec<String> =
-            places.into_iter().take(SHOWN).map(|(place, times)| format!("{place} ({times})")).collect();
-        if more > 0 {
-            shown.push(format!("{more} more"));
-        }
-        shown.join(" ")
+impl Occurrence {
+    /// Where it fired, by names.
+    fn place(&self) -> String {
+        let unnamed = self.labels.iter().filter_map(|(label, value)| {
+            let named = label.strip_suffix("_id").is_some_and(|entity| self.names.contains_key(entity));
+            (!named).then_some((label, value))
+        });
+        let pairs: Vec<String> =
+            self.names.iter().chain(unnamed).map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(" ")
     }
+}
+
+/// The names behind the ids of some labels, by the words before `_id`.
+pub fn names(labels: &BTreeMap<String, String>, directory: &Directory) -> BTreeMap<String, String> {
+    let users = directory.users.iter().map(|it| ("user", &it.id, &it.name));
+    let keys = directory.keys.iter().map(|it| ("key", &it.id, &it.name));
+    let providers = directory.providers.iter().map(|it| ("provider", &it.id, &it.name));
+    let wanted = |(entity, id, _): &(&str, &EntityId, _)| {
+        let of = |label: &str| labels.get(label) == Some(&id.to_string());
+        of(&format!("{entity}_id")) || labels.get("scope").is_some_and(|scope| scope == entity) && of("id")
+    };
+    let found = users.chain(keys).chain(providers).filter(wanted);
+    found.map(|(entity, _, name)| (entity.to_owned(), name.clone())).collect()
+}
+
+/// The id of the user whose key it is.
+pub fn owner(labels: &BTreeMap<String, String>, directory: &Directory) -> Option<String> {
+    let id = labels.get("key_id")?;
+    let key = directory.keys.iter().find(|key| key.id.to_string() == *id)?;
+    key.user_id.as_ref().map(ToString::to_string)
 }
 
 impl fmt::Display for Report {
@@ -72,48 +124,68 @@ impl fmt::Display for Report {
         let local = |at: DateTime<Utc>| at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M").to_string();
         let second = |at: i64| DateTime::from_timestamp(at, 0).map_or_else(String::new, local);
         writeln!(f, "relay {}, {} to {} ({})", self.relay, local(self.from), local(self.to), self.zone)?;
+        writeln!(f, "{} rows, tested in {}", self.rows, span(self.seconds as i64))?;
         if self.data_since + super::LOOK_BACK > self.from {
             let since = local(self.data_since);
             writeln!(f, "the past is known since {since}: what compares with last week is silent for a while")?;
         }
-        let mut rows = vec![
-            ["alert", "severity", "fired", "total", "longest", "first", "last", "where"].map(str::to_owned).to_vec(),
-        ];
-        for line in &self.lines {
-            let window = line.labels.get("window").map_or_else(String::new, |window| format!(" ({window})"));
-            let name = format!("{}{window}", line.alert);
-            let severity = line.labels.get("severity").cloned().unwrap_or_default();
-            let longest = line.episodes.iter().map(|(episode, _)| episode.end - episode.start).max();
-            let (Some(longest), Some((first, _)), Some((last, _))) =
-                (longest, line.episodes.first(), line.episodes.last())
-            else {
-                rows.push(vec![name, severity, "0".to_owned()]);
-                continue;
-            };
-            rows.push(vec![
-                name,
-                severity,
-                line.episodes.len().to_string(),
-                span(line.total()),
-                span(longest),
-                second(first.start),
-                second(last.start),
-                line.places(),
-            ]);
+        let mut rows = vec![["alert", "severity", "fired", "told", "total", "longest"].map(str::to_owned).to_vec()];
+        for line in &self.alerts {
+            let Count { fired, told } = line.count();
+            let mut row = vec![line.alert.clone(), line.severity().to_owned(), fired.to_string()];
+            if let Some(longest) = line.episodes.iter().map(|it| it.end - it.start).max() {
+                row.extend([told.to_string(), span(line.total()), span(longest)]);
+            }
+            rows.push(row);
         }
         table(f, &rows)?;
+        let mut all: Vec<_> =
+            self.alerts.iter().flat_map(|line| line.episodes.iter().map(move |it| (line, it))).collect();
+        all.sort_by_key(|(_, it)| it.start);
+        if !all.is_empty() {
+            writeln!(f, "\nevery time, and who was told (by the routes and inhibitions of Alertmanager)")?;
+            let mut rows = vec![["from", "for", "alert", "severity", "where", "told"].map(str::to_owned).to_vec()];
+            for (line, it) in all {
+                let told = match &it.told {
+                    Told { receiver: Some(receiver), at: Some(at), kept_back_by: Some(by) } => {
+                        format!("{receiver}, after {} ({by})", span(at - it.start))
+                    }
+                    Told { receiver: Some(receiver), .. } => receiver.clone(),
+                    Told { kept_back_by, .. } => {
+                        format!("nobody: {}", kept_back_by.as_deref().unwrap_or("no receiver"))
+                    }
+                };
+                let (length, severity) = (span(it.end - it.start), line.severity().to_owned());
+                rows.push(vec![second(it.start), length, line.alert.clone(), severity, it.place(), told]);
+            }
+            table(f, &rows)?;
+        }
         if !self.thresholds.is_empty() {
             writeln!(
                 f,
-                "\nthresholds, beside what they were held against while the alert's other conditions held; \
-                 at the suggestion it would have been worse for 1 % of that time"
+                "\nlimits that something came near, beside what they were held against in quiet times (around what fired is not \
+                 quiet, unless it is often); suggested: the worst of quiet times and a quarter more, and what would fire then"
             )?;
-            let mut rows =
-                vec![["threshold", "alert", "now", "half", "suggested", "worst"].map(str::to_owned).to_vec()];
-            for Measured { limit, present, values } in &self.thresholds {
-                let name = limit.name.trim_start_matches("llm_relay:threshold:");
-                let mut row = vec![name.to_owned(), limit.alert.clone(), short(*present)];
-                row.extend(values.iter().map(|value| short(*value)));
+            let head = [
+                "threshold",
+                "alert",
+                "severity",
+                "now",
+                "half",
+                "worst",
+                "fired",
+                "told",
+                "suggested",
+                "fired",
+                "told",
+            ];
+            let mut rows = vec![head.map(str::to_owned).to_vec()];
+            for it in &self.thresholds {
+                let mut row = vec![it.threshold.clone(), it.alert.clone(), it.severity.clone()];
+                row.extend([it.present, it.quiet_median, it.quiet_worst].map(short));
+                row.extend([it.before.fired, it.before.told].map(|it| it.to_string()));
+                row.push(short(it.suggested));
+                row.extend([it.after.fired, it.after.told].map(|it| it.to_string()));
                 rows.push(row);
             }
             table(f, &rows)?;
@@ -123,12 +195,9 @@ impl fmt::Display for Report {
             let mut seen = BTreeSet::new();
             for (alert, missing) in self.untold.iter().filter(|(alert, _)| seen.insert(alert)) {
                 let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
-                writeln!(
-                    f,
-                    "  {alert}: {}",
-                    if missing.is_empty() { "it is about Prometheus itself" } else { "" }.to_owned()
-                        + &missing.join(", ")
-                )?;
+                let why =
+                    if missing.is_empty() { "it is about Prometheus itself".to_owned() } else { missing.join(", ") };
+                writeln!(f, "  {alert}: {why}")?;
             }
         }
         Ok(())

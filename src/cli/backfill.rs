@@ -1,6 +1,7 @@
 //! `backfill` and `backtest`: what the ledger tells of the past.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use clap::Args;
 use super::{EX_USAGE, Options, configure, environment, stop_signal};
 use crate::backfill::{self, LONGEST_STEP, SHORTEST_STEP, Wanted, When};
 use crate::backtest;
+use crate::rules::Rules;
 use crate::settings::{Plan, RelayPlan};
 
 #[derive(Debug, Args)]
@@ -33,6 +35,12 @@ pub struct BackfillArgs {
     /// Directory for the files; empty, new, or that of the same back-fill, which is then continued.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Leave out what the recording rules would have made of the past. That needs prometheus and promtool.
+    #[arg(long)]
+    no_rules: bool,
+    /// Your own version of the directory prometheus/, with rules/*.yml and alerts/*.yml [default: the shipped one].
+    #[arg(long, value_name = "DIR", conflicts_with = "no_rules")]
+    rules: Option<PathBuf>,
     /// Turn each file into blocks of Prometheus in DIR/blocks and remove it. Needs promtool.
     #[arg(long)]
     blocks: bool,
@@ -52,9 +60,18 @@ pub struct BacktestArgs {
     /// Time between two evaluations of the rules, 5s to 2m.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_step)]
     step: Duration,
-    /// Your own version of the directory prometheus/, with rules/*.yml and alerts/*.yml [default: the shipped one].
+    /// Your own version of the directory prometheus/, with rules/*.yml, alerts/*.yml and alertmanager.yml [default: the shipped one].
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// How the report is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
 }
 
 fn parse_when(text: &str) -> Result<When, String> {
@@ -133,6 +150,7 @@ pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Res
         to: arguments.to,
         step: arguments.step,
         labels: labels(options, arguments.labels),
+        rules: if arguments.no_rules { None } else { Some(Rules::load(arguments.rules.as_deref())?) },
     };
     let (job, done) = tokio::select! {
         written = backfill::write(&plan, &wanted, &arguments.out, arguments.blocks) => written?,
@@ -167,13 +185,18 @@ pub async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Res
         Ok(plan) => plan,
         Err(code) => return Ok(code),
     };
-    let BacktestArgs { last, to, step, rules, .. } = arguments;
+    let BacktestArgs { last, to, step, rules, format, .. } = arguments;
     let test = backtest::Options { last, to, step, rules };
     // Dropping a test that runs leaves nothing behind.
     let report = tokio::select! {
         report = backtest::run(&plan, &test) => report?,
         () = stop_signal() => return Ok(ExitCode::FAILURE),
     };
-    print!("{report}");
+    let text = match format {
+        Format::Table => report.to_string(),
+        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    // A closed pipe (`| head`) is the reader's choice.
+    std::io::stdout().write_all(text.as_bytes()).ok();
     Ok(ExitCode::SUCCESS)
 }

@@ -61,6 +61,8 @@ impl Host {
         let mut command = Command::new(program);
         command.current_dir(self.path()).process_group(0).stdin(Stdio::null()).env_clear();
         command.env("PATH", env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
+        // The account may not write anywhere else.
+        command.env("TMPDIR", self.path());
         run_as(&mut command, self.account);
         command
     }
@@ -78,6 +80,27 @@ impl Host {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         if let Some((uid, gid)) = self.account {
             chown(path, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is in a directory and not in the other yet, for the account to read and write.
+    pub(super) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !to.exists() {
+            fs::create_dir(to)?;
+            if let Some((uid, gid)) = self.account {
+                chown(to, Some(uid), Some(gid))?;
+            }
+        }
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let to = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.copy(&entry.path(), &to)?;
+            } else if !to.exists() {
+                fs::copy(entry.path(), &to)?;
+                self.give(&to)?;
+            }
         }
         Ok(())
     }

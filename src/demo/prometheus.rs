@@ -1,6 +1,7 @@
 //! A private Prometheus: on 127.0.0.1, in a temporary directory, filled from files. It ends with its value.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -79,6 +80,16 @@ impl PrivatePrometheus {
             Ok(()) => Ok(()),
             Err(words) => bail!("promtool refused {}: {words}", file.display()),
         }
+    }
+
+    /// Ends the server and takes copies of blocks that are no copies yet.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn adopt(&mut self, blocks: &Path) -> io::Result<()> {
+        self.host.stop();
+        let data = self.host.path().join(DATA);
+        self.host.copy(blocks, &data)
     }
 
     /// Starts the server on what has been imported, with a configuration in YAML.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::prometheus::{PrivatePrometheus, Series};
 use llm_relay_exporter::demo::servers::PrivatePostgres;
@@ -80,7 +81,10 @@ const ENDED: &str = "(status_code is not null or success_rate_outcome is not nul
 async fn live_series_go_on_where_the_back_fill_ends() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
     let began = Instant::now();
-    let url = filled(&postgres, &HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() }).await;
+    // All has ended before the back-fill does: what ends between that and the first scrape would be on one side only.
+    let until = Utc::now() - TimeDelta::minutes(5);
+    let history = HistoryOptions { days: 3, requests_per_day: 400, until, ..HistoryOptions::default() };
+    let url = filled(&postgres, &history).await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
 
@@ -306,6 +310,119 @@ async fn a_killed_back_fill_continues_to_the_same_bytes() {
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && told.contains("holds other files"), "{told}");
     assert_eq!(files(&foreign), BTreeMap::from([(name.clone(), b"mine".to_vec())]));
+    postgres.stop();
+}
+
+/// The shipped rules and alerts in a folder, as they are but for their pace: a test cannot wait.
+fn hurried(folder: &Path) -> String {
+    for part in ["rules", "alerts"] {
+        fs::create_dir(folder.join(part)).unwrap();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus").join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            let lines = fs::read_to_string(&path).unwrap();
+            let lines = lines.lines().map(|line| match line.trim_start() {
+                rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
+                rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
+                _ => line.to_owned(),
+            });
+            let copy = folder.join(part).join(path.file_name().unwrap());
+            fs::write(&copy, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(folder.join(part), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = folder.display();
+    format!("rule_files: ['{folder}/rules/*.yml', '{folder}/alerts/*.yml']\n")
+}
+
+/// Two weeks of history are back-filled up to an hour ago. The hour since is what Prometheus has scraped before its rules have
+/// a past of their own, and one user spends a hundred times as much in it as the relay ever does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_surge_in_the_first_hour_is_told_by_the_past_of_the_rules() {
+    let mut postgres = PrivatePostgres::start().await.unwrap();
+    let now = Utc::now();
+    let until = now - TimeDelta::minutes(65);
+    let history = HistoryOptions { days: 17, requests_per_day: 300, until, ..HistoryOptions::default() };
+    let url = filled(&postgres, &history).await;
+    let place = tempfile::tempdir().unwrap();
+    let out = |name: &str| place.path().join(name);
+    let fill = |name: &str, from: &str, to: &str, more: &[&str]| {
+        let out = out(name);
+        let arguments =
+            ["backfill", "--blocks", "--step", "2m", "--out", out.to_str().unwrap(), "--from", from, "--to", to];
+        let began = Instant::now();
+        let told = succeeded(&command(&url, &[&arguments, more].concat()).output().unwrap());
+        println!("{name}: {:.1} s: {told}", began.elapsed().as_secs_f64());
+    };
+    let seam = DateTime::from_timestamp((now - TimeDelta::minutes(60)).timestamp() / 120 * 120, 0).unwrap();
+    let (seam, after) = (seam.to_rfc3339(), (seam + TimeDelta::minutes(2)).to_rfc3339());
+    fill("past", "16d", &seam, &[]);
+
+    let mut ledger = PgConnection::connect(&url).await.unwrap();
+    sqlx::query(
+        "insert into message_request (created_at, provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
+         select now() - make_interval(secs => n * 20), provider_id, user_id, key, model, 200, 3, 1000
+         from generate_series(1, 170) as n, (select * from message_request where status_code = 200 order by id limit 1) as it",
+    )
+    .execute(&mut ledger)
+    .await
+    .unwrap();
+    fill("hour", &after, &Utc::now().to_rfc3339(), &["--no-rules"]);
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let env = BTreeMap::from([("DATABASE_URL".to_owned(), url.clone()), ("TZ".to_owned(), "Asia/Shanghai".to_owned())]);
+    let plan = settings::load(None, &env).unwrap().plan;
+    let (shutdown, protection) = (CancellationToken::new(), Protection::load(None).unwrap());
+    let stop = shutdown.clone();
+    let serving = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stop).await });
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 2s}}\n{}\
+         scrape_configs: [{{job_name: llm-relay, static_configs: [{{targets: ['{address}'], labels: {{instance: '127.0.0.1:9879'}}}}]}}]\n",
+        hurried(folder.path())
+    );
+    const SURGE: &str = "ALERTS{alertname=\"LLMRelayCostSurge\",alertstate=\"firing\"}";
+    for (with_rules, name) in [(true, "past"), (false, "raw")] {
+        if !with_rules {
+            fill("raw", "2d", &seam, &["--no-rules"]);
+        }
+        let mut prometheus = PrivatePrometheus::new().unwrap();
+        prometheus.adopt(&out(name).join("blocks")).unwrap();
+        prometheus.adopt(&out("hour").join("blocks")).unwrap();
+        prometheus.start(&configuration).await.unwrap();
+        let began = Instant::now();
+        let at = async |expression: &str| prometheus.query(expression, Utc::now().timestamp()).await.unwrap();
+        // All has been evaluated several times when the dollars of the hour have.
+        while at("llm_relay:cost_usd:increase1h > 300").await.is_empty() || began.elapsed() < Duration::from_secs(20) {
+            assert!(began.elapsed() < Duration::from_secs(90), "the surge is not seen");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if with_rules && !at(SURGE).await.is_empty() {
+                break;
+            }
+        }
+        let surge = at(SURGE).await;
+        println!("{name}: after {:.1} s: {surge:?}", began.elapsed().as_secs_f64());
+        assert_eq!(!surge.is_empty(), with_rules, "{name}");
+        // What is recorded live goes on from what was back-filled, for every rule that the ledger tells.
+        if with_rules {
+            let names = |answer: Vec<Series>| -> BTreeSet<_> {
+                answer.into_iter().map(|series| series.metric["__name__"].clone()).collect()
+            };
+            let recorded =
+                "count by (__name__) ({__name__=~\"llm_relay.*:.+\",__name__!~\".*:(threshold|budget_usd|known):.*\"})";
+            let before =
+                names(prometheus.query(recorded, seam.parse::<DateTime<Utc>>().unwrap().timestamp()).await.unwrap());
+            let live = names(at(recorded).await);
+            let untold: Vec<_> = live.difference(&before).collect();
+            println!("{} names are back-filled; recorded live alone: {untold:?}", before.len());
+            assert!(before.len() > 50 && before.contains("llm_relay:cost_usd_usual_hour:max"), "{before:?}");
+        }
+        prometheus.stop();
+    }
+    shutdown.cancel();
+    serving.await.unwrap().unwrap();
     postgres.stop();
 }
 

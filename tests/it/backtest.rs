@@ -26,9 +26,9 @@ async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
     println!("{report}\nafter {:.1} s", began.elapsed().as_secs_f64());
 
     let fired = |alert: &str, labels: (&str, &str), span: &std::ops::Range<chrono::DateTime<chrono::Utc>>| {
-        let lines = report.lines.iter().filter(|line| line.alert == alert);
-        lines.flat_map(|line| &line.episodes).any(|(episode, found)| {
-            let has = labels.0.is_empty() || found.get(labels.0).is_some_and(|value| value == labels.1);
+        let lines = report.alerts.iter().filter(|line| line.alert == alert);
+        lines.flat_map(|line| &line.episodes).any(|episode| {
+            let has = labels.0.is_empty() || episode.labels.get(labels.0).is_some_and(|value| value == labels.1);
             // It takes some minutes to see, and some to be over.
             has && episode.start >= span.start.timestamp() && episode.start <= span.end.timestamp() + 1800
         })
@@ -36,13 +36,33 @@ async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
     assert!(fired("LLMRelayProviderErrorBudgetBurn", ("provider_id", "3"), &planted.outage), "the outage");
     assert!(fired("LLMRelayUserCostSurge", ("user_id", "5"), &planted.surge), "the surge of the user");
     assert!(fired("LLMRelayCostSurge", ("", ""), &planted.surge), "the surge of the relay");
-    let surges = report.lines.iter().filter(|line| line.alert == "LLMRelayUserCostSurge");
+    let surges = report.alerts.iter().filter(|line| line.alert == "LLMRelayUserCostSurge");
     assert!(
-        surges.flat_map(|line| &line.episodes).all(|(_, labels)| labels["user_id"] == "5"),
+        surges.flat_map(|line| &line.episodes).all(|it| it.labels["user_id"] == "5"),
         "nobody else spends like that"
     );
+
+    // By names, with who was told: the owner's surge explains that of the key.
+    let during = |alert: &str| {
+        let lines = report.alerts.iter().filter(|line| line.alert == alert).flat_map(|line| &line.episodes);
+        let surge = planted.surge.start.timestamp()..planted.surge.end.timestamp();
+        lines.filter(|it| surge.contains(&it.start)).cloned().collect::<Vec<_>>()
+    };
+    let (users, keys) = (during("LLMRelayUserCostSurge"), during("LLMRelayKeyCostSurge"));
+    assert_eq!((&*users[0].names["user"], users[0].told.receiver.as_deref()), ("alice", Some("chat")), "{users:?}");
+    assert!(keys[0].names.contains_key("key"), "{keys:?}");
+    assert_eq!(keys[0].told.kept_back_by.as_deref(), Some("LLMRelayUserCostSurge"), "{keys:?}");
+
+    // An incident is not its own limit: the outage is told at the suggested one, too.
+    let spike = report.thresholds.iter().find(|it| it.threshold == "error_ratio_spike").unwrap();
+    let outage = planted.outage.start.timestamp()..planted.outage.end.timestamp() + 1800;
+    assert!(spike.episodes_after.iter().any(|it| outage.contains(&it.start)), "{spike:?}");
+    let json = serde_json::to_value(&report).unwrap();
+    let lines = json["alerts"].as_array().unwrap();
+    let line = lines.iter().find(|it| it["alert"] == "LLMRelayUserCostSurge" && it["episodes"][0].is_object()).unwrap();
+    assert!(line["episodes"][0]["start"].is_i64() && line["episodes"][0]["names"]["user"] == "alice", "{line}");
     let table = report.to_string();
-    for text in ["LLMRelayProviderErrorBudgetBurn (1h)", "provider_id=3", "error_ratio_spike", "LLMRelayExporterDown"] {
+    for text in ["LLMRelayProviderErrorBudgetBurn", "error_ratio_spike", "LLMRelayExporterDown"] {
         assert!(table.contains(text), "{text} is not in\n{table}");
     }
     postgres.stop();

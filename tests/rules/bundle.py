@@ -13,19 +13,22 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
-RUNBOOK_BASE = "https://github.com/llm-relay-exporter/llm-relay-exporter/blob/main/docs/runbooks.md#"
+# Addresses stand in one rule (llm_relay:links:info).
+RUNBOOK_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "runbooks" }}{{ end }}#'
+DASHBOARD_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "grafana" }}{{ end }}/d/'
 DASHBOARDS = {"llm-relay-" + name for name in "overview trends wall leaderboards providers quotas exporter".split()}
 ANNOTATIONS = {"summary", "summary_zh", "description", "description_zh", "runbook_url", "dashboard"}
 # About the exporter or the alerting, not about one relay: they carry no source.
 WITHOUT_SOURCE = {
-    "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown",
-    "LLMRelayThresholdsMissing", "LLMRelayWatchdog",
+    "LLMRelayExporterDown", "LLMRelayExporterTargetDown", "LLMRelayExporterRestarts", "LLMRelayDown", "LLMRelayGone",
+    "LLMRelayUnreachable", "LLMRelayThresholdsMissing", "LLMRelayThresholdAmbiguous", "LLMRelayOverrideUnused",
+    "LLMRelayConfigReloadFailed", "LLMRelayStoreDown", "LLMRelayClockSkew", "LLMRelayWatchdog",
 }
 # Recorded for dashboards only.
 FOR_DASHBOARDS = {
     f"llm_relay:{metric}:p{quantile}_30m"
     for metric in ("request_duration_seconds", "time_to_first_token_seconds")
-    for quantile in (50, 99)
+    for quantile in (99,)
 }
 CLOSED_LABELS = {"outcome", "class", "type", "reason", "kind", "state", "day", "window", "scope", "period", "source"}
 KEYWORDS = set("by without on ignoring group_left group_right and or unless bool offset inf nan".split())
@@ -122,6 +125,7 @@ def read(expr):
 
 def template_queries(text):
     """The PromQL of an annotation's queries, with the placeholders filled in."""
+    yield from re.findall(r'with query "([^"]*)"', text)
     for query in re.findall(r'printf "((?:[^"\\]|\\.)*)"[^|{}]*\| query', text):
         scopes = ["user", "key", "provider"] if "llm_relay_%s_info" in query else [""]
         for scope in scopes:
@@ -151,6 +155,10 @@ def labels_of(metric):
         return recorded_labels()[metric]
     if metric in catalogue() and catalogue()[metric][0] != "Histogram":
         return catalogue()[metric][1]
+    if metric.replace(":override:", ":threshold:") in recorded_labels():  # a rule of the user's
+        return {"relay"}
+    if metric == "llm_relay_exporter:override:links":
+        return {"grafana", "runbooks"}
     base, _, suffix = metric.rpartition("_")
     if suffix in ("bucket", "sum", "count") and catalogue().get(base, ("",))[0] == "Histogram":
         return catalogue()[base][1] | ({"le"} if suffix == "bucket" else set())
@@ -169,11 +177,15 @@ def vocabulary(label):
 def check_names(test, expr):
     """Fail the test when the expression names a metric, label or word that does not exist."""
     selectors, lists = read(expr)
-    known = {"job", "instance"}
+    known = {"job", "instance", "__name__", *re.findall(r'label_replace\([^"]*(?:\{[^}]*\}[^"]*)?"(\w+)"', expr)}
+    names = [*catalogue(), *recorded_labels()]
+    names += [name.replace(":threshold:", ":override:") for name in names]  # rules of the user's
     for metric, matchers in selectors:
         if not metric:
             test.assertIn("__name__", matchers, expr)
-            test.assertTrue([m for m in [*catalogue(), *recorded_labels()] if re.fullmatch(matchers["__name__"], m)], expr)
+            found = [name for name in names if re.fullmatch(matchers["__name__"], name)]
+            test.assertTrue(found, expr)
+            known |= set().union(*map(labels_of, found))
             continue
         labels = labels_of(metric)
         test.assertIsNotNone(labels, f"no metric {metric}: {expr}")

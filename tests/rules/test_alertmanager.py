@@ -23,7 +23,7 @@ class Alertmanager(unittest.TestCase):
 
     def test_each_severity_goes_to_its_receiver(self):
         routes = [
-            ("page", "alertname=LLMRelayErrorBudgetBurn", "severity=critical", "relay=main"),
+            ("page", "alertname=LLMRelayOutage", "severity=critical", "relay=main"),
             ("chat", "alertname=LLMRelayErrorSpike", "severity=warning", "relay=main"),
             ("digest", "alertname=LLMRelaySeriesLimited", "severity=info", "relay=main"),
             ("heartbeat", "alertname=LLMRelayWatchdog", "severity=info"),
@@ -36,7 +36,8 @@ class Alertmanager(unittest.TestCase):
 
     def test_both_languages_render(self):
         rule = next(rule for rule in alerts() if rule["alert"] == "LLMRelayErrorSpike")
-        texts = {**rule["annotations"], "description": "12 % failed", "description_zh": "12 % 失败"}
+        texts = {**rule["annotations"], "description": "12 % failed", "description_zh": "12 % 失败",
+                 "dashboard": "http://grafana/d/llm-relay-overview?var-relay=main", "runbook_url": "http://docs/runbooks.md#x"}
         alert = {"labels": {"relay": "main"}, "annotations": texts, "startsAt": "2026-01-01T00:00:00Z"}
         for status in ("firing", "resolved"):
             data = {
@@ -48,8 +49,8 @@ class Alertmanager(unittest.TestCase):
             wanted = {
                 ("en", "firing"): ("CRITICAL [main]: Many requests", "12 % failed", "/d/llm-relay-overview?var-relay=main"),
                 ("zh", "firing"): ("严重 [main]：当前有大量", "12 % 失败", "/d/llm-relay-overview-zh?var-relay=main"),
-                ("en", "resolved"): ("Resolved [main]: Many requests", "Resolved: Many requests", "/d/llm-relay-overview?"),
-                ("zh", "resolved"): ("已恢复 [main]：当前有大量", "已恢复：当前有大量", "/d/llm-relay-overview-zh?"),
+                ("en", "resolved"): ("Resolved [main]: Many requests", "Resolved: Many requests", "http://grafana/d/llm-relay-overview?var-relay=main"),
+                ("zh", "resolved"): ("已恢复 [main]：当前有大量", "已恢复：当前有大量", "http://grafana/d/llm-relay-overview-zh?var-relay=main"),
             }
             with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
                 json.dump(data, file)
@@ -74,7 +75,7 @@ class Alertmanager(unittest.TestCase):
         fired = {
             "computed from the source that is down": alert("ErrorSpike", "warning", relay="a", source="ledger"),
             "its own age": alert("DataStale", "warning", relay="a", source="ledger"),
-            "milder": alert("ProviderErrorBudgetBurn", "info", relay="c", provider_id="1", source="ledger", window="1d"),
+            "milder": alert("ProviderErrorBudgetBurn", "info", relay="c", provider_id="1", source="ledger"),
             "of a provider that is cut off": alert("ProviderSlowFirstToken", "info", relay="c", provider_id="2", source="ledger"),
             "of a relay that is gone": alert("ProviderSlotsNearlyFull", "warning", relay="d", provider_id="1", source="live"),
             "its sources": alert("SourceDown", "critical", relay="d", source="ledger"),
@@ -84,8 +85,8 @@ class Alertmanager(unittest.TestCase):
             "the source": source,
             "of the other source": alert("ProviderSlotsNearlyFull", "warning", relay="a", provider_id="1", source="live"),
             "of another relay": alert("ErrorSpike", "warning", relay="b", source="ledger"),
-            "sharper": alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id="1", source="ledger", window="1h"),
-            "of another provider": alert("ProviderErrorBudgetBurn", "info", relay="c", provider_id="3", source="ledger", window="1d"),
+            "sharper": alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id="1", source="ledger"),
+            "of another provider": alert("ProviderErrorBudgetBurn", "info", relay="c", provider_id="3", source="ledger"),
             "the circuit": alert("ProviderCircuitOpen", "warning", relay="c", provider_id="2", source="live"),
             "the relay that is gone": alert("Down", "critical", relay="d"),
             "the budget": alert("DayBudgetSpent", "critical", relay="c", source="ledger"),
@@ -100,6 +101,37 @@ class Alertmanager(unittest.TestCase):
         with alertmanager(self.config) as address:
             silenced = inhibited(address, [alert("ExporterDown", "critical"), heard["of another relay"], heard["the dead man's switch"]])
             self.assertEqual(silenced, [heard["of another relay"]])
+
+    def test_one_cause_is_one_message_and_no_site_silences_another(self):
+        def alert(name, severity, **labels):
+            return {"alertname": "LLMRelay" + name, "severity": severity, **labels}
+
+        ledger = {"source": "ledger"}
+        causes = [
+            # what fires at once, first the one that is heard
+            [alert("ExporterDown", "critical", cluster="eu"), alert("Gone", "critical", cluster="eu", relay="a"),
+             alert("Outage", "critical", cluster="eu", relay="a", **ledger)],
+            [alert("Outage", "critical", cluster="us", relay="a", **ledger)],  # the same name on another site
+            [alert("Gone", "critical", relay="b"), alert("Outage", "critical", relay="b", **ledger), alert("SourceDown", "warning", relay="b", source="live")],
+            [alert("Outage", "critical", relay="c", **ledger), alert("ErrorSpike", "warning", relay="c", **ledger),
+             alert("ErrorBudgetBurn", "critical", relay="c", **ledger), alert("ProviderTypeDown", "critical", relay="c", type="claude", source="live"),
+             *(alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id=str(i), **ledger) for i in range(7))],
+            [alert("ErrorBudgetBurn", "critical", relay="d", **ledger), alert("ErrorBudgetBurn", "warning", relay="d", **ledger), alert("ProviderErrorBudgetBurn", "warning", relay="d", provider_id="1", **ledger)],
+            [alert("ErrorSpike", "warning", relay="e", **ledger), alert("ProviderErrorBudgetBurn", "warning", relay="e", provider_id="1", **ledger)],
+            [alert("Unreachable", "critical", relay="f"), alert("TrafficVanished", "critical", relay="f", **ledger), alert("NoTraffic", "warning", relay="f", **ledger)],
+            [alert("UserCostSurge", "critical", relay="g", user_id="1", **ledger), alert("KeyCostSurge", "critical", relay="g", user_id="1", key_id="7", **ledger),
+             alert("CostSurge", "warning", relay="g", **ledger)],
+            [alert("UserCostSurge", "warning", relay="g", user_id="2", **ledger)],  # not the same thief
+            [alert("KeyCostSurge", "warning", relay="h", user_id="2", key_id="8", **ledger)],  # of another relay
+            [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
+             alert("RefreshFailing", "warning", relay="i", **ledger)],
+        ]
+        with alertmanager(self.config) as address:
+            silenced = inhibited(address, [alert for cause in causes for alert in cause])
+        for first, *rest in causes:
+            with self.subTest(first):
+                self.assertNotIn(first, silenced)
+                self.assertEqual([alert for alert in rest if alert not in silenced], [])
 
 
 @contextlib.contextmanager

@@ -1,27 +1,41 @@
 //! Rule files: what they record, what they alert on, and which of it the past can tell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use promql_parser::parser::{self, Expr};
+use promql_parser::util::{ExprVisitor, walk_expr};
 use serde::Deserialize;
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
 
+/// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
+/// for known throughout.
+pub const KNOWN: &str = "llm_relay:known:zero";
+/// Before the name of a threshold, in that of its series.
+pub const THRESHOLD: &str = "llm_relay:threshold:";
+/// In the names of series that replace a threshold's default.
+const OVERRIDE: &str = ":override:";
+/// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
+const PROBE: &str = "llm_relay_http_up";
+
 /// The shipped rules and alerts.
-const SHIPPED: [(&str, &str); 10] = [
-    ("rules/thresholds.yml", include_str!("../../prometheus/rules/thresholds.yml")),
-    ("rules/traffic.yml", include_str!("../../prometheus/rules/traffic.yml")),
-    ("rules/cost.yml", include_str!("../../prometheus/rules/cost.yml")),
-    ("rules/quality.yml", include_str!("../../prometheus/rules/quality.yml")),
-    ("rules/state.yml", include_str!("../../prometheus/rules/state.yml")),
-    ("alerts/cost.yml", include_str!("../../prometheus/alerts/cost.yml")),
-    ("alerts/errors.yml", include_str!("../../prometheus/alerts/errors.yml")),
-    ("alerts/capacity.yml", include_str!("../../prometheus/alerts/capacity.yml")),
-    ("alerts/quality.yml", include_str!("../../prometheus/alerts/quality.yml")),
-    ("alerts/trust.yml", include_str!("../../prometheus/alerts/trust.yml")),
+const SHIPPED: [(&str, &str); 11] = [
+    ("rules/thresholds.yml", include_str!("../prometheus/rules/thresholds.yml")),
+    ("rules/traffic.yml", include_str!("../prometheus/rules/traffic.yml")),
+    ("rules/cost.yml", include_str!("../prometheus/rules/cost.yml")),
+    ("rules/quality.yml", include_str!("../prometheus/rules/quality.yml")),
+    ("rules/state.yml", include_str!("../prometheus/rules/state.yml")),
+    ("alerts/cost.yml", include_str!("../prometheus/alerts/cost.yml")),
+    ("alerts/errors.yml", include_str!("../prometheus/alerts/errors.yml")),
+    ("alerts/capacity.yml", include_str!("../prometheus/alerts/capacity.yml")),
+    ("alerts/quality.yml", include_str!("../prometheus/alerts/quality.yml")),
+    ("alerts/upkeep.yml", include_str!("../prometheus/alerts/upkeep.yml")),
+    ("alerts/trust.yml", include_str!("../prometheus/alerts/trust.yml")),
 ];
 
 #[derive(Deserialize)]
@@ -32,6 +46,7 @@ struct RuleFile {
 
 #[derive(Deserialize)]
 struct Group {
+    interval: Option<String>,
     #[serde(default)]
     rules: Vec<RawRule>,
 }
@@ -52,22 +67,24 @@ struct RawRule {
 #[derive(Clone, Debug)]
 pub struct Record {
     pub name: String,
-    pub expr: String,
+    pub expr: Expr,
     pub labels: BTreeMap<String, String>,
+    /// Of its group; the server's own where that says nothing.
+    pub interval: Option<Duration>,
 }
 
 /// An alerting rule.
 #[derive(Clone, Debug)]
 pub struct Alert {
     pub name: String,
-    pub expr: String,
+    pub expr: Expr,
     pub labels: BTreeMap<String, String>,
     pub hold: Duration,
     pub keep_firing: Duration,
 }
 
 /// What the past can tell of a set of rules.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Recording rules by level: each needs only metrics and what lower levels record.
     pub levels: Vec<Vec<Record>>,
@@ -90,10 +107,20 @@ impl Rules {
         let mut alerts = Vec::new();
         for (name, text) in files {
             let file: RuleFile = serde_saphyr::from_str(&text).with_context(|| format!("{name} is not a rule file"))?;
-            for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+            let rules = file.groups.into_iter().flat_map(|group| {
+                let interval = group.interval;
+                group.rules.into_iter().map(move |rule| (interval.clone(), rule))
+            });
+            for (interval, rule) in rules {
                 let RawRule { record, alert, expr, hold, keep_firing_for, labels } = rule;
+                let expr = parser::parse(&expr).map_err(|error| anyhow!("{name}: {expr}: {error}"))?;
                 match (record, alert) {
-                    (Some(name), None) => records.push(Record { name, expr, labels }),
+                    // The past is known: see `KNOWN`.
+                    (Some(name), None) if name == KNOWN => {}
+                    (Some(name), None) => {
+                        let interval = interval.as_deref().map(|text| duration(Some(text))).transpose()?;
+                        records.push(Record { name, expr, labels, interval });
+                    }
                     (None, Some(name)) => {
                         let (hold, keep_firing) = (duration(hold.as_deref())?, duration(keep_firing_for.as_deref())?);
                         alerts.push(Alert { name, expr, labels, hold, keep_firing });
@@ -109,7 +136,7 @@ impl Rules {
     pub fn metrics(&self) -> BTreeSet<&'static str> {
         let expressions = self.levels.iter().flatten().map(|record| &record.expr);
         let needed: BTreeSet<String> =
-            expressions.chain(self.alerts.iter().map(|alert| &alert.expr)).flat_map(|expr| names(expr)).collect();
+            expressions.chain(self.alerts.iter().map(|alert| &alert.expr)).flat_map(names).collect();
         let is_needed = |metric: &&Metric| series(metric).iter().any(|name| needed.contains(name));
         CATALOGUE.iter().filter(is_needed).map(|metric| metric.name).collect()
     }
@@ -117,6 +144,12 @@ impl Rules {
     fn sort(mut records: Vec<Record>, alerts: Vec<Alert>) -> Self {
         let mut rules = Self::default();
         let mut told = past_metrics();
+        told.insert(KNOWN.to_owned());
+        // What nobody overrides is known to be nothing.
+        let all = records.iter().map(|record| &record.expr).chain(alerts.iter().map(|alert| &alert.expr));
+        let named: BTreeSet<String> = all.flat_map(names).collect();
+        let is_recorded = |name: &String| records.iter().any(|record| record.name == *name);
+        told.extend(named.into_iter().filter(|name| name.contains(OVERRIDE) && !is_recorded(name)));
         loop {
             // All rules of one name at once: what they record is complete only then.
             let waiting = |name: &str, records: &[Record]| {
@@ -137,7 +170,7 @@ impl Rules {
             let missing: BTreeSet<String> = needs.difference(&told).cloned().collect();
             // One that looks at nothing, or at thresholds alone, tells nothing about the relay.
             let about_relay = needs.iter().any(|name| rules.rests_on(name, &metrics));
-            if missing.is_empty() && about_relay {
+            if about_relay && missing.iter().all(|name| name == PROBE) {
                 rules.alerts.push(alert);
             } else {
                 let missing = missing.iter().flat_map(|name| unrecorded(name, &records, &told)).collect();
@@ -145,6 +178,17 @@ impl Rules {
             }
         }
         rules
+    }
+
+    /// Whether anything of the ledger is in what a rule records: a threshold is the same at any time.
+    pub fn tells_of_the_past(&self, record: &Record) -> bool {
+        self.rests_on(&record.name, &past_metrics())
+    }
+
+    /// The rule behind a name that is a function of thresholds and of nothing else.
+    pub fn of_limits_alone(&self, name: &str) -> Option<&Record> {
+        let record = self.levels.iter().flatten().find(|record| record.name == name)?;
+        names(&record.expr).iter().all(|name| name.starts_with(THRESHOLD)).then_some(record)
     }
 
     /// Whether a name is of the past's own metrics, or recorded from one.
@@ -211,59 +255,22 @@ fn series(metric: &Metric) -> Vec<String> {
 }
 
 /// The names of series in an expression.
-pub fn names(expr: &str) -> BTreeSet<String> {
-    const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
-    const WORDS: [&str; 8] = ["and", "or", "unless", "bool", "offset", "inf", "nan", "atan2"];
-    let mut names = BTreeSet::new();
-    let mut rest = expr;
-    while let Some(next) = rest.chars().next() {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        if next.is_ascii_digit() {
-            // A number or a duration.
-            rest = rest.trim_start_matches(|c: char| is_word(c) || c == '.');
-        } else if is_word(next) {
-            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            let (word, after) = rest.split_at(end);
-            let next = after.trim_start();
-            let opens = next.starts_with('(');
-            // `sum by (...)` is a function as well.
-            let calls = opens || ["by ", "by(", "without ", "without("].iter().any(|word| next.starts_with(word));
-            rest = after;
-            if GROUPING.contains(&word) {
-                if opens {
-                    rest = after.split_once(')').map_or("", |(_, rest)| rest);
-                }
-            } else if !calls && !WORDS.contains(&word.to_ascii_lowercase().as_str()) {
-                names.insert(word.to_owned());
+pub fn names(expr: &Expr) -> BTreeSet<String> {
+    struct Names(BTreeSet<String>);
+    impl ExprVisitor for Names {
+        type Error = Infallible;
+        fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Infallible> {
+            match expr {
+                Expr::VectorSelector(selector) => self.0.extend(selector.name.clone()),
+                Expr::MatrixSelector(selector) => self.0.extend(selector.vs.name.clone()),
+                _ => {}
             }
-        } else {
-            rest = match next {
-                '{' => after_matchers(&rest[1..]),
-                '[' => rest.split_once(']').map_or("", |(_, rest)| rest),
-                '#' => rest.split_once('\n').map_or("", |(_, rest)| rest),
-                _ => &rest[next.len_utf8()..],
-            };
+            Ok(true)
         }
     }
-    names
-}
-
-/// What follows the closing brace, which may also stand within quotes.
-fn after_matchers(text: &str) -> &str {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None if c == '}' => return &text[at + 1..],
-            None => {}
-        }
-    }
-    ""
+    let mut names = Names(BTreeSet::new());
+    let Ok(_) = walk_expr(&mut names, expr);
+    names.0
 }
 
 #[cfg(test)]
@@ -272,9 +279,9 @@ mod tests {
 
     #[test]
     fn names_are_series_and_nothing_else() {
-        let expr = "sum by (relay) (max without (instance) (increase(a_total{b=\"x}\",c!='d'}[5m:1m] offset 1w)))\n\
-                    / on (relay) group_left (type) (b:c:d > bool 1e6) and time() - 5m > scalar(e) # f";
-        let found = names(expr);
+        let expr = "sum by (relay) (max without (instance) (increase(a_total{b=\"x}\",c!='d'}[5m] offset 1w)))\n\
+                    / on (relay) group_left (type) (b:c:d > bool 1e6) and on () vector(time() - 300) > scalar(e) # f";
+        let found = names(&parser::parse(expr).unwrap());
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["a_total", "b:c:d", "e"]);
     }
 
@@ -282,10 +289,12 @@ mod tests {
     fn of_the_shipped_alerts_those_are_tested_that_the_ledger_tells() {
         let rules = Rules::load(None).unwrap();
         let tested = |name: &str| rules.alerts.iter().any(|alert| alert.name == name);
-        for alert in ["LLMRelayErrorSpike", "LLMRelayCostSurge", "LLMRelayUserCostSurge", "LLMRelayNoTraffic"] {
-            assert!(tested(alert), "{alert} is not tested: {:?}", rules.untold);
+        for alert in ["ErrorSpike", "CostSurge", "UserCostSurge", "NoTraffic", "Outage", "TrafficVanished"] {
+            let alert = format!("LLMRelay{alert}");
+            assert!(tested(&alert), "{alert} is not tested: {:?}", rules.untold);
         }
-        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelaySourceDown"] {
+        for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelayUnreachable"]
+        {
             assert!(!tested(alert), "{alert} cannot be told by the past");
         }
         let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
