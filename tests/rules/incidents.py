@@ -4,11 +4,12 @@ A case:
     incident   what happens, for the table
     phases     {name: duration}; the first is the healthy past, the last begins when the trouble is over
     hours      day (the default) or night: whether Alertmanager's receivers for waking hours are muted
-    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself), or is long
+    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself), or is long;
+               cases of the same word share one
     traffic    requests per minute in each phase, as an exporter shows them: success, failure; null: not shown.
                class: of the failures (server); told: false for a relay that does not tell which requests failed
-    series     further series: value (a gauge) or per_minute (a counter) in each phase; from: where a counter begins.
-               The label relay is added to what begins with llm_relay
+    series     further series: value (a gauge), per_minute (a counter) or behind (a clock, in seconds) in each phase; from:
+               where a counter begins. The label relay is added to what begins with llm_relay
     expect     page or chat: the alert that is told first, and within: how soon; messages: how many at most, that all is
                well included. Empty: nobody is told anything but the digest
 
@@ -77,13 +78,16 @@ class Case:
         counter = "per_minute" in told
         total = told.get("from", 1000)
         values, before = [], None
-        for phase, each in zip(self.phases, told.get("per_minute") or told.get("value") or told["last_minute"], strict=True):
+        given = next(told[form] for form in ("per_minute", "value", "behind", "last_minute") if form in told)
+        for phase, each in zip(self.phases, given, strict=True):
             for _ in range(round(phase / SAMPLES)):
                 if each is None:
                     values.append("_" if values and values[-1] in ("_", "stale") else "stale")
                 elif counter:
                     total += each * SAMPLES / 60
-                    values.append(f"{int(total + 1e-6)}")
+                    values.append(f"{total:.2f}" if "_usd" in name else f"{int(total + 1e-6)}")
+                elif "behind" in told:
+                    values.append(f"{len(values) * SAMPLES - each}")
                 else:
                     values.append(f"{(each + before) / 2 if before is not None and 'last_minute' in told else each}")
                 before = each
@@ -101,7 +105,11 @@ def cases():
 def timelines(every):
     """Each case's alerts: {second: [(labels, annotations)]} of every step from its beginning on, by promtool."""
     shared = [case for case in every if not case.told.get("alone")]
-    worlds = [shared[0::2], shared[1::2], *([case] for case in every if case.told.get("alone"))]
+    apart = {}
+    for case in every:
+        if alone := case.told.get("alone"):
+            apart.setdefault(case.relay if alone is True else alone, []).append(case)
+    worlds = [shared[0::2], shared[1::2], *apart.values()]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = {}
         for world, steps in zip(worlds, pool.map(evaluate, worlds)):
@@ -144,7 +152,7 @@ def evaluate(world):
         at = seconds(re.match(r"\w+, time: (\w+),", block)[1])
         for labels, annotations in re.findall(r"Labels:(\{.*\})\n\s*Annotations:(\{.*\})", block.split("got:[", 1)[1]):
             steps.setdefault(int(at), []).append((pairs(labels), pairs(annotations)))
-    if not steps:
+    if ", err: " in text or (not steps and got.returncode):
         raise AssertionError(text[-2000:])
     return steps
 
@@ -235,8 +243,17 @@ class Outcome:
         self.sent = [each for each in sent if each[1] in ("page", "chat")]
         self.first = self.after = self.receiver = None
         if self.sent:
-            _, self.receiver, _, self.first = self.sent[0]
-            fired = min(at for at, now in steps.items() for labels, _ in now if labels["alertname"] in self.first)
+            _, self.receiver, _, names = self.sent[0]
+            # The text of an alert's first step: how soon Alertmanager takes the next one is a matter of the machine.
+            page = self.receiver == "page"
+            fired = [
+                (at, labels["alertname"], texts["description"])
+                for at, now in steps.items()
+                for labels, texts in now
+                if labels["alertname"] in names and (labels["severity"] == "critical") == page
+            ]
+            self.first = {name: text for _, name, text in reversed(fired)}
+            fired = fired[0][0]
             self.after = fired + waits()[self.receiver]
         told = {name for _, _, _, names in self.sent for name in names}
         still = [at for at, now in steps.items() for labels, _ in now if labels["alertname"] in told]
