@@ -1,6 +1,4 @@
 //! Every metric of the catalogue is told by a relay or it is not, and the documentation says which.
-//!
-//! `TOLD=write cargo test --test it told` writes the table of `docs/relays.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -21,11 +19,7 @@ use secrecy::ExposeSecret;
 
 use crate::exposition::{Dialect, parse, series};
 use crate::process::{Page, Process};
-use crate::{full_view, probe};
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relays.md");
-const BEGIN: &str = "<!-- told: begin -->\n";
-const END: &str = "<!-- told: end -->\n";
+use crate::{full_view, generated, probe};
 
 fn of_relays() -> impl Iterator<Item = &'static Metric> {
     CATALOGUE.iter().filter(|metric| metric.is_of_relay())
@@ -196,12 +190,5 @@ fn of(scopes: &[Scope]) -> String {
 
 #[test]
 fn the_documented_table_is_the_one_in_the_code() {
-    let document = std::fs::read_to_string(DOCUMENT).unwrap();
-    let (head, rest) = document.split_once(BEGIN).unwrap();
-    let (written, tail) = rest.split_once(END).unwrap();
-    if std::env::var_os("TOLD").is_some() {
-        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{}{END}{tail}", table())).unwrap();
-        return;
-    }
-    assert_eq!(written, table(), "write it again: TOLD=write cargo test --test it told");
+    generated::Part::of("docs/relays.md", "metrics by relay").hold(&table());
 }
