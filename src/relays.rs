@@ -9,6 +9,7 @@ pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
 mod positions;
+pub mod product;
 mod schema_cache;
 mod steady;
 pub mod untold;
@@ -26,12 +27,18 @@ use chrono_tz::Tz;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
+pub use crate::address::{OpenError, Store};
 use crate::model::{
     Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
-use crate::settings::{Kind, RelayPlan};
+use crate::settings::RelayPlan;
 use crate::tally::{Part, PartError};
+pub use product::{Need, Product, Variables};
 pub use untold::Untold;
+
+/// The relay products that can be read: the only list.
+pub static PRODUCTS: &[&Product] =
+    &[&claude_code_hub::PRODUCT, &claude_relay_service::PRODUCT, &cpa_manager::PRODUCT, &gemini_balance::PRODUCT];
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
@@ -266,20 +273,10 @@ pub enum Usage {
     Counters(Box<dyn Counters>),
 }
 
-/// An address that cannot be used at all. The text holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(pub String);
-
 /// Opens the parts of a relay; connects to nothing.
 ///
 /// # Errors
 /// When an address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
-    match plan.kind {
-        Kind::ClaudeCodeHub => claude_code_hub::open(plan),
-        Kind::CpaManager => cpa_manager::open(plan),
-        Kind::GeminiBalance => gemini_balance::open(plan),
-        Kind::ClaudeRelayService => claude_relay_service::open(plan),
-    }
+    (plan.product.open)(plan)
 }

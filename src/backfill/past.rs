@@ -58,7 +58,7 @@ impl Past {
         tally.complete();
         let frame = View {
             relay: plan.name.as_str().into(),
-            kind: plan.kind.label(),
+            kind: plan.product.label,
             ledger: None,
             live: None,
             directory: None,

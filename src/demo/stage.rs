@@ -31,6 +31,15 @@ pub struct Urls {
     pub redis_url: Option<SecretString>,
 }
 
+impl Urls {
+    /// The settings of a relay that these are.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let database = [("database_url", self.database_url.expose_secret())];
+        let redis = self.redis_url.iter().map(|url| ("redis_url", url.expose_secret()));
+        database.into_iter().chain(redis).filter(|(_, url)| !url.is_empty())
+    }
+}
+
 /// Private servers with a relay's store that has a history and lives. Nothing is left when it is dropped.
 pub struct Stage {
     urls: Urls,

@@ -2,8 +2,7 @@
 //! has its own list; what is listed is absent from every page, because 0 would be a number.
 
 use crate::model::Scope;
-use crate::relays::{claude_code_hub, claude_relay_service, cpa_manager, gemini_balance};
-use crate::settings::Kind;
+use crate::relays::PRODUCTS;
 
 /// What is absent for one reason.
 #[derive(Debug)]
@@ -26,19 +25,9 @@ impl Untold {
     }
 }
 
-/// What relays of this kind cannot tell.
-pub const fn untold(kind: Kind) -> &'static [Untold] {
-    match kind {
-        Kind::ClaudeCodeHub => claude_code_hub::UNTOLD,
-        Kind::ClaudeRelayService => claude_relay_service::UNTOLD,
-        Kind::CpaManager => cpa_manager::UNTOLD,
-        Kind::GeminiBalance => gemini_balance::UNTOLD,
-    }
-}
-
-/// The same by the kind's label; nothing for a label that is none.
+/// What the product with this label cannot tell; nothing for a label that is none.
 pub fn untold_by(label: &str) -> &'static [Untold] {
-    Kind::ALL.into_iter().find(|kind| kind.label() == label).map_or(&[], untold)
+    PRODUCTS.iter().find(|product| product.label == label).map_or(&[], |product| product.untold)
 }
 
 /// Why a whole metric is absent; `None` when it is told.

@@ -12,7 +12,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::{AccountState, Directory, Reason};
 use llm_relay_exporter::relays::cpa_manager::{Level, key_id, provider_id};
 use llm_relay_exporter::relays::{Ask, Usage};
-use llm_relay_exporter::settings::{self, Kind};
+use llm_relay_exporter::settings::{self};
 use llm_relay_exporter::view::{CountersView, DayView, LedgerView};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -492,7 +492,7 @@ async fn the_relay_is_configured_by_the_path_of_its_file() {
         settings::load(Some(&file), &std::collections::BTreeMap::new())
     };
     let loaded = load("[relays.cpa]\nkind = \"cpa-manager\"\ndatabase_url = \"sqlite:/data/usage.sqlite\"\n").unwrap();
-    assert_eq!(loaded.plan.relays["cpa"].kind, Kind::CpaManager);
+    assert_eq!(loaded.plan.relays["cpa"].product.label, "cpa-manager");
     for wrong in [
         "database_url = \"postgres://host/db\"",
         "database_url = \"sqlite:\"",

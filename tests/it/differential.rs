@@ -11,9 +11,9 @@ use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays::claude_relay_service::Offset;
-use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::relays;
+use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
+use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
@@ -163,25 +163,15 @@ impl Scene<'_> {
 
     fn plan(&self) -> RelayPlan {
         RelayPlan {
-            name: "test".into(),
-            kind: Kind::ClaudeCodeHub,
             database_url: self.url.clone().into(),
-            redis_url: None,
-            interval: std::time::Duration::from_secs(5),
             directory_interval: std::time::Duration::from_secs(5),
-            stale_after: std::time::Duration::from_secs(60),
             timeout: std::time::Duration::from_secs(30),
-            session_ttl: std::time::Duration::from_secs(300),
-            timezone: None,
             timezone_fallback: self.zone.parse().unwrap(),
-            timezone_offset: Offset::default(),
-            scan: false,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: std::time::Duration::ZERO,
             history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            series: SeriesBudget::default(),
-            health: Health::default(),
+            ..RelayPlan::new("test", &claude_code_hub::PRODUCT)
         }
     }
 

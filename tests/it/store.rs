@@ -34,7 +34,7 @@ async fn relay(name: &str, days: u32, requests_per_day: u32) -> RelayPlan {
 }
 
 fn owner(plan: &RelayPlan) -> Owner {
-    Owner { relay: plan.name.clone(), kind: plan.kind.label() }
+    Owner { relay: plan.name.clone(), kind: plan.product.label }
 }
 
 fn store_plan(url: &str) -> StorePlan {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::clock::Offset;
 use super::keys::{self, PLATFORMS, Platform};
+use super::product;
 use super::search::Search;
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
@@ -25,7 +26,7 @@ pub struct DirectoryReader {
 
 impl DirectoryReader {
     pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
-        Self { kv, offset: plan.timezone_offset, search: plan.scan.then(Search::new) }
+        Self { kv, offset: product::offset(plan), search: product::may_scan(plan).then(Search::new) }
     }
 
     /// The ids of all keys, deleted ones included.

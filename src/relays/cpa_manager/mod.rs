@@ -18,6 +18,7 @@ mod least_schema;
 mod ledger;
 mod live;
 mod prices;
+mod product;
 mod row;
 mod schema;
 mod untold;
@@ -29,6 +30,7 @@ use chrono::{DateTime, Utc};
 pub use check::check;
 pub use identity::{key_id, provider_id};
 pub use least_schema::least_schema;
+pub use product::PRODUCT;
 pub use schema::Level;
 pub use untold::UNTOLD;
 

@@ -21,6 +21,7 @@ mod directory;
 mod error_log;
 mod ledger;
 mod live;
+mod product;
 mod store;
 mod untold;
 
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use check::check;
+pub use product::PRODUCT;
 pub use untold::UNTOLD;
 
 use crate::relays::{LiveState, OpenError, Relay, Usage};

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, Stage, program};
+use llm_relay_exporter::demo::{DemoOptions, Stage};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::{self, Usage};
-use llm_relay_exporter::settings::Kind;
 use secrecy::ExposeSecret;
 
 use super::relay::{Relay, read_all, view};
@@ -63,9 +62,4 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     assert!(home.exists());
     stage.tear_down().await;
     assert!(!home.exists());
-}
-
-#[test]
-fn some_relay_of_the_demo_needs_nothing() {
-    assert_eq!(program::PROGRAM.last().unwrap().kind, Kind::CpaManager);
 }
