@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc};
 use llm_relay_exporter::check;
-use llm_relay_exporter::demo::claude_relay_service::{self as relay, Usage};
 use llm_relay_exporter::demo::servers::PrivateRedis;
 use llm_relay_exporter::follow::Metered;
 use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
+use llm_relay_exporter::relays::claude_relay_service::demo::{self as relay, Usage};
 use llm_relay_exporter::relays::claude_relay_service::{Offset, PRODUCT};
 use llm_relay_exporter::relays::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::serve;

@@ -87,8 +87,8 @@ async fn an_upgrade_in_place_is_noticed() {
     relay.insert(&Event::default()).await;
     let mut follower = relay.follower();
     assert_eq!(today(&looked_at(&mut follower, &relay).await).requests, 1);
-    relay.run(include_str!("../../migrations/relays/cpa_manager/0002_v1.3.sql")).await;
-    relay.run(include_str!("../../migrations/relays/cpa_manager/0003_plus.sql")).await;
+    relay.run(include_str!("../../src/relays/cpa_manager/least_schema/0002_v1.3.sql")).await;
+    relay.run(include_str!("../../src/relays/cpa_manager/least_schema/0003_plus.sql")).await;
     relay.level = Level::Plus;
     relay.insert(&Event::default()).await;
     assert_eq!(today(&looked_at(&mut follower, &relay).await).requests, 2);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
+use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Plan, RelayPlan};
@@ -242,7 +242,7 @@ impl Drop for Prometheus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
-    let stage = Stage::set_up(DemoOptions {
+    let stage = (claude_code_hub::PRODUCT.demo)(DemoOptions {
         history: HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 40.0, ..SimulatorOptions::default() },
     })

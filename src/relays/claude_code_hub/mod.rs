@@ -9,6 +9,7 @@
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
+pub mod demo;
 mod directory;
 mod least_schema;
 mod ledger;

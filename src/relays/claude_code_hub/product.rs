@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::{UNTOLD, check, open};
-use crate::demo::Stage;
+use super::{UNTOLD, check, demo, open};
 use crate::relays::{Need, Product, Store, Variables};
 use crate::settings::catalogue::{
     AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, Takes,
@@ -42,5 +41,5 @@ pub static PRODUCT: Product = Product {
     untold: UNTOLD,
     open,
     check: |plan| Box::pin(check(plan)),
-    demo: |options| Box::pin(Stage::set_up(options)),
+    demo: |options| Box::pin(demo::set_up(options)),
 };

@@ -10,6 +10,7 @@
 mod check;
 mod clock;
 mod counters;
+pub mod demo;
 mod directory;
 mod events;
 mod keys;

@@ -1,7 +1,6 @@
 //! The product, as the rest of the program sees it.
 
-use super::{Offset, UNTOLD, check, open};
-use crate::demo::Stage;
+use super::{Offset, UNTOLD, check, demo, open};
 use crate::relays::{Need, Product, Store};
 use crate::settings::catalogue::{Absent, Setting, Takes};
 use crate::settings::{OwnValue, RelayPlan};
@@ -43,5 +42,5 @@ pub static PRODUCT: Product = Product {
     untold: UNTOLD,
     open,
     check: |plan| Box::pin(check(plan)),
-    demo: |options| Box::pin(Stage::claude_relay_service(options)),
+    demo: |options| Box::pin(demo::set_up(options)),
 };

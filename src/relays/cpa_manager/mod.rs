@@ -12,6 +12,7 @@
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
+mod demo;
 mod directory;
 mod identity;
 mod least_schema;

@@ -17,6 +17,7 @@
 mod attempt;
 mod check;
 mod clock;
+pub mod demo;
 mod directory;
 mod error_log;
 mod ledger;
@@ -40,9 +41,9 @@ use store::Store;
 
 /// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
 /// database.
-pub const MYSQL_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/mysql.sql");
+pub const MYSQL_SCHEMA: &str = include_str!("least_schema/mysql.sql");
 /// [`MYSQL_SCHEMA`] for SQLite.
-pub const SQLITE_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/sqlite.sql");
+pub const SQLITE_SCHEMA: &str = include_str!("least_schema/sqlite.sql");
 
 /// The relay's only upstream: the store does not tell Gemini from Vertex.
 const PROVIDER: i64 = 1;

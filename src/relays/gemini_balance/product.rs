@@ -1,7 +1,6 @@
 //! The product, as the rest of the program sees it.
 
-use super::{UNTOLD, check, open};
-use crate::demo::Stage;
+use super::{UNTOLD, check, demo, open};
 use crate::relays::{Need, Product, Store};
 use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 
@@ -16,5 +15,5 @@ pub static PRODUCT: Product = Product {
     untold: UNTOLD,
     open,
     check: |plan| Box::pin(check(plan)),
-    demo: |options| Box::pin(Stage::gemini_balance(options)),
+    demo: |options| Box::pin(demo::set_up(options)),
 };

@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bcrypt::Version;
-use llm_relay_exporter::demo::claude_relay_service::{self as crs, Usage};
 use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivateRedis};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::claude_relay_service::demo::{self as crs, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
 use rcgen::{CertificateParams, KeyPair, SanType};
