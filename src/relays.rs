@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::address::{OpenError, Store};
 use crate::model::{
-    Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+    Calendar, Directory, EntityId, Facts, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
 use crate::settings::RelayPlan;
 use crate::tally::{Part, PartError};
@@ -64,6 +64,9 @@ pub trait Ledger: Send {
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
         civil::day_before(zone, instant)
     }
+
+    /// What its rows tell.
+    fn facts(&self) -> Facts;
 
     /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
     fn statements(&self) -> Vec<(&'static str, bool)> {

@@ -13,7 +13,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["scope", "period", "id", "name"],
         help: "Cost in US dollars of the first by cost in the period (today, last24h, week, month, all); id other closes the sum.",
         help_zh: "周期内（today、last24h、week、month、all）按成本排名靠前者的成本（美元）；id 为 other 的一项补足总和。",
-        emit: Relay(|view, out| board(view, out, |entry| Some(entry.cost_usd))),
+        emit: Relay(|view, out| board(view, out, |entry| entry.cost_usd)),
     },
     Metric {
         name: "llm_relay_leaderboard_requests",

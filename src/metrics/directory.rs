@@ -73,8 +73,13 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-const fn truth(on: bool) -> &'static str {
-    if on { "true" } else { "false" }
+/// An empty label is none.
+const fn truth(on: Option<bool>) -> &'static str {
+    match on {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "",
+    }
 }
 
 /// Grafana's unit for a currency; it has built-in units for five of Claude Code Hub's nine and takes a symbol for the rest.

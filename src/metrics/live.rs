@@ -63,7 +63,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "供应商启用时为 1，停用时为 0。",
         emit: Relay(|view, out| {
             for provider in providers(view) {
-                out.sample(&[&provider.id.to_string()], flag(provider.enabled));
+                out.known(&[&provider.id.to_string()], provider.enabled.map(flag));
             }
         }),
     },

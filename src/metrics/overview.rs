@@ -63,7 +63,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "当日开始的请求的成本（美元）。",
         emit: Past(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.sample(&[day], sums.cost_usd);
+                out.known(&[day], sums.cost_usd);
             }
         }),
     },

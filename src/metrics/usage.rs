@@ -2,7 +2,7 @@
 
 use super::Emit::{Past, Relay};
 use super::Kind::Counter;
-use super::{Group, Metric, counters};
+use super::{Group, Metric, counters, float};
 use crate::model::Outcome;
 
 pub const METRICS: &[Metric] = &[
@@ -112,7 +112,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "账本开始以来已结束请求的成本（美元），按用户。",
         emit: Past(|view, out| {
             for user in counters(view).into_iter().flat_map(|it| &it.users) {
-                out.sample(&[&user.id], user.cost_usd);
+                out.known(&[&user.id], user.cost_usd);
             }
         }),
     },
@@ -125,7 +125,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按用户。",
         emit: Past(|view, out| {
             for user in counters(view).into_iter().flat_map(|it| &it.users) {
-                out.sample(&[&user.id], user.tokens as f64);
+                out.known(&[&user.id], float(user.tokens));
             }
         }),
     },
@@ -151,7 +151,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "账本开始以来已结束请求的成本（美元），按密钥。",
         emit: Past(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.sample(&[&key.id], key.cost_usd);
+                out.known(&[&key.id], key.cost_usd);
             }
         }),
     },
@@ -177,7 +177,7 @@ pub const METRICS: &[Metric] = &[
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按密钥。",
         emit: Past(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.sample(&[&key.id], key.tokens as f64);
+                out.known(&[&key.id], float(key.tokens));
             }
         }),
     },

@@ -325,7 +325,7 @@ impl Scene<'_> {
             let sql = self.numbers(&select, &format!("l.created_at >= {from} and l.created_at < {to}")).await;
             let ours = days[day];
             assert_eq!(ours.requests as f64, sql[0], "requests {day}");
-            close(ours.cost_usd, sql[1], &format!("cost {day}"));
+            close(ours.cost_usd.unwrap(), sql[1], &format!("cost {day}"));
             close(ours.mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
             close(
                 ours.error_ratio.unwrap(),
@@ -415,7 +415,7 @@ impl Scene<'_> {
                 let it = &theirs[&entry.id];
                 let what = format!("{scope} {} {period}", entry.id);
                 assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd, it[1], &format!("cost of {what}"));
+                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
                 assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
                 if matches!(scope, "provider" | "model") {
                     close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
@@ -430,7 +430,7 @@ impl Scene<'_> {
                     close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
                 }
             }
-            let least = ranked.iter().map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
+            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
             for (id, it) in &theirs {
                 let shown = ranked.iter().any(|entry| entry.id == *id);
                 assert!(shown || it[1] <= least + 1e-12, "{scope} {id} is missing from {period}");
@@ -439,7 +439,7 @@ impl Scene<'_> {
             let requests: u64 = board.entries.iter().filter_map(|entry| entry.requests).sum();
             assert_eq!(requests as f64, whole[0], "{scope} {period} does not add up");
             close(
-                board.entries.iter().map(|entry| entry.cost_usd).sum(),
+                board.entries.iter().filter_map(|entry| entry.cost_usd).sum(),
                 whole[1],
                 &format!("sum of {scope} {period}, other is {other:?}"),
             );
@@ -527,7 +527,7 @@ fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
     for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
         for it in entities {
             all.insert(format!("requests {scope} {}", it.id), it.requests as f64);
-            all.insert(format!("cost {scope} {}", it.id), it.cost_usd);
+            all.insert(format!("cost {scope} {}", it.id), it.cost_usd.unwrap());
         }
     }
     all

@@ -18,7 +18,9 @@ pub fn file(file: &str, text: &str) {
     if is_wanted() {
         std::fs::write(path(file), text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path(file)).unwrap(), text, "{file} is stale: run tests/regenerate");
+    let written = std::fs::read_to_string(path(file)).unwrap();
+    let differ = written.lines().zip(text.lines()).find(|(was, is)| was != is);
+    assert!(written == text, "{file} is stale: run tests/regenerate; first, was and is: {differ:#?}");
 }
 
 /// The part of a document between the marks of this name.

@@ -240,7 +240,7 @@ async fn what_the_relay_cleans_up_stays_counted() {
     }
     assert_eq!((requests(&first.view()), everything(&mut first)), (2340, 2340));
     let drift = first.view().audit.unwrap();
-    assert_eq!((drift.drift_requests, drift.drift_cost_usd), (0.0, 0.0));
+    assert_eq!((drift.drift_requests, drift.drift_cost_usd), (0.0, Some(0.0)));
     first.save().await;
     drop(first);
 

@@ -84,7 +84,7 @@ impl DirectoryReader {
             directory.keys.push(Key {
                 name: name.unwrap_or_else(|| id.to_string()),
                 user_id: user_id.map(|user| user.as_str().into()),
-                enabled: active.is_some_and(|it| it == "true"),
+                enabled: Some(active.is_some_and(|it| it == "true")),
                 deleted,
                 expires_at: expires_at.and_then(|text| instant(&text)),
                 created_at: created_at.and_then(|text| instant(&text)),
@@ -177,7 +177,7 @@ fn provider(
         name,
         kind: platform.name.to_owned(),
         group: group.unwrap_or_default(),
-        enabled,
+        enabled: Some(enabled),
         deleted: false,
         slots,
     }
