@@ -12,6 +12,7 @@ use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::history::HistoryOptions;
 use crate::demo::simulator::SimulatorOptions;
 use crate::demo::{self, DemoOptions, SimulateOptions, Urls, program};
+use crate::relays::PRODUCTS;
 use crate::{serve, settings};
 
 #[derive(Debug, Args)]
@@ -98,7 +99,7 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     let stage = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
     let stages = tokio::select! {
-        stages = program::set_up(&stage) => stages?,
+        stages = program::set_up(&stage, PRODUCTS) => stages?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
     // Each relay under the name of its kind.

@@ -2,16 +2,19 @@
 
 use super::servers::ServerError;
 use super::stage::{DemoOptions, Stage};
-use crate::relays::{PRODUCTS, Product};
+use crate::relays::Product;
 
-/// Sets up every relay that can run here, one after the other; says on stderr which cannot, and why. Dropping the future
+/// Sets up every product that can run here, one after the other; says on stderr which cannot, and why. Dropping the future
 /// leaves nothing behind.
 ///
 /// # Errors
 /// When one that can run here does not start.
-pub async fn set_up(options: &DemoOptions) -> anyhow::Result<Vec<(&'static Product, Stage)>> {
+pub async fn set_up(
+    options: &DemoOptions,
+    products: &[&'static Product],
+) -> anyhow::Result<Vec<(&'static Product, Stage)>> {
     let mut stages = Vec::new();
-    for &product in PRODUCTS {
+    for &product in products {
         match (product.demo)(options.clone()).await {
             Ok(stage) => stages.push((product, stage)),
             Err(error) if error.downcast_ref().is_some_and(ServerError::is_missing) => {

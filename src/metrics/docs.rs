@@ -3,6 +3,9 @@
 use std::fmt::Write;
 
 use super::{CATALOGUE, Emit, Group, Metric};
+use crate::model::Scope;
+use crate::relays::untold::why_absent;
+use crate::relays::{PRODUCTS, Product};
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -74,4 +77,44 @@ pub fn markdown() -> String {
         }
     }
     page
+}
+
+/// Which relay tells which metric, as a table, and below it the reasons why not.
+pub fn relay_table() -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut number = |why: &'static str| {
+        let known = reasons.iter().position(|it| *it == why);
+        known.unwrap_or_else(|| {
+            reasons.push(why);
+            reasons.len() - 1
+        }) + 1
+    };
+    let all = |cell: fn(&Product) -> String| PRODUCTS.iter().map(|product| cell(product)).collect::<String>();
+    let mut text = format!("| metric |{}\n", all(|product| format!(" {} |", product.label)));
+    text += &format!("|---|{}\n", all(|_| "---|".to_owned()));
+    for section in sections() {
+        text += &format!("| **{}** |{}\n", section.title, all(|_| " |".to_owned()));
+        for metric in section.metrics.into_iter().filter(|metric| metric.is_of_relay()) {
+            text += &format!("| `{}` |", metric.name);
+            for product in PRODUCTS {
+                let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
+                let partly = product.untold.iter().find(|it| scoped && !it.scopes.is_empty());
+                text += &match (why_absent(product.untold, metric.name), partly) {
+                    (Some(why), _) => format!(" no ({}) |", number(why)),
+                    (None, Some(it)) => format!(" yes, no {} ({}) |", of(it.scopes), number(it.why)),
+                    (None, None) => " yes |".to_owned(),
+                };
+            }
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    for (n, why) in reasons.iter().enumerate() {
+        text += &format!("{}. {why}\n", n + 1);
+    }
+    text
+}
+
+fn of(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
 }

@@ -30,7 +30,7 @@ async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
         history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
     };
-    let stages = program::set_up(&options).await.unwrap();
+    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
     assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let mut config = String::new();
     let mut good = Vec::new();

@@ -9,7 +9,6 @@ use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, program};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
-use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::relays::untold::why_absent;
 use llm_relay_exporter::relays::{PRODUCTS, Product};
 use redis::AsyncCommands;
@@ -68,7 +67,7 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             ..SimulatorOptions::default()
         },
     };
-    let stages = program::set_up(&options).await.unwrap();
+    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
     assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());
@@ -133,48 +132,7 @@ async fn rare_events(product: &Product, redis_url: &str) {
     pipe.exec_async(&mut redis).await.unwrap();
 }
 
-/// The table, and below it the reasons.
-fn table() -> String {
-    let mut reasons: Vec<&str> = Vec::new();
-    let mut number = |why: &'static str| {
-        let known = reasons.iter().position(|it| *it == why);
-        known.unwrap_or_else(|| {
-            reasons.push(why);
-            reasons.len() - 1
-        }) + 1
-    };
-    let mut text = String::from("| metric |");
-    PRODUCTS.iter().for_each(|product| write!(text, " {} |", product.label).unwrap());
-    writeln!(text, "\n|---|{}", "---|".repeat(PRODUCTS.len())).unwrap();
-    for section in metrics::docs::sections() {
-        writeln!(text, "| **{}** |{}", section.title, " |".repeat(PRODUCTS.len())).unwrap();
-        for metric in section.metrics.into_iter().filter(|metric| metric.is_of_relay()) {
-            write!(text, "| `{}` |", metric.name).unwrap();
-            for product in PRODUCTS {
-                let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
-                let partly = product.untold.iter().find(|it| scoped && !it.scopes.is_empty());
-                match (why_absent(product.untold, metric.name), partly) {
-                    (Some(why), _) => write!(text, " no ({}) |", number(why)),
-                    (None, Some(it)) => write!(text, " yes, no {} ({}) |", of(it.scopes), number(it.why)),
-                    (None, None) => write!(text, " yes |"),
-                }
-                .unwrap();
-            }
-            text.push('\n');
-        }
-    }
-    text.push('\n');
-    for (n, why) in reasons.iter().enumerate() {
-        writeln!(text, "{}. {why}", n + 1).unwrap();
-    }
-    text
-}
-
-fn of(scopes: &[Scope]) -> String {
-    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
-}
-
 #[test]
 fn the_documented_table_is_the_one_in_the_code() {
-    generated::Part::of("docs/relays.md", "metrics by relay").hold(&table());
+    generated::Part::of("docs/relays.md", "metrics by relay").hold(&metrics::docs::relay_table());
 }

@@ -25,14 +25,17 @@ impl Demo {
     /// With a minute of samples, in which requests failed. Each relay goes by the label of its kind. The shipped rules and
     /// alerts are evaluated.
     pub async fn start() -> Self {
-        let stages = program::set_up(&DemoOptions {
-            history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
-            simulator: SimulatorOptions {
-                rate: 20.0,
-                trouble_period: Duration::from_secs(40),
-                ..SimulatorOptions::default()
+        let stages = program::set_up(
+            &DemoOptions {
+                history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
+                simulator: SimulatorOptions {
+                    rate: 20.0,
+                    trouble_period: Duration::from_secs(40),
+                    ..SimulatorOptions::default()
+                },
             },
-        })
+            PRODUCTS,
+        )
         .await
         .unwrap();
         assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
