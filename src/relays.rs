@@ -12,6 +12,8 @@ mod positions;
 pub mod product;
 mod schema_cache;
 mod steady;
+#[cfg(test)]
+mod stub;
 pub mod untold;
 
 use std::collections::BTreeMap;
@@ -37,8 +39,14 @@ pub use product::{Need, Product, Variables};
 pub use untold::Untold;
 
 /// The relay products that can be read: the only list.
-pub static PRODUCTS: &[&Product] =
-    &[&claude_code_hub::PRODUCT, &claude_relay_service::PRODUCT, &cpa_manager::PRODUCT, &gemini_balance::PRODUCT];
+pub static PRODUCTS: &[&Product] = &[
+    &claude_code_hub::PRODUCT,
+    &claude_relay_service::PRODUCT,
+    &cpa_manager::PRODUCT,
+    &gemini_balance::PRODUCT,
+    #[cfg(test)]
+    &stub::PRODUCT,
+];
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
