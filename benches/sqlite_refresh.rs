@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::own::Process;
-use llm_relay_exporter::relays::claude_relay_service::Offset;
-use llm_relay_exporter::relays::cpa_manager::{Level, least_schema};
+use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
 use llm_relay_exporter::relays::{self, Ask, Relay, Usage};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
 
@@ -101,23 +100,12 @@ async fn write(manager: &mut SqliteConnection, rows: i64) -> sqlx::Result<()> {
 fn plan(database_url: String) -> RelayPlan {
     let second = Duration::from_secs(1);
     RelayPlan {
-        name: "bench".into(),
-        kind: Kind::CpaManager,
         database_url: database_url.into(),
-        redis_url: None,
         interval: second,
         directory_interval: second,
-        stale_after: 60 * second,
         timeout: 30 * second,
-        session_ttl: 300 * second,
-        timezone: None,
         timezone_fallback: chrono_tz::UTC,
-        timezone_offset: Offset::default(),
-        scan: false,
-        audit_interval: 600 * second,
         history_budget: second,
-        boards: Boards::default(),
-        series: SeriesBudget::default(),
-        health: Health::default(),
+        ..RelayPlan::new("bench", &cpa_manager::PRODUCT)
     }
 }

@@ -9,7 +9,60 @@ use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::relays::OpenError;
+/// The products that relays keep their data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    Postgres,
+    MySql,
+    Sqlite,
+    Redis,
+}
+
+impl Store {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MySql => "MySQL",
+            Self::Sqlite => "SQLite",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The schemes of its URLs, without `:`.
+    pub const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["postgres", "postgresql"],
+            Self::MySql => &["mysql", "mariadb"],
+            Self::Sqlite => &["sqlite"],
+            Self::Redis => &[
+                "redis",
+                "rediss",
+                "valkey",
+                "valkeys",
+                "redis+unix",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "redis+cluster",
+                "rediss+cluster",
+            ],
+        }
+    }
+
+    /// How its URLs are written.
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres://user:password@host:5432/database",
+            Self::MySql => "mysql://user:password@host:3306/database",
+            Self::Sqlite => "sqlite:///path/to/file.db",
+            Self::Redis => "redis://user:password@host:6379/0, or rediss:// for TLS",
+        }
+    }
+}
+
+/// An address that cannot be used at all. The text holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub String);
 
 /// What to do about a password that cannot be told from the rest.
 const ENCODING: &str =

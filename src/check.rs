@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::relays::{OpenError, claude_code_hub, claude_relay_service, cpa_manager, gemini_balance};
-use crate::settings::{Kind, Plan, RelayPlan};
+use crate::relays::OpenError;
+use crate::settings::{Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,18 +71,13 @@ impl fmt::Display for Report {
 /// # Errors
 /// When an address cannot be used at all.
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
-    let mut report = match plan.kind {
-        Kind::ClaudeCodeHub => claude_code_hub::check(plan).await,
-        Kind::CpaManager => cpa_manager::check(plan).await,
-        Kind::GeminiBalance => gemini_balance::check(plan).await,
-        Kind::ClaudeRelayService => claude_relay_service::check(plan).await,
-    }?;
+    let mut report = (plan.product.check)(plan).await?;
     match plan.health.target() {
         None => report.note(
             "health",
             format!(
                 "nobody asks the relay whether it answers: set `health_url`, like http://relay:3000{}",
-                plan.kind.health_path()
+                plan.product.health_path
             ),
         ),
         Some(target) => match target.probe().await {

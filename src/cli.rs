@@ -261,7 +261,7 @@ async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {
     let mut worst = report.worst();
     for (name, plan) in &loaded.plan.relays {
         let report = check::check(plan).await?;
-        println!("relay {name} ({})\n{report}", plan.kind.label());
+        println!("relay {name} ({})\n{report}", plan.product.label);
         worst = worst.max(report.worst());
     }
     Ok(if worst == Level::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })

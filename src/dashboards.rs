@@ -4,7 +4,7 @@
 //! * `query`, `column`, `panel`, `kinds`, `variable`, `dashboard`: Grafana's JSON.
 //! * `shared`: panels that stand on several dashboards.
 //! * one file per dashboard.
-//! * `text`, `zh`, `zh_metrics`: languages.
+//! * `text`, `zh`: languages; what a metric means stands in its entry of the catalogue.
 //!
 //! A panel is one call in a dashboard's file; both languages, the committed JSON and the checks follow.
 
@@ -25,7 +25,6 @@ mod trends;
 mod variable;
 mod wall;
 mod zh;
-mod zh_metrics;
 
 use std::path::PathBuf;
 

@@ -151,6 +151,7 @@ impl Follower {
     /// The numbers as of the last refresh; `None` before the first.
     pub fn view(&mut self, with: &Presentation<'_>) -> Option<LedgerView> {
         let state = self.state.as_mut()?;
+        state.tally.rows_tell(self.ledger.facts());
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded();
         view.audit = state.audit;
@@ -348,8 +349,8 @@ impl Follower {
             tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");
             drifted.push((*date, range.clone(), *theirs));
         }
-        state.audit =
-            Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd: drift_cost.to_f64() });
+        let drift_cost_usd = self.ledger.facts().cost.then(|| drift_cost.to_f64());
+        state.audit = Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd });
         state.audit_day = state.next_audit_day();
         state.audit_now = false;
         for (date, range, theirs) in drifted {

@@ -11,8 +11,8 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerError
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 
+use crate::address::OpenError;
 use crate::model::{ReadError, Reason};
-use crate::relays::OpenError;
 
 /// Keys of an unexpected type that are remembered and reported: clients may make up names of models without end.
 const MOST_REPORTED: usize = 1000;

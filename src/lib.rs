@@ -16,7 +16,8 @@
 //! # Layout
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
 //! * [`model`]: the words of the domain. No I/O.
-//! * [`relays`]: one folder per relay product; translates its store into our words. Keeps no metrics.
+//! * [`relays`]: one folder per relay product, and their only list, `PRODUCTS`; a product translates its store into our
+//!   words. Keeps no metrics.
 //! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`address`]: URLs that list
 //!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
@@ -24,14 +25,15 @@
 //! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
 //! * [`view`]: the numbers of one relay at one moment, ready to be written down.
-//! * [`metrics`]: the catalogue, the only list of metrics. [`own`]: what the exporter knows about itself.
+//! * [`metrics`]: the catalogue, the only list of metrics, by family. [`own`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
 //!   [`check`]: what can be read and what cannot, for people.
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
 //!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`bench`]: a private
 //!   Prometheus with a past.
-//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: a private relay store with believable traffic.
+//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: private relay stores with believable traffic; what is a relay's own stands in
+//!   its folder.
 #![forbid(unsafe_code)]
 
 pub mod address;

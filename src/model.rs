@@ -389,6 +389,23 @@ impl Calendar {
 #[error("the calendar's days are not consecutive")]
 pub struct CalendarError;
 
+/// What the rows of a ledger tell. What they do not is absent from the page, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Who called.
+    pub users: bool,
+    pub cost: bool,
+    pub tokens: bool,
+    /// Requests that have not ended yet.
+    pub in_progress: bool,
+    /// Requests that were recorded long after they happened.
+    pub imports: bool,
+}
+
+impl Facts {
+    pub const ALL: Self = Self { users: true, cost: true, tokens: true, in_progress: true, imports: true };
+}
+
 /// Live state: what only the relay's running processes know. Each part is absent where the relay does not say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
@@ -552,7 +569,8 @@ pub struct User {
     pub id: EntityId,
     pub name: String,
     pub role: String,
-    pub enabled: bool,
+    /// `None` where the relay does not tell.
+    pub enabled: Option<bool>,
     pub deleted: bool,
 }
 
@@ -562,7 +580,8 @@ pub struct Key {
     pub name: String,
     /// `None` where the relay does not know whose key it is.
     pub user_id: Option<EntityId>,
-    pub enabled: bool,
+    /// `None` where the relay does not tell.
+    pub enabled: Option<bool>,
     pub deleted: bool,
     pub expires_at: Option<DateTime<Utc>>,
     /// `None` where the relay does not tell.
@@ -580,7 +599,8 @@ pub struct Provider {
     /// The relay's own word: `claude`, `codex`, `gemini`, ...
     pub kind: String,
     pub group: String,
-    pub enabled: bool,
+    /// `None` where the relay does not tell.
+    pub enabled: Option<bool>,
     pub deleted: bool,
     /// `None` when unlimited.
     pub slots: Option<u64>,

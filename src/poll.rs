@@ -192,7 +192,7 @@ impl Parts {
         sources.push(self.directory.status(self.directory_stale_after()));
         View {
             relay: self.plan.name.as_str().into(),
-            kind: self.plan.kind.label(),
+            kind: self.plan.product.label,
             ledger: self.ledger.fresh(stale_after),
             live: self.live(),
             directory: self.directory(),

@@ -9,8 +9,11 @@ pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
 mod positions;
+pub mod product;
 mod schema_cache;
 mod steady;
+#[cfg(test)]
+mod stub;
 pub mod untold;
 
 use std::collections::BTreeMap;
@@ -26,12 +29,24 @@ use chrono_tz::Tz;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
+pub use crate::address::{OpenError, Store};
 use crate::model::{
-    Calendar, Directory, EntityId, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+    Calendar, Directory, EntityId, Facts, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
 };
-use crate::settings::{Kind, RelayPlan};
+use crate::settings::RelayPlan;
 use crate::tally::{Part, PartError};
+pub use product::{Need, Product, Variables};
 pub use untold::Untold;
+
+/// The relay products that can be read: the only list.
+pub static PRODUCTS: &[&Product] = &[
+    &claude_code_hub::PRODUCT,
+    &claude_relay_service::PRODUCT,
+    &cpa_manager::PRODUCT,
+    &gemini_balance::PRODUCT,
+    #[cfg(test)]
+    &stub::PRODUCT,
+];
 
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
@@ -57,6 +72,9 @@ pub trait Ledger: Send {
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
         civil::day_before(zone, instant)
     }
+
+    /// What its rows tell.
+    fn facts(&self) -> Facts;
 
     /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
     fn statements(&self) -> Vec<(&'static str, bool)> {
@@ -266,20 +284,10 @@ pub enum Usage {
     Counters(Box<dyn Counters>),
 }
 
-/// An address that cannot be used at all. The text holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(pub String);
-
 /// Opens the parts of a relay; connects to nothing.
 ///
 /// # Errors
 /// When an address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
-    match plan.kind {
-        Kind::ClaudeCodeHub => claude_code_hub::open(plan),
-        Kind::CpaManager => cpa_manager::open(plan),
-        Kind::GeminiBalance => gemini_balance::open(plan),
-        Kind::ClaudeRelayService => claude_relay_service::open(plan),
-    }
+    (plan.product.open)(plan)
 }

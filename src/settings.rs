@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::probe;
-use crate::relays::claude_relay_service::Offset;
+use crate::relays::Product;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 
@@ -95,135 +95,12 @@ impl StorePlan {
     }
 }
 
-/// The relay products that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    ClaudeCodeHub,
-    ClaudeRelayService,
-    CpaManager,
-    GeminiBalance,
-}
-
-impl Kind {
-    pub const ALL: [Self; 4] = [Self::ClaudeCodeHub, Self::ClaudeRelayService, Self::CpaManager, Self::GeminiBalance];
-
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::ClaudeCodeHub => "claude-code-hub",
-            Self::CpaManager => "cpa-manager",
-            Self::GeminiBalance => "gemini-balance",
-            Self::ClaudeRelayService => "claude-relay-service",
-        }
-    }
-
-    /// The path of its own health check, on the port that clients use; open to everybody.
-    ///
-    /// claude-code-hub v0.9.2 `src/app/api/health/ready/route.ts` (since v0.7.1; 503 without its database),
-    /// claude-relay-service v1.1.314 `src/app.js` (200 also without its Redis), gemini-balance 2.2.8
-    /// `app/router/routes.py`. CPA-Manager watches CLIProxyAPI, which serves the requests: v7.2.140
-    /// `internal/api/server_routes.go`.
-    pub const fn health_path(self) -> &'static str {
-        match self {
-            Self::ClaudeCodeHub => "/api/health/ready",
-            Self::CpaManager => "/healthz",
-            Self::GeminiBalance | Self::ClaudeRelayService => "/health",
-        }
-    }
-
-    /// Where a relay of this kind keeps its usage: the stores that `database_url` may name.
-    pub const fn database(self) -> Need {
-        match self {
-            Self::ClaudeCodeHub => Need::Required(&[Store::Postgres]),
-            Self::CpaManager => Need::Required(&[Store::Sqlite]),
-            Self::GeminiBalance => Need::Required(&[Store::MySql, Store::Sqlite]),
-            Self::ClaudeRelayService => Need::Nothing,
-        }
-    }
-
-    /// Whether a relay of this kind has a Redis, named by `redis_url`.
-    pub const fn redis(self) -> Need {
-        match self {
-            Self::ClaudeCodeHub => Need::Optional(&[Store::Redis]),
-            Self::CpaManager | Self::GeminiBalance => Need::Nothing,
-            Self::ClaudeRelayService => Need::Required(&[Store::Redis]),
-        }
-    }
-}
-
-/// Whether an address is part of a relay's settings, and the stores that it may lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    Required(&'static [Store]),
-    Optional(&'static [Store]),
-    /// A relay of this kind has no such store.
-    Nothing,
-}
-
-impl Need {
-    pub const fn stores(self) -> &'static [Store] {
-        match self {
-            Self::Required(stores) | Self::Optional(stores) => stores,
-            Self::Nothing => &[],
-        }
-    }
-}
-
-/// The products that relays keep their data in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Store {
-    Postgres,
-    MySql,
-    Sqlite,
-    Redis,
-}
-
-impl Store {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "PostgreSQL",
-            Self::MySql => "MySQL",
-            Self::Sqlite => "SQLite",
-            Self::Redis => "Redis",
-        }
-    }
-
-    /// The schemes of its URLs, without `:`.
-    pub const fn schemes(self) -> &'static [&'static str] {
-        match self {
-            Self::Postgres => &["postgres", "postgresql"],
-            Self::MySql => &["mysql", "mariadb"],
-            Self::Sqlite => &["sqlite"],
-            Self::Redis => &[
-                "redis",
-                "rediss",
-                "valkey",
-                "valkeys",
-                "redis+unix",
-                "redis+sentinel",
-                "rediss+sentinel",
-                "redis+cluster",
-                "rediss+cluster",
-            ],
-        }
-    }
-
-    /// How its URLs are written.
-    pub const fn example(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres://user:password@host:5432/database",
-            Self::MySql => "mysql://user:password@host:3306/database",
-            Self::Sqlite => "sqlite:///path/to/file.db",
-            Self::Redis => "redis://user:password@host:6379/0, or rediss:// for TLS",
-        }
-    }
-}
-
 /// One relay, checked.
 #[derive(Clone, Debug)]
 pub struct RelayPlan {
     pub name: String,
-    pub kind: Kind,
-    /// Empty where [`Kind::database`] is [`Need::Nothing`].
+    pub product: &'static Product,
+    /// Empty where [`Product::database`] is [`Need::Nothing`](crate::relays::Need).
     pub database_url: SecretString,
     pub redis_url: Option<SecretString>,
     /// Pause between two refreshes of the ledger and of the live state.
@@ -234,22 +111,24 @@ pub struct RelayPlan {
     pub stale_after: Duration,
     /// Limit of one read, at the client; the server's own limit is shorter.
     pub timeout: Duration,
-    /// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
-    pub session_ttl: Duration,
     /// Overrides the relay's own setting.
     pub timezone: Option<Tz>,
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
-    /// The `TIMEZONE_OFFSET` of claude-relay-service.
-    pub timezone_offset: Offset,
-    /// Whether the key space of claude-relay-service may be searched.
-    pub scan: bool,
     pub audit_interval: Duration,
     /// How much of each minute reading older history may take, at most.
     pub history_budget: Duration,
     pub boards: Boards,
     pub series: SeriesBudget,
     pub health: Health,
+    pub own: OwnSettings,
+}
+
+impl RelayPlan {
+    /// A relay with the defaults of its product, and without addresses.
+    pub fn new(name: impl Into<String>, product: &'static Product) -> Self {
+        check::defaults(name.into(), product)
+    }
 }
 
 impl PartialEq for RelayPlan {
@@ -257,43 +136,74 @@ impl PartialEq for RelayPlan {
         // Taken apart, so that a new setting cannot be forgotten.
         let Self {
             name,
-            kind,
+            product,
             database_url,
             redis_url,
             interval,
             directory_interval,
             stale_after,
             timeout,
-            session_ttl,
             timezone,
             timezone_fallback,
-            timezone_offset,
-            scan,
             audit_interval,
             history_budget,
             boards,
             series,
             health,
+            own,
         } = self;
         let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
         *name == other.name
-            && *kind == other.kind
+            && *product == other.product
             && database_url.expose_secret() == other.database_url.expose_secret()
             && exposed(redis_url) == exposed(&other.redis_url)
             && *interval == other.interval
             && *directory_interval == other.directory_interval
             && *stale_after == other.stale_after
             && *timeout == other.timeout
-            && *session_ttl == other.session_ttl
             && *timezone == other.timezone
             && *timezone_fallback == other.timezone_fallback
-            && *timezone_offset == other.timezone_offset
-            && *scan == other.scan
             && *audit_interval == other.audit_interval
             && *history_budget == other.history_budget
             && *boards == other.boards
             && *series == other.series
             && *health == other.health
+            && *own == other.own
+    }
+}
+
+/// The values of the settings that are a product's own, by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnSettings(BTreeMap<&'static str, OwnValue>);
+
+/// The value of such a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnValue {
+    Duration(Duration),
+    Text(String),
+}
+
+impl OwnSettings {
+    pub fn set(&mut self, path: &'static str, value: OwnValue) {
+        self.0.insert(path, value);
+    }
+
+    /// # Panics
+    /// When the plan's product has no such setting that is a duration.
+    pub fn duration(&self, path: &str) -> Duration {
+        match self.0.get(path) {
+            Some(OwnValue::Duration(duration)) => *duration,
+            other => panic!("{path} is no duration among the product's settings: {other:?}"),
+        }
+    }
+
+    /// # Panics
+    /// When the plan's product has no such setting that is a text.
+    pub fn text(&self, path: &str) -> &str {
+        match self.0.get(path) {
+            Some(OwnValue::Text(text)) => text,
+            other => panic!("{path} is no text among the product's settings: {other:?}"),
+        }
     }
 }
 

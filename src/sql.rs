@@ -14,10 +14,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use crate::address::{Address, Flaw, Host};
+use crate::address::{Address, Flaw, Host, OpenError, Store};
 use crate::model::{ReadError, Reason};
-use crate::relays::OpenError;
-use crate::settings::Store;
 
 /// How long one connection is used: addresses and roles change behind names.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);

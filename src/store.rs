@@ -72,7 +72,7 @@ pub struct Owner {
 
 impl Owner {
     pub fn of(relay: &RelayPlan) -> Self {
-        Self { relay: relay.name.clone(), kind: relay.kind.label() }
+        Self { relay: relay.name.clone(), kind: relay.product.label }
     }
 }
 

@@ -32,7 +32,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Calendar, Outcome, Scope, UsageRow, Usd};
+use crate::model::{Calendar, Facts, Outcome, Scope, UsageRow, Usd};
 use crate::relays::LedgerSum;
 use counted::Counted;
 use counters::{Counters, Final};
@@ -81,6 +81,8 @@ impl Moment {
 pub struct Tally {
     names: Dimensions,
     moment: Moment,
+    /// What the rows tell.
+    facts: Facts,
     /// Rows that may still change or be delivered again, by request id.
     held: HashMap<i64, Held>,
     /// Rows up to this id are not delivered again once they are settled.
@@ -169,6 +171,7 @@ impl Tally {
         let mut tally = Self {
             names: Dimensions::default(),
             moment,
+            facts: Facts::ALL,
             held: HashMap::new(),
             floor: 0,
             log: Log::default(),
@@ -228,6 +231,11 @@ impl Tally {
     /// Whether a row may get more cost, tokens or durations after its end.
     pub fn rows_may_grow(&mut self, rows_grow: bool) {
         self.rows_grow = rows_grow;
+    }
+
+    /// What its rows tell: the rest is absent from its view.
+    pub fn rows_tell(&mut self, facts: Facts) {
+        self.facts = facts;
     }
 
     /// Models whose rows count under their own name whatever becomes of them, in the place of those pinned before.

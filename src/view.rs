@@ -69,7 +69,8 @@ pub struct LedgerView {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DayView {
     pub requests: u64,
-    pub cost_usd: f64,
+    /// `None` where the relay knows no costs; so everywhere.
+    pub cost_usd: Option<f64>,
     pub mean_duration_seconds: Option<f64>,
     /// `None` where the relay does not count errors.
     pub error_ratio: Option<f64>,
@@ -88,7 +89,7 @@ pub struct Board {
 pub struct BoardEntry {
     pub id: String,
     pub name: String,
-    pub cost_usd: f64,
+    pub cost_usd: Option<f64>,
     /// `None` where the relay ranks by cost alone.
     pub requests: Option<u64>,
     pub tokens: Option<u64>,
@@ -159,9 +160,9 @@ pub struct TrafficView {
 pub struct EntityCounters {
     pub id: String,
     pub requests: u64,
-    pub cost_usd: f64,
+    pub cost_usd: Option<f64>,
     pub list_cost_usd: Option<f64>,
-    pub tokens: u64,
+    pub tokens: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -193,5 +194,5 @@ impl HistogramView {
 pub struct AuditView {
     pub at: DateTime<Utc>,
     pub drift_requests: f64,
-    pub drift_cost_usd: f64,
+    pub drift_cost_usd: Option<f64>,
 }

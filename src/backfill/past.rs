@@ -54,11 +54,12 @@ impl Past {
         let zone = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
         let mut tally = Tally::new(moment(&*ledger, &calendar, zone, begin));
         tally.pin(&plan.series.pinned_models);
+        tally.rows_tell(ledger.facts());
         // Of nothing, everything has been read; from here on the tally follows the ledger as an exporter would.
         tally.complete();
         let frame = View {
             relay: plan.name.as_str().into(),
-            kind: plan.kind.label(),
+            kind: plan.product.label,
             ledger: None,
             live: None,
             directory: None,

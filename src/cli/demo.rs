@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::history::HistoryOptions;
 use crate::demo::simulator::SimulatorOptions;
 use crate::demo::{self, DemoOptions, SimulateOptions, Urls, program};
-use crate::settings::Need;
+use crate::relays::PRODUCTS;
 use crate::{serve, settings};
 
 #[derive(Debug, Args)]
@@ -99,20 +99,19 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     let stage = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
     let stages = tokio::select! {
-        stages = program::set_up(&stage) => stages?,
+        stages = program::set_up(&stage, PRODUCTS) => stages?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
     // Each relay under the name of its kind.
     let mut env = BTreeMap::new();
-    for (kind, stage) in &stages {
-        let mut set = |path: &str, text: &str| env.insert(settings::variable(kind.label(), path), text.to_owned());
-        set("kind", kind.label());
-        if kind.database() != Need::Nothing {
-            set("database_url", stage.urls().database_url.expose_secret());
-        }
-        set("timezone_fallback", arguments.traffic.timezone.name());
-        if let Some(redis) = &stage.urls().redis_url {
-            set("redis_url", redis.expose_secret());
+    for (product, stage) in &stages {
+        let mut set = |path: &str, text: &str| env.insert(settings::variable(product.label, path), text.to_owned());
+        set("kind", product.label);
+        stage.urls().settings().for_each(|(path, url)| {
+            set(path, url);
+        });
+        if product.understands("timezone_fallback") {
+            set("timezone_fallback", arguments.traffic.timezone.name());
         }
     }
     let mut loaded = match configure(options, &env) {

@@ -89,7 +89,8 @@ fn now() -> Panel {
     }}]);
     let known = format!("sum by ({BY}) (llm_relay_provider_enabled{{{PROVIDER_FILTER}}}{OF_TYPE})");
     // One that was never asked has no series: 0 calls.
-    let requests = format!("({} or 0 * {known})", growth("llm_relay_requests_total", FILTER, "1h", BY));
+    let all = format!("sum by ({BY}) (llm_relay_provider_info{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let requests = format!("({} or 0 * {all})", growth("llm_relay_requests_total", FILTER, "1h", BY));
     table("Providers")
         .note("Requests of the last hour; success in several spans; an absent percentage had nothing to judge.")
         .query(Query::rows("requests", named_cell(&requests)))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// Which of the large families of models, and so which kind of upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Claude,
     Gpt,
     Gemini,
@@ -12,7 +12,7 @@ pub(super) enum Family {
 
 impl Family {
     /// The relay's `api_type`.
-    pub(super) const fn api_type(self) -> &'static str {
+    pub(crate) const fn api_type(self) -> &'static str {
         match self {
             Self::Claude => "chat",
             Self::Gpt => "codex",
@@ -23,7 +23,7 @@ impl Family {
 
 /// Prices in 10^-12 USD per token, that is micro-dollars per million tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Price {
+pub(crate) struct Price {
     pub input: i128,
     pub output: i128,
     pub cache_read: i128,
@@ -44,7 +44,7 @@ const fn price(input: i128, output: i128, cache_read: i128) -> Option<Price> {
 
 impl Price {
     /// `model_prices.price_data`, USD per token.
-    pub(super) fn data(&self, family: Family) -> Value {
+    pub(crate) fn data(&self, family: Family) -> Value {
         let usd = |pico: i128| pico as f64 / 1e12;
         let mut data = json!({
             "mode": "chat",
@@ -61,7 +61,7 @@ impl Price {
 }
 
 #[derive(Debug)]
-pub(super) struct Model {
+pub(crate) struct Model {
     pub name: &'static str,
     pub family: Family,
     pub share: u32,
@@ -73,7 +73,7 @@ const fn model(name: &'static str, family: Family, share: u32, price: Option<Pri
     Model { name, family, share, price }
 }
 
-pub(super) const MODELS: &[Model] = &[
+pub(crate) const MODELS: &[Model] = &[
     model("claude-sonnet-4-5-20250929", Family::Claude, 340, price(3000, 15000, 300)),
     model("claude-opus-4-5-20251101", Family::Claude, 170, price(5000, 25000, 500)),
     model("claude-haiku-4-5-20251001", Family::Claude, 120, price(1000, 5000, 100)),
@@ -88,11 +88,11 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 /// The model of the cost surge.
-pub(super) const SURGE_MODEL: &Model = &MODELS[3];
+pub(crate) const SURGE_MODEL: &Model = &MODELS[3];
 
 /// Spending limits in whole USD.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     pub five_hours: Option<i32>,
     pub five_hours_fixed: bool,
     pub daily: Option<i32>,
@@ -117,7 +117,7 @@ const FREE: Limits = Limits {
 };
 
 #[derive(Debug)]
-pub(super) struct User {
+pub(crate) struct User {
     pub id: i32,
     pub name: &'static str,
     pub role: &'static str,
@@ -135,7 +135,7 @@ const fn user(id: i32, name: &'static str, share: u32, limits: Limits) -> User {
     User { id, name, role: "user", share, enabled: true, deleted: None, cost_reset: None, rpm: None, limits }
 }
 
-pub(super) const USERS: &[User] = &[
+pub(crate) const USERS: &[User] = &[
     User { role: "admin", ..user(1, "admin", 40, FREE) },
     User {
         rpm: Some(60),
@@ -155,10 +155,10 @@ pub(super) const USERS: &[User] = &[
 ];
 
 /// The user of the cost surge.
-pub(super) const SURGE_USER: &User = &USERS[4];
+pub(crate) const SURGE_USER: &User = &USERS[4];
 
 #[derive(Debug)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub id: i32,
     pub user: i32,
     pub name: &'static str,
@@ -177,13 +177,13 @@ const fn key(id: i32, user: i32, name: &'static str, share: u32) -> Key {
 }
 
 impl Key {
-    pub(super) fn secret(&self) -> String {
+    pub(crate) fn secret(&self) -> String {
         // Spread over the digits, so that it looks like one; it opens nothing.
         format!("sk-{:032x}", (self.secret_of as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
     }
 }
 
-pub(super) const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key] = &[
     key(1, 1, "console", 1),
     Key { limits: Limits { daily: Some(40), weekly: Some(200), ..FREE }, ..key(2, 2, "laptop", 7) },
     key(3, 2, "desktop", 3),
@@ -206,7 +206,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 #[derive(Debug)]
-pub(super) struct Provider {
+pub(crate) struct Provider {
     pub id: i32,
     pub name: &'static str,
     pub kind: &'static str,
@@ -241,7 +241,7 @@ const fn provider(id: i32, name: &'static str, kind: &'static str, family: Famil
     }
 }
 
-pub(super) const PROVIDERS: &[Provider] = &[
+pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         group: "default,premium",
         limits: Limits { sessions: Some(24), daily: Some(150), monthly: Some(3000), ..FREE },
@@ -277,4 +277,4 @@ pub(super) const PROVIDERS: &[Provider] = &[
 ];
 
 /// The provider that fails in the planted outage.
-pub(super) const OUTAGE_PROVIDER: &Provider = &PROVIDERS[2];
+pub(crate) const OUTAGE_PROVIDER: &Provider = &PROVIDERS[2];

@@ -9,7 +9,7 @@ use crate::model::Usd;
 /// One element of the relay's `provider_chain`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub id: i32,
     pub name: &'static str,
     pub reason: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct Step {
 
 /// A way for a request to end, with the relay's reason in the chain.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Success,
     /// The first provider failed, another one answered.
     Failover(Failure),
@@ -43,7 +43,7 @@ pub(super) enum Fate {
 
 /// Status, reason and text of an upstream's failure.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: i32,
     reason: &'static str,
     text: &'static str,
@@ -79,7 +79,7 @@ const OUTAGE: &[Failure] = &[
 
 impl Fate {
     /// `failing`: the session's provider is down.
-    pub(super) fn draw(traffic: &mut Traffic, failing: bool) -> Self {
+    pub(crate) fn draw(traffic: &mut Traffic, failing: bool) -> Self {
         if failing {
             let failure = *traffic.pick(OUTAGE, |f| f.share);
             return match traffic.unit() {
@@ -106,7 +106,7 @@ impl Fate {
     }
 
     /// Turns a request that would have succeeded into what it becomes.
-    pub(super) fn befall(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
+    pub(crate) fn befall(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
         let Some(first) = request.first else { return };
         let chosen = if session.sequence == 1 { "initial_selection" } else { "session_reuse" };
         let mut chain = vec![step(first, chosen, 1, None, None)];
@@ -232,7 +232,7 @@ impl Request {
         self.first_byte_ms = None;
     }
 
-    pub(super) fn never_ends(&self) -> bool {
+    pub(crate) fn never_ends(&self) -> bool {
         self.status.is_none()
     }
 }

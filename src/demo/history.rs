@@ -42,7 +42,7 @@ impl HistoryOptions {
     }
 
     /// Every local date of the history.
-    pub(super) fn dates(&self) -> impl Iterator<Item = NaiveDate> + use<> {
+    pub(crate) fn dates(&self) -> impl Iterator<Item = NaiveDate> + use<> {
         let first = self.today() - TimeDelta::days(self.days.saturating_sub(1).into());
         first.iter_days().take(self.days as usize)
     }
@@ -76,7 +76,7 @@ pub async fn fill(connection: &mut PgConnection, options: &HistoryOptions) -> an
     Ok(written)
 }
 
-pub(super) fn progress(options: &HistoryOptions) -> ProgressBar {
+pub(crate) fn progress(options: &HistoryOptions) -> ProgressBar {
     let bar = ProgressBar::new(options.days.into());
     if let Ok(style) = ProgressStyle::with_template("history {bar:30} day {pos}/{len} {msg}") {
         bar.set_style(style);
@@ -85,7 +85,7 @@ pub(super) fn progress(options: &HistoryOptions) -> ProgressBar {
 }
 
 /// Makes the requests of one day after the other.
-pub(super) struct Past<'a> {
+pub(crate) struct Past<'a> {
     options: &'a HistoryOptions,
     planted: Planted,
     traffic: Traffic,
@@ -94,13 +94,13 @@ pub(super) struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    pub(super) fn new(options: &'a HistoryOptions) -> Self {
+    pub(crate) fn new(options: &'a HistoryOptions) -> Self {
         let traffic = Traffic::new(options.seed, options.until);
         Self { options, planted: options.planted(), traffic, later: Vec::new() }
     }
 
     /// The requests of a day in order of start.
-    pub(super) fn day(&mut self, date: NaiveDate, last: bool) -> Vec<Request> {
+    pub(crate) fn day(&mut self, date: NaiveDate, last: bool) -> Vec<Request> {
         let zone = self.options.zone;
         let mut requests = std::mem::take(&mut self.later);
         let wanted = f64::from(self.options.requests_per_day) * rhythm::day(date) * self.traffic.log_normal(1.0, 0.06);
@@ -180,7 +180,7 @@ impl<'a> Past<'a> {
 }
 
 /// Writes finished requests (and such as never end) as they stand, in one statement.
-pub(super) async fn copy(connection: &mut PgConnection, requests: &[Request]) -> anyhow::Result<()> {
+pub(crate) async fn copy(connection: &mut PgConnection, requests: &[Request]) -> anyhow::Result<()> {
     let mut rows = String::with_capacity(requests.len() * 600);
     for request in requests {
         line(&mut rows, request);
@@ -229,13 +229,13 @@ fn token_fields(tokens: Option<&Tokens>) -> String {
 }
 
 /// `provider_chain` as JSON.
-pub(super) fn chain(request: &Request) -> Option<String> {
+pub(crate) fn chain(request: &Request) -> Option<String> {
     // Numbers and plain strings always serialise.
     (!request.chain.is_empty()).then(|| serde_json::to_string(&request.chain).unwrap_or_default())
 }
 
 /// `hedge_losers` as JSON.
-pub(super) fn losers(request: &Request) -> Option<String> {
+pub(crate) fn losers(request: &Request) -> Option<String> {
     let (provider, cost) = request.loser?;
     let loser = json!({
         "providerId": provider.id,
@@ -247,7 +247,7 @@ pub(super) fn losers(request: &Request) -> Option<String> {
 }
 
 /// Dollars with all fifteen decimal places.
-pub(super) fn usd(amount: Usd) -> Decimal {
+pub(crate) fn usd(amount: Usd) -> Decimal {
     Decimal::from_i128_with_scale(amount.femto(), 15)
 }
 

@@ -26,7 +26,7 @@ rm -rf "$dir"
 /// How long a server may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) struct Host {
+pub(crate) struct Host {
     dir: TempDir,
     /// Uid and gid to run as when this process is root: PostgreSQL refuses root, and nothing here needs it.
     account: Option<(u32, u32)>,
@@ -36,7 +36,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Signals, as `kill -s` names them: `stop` ends this kind of server with its data kept, `abandon` at once.
-    pub(super) fn new(stop: &str, abandon: &str) -> io::Result<Self> {
+    pub(crate) fn new(stop: &str, abandon: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("llm-relay-demo-").tempdir()?;
         // The owner of what we have just made tells who we are.
         let account = (fs::metadata(dir.path())?.uid() == 0).then(nobody);
@@ -52,12 +52,12 @@ impl Host {
         Ok(Self { dir, account, guard, server: None })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// A command in the directory, as the account, without our environment.
-    pub(super) fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.path()).process_group(0).stdin(Stdio::null()).env_clear();
         command.env("PATH", env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
@@ -68,7 +68,7 @@ impl Host {
     }
 
     /// A file that only the account (and root) can read.
-    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         fs::write(&path, text)?;
         self.give(&path)?;
@@ -76,7 +76,7 @@ impl Host {
     }
 
     /// Makes a file the account's own.
-    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         if let Some((uid, gid)) = self.account {
             chown(path, Some(uid), Some(gid))?;
@@ -106,7 +106,7 @@ impl Host {
     }
 
     /// Starts the server; it is guarded from here on.
-    pub(super) fn spawn(&mut self, mut command: Command) -> io::Result<()> {
+    pub(crate) fn spawn(&mut self, mut command: Command) -> io::Result<()> {
         self.stop();
         let log = fs::File::create(self.log())?;
         let server = command.stdout(log.try_clone()?).stderr(log).spawn()?;
@@ -116,7 +116,7 @@ impl Host {
     }
 
     /// Runs a program to its end, guarded like a server; the inner error is its last words.
-    pub(super) async fn run(&mut self, command: Command) -> io::Result<Result<(), String>> {
+    pub(crate) async fn run(&mut self, command: Command) -> io::Result<Result<(), String>> {
         self.spawn(command)?;
         loop {
             match self.server.as_mut().map(Child::try_wait).transpose()?.flatten() {
@@ -128,12 +128,12 @@ impl Host {
     }
 
     /// Whether the server has ended, or never ran.
-    pub(super) fn ended(&mut self) -> bool {
+    pub(crate) fn ended(&mut self) -> bool {
         self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))
     }
 
     /// Ends the server and waits for it; the directory stays.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if self.server.is_some() {
             // A guard that cannot be told is gone; `reap` then kills the server itself.
             let _ = self.tell("\n");
@@ -142,7 +142,7 @@ impl Host {
     }
 
     /// The server's last words, on one line.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -202,7 +202,7 @@ fn nobody() -> (u32, u32) {
 
 /// The first directory of `PATH`, then of `usual`, that holds all of `programs`; the resolved one, because programs look
 /// for their siblings there.
-pub(super) fn find(programs: &[&str], usual: &[PathBuf]) -> Option<PathBuf> {
+pub(crate) fn find(programs: &[&str], usual: &[PathBuf]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(usual.iter().cloned())

@@ -26,25 +26,25 @@ const WINDOW_AGE: u64 = 2 * 3600;
 const FAILURE_THRESHOLD: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Circuit {
+pub(crate) enum Circuit {
     Closed,
     Open { until: DateTime<Utc> },
     HalfOpen,
 }
 
-pub(super) struct Live {
+pub(crate) struct Live {
     redis: Option<ConnectionManager>,
     /// The last command failed: further failures are not worth a line in the log.
     down: AtomicBool,
 }
 
 impl Live {
-    pub(super) fn new(redis: Option<ConnectionManager>) -> Self {
+    pub(crate) fn new(redis: Option<ConnectionManager>) -> Self {
         Self { redis, down: AtomicBool::new(false) }
     }
 
     /// What a relay that has run for hours would have: recent sessions, open windows, settings of the breakers.
-    pub(super) async fn prepare(&self, pool: &PgPool, sessions: &[Session]) -> sqlx::Result<()> {
+    pub(crate) async fn prepare(&self, pool: &PgPool, sessions: &[Session]) -> sqlx::Result<()> {
         let now = Utc::now();
         let mut pipe = redis::pipe();
         for (n, session) in sessions.iter().enumerate() {
@@ -73,7 +73,7 @@ impl Live {
     }
 
     /// A request goes upstream.
-    pub(super) async fn began(&self, session: &Session, first: &Provider) {
+    pub(crate) async fn began(&self, session: &Session, first: &Provider) {
         let now = Utc::now();
         let mut pipe = redis::pipe();
         track(&mut pipe, session, first, now);
@@ -90,7 +90,7 @@ impl Live {
     }
 
     /// Headers are on their way to the client; the stream may go on.
-    pub(super) async fn answered(&self, session: &Session) {
+    pub(crate) async fn answered(&self, session: &Session) {
         let mut pipe = redis::pipe();
         for key in concurrent_counts(&session.id) {
             pipe.decr(&key, 1).ignore();
@@ -99,7 +99,7 @@ impl Live {
     }
 
     /// The cost of a request is booked, its session refreshed.
-    pub(super) async fn booked(&self, session: &Session, request: &Request) {
+    pub(crate) async fn booked(&self, session: &Session, request: &Request) {
         let Some(provider) = request.provider else { return };
         let now = Utc::now();
         let mut pipe = redis::pipe();
@@ -125,7 +125,7 @@ impl Live {
         self.send(pipe).await;
     }
 
-    pub(super) async fn ended(&self, session: &Session, request: &Request) {
+    pub(crate) async fn ended(&self, session: &Session, request: &Request) {
         let status = if request.error.is_none() { "completed" } else { "error" };
         let tokens = request.tokens.unwrap_or_default();
         let (info, usage) = (format!("session:{}:info", session.id), format!("session:{}:usage", session.id));
@@ -148,7 +148,7 @@ impl Live {
         self.send(pipe).await;
     }
 
-    pub(super) async fn circuit(&self, provider: i32, circuit: Circuit) {
+    pub(crate) async fn circuit(&self, provider: i32, circuit: Circuit) {
         let now = Utc::now().timestamp_millis().to_string();
         // An empty text is the relay's null.
         let (state, failures, failed, until) = match circuit {

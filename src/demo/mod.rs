@@ -6,28 +6,25 @@
 //! * `cast`, `traffic`, `fate`: who asks for what, and what becomes of it. Pure and deterministic.
 //! * [`history`]: past traffic in bulk (`rhythm`: days, hours and planted incidents).
 //! * [`simulator`]: live traffic, written as the relay writes it (`live`: its Redis).
-//! * [`gemini_balance`]: another relay with traffic of its own, on SQLite, MySQL or MariaDB.
-//! * [`claude_relay_service`]: the Redis of another relay, history and live traffic.
 //! * `store`: a database that is the demo's own, and no other.
-//! * `cpa_manager`: a relay that is one SQLite file, for machines with nothing else.
-//! * `stage`: a relay's private store, alive. [`program`]: which of them can be set up here. Both are entry points.
+//! * `stage`: a relay's private store, alive. [`program`]: which of them can be set up here.
+//!
+//! What is one relay's own stands in its folder. The last two products need nothing, so there is always a demo.
 
-mod cast;
-pub mod claude_relay_service;
-mod cpa_manager;
+pub(crate) mod cast;
 mod fate;
-pub mod gemini_balance;
 pub mod history;
-mod host;
+pub(crate) mod host;
 mod live;
 pub mod program;
 pub mod prometheus;
-mod rhythm;
+pub(crate) mod rhythm;
 pub mod servers;
 pub mod simulator;
 mod stage;
-mod store;
-mod traffic;
+pub(crate) mod store;
+pub(crate) mod traffic;
 
+pub use crate::relays::claude_code_hub::demo::{SimulateOptions, create, simulate};
 pub use rhythm::Planted;
-pub use stage::{DemoOptions, SimulateOptions, Stage, Urls, create, simulate};
+pub use stage::{DemoOptions, Stage, Urls};

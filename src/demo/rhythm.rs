@@ -6,13 +6,13 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc,
 use chrono_tz::Tz;
 
 /// Relative traffic of each hour of a day.
-pub(super) const HOURS: [f64; 24] = [
+pub(crate) const HOURS: [f64; 24] = [
     0.22, 0.12, 0.07, 0.05, 0.05, 0.07, 0.12, 0.25, 0.55, 0.95, 1.05, 0.95, 0.60, 0.75, 1.10, 1.15, 1.10, 0.95, 0.60,
     0.55, 0.70, 0.75, 0.60, 0.40,
 ];
 
 /// Relative traffic of a day; the mean over a week is 1.
-pub(super) fn day(date: NaiveDate) -> f64 {
+pub(crate) fn day(date: NaiveDate) -> f64 {
     match date.weekday() {
         Weekday::Sat => 0.42,
         Weekday::Sun => 0.38,
@@ -49,7 +49,7 @@ impl Planted {
 }
 
 /// The instant of a local time of day; in a gap of the clock, the first one after it.
-pub(super) fn instant(date: NaiveDate, second_of_day: u32, zone: Tz) -> DateTime<Utc> {
+pub(crate) fn instant(date: NaiveDate, second_of_day: u32, zone: Tz) -> DateTime<Utc> {
     let time = NaiveTime::from_num_seconds_from_midnight_opt(second_of_day, 0).unwrap_or_default();
     let local = date.and_time(time);
     // A gap is at most a day long (a zone that crosses the date line).

@@ -54,7 +54,7 @@ const MARIADB: &str = "MariaDB";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
-pub(super) const PORT_TRIES: u32 = 5;
+pub(crate) const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server of our own.
@@ -383,7 +383,7 @@ fn data(host: &Host) -> String {
 }
 
 /// Asks until the server answers: a matter of 50 ms.
-pub(super) async fn until_ready(
+pub(crate) async fn until_ready(
     host: &mut Host,
     server: &'static str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -402,11 +402,11 @@ pub(super) async fn until_ready(
     }
 }
 
-pub(super) fn port_was_taken(host: &Host) -> bool {
+pub(crate) fn port_was_taken(host: &Host) -> bool {
     host.last_words().contains("ddress already in use")
 }
 
-pub(super) fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -422,7 +422,7 @@ fn postgres_places() -> Vec<PathBuf> {
     places
 }
 
-pub(super) fn homebrew(formula: &str) -> Vec<PathBuf> {
+pub(crate) fn homebrew(formula: &str) -> Vec<PathBuf> {
     ["/opt/homebrew/opt", "/usr/local/opt"].into_iter().flat_map(|parent| versions(parent, formula)).collect()
 }
 

@@ -40,7 +40,7 @@ impl Default for SimulatorOptions {
 }
 
 impl SimulatorOptions {
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!((1e-3..=1e4).contains(&self.rate), "--rate is {}; give 0.001 to 10000 requests per second", self.rate);
         ensure!(self.trouble_period >= Duration::from_secs(1), "the period of troubles is shorter than a second");
         Ok(())
@@ -84,14 +84,14 @@ pub async fn run(
 }
 
 /// The sessions that are going on.
-pub(super) struct Clients {
+pub(crate) struct Clients {
     traffic: Traffic,
     sessions: Vec<Session>,
     started: Instant,
 }
 
 impl Clients {
-    pub(super) fn new(options: &SimulatorOptions) -> Self {
+    pub(crate) fn new(options: &SimulatorOptions) -> Self {
         let now = Utc::now();
         let mut traffic = Traffic::new(options.seed, now);
         // A client asks about twice a minute.
@@ -100,7 +100,7 @@ impl Clients {
         Self { traffic, sessions, started: Instant::now() }
     }
 
-    pub(super) fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
+    pub(crate) fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
         let now = Utc::now();
         let at = self.traffic.rng.random_range(0..self.sessions.len());
         if self.sessions[at].left == 0 {
@@ -111,7 +111,7 @@ impl Clients {
     }
 
     /// Time to the next request: a Poisson process with the hour's rate, a wave of ten minutes on top.
-    pub(super) fn pause(&mut self, options: &SimulatorOptions) -> Duration {
+    pub(crate) fn pause(&mut self, options: &SimulatorOptions) -> Duration {
         let hour = Utc::now().with_timezone(&options.zone).hour() as usize;
         let wave = (self.started.elapsed().as_secs_f64() * std::f64::consts::TAU / 600.0).sin();
         let rate = options.rate * (0.55 + 0.4 * HOURS[hour]) * (1.0 + 0.2 * wave);

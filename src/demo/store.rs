@@ -20,13 +20,13 @@ const REDIS_MARKER: &str = "llm_relay_demo";
 
 /// What a database is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ownership {
+pub(crate) enum Ownership {
     Ours,
     Empty,
     Foreign,
 }
 
-pub(super) async fn connect(url: &str) -> anyhow::Result<PgPool> {
+pub(crate) async fn connect(url: &str) -> anyhow::Result<PgPool> {
     const WHAT: &str = "cannot connect to the database of --database-url";
     // A statement that fills a history takes its time.
     let options = url.parse::<PgConnectOptions>().context(WHAT)?.disable_statement_logging();
@@ -36,7 +36,7 @@ pub(super) async fn connect(url: &str) -> anyhow::Result<PgPool> {
     pool.connect_with(options).await.context(WHAT)
 }
 
-pub(super) async fn ownership(pool: &PgPool) -> anyhow::Result<Ownership> {
+pub(crate) async fn ownership(pool: &PgPool) -> anyhow::Result<Ownership> {
     let row = sqlx::query(include_str!("sql/find_marker.sql"))
         .fetch_one(pool)
         .await
@@ -50,7 +50,7 @@ pub(super) async fn ownership(pool: &PgPool) -> anyhow::Result<Ownership> {
 }
 
 /// Makes an empty database the demo's: marker, schema, cast. All or nothing.
-pub(super) async fn create(pool: &PgPool, zone: Tz, now: DateTime<Utc>) -> anyhow::Result<()> {
+pub(crate) async fn create(pool: &PgPool, zone: Tz, now: DateTime<Utc>) -> anyhow::Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::raw_sql(include_str!("sql/create_marker.sql")).execute(&mut *transaction).await.context("the marker")?;
     for script in least_schema(RELEASE) {
@@ -133,7 +133,7 @@ fn bind_limits<'q>(query: Query<'q>, limits: &Limits) -> Query<'q> {
 ///
 /// # Errors
 /// When it holds anything else.
-pub(super) async fn claim_redis(url: &str) -> anyhow::Result<ConnectionManager> {
+pub(crate) async fn claim_redis(url: &str) -> anyhow::Result<ConnectionManager> {
     let client = redis::Client::open(url).context("the URL of --redis-url is not one of Redis")?;
     // Fail fast: the traffic must not wait for a Redis that is down.
     let config = ConnectionManagerConfig::new().set_number_of_retries(1).set_max_delay(Duration::from_millis(200));

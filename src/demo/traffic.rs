@@ -11,13 +11,13 @@ use super::fate::{Fate, Step};
 use crate::model::Usd;
 
 /// Mean number of requests in a session.
-pub(super) const SESSION_LENGTH: f64 = 12.0;
+pub(crate) const SESSION_LENGTH: f64 = 12.0;
 /// A client compacts its context when it grows beyond so many tokens.
 const CONTEXT_LIMIT: u64 = 170_000;
 
 /// What is wrong with one provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// Most of its answers are errors.
     Failing(i32),
     /// Its circuit is open: nothing is sent to it.
@@ -26,7 +26,7 @@ pub(super) enum Trouble {
 
 /// A client's conversation.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     pub id: String,
     pub user: &'static User,
     pub key: &'static Key,
@@ -41,7 +41,7 @@ pub(super) struct Session {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     pub input: u64,
     pub output: u64,
     pub cache_read: u64,
@@ -51,7 +51,7 @@ pub(super) struct Tokens {
 
 /// One request with all it will have been in the end.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     pub at: DateTime<Utc>,
     pub user: &'static User,
     pub key: &'static Key,
@@ -85,34 +85,34 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn ends(&self) -> DateTime<Utc> {
+    pub(crate) fn ends(&self) -> DateTime<Utc> {
         self.at + TimeDelta::milliseconds(self.duration_ms.into())
     }
 
-    pub(super) fn total_cost(&self) -> Usd {
+    pub(crate) fn total_cost(&self) -> Usd {
         self.cost + self.loser.map_or(Usd::ZERO, |(_, cost)| cost)
     }
 }
 
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     pub rng: StdRng,
     /// The present, from which "days ago" in the cast is counted.
     now: DateTime<Utc>,
 }
 
 impl Traffic {
-    pub(super) fn new(seed: u64, now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(seed: u64, now: DateTime<Utc>) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), now }
     }
 
-    pub(super) fn session(&mut self, at: DateTime<Utc>) -> Session {
+    pub(crate) fn session(&mut self, at: DateTime<Utc>) -> Session {
         let now = self.now;
         let user = self.pick(USERS, |user| if gone(user.deleted, at, now) { 0 } else { user.share });
         let model = self.pick(MODELS, |model| model.share);
         self.session_of(user, model, at)
     }
 
-    pub(super) fn session_of(&mut self, user: &'static User, model: &'static Model, at: DateTime<Utc>) -> Session {
+    pub(crate) fn session_of(&mut self, user: &'static User, model: &'static Model, at: DateTime<Utc>) -> Session {
         let now = self.now;
         let key = self.pick(KEYS, |key| if key.user == user.id { key.share } else { 0 });
         let provider = self.pick(PROVIDERS, |p| share(p, model.family, at, now));
@@ -124,7 +124,7 @@ impl Traffic {
     }
 
     /// The session's next request.
-    pub(super) fn request(&mut self, session: &mut Session, at: DateTime<Utc>, trouble: Option<Trouble>) -> Request {
+    pub(crate) fn request(&mut self, session: &mut Session, at: DateTime<Utc>, trouble: Option<Trouble>) -> Request {
         session.sequence += 1;
         session.left = session.left.saturating_sub(1);
         if trouble == Some(Trouble::Open(session.provider.id)) {
@@ -146,7 +146,7 @@ impl Traffic {
     }
 
     /// Another provider for the same kind of model; the same one when there is no other.
-    pub(super) fn other(&mut self, not: &'static Provider, family: Family, at: DateTime<Utc>) -> &'static Provider {
+    pub(crate) fn other(&mut self, not: &'static Provider, family: Family, at: DateTime<Utc>) -> &'static Provider {
         let now = self.now;
         let weight = |p: &Provider| if p.id == not.id { 0 } else { share(p, family, at, now) };
         if PROVIDERS.iter().all(|p| weight(p) == 0) { not } else { self.pick(PROVIDERS, weight) }
@@ -230,12 +230,12 @@ impl Traffic {
         }
     }
 
-    pub(super) fn chance(&mut self, probability: f64) -> bool {
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.rng.random_bool(probability)
     }
 
     /// One item, by weight; the first when all weigh nothing.
-    pub(super) fn pick<T>(&mut self, items: &'static [T], weight: impl Fn(&T) -> u32) -> &'static T {
+    pub(crate) fn pick<T>(&mut self, items: &'static [T], weight: impl Fn(&T) -> u32) -> &'static T {
         let total: u32 = items.iter().map(&weight).sum();
         let mut at = self.rng.random_range(0..total.max(1));
         items
@@ -250,20 +250,20 @@ impl Traffic {
     }
 
     /// Log-normal with the given median; `spread` is the standard deviation of the logarithm.
-    pub(super) fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
+    pub(crate) fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
         // Box and Muller.
         let normal = (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos();
         median * (spread * normal).exp()
     }
 
     /// Uniform in (0, 1].
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         1.0 - self.rng.random::<f64>()
     }
 }
 
 /// What the tokens cost by the relay's price list and a multiplier in 10^-4; nothing without a price.
-pub(super) fn cost(model: &Model, tokens: &Tokens, multiplier: i32) -> Usd {
+pub(crate) fn cost(model: &Model, tokens: &Tokens, multiplier: i32) -> Usd {
     let Some(price) = model.price else { return Usd::ZERO };
     let pico = i128::from(tokens.input) * price.input
         + i128::from(tokens.output) * price.output

@@ -15,8 +15,7 @@ use redis::{
     RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode, Value,
 };
 
-use crate::address::{Address, Flaw, Host};
-use crate::settings::Store;
+use crate::address::{Address, Flaw, Host, Store};
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;

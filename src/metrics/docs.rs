@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{CATALOGUE, Emit, Kind, Metric};
+use super::{CATALOGUE, Emit, Group, Metric};
+use crate::model::Scope;
+use crate::relays::untold::why_absent;
+use crate::relays::{PRODUCTS, Product};
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -31,74 +34,16 @@ The names are the product's public interface: a renamed metric is a breaking cha
   load on the relay's database.
 ";
 
-/// Headings, each with the names that it holds.
-const GROUPS: &[(&str, &str, &[&str])] = &[
-    (
-        "Overview",
-        "Equal to the relay's own screen.",
-        &[
-            "llm_relay_sessions_active",
-            "llm_relay_requests_in_progress",
-            "llm_relay_requests_last_",
-            "llm_relay_tokens_last_",
-            "llm_relay_day_",
-            "llm_relay_window_",
-        ],
-    ),
-    ("Leaderboards", "Ranked by cost, exact, with `other`, so that the sum is the total.", &["llm_relay_leaderboard_"]),
-    (
-        "Live state",
-        "From the relay's live store.",
-        &[
-            "llm_relay_provider_slots_",
-            "llm_relay_provider_enabled",
-            "llm_relay_provider_circuit_",
-            "llm_relay_user_sessions_",
-            "llm_relay_key_sessions_",
-            "llm_relay_collector_",
-            "llm_relay_key_consecutive_failures",
-            "llm_relay_error_log_",
-            "llm_relay_key_slots_",
-            "llm_relay_queue_waiting",
-            "llm_relay_queue_events_",
-            "llm_relay_provider_account_",
-            "llm_relay_account_",
-        ],
-    ),
-    (
-        "Quotas",
-        "As the relay's quota pages show them.",
-        &["llm_relay_quota_", "llm_relay_rate_limit", "llm_relay_key_expiry_"],
-    ),
-    (
-        "Facts",
-        "Constant 1; join on the id.",
-        &[
-            "llm_relay_info",
-            "llm_relay_user_info",
-            "llm_relay_key_info",
-            "llm_relay_provider_info",
-            "llm_relay_currency_info",
-        ],
-    ),
-    ("The relay itself", "Whether it answers; only with a `health_url`.", &["llm_relay_http_"]),
-    (
-        "The exporter and its sources",
-        "Also there when a source cannot be read.",
-        &[
-            "llm_relay_source_",
-            "llm_relay_refresh_",
-            "llm_relay_rows_read_",
-            "llm_relay_statement_",
-            "llm_relay_ledger_lag_",
-            "llm_relay_audit_",
-            "llm_relay_history_",
-            "llm_relay_series_",
-            "llm_relay_store_",
-            "llm_relay_exporter_",
-            "process_",
-        ],
-    ),
+/// The headings, in the order of the page, each with what is said below it.
+const GROUPS: [(Group, &str, &str); 8] = [
+    (Group::Overview, "Overview", "Equal to the relay's own screen."),
+    (Group::Counters, "Counters and histograms", "For rates, quantiles and any time range."),
+    (Group::Leaderboards, "Leaderboards", "Ranked by cost, exact, with `other`, so that the sum is the total."),
+    (Group::Live, "Live state", "From the relay's live store."),
+    (Group::Quotas, "Quotas", "As the relay's quota pages show them."),
+    (Group::Facts, "Facts", "Constant 1; join on the id."),
+    (Group::Health, "The relay itself", "Whether it answers; only with a `health_url`."),
+    (Group::Exporter, "The exporter and its sources", "Also there when a source cannot be read."),
 ];
 
 /// A heading of the page and what stands under it.
@@ -108,19 +53,12 @@ pub struct Section {
     pub metrics: Vec<&'static Metric>,
 }
 
-/// All metrics, in the order of the page; those of no group are its second section.
-pub fn sections() -> Vec<Section> {
-    let group = |metric: &Metric| {
-        GROUPS.iter().position(|(_, _, names)| names.iter().any(|name| metric.name.starts_with(name)))
-    };
-    let section = |title, text, wanted: Option<usize>| {
-        let metrics = CATALOGUE.iter().filter(|metric| group(metric) == wanted).collect();
+/// All metrics, in the order of the page.
+pub fn sections() -> impl Iterator<Item = Section> {
+    GROUPS.into_iter().map(|(group, title, text)| {
+        let metrics = CATALOGUE.iter().filter(|metric| metric.group == group).collect();
         Section { title, text, metrics }
-    };
-    let grouped = GROUPS.iter().enumerate().map(|(index, (title, text, _))| section(title, text, Some(index)));
-    let mut sections: Vec<Section> = grouped.collect();
-    sections.insert(1, section("Counters and histograms", "For rates, quantiles and any time range.", None));
-    sections
+    })
 }
 
 /// The whole page.
@@ -130,11 +68,7 @@ pub fn markdown() -> String {
         // Writing to a string cannot fail.
         let _ = write!(page, "\n## {title}\n\n{text}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
         for metric in metrics {
-            let kind = match metric.kind {
-                Kind::Gauge => "gauge",
-                Kind::Counter => "counter",
-                Kind::Histogram => "histogram",
-            };
+            let kind = metric.kind.label();
             let mut labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
             if let Emit::Exporter(_) = metric.emit {
                 labels.push("(no `relay`)".to_owned());
@@ -143,4 +77,44 @@ pub fn markdown() -> String {
         }
     }
     page
+}
+
+/// Which relay tells which metric, as a table, and below it the reasons why not.
+pub fn relay_table() -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut number = |why: &'static str| {
+        let known = reasons.iter().position(|it| *it == why);
+        known.unwrap_or_else(|| {
+            reasons.push(why);
+            reasons.len() - 1
+        }) + 1
+    };
+    let all = |cell: fn(&Product) -> String| PRODUCTS.iter().map(|product| cell(product)).collect::<String>();
+    let mut text = format!("| metric |{}\n", all(|product| format!(" {} |", product.label)));
+    text += &format!("|---|{}\n", all(|_| "---|".to_owned()));
+    for section in sections() {
+        text += &format!("| **{}** |{}\n", section.title, all(|_| " |".to_owned()));
+        for metric in section.metrics.into_iter().filter(|metric| metric.is_of_relay()) {
+            text += &format!("| `{}` |", metric.name);
+            for product in PRODUCTS {
+                let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
+                let partly = product.untold.iter().find(|it| scoped && !it.scopes.is_empty());
+                text += &match (why_absent(product.untold, metric.name), partly) {
+                    (Some(why), _) => format!(" no ({}) |", number(why)),
+                    (None, Some(it)) => format!(" yes, no {} ({}) |", of(it.scopes), number(it.why)),
+                    (None, None) => " yes |".to_owned(),
+                };
+            }
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    for (n, why) in reasons.iter().enumerate() {
+        text += &format!("{}. {why}\n", n + 1);
+    }
+    text
+}
+
+fn of(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
 }

@@ -38,13 +38,13 @@ impl Collector for Collected {
 
 fn encode_family(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let metric = family.metric;
-    let (name, kind) = match metric.kind {
-        Kind::Gauge => (metric.name, MetricType::Gauge),
-        Kind::Counter => (metric.name.strip_suffix("_total").unwrap_or(metric.name), MetricType::Counter),
-        Kind::Histogram => (metric.name, MetricType::Histogram),
+    let kind = match metric.kind {
+        Kind::Gauge => MetricType::Gauge,
+        Kind::Counter => MetricType::Counter,
+        Kind::Histogram => MetricType::Histogram,
     };
     // No unit: the encoder would append it to the name, which has it already.
-    let mut encoder = encoder.encode_descriptor(name, metric.help, None, kind)?;
+    let mut encoder = encoder.encode_descriptor(metric.family(), metric.help, None, kind)?;
     for (labels, value) in family.samples() {
         if labels.is_empty() {
             // An empty label set would be written as `{}`.

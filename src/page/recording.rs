@@ -5,7 +5,7 @@ use std::io;
 
 use super::samples::{self, Labels, Value};
 use super::text;
-use crate::metrics::{Kind, Metric};
+use crate::metrics::Metric;
 
 /// What a page showed at each of some instants, series by series: OpenMetrics wants the samples of a family together
 /// and those of a series in order of time.
@@ -115,12 +115,8 @@ impl Track {
 }
 
 fn head(out: &mut String, metric: &Metric) {
-    let (name, kind) = match metric.kind {
-        Kind::Gauge => (metric.name, "gauge"),
-        Kind::Counter => (metric.name.strip_suffix("_total").unwrap_or(metric.name), "counter"),
-        Kind::Histogram => (metric.name, "histogram"),
-    };
-    out.extend(["# TYPE ", name, " ", kind, "\n# HELP ", name, " "]);
+    let name = metric.family();
+    out.extend(["# TYPE ", name, " ", metric.kind.label(), "\n# HELP ", name, " "]);
     text::escape(out, metric.help, true);
     out.push('\n');
 }

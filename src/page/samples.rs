@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
 use crate::own::Own;
-use crate::relays::untold::{Untold, untold_by, why_absent, why_left_out};
 use crate::view::{HistogramView, View};
 
 /// The samples of one metric.
@@ -78,13 +77,10 @@ impl Family {
         match metric.emit {
             Emit::Relay(emit) | Emit::Past(emit) => {
                 for view in views {
-                    let untold = untold_by(view.kind);
-                    if why_absent(untold, metric.name).is_none() {
-                        emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay), untold });
-                    }
+                    emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
             }
-            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None, untold: &[] }),
+            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None }),
         }
         family.sort();
         family
@@ -173,15 +169,11 @@ impl std::fmt::Debug for Family {
 struct Gather<'a> {
     family: &'a mut Family,
     relay: Option<&'a str>,
-    untold: &'static [Untold],
 }
 
 impl Gather<'_> {
     fn push(&mut self, labels: &[&str], value: Stored) {
         let family = &mut *self.family;
-        if why_left_out(self.untold, family.metric.labels, labels).is_some() {
-            return;
-        }
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
         let first = family.ends.len();
         for label in self.relay.iter().chain(labels) {

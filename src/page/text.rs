@@ -7,7 +7,6 @@
 use std::fmt::Write;
 
 use super::samples::{Family, Value, whole};
-use crate::metrics::Kind;
 
 /// Appends a family.
 pub fn write(out: &mut impl Write, family: &Family) {
@@ -22,16 +21,11 @@ pub fn write(out: &mut impl Write, family: &Family) {
 
 fn head(out: &mut String, family: &Family) {
     let name = family.metric.name;
-    let kind = match family.metric.kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
-        Kind::Histogram => "histogram",
-    };
     for part in ["# HELP ", name, " "] {
         out.push_str(part);
     }
     escape(out, family.metric.help, false);
-    for part in ["\n# TYPE ", name, " ", kind, "\n"] {
+    for part in ["\n# TYPE ", name, " ", family.metric.kind.label(), "\n"] {
         out.push_str(part);
     }
 }

@@ -1,9 +1,7 @@
-//! What a relay cannot tell: with the catalogue, a decision for every metric and every kind of relay. Each relay's folder
-//! has its own list; what is listed is absent from every page, because 0 would be a number.
+//! What a relay cannot tell: with the catalogue, a decision for every metric and every kind of relay, for the documentation.
+//! Each relay's folder has its own list. What is listed is absent because its readers say `None`; tests hold them to it.
 
 use crate::model::Scope;
-use crate::relays::{claude_code_hub, claude_relay_service, cpa_manager, gemini_balance};
-use crate::settings::Kind;
 
 /// What is absent for one reason.
 #[derive(Debug)]
@@ -26,31 +24,8 @@ impl Untold {
     }
 }
 
-/// What relays of this kind cannot tell.
-pub const fn untold(kind: Kind) -> &'static [Untold] {
-    match kind {
-        Kind::ClaudeCodeHub => claude_code_hub::UNTOLD,
-        Kind::ClaudeRelayService => claude_relay_service::UNTOLD,
-        Kind::CpaManager => cpa_manager::UNTOLD,
-        Kind::GeminiBalance => gemini_balance::UNTOLD,
-    }
-}
-
-/// The same by the kind's label; nothing for a label that is none.
-pub fn untold_by(label: &str) -> &'static [Untold] {
-    Kind::ALL.into_iter().find(|kind| kind.label() == label).map_or(&[], untold)
-}
-
 /// Why a whole metric is absent; `None` when it is told.
 pub fn why_absent(untold: &[Untold], metric: &str) -> Option<&'static str> {
     let names = |name: &&str| *name == metric || (name.ends_with('_') && metric.starts_with(name));
     untold.iter().find(|it| it.metrics.iter().any(names)).map(|it| it.why)
-}
-
-/// Why a sample with these labels is absent from a metric that is told.
-pub fn why_left_out(untold: &[Untold], names: &[&str], values: &[&str]) -> Option<&'static str> {
-    let mut scoped = names.iter().zip(values).filter(|(name, _)| matches!(**name, "scope" | "dimension"));
-    scoped.find_map(|(_, value)| {
-        untold.iter().find(|it| it.scopes.iter().any(|scope| scope.label() == *value)).map(|it| it.why)
-    })
 }

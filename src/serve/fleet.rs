@@ -58,7 +58,7 @@ impl Fleet {
         for (name, new) in &plan.relays {
             match self.plan.relays.get(name) {
                 Some(old) if old == new => changes.unchanged += 1,
-                Some(old) if old.kind == new.kind => {
+                Some(old) if old.product == new.product => {
                     let relay = relays::open(new).with_context(|| format!("relays.{name}"))?;
                     opened.push(Opened::Again(new.clone(), relay));
                     changes.changed.push(name.clone());
@@ -75,7 +75,8 @@ impl Fleet {
             store.reopen(new).await?;
         }
 
-        let stays = |name: &String| plan.relays.get(name).is_some_and(|new| new.kind == self.plan.relays[name].kind);
+        let stays =
+            |name: &String| plan.relays.get(name).is_some_and(|new| new.product == self.plan.relays[name].product);
         let mut removed: Vec<_> = self.pollers.extract_if(.., |name, _| !stays(name)).collect();
         changes.removed = removed.iter().map(|(name, _)| name.clone()).collect();
         for opened in opened {

@@ -1,5 +1,5 @@
-//! The settings of one relay: the only list. What may be written, hints for what may not and the check of
-//! `docs/configuration.md` all come from it.
+//! The settings of one relay: those of every relay here, those of some in their products. What may be written, hints for
+//! what may not and the check of `docs/configuration.md` all come from them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,11 +10,11 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::relays::claude_relay_service::Offset;
-
-use super::{Kind, NameMode, Need, RelayPlan, Store};
+use super::{NameMode, RelayPlan};
+use crate::relays::{Need, PRODUCTS, Product, Store};
 
 /// One setting below `[relays.<name>]`.
+#[derive(Clone, Copy)]
 pub struct Setting {
     /// Its place below the relay, e.g. `boards.top_users`.
     pub path: &'static str,
@@ -32,7 +32,10 @@ pub enum Absent {
 }
 
 /// What may be written, and where it goes.
+#[derive(Clone, Copy)]
 pub enum Takes {
+    /// The label of a product.
+    Product,
     OneOf(&'static [Choice]),
     Duration {
         least: Duration,
@@ -45,17 +48,17 @@ pub enum Takes {
         set: fn(&mut RelayPlan, usize),
     },
     TimeZone(fn(&mut RelayPlan, Tz)),
-    /// Written as the relay has it, and understood as the relay does.
-    Offset(fn(&mut RelayPlan, Offset)),
+    /// Hours from UTC, written as the relay has them.
+    Offset(fn(&mut RelayPlan, String)),
     Texts(fn(&mut RelayPlan, Vec<String>)),
     /// Of a page that anybody may read: no user, no password, no query.
     Page(fn(&mut RelayPlan, Url)),
     /// A relative one begins at the folder of the configuration file.
     Path(fn(&mut RelayPlan, PathBuf)),
     /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
-    /// the kind of the relay.
+    /// the product.
     Secret {
-        need: fn(Kind) -> Need,
+        need: fn(&Product) -> Need,
         set: fn(&mut RelayPlan, SecretString),
     },
 }
@@ -73,25 +76,17 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-pub static SETTINGS: [Setting; 29] = [
-    Setting {
-        path: "kind",
-        takes: Takes::OneOf(&[
-            (Kind::ClaudeCodeHub.label(), |relay| relay.kind = Kind::ClaudeCodeHub),
-            (Kind::ClaudeRelayService.label(), |relay| relay.kind = Kind::ClaudeRelayService),
-            (Kind::CpaManager.label(), |relay| relay.kind = Kind::CpaManager),
-            (Kind::GeminiBalance.label(), |relay| relay.kind = Kind::GeminiBalance),
-        ]),
-        absent: Absent::Refused,
-    },
+/// The settings of every relay.
+pub static SETTINGS: [Setting; 20] = [
+    Setting { path: "kind", takes: Takes::Product, absent: Absent::Refused },
     Setting {
         path: "database_url",
-        takes: Takes::Secret { need: Kind::database, set: |relay, url| relay.database_url = url },
+        takes: Takes::Secret { need: |product| product.database, set: |relay, url| relay.database_url = url },
         absent: Absent::Nothing,
     },
     Setting {
         path: "redis_url",
-        takes: Takes::Secret { need: Kind::redis, set: |relay, url| relay.redis_url = Some(url) },
+        takes: Takes::Secret { need: |product| product.redis, set: |relay, url| relay.redis_url = Some(url) },
         absent: Absent::Nothing,
     },
     Setting {
@@ -119,41 +114,6 @@ pub static SETTINGS: [Setting; 29] = [
         absent: Absent::Means("10s"),
     },
     Setting {
-        path: "session_ttl",
-        takes: Takes::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.session_ttl = it },
-        absent: Absent::Means("300s"),
-    },
-    Setting {
-        path: "timezone",
-        takes: Takes::TimeZone(|relay, it| relay.timezone = Some(it)),
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "timezone_fallback",
-        takes: Takes::TimeZone(|relay, it| relay.timezone_fallback = it),
-        absent: Absent::Means("Asia/Shanghai"),
-    },
-    Setting {
-        path: "timezone_offset",
-        takes: Takes::Offset(|relay, it| relay.timezone_offset = it),
-        absent: Absent::Means("8"),
-    },
-    Setting {
-        path: "find_keys",
-        takes: Takes::OneOf(&[("index", |relay| relay.scan = false), ("scan", |relay| relay.scan = true)]),
-        absent: Absent::Means("index"),
-    },
-    Setting {
-        path: "audit_interval",
-        takes: Takes::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
-        absent: Absent::Means("10m"),
-    },
-    Setting {
-        path: "history.budget",
-        takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
-        absent: Absent::Means("6s"),
-    },
-    Setting {
         path: "health_url",
         takes: Takes::Page(|relay, url| relay.health.url = Some(url)),
         absent: Absent::Nothing,
@@ -173,7 +133,6 @@ pub static SETTINGS: [Setting; 29] = [
         takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.health.timeout = it },
         absent: Absent::Means("5s"),
     },
-    top("boards.top_users", |relay, it| relay.boards.top_users = it),
     top("boards.top_keys", |relay, it| relay.boards.top_keys = it),
     top("boards.top_providers", |relay, it| relay.boards.top_providers = it),
     top("boards.top_models", |relay, it| relay.boards.top_models = it),
@@ -190,11 +149,6 @@ pub static SETTINGS: [Setting; 29] = [
         path: "series.max_models",
         takes: Takes::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_models = it },
         absent: Absent::Means("200"),
-    },
-    Setting {
-        path: "series.max_users",
-        takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
-        absent: Absent::Means("1000"),
     },
     Setting {
         path: "series.max_keys",
@@ -218,13 +172,72 @@ pub static SETTINGS: [Setting; 29] = [
     },
 ];
 
+// The settings of some relays, for their products to list.
+
+/// Where days begin, in place of the relay's own setting.
+pub const TIMEZONE: Setting = Setting {
+    path: "timezone",
+    takes: Takes::TimeZone(|relay, it| relay.timezone = Some(it)),
+    absent: Absent::Nothing,
+};
+
+/// Where days begin when the relay's own setting is empty or cannot be seen.
+pub const TIMEZONE_FALLBACK: Setting = Setting {
+    path: "timezone_fallback",
+    takes: Takes::TimeZone(|relay, it| relay.timezone_fallback = it),
+    absent: Absent::Means("Asia/Shanghai"),
+};
+
+/// Of relays with rows.
+pub const AUDIT_INTERVAL: Setting = Setting {
+    path: "audit_interval",
+    takes: Takes::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
+    absent: Absent::Means("10m"),
+};
+
+/// Of relays with rows.
+pub const HISTORY_BUDGET: Setting = Setting {
+    path: "history.budget",
+    takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
+    absent: Absent::Means("6s"),
+};
+
+/// Of relays that know users.
+pub const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.top_users = it);
+
+/// Of relays that know users.
+pub const MAX_USERS: Setting = Setting {
+    path: "series.max_users",
+    takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
+    absent: Absent::Means("1000"),
+};
+
 const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
     Setting { path, takes: Takes::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
 }
 
+/// Every setting of any relay, once.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    let own = PRODUCTS.iter().flat_map(|product| product.settings);
+    let mut seen = BTreeSet::new();
+    SETTINGS.iter().chain(own).filter(move |setting| seen.insert(setting.path))
+}
+
+/// The settings that a product understands.
+pub fn settings_of(product: &Product) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(product.settings)
+}
+
+/// The products that understand a setting.
+pub fn understood_by(setting: &Setting) -> impl Iterator<Item = &'static Product> {
+    let path = setting.path;
+    let is_common = SETTINGS.iter().any(|it| it.path == path);
+    PRODUCTS.iter().copied().filter(move |product| is_common || product.understands(path))
+}
+
 /// Every path that may be written below a relay, with its setting.
 pub fn paths() -> impl Iterator<Item = (String, &'static Setting)> {
-    SETTINGS.iter().flat_map(|setting| {
+    settings().flat_map(|setting| {
         let forms = if matches!(setting.takes, Takes::Secret { .. }) { &SECRET_FORMS[..] } else { &SECRET_FORMS[..1] };
         forms.iter().map(move |form| (format!("{}{form}", setting.path), setting))
     })
@@ -237,13 +250,13 @@ pub fn find(path: &str) -> Option<&'static Setting> {
 
 /// Whether a path below a relay is a table of settings.
 pub fn is_group(path: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    settings().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The path that was probably meant by one that does not exist: the nearest last word, then the nearest whole.
 pub fn nearest_path(written: &str) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let groups = SETTINGS.iter().filter_map(|setting| Some(setting.path.split_once('.')?.0.to_owned()));
+    let groups = settings().filter_map(|setting| Some(setting.path.split_once('.')?.0.to_owned()));
     paths()
         .map(|(path, _)| path)
         .chain(groups)
@@ -269,7 +282,8 @@ fn is_near(written: &str, candidate: &str) -> bool {
 impl fmt::Display for Takes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OneOf(choices) => write!(f, "{}", choice(choices)),
+            Self::Product => f.write_str(&choice(PRODUCTS.iter().map(|product| product.label))),
+            Self::OneOf(choices) => f.write_str(&choice(choices.iter().map(|(text, _)| *text))),
             Self::Duration { least, most, .. } => write!(f, "duration, {} to {}", short(*least), short(*most)),
             Self::Count { least, most, .. } => write!(f, "whole number, {least} to {most}"),
             Self::TimeZone(_) => f.write_str("IANA time zone"),
@@ -295,19 +309,19 @@ fn short(duration: Duration) -> String {
     }
 }
 
-/// The stores that a setting may lead to, whatever the kind of the relay.
-pub fn any_store(need: fn(Kind) -> Need) -> Vec<Store> {
-    let all: BTreeSet<_> = Kind::ALL.into_iter().flat_map(|kind| need(kind).stores()).copied().collect();
+/// The stores that a setting may lead to, whatever the product.
+pub fn any_store(need: fn(&Product) -> Need) -> Vec<Store> {
+    let all: BTreeSet<_> = PRODUCTS.iter().flat_map(|product| need(product).stores()).copied().collect();
     all.into_iter().collect()
 }
 
 /// `"name", "alias" or "id"`.
-fn choice(choices: &[Choice]) -> String {
-    either(&choices.iter().map(|(text, _)| format!("\"{text}\"")).collect::<Vec<_>>())
+fn choice<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    either(&texts.map(|text| format!("\"{text}\"")).collect::<Vec<_>>())
 }
 
 /// `one, two or three`.
-fn either<T: AsRef<str>>(words: &[T]) -> String {
+pub fn either<T: AsRef<str>>(words: &[T]) -> String {
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     match words.split_last() {
         Some((last, [])) => (*last).to_owned(),

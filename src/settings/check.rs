@@ -9,12 +9,12 @@ use config::{Map, Value, ValueKind};
 use secrecy::SecretString;
 use url::Url;
 
-use super::catalogue::{self, Absent, SECRET_FORMS, SETTINGS, Setting, Takes};
+use super::catalogue::{self, Absent, SECRET_FORMS, Setting, Takes, either, settings_of, understood_by};
 use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
-use super::{Boards, Health, Kind, Need, Plan, RelayPlan, SeriesBudget, secret};
-use crate::relays::claude_relay_service::Offset;
+use super::{Boards, Health, OwnSettings, Plan, RelayPlan, SeriesBudget, secret};
+use crate::relays::{Need, PRODUCTS, Product};
 
 const LONGEST_NAME: usize = 63;
 
@@ -136,29 +136,29 @@ impl<'a> Check<'a> {
     }
 
     fn relay(&mut self, name: &str) -> RelayPlan {
-        let mut relay = blank(name);
-        for setting in &SETTINGS {
+        // Where the kind is missing or unknown, that is the problem to tell; the rest may be any relay's.
+        let product = self.product();
+        let settings: Vec<&Setting> = match product {
+            Some(product) => {
+                self.refuse_others(product);
+                settings_of(product).collect()
+            }
+            None => catalogue::settings().collect(),
+        };
+        let mut relay = RelayPlan::new(name, product.unwrap_or(PRODUCTS[0]));
+        for setting in settings {
             if let Takes::Secret { need, set } = setting.takes {
-                if let Some(text) = self.secret(setting, need) {
+                if let Some(text) = self.secret(setting, product, need) {
                     set(&mut relay, text);
                 }
-                continue;
-            }
-            let (place, kind) = match (self.given.get(setting.path), setting.absent) {
-                (Some((place, kind)), _) => (*place, (*kind).clone()),
-                (None, Absent::Means(text)) => (None, from_text(&setting.takes, text)),
-                (None, Absent::Nothing) => continue,
-                (None, Absent::Refused) => {
-                    self.refuse(
-                        setting.path,
-                        self.place,
-                        Wrong::new("is missing", format!("set it to {}", setting.takes)),
-                    );
-                    continue;
+            } else if let Some((place, kind)) = self.given.get(setting.path) {
+                let place = *place;
+                if let Err(wrong) = apply(&setting.takes, (*kind).clone(), self.around.folder, &mut relay) {
+                    self.refuse(setting.path, place, wrong);
                 }
-            };
-            if let Err(wrong) = apply(&setting.takes, kind, self.around.folder, &mut relay) {
-                self.refuse(setting.path, place, wrong);
+            } else if setting.absent == Absent::Refused {
+                let wrong = Wrong::new("is missing", format!("set it to {}", setting.takes));
+                self.refuse(setting.path, self.place, wrong);
             }
         }
         if self.problems.is_empty() {
@@ -167,19 +167,45 @@ impl<'a> Check<'a> {
         relay
     }
 
-    /// The relay's kind, if it has a valid one.
-    fn kind(&self) -> Option<Kind> {
+    /// The relay's product, if its kind is valid.
+    fn product(&self) -> Option<&'static Product> {
         match self.given.get("kind")?.1 {
-            ValueKind::String(text) => Kind::ALL.into_iter().find(|kind| kind.label() == text),
+            ValueKind::String(text) => product(text),
             _ => None,
         }
     }
 
+    /// Refuses what has no meaning for the product.
+    fn refuse_others(&mut self, product: &Product) {
+        let given: Vec<_> = self.given.iter().map(|(path, (place, _))| (path.clone(), *place)).collect();
+        for (path, place) in given {
+            let Some(setting) = catalogue::find(&path) else { continue };
+            let kinds: Vec<_> = understood_by(setting).map(|it| it.label).collect();
+            if kinds.contains(&product.label) {
+                continue;
+            }
+            let begins_alike =
+                |own: &&Setting| own.path.starts_with(setting.path) || setting.path.starts_with(own.path);
+            let hint = match product.settings.iter().find(begins_alike) {
+                Some(own) => format!("did you mean `{}`?", own.path),
+                None => format!("remove it: it is for {}", either(&kinds)),
+            };
+            self.refuse(
+                &path,
+                place,
+                Wrong::new(format!("a relay of kind {} has no such setting", product.label), hint),
+            );
+        }
+    }
+
     /// The secret from the only form that it is given in.
-    fn secret(&mut self, setting: &Setting, need: fn(Kind) -> Need) -> Option<SecretString> {
-        // Where the kind is missing or unknown, that is the problem to tell; the address may be any relay's.
-        let kind = self.kind();
-        let stores = kind.map_or_else(|| catalogue::any_store(need), |kind| need(kind).stores().to_vec());
+    fn secret(
+        &mut self,
+        setting: &Setting,
+        product: Option<&Product>,
+        need: fn(&Product) -> Need,
+    ) -> Option<SecretString> {
+        let stores = product.map_or_else(|| catalogue::any_store(need), |product| need(product).stores().to_vec());
         let forms = SECRET_FORMS.map(|form| format!("{}{form}", setting.path));
         let given: Vec<_> = forms
             .iter()
@@ -189,8 +215,9 @@ impl<'a> Check<'a> {
         let (path, form, place, value) = match given.as_slice() {
             [one] => *one,
             [] => {
-                if kind.is_some_and(|kind| matches!(need(kind), Need::Required(_))) {
-                    let own = ["DATABASE_URL", "DSN"].into_iter().find(|name| self.around.env.contains_key(*name));
+                if product.is_some_and(|product| matches!(need(product), Need::Required(_))) {
+                    let variables = PRODUCTS.iter().filter_map(|product| product.variables.as_ref());
+                    let own = variables.flat_map(|it| it.database).find(|name| self.around.env.contains_key(*name));
                     let example = own.map(|name| format!(", for example {}_env = \"{name}\"", setting.path));
                     let hint = format!("set one of {}{}", forms.join(", "), example.unwrap_or_default());
                     self.refuse(setting.path, self.place, Wrong::new("is missing", hint));
@@ -204,8 +231,8 @@ impl<'a> Check<'a> {
                 return None;
             }
         };
-        if let (Some(relay), []) = (kind, stores.as_slice()) {
-            let wrong = Wrong::new(format!("a relay of kind {} has no such store", relay.label()), "remove it");
+        if let (Some(product), []) = (product, stores.as_slice()) {
+            let wrong = Wrong::new(format!("a relay of kind {} has no such store", product.label), "remove it");
             self.refuse(path, place, wrong);
             return None;
         }
@@ -249,43 +276,60 @@ impl<'a> Check<'a> {
     }
 }
 
-/// A relay before its settings; every setting that is not optional writes over its part.
-fn blank(name: &str) -> RelayPlan {
-    RelayPlan {
-        name: name.to_owned(),
-        kind: Kind::ClaudeCodeHub,
+/// A relay with the defaults of its product, and without addresses.
+pub fn defaults(name: String, product: &'static Product) -> RelayPlan {
+    let mut relay = RelayPlan {
+        name,
+        product,
         database_url: "".into(),
         redis_url: None,
         interval: Duration::ZERO,
         directory_interval: Duration::ZERO,
         stale_after: Duration::ZERO,
         timeout: Duration::ZERO,
-        session_ttl: Duration::ZERO,
         timezone: None,
         timezone_fallback: Tz::UTC,
-        timezone_offset: Offset::default(),
-        scan: false,
         audit_interval: Duration::ZERO,
         history_budget: Duration::ZERO,
         boards: Boards::default(),
         series: SeriesBudget::default(),
         health: Health::default(),
+        own: OwnSettings::default(),
+    };
+    for setting in settings_of(product) {
+        if let Absent::Means(text) = setting.absent
+            && let Err(wrong) = apply(&setting.takes, from_text(&setting.takes, text), Path::new(""), &mut relay)
+        {
+            unreachable!("the default of {}: {}", setting.path, wrong.what);
+        }
     }
+    relay
+}
+
+fn product(label: &str) -> Option<&'static Product> {
+    PRODUCTS.iter().copied().find(|product| product.label == label)
+}
+
+/// What to say about a text that is none of these.
+fn none_of<'a>(takes: &Takes, text: &str, allowed: impl IntoIterator<Item = &'a str>) -> Wrong {
+    let all = format!("allowed: {takes}");
+    let hint = match catalogue::nearest(text, allowed) {
+        Some(near) => format!("did you mean \"{near}\"? {all}"),
+        None => all,
+    };
+    Wrong::new("is not one of the allowed values", hint)
 }
 
 /// Writes one value into the plan.
 fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -> Result<(), Wrong> {
     match (takes, kind) {
+        (Takes::Product, ValueKind::String(text)) => match product(&text) {
+            Some(product) => relay.product = product,
+            None => return Err(none_of(takes, &text, PRODUCTS.iter().map(|product| product.label))),
+        },
         (Takes::OneOf(choices), ValueKind::String(text)) => match choices.iter().find(|(name, _)| *name == text) {
             Some((_, set)) => set(relay),
-            None => {
-                let allowed = format!("allowed: {takes}");
-                let hint = match catalogue::nearest(&text, choices.iter().map(|(name, _)| *name)) {
-                    Some(near) => format!("did you mean \"{near}\"? {allowed}"),
-                    None => allowed,
-                };
-                return Err(Wrong::new("is not one of the allowed values", hint));
-            }
+            None => return Err(none_of(takes, &text, choices.iter().map(|(name, _)| *name))),
         },
         (Takes::Duration { least, most, set }, ValueKind::String(text)) => {
             let time = humantime::parse_duration(&text).map_err(|_| Wrong::new("is not a duration", DURATIONS))?;
@@ -313,8 +357,8 @@ fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -
             }
         },
         // The relay would take any text for some offset; one that is no number is a mistake.
-        (Takes::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, Offset::of(&text)),
-        (Takes::Offset(set), ValueKind::I128(number)) => set(relay, Offset::of(&number.to_string())),
+        (Takes::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, text),
+        (Takes::Offset(set), ValueKind::I128(number)) => set(relay, number.to_string()),
         (Takes::Texts(set), ValueKind::Array(items)) => {
             let text = |item: Value| match item.kind {
                 ValueKind::String(text) if !text.is_empty() => Ok(text),
@@ -327,7 +371,7 @@ fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -
         (Takes::Path(set), ValueKind::String(text)) if !text.is_empty() => set(relay, folder.join(text)),
         (takes, kind) => {
             let (expected, hint) = match takes {
-                Takes::OneOf(_) => ("text", format!("allowed: {takes}")),
+                Takes::OneOf(_) | Takes::Product => ("text", format!("allowed: {takes}")),
                 Takes::Duration { .. } => ("a duration", DURATIONS.to_owned()),
                 Takes::Count { .. } => {
                     ("a whole number", "write it without quotes and without a point, like 20".to_owned())

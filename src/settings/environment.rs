@@ -8,7 +8,8 @@ use config::{Value, ValueKind};
 use super::catalogue::{self, Takes};
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
-use super::{Kind, store};
+use super::store;
+use crate::relays::{PRODUCTS, Variables};
 
 /// What the name of an override begins with; `__` separates its words.
 pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
@@ -113,54 +114,58 @@ pub fn from_text(takes: &Takes, text: &str) -> ValueKind {
 }
 
 /// The relay's own variables as the configuration of one relay.
-///
-/// Claude Code Hub calls its database `DSN` (v0.9.0, `src/lib/config/env.schema.ts`); a `TZ` that is not a time zone
-/// makes it count in UTC (`src/lib/utils/timezone.ts`).
 pub fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Layer, Problem> {
+    let own = PRODUCTS.iter().find_map(|product| Some((product, product.variables.as_ref()?)));
     let given = |name: &'static str| env.get(name).filter(|text| !text.is_empty()).map(|text| (name, text));
-    let (name, url) = match (given("DATABASE_URL"), given("DSN")) {
-        (Some((_, one)), Some((_, other))) if one != other => {
+    let Some((product, Variables { name: relay, database, redis, zone })) = own else { return Err(nothing(None)) };
+    let (name, url) = match database.map(given) {
+        [Some((one, a)), Some((other, b))] if a != b => {
             let hint = "remove one of them, or name the relay's database in a configuration file";
-            return Err(Wrong::new("DATABASE_URL and DSN are both set and differ", hint)
+            return Err(Wrong::new(format!("{one} and {other} are both set and differ"), hint)
                 .at("database_url", Some("environment")));
         }
-        (None, None) => {
-            return Err(Problem {
-                path: "relays".to_owned(),
-                place: None,
-                what: "nothing is configured".to_owned(),
-                hint: Some(format!(
-                    "do one of three things: (1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; \
-                     (2) set {} and {}; (3) set DATABASE_URL or DSN, and REDIS_URL and TZ, as the relay has them",
-                    variable("main", "kind"),
-                    variable("main", "database_url"),
-                )),
-            });
-        }
-        (Some(database), _) | (None, Some(database)) => database,
+        [None, None] => return Err(nothing(own.map(|(_, variables)| variables))),
+        [Some(database), _] | [None, Some(database)] => database,
     };
     let mut layer = Layer::default();
     let mut set = |path: &str, name: &str, text: &str| {
         layer.set(&["relays", ONLY_RELAY, path], Value::new(Some(&place(name)), text));
     };
-    set("kind", name, Kind::ClaudeCodeHub.label());
+    set("kind", name, product.label);
     set("database_url", name, url);
-    if let Some((name, url)) = given("REDIS_URL") {
+    if let Some((name, url)) = given(redis) {
         set("redis_url", name, url);
     }
-    if let Some(text) = env.get("TZ") {
+    if let Some(text) = env.get(*zone) {
         // The relay's check does not mind upper and lower case.
-        let zone = TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
-        if zone.is_none() {
-            warnings.push(
-                "the environment variable TZ is not an IANA time zone: days are counted in UTC, as Claude Code Hub does; \
-                 set TZ to a name like Asia/Shanghai"
-                    .to_owned(),
-            );
+        let known = TZ_VARIANTS.iter().find(|known| known.name().eq_ignore_ascii_case(text));
+        if known.is_none() {
+            warnings.push(format!(
+                "the environment variable {zone} is not an IANA time zone: days are counted in UTC, as {relay} does; \
+                 set {zone} to a name like Asia/Shanghai"
+            ));
         }
-        set("timezone_fallback", "TZ", zone.unwrap_or(&Tz::UTC).name());
+        set("timezone_fallback", zone, known.unwrap_or(&Tz::UTC).name());
     }
     Ok(layer)
+}
+
+/// The problem of having no configuration at all.
+fn nothing(own: Option<&Variables>) -> Problem {
+    let mut ways = format!(
+        "(1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; (2) set {} and {}",
+        variable("main", "kind"),
+        variable("main", "database_url"),
+    );
+    if let Some(Variables { database, redis, zone, .. }) = own {
+        ways += &format!("; (3) set {}, and {redis} and {zone}, as the relay has them", catalogue::either(database));
+    }
+    Problem {
+        path: "relays".to_owned(),
+        place: None,
+        what: "nothing is configured".to_owned(),
+        hint: Some(format!("do one of these: {ways}")),
+    }
 }
 
 fn place(variable: &str) -> String {

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::Store;
 use super::problem::Wrong;
 use crate::address::{Address, Flaw};
 use crate::kv::Target;
+use crate::relays::Store;
 use crate::sql::{self, mysql, sqlite};
 
 /// Longer than any address; keeps a wrong path from being read for ever.

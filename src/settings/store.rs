@@ -12,6 +12,7 @@ use super::environment::PREFIX;
 use super::layer::{Layer, join};
 use super::problem::{Problem, Wrong};
 use super::{StorePlan, secret};
+use crate::address;
 use crate::store::Store;
 
 /// The table's name.
@@ -121,7 +122,7 @@ fn written(form: &str, kind: &ValueKind, around: &Around<'_>) -> Result<SecretSt
     let hint = "write it as sqlite:/var/lib/llm-relay-exporter/store.db or postgres://user:password@host:5432/database";
     let Some(path) = text.strip_prefix("sqlite:") else {
         return match text.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => secret::address(&[super::Store::Postgres], &text),
+            Some(("postgres" | "postgresql", _)) => secret::address(&[address::Store::Postgres], &text),
             _ => Err(Wrong::new("is the address of neither an SQLite file nor a PostgreSQL database", hint)),
         };
     };

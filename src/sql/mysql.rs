@@ -12,10 +12,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConn
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
-use crate::address::{Address, Flaw};
+use crate::address::{Address, Flaw, OpenError, Store};
 use crate::model::{ReadError, Reason};
-use crate::relays::OpenError;
-use crate::settings::Store;
 
 /// How long one connection is used: addresses and accounts change behind names.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);

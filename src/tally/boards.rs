@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Dimensions;
 use super::names::Sym;
 use super::sums::{Boards, Spent, Sum, Sums};
-use crate::model::{Directory, EntityId, Scope};
+use crate::model::{Directory, EntityId, Facts, Scope};
 use crate::settings::{self, NameMode};
 use crate::view::{Board, BoardEntry};
 
@@ -118,6 +118,7 @@ pub(super) fn board<'a>(
     scope: Scope,
     period: &'static str,
     boards: &'a Boards,
+    facts: Facts,
 ) -> Board {
     // Rank on what costs nothing to copy; names are made for the few that stay.
     let mut ranked: Vec<Contender<'_>> = boards
@@ -151,11 +152,11 @@ pub(super) fn board<'a>(
                 mean_ttft_seconds: speeds.and_then(Sums::mean_ttft_seconds),
                 mean_output_tokens_per_second: speeds.and_then(Sums::mean_speed),
                 cache_hit_ratio: spent.cache_hit_ratio().filter(|_| caches),
-                ..entry(id, spent)
+                ..entry(id, spent, facts)
             }
         })
         .collect();
-    entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other) });
+    entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other, facts) });
     Board { scope, period, entries }
 }
 
@@ -163,12 +164,12 @@ fn person<'a>(names: &HashMap<EntityId, &'a str>, id: i64) -> Option<(i64, &'a s
     names.get(&EntityId::Number(id)).map(|name| (id, *name))
 }
 
-fn entry(id: String, spent: &Spent) -> BoardEntry {
+fn entry(id: String, spent: &Spent, facts: Facts) -> BoardEntry {
     BoardEntry {
         id,
-        cost_usd: spent.cost.to_f64(),
+        cost_usd: facts.cost.then(|| spent.cost.to_f64()),
         requests: Some(spent.requests),
-        tokens: Some(spent.board_tokens),
+        tokens: facts.tokens.then_some(spent.board_tokens),
         ..BoardEntry::default()
     }
 }

@@ -202,8 +202,8 @@ impl Meter {
                 rest = Some(match rest {
                     Some(sum) => EntityCounters {
                         requests: sum.requests + one.requests,
-                        tokens: sum.tokens.saturating_add(one.tokens),
-                        cost_usd: sum.cost_usd + one.cost_usd,
+                        tokens: plus(sum.tokens, one.tokens),
+                        cost_usd: plus(sum.cost_usd, one.cost_usd),
                         list_cost_usd: plus(sum.list_cost_usd, one.list_cost_usd),
                         ..sum
                     },
@@ -248,7 +248,7 @@ fn plus<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
 }
 
 fn day_view(requests: u64, cost: Usd) -> DayView {
-    DayView { requests, cost_usd: cost.to_f64(), mean_duration_seconds: None, error_ratio: None }
+    DayView { requests, cost_usd: Some(cost.to_f64()), mean_duration_seconds: None, error_ratio: None }
 }
 
 fn traffic_view((provider_id, model): (String, String), sum: &TrafficReading) -> TrafficView {
@@ -268,9 +268,9 @@ fn key_view(id: String, key: &KeyReading) -> EntityCounters {
     EntityCounters {
         id,
         requests: key.requests,
-        cost_usd: key.cost.to_f64(),
+        cost_usd: Some(key.cost.to_f64()),
         list_cost_usd: key.list_cost.map(Usd::to_f64),
-        tokens: key.tokens,
+        tokens: Some(key.tokens),
     }
 }
 
@@ -301,7 +301,7 @@ fn board(Ranking { scope, period, entries }: &Ranking, cast: &Cast<'_>) -> Board
     let rest = BoardEntry {
         id: other(),
         name: other(),
-        cost_usd: (whole.0 - top.0).to_f64(),
+        cost_usd: Some((whole.0 - top.0).to_f64()),
         requests: minus(whole.1, top.1),
         tokens: minus(whole.2, top.2),
         ..BoardEntry::default()
@@ -309,7 +309,7 @@ fn board(Ranking { scope, period, entries }: &Ranking, cast: &Cast<'_>) -> Board
     let entries = ranked.into_iter().map(|(entry, id, name)| BoardEntry {
         name: cast.shown(*scope, &id, name),
         id,
-        cost_usd: entry.cost.to_f64(),
+        cost_usd: Some(entry.cost.to_f64()),
         requests: entry.requests,
         tokens: entry.tokens,
         ..BoardEntry::default()

@@ -10,7 +10,7 @@ use super::counters::{self, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{Boards, Sum, Sums};
 use super::{Correction, Corrections, Tally};
-use crate::model::{Directory, Live, Scope, Tokens};
+use crate::model::{Directory, Facts, Live, Scope, Tokens};
 use crate::settings;
 use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
 
@@ -30,9 +30,9 @@ impl Tally {
         let covers = |span: i64| self.covered_since <= now - span;
         let minute = covers(60).then_some(&self.windows.minute.total);
         let mut view = LedgerView {
-            requests_in_progress: covers(super::ORPHAN_SECONDS).then(|| self.in_progress()),
+            requests_in_progress: (self.facts.in_progress && covers(super::ORPHAN_SECONDS)).then(|| self.in_progress()),
             requests_last_minute: minute.map(|sums| sums.spent.requests as f64),
-            tokens_last_minute: minute.map(|sums| sums.spent.board_tokens as f64),
+            tokens_last_minute: minute.filter(|_| self.facts.tokens).map(|sums| sums.spent.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
             windows: self.window_views(),
@@ -42,8 +42,8 @@ impl Tally {
         if let Some(directory) = with.directory {
             let cast = Cast::new(directory, with.boards);
             for (period, boards) in self.periods() {
-                for scope in Scope::ALL.into_iter().filter(|scope| cast.size(*scope) > 0) {
-                    view.boards.push(board(&self.names, &cast, scope, period, boards));
+                for scope in Scope::ALL.into_iter().filter(|scope| self.knows_of(*scope) && cast.size(*scope) > 0) {
+                    view.boards.push(board(&self.names, &cast, scope, period, boards, self.facts));
                 }
             }
             view.quotas = self.quotas(directory, with.live);
@@ -54,6 +54,10 @@ impl Tally {
             view.limited = limited;
         }
         view
+    }
+
+    fn knows_of(&self, scope: Scope) -> bool {
+        scope != Scope::User || self.facts.users
     }
 
     fn in_progress(&self) -> u64 {
@@ -69,7 +73,7 @@ impl Tally {
         let whole = |date| self.days.ready(date).map_or(&none, |day| &day.whole);
         let mut views = Vec::new();
         if self.covers(self.today()) {
-            views.push(("today", day_view(whole(self.today()))));
+            views.push(("today", day_view(whole(self.today()), self.facts)));
         }
         if let Some(yesterday) = self.today().pred_opt()
             && self.covers(yesterday.max(self.moment.calendar.first_date()))
@@ -78,8 +82,8 @@ impl Tally {
             let mut so_far = whole(yesterday).clone();
             so_far.unmerge(&self.windows.since_same_time_yesterday.total);
             so_far.merge(&self.windows.since_midnight.total);
-            views.push(("yesterday_same_time", day_view(&so_far)));
-            views.push(("yesterday", day_view(whole(yesterday))));
+            views.push(("yesterday_same_time", day_view(&so_far, self.facts)));
+            views.push(("yesterday", day_view(whole(yesterday), self.facts)));
         }
         views
     }
@@ -131,10 +135,10 @@ impl Tally {
             _ => other(),
         };
 
+        let facts = self.facts;
         let mut view = CountersView {
             corrections: corrections(self.corrections),
-            corrections_usd: corrections_usd(self.corrections),
-            imported: Some(self.counters.imported),
+            imported: facts.imports.then_some(self.counters.imported),
             ..CountersView::default()
         };
         let combined = combine(&self.counters, provider, model);
@@ -156,7 +160,7 @@ impl Tally {
                 provider_id: provider.clone(),
                 model: model.clone(),
                 requests: traffic.requests,
-                cost_usd: Some(traffic.cost.to_f64()),
+                cost_usd: facts.cost.then(|| traffic.cost.to_f64()),
                 list_cost_usd: None,
                 tokens: Tokens::default()
                     .by_type()
@@ -192,8 +196,10 @@ impl Tally {
                 view.failures.push((provider(*sym), class.label(), count.value));
             }
         }
-        for ((sym, reason), cost) in &self.counters.wasted {
-            view.wasted.push((provider(*sym), reason.label(), cost.to_f64()));
+        if facts.cost {
+            view.corrections_usd = corrections_usd(self.corrections);
+            let wasted = self.counters.wasted.iter();
+            view.wasted = wasted.map(|((sym, reason), cost)| (provider(*sym), reason.label(), cost.to_f64())).collect();
         }
         let mut unpriced: BTreeMap<String, u64> = BTreeMap::new();
         for ((sym, early), count) in &self.counters.unpriced {
@@ -206,17 +212,20 @@ impl Tally {
             *substitutions.entry(key).or_default() += count.value;
         }
         view.substitutions = substitutions.into_iter().map(|((a, b, c), count)| (a, b, c, count)).collect();
-        view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since);
-        view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since);
+        if facts.users {
+            view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since, facts);
+        }
+        view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since, facts);
 
         let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
-        let limited = vec![
+        let mut limited = vec![
             ("model", models.limited),
             ("model_without_success", unproven as u64 + self.names.models.folded().others),
             ("user", users.limited),
             ("key", keys.limited),
             ("histogram", folded_histograms),
         ];
+        limited.retain(|(dimension, _)| facts.users || *dimension != "user");
         (view, limited)
     }
 }
@@ -230,10 +239,10 @@ pub(super) fn other() -> String {
     "other".to_owned()
 }
 
-fn day_view(sums: &Sums) -> DayView {
+fn day_view(sums: &Sums, facts: Facts) -> DayView {
     DayView {
         requests: sums.spent.requests,
-        cost_usd: sums.spent.cost.to_f64(),
+        cost_usd: facts.cost.then(|| sums.spent.cost.to_f64()),
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
         error_ratio: Some(if sums.spent.requests > 0 { sums.errors as f64 / sums.spent.requests as f64 } else { 0.0 }),
@@ -274,6 +283,7 @@ fn spenders(
     admitted: &Admitted,
     spenders: &HashMap<Sym, counters::Spender>,
     fresh_since: i64,
+    facts: Facts,
 ) -> Vec<EntityCounters> {
     let mut view = Vec::new();
     let mut rest = counters::Spender::default();
@@ -281,25 +291,25 @@ fn spenders(
         match names.value(*sym) {
             Some(id) if admitted.has(*sym) => {
                 if spender.last_second >= fresh_since {
-                    view.push(spender_view(id.to_string(), spender));
+                    view.push(spender_view(id.to_string(), spender, facts));
                 }
             }
             _ => rest.merge(spender),
         }
     }
     if rest.requests > 0 {
-        view.push(spender_view(other(), &rest));
+        view.push(spender_view(other(), &rest, facts));
     }
     view
 }
 
-fn spender_view(id: String, spender: &counters::Spender) -> EntityCounters {
+fn spender_view(id: String, spender: &counters::Spender, facts: Facts) -> EntityCounters {
     EntityCounters {
         id,
         requests: spender.requests,
-        cost_usd: spender.cost.to_f64(),
+        cost_usd: facts.cost.then(|| spender.cost.to_f64()),
         list_cost_usd: None,
-        tokens: spender.tokens,
+        tokens: facts.tokens.then_some(spender.tokens),
     }
 }
 

@@ -7,10 +7,9 @@ use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
-use llm_relay_exporter::relays::claude_code_hub::least_schema;
-use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
 use llm_relay_exporter::relays::{self, Ask, Ledger, Refresh, Relay, Usage};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -62,24 +61,11 @@ impl Store {
 
 pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {
     RelayPlan {
-        name: "hub".to_owned(),
-        kind: Kind::ClaudeCodeHub,
         database_url: database.into(),
         redis_url: redis.map(Into::into),
-        interval: Duration::from_secs(5),
         directory_interval: Duration::from_secs(60),
-        stale_after: Duration::from_secs(60),
-        timeout: Duration::from_secs(10),
-        session_ttl: Duration::from_secs(300),
-        timezone: None,
-        timezone_fallback: chrono_tz::Asia::Shanghai,
-        timezone_offset: Offset::default(),
-        scan: false,
-        audit_interval: Duration::from_secs(600),
         history_budget: Duration::from_secs(60),
-        boards: Boards::default(),
-        series: SeriesBudget::default(),
-        health: Health::default(),
+        ..RelayPlan::new("hub", &claude_code_hub::PRODUCT)
     }
 }
 

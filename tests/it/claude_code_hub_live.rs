@@ -36,14 +36,14 @@ fn directory(version: &str) -> Directory {
         id: id.into(),
         name: format!("u{id}"),
         role: "user".to_owned(),
-        enabled: true,
+        enabled: Some(true),
         deleted: false,
     };
     let key = |id: i64| Key {
         id: id.into(),
         name: format!("k{id}"),
         user_id: Some(id.into()),
-        enabled: true,
+        enabled: Some(true),
         deleted: false,
         expires_at: None,
         created_at: None,
@@ -55,7 +55,7 @@ fn directory(version: &str) -> Directory {
         name: format!("p{id}"),
         kind: "claude".to_owned(),
         group: "default".to_owned(),
-        enabled: id != 4,
+        enabled: Some(id != 4),
         deleted: id == 5,
         slots: Some(10),
     };

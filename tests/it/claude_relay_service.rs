@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc};
 use llm_relay_exporter::check;
-use llm_relay_exporter::demo::claude_relay_service::{self as relay, Usage};
 use llm_relay_exporter::demo::servers::PrivateRedis;
 use llm_relay_exporter::follow::Metered;
 use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::claude_relay_service::demo::{self as relay, Usage};
+use llm_relay_exporter::relays::claude_relay_service::{Offset, PRODUCT};
 use llm_relay_exporter::relays::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{OwnValue, Plan, RelayPlan};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::View;
 use llm_relay_exporter::web::Protection;
@@ -65,24 +65,10 @@ pub fn documented_user() -> Cmd {
 pub fn plan(redis_url: &str) -> RelayPlan {
     let second = Duration::from_secs(1);
     RelayPlan {
-        name: "crs".to_owned(),
-        kind: Kind::ClaudeRelayService,
-        database_url: "".into(),
         redis_url: Some(redis_url.into()),
         interval: second,
         directory_interval: second,
-        stale_after: 60 * second,
-        timeout: 10 * second,
-        session_ttl: 300 * second,
-        timezone: None,
-        timezone_fallback: chrono_tz::UTC,
-        timezone_offset: Offset::default(),
-        scan: false,
-        audit_interval: 600 * second,
-        history_budget: second,
-        boards: Boards::default(),
-        series: SeriesBudget::default(),
-        health: Health::default(),
+        ..RelayPlan::new("crs", &PRODUCT)
     }
 }
 
@@ -120,7 +106,7 @@ impl Exporter {
         });
         let view = View {
             relay: "crs".into(),
-            kind: plan.kind.label(),
+            kind: plan.product.label,
             ledger: ledger.map(Arc::new),
             live: Some(Arc::new(live)),
             directory: Some(Arc::new(directory)),
@@ -182,7 +168,7 @@ impl Scene {
     }
 
     async fn book(&mut self, usage: &Usage) {
-        let offset = self.plan.timezone_offset;
+        let offset = Offset::default();
         self.write(|pipe| relay::book(pipe, offset, usage)).await;
     }
 
@@ -1081,7 +1067,7 @@ async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
         .await;
 
     assert_eq!(values(&scene.page().await, "llm_relay_key_requests_total", &["key_id"]).len(), 0, "not allowed");
-    plan.scan = true;
+    plan.own.set("find_keys", OwnValue::Text("scan".to_owned()));
     scene.plan = plan;
     scene.restart();
     let error = scene.exporter.directory.read().await.unwrap_err();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
 use llm_relay_exporter::follow::{Follower, Rest};
-use llm_relay_exporter::model::{ReadError, Scope, UsageRow, Usd};
+use llm_relay_exporter::model::{Facts, ReadError, Scope, UsageRow, Usd};
 use llm_relay_exporter::relays::{Ask, Ledger, Older, Refresh};
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::tally::Presentation;
@@ -24,6 +24,10 @@ struct Jumping {
 
 #[async_trait]
 impl Ledger for Jumping {
+    fn facts(&self) -> Facts {
+        Facts::ALL
+    }
+
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let refresh = self.ledger.refresh(ask).await?;
         let ahead = Duration::seconds(self.ahead.load(Ordering::Relaxed));

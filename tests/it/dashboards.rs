@@ -17,6 +17,8 @@ use serde_json::Value;
 use demo::Demo;
 use prometheus::{Prometheus, Span};
 
+use crate::generated;
+
 /// One query of one panel.
 struct Target {
     dashboard: String,
@@ -83,18 +85,16 @@ fn filled(expr: &str, relay: &str, span: &Span) -> String {
 }
 
 fn grafana() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards")
+    generated::path("grafana/dashboards")
 }
 
-/// `UPDATE_DASHBOARDS=1 cargo test --test it dashboards` writes the files anew.
 #[test]
 fn committed_files_are_what_the_generator_makes() {
     let fresh = tempfile::tempdir().unwrap();
     for lang in Lang::ALL {
         for (optional, folder) in [(false, lang.label().to_owned()), (true, format!("optional/{}", lang.label()))] {
             let committed = grafana().join(&folder);
-            let update = std::env::var_os("UPDATE_DASHBOARDS").is_some();
-            let out = if update { committed.clone() } else { fresh.path().join(&folder) };
+            let out = if generated::is_wanted() { committed.clone() } else { fresh.path().join(&folder) };
             dashboards::write(&Options { lang, out: out.clone(), datasource_uid: None, optional }).unwrap();
             let files = |folder: &Path| -> BTreeSet<(String, String)> {
                 let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -110,7 +110,7 @@ fn committed_files_are_what_the_generator_makes() {
             };
             let stale: Vec<String> =
                 files(&committed).symmetric_difference(&files(&out)).map(|(name, _)| name.clone()).collect();
-            assert!(stale.is_empty(), "grafana/dashboards/{folder} is stale: {stale:?}; UPDATE_DASHBOARDS=1 renews it");
+            assert!(stale.is_empty(), "grafana/dashboards/{folder} is stale: {stale:?}; run tests/regenerate");
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{self, DemoOptions, Planted, SimulateOptions, Stage, Urls};
+use llm_relay_exporter::demo::{self, DemoOptions, Planted, SimulateOptions, Urls};
+use llm_relay_exporter::relays::claude_code_hub;
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -378,7 +379,7 @@ async fn an_error_shows_no_password() {
 async fn a_stage_is_alive_and_leaves_nothing() {
     let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
     let simulator = SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() };
-    let stage = Stage::set_up(DemoOptions { history, simulator }).await.unwrap();
+    let stage = (claude_code_hub::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
     let mut db = PgConnection::connect(stage.urls().database_url.expose_secret()).await.unwrap();
     let live = "select count(*) from usage_ledger where created_at > now() - interval '10 seconds'";
     until("live requests", async || count(&mut db, live).await > 10).await;

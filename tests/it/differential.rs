@@ -11,9 +11,9 @@ use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays::claude_relay_service::Offset;
-use llm_relay_exporter::relays::{self, claude_code_hub::least_schema};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::relays;
+use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
+use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
@@ -163,25 +163,15 @@ impl Scene<'_> {
 
     fn plan(&self) -> RelayPlan {
         RelayPlan {
-            name: "test".into(),
-            kind: Kind::ClaudeCodeHub,
             database_url: self.url.clone().into(),
-            redis_url: None,
-            interval: std::time::Duration::from_secs(5),
             directory_interval: std::time::Duration::from_secs(5),
-            stale_after: std::time::Duration::from_secs(60),
             timeout: std::time::Duration::from_secs(30),
-            session_ttl: std::time::Duration::from_secs(300),
-            timezone: None,
             timezone_fallback: self.zone.parse().unwrap(),
-            timezone_offset: Offset::default(),
-            scan: false,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: std::time::Duration::ZERO,
             history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            series: SeriesBudget::default(),
-            health: Health::default(),
+            ..RelayPlan::new("test", &claude_code_hub::PRODUCT)
         }
     }
 
@@ -335,7 +325,7 @@ impl Scene<'_> {
             let sql = self.numbers(&select, &format!("l.created_at >= {from} and l.created_at < {to}")).await;
             let ours = days[day];
             assert_eq!(ours.requests as f64, sql[0], "requests {day}");
-            close(ours.cost_usd, sql[1], &format!("cost {day}"));
+            close(ours.cost_usd.unwrap(), sql[1], &format!("cost {day}"));
             close(ours.mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
             close(
                 ours.error_ratio.unwrap(),
@@ -425,7 +415,7 @@ impl Scene<'_> {
                 let it = &theirs[&entry.id];
                 let what = format!("{scope} {} {period}", entry.id);
                 assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd, it[1], &format!("cost of {what}"));
+                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
                 assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
                 if matches!(scope, "provider" | "model") {
                     close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
@@ -440,7 +430,7 @@ impl Scene<'_> {
                     close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
                 }
             }
-            let least = ranked.iter().map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
+            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
             for (id, it) in &theirs {
                 let shown = ranked.iter().any(|entry| entry.id == *id);
                 assert!(shown || it[1] <= least + 1e-12, "{scope} {id} is missing from {period}");
@@ -449,7 +439,7 @@ impl Scene<'_> {
             let requests: u64 = board.entries.iter().filter_map(|entry| entry.requests).sum();
             assert_eq!(requests as f64, whole[0], "{scope} {period} does not add up");
             close(
-                board.entries.iter().map(|entry| entry.cost_usd).sum(),
+                board.entries.iter().filter_map(|entry| entry.cost_usd).sum(),
                 whole[1],
                 &format!("sum of {scope} {period}, other is {other:?}"),
             );
@@ -537,7 +527,7 @@ fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
     for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
         for it in entities {
             all.insert(format!("requests {scope} {}", it.id), it.requests as f64);
-            all.insert(format!("cost {scope} {}", it.id), it.cost_usd);
+            all.insert(format!("cost {scope} {}", it.id), it.cost_usd.unwrap());
         }
     }
     all

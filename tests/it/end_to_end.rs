@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Stage, Urls};
-use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Urls};
+use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::serve;
-use llm_relay_exporter::settings::{Boards, Health, Kind, Plan, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Plan, RelayPlan};
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -32,24 +32,14 @@ impl Exporter {
     fn start(urls: &Urls) -> Self {
         let second = Duration::from_secs(1);
         let relay = RelayPlan {
-            name: "demo".into(),
-            kind: Kind::ClaudeCodeHub,
             database_url: urls.database_url.clone(),
             redis_url: urls.redis_url.clone(),
             interval: second,
             directory_interval: second,
             stale_after: 3 * second,
             timeout: 5 * second,
-            session_ttl: 300 * second,
-            timezone: None,
-            timezone_fallback: chrono_tz::Asia::Shanghai,
-            timezone_offset: Offset::default(),
-            scan: false,
-            audit_interval: 600 * second,
             history_budget: 60 * second,
-            boards: Boards::default(),
-            series: SeriesBudget::default(),
-            health: Health::default(),
+            ..RelayPlan::new("demo", &claude_code_hub::PRODUCT)
         };
         let plan = Plan { relays: BTreeMap::from([("demo".to_owned(), relay)]), store: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -252,7 +242,7 @@ impl Drop for Prometheus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
-    let stage = Stage::set_up(DemoOptions {
+    let stage = (claude_code_hub::PRODUCT.demo)(DemoOptions {
         history: HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 40.0, ..SimulatorOptions::default() },
     })

@@ -1,6 +1,6 @@
 //! Every fault against every store, and what the page says: the table in `docs/reliability.md`.
 //!
-//! `RELIABILITY=write cargo test --test it faults` measures the times again and writes the table.
+//! `tests/regenerate --measure` measures the times again and writes the table.
 
 mod gemini;
 mod hub;
@@ -22,12 +22,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::cpa_manager::relay::{Event, Relay};
+use crate::generated;
 use crate::process::{Page, Serving, fallen, total, value};
 use crate::proxy::Fault;
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability.md");
-const BEGIN: &str = "<!-- faults: written by the tests -->\n";
-const END: &str = "<!-- end of faults -->\n";
 
 /// Faults at once: each has an exporter of its own.
 static TURNS: Semaphore = Semaphore::const_new(8);
@@ -406,16 +403,14 @@ async fn the_table_of_faults_is_true() {
 
 /// Holds the table against the document, or writes it there.
 fn document(lines: &[Line]) {
-    let document = std::fs::read_to_string(DOCUMENT).unwrap();
-    let (head, rest) = document.split_once(BEGIN).unwrap();
-    let (table, tail) = rest.split_once(END).unwrap();
-    if std::env::var_os("RELIABILITY").is_some() {
+    let document = generated::Part::of("docs/reliability.md", "faults");
+    if generated::is_wanted() {
         let mut table = "| Fault | Store | Down, and why | Goes on | Noticed after | Back after | Rows lost | Counted twice |\n|---|---|---|---|---|---|---|---|\n".to_owned();
         lines.iter().for_each(|line| table.push_str(&line.row()));
-        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
-        return;
+        return document.hold(&table);
     }
-    let written: Vec<String> = table
+    let written: Vec<String> = document
+        .written
         .lines()
         .skip(2)
         .map(|line| {
@@ -434,5 +429,5 @@ fn document(lines: &[Line]) {
         lines.into_iter().map(|line| line.replace(", `timeout`", "").replace("`timeout`, ", "")).collect()
     };
     let (written, measured) = (settled(written), settled(measured));
-    assert_eq!(written, measured, "write it again: RELIABILITY=write cargo test --test it faults");
+    assert_eq!(written, measured, "run tests/regenerate --measure");
 }

@@ -85,7 +85,8 @@ pub fn full_histogram() -> HistogramView {
 }
 
 fn ledger() -> LedgerView {
-    let day = DayView { requests: 120, cost_usd: 1.5, mean_duration_seconds: Some(3.25), error_ratio: Some(0.05) };
+    let day =
+        DayView { requests: 120, cost_usd: Some(1.5), mean_duration_seconds: Some(3.25), error_ratio: Some(0.05) };
     let board = |scope| Board {
         scope,
         period: "today",
@@ -111,7 +112,7 @@ fn ledger() -> LedgerView {
         counters: Some(counters()),
         history_loaded: 1.0,
         lag_seconds: Some(0.5),
-        audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: -0.25 }),
+        audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: Some(-0.25) }),
         limited: vec![("model", 0)],
     }
 }
@@ -120,7 +121,7 @@ fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {
     BoardEntry {
         id: id.into(),
         name: name.into(),
-        cost_usd,
+        cost_usd: Some(cost_usd),
         requests: Some(60),
         tokens: Some(9000),
         success_ratio: Some(0.95),
@@ -134,9 +135,9 @@ fn counters() -> CountersView {
     let entity = |id: &str| EntityCounters {
         id: id.into(),
         requests: 500,
-        cost_usd: 12.345_678,
+        cost_usd: Some(12.345_678),
         list_cost_usd: Some(11.5),
-        tokens: 9_007_199_254_740_991,
+        tokens: Some(9_007_199_254_740_991),
     };
     CountersView {
         traffic: vec![TrafficView {
@@ -207,7 +208,7 @@ fn directory() -> Directory {
             id: 4.into(),
             name: "laptop".into(),
             user_id: Some(7.into()),
-            enabled: true,
+            enabled: Some(true),
             deleted: false,
             expires_at: Some(at(86_400)),
             created_at: None,
@@ -219,7 +220,7 @@ fn directory() -> Directory {
             name: "upstream".into(),
             kind: "claude".into(),
             group: "default".into(),
-            enabled: true,
+            enabled: Some(true),
             deleted: false,
             slots: Some(10),
         }],
@@ -231,7 +232,7 @@ fn directory() -> Directory {
 }
 
 pub fn user(id: i64, name: &str) -> User {
-    User { id: id.into(), name: name.into(), role: "user".into(), enabled: true, deleted: false }
+    User { id: id.into(), name: name.into(), role: "user".into(), enabled: Some(true), deleted: false }
 }
 
 /// The same relay with these users in its directory.

@@ -11,13 +11,12 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::demo::gemini_balance::Simulator;
 use llm_relay_exporter::demo::servers::PrivateMariaDb;
 use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::gemini_balance::demo::Simulator;
 use llm_relay_exporter::relays::{self, gemini_balance};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
@@ -103,25 +102,14 @@ impl Db {
 
 fn plan(url: &str) -> RelayPlan {
     RelayPlan {
-        name: "test".into(),
-        kind: Kind::GeminiBalance,
         database_url: url.to_owned().into(),
-        redis_url: None,
-        interval: Duration::from_secs(5),
         directory_interval: Duration::from_secs(5),
-        stale_after: Duration::from_secs(60),
         timeout: Duration::from_secs(30),
-        session_ttl: Duration::from_secs(300),
-        timezone: None,
         timezone_fallback: ZONE,
-        timezone_offset: Offset::default(),
-        scan: false,
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
         history_budget: Duration::from_secs(60),
-        boards: Boards::default(),
-        series: SeriesBudget::default(),
-        health: Health::default(),
+        ..RelayPlan::new("test", &gemini_balance::PRODUCT)
     }
 }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::model::Facts;
 use llm_relay_exporter::model::*;
 use llm_relay_exporter::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
@@ -154,6 +155,10 @@ impl Shared {
 
 #[async_trait]
 impl Ledger for Shared {
+    fn facts(&self) -> Facts {
+        Facts::ALL
+    }
+
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let relay = self.0.lock().unwrap();
         let mut rows: Vec<UsageRow> = Vec::new();
@@ -249,7 +254,7 @@ fn sums(counters: &CountersView) -> Sums {
     all.3 = counters.latency.iter().map(|it| it.duration.buckets.iter().sum::<u64>()).sum();
     for entities in [&counters.users, &counters.keys] {
         let of = entities.iter().fold(Sums::default(), |sum, it| {
-            Sums(sum.0 + it.requests, sum.1 + cents(it.cost_usd), sum.2 + it.tokens, all.3)
+            Sums(sum.0 + it.requests, sum.1 + cents(it.cost_usd.unwrap()), sum.2 + it.tokens.unwrap(), all.3)
         });
         assert_eq!(of, all, "users and keys are of the same rows as traffic");
     }
@@ -286,8 +291,8 @@ fn series(counters: &CountersView) -> BTreeMap<String, f64> {
     for (kind, entities) in [("user", &counters.users), ("key", &counters.keys)] {
         for it in entities {
             all.insert(format!("{kind} {} requests", it.id), it.requests as f64);
-            all.insert(format!("{kind} {} cost", it.id), it.cost_usd);
-            all.insert(format!("{kind} {} tokens", it.id), it.tokens as f64);
+            all.insert(format!("{kind} {} cost", it.id), it.cost_usd.unwrap());
+            all.insert(format!("{kind} {} tokens", it.id), it.tokens.unwrap() as f64);
         }
     }
     all

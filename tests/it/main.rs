@@ -20,6 +20,7 @@ mod faults;
 mod first_read;
 mod full_view;
 mod gemini_balance;
+mod generated;
 mod histories;
 mod hostile;
 mod http;

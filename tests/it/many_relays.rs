@@ -7,55 +7,51 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, program};
-use llm_relay_exporter::settings::{Kind, Need};
-use secrecy::ExposeSecret;
+use llm_relay_exporter::relays::PRODUCTS;
 
 use crate::process::{Page, Process, fallen, total, value};
 
 const SOURCES: [&str; 2] = ["ledger", "directory"];
+/// The products that are there twice.
+const TWICE: [&str; 2] = ["claude-code-hub", "cpa-manager"];
 /// How long the good ones are watched beside the others.
 const WATCHED: Duration = Duration::from_secs(6);
 
-fn relay(name: &str, kind: Kind, urls: &[(&str, &str)]) -> String {
+fn relay(name: &str, kind: &str, urls: &[(&str, &str)]) -> String {
     let urls: String = urls.iter().map(|(path, url)| format!("{path} = \"{url}\"\n")).collect();
-    let kind = kind.label();
     format!(
         "[relays.{name}]\nkind = \"{kind}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"3s\"\ntimeout = \"2s\"\n{urls}"
     )
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_relays_of_four_kinds_do_not_wait_for_each_other() {
+async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
     let options = DemoOptions {
         history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
     };
-    let stages = program::set_up(&options).await.unwrap();
-    assert_eq!(stages.len(), 4, "a relay of the demo cannot run here");
+    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
+    assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let mut config = String::new();
     let mut good = Vec::new();
-    for (kind, stage) in &stages {
-        let mut urls = Vec::new();
-        if kind.database() != Need::Nothing {
-            urls.push(("database_url", stage.urls().database_url.expose_secret()));
-        }
-        urls.extend(stage.urls().redis_url.iter().map(|url| ("redis_url", url.expose_secret())));
+    for (product, stage) in &stages {
+        let urls: Vec<_> = stage.urls().settings().collect();
         // Some products are there twice, as of two teams.
-        let copies = if matches!(kind, Kind::ClaudeCodeHub | Kind::CpaManager) { 2 } else { 1 };
+        let copies = if TWICE.contains(&product.label) { 2 } else { 1 };
         for n in 1..=copies {
-            let name = format!("{}-{n}", kind.label());
-            config += &relay(&name, *kind, &urls);
-            good.push((name, *kind));
+            let name = format!("{}-{n}", product.label);
+            config += &relay(&name, product.label, &urls);
+            good.push((name, product));
         }
     }
     // One that takes connections and says nothing, two that refuse, one that is not there.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("postgres://u:p@{}/cch?sslmode=disable", silent.local_addr().unwrap());
     let bad = ["silent", "refused", "refused-redis", "missing"];
-    config += &relay("silent", Kind::ClaudeCodeHub, &[("database_url", &silent)]);
-    config += &relay("refused", Kind::GeminiBalance, &[("database_url", "mysql://u:p@127.0.0.1:1/default_db")]);
-    config += &relay("refused-redis", Kind::ClaudeRelayService, &[("redis_url", "redis://127.0.0.1:1/0")]);
-    config += &relay("missing", Kind::CpaManager, &[("database_url", "sqlite:/nowhere/usage.sqlite")]);
+    config += &relay("silent", "claude-code-hub", &[("database_url", &silent)]);
+    config += &relay("refused", "gemini-balance", &[("database_url", "mysql://u:p@127.0.0.1:1/default_db")]);
+    config += &relay("refused-redis", "claude-relay-service", &[("redis_url", "redis://127.0.0.1:1/0")]);
+    config += &relay("missing", "cpa-manager", &[("database_url", "sqlite:/nowhere/usage.sqlite")]);
 
     let exporter = Process::start(&config, &[]);
     let up = |page: &Page, relay: &str| {
@@ -85,7 +81,7 @@ async fn ten_relays_of_four_kinds_do_not_wait_for_each_other() {
         good.iter().all(|(name, _)| requests(page, name) > requests(&before, name))
     });
     let after = exporter.page();
-    for (name, kind) in &good {
+    for (name, product) in &good {
         assert_eq!(fallen(&before, &after, name), [""; 0]);
         // A relay that does not know who called has no users of ours.
         let of_users = |(family, labels): &(String, BTreeMap<String, String>)| {
@@ -93,15 +89,12 @@ async fn ten_relays_of_four_kinds_do_not_wait_for_each_other() {
                 && (family.starts_with("llm_relay_user_")
                     || [labels.get("scope"), labels.get("dimension")].contains(&Some(&"user".to_owned())))
         };
-        assert_eq!(after.keys().any(of_users), *kind == Kind::ClaudeCodeHub, "{name}");
+        assert_eq!(after.keys().any(of_users), product.understands("boards.top_users"), "{name}");
     }
     // The numbers of two that read the same store are the same team's.
-    let twice = |kind: Kind| {
-        [1, 2].map(|n| {
-            value(&after, "llm_relay_day_start_timestamp_seconds", &[("relay", &format!("{}-{n}", kind.label()))])
-        })
-    };
-    for [one, other] in [twice(Kind::ClaudeCodeHub), twice(Kind::CpaManager)] {
+    for kind in TWICE {
+        let [one, other] = [1, 2]
+            .map(|n| value(&after, "llm_relay_day_start_timestamp_seconds", &[("relay", &format!("{kind}-{n}"))]));
         assert!(one.is_some() && one == other);
     }
     drop(exporter);

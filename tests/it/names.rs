@@ -121,7 +121,8 @@ fn assert_boards(view: &LedgerView, rows: &[UsageRow]) {
     for period in ["today", "last24h", "week", "month", "all"] {
         let entries = models(view, period);
         let (_, first) = entries.split_last().unwrap();
-        let shown: Vec<_> = first.iter().map(|it| (it.id.as_str(), it.cost_usd, it.requests.unwrap())).collect();
+        let shown: Vec<_> =
+            first.iter().map(|it| (it.id.as_str(), it.cost_usd.unwrap(), it.requests.unwrap())).collect();
         assert_eq!(shown, expected, "{period}");
         let all: u64 = entries.iter().filter_map(|it| it.requests).sum();
         assert_eq!(all, rows.len() as u64, "{period}");
@@ -163,7 +164,7 @@ fn a_model_that_succeeds_after_100_000_invented_names_has_a_series_also_after_a_
     let requests = requests(&view);
     assert_eq!((requests["real-model"], requests["claude-next"], requests["claude-last"]), (50, 2, 1));
     assert_eq!(models(&view, "all")[1].id, "claude-next");
-    assert_eq!(models(&view, "all")[1].cost_usd, 6.0);
+    assert_eq!(models(&view, "all")[1].cost_usd, Some(6.0));
 }
 
 #[test]
@@ -336,7 +337,7 @@ async fn assert_page(follower: &mut Follower, plan: &RelayPlan, store: &mut Stor
         let (_, first) = models(&view, period).split_last().unwrap();
         let shown: Vec<_> = first
             .iter()
-            .map(|it| (it.id.clone(), it.cost_usd.to_string(), i64::try_from(it.requests.unwrap()).unwrap()))
+            .map(|it| (it.id.clone(), it.cost_usd.unwrap().to_string(), i64::try_from(it.requests.unwrap()).unwrap()))
             .collect();
         assert_eq!(shown, expected, "{period}");
     }

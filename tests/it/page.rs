@@ -31,7 +31,7 @@ fn with_user_costs(costs: &[f64]) -> View {
     let mut ledger = view.ledger.as_deref().cloned().unwrap();
     let users = costs.iter().enumerate().map(|(id, cost)| EntityCounters {
         id: id.to_string(),
-        cost_usd: *cost,
+        cost_usd: Some(*cost),
         ..EntityCounters::default()
     });
     ledger.counters.as_mut().unwrap().users = users.collect();

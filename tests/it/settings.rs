@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use insta::assert_snapshot;
-use llm_relay_exporter::settings::catalogue::paths;
-use llm_relay_exporter::settings::{
-    Boards, Health, Kind, Loaded, NameMode, Plan, Problems, SeriesBudget, load, variable,
-};
+use llm_relay_exporter::relays::PRODUCTS;
+use llm_relay_exporter::settings::catalogue::{paths, settings_of};
+use llm_relay_exporter::settings::{Boards, Health, Loaded, NameMode, Plan, Problems, SeriesBudget, load, variable};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -106,12 +105,15 @@ fn everything_that_can_be_written_arrives() {
     let plan = file.plan(&env([]));
     let relay = &plan.relays["main"];
     let secs = Duration::from_secs;
-    assert_eq!((relay.name.as_str(), relay.kind), ("main", Kind::ClaudeCodeHub));
+    assert_eq!((relay.name.as_str(), relay.product.label), ("main", "claude-code-hub"));
     assert_eq!(relay.database_url.expose_secret(), DATABASE);
     assert_eq!(relay.redis_url.as_ref().unwrap().expose_secret(), REDIS);
     assert_eq!(relay.interval, Duration::from_millis(1500));
     assert_eq!((relay.directory_interval, relay.stale_after, relay.timeout), (secs(60), secs(120), secs(5)));
-    assert_eq!((relay.session_ttl, relay.audit_interval, relay.history_budget), (secs(600), secs(3600), secs(30)));
+    assert_eq!(
+        (relay.own.duration("session_ttl"), relay.audit_interval, relay.history_budget),
+        (secs(600), secs(3600), secs(30))
+    );
     assert_eq!((relay.timezone, relay.timezone_fallback), (Some(Tz::Europe__Berlin), Tz::America__New_York));
     let health = Health {
         url: Some("https://relay.internal:8443/api/health/ready".parse().unwrap()),
@@ -140,7 +142,10 @@ fn what_is_left_out_has_its_default() {
     let secs = Duration::from_secs;
     assert!(relay.redis_url.is_none());
     assert_eq!((relay.interval, relay.directory_interval, relay.stale_after), (secs(5), secs(30), secs(60)));
-    assert_eq!((relay.timeout, relay.session_ttl, relay.audit_interval), (secs(10), secs(300), secs(600)));
+    assert_eq!(
+        (relay.timeout, relay.own.duration("session_ttl"), relay.audit_interval),
+        (secs(10), secs(300), secs(600))
+    );
     assert_eq!(relay.history_budget, secs(6));
     assert_eq!((relay.timezone, relay.timezone_fallback), (None, Tz::Asia__Shanghai));
     assert_eq!(relay.health, Health { url: None, ca_file: None, interval: secs(15), timeout: secs(5) });
@@ -374,7 +379,7 @@ fn the_relays_own_variables_are_enough() {
     for name in ["DATABASE_URL", "DSN"] {
         let loaded = load(None, &env([(name, DATABASE), ("REDIS_URL", REDIS), ("TZ", "europe/berlin")])).unwrap();
         let relay = &loaded.plan.relays["default"];
-        assert_eq!((relay.name.as_str(), relay.kind), ("default", Kind::ClaudeCodeHub));
+        assert_eq!((relay.name.as_str(), relay.product.label), ("default", "claude-code-hub"));
         assert_eq!(relay.database_url.expose_secret(), DATABASE);
         assert_eq!(relay.redis_url.as_ref().unwrap().expose_secret(), REDIS);
         assert_eq!((relay.timezone, relay.timezone_fallback), (None, Tz::Europe__Berlin));
@@ -425,7 +430,7 @@ fn with_nothing_configured_the_three_ways_are_named() {
 
       relays
         nothing is configured
-        hint: do one of three things: (1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; (2) set LLM_RELAY_EXPORTER__RELAYS__MAIN__KIND and LLM_RELAY_EXPORTER__RELAYS__MAIN__DATABASE_URL; (3) set DATABASE_URL or DSN, and REDIS_URL and TZ, as the relay has them
+        hint: do one of these: (1) write a file like llm-relay-exporter.example.toml and pass it with --config.file; (2) set LLM_RELAY_EXPORTER__RELAYS__MAIN__KIND and LLM_RELAY_EXPORTER__RELAYS__MAIN__DATABASE_URL; (3) set DATABASE_URL or DSN, and REDIS_URL and TZ, as the relay has them
     ");
 }
 
@@ -483,6 +488,47 @@ fn two_forms_of_a_secret_are_refused_across_file_and_environment() {
         `database_url` and `database_url_file` are given at the same time
         hint: keep one of them
     ");
+}
+
+#[test]
+fn a_setting_that_has_no_meaning_for_a_kind_is_refused_with_a_hint() {
+    let file = File::new(
+        r#"
+[relays.cpa]
+kind = "cpa-manager"
+database_url = "sqlite:/usage.sqlite"
+session_ttl = "5m"
+
+[relays.crs]
+kind = "claude-relay-service"
+redis_url = "redis://kv"
+timezone = "Europe/Berlin"
+audit_interval = "1h"
+"#,
+    );
+    assert_snapshot!(file.report(&env([])), @r"
+    the configuration has 3 problems:
+
+      relays.cpa.session_ttl  (relays.toml:5:15)
+        a relay of kind cpa-manager has no such setting
+        hint: remove it: it is for claude-code-hub
+
+      relays.crs.audit_interval  (relays.toml:11:18)
+        a relay of kind claude-relay-service has no such setting
+        hint: remove it: it is for claude-code-hub, cpa-manager or gemini-balance
+
+      relays.crs.timezone  (relays.toml:10:12)
+        a relay of kind claude-relay-service has no such setting
+        hint: did you mean `timezone_offset`?
+    ");
+    for product in PRODUCTS {
+        let understood = |path: &str| settings_of(product).any(|setting| setting.path == path);
+        for (path, setting) in paths().filter(|(path, setting)| *path == setting.path && !understood(path)) {
+            let file = File::new(format!("[relays.main]\nkind = \"{}\"\n{path} = \"1\"\n", product.label));
+            let problems = file.load(&env([])).unwrap_err();
+            assert!(problems.0.iter().any(|it| it.what.ends_with("has no such setting")), "{}", setting.path);
+        }
+    }
 }
 
 #[test]

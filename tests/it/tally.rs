@@ -69,14 +69,14 @@ fn directory(limits: Vec<Limit>) -> Directory {
         id: id.into(),
         name: format!("user {id}"),
         role: "user".into(),
-        enabled: true,
+        enabled: Some(true),
         deleted,
     };
     let key = |id: i64| Key {
         id: id.into(),
         name: format!("key {id}"),
         user_id: Some((id - 10).into()),
-        enabled: true,
+        enabled: Some(true),
         deleted: false,
         expires_at: None,
         created_at: None,
@@ -88,7 +88,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         name: format!("provider {id}"),
         kind: "claude".into(),
         group: String::new(),
-        enabled: true,
+        enabled: Some(true),
         deleted: false,
         slots: None,
     };
@@ -246,7 +246,7 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
     ] {
         let sums = days[day];
         assert_eq!(sums.requests, rows.len() as u64, "{day}");
-        assert_eq!(sums.cost_usd, cost(&rows), "{day}");
+        assert_eq!(sums.cost_usd, Some(cost(&rows)), "{day}");
         let durations: Vec<u64> = rows.iter().filter_map(|row| row.duration_ms).map(u64::from).collect();
         let mean = durations.iter().sum::<u64>() as f64 / durations.len() as f64 / 1e3;
         assert_eq!(sums.mean_duration_seconds, (!durations.is_empty()).then_some(mean), "{day}");
@@ -338,7 +338,7 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
     assert_eq!(ranked.len(), groups.len().min(2));
     for entry in ranked {
         let rows = &groups[&entry.id];
-        assert_eq!(entry.cost_usd, cost(rows));
+        assert_eq!(entry.cost_usd, Some(cost(rows)));
         assert_eq!(entry.requests, Some(rows.len() as u64));
         assert_eq!(entry.tokens, Some(rows.iter().map(|row| row.board_tokens).sum::<u64>()));
         let success = rows.iter().filter(|row| row.outcome == Some(Outcome::Success)).count() as f64;
@@ -346,12 +346,12 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
         let ratio = matches!(scope, Scope::Provider | Scope::Model).then(|| success / (success + failure));
         assert_eq!(entry.success_ratio, ratio.filter(|ratio| !ratio.is_nan()));
     }
-    let least = ranked.iter().map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
+    let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
     for (id, rows) in &groups {
         assert!(ranked.iter().any(|entry| entry.id == *id) || cost(rows) <= least, "{id} is missing");
     }
     assert_eq!(entries.iter().filter_map(|entry| entry.requests).sum::<u64>(), rows.len() as u64);
-    let sum: f64 = entries.iter().map(|entry| entry.cost_usd).sum();
+    let sum: f64 = entries.iter().filter_map(|entry| entry.cost_usd).sum();
     assert!((sum - cost(rows)).abs() < 1e-9);
 }
 
@@ -547,7 +547,7 @@ fn counters_keep_what_the_ledger_loses_and_gauges_follow_it() {
 
     let view = view(&mut tally, &directory);
     let today = &view.days[0].1;
-    assert_eq!((today.requests, today.cost_usd), (2, 0.014));
+    assert_eq!((today.requests, today.cost_usd), (2, Some(0.014)));
     let counters = view.counters.unwrap();
     assert_eq!(counters.traffic[0].requests, [3, 0, 0]);
     assert_eq!(counters.traffic[0].cost_usd, Some(0.03));
@@ -663,7 +663,7 @@ fn totals(tally: &mut Tally) -> [(u64, i64); 3] {
     let cents = |usd: f64| (usd * 100.0).round() as i64;
     let traffic = counters.traffic.iter().map(|it| (it.requests.iter().sum(), cents(it.cost_usd.unwrap())));
     let of = |it: &[llm_relay_exporter::view::EntityCounters]| {
-        it.iter().fold((0, 0), |sum, it| (sum.0 + it.requests, sum.1 + cents(it.cost_usd)))
+        it.iter().fold((0, 0), |sum, it| (sum.0 + it.requests, sum.1 + cents(it.cost_usd.unwrap())))
     };
     let traffic = traffic.fold((0, 0), |sum, it: (u64, i64)| (sum.0 + it.0, sum.1 + it.1));
     [traffic, of(&counters.users), of(&counters.keys)]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::claude_relay_service as crs;
 use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::kv::Kv;
 use llm_relay_exporter::model::{ReadError, Reason};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::claude_relay_service::demo as crs;
 use llm_relay_exporter::relays::{self, Relay, Usage};
 use llm_relay_exporter::sql::Database;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};

@@ -1,6 +1,4 @@
 //! Every metric of the catalogue is told by a relay or it is not, and the documentation says which.
-//!
-//! `TOLD=write cargo test --test it told` writes the table of `docs/relays.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,21 +9,13 @@ use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, program};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
-use llm_relay_exporter::model::Scope;
-use llm_relay_exporter::page;
-use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::relays::untold::{untold, why_absent};
-use llm_relay_exporter::settings::{Kind, Need};
+use llm_relay_exporter::relays::untold::why_absent;
+use llm_relay_exporter::relays::{PRODUCTS, Product};
 use redis::AsyncCommands;
 use secrecy::ExposeSecret;
 
-use crate::exposition::{Dialect, parse, series};
 use crate::process::{Page, Process};
-use crate::{full_view, probe};
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relays.md");
-const BEGIN: &str = "<!-- told: begin -->\n";
-const END: &str = "<!-- told: end -->\n";
+use crate::{generated, probe};
 
 fn of_relays() -> impl Iterator<Item = &'static Metric> {
     CATALOGUE.iter().filter(|metric| metric.is_of_relay())
@@ -42,8 +32,8 @@ fn told_on(page: &Page, relay: &str) -> BTreeSet<&'static str> {
     of_relays().filter(of).map(|metric| metric.name).collect()
 }
 
-fn tellable(kind: Kind) -> BTreeSet<&'static str> {
-    of_relays().map(|metric| metric.name).filter(|name| why_absent(untold(kind), name).is_none()).collect()
+fn tellable(product: &Product) -> BTreeSet<&'static str> {
+    of_relays().map(|metric| metric.name).filter(|name| why_absent(product.untold, name).is_none()).collect()
 }
 
 fn scopes(page: &Page, relay: &str) -> BTreeSet<String> {
@@ -52,29 +42,16 @@ fn scopes(page: &Page, relay: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_relay_shows_all_that_it_tells_and_nothing_else() {
-    for kind in Kind::ALL {
-        let mut view = full_view::view("it");
-        view.kind = kind.label();
-        let page = page::Page::new(vec![view], full_view::own());
-        let page = series(&parse(page.bytes(Format::Text, Coding::Identity), Dialect::Text));
-        assert_eq!(told_on(&page, "it"), tellable(kind), "{}", kind.label());
-        let users = scopes(&page, "it").contains(Scope::User.label());
-        assert_eq!(users, tellable(kind).contains("llm_relay_user_requests_total"), "{}", kind.label());
-    }
-}
-
-#[test]
 fn every_reason_is_of_a_metric_and_every_metric_has_one_reason_at_most() {
-    for kind in Kind::ALL {
+    for product in PRODUCTS {
         let mut seen = BTreeSet::new();
-        for it in untold(kind) {
+        for it in product.untold {
             assert!(!it.why.is_empty() && !it.metrics.is_empty());
             for name in it.metrics {
                 let one = [llm_relay_exporter::relays::Untold::metrics(it.why, std::slice::from_ref(name))];
                 let mut named = of_relays().filter(|metric| why_absent(&one, metric.name).is_some()).peekable();
                 assert!(named.peek().is_some(), "{name} is no metric");
-                named.for_each(|metric| assert!(seen.insert(metric.name), "{}: {} twice", kind.label(), metric.name));
+                named.for_each(|metric| assert!(seen.insert(metric.name), "{}: {} twice", product.label, metric.name));
             }
         }
     }
@@ -90,34 +67,36 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             ..SimulatorOptions::default()
         },
     };
-    let stages = program::set_up(&options).await.unwrap();
-    assert_eq!(stages.len(), Kind::ALL.len(), "a relay of the demo cannot run here");
+    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
+    assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());
     let health = probe::Server::start().await;
-    for (kind, stage) in &stages {
-        let name = kind.label();
-        let health_url = health.url(kind.health_path());
+    for (product, stage) in &stages {
+        let name = product.label;
+        let health_url = health.url(product.health_path);
         writeln!(config, "[relays.{name}]\nkind = \"{name}\"\ninterval = \"1s\"\nhealth_url = \"{health_url}\"")
             .unwrap();
-        if kind.database() != Need::Nothing {
-            writeln!(config, "database_url = \"{}\"", stage.urls().database_url.expose_secret()).unwrap();
+        for (path, url) in stage.urls().settings() {
+            writeln!(config, "{path} = \"{url}\"").unwrap();
         }
         if let Some(url) = &stage.urls().redis_url {
-            writeln!(config, "redis_url = \"{}\"", url.expose_secret()).unwrap();
-            rare_events(*kind, url.expose_secret()).await;
+            rare_events(product, url.expose_secret()).await;
         }
     }
     let exporter = Process::start(&config, &[]);
     let began = Instant::now();
     loop {
         let page = exporter.page();
-        let missing: BTreeMap<_, Vec<_>> = Kind::ALL
-            .into_iter()
-            .map(|kind| {
-                let told = told_on(&page, kind.label());
-                assert!(told.is_subset(&tellable(kind)));
-                (kind.label(), tellable(kind).difference(&told).copied().collect())
+        let missing: BTreeMap<_, Vec<_>> = PRODUCTS
+            .iter()
+            .map(|product| {
+                let (told, tellable) = (told_on(&page, product.label), tellable(product));
+                assert!(told.is_subset(&tellable), "{}: {:?}", product.label, told.difference(&tellable));
+                let scopes = scopes(&page, product.label);
+                let untold = product.untold.iter().flat_map(|it| it.scopes).find(|it| scopes.contains(it.label()));
+                assert!(untold.is_none(), "{}: {untold:?}", product.label);
+                (product.label, tellable.difference(&told).copied().collect())
             })
             .filter(|(_, missing): &(_, Vec<&str>)| !missing.is_empty())
             .collect();
@@ -134,11 +113,11 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
 }
 
 /// What a demo may take long to do, or never does.
-async fn rare_events(kind: Kind, redis_url: &str) {
+async fn rare_events(product: &Product, redis_url: &str) {
     let mut redis = redis::Client::open(redis_url).unwrap().get_multiplexed_async_connection().await.unwrap();
     let now = Utc::now();
     let mut pipe = redis::pipe();
-    if kind == Kind::ClaudeCodeHub {
+    if product.label == "claude-code-hub" {
         let open =
             [("circuitState", "open".to_owned()), ("circuitOpenUntil", (now.timestamp_millis() + 600_000).to_string())];
         pipe.hset_multiple("circuit_breaker:state:1", &open);
@@ -153,55 +132,7 @@ async fn rare_events(kind: Kind, redis_url: &str) {
     pipe.exec_async(&mut redis).await.unwrap();
 }
 
-/// The table, and below it the reasons.
-fn table() -> String {
-    let mut reasons: Vec<&str> = Vec::new();
-    let mut number = |why: &'static str| {
-        let known = reasons.iter().position(|it| *it == why);
-        known.unwrap_or_else(|| {
-            reasons.push(why);
-            reasons.len() - 1
-        }) + 1
-    };
-    let mut text = String::from("| metric |");
-    Kind::ALL.iter().for_each(|kind| write!(text, " {} |", kind.label()).unwrap());
-    writeln!(text, "\n|---|{}", "---|".repeat(Kind::ALL.len())).unwrap();
-    for section in metrics::docs::sections() {
-        writeln!(text, "| **{}** |{}", section.title, " |".repeat(Kind::ALL.len())).unwrap();
-        for metric in section.metrics.into_iter().filter(|metric| metric.is_of_relay()) {
-            write!(text, "| `{}` |", metric.name).unwrap();
-            for kind in Kind::ALL {
-                let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
-                let partly = untold(kind).iter().find(|it| scoped && !it.scopes.is_empty());
-                match (why_absent(untold(kind), metric.name), partly) {
-                    (Some(why), _) => write!(text, " no ({}) |", number(why)),
-                    (None, Some(it)) => write!(text, " yes, no {} ({}) |", of(it.scopes), number(it.why)),
-                    (None, None) => write!(text, " yes |"),
-                }
-                .unwrap();
-            }
-            text.push('\n');
-        }
-    }
-    text.push('\n');
-    for (n, why) in reasons.iter().enumerate() {
-        writeln!(text, "{}. {why}", n + 1).unwrap();
-    }
-    text
-}
-
-fn of(scopes: &[Scope]) -> String {
-    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
-}
-
 #[test]
 fn the_documented_table_is_the_one_in_the_code() {
-    let document = std::fs::read_to_string(DOCUMENT).unwrap();
-    let (head, rest) = document.split_once(BEGIN).unwrap();
-    let (written, tail) = rest.split_once(END).unwrap();
-    if std::env::var_os("TOLD").is_some() {
-        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{}{END}{tail}", table())).unwrap();
-        return;
-    }
-    assert_eq!(written, table(), "write it again: TOLD=write cargo test --test it told");
+    generated::Part::of("docs/relays.md", "metrics by relay").hold(&metrics::docs::relay_table());
 }

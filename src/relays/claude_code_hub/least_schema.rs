@@ -2,16 +2,16 @@
 
 /// Each step with the release that brought it, in order.
 pub const STEPS: [(&str, &str); 10] = [
-    ("v0.3.31", include_str!("../../../migrations/relays/claude_code_hub/0001_v0.3.31.sql")),
-    ("v0.3.37", include_str!("../../../migrations/relays/claude_code_hub/0002_v0.3.37.sql")),
-    ("v0.3.42", include_str!("../../../migrations/relays/claude_code_hub/0003_v0.3.42.sql")),
-    ("v0.5.2", include_str!("../../../migrations/relays/claude_code_hub/0004_v0.5.2.sql")),
-    ("v0.5.9", include_str!("../../../migrations/relays/claude_code_hub/0005_v0.5.9.sql")),
-    ("v0.6.5", include_str!("../../../migrations/relays/claude_code_hub/0006_v0.6.5.sql")),
-    ("v0.6.7", include_str!("../../../migrations/relays/claude_code_hub/0007_v0.6.7.sql")),
-    ("v0.7.1", include_str!("../../../migrations/relays/claude_code_hub/0008_v0.7.1.sql")),
-    ("v0.8.5", include_str!("../../../migrations/relays/claude_code_hub/0009_v0.8.5.sql")),
-    ("v0.9.0", include_str!("../../../migrations/relays/claude_code_hub/0010_v0.9.0.sql")),
+    ("v0.3.31", include_str!("least_schema/0001_v0.3.31.sql")),
+    ("v0.3.37", include_str!("least_schema/0002_v0.3.37.sql")),
+    ("v0.3.42", include_str!("least_schema/0003_v0.3.42.sql")),
+    ("v0.5.2", include_str!("least_schema/0004_v0.5.2.sql")),
+    ("v0.5.9", include_str!("least_schema/0005_v0.5.9.sql")),
+    ("v0.6.5", include_str!("least_schema/0006_v0.6.5.sql")),
+    ("v0.6.7", include_str!("least_schema/0007_v0.6.7.sql")),
+    ("v0.7.1", include_str!("least_schema/0008_v0.7.1.sql")),
+    ("v0.8.5", include_str!("least_schema/0009_v0.8.5.sql")),
+    ("v0.9.0", include_str!("least_schema/0010_v0.9.0.sql")),
 ];
 
 /// The scripts, each of several statements, that build the schema of a release such as `v0.9.2`, in order.

@@ -17,7 +17,7 @@ use super::plans::{Plans, Statement};
 use super::prices::Prices;
 use super::row::{BillingModel, End, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
-use crate::model::{Calendar, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
 use crate::sql::{Database, Snapshot};
 
@@ -203,6 +203,10 @@ impl LedgerReader {
 
 #[async_trait]
 impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        Facts { imports: false, ..Facts::ALL }
+    }
+
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         if self.plans.due() {
             self.renew_plans().await?;

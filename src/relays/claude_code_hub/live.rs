@@ -111,8 +111,12 @@ impl LiveState for LiveReader {
         let users: Vec<EntityId> =
             directory.users.iter().filter(|user| !user.deleted).map(|user| user.id.clone()).collect();
         let keys: Vec<EntityId> = directory.keys.iter().filter(|key| !key.deleted).map(|key| key.id.clone()).collect();
-        let providers: Vec<EntityId> =
-            directory.providers.iter().filter(|p| !p.deleted && p.enabled).map(|p| p.id.clone()).collect();
+        let providers: Vec<EntityId> = directory
+            .providers
+            .iter()
+            .filter(|p| !p.deleted && p.enabled != Some(false))
+            .map(|p| p.id.clone())
+            .collect();
 
         let mut names = vec![match level {
             Level::Replay => "{observed_sessions}:global:active_sessions".to_owned(),

@@ -9,6 +9,7 @@
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
+pub mod demo;
 mod directory;
 mod least_schema;
 mod ledger;
@@ -16,6 +17,7 @@ mod limits;
 mod live;
 mod plans;
 mod prices;
+mod product;
 mod row;
 mod schema;
 mod untold;
@@ -25,6 +27,7 @@ use sqlx::Row;
 
 pub use check::check;
 pub use least_schema::{STEPS, least_schema};
+pub use product::PRODUCT;
 pub use schema::Level;
 pub use untold::UNTOLD;
 
@@ -44,7 +47,7 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
     let live = match &plan.redis_url {
         Some(url) => {
-            let live = live::LiveReader::new(Kv::new(url, plan.timeout)?, plan.session_ttl);
+            let live = live::LiveReader::new(Kv::new(url, plan.timeout)?, product::session_ttl(plan));
             Some(Box::new(live) as Box<dyn LiveState>)
         }
         None => None,

@@ -6,6 +6,7 @@ use redis::cmd;
 
 use super::keys::PLATFORMS;
 use super::open;
+use super::product;
 use crate::check::Report;
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, ReadError};
@@ -19,7 +20,7 @@ use crate::settings::RelayPlan;
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut kv = super::kv(plan)?;
-    let offset = plan.timezone_offset;
+    let offset = product::offset(plan);
     report.ok(
         "time zone",
         format!("days begin at midnight of {offset}, as `timezone_offset` says; it must be the relay's"),

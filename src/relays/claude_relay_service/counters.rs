@@ -17,6 +17,7 @@ use super::clock::Offset;
 use super::directory::clock;
 use super::events::{Cursors, Seen};
 use super::keys;
+use super::product;
 use super::rankings::{self, by_model, day_sum};
 use super::reader::{PAIR_FIELDS, Reader, TOKEN_FIELDS};
 use super::totals::{KeyTotals, Known, MonthTotals, Pair, PairTotals, text};
@@ -108,8 +109,8 @@ impl CounterReader {
     pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
         Self {
             reader: Reader::new(kv),
-            offset: plan.timezone_offset,
-            scan: plan.scan,
+            offset: product::offset(plan),
+            scan: product::may_scan(plan),
             known: Known::default(),
             cursors: Cursors::default(),
             searched: HashSet::new(),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::clock::Offset;
 use super::keys::{self, PLATFORMS, Platform};
+use super::product;
 use super::search::Search;
 use crate::kv::{Ask, Kv};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
@@ -25,7 +26,7 @@ pub struct DirectoryReader {
 
 impl DirectoryReader {
     pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
-        Self { kv, offset: plan.timezone_offset, search: plan.scan.then(Search::new) }
+        Self { kv, offset: product::offset(plan), search: product::may_scan(plan).then(Search::new) }
     }
 
     /// The ids of all keys, deleted ones included.
@@ -83,7 +84,7 @@ impl DirectoryReader {
             directory.keys.push(Key {
                 name: name.unwrap_or_else(|| id.to_string()),
                 user_id: user_id.map(|user| user.as_str().into()),
-                enabled: active.is_some_and(|it| it == "true"),
+                enabled: Some(active.is_some_and(|it| it == "true")),
                 deleted,
                 expires_at: expires_at.and_then(|text| instant(&text)),
                 created_at: created_at.and_then(|text| instant(&text)),
@@ -176,7 +177,7 @@ fn provider(
         name,
         kind: platform.name.to_owned(),
         group: group.unwrap_or_default(),
-        enabled,
+        enabled: Some(enabled),
         deleted: false,
         slots,
     }

@@ -10,10 +10,12 @@
 mod check;
 mod clock;
 mod counters;
+pub mod demo;
 mod directory;
 mod events;
 mod keys;
 mod live;
+mod product;
 mod rankings;
 mod reader;
 mod search;
@@ -24,6 +26,7 @@ use secrecy::SecretString;
 
 pub use check::check;
 pub use clock::Offset;
+pub use product::PRODUCT;
 pub use untold::UNTOLD;
 
 use crate::kv::Kv;
@@ -37,7 +40,7 @@ use crate::settings::RelayPlan;
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     Ok(Relay {
         usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan))),
-        live: Some(Box::new(live::LiveReader::new(kv(plan)?, plan.timezone_offset))),
+        live: Some(Box::new(live::LiveReader::new(kv(plan)?, product::offset(plan)))),
         directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan)),
     })
 }

@@ -80,7 +80,7 @@ impl DirectoryReader {
             name: aliases.remove(id).unwrap_or_else(|| digits.clone()),
             user_id: None,
             slots: None,
-            enabled: true,
+            enabled: None,
             deleted: false,
             expires_at: None,
             created_at: None,
@@ -92,7 +92,7 @@ impl DirectoryReader {
             name: format!("{} {}", credential.kind, credential.source),
             kind: credential.kind.clone(),
             group: credential.auth_type.clone(),
-            enabled: true,
+            enabled: None,
             deleted: false,
             slots: None,
         });

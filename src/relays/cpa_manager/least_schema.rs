@@ -3,9 +3,9 @@
 use super::schema::Level;
 
 const STEPS: [(Level, &str); 3] = [
-    (Level::First, include_str!("../../../migrations/relays/cpa_manager/0001_v1.0.sql")),
-    (Level::Snapshots, include_str!("../../../migrations/relays/cpa_manager/0002_v1.3.sql")),
-    (Level::Plus, include_str!("../../../migrations/relays/cpa_manager/0003_plus.sql")),
+    (Level::First, include_str!("least_schema/0001_v1.0.sql")),
+    (Level::Snapshots, include_str!("least_schema/0002_v1.3.sql")),
+    (Level::Plus, include_str!("least_schema/0003_plus.sql")),
 ];
 
 /// The scripts, each of several statements, that build the schema of a generation, in order.

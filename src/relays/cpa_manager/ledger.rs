@@ -14,7 +14,7 @@ use super::Clock;
 use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, end, moment, name, text};
 use super::schema::{Level, Schema, SchemaCache};
-use crate::model::{ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
@@ -233,6 +233,10 @@ fn mark(row: &SqliteRow) -> Option<Mark> {
 
 #[async_trait]
 impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        Facts { users: false, in_progress: false, ..Facts::ALL }
+    }
+
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = self.read_refresh(&mut snapshot, ask).await;

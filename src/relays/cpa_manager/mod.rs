@@ -12,12 +12,14 @@
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
+mod demo;
 mod directory;
 mod identity;
 mod least_schema;
 mod ledger;
 mod live;
 mod prices;
+mod product;
 mod row;
 mod schema;
 mod untold;
@@ -29,6 +31,7 @@ use chrono::{DateTime, Utc};
 pub use check::check;
 pub use identity::{key_id, provider_id};
 pub use least_schema::least_schema;
+pub use product::PRODUCT;
 pub use schema::Level;
 pub use untold::UNTOLD;
 

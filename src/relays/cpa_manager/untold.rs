@@ -20,6 +20,7 @@ pub const UNTOLD: &[Untold] = &[
         "the manager prices tokens at list prices, which is the cost",
         &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total"],
     ),
+    Untold::metrics("the file does not tell whether a credential is switched off", &["llm_relay_provider_enabled"]),
     Untold::metrics("the model that answered is not recorded", &["llm_relay_model_substitutions_total"]),
     Untold::metrics("every request that the manager hears of leaves a row", &["llm_relay_requests_missed_total"]),
     Untold::metrics("the proxy's circuits are in its memory", &["llm_relay_provider_circuit_"]),

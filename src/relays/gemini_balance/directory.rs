@@ -70,7 +70,7 @@ impl DirectorySource for DirectoryReader {
             id: (*id).into(),
             name: key_name(*id),
             user_id: None,
-            enabled: true,
+            enabled: None,
             deleted: false,
             expires_at: None,
             created_at: None,
@@ -82,7 +82,7 @@ impl DirectorySource for DirectoryReader {
             name: "gemini".to_owned(),
             kind: "gemini".to_owned(),
             group: String::new(),
-            enabled: true,
+            enabled: None,
             deleted: false,
             slots: None,
         };

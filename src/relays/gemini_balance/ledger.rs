@@ -15,7 +15,7 @@ use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
 use super::store::{Ends, Group, Look, Store};
-use crate::model::{Outcome, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relays::civil::Calendars;
 use crate::relays::positions::{Mark, Positions};
 use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
@@ -243,6 +243,10 @@ async fn first_since(look: &mut Look, since: i64, after: i64, top: i64) -> Resul
 
 #[async_trait]
 impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false }
+    }
+
     async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
         let mut look = self.store.look().await?;
         let result = self.read_refresh(&mut look, ask).await;

@@ -17,10 +17,12 @@
 mod attempt;
 mod check;
 mod clock;
+pub mod demo;
 mod directory;
 mod error_log;
 mod ledger;
 mod live;
+mod product;
 mod store;
 mod untold;
 
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use check::check;
+pub use product::PRODUCT;
 pub use untold::UNTOLD;
 
 use crate::relays::{LiveState, OpenError, Relay, Usage};
@@ -38,9 +41,9 @@ use store::Store;
 
 /// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
 /// database.
-pub const MYSQL_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/mysql.sql");
+pub const MYSQL_SCHEMA: &str = include_str!("least_schema/mysql.sql");
 /// [`MYSQL_SCHEMA`] for SQLite.
-pub const SQLITE_SCHEMA: &str = include_str!("../../../migrations/relays/gemini_balance/sqlite.sql");
+pub const SQLITE_SCHEMA: &str = include_str!("least_schema/sqlite.sql");
 
 /// The relay's only upstream: the store does not tell Gemini from Vertex.
 const PROVIDER: i64 = 1;

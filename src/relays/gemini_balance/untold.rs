@@ -27,6 +27,7 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_unpriced_requests_total",
             "llm_relay_leaderboard_cost_usd",
             "llm_relay_audit_drift_cost_usd",
+            "llm_relay_ledger_corrections_usd_total",
             "llm_relay_currency_info",
         ],
     ),
@@ -46,6 +47,7 @@ pub const UNTOLD: &[Untold] = &[
         "the relay logs the duration of the whole attempt only",
         &["llm_relay_time_to_first_token_seconds", "llm_relay_leaderboard_mean_ttft_seconds"],
     ),
+    Untold::metrics("a key is in use as long as it is in the settings", &["llm_relay_provider_enabled"]),
     Untold::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
     Untold::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
     Untold::metrics(

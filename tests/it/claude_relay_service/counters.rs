@@ -245,7 +245,7 @@ fn keep(url: &str) -> Store {
 }
 
 fn owner(plan: &RelayPlan) -> Owner {
-    Owner { relay: plan.name.clone(), kind: plan.kind.label() }
+    Owner { relay: plan.name.clone(), kind: plan.product.label }
 }
 
 async fn tick_until_saved(saving: &mut Saving, exporter: &mut Exporter) {

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::demo::DemoOptions;
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, Stage, program};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::cpa_manager;
 use llm_relay_exporter::relays::{self, Usage};
-use llm_relay_exporter::settings::Kind;
 use secrecy::ExposeSecret;
 
 use super::relay::{Relay, read_all, view};
@@ -19,7 +19,7 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     let history = HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() };
     let simulator =
         SimulatorOptions { rate: 40.0, trouble_period: Duration::from_secs(2), ..SimulatorOptions::default() };
-    let stage = Stage::cpa_manager(DemoOptions { history, simulator }).await.unwrap();
+    let stage = (cpa_manager::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
     let mut plan = Relay::new(relays::cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
     plan.database_url = stage.urls().database_url.clone();
     plan.audit_interval = Duration::from_secs(60);
@@ -63,9 +63,4 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     assert!(home.exists());
     stage.tear_down().await;
     assert!(!home.exists());
-}
-
-#[test]
-fn some_relay_of_the_demo_needs_nothing() {
-    assert_eq!(program::PROGRAM.last().unwrap().kind, Kind::CpaManager);
 }

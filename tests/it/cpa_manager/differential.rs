@@ -234,7 +234,7 @@ impl Scene {
         }
         for it in &counters.keys {
             add(format!("requests of key {}", it.id), it.requests as f64);
-            add(format!("cost of key {}", it.id), it.cost_usd);
+            add(format!("cost of key {}", it.id), it.cost_usd.unwrap());
         }
         for (_, count) in &counters.unpriced {
             add("unpriced".into(), *count as f64);
@@ -286,7 +286,7 @@ impl Scene {
             );
             let sql = self.relay.numbers(&sql).await;
             assert_eq!(days[day].requests as f64, sql[0], "requests {day}");
-            close(days[day].cost_usd, sql[1], &format!("cost {day}"));
+            close(days[day].cost_usd.unwrap(), sql[1], &format!("cost {day}"));
             close(days[day].mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
             let errors = if sql[0] > 0.0 { sql[3] / sql[0] } else { 0.0 };
             close(days[day].error_ratio.unwrap(), errors, &format!("errors {day}"));
@@ -358,7 +358,7 @@ impl Scene {
                 let what = format!("{scope:?} {} {period}", entry.id);
                 let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { f64::NAN };
                 assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd, it[1], &format!("cost of {what}"));
+                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
                 assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
                 if scope != Scope::Key {
                     close(entry.success_ratio.unwrap_or(f64::NAN), mean(it[3], it[4]), &format!("success of {what}"));
@@ -372,8 +372,8 @@ impl Scene {
                 rest.iter_mut().zip(it).for_each(|(rest, number)| *rest -= number);
             }
             assert_eq!(other.requests.unwrap() as f64, rest[0], "other {scope:?} {period}");
-            close(other.cost_usd + 1.0, rest[1] + 1.0, &format!("other {scope:?} {period}"));
-            let least = ranked.iter().map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
+            close(other.cost_usd.unwrap() + 1.0, rest[1] + 1.0, &format!("other {scope:?} {period}"));
+            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
             for (id, it) in &theirs {
                 let shown = ranked.iter().any(|entry| entry.id == *id);
                 assert!(shown || it[1] <= least + 1e-9, "{scope:?} {id} is missing from {period}");

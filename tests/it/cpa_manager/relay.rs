@@ -9,7 +9,7 @@ use llm_relay_exporter::follow::{Follower, Rest};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::Usage;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
-use llm_relay_exporter::settings::{Boards, Health, Kind, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
@@ -96,25 +96,16 @@ impl Relay {
             writer.execute(script).await.unwrap();
         }
         let plan = RelayPlan {
-            name: "test".into(),
-            kind: Kind::CpaManager,
             database_url: format!("sqlite:{}", path.display()).into(),
-            redis_url: None,
-            interval: Duration::from_secs(5),
             directory_interval: Duration::from_secs(5),
-            stale_after: Duration::from_secs(60),
             timeout: Duration::from_secs(30),
-            session_ttl: Duration::from_secs(300),
             timezone: Some(zone.parse().unwrap()),
             timezone_fallback: chrono_tz::UTC,
-            timezone_offset: llm_relay_exporter::relays::claude_relay_service::Offset::default(),
-            scan: false,
             // Every refresh audits, so that nothing may be wrong even for a moment.
             audit_interval: Duration::ZERO,
             history_budget: Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            series: SeriesBudget::default(),
-            health: Health::default(),
+            ..RelayPlan::new("test", &cpa_manager::PRODUCT)
         };
         Self { level, path, writer, plan, clock: Arc::new(Mutex::new(now)), hashes: 0, _dir: dir }
     }

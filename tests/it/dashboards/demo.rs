@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, Stage, program};
-use llm_relay_exporter::settings::{Kind, Need};
-use secrecy::ExposeSecret;
+use llm_relay_exporter::relays::{PRODUCTS, Product};
 
 use super::prometheus::{Prometheus, Span};
 use crate::process::Process;
@@ -16,7 +15,7 @@ use crate::process::Process;
 pub const SPAN: Span = Span { seconds: 60, step: 5, rate_interval: "20s", compare: "10s" };
 
 pub struct Demo {
-    stages: Vec<(Kind, Stage)>,
+    stages: Vec<(&'static Product, Stage)>,
     _exporter: Process,
     pub prometheus: Prometheus,
     _store: tempfile::TempDir,
@@ -26,31 +25,29 @@ impl Demo {
     /// With a minute of samples, in which requests failed. Each relay goes by the label of its kind. The shipped rules and
     /// alerts are evaluated.
     pub async fn start() -> Self {
-        let stages = program::set_up(&DemoOptions {
-            history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
-            simulator: SimulatorOptions {
-                rate: 20.0,
-                trouble_period: Duration::from_secs(40),
-                ..SimulatorOptions::default()
+        let stages = program::set_up(
+            &DemoOptions {
+                history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
+                simulator: SimulatorOptions {
+                    rate: 20.0,
+                    trouble_period: Duration::from_secs(40),
+                    ..SimulatorOptions::default()
+                },
             },
-        })
+            PRODUCTS,
+        )
         .await
         .unwrap();
-        assert_eq!(stages.len(), Kind::ALL.len(), "a relay of the demo cannot run here");
+        assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
         let store = tempfile::tempdir().unwrap();
         let mut config =
             format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n", store.path().join("store.db").display());
-        for (kind, stage) in &stages {
-            let label = kind.label();
+        for (product, stage) in &stages {
+            let label = product.label;
             config += &format!(
                 "[relays.{label}]\nkind = \"{label}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"30s\"\n"
             );
-            if kind.database() != Need::Nothing {
-                config += &format!("database_url = \"{}\"\n", stage.urls().database_url.expose_secret());
-            }
-            if let Some(redis) = &stage.urls().redis_url {
-                config += &format!("redis_url = \"{}\"\n", redis.expose_secret());
-            }
+            stage.urls().settings().for_each(|(path, url)| config += &format!("{path} = \"{url}\"\n"));
         }
         let exporter = Process::start(&config, &[]);
         let target = exporter.address;

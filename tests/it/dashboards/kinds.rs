@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use llm_relay_exporter::dashboards::promql;
 use llm_relay_exporter::metrics::Metric;
-use llm_relay_exporter::settings::Kind;
+use llm_relay_exporter::relays::PRODUCTS;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
@@ -12,19 +12,19 @@ use super::prometheus::{Prometheus, Span};
 use super::{Excuse, lint};
 
 /// What one kind alone need not show within the demo's first minute, though its page has the metrics.
-const NOTHING_YET: &[(Kind, Excuse)] = &[
-    (Kind::ClaudeCodeHub, ("Requests without a price", "unpriced", "too rare for one minute")),
-    (Kind::ClaudeCodeHub, ("Activity in the last minute", "failed", "too rare for one minute")),
-    (Kind::ClaudeRelayService, ("Sessions by provider", "sessions", "no account has a session")),
-    (Kind::ClaudeRelayService, ("Failures per minute by class", "failures", "too rare for one minute")),
-    (Kind::ClaudeRelayService, ("Failures in the time range", "count", "too rare for one minute")),
-    (Kind::ClaudeRelayService, ("Activity in the last minute", "failed", "failures are not counted as requests")),
-    (Kind::ClaudeRelayService, ("Activity in the last minute", "cost", "its cost is not kept by account")),
-    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_request", "its cost is not kept by account")),
-    (Kind::ClaudeRelayService, ("Value for money in the time range", "per_million", "its cost is not kept by account")),
-    (Kind::CpaManager, ("Requests without a price", "unpriced", "too rare for one minute")),
-    (Kind::CpaManager, ("Activity in the last minute", "failed", "too rare for one minute")),
-    (Kind::GeminiBalance, ("Activity in the last minute", "failed", "too rare for one minute")),
+const NOTHING_YET: &[(&str, Excuse)] = &[
+    ("claude-code-hub", ("Requests without a price", "unpriced", "too rare for one minute")),
+    ("claude-code-hub", ("Activity in the last minute", "failed", "too rare for one minute")),
+    ("claude-relay-service", ("Sessions by provider", "sessions", "no account has a session")),
+    ("claude-relay-service", ("Failures per minute by class", "failures", "too rare for one minute")),
+    ("claude-relay-service", ("Failures in the time range", "count", "too rare for one minute")),
+    ("claude-relay-service", ("Activity in the last minute", "failed", "failures are not counted as requests")),
+    ("claude-relay-service", ("Activity in the last minute", "cost", "its cost is not kept by account")),
+    ("claude-relay-service", ("Value for money in the time range", "per_request", "its cost is not kept by account")),
+    ("claude-relay-service", ("Value for money in the time range", "per_million", "its cost is not kept by account")),
+    ("cpa-manager", ("Requests without a price", "unpriced", "too rare for one minute")),
+    ("cpa-manager", ("Activity in the last minute", "failed", "too rare for one minute")),
+    ("gemini-balance", ("Activity in the last minute", "failed", "too rare for one minute")),
 ];
 
 /// What one query of a panel has for one kind of relay.
@@ -46,10 +46,10 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
             order.push(place.clone());
             order.len() - 1
         });
-        for kind in Kind::ALL {
-            let query = format!("{place} | {}, {}", target.id, kind.label());
+        for kind in PRODUCTS.iter().map(|product| product.label) {
+            let query = format!("{place} | {}, {}", target.id, kind);
             let why = pages.why_empty(&target.expr, kind);
-            let answer = match (target.ask(prometheus, span, kind.label()), why) {
+            let answer = match (target.ask(prometheus, span, kind), why) {
                 (Ok(found), Why::CannotTell(why)) if !found.is_empty() => {
                     problems.push(format!("{query}: has numbers though the page lacks {why}: {}", found[0]));
                     Answer::Data
@@ -70,13 +70,18 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
                     continue;
                 }
             };
-            panels.entry((at, place.clone())).or_default().entry(kind.label()).or_default().push(answer);
+            panels.entry((at, place.clone())).or_default().entry(kind).or_default().push(answer);
         }
     }
-    println!("| dashboard | panel | {} |", Kind::ALL.map(Kind::label).join(" | "));
-    println!("|---|---|{}", "---|".repeat(Kind::ALL.len()));
+    println!(
+        "| dashboard | panel | {} |",
+        PRODUCTS.iter().map(|product| product.label).collect::<Vec<_>>().join(" | ")
+    );
+    println!("|---|---|{}", "---|".repeat(PRODUCTS.len()));
     for ((_, place), kinds) in &panels {
-        let cells = Kind::ALL.map(|kind| kinds.get(kind.label()).map_or_else(String::new, |answers| cell(answers)));
+        let cells =
+            PRODUCTS.iter().map(|product| kinds.get(product.label).map_or_else(String::new, |answers| cell(answers)));
+        let cells: Vec<_> = cells.collect();
         println!("| {place} | {} |", cells.join(" | "));
     }
     problems
@@ -118,7 +123,7 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    fn why_empty(&mut self, expr: &str, kind: Kind) -> Why {
+    fn why_empty(&mut self, expr: &str, kind: &str) -> Why {
         let selectors = lint::selectors(expr);
         let mut asked: Vec<(&Metric, &VectorSelector)> =
             selectors.iter().filter_map(|of| Some((promql::family(of.name.as_deref()?)?, of))).collect();
@@ -129,17 +134,17 @@ impl Pages<'_> {
         if asked.iter().any(|(metric, _)| !is_name(metric)) {
             asked.retain(|(metric, _)| !is_name(metric));
         }
-        let untold: Vec<Option<String>> =
-            asked.iter().map(|(metric, selector)| self.untold(metric, selector, kind)).collect();
-        match untold.iter().flatten().next() {
+        let missing: Vec<Option<String>> =
+            asked.iter().map(|(metric, selector)| self.missing(metric, selector, kind)).collect();
+        match missing.iter().flatten().next() {
             None => Why::Must,
-            Some(why) if untold.iter().all(Option::is_some) => Why::CannotTell(why.clone()),
+            Some(why) if missing.iter().all(Option::is_some) => Why::CannotTell(why.clone()),
             Some(why) => Why::LacksPart(why.clone()),
         }
     }
 
     /// The selector's metric, with its scope, when the page of this kind has none of it.
-    fn untold(&mut self, metric: &Metric, selector: &VectorSelector, kind: Kind) -> Option<String> {
+    fn missing(&mut self, metric: &Metric, selector: &VectorSelector, kind: &str) -> Option<String> {
         if !metric.is_of_relay() {
             return None;
         }
@@ -147,7 +152,7 @@ impl Pages<'_> {
         let scope = exact.filter(|matcher| matcher.name == "scope").map(|matcher| matcher.value.clone()).next();
         let scope = scope.map_or_else(String::new, |scope| format!(r#",scope="{scope}""#));
         let name = selector.name.as_deref().unwrap_or_default();
-        let told = format!(r#"last_over_time({name}{{relay="{}"{scope}}}[10m])"#, kind.label());
+        let told = format!(r#"last_over_time({name}{{relay="{}"{scope}}}[10m])"#, kind);
         let prometheus = self.prometheus;
         let found =
             self.known.entry(told).or_insert_with_key(|told| !prometheus.instant(told).unwrap_or_default().is_empty());

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use llm_relay_exporter::demo::servers::PrivateMariaDb;
 use llm_relay_exporter::model::Source;
-use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
-use llm_relay_exporter::settings::{Kind, RelayPlan};
+use llm_relay_exporter::relays::gemini_balance::{self, MYSQL_SCHEMA};
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::sync::OnceCell;
 
@@ -66,7 +66,7 @@ impl Gemini {
         let owner = MySqlConnection::connect(&url).await.unwrap();
         let proxy = Proxy::start(port).await;
         let address = format!("mysql://{role}:{role}@127.0.0.1:{}/{role}?ssl-mode=disabled", proxy.port);
-        let mut plan = RelayPlan { name: role.clone(), kind: Kind::GeminiBalance, ..plan(&address, None) };
+        let mut plan = RelayPlan { name: role.clone(), product: &gemini_balance::PRODUCT, ..plan(&address, None) };
         // What the relay writes below.
         plan.timezone = Some(chrono_tz::UTC);
         quick(&mut plan);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use llm_relay_exporter::model::Source;
-use llm_relay_exporter::relays::cpa_manager::{Level, least_schema};
-use llm_relay_exporter::settings::{Kind, RelayPlan};
+use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ impl Manager {
         }
         let url = format!("sqlite:{}/relay/usage.sqlite", place.path().display());
         let name = format!("fault_sqlite_{number}");
-        let mut plan = RelayPlan { name, kind: Kind::CpaManager, ..plan(&url, None) };
+        let mut plan = RelayPlan { name, product: &cpa_manager::PRODUCT, ..plan(&url, None) };
         quick(&mut plan);
         let journal = if case.fault == ROLLBACK { SqliteJournalMode::Delete } else { SqliteJournalMode::Wal };
         let mut site = Self { plan, place, journal, writer: None, holder: None, taken: 0 };

@@ -227,7 +227,7 @@ async fn read(plan: &RelayPlan) {
     };
     let view = View {
         relay: "fuzz".into(),
-        kind: plan.kind.label(),
+        kind: plan.product.label,
         ledger: ledger.map(Arc::new),
         live: live.map(Arc::new),
         directory: Some(Arc::new(directory)),

@@ -1,6 +1,6 @@
 //! Four relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
 //!
-//! `SECRETS=write cargo test --test it secrets` writes the list in `docs/security.md`.
+//! `tests/regenerate` writes the list in `docs/security.md`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bcrypt::Version;
-use llm_relay_exporter::demo::claude_relay_service::{self as crs, Usage};
 use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivateRedis};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
+use llm_relay_exporter::relays::claude_relay_service::demo::{self as crs, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -19,10 +19,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, SqliteCon
 
 use super::{Running, exporter};
 use crate::claude_code_hub::Store;
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
-const BEGIN: &str = "<!-- secrets: written by the tests -->\n";
-const END: &str = "<!-- end of secrets -->\n";
+use crate::generated;
 
 /// Whose, and what; the planted text is made of its place in this list.
 const PLANTED: &[(&str, &str)] = &[
@@ -375,12 +372,5 @@ fn document(places: &BTreeSet<&str>) {
     }
     let places = places.iter().copied().collect::<Vec<_>>().join(", ");
     let list = format!("{list}\nLooked for in: {places}.\n");
-    let document = std::fs::read_to_string(DOCUMENT).unwrap();
-    let (head, rest) = document.split_once(BEGIN).unwrap();
-    let (written, tail) = rest.split_once(END).unwrap();
-    if std::env::var_os("SECRETS").is_some() {
-        std::fs::write(DOCUMENT, format!("{head}{BEGIN}{list}{END}{tail}")).unwrap();
-    } else {
-        assert_eq!(written, list, "write it again: SECRETS=write cargo test --test it secrets");
-    }
+    generated::Part::of("docs/security.md", "secrets").hold(&list);
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use chrono_tz::Tz;
-use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths};
-use llm_relay_exporter::settings::{Kind, Need, store, variable};
+use llm_relay_exporter::relays::{Need, PRODUCTS, Product};
+use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths, understood_by};
+use llm_relay_exporter::settings::{store, variable};
 
 use super::{DATABASE, File, REDIS, env};
 
@@ -41,13 +42,17 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         };
         let variable = format!("`{}`", variable("x", &path).replace("LLM_RELAY_EXPORTER__RELAYS__X__", ""));
         assert_eq!(cells[1..4], [values, default, variable], "{path}");
+        let kinds: Vec<_> = understood_by(setting).map(|product| product.label).collect();
+        if kinds.len() < PRODUCTS.len() {
+            assert!(cells[4].ends_with(&format!("Of {}.", kinds.join(", "))), "{path} is of {kinds:?}");
+        }
     }
     assert_eq!(documented, [], "documented, but no setting");
 }
 
-/// Whether a relay of any kind needs the address.
-fn is_required(need: fn(Kind) -> Need) -> bool {
-    Kind::ALL.into_iter().any(|kind| matches!(need(kind), Need::Required(_)))
+/// Whether any product needs the address.
+fn is_required(need: fn(&Product) -> Need) -> bool {
+    PRODUCTS.iter().any(|product| matches!(need(product), Need::Required(_)))
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn the_example_file_loads_and_shows_the_defaults() {
         .map(|line| {
             line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line)
         })
-        .filter(|line| !line.starts_with("Better") && !line.contains("database_url_file"))
+        .filter(|line| !line.starts_with("Better") && !line.starts_with("Of ") && !line.contains("database_url_file"))
         .collect();
     let mut all = File::new(uncommented.join("\n")).plan(&env([]));
     let relay = all.relays.get_mut("main").unwrap();

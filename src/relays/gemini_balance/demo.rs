@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Timelike, Utc};
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::mysql::MySqlConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tokio_util::sync::CancellationToken;
 
-use super::rhythm;
-use crate::relays::gemini_balance::{MYSQL_SCHEMA, SQLITE_SCHEMA};
+use super::{MYSQL_SCHEMA, SQLITE_SCHEMA};
+use crate::demo::host::Host;
+use crate::demo::{DemoOptions, Stage, Urls, rhythm};
 
 const KEYS: u32 = 12;
 /// Model, share of the traffic, typical latency in milliseconds.
@@ -174,4 +177,25 @@ impl Simulator {
             Store::Sqlite(connection) => statements.execute(connection).await.map(|_| ()),
         }
     }
+}
+
+/// A gemini-balance: one SQLite file in a temporary directory, on any machine.
+///
+/// # Errors
+/// When there is no place for temporary files.
+pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Stage> {
+    simulator.check()?;
+    let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
+    let url = format!("sqlite:{}", host.path().join("default_db").display());
+    let mut relay = Simulator::create(&url, history.zone, history.seed).await?;
+    let since = Utc::now() - TimeDelta::days(i64::from(history.days));
+    relay.fill(since, f64::from(history.requests_per_day)).await?;
+    let urls = Urls { database_url: url.into(), redis_url: None };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let traffic = async move {
+        let live = relay.live(60.0 * simulator.rate);
+        stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
+    };
+    Ok(Stage::live(urls, traffic, stop, host))
 }

@@ -11,8 +11,10 @@ use redis::{Pipeline, RedisResult};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::rhythm::HOURS;
-use crate::relays::claude_relay_service::Offset;
+use super::Offset;
+use crate::demo::rhythm::HOURS;
+use crate::demo::servers::PrivateRedis;
+use crate::demo::{DemoOptions, Stage, Urls};
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -367,4 +369,30 @@ fn usage(random: &mut StdRng, key: usize, account: usize, requests: u64, at: Dat
 
 fn key_id(number: usize) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
+}
+
+/// A claude-relay-service: a private Redis. Dropping the future leaves nothing behind.
+///
+/// # Errors
+/// When Redis is not installed (the text says how to get it) or does not start.
+pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Stage> {
+    simulator.check()?;
+    let redis = PrivateRedis::start().await?;
+    let options = Options {
+        days: history.days,
+        requests_per_day: history.requests_per_day,
+        rate: simulator.rate,
+        seed: history.seed,
+        offset: Offset::default(),
+    };
+    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    fill(&mut connection, &options).await?;
+    let urls = Urls { database_url: "".into(), redis_url: Some(redis.url().into()) };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let traffic = async move {
+        run(&mut connection, &options, stopped).await;
+        Ok(())
+    };
+    Ok(Stage::live(urls, traffic, stop, redis))
 }

@@ -14,11 +14,13 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::cast::{Family, KEYS, MODELS, PROVIDERS, Provider, USERS};
-use super::history::{HistoryOptions, Past, progress};
-use super::simulator::{Clients, SimulatorOptions};
-use super::traffic::{Request, Tokens, Trouble};
-use crate::relays::cpa_manager::{Level, least_schema};
+use super::{Level, least_schema};
+use crate::demo::cast::{Family, KEYS, MODELS, PROVIDERS, Provider, USERS};
+use crate::demo::history::{HistoryOptions, Past, progress};
+use crate::demo::host::Host;
+use crate::demo::simulator::{Clients, SimulatorOptions};
+use crate::demo::traffic::{Request, Tokens, Trouble};
+use crate::demo::{DemoOptions, Stage, Urls};
 
 /// How often the collector asks the proxy's queue.
 const COLLECT: Duration = Duration::from_millis(500);
@@ -28,7 +30,7 @@ const TELL: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The relay's file in a directory.
-pub(super) fn path(directory: &Path) -> PathBuf {
+fn path(directory: &Path) -> PathBuf {
     directory.join("usage.sqlite")
 }
 
@@ -36,7 +38,7 @@ pub(super) fn path(directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) async fn create(path: &Path, history: &HistoryOptions) -> anyhow::Result<SqliteConnection> {
+async fn create(path: &Path, history: &HistoryOptions) -> anyhow::Result<SqliteConnection> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -63,7 +65,7 @@ pub(super) async fn create(path: &Path, history: &HistoryOptions) -> anyhow::Res
         })
         .collect();
     let prices = json!(prices).to_string();
-    sqlx::query(include_str!("sql/cpa_manager_prices.sql")).bind(prices).bind(now).execute(&mut file).await?;
+    sqlx::query(include_str!("demo/prices.sql")).bind(prices).bind(now).execute(&mut file).await?;
     let aliases: Vec<_> = KEYS
         .iter()
         .filter(|key| key.secret_of == key.id)
@@ -73,7 +75,7 @@ pub(super) async fn create(path: &Path, history: &HistoryOptions) -> anyhow::Res
         })
         .collect();
     let aliases = json!(aliases).to_string();
-    sqlx::query(include_str!("sql/cpa_manager_aliases.sql")).bind(aliases).bind(now).execute(&mut file).await?;
+    sqlx::query(include_str!("demo/aliases.sql")).bind(aliases).bind(now).execute(&mut file).await?;
     fill(&mut file, history).await.context("cannot write the history")?;
     Ok(file)
 }
@@ -98,11 +100,7 @@ async fn fill(file: &mut SqliteConnection, history: &HistoryOptions) -> anyhow::
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(super) async fn run(
-    mut file: SqliteConnection,
-    options: SimulatorOptions,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+async fn run(mut file: SqliteConnection, options: SimulatorOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let mut clients = Clients::new(&options);
     let began = Instant::now();
     let mut due = began + clients.pause(&options);
@@ -133,7 +131,7 @@ pub(super) async fn run(
             && let Some(id) = open
         {
             let until = now + TimeDelta::from_std(options.trouble_period.mul_f64(0.3)).unwrap_or_default();
-            let cooldown = sqlx::query(include_str!("sql/cpa_manager_cooldown.sql"));
+            let cooldown = sqlx::query(include_str!("demo/cooldown.sql"));
             cooldown.bind(id.to_string()).bind(until.timestamp_millis()).execute(&mut file).await?;
         }
         cooling = open;
@@ -170,7 +168,7 @@ async fn tell_quotas(file: &mut SqliteConnection, now: DateTime<Utc>) -> anyhow:
             let length = hours * 3_600_000;
             let into = (now.timestamp_millis() + i64::from(provider.id) * 1_234_567).rem_euclid(length);
             let pace = 40.0 + f64::from(provider.id % 4) * 20.0;
-            sqlx::query(include_str!("sql/cpa_manager_quota.sql"))
+            sqlx::query(include_str!("demo/quota.sql"))
                 .bind(&account)
                 .bind(window)
                 .bind(kind)
@@ -186,7 +184,7 @@ async fn tell_quotas(file: &mut SqliteConnection, now: DateTime<Utc>) -> anyhow:
 
 async fn write(file: &mut SqliteConnection, events: &[Event]) -> anyhow::Result<()> {
     let events = serde_json::to_string(events)?;
-    sqlx::query(include_str!("sql/cpa_manager_events.sql")).bind(events).execute(file).await?;
+    sqlx::query(include_str!("demo/events.sql")).bind(events).execute(file).await?;
     Ok(())
 }
 
@@ -268,4 +266,18 @@ impl Event {
 
 fn hash(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A CPA-Manager-Plus: one SQLite file in a temporary directory, on any machine. Otherwise like the others.
+///
+/// # Errors
+/// When there is no place for temporary files.
+pub async fn set_up(options: DemoOptions) -> anyhow::Result<Stage> {
+    options.simulator.check()?;
+    let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
+    let path = path(host.path());
+    let file = create(&path, &options.history).await?;
+    let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
+    let stop = CancellationToken::new();
+    Ok(Stage::live(urls, run(file, options.simulator, stop.clone()), stop, host))
 }

@@ -1,0 +1,130 @@
+//! Upstream keys and accounts, slots and queues.
+
+use super::Emit::Relay;
+use super::Kind::{Counter, Gauge};
+use super::{Group, Metric, flag, keys, live, unix};
+use crate::model::AccountState;
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "llm_relay_key_consecutive_failures",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Failures of an upstream key since its last success, as far as the relay's log tells; relays with a pool of keys.",
+        help_zh: "上游密钥自上次成功以来的连续失败次数，按中转日志计算；仅限使用密钥池的中转。",
+        emit: Relay(|view, out| {
+            for (key, failures) in live(view).and_then(|it| it.key_failures.as_ref()).into_iter().flatten() {
+                out.sample(&[&key.to_string()], *failures as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_error_log_entries_total",
+        kind: Counter,
+        group: Group::Live,
+        labels: &["type", "code"],
+        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the start.",
+        help_zh: "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自启动时最旧的一条起。",
+        emit: Relay(|view, out| {
+            for error in live(view).and_then(|it| it.error_log.as_ref()).into_iter().flatten() {
+                out.sample(&[&error.kind, &error.code], error.count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_slots_used",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Requests that hold a slot of the key, counted by the relay's own rule; only keys with a limit.",
+        help_zh: "占用密钥槽位的请求数，按中转服务自己的规则统计；仅限有上限的密钥。",
+        emit: Relay(|view, out| {
+            for (key, used) in live(view).into_iter().flat_map(|it| &it.key_slots_used) {
+                out.sample(&[&key.to_string()], *used as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_slots_limit",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Requests that the key may have at a time; absent when unlimited.",
+        help_zh: "密钥可同时进行的请求数；不限时不存在。",
+        emit: Relay(|view, out| {
+            for key in keys(view) {
+                out.known(&[&key.id.to_string()], key.slots.map(|it| it as f64));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_queue_waiting",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Requests of the key that wait for a slot.",
+        help_zh: "密钥正在等待槽位的请求数。",
+        emit: Relay(|view, out| {
+            for queue in live(view).into_iter().flat_map(|it| &it.queues) {
+                out.sample(&[&queue.key_id.to_string()], queue.waiting as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_queue_events_total",
+        kind: Counter,
+        group: Group::Live,
+        labels: &["key_id", "event"],
+        help: "What became of requests of the key that had to wait for a slot, by the relay's own word (entered, success, timeout, ...).",
+        help_zh: "密钥等待过槽位的请求的去向，采用中转服务自己的用词（entered、success、timeout 等）。",
+        emit: Relay(|view, out| {
+            for queue in live(view).into_iter().flat_map(|it| &it.queues) {
+                for (event, count) in &queue.events {
+                    out.sample(&[&queue.key_id.to_string(), event], *count as f64);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_account_state",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "state"],
+        help: "State of the upstream account (normal, rate_limited, cooling_down, overloaded, quota_exceeded, unauthorized, blocked, error, paused, disabled): 1 for the present state, 0 for the others.",
+        help_zh: "上游账号的状态（normal、rate_limited、cooling_down、overloaded、quota_exceeded、unauthorized、blocked、error、paused、disabled）：当前状态为 1，其余为 0。",
+        emit: Relay(|view, out| {
+            for (account, present) in live(view).into_iter().flat_map(|it| &it.accounts) {
+                for state in AccountState::ALL {
+                    out.sample(&[&account.to_string(), state.label()], flag(state == *present));
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_utilization_ratio",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "window"],
+        help: "Used share of a window of the upstream subscription (5h, 7d, ...), as the upstream last told; absent once that is out of date.",
+        help_zh: "上游订阅窗口（5h、7d 等）的已用比例，以上游最近告知为准；过期后不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.subscriptions) {
+                out.known(&[&it.provider_id.to_string(), it.window], it.used_ratio);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_reset_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "window"],
+        help: "When the window of the upstream subscription ends.",
+        help_zh: "上游订阅窗口何时结束。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.subscriptions) {
+                out.known(&[&it.provider_id.to_string(), it.window], it.resets_at.map(unix));
+            }
+        }),
+    },
+];

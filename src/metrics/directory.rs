@@ -1,0 +1,98 @@
+//! Names of people and things, and what the relay says of itself.
+
+use super::Emit::Relay;
+use super::Kind::Gauge;
+use super::{Group, Metric, keys, providers, users};
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "llm_relay_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["kind", "version", "timezone"],
+        help: "The relay: its product, its version or schema level, and its time zone.",
+        help_zh: "中转服务：产品、版本或数据库结构级别、时区。",
+        emit: Relay(|view, out| {
+            if let Some(directory) = &view.directory {
+                out.sample(&[view.kind, &directory.version, &directory.timezone], 1.0);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["user_id", "user", "role", "enabled"],
+        help: "A user of the relay.",
+        help_zh: "中转服务的一个用户。",
+        emit: Relay(|view, out| {
+            for user in users(view) {
+                out.sample(&[&user.id.to_string(), &user.name, &user.role, truth(user.enabled)], 1.0);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["key_id", "key", "user_id", "enabled"],
+        help: "A key of the relay; the label key is its name, never the key itself.",
+        help_zh: "中转服务的一个密钥；标签 key 是其名称，绝不是密钥本身。",
+        emit: Relay(|view, out| {
+            for key in keys(view) {
+                let owner = key.user_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                out.sample(&[&key.id.to_string(), &key.name, &owner, truth(key.enabled)], 1.0);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["provider_id", "provider", "type", "group"],
+        help: "A provider: an upstream account or channel of the relay.",
+        help_zh: "一个供应商：中转服务的上游账号或渠道。",
+        emit: Relay(|view, out| {
+            for provider in providers(view) {
+                out.sample(&[&provider.id.to_string(), &provider.name, &provider.kind, &provider.group], 1.0);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_currency_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["code", "unit"],
+        help: "The currency symbol on the relay's screens, with its Grafana unit; amounts are US dollars all the same.",
+        help_zh: "中转服务界面上的货币符号及其 Grafana 单位；金额始终是美元。",
+        emit: Relay(|view, out| {
+            if let Some(code) = view.directory.as_ref().and_then(|directory| directory.currency.as_deref()) {
+                out.sample(&[code, grafana_unit(code)], 1.0);
+            }
+        }),
+    },
+];
+
+/// An empty label is none.
+const fn truth(on: Option<bool>) -> &'static str {
+    match on {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "",
+    }
+}
+
+/// Grafana's unit for a currency; it has built-in units for five of Claude Code Hub's nine and takes a symbol for the rest.
+fn grafana_unit(code: &str) -> &'static str {
+    match code {
+        "CNY" => "currency:¥",
+        "EUR" => "currencyEUR",
+        "JPY" => "currencyJPY",
+        "GBP" => "currencyGBP",
+        "HKD" => "currency:HK$",
+        "TWD" => "currency:NT$",
+        "KRW" => "currencyKRW",
+        "SGD" => "currency:S$",
+        _ => "currencyUSD",
+    }
+}

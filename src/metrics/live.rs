@@ -1,0 +1,131 @@
+//! The relay's live state: its collector, providers and sessions.
+
+use super::Emit::Relay;
+use super::Kind::{Counter, Gauge};
+use super::{Group, Metric, flag, float, live, providers, unix};
+use crate::model::Circuit;
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "llm_relay_collector_delay_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &[],
+        help: "From the end of the newest request to its record in the relay's ledger.",
+        help_zh: "最新一个请求结束到写入中转服务账本的时间（秒）。",
+        emit: Relay(|view, out| {
+            out.known(&[], live(view).and_then(|it| it.collector).and_then(|collector| collector.delay_seconds))
+        }),
+    },
+    Metric {
+        name: "llm_relay_dead_letters_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &[],
+        help: "Requests that the relay's collector did not understand, so that its ledger, and every number here, is without them.",
+        help_zh: "中转服务的采集器无法解析的请求数；其账本以及这里的所有数字都不含它们。",
+        emit: Relay(|view, out| {
+            out.known(&[], float(live(view).and_then(|it| it.collector).map(|collector| collector.dead_letters)))
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_slots_used",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "Sessions that hold a slot of the provider, counted by the relay's own rule.",
+        help_zh: "占用供应商槽位的会话数，按中转服务自己的规则统计。",
+        emit: Relay(|view, out| {
+            for (provider, used) in live(view).and_then(|it| it.slots_used.as_ref()).into_iter().flatten() {
+                out.sample(&[&provider.to_string()], *used as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_slots_limit",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "Slots of the provider; absent when unlimited.",
+        help_zh: "供应商的槽位数；不限时不存在。",
+        emit: Relay(|view, out| {
+            for provider in providers(view) {
+                out.known(&[&provider.id.to_string()], provider.slots.map(|it| it as f64));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_enabled",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "1 when the provider is enabled, 0 when it is switched off.",
+        help_zh: "供应商启用时为 1，停用时为 0。",
+        emit: Relay(|view, out| {
+            for provider in providers(view) {
+                out.known(&[&provider.id.to_string()], provider.enabled.map(flag));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_circuit_state",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "state"],
+        help: "State of the provider's circuit breaker (closed, open, half_open): 1 for the present state, 0 for the others.",
+        help_zh: "供应商熔断器的状态（closed、open、half_open）：当前状态为 1，其余为 0。",
+        emit: Relay(|view, out| {
+            for (provider, circuit) in live(view).and_then(|it| it.circuits.as_ref()).into_iter().flatten() {
+                let present = match circuit {
+                    Circuit::Closed => "closed",
+                    Circuit::Open { .. } => "open",
+                    Circuit::HalfOpen => "half_open",
+                };
+                for state in ["closed", "open", "half_open"] {
+                    out.sample(&[&provider.to_string(), state], flag(state == present));
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_provider_circuit_reopen_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "When the open circuit of the provider lets requests through again; only while it is open.",
+        help_zh: "供应商的熔断器何时重新放行请求；仅在熔断时存在。",
+        emit: Relay(|view, out| {
+            for (provider, circuit) in live(view).and_then(|it| it.circuits.as_ref()).into_iter().flatten() {
+                if let Circuit::Open { reopens_at: Some(at) } = circuit {
+                    out.sample(&[&provider.to_string()], unix(*at));
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_sessions_active",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["user_id"],
+        help: "Live sessions of the user; only users that have some.",
+        help_zh: "用户的实时会话数；仅列出有会话的用户。",
+        emit: Relay(|view, out| {
+            for (user, sessions) in live(view).and_then(|it| it.user_sessions.as_ref()).into_iter().flatten() {
+                out.sample(&[&user.to_string()], *sessions as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_sessions_active",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Live sessions of the key; only keys that have some.",
+        help_zh: "密钥的实时会话数；仅列出有会话的密钥。",
+        emit: Relay(|view, out| {
+            for (key, sessions) in live(view).and_then(|it| it.key_sessions.as_ref()).into_iter().flatten() {
+                out.sample(&[&key.to_string()], *sessions as f64);
+            }
+        }),
+    },
+];

@@ -1,0 +1,118 @@
+//! Limits, what is used of them, and when they start anew.
+
+use super::Emit::Relay;
+use super::Kind::Gauge;
+use super::{Group, Metric, keys, ledger, live, unix};
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "llm_relay_rate_limit",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id", "unit"],
+        help: "What the key may use in one rate limit window (unit requests, tokens or usd); absent without a limit.",
+        help_zh: "密钥在一个限流窗口内的用量上限（单位 requests、tokens 或 usd）；无限制时不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.rate_windows) {
+                out.sample(&[&it.key_id.to_string(), it.unit], it.limit);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_used",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id", "unit"],
+        help: "What the key has used in the open rate limit window; 0 when none is open.",
+        help_zh: "密钥在当前限流窗口内的用量；没有打开的窗口时为 0。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.rate_windows) {
+                out.sample(&[&it.key_id.to_string(), it.unit], it.used);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_reset_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id", "unit"],
+        help: "When the open rate limit window of the key ends; absent when none is open.",
+        help_zh: "密钥当前的限流窗口何时结束；没有打开的窗口时不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.rate_windows) {
+                out.known(&[&it.key_id.to_string(), it.unit], it.resets_at.map(unix));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_quota_limit_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["scope", "id", "window"],
+        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total); absent without a limit.",
+        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在。",
+        emit: Relay(|view, out| {
+            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
+                out.sample(&[quota.scope.label(), &quota.id.to_string(), quota.window.label()], quota.limit_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_quota_used_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["scope", "id", "window"],
+        help: "Spending in US dollars that counts against the limit, as the relay's quota page shows it.",
+        help_zh: "计入限额的消费（美元），与中转服务的配额页面一致。",
+        emit: Relay(|view, out| {
+            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
+                out.known(&[quota.scope.label(), &quota.id.to_string(), quota.window.label()], quota.used_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_quota_reset_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["scope", "id", "window"],
+        help: "When the window of the quota ends and its spending starts from zero; fixed windows only.",
+        help_zh: "限额窗口何时结束并从零重新计算；仅限固定窗口。",
+        emit: Relay(|view, out| {
+            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
+                out.known(
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label()],
+                    quota.resets_at.map(unix),
+                );
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_quota_exhaustion_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["scope", "id", "window"],
+        help: "When the quota will be used up at the present pace; only when that is before its reset.",
+        help_zh: "按当前速度限额何时用尽；仅在早于重置时间时存在。",
+        emit: Relay(|view, out| {
+            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
+                out.known(
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label()],
+                    quota.exhausted_at.map(unix),
+                );
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_expiry_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id"],
+        help: "When the key expires; absent when it does not.",
+        help_zh: "密钥何时到期；不到期时不存在。",
+        emit: Relay(|view, out| {
+            for key in keys(view) {
+                out.known(&[&key.id.to_string()], key.expires_at.map(unix));
+            }
+        }),
+    },
+];

@@ -1,0 +1,184 @@
+//! Requests, cost and tokens since the ledger began.
+
+use super::Emit::{Past, Relay};
+use super::Kind::Counter;
+use super::{Group, Metric, counters, float};
+use crate::model::Outcome;
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "llm_relay_requests_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "model", "outcome"],
+        help: "Final requests since the ledger began, by outcome: success, failure, or excluded (not the provider's fault).",
+        help_zh: "账本开始以来的已结束请求数，按结果：success 成功、failure 失败、excluded 非供应商原因。",
+        emit: Past(|view, out| {
+            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
+                for (outcome, count) in Outcome::ALL.iter().zip(row.requests) {
+                    if count > 0 {
+                        out.sample(&[&row.provider_id, &row.model, outcome.label()], count as f64);
+                    }
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_responses_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "code"],
+        help: "Final requests since the ledger began, by HTTP status code; none where there was none.",
+        help_zh: "账本开始以来的已结束请求数，按 HTTP 状态码；没有状态码时为 none。",
+        emit: Past(|view, out| {
+            for (provider, code, count) in counters(view).into_iter().flat_map(|it| &it.responses) {
+                out.sample(&[provider, code], *count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_failures_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "class"],
+        help: "Final requests that did not succeed, by class: rate_limited, overloaded, auth, timeout, server, client_abort, caller, policy, unknown.",
+        help_zh: "账本开始以来未成功的请求数，按类别：rate_limited、overloaded、auth、timeout、server、client_abort、caller、policy、unknown。",
+        emit: Past(|view, out| {
+            for (provider, class, count) in counters(view).into_iter().flat_map(|it| &it.failures) {
+                out.sample(&[provider, class], *count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "model"],
+        help: "Cost in US dollars of final requests since the ledger began, by the relay's own accounting.",
+        help_zh: "账本开始以来已结束请求的成本（美元），采用中转服务自己的记账。",
+        emit: Past(|view, out| {
+            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
+                out.known(&[&row.provider_id, &row.model], row.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_list_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "model"],
+        help: "Cost in US dollars at the upstream's list prices, before the relay's own rates, since the ledger began.",
+        help_zh: "账本开始以来按上游标价计算的成本（美元），未计中转服务自己的倍率。",
+        emit: Relay(|view, out| {
+            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
+                out.known(&[&row.provider_id, &row.model], row.list_cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_tokens_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "model", "type"],
+        help: "Tokens of final requests since the ledger began; the types exclude each other: input (uncached), output, cache_read, cache_write_5m, cache_write_1h, cache_write (not split).",
+        help_zh: "账本开始以来已结束请求的 Token 数；各类型互不重叠：input（未缓存）、output、cache_read、cache_write_5m、cache_write_1h、cache_write（未细分）。",
+        emit: Past(|view, out| {
+            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
+                for (kind, count) in &row.tokens {
+                    out.sample(&[&row.provider_id, &row.model, kind], *count as f64);
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_requests_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["user_id"],
+        help: "Final requests since the ledger began, by user.",
+        help_zh: "账本开始以来的已结束请求数，按用户。",
+        emit: Past(|view, out| {
+            for user in counters(view).into_iter().flat_map(|it| &it.users) {
+                out.sample(&[&user.id], user.requests as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["user_id"],
+        help: "Cost in US dollars of final requests since the ledger began, by user.",
+        help_zh: "账本开始以来已结束请求的成本（美元），按用户。",
+        emit: Past(|view, out| {
+            for user in counters(view).into_iter().flat_map(|it| &it.users) {
+                out.known(&[&user.id], user.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_tokens_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["user_id"],
+        help: "Tokens of all types of final requests since the ledger began, by user.",
+        help_zh: "账本开始以来已结束请求的各类 Token 总数，按用户。",
+        emit: Past(|view, out| {
+            for user in counters(view).into_iter().flat_map(|it| &it.users) {
+                out.known(&[&user.id], float(user.tokens));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_requests_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["key_id"],
+        help: "Final requests since the ledger began, by key.",
+        help_zh: "账本开始以来的已结束请求数，按密钥。",
+        emit: Past(|view, out| {
+            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+                out.sample(&[&key.id], key.requests as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["key_id"],
+        help: "Cost in US dollars of final requests since the ledger began, by key.",
+        help_zh: "账本开始以来已结束请求的成本（美元），按密钥。",
+        emit: Past(|view, out| {
+            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+                out.known(&[&key.id], key.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_list_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["key_id"],
+        help: "Cost in US dollars at the upstream's list prices since the ledger began, by key.",
+        help_zh: "账本开始以来按上游标价计算的成本（美元），按密钥。",
+        emit: Relay(|view, out| {
+            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+                out.known(&[&key.id], key.list_cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_tokens_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["key_id"],
+        help: "Tokens of all types of final requests since the ledger began, by key.",
+        help_zh: "账本开始以来已结束请求的各类 Token 总数，按密钥。",
+        emit: Past(|view, out| {
+            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+                out.known(&[&key.id], float(key.tokens));
+            }
+        }),
+    },
+];

@@ -1,0 +1,45 @@
+//! The product, as the rest of the program sees it.
+
+use std::time::Duration;
+
+use super::{UNTOLD, check, demo, open};
+use crate::relays::{Need, Product, Store, Variables};
+use crate::settings::catalogue::{
+    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, Takes,
+};
+use crate::settings::{OwnValue, RelayPlan};
+
+/// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
+const SESSION_TTL: Setting = Setting {
+    path: "session_ttl",
+    takes: Takes::Duration {
+        least: Duration::from_secs(1),
+        most: Duration::from_secs(7 * 24 * 60 * 60),
+        set: |relay, it| relay.own.set(SESSION_TTL.path, OwnValue::Duration(it)),
+    },
+    absent: Absent::Means("300s"),
+};
+
+/// How long after its last activity a session counts as live.
+pub fn session_ttl(plan: &RelayPlan) -> Duration {
+    plan.own.duration(SESSION_TTL.path)
+}
+
+pub static PRODUCT: Product = Product {
+    label: "claude-code-hub",
+    database: Need::Required(&[Store::Postgres]),
+    redis: Need::Optional(&[Store::Redis]),
+    // v0.9.2 `src/app/api/health/ready/route.ts`, since v0.7.1; 503 without its database.
+    health_path: "/api/health/ready",
+    settings: &[SESSION_TTL, TIMEZONE, TIMEZONE_FALLBACK, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
+    variables: Some(Variables {
+        name: "Claude Code Hub",
+        database: ["DATABASE_URL", "DSN"],
+        redis: "REDIS_URL",
+        zone: "TZ",
+    }),
+    untold: UNTOLD,
+    open,
+    check: |plan| Box::pin(check(plan)),
+    demo: |options| Box::pin(demo::set_up(options)),
+};

@@ -1,0 +1,19 @@
+//! The product, as the rest of the program sees it.
+
+use super::{UNTOLD, check, demo, open};
+use crate::relays::{Need, Product, Store};
+use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
+
+pub static PRODUCT: Product = Product {
+    label: "cpa-manager",
+    database: Need::Required(&[Store::Sqlite]),
+    redis: Need::Nothing,
+    // Of CLIProxyAPI, which the manager watches and which serves the requests: v7.2.140 `internal/api/server_routes.go`.
+    health_path: "/healthz",
+    settings: &[AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK],
+    variables: None,
+    untold: UNTOLD,
+    open,
+    check: |plan| Box::pin(check(plan)),
+    demo: |options| Box::pin(demo::set_up(options)),
+};

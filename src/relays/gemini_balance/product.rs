@@ -1,0 +1,19 @@
+//! The product, as the rest of the program sees it.
+
+use super::{UNTOLD, check, demo, open};
+use crate::relays::{Need, Product, Store};
+use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
+
+pub static PRODUCT: Product = Product {
+    label: "gemini-balance",
+    database: Need::Required(&[Store::MySql, Store::Sqlite]),
+    redis: Need::Nothing,
+    // 2.2.8 `app/router/routes.py`.
+    health_path: "/health",
+    settings: &[AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK],
+    variables: None,
+    untold: UNTOLD,
+    open,
+    check: |plan| Box::pin(check(plan)),
+    demo: |options| Box::pin(demo::set_up(options)),
+};

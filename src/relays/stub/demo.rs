@@ -1,0 +1,39 @@
+//! Ten requests of two people, and one more every second.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio_util::sync::CancellationToken;
+
+use crate::demo::host::Host;
+use crate::demo::{DemoOptions, Stage, Urls};
+
+pub async fn set_up(_: DemoOptions) -> anyhow::Result<Stage> {
+    let host = Host::new("TERM", "KILL")?;
+    let path = host.path().join("stub.sqlite");
+    let mut file = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;
+    sqlx::raw_sql(include_str!("least_schema.sql")).execute(&mut file).await?;
+    for n in 0..10 {
+        add(&mut file, n).await?;
+    }
+    let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let traffic = async move {
+        let mut n = 10;
+        while stopped.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_some() {
+            add(&mut file, n).await?;
+            n += 1;
+        }
+        Ok(file.close().await?)
+    };
+    Ok(Stage::live(urls, traffic, stop, host))
+}
+
+async fn add(file: &mut SqliteConnection, n: i64) -> sqlx::Result<()> {
+    let user = if n % 2 == 0 { "alice" } else { "bob" };
+    let request = sqlx::query(include_str!("request.sql")).bind(user).bind("model-a").bind(100).bind(0.25);
+    request.bind(Utc::now().timestamp_millis()).execute(file).await.map(drop)
+}

@@ -1,0 +1,171 @@
+//! Its table as a ledger of rows that are final when they appear, and the users that appear in it.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use sqlx::Row;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+
+use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd, User};
+use crate::relays::civil::Calendars;
+use crate::relays::{Ask, DirectorySource, Ledger, LedgerSum, Older, OpenError, Refresh, civil};
+use crate::settings::RelayPlan;
+use crate::sql::sqlite::File;
+
+pub struct Reader {
+    file: File,
+    calendars: Calendars,
+}
+
+impl Reader {
+    pub fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
+        Ok(Self { file: File::new(&plan.database_url, plan.timeout)?, calendars: Calendars::new(Tz::UTC) })
+    }
+
+    /// The greatest id.
+    pub async fn top(&mut self) -> Result<i64, ReadError> {
+        Ok(self.ends().await?.0)
+    }
+
+    /// The greatest id and the first time.
+    async fn ends(&mut self) -> Result<(i64, DateTime<Utc>), ReadError> {
+        let ends = |row: &SqliteRow| Ok((row.try_get("top")?, time(row.try_get("first")?)));
+        let ends = self.read("reading the ends", sqlx::query(include_str!("ends.sql")), ends).await?;
+        ends.first().copied().ok_or_else(|| ReadError::new(Reason::Data, "reading the ends: nothing"))
+    }
+
+    async fn read<T>(
+        &mut self,
+        what: &str,
+        query: Query<'_, sqlx::Sqlite, SqliteArguments>,
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, ReadError> {
+        let mut snapshot = self.file.snapshot().await?;
+        let rows = snapshot.fetch(what, query).await;
+        let rows = rows.and_then(|rows| {
+            rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(|error| snapshot.error(what, &error))
+        });
+        self.file.finish(snapshot).await;
+        rows
+    }
+}
+
+#[async_trait]
+impl Ledger for Reader {
+    fn facts(&self) -> Facts {
+        Facts { in_progress: false, imports: false, ..Facts::ALL }
+    }
+
+    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+        let (top, first) = self.ends().await?;
+        let now = Utc::now();
+        let mut rows = Vec::new();
+        if let Some(after) = ask.after {
+            let new = sqlx::query(include_str!("new.sql")).bind(after).bind(i64::from(ask.limit));
+            rows = self.read("reading new rows", new, row).await?;
+        }
+        let more = rows.len() >= ask.limit as usize && ask.after.is_some();
+        let again =
+            sqlx::query(include_str!("again.sql")).bind(serde_json::Value::from(ask.reread.as_slice()).to_string());
+        rows.extend(self.read("reading rows again", again, row).await?);
+        let mut audit = Vec::new();
+        for span in &ask.audit {
+            let rows = self.rows_between(span.clone(), 0, u32::MAX).await?;
+            audit.push(rows.iter().fold(LedgerSum::default(), |sum, row| LedgerSum {
+                requests: sum.requests + 1,
+                cost: sum.cost + row.cost,
+                board_tokens: sum.board_tokens + row.board_tokens,
+                labels: sum.labels.wrapping_add(LedgerSum::labels_of(0, row.model.as_deref(), row.outcome)),
+                ..sum
+            }));
+        }
+        Ok(Refresh {
+            now,
+            same_time_yesterday: civil::day_before(Tz::UTC, now),
+            calendar: self.calendars.get(first.min(now).date_naive(), now.date_naive())?,
+            basis: String::new(),
+            tariff: String::new(),
+            top,
+            kept_since: None,
+            rows,
+            more,
+            refused: 0,
+            audit,
+            lost_rows: false,
+            bookmark: String::new(),
+        })
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        let older = sqlx::query(include_str!("older.sql")).bind(below).bind(i64::from(limit));
+        let rows = self.read("reading older rows", older, row).await?;
+        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let between = sqlx::query(include_str!("between.sql"));
+        let between = between.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
+        self.read("reading rows of a span", between.bind(after).bind(i64::from(limit)), row).await
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay sets no limits"))
+    }
+}
+
+#[async_trait]
+impl DirectorySource for Reader {
+    async fn read(&mut self) -> Result<Directory, ReadError> {
+        let user = |row: &SqliteRow| {
+            let name: String = row.try_get("user")?;
+            Ok(User { id: id_of(&name).into(), name, role: String::new(), enabled: None, deleted: false })
+        };
+        let users = Reader::read(self, "reading users", sqlx::query(include_str!("users.sql")), user).await?;
+        Ok(Directory { users, version: "1".to_owned(), timezone: "UTC".to_owned(), ..Directory::default() })
+    }
+}
+
+fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
+    let (id, tokens) = (row.try_get("id")?, row.try_get::<u32, _>("tokens")?.into());
+    Ok(UsageRow {
+        id,
+        request_id: id,
+        started_at: time(row.try_get("time")?),
+        counted: true,
+        imported: false,
+        is_final: true,
+        is_error: false,
+        outcome: Some(Outcome::Success),
+        failure: None,
+        user_id: id_of(row.try_get("user")?),
+        key_id: None,
+        provider_id: 0,
+        model: Some(row.try_get::<&str, _>("model")?.into()),
+        answered_model: None,
+        status: None,
+        cost: Usd::from_f64(row.try_get("cost")?).unwrap_or(Usd::ZERO),
+        tokens: Tokens { input: tokens, ..Tokens::default() },
+        board_tokens: tokens,
+        duration_ms: None,
+        ttft_ms: None,
+        output_speed_micro: None,
+        cache_saved: None,
+    })
+}
+
+fn time(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+/// Users are texts here, and numbers in the ledger.
+fn id_of(user: &str) -> i64 {
+    user.bytes().fold(7, |id: i64, byte| id.wrapping_mul(31).wrapping_add(byte.into())).rem_euclid(1 << 40)
+}

@@ -1,0 +1,2 @@
+-- Everybody who has asked for something.
+select distinct user from requests
