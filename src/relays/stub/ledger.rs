@@ -48,7 +48,7 @@ impl Reader {
         let rows = rows.and_then(|rows| {
             rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(|error| snapshot.error(what, &error))
         });
-        self.file.finish(snapshot).await;
+        snapshot.close().await;
         rows
     }
 }
