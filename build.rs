@@ -1,5 +1,6 @@
 //! Tells the binary which compiler and which revision it was built with. Works without git, too.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -9,7 +10,14 @@ fn main() {
         set("LLM_RELAY_EXPORTER_REVISION", first_line(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
     }
     println!("cargo:rerun-if-env-changed=LLM_RELAY_EXPORTER_REVISION");
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    // The log of HEAD grows with every commit and every switch; in a worktree it is not in `.git`.
+    for file in ["HEAD", "logs/HEAD"] {
+        let path = first_line(Command::new("git").args(["rev-parse", "--git-path", file]));
+        // Cargo runs this again each time while a file that it was told of does not exist.
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     println!("cargo:rerun-if-changed=build.rs");
 }
 

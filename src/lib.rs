@@ -30,7 +30,7 @@
 //! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
 //!   [`check`]: what can be read and what cannot, for people.
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
-//!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`bench`]: a private
+//!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`mod@bench`]: a private
 //!   Prometheus with a past.
 //! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: private relay stores with believable traffic; what is a relay's own stands in
 //!   its folder.

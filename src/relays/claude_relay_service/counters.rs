@@ -2,7 +2,7 @@
 //!
 //! A refresh reads what traffic of today and yesterday can have changed; everything else is remembered as it was read.
 //! All of it is read again now and then, and while the relay resets its statistics. What is shown never falls: see
-//! [`Steady`](crate::relays::steady::Steady).
+//! [`Steady`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
