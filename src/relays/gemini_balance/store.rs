@@ -116,17 +116,24 @@ pub struct Group {
     pub requests: u64,
 }
 
+const MYSQL_CLOCK: &str = "timestampdiff(microsecond, '1970-01-01 00:00:00', utc_timestamp(6))";
+/// Of this machine.
+const SQLITE_CLOCK: &str = "null";
+
+/// The greatest id first: what follows is bounded by it. SQLite walks through the whole table for both in one select.
+fn ends_text(clock: &str) -> String {
+    format!(
+        "select coalesce((select max(id) from t_request_log), 0) as top, \
+         coalesce((select min(id) from t_request_log), 0) as first, {clock} as now"
+    )
+}
+
 impl Look {
     pub async fn ends(&mut self) -> Result<Ends, ReadError> {
-        let clock = match self {
-            Self::MySql(_) => "timestampdiff(microsecond, '1970-01-01 00:00:00', utc_timestamp(6))",
-            Self::Sqlite(_) => "null",
-        };
-        // The greatest id first: what follows is bounded by it. SQLite walks through the whole table for both in one select.
-        let text = format!(
-            "select coalesce((select max(id) from t_request_log), 0) as top, \
-             coalesce((select min(id) from t_request_log), 0) as first, {clock} as now"
-        );
+        let text = ends_text(match self {
+            Self::MySql(_) => MYSQL_CLOCK,
+            Self::Sqlite(_) => SQLITE_CLOCK,
+        });
         let what = "looking at both ends of the request log";
         let ends = self.rows(what, text, |row| Ok((row.int("top")?, row.int("first")?, row.int("now")?))).await?;
         let Some(Ok((top, first, now))) = ends.into_iter().next() else {
@@ -274,5 +281,67 @@ impl Cells for SqliteRow {
 
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
         self.try_get_unchecked(column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use sqlx::mysql::MySqlConnection;
+    use sqlx::sqlite::SqliteConnection;
+    use sqlx::{Connection, Executor, raw_sql};
+
+    use super::*;
+    use crate::demo::servers::PrivateMariaDb;
+    use crate::relays::gemini_balance::{MYSQL_SCHEMA, SQLITE_SCHEMA};
+
+    const ROWS: i64 = 100_000;
+
+    #[tokio::test]
+    async fn both_ends_are_found_without_a_walk_through_sqlites_table() {
+        let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        raw_sql(SQLITE_SCHEMA).execute(&mut file).await.unwrap();
+        let fill = "insert into t_request_log (is_success) with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000) select 1 from n";
+        file.execute(fill).await.unwrap();
+        let steps = Arc::new(AtomicU32::new(0));
+        let counted = steps.clone();
+        let mut handle = file.lock_handle().await.unwrap();
+        handle.set_progress_handler(1, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+        drop(handle);
+        let mut look = async |text: String| -> (i64, i64, u32) {
+            steps.store(0, Ordering::Relaxed);
+            let row = sqlx::query(AssertSqlSafe(text)).fetch_one(&mut file).await.unwrap();
+            (row.get(0), row.get(1), steps.load(Ordering::Relaxed))
+        };
+        let (top, first, steps) = look(ends_text(SQLITE_CLOCK)).await;
+        assert_eq!((top, first), (ROWS, 1));
+        assert!((1..200).contains(&steps), "{steps} steps");
+        // The control: both in one select.
+        let (.., steps) = look("select max(id), min(id) from t_request_log".to_owned()).await;
+        assert!(steps > 100_000, "{steps} steps");
+    }
+
+    #[tokio::test]
+    async fn both_ends_are_found_without_a_walk_through_mariadbs_table() {
+        let server = PrivateMariaDb::start().await.unwrap();
+        let mut database = MySqlConnection::connect(&server.database("ends").await.unwrap()).await.unwrap();
+        raw_sql(MYSQL_SCHEMA).execute(&mut database).await.unwrap();
+        let fill = "insert into t_request_log (is_success) select 1 from seq_1_to_100000";
+        database.execute(fill).await.unwrap();
+        let mut rows_read = async |text: String| -> u64 {
+            database.execute("flush status").await.unwrap();
+            sqlx::query(AssertSqlSafe(text)).fetch_one(&mut database).await.unwrap();
+            let status = database.fetch_all("show session status like 'Handler_read%'").await.unwrap();
+            status.iter().map(|row| row.get::<String, _>(1).parse::<u64>().unwrap()).sum()
+        };
+        let read = rows_read(ends_text(MYSQL_CLOCK)).await;
+        assert!(read < 20, "{read} rows");
+        let read = rows_read("select count(*) from t_request_log".to_owned()).await;
+        assert!(read >= ROWS.unsigned_abs(), "{read} rows");
     }
 }

@@ -319,58 +319,66 @@ fn whatever_is_mounted_for_whomever_numbers_are_right_or_absent() {
     }
     let all: &[_] = &[DIRECTORY, THREE_FILES, ONE_FILE];
     let one: &[_] = &[DIRECTORY];
-    for (journal, mounts) in
-        [("wal", all), ("delete", all), ("truncate", one), ("persist", one), ("memory", one), ("off", one)]
-    {
-        let place = Place::new(journal);
-        let mut manager = Manager::start(&place);
-        manager.write(20);
-        let cases: Vec<_> = mounts
-            .iter()
-            .flat_map(|(mount, script)| USERS.map(|user| (*mount, user, place.seen_by(script, user))))
-            .collect();
-        let mut expected = 20.0;
-        for step in ["running", "written", "restarted"] {
-            match step {
-                "written" => manager.write(10),
-                "restarted" => {
-                    manager.stop();
-                    manager = Manager::start(&place);
-                    manager.write(5);
-                }
-                _ => {}
-            }
-            expected += match step {
-                "written" => 10.0,
-                "restarted" => 5.0,
-                _ => 0.0,
-            };
-            for (mount, user, exporter) in &cases {
-                let case = format!("{mount}, journal mode {journal}, user {user}, {step}");
-                let can_follow =
-                    journal != "wal" || *mount == "the directory" || (*mount == "three files" && step != "restarted");
-                exporter.until(&case, |page| is_honest(page, expected) && is_up(page, "ledger") == can_follow);
-                if can_follow {
-                    // It stays so. What fails is tried ever more rarely.
-                    let before = reads(&exporter.page());
-                    exporter.until(&case, |page| reads(page) >= before + 2.0);
-                }
-                let page = exporter.page();
-                assert!(is_honest(&page, expected), "{case}: {:?}\n{}", events(&page), exporter.log());
-                let told = exporter.log().contains("mount the directory");
-                assert!(told || can_follow, "{case}:\n{}", exporter.log());
-            }
+    std::thread::scope(|all_at_once| {
+        for (journal, mounts) in
+            [("wal", all), ("delete", all), ("truncate", one), ("persist", one), ("memory", one), ("off", one)]
+        {
+            all_at_once.spawn(move || numbers_are_right_or_absent(journal, mounts));
         }
-        drop(cases);
-        manager.stop();
-        // A journal of mode persist stays.
-        assert!(
-            place.files().iter().all(|name| !name.ends_with("-wal") && !name.ends_with("-shm")),
-            "{:?}",
-            place.files()
-        );
-        assert_eq!(place.integrity(), "ok", "{journal}");
+    });
+}
+
+fn numbers_are_right_or_absent(journal: &'static str, mounts: &[(&str, &str)]) {
+    let place = Place::new(journal);
+    let mut manager = Manager::start(&place);
+    manager.write(20);
+    let cases: Vec<_> = mounts
+        .iter()
+        .flat_map(|(mount, script)| USERS.map(|user| (*mount, user, place.seen_by(script, user))))
+        .collect();
+    let mut expected = 20.0;
+    for step in ["running", "written", "restarted"] {
+        match step {
+            "written" => manager.write(10),
+            "restarted" => {
+                manager.stop();
+                manager = Manager::start(&place);
+                manager.write(5);
+            }
+            _ => {}
+        }
+        expected += match step {
+            "written" => 10.0,
+            "restarted" => 5.0,
+            _ => 0.0,
+        };
+        let can_follow = |mount: &str| {
+            journal != "wal" || mount == "the directory" || (mount == "three files" && step != "restarted")
+        };
+        let named = |mount: &str, user: &str| format!("{mount}, journal mode {journal}, user {user}, {step}");
+        let mut reads_before = Vec::new();
+        for (mount, user, exporter) in &cases {
+            let is_settled = |page: &Page| is_honest(page, expected) && is_up(page, "ledger") == can_follow(mount);
+            exporter.until(&named(mount, user), is_settled);
+            reads_before.push(reads(&exporter.page()));
+        }
+        for ((mount, user, exporter), before) in cases.iter().zip(reads_before) {
+            let case = named(mount, user);
+            if can_follow(mount) {
+                // It stays so. What fails is tried ever more rarely.
+                exporter.until(&case, |page| reads(page) >= before + 2.0);
+            }
+            let page = exporter.page();
+            assert!(is_honest(&page, expected), "{case}: {:?}\n{}", events(&page), exporter.log());
+            let told = exporter.log().contains("mount the directory");
+            assert!(told || can_follow(mount), "{case}:\n{}", exporter.log());
+        }
     }
+    drop(cases);
+    manager.stop();
+    // A journal of mode persist stays.
+    assert!(place.files().iter().all(|name| !name.ends_with("-wal") && !name.ends_with("-shm")), "{:?}", place.files());
+    assert_eq!(place.integrity(), "ok", "{journal}");
 }
 
 /// Who may not read one of the files is told which.

@@ -15,8 +15,8 @@ use crate::process::{Process, value};
 
 /// What docs/relays.md allows.
 const READERS: usize = 4;
-const ROWS: u32 = 300_000;
-const WRITES: u32 = 250;
+const ROWS: u32 = 100_000;
+const WRITES: u32 = 100;
 
 /// Begins the file with a history of today.
 const HISTORY: &str = "
