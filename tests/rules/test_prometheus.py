@@ -3,10 +3,13 @@
 import concurrent.futures
 import os
 import re
+import tempfile
 import unittest
 
+import yaml
+
 from bundle import (
-    ANNOTATIONS, DASHBOARD_BASE, DASHBOARDS, FOR_DASHBOARDS, PROMETHEUS, WITHOUT_SOURCE,
+    ANNOTATIONS, DASHBOARD_BASE, DASHBOARDS, FOR_DASHBOARDS, PROMETHEUS, ROOT, WITHOUT_SOURCE,
     alerts, catalogue, check_names, files, load, program, read, recorded, rules, run, seconds, template_queries,
 )
 
@@ -20,6 +23,17 @@ class Tools(unittest.TestCase):
         got = run(program("PROMTOOL", "promtool"), "check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
         self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
         self.assertIn("trust.yml", got.stdout, "the example does not load the alerts")
+
+    def test_the_documented_overrides_are_rules_and_of_thresholds_that_exist(self):
+        text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        example = next(block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if ":override:" in block)
+        with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
+            file.write(example)
+            file.flush()
+            got = run(program("PROMTOOL", "promtool"), "check", "rules", "--lint=all", "--lint-fatal", file.name)
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+        names = {rule["record"].replace(":override:", ":threshold:") for group in yaml.safe_load(example)["groups"] for rule in group["rules"]}
+        self.assertLessEqual(names, {rule["record"] for rule in recorded()})
 
     def test_every_scenario_fires_and_is_silent_as_written(self):
         def play(path):
