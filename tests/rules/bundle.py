@@ -13,6 +13,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
+METRICS = sorted((ROOT / "src" / "metrics").glob("*.rs"))
 # Addresses stand in one rule (llm_relay:links:info).
 RUNBOOK_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "runbooks" }}{{ end }}#'
 DASHBOARD_BASE = '{{ with query "llm_relay:links:info" }}{{ . | first | label "grafana" }}{{ end }}/d/'
@@ -58,14 +59,16 @@ def seconds(duration):
 
 @functools.cache
 def catalogue():
-    """Name to (kind, labels) of every metric in src/metrics.rs."""
-    entry = re.compile(r'name: "(\w+)",\s*kind: Kind::(\w+),\s*labels: &\[([^\]]*)\],\s*help: "([^"]*)",\s*emit: Emit::(\w+)')
-    source = (ROOT / "src" / "metrics.rs").read_text(encoding="utf-8")
+    """Name to (kind, labels, help) of every metric in src/metrics."""
+    entry = re.compile(
+        r'Metric \{\s*name: "(\w+)",\s*kind: (?:Kind::)?(\w+),.*?labels: &\[([^\]]*)\],\s*help: "([^"]*)",.*?emit: (?:Emit::)?(\w+)', re.S
+    )
+    source = "".join(path.read_text(encoding="utf-8") for path in METRICS)
     found = {}
     for name, kind, labels, text, emit in entry.findall(source):
         own = {"relay"} if emit in ("Relay", "Past") else set()
         found[name] = (kind, set(re.findall(r'"(\w+)"', labels)) | own | {"job", "instance"}, text)
-    assert len(found) == source.count("    Metric {\n"), "an entry of the catalogue was not understood"
+    assert len(found) == source.count("    Metric {\n") > 0, "an entry of the catalogue was not understood"
     return found
 
 
@@ -169,8 +172,8 @@ def labels_of(metric):
 def vocabulary(label):
     """Words that a closed label may have as its value: those of the domain, and of the help of the metrics with it."""
     words = {word for _, labels, text in catalogue().values() if label in labels for word in re.findall(r"\w+", text)}
-    for name in ("model.rs", "view.rs", "metrics.rs"):
-        words |= set(re.findall(r'"(\w+)"', (ROOT / "src" / name).read_text(encoding="utf-8")))
+    for path in [ROOT / "src" / "model.rs", ROOT / "src" / "view.rs", *METRICS]:
+        words |= set(re.findall(r'"(\w+)"', path.read_text(encoding="utf-8")))
     return words
 
 
