@@ -266,8 +266,18 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     postgres.stop();
 }
 
+/// Whether two texts are the same but for the last digits of numbers.
+fn alike(one: &[u8], other: &[u8]) -> bool {
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (one, other) = (words(one), words(other));
+    one.len() == other.len()
+        && one.iter().zip(&other).all(|(a, b)| {
+            a == b || matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if (a - b).abs() <= 1e-9 * a.abs())
+        })
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_back_fill_continues_to_the_same_bytes() {
+async fn a_killed_back_fill_continues_to_the_same_samples() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
     let url = filled(&postgres, &HistoryOptions { days: 3, requests_per_day: 300, ..HistoryOptions::default() }).await;
     let place = tempfile::tempdir().unwrap();
@@ -295,13 +305,17 @@ async fn a_killed_back_fill_continues_to_the_same_bytes() {
     assert!(!told.contains("(0 of them from an earlier run)"), "{told}");
     let resumed = files(&out);
     assert_eq!(resumed.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
-    assert!(resumed == whole, "the bytes differ");
+    for (name, text) in &whole {
+        // Prometheus adds up in any order: what rules make of the pages may differ in the last digit.
+        let equal = if name.contains("-rules-") { alike(text, &resumed[name]) } else { *text == resumed[name] };
+        assert!(equal, "{name} differs");
+    }
 
     // Another back-fill does not touch it, nor does any back-fill touch what is not one's.
     let other = run("killed", "48h").output().unwrap();
     let told = String::from_utf8_lossy(&other.stderr);
     assert!(!other.status.success() && told.contains("holds another back-fill"), "{told}");
-    assert!(files(&out) == whole);
+    assert!(files(&out) == resumed);
     let foreign = place.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
     let name = whole.keys().find(|name| name.ends_with(".om")).unwrap();
