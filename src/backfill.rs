@@ -214,10 +214,17 @@ async fn take(bench: &mut Bench, written: &[PathBuf], directory: &Path, blocks: 
     if blocks {
         return bench.prometheus.adopt(&directory.join(BLOCKS)).context("cannot copy the blocks");
     }
+    // The files are not given to the server's account: it gets what this one has made of them.
+    let place = bench.prometheus.directory().join("taken");
+    fs::create_dir_all(&place)?;
     for path in written {
-        bench.prometheus.import(path, crate::bench::SPAN).await?;
+        blocks::make(path, &place, crate::bench::SPAN).await?;
     }
-    Ok(())
+    let blocks = place.join(BLOCKS);
+    if blocks.try_exists()? {
+        bench.prometheus.adopt(&blocks).context("cannot copy the blocks")?;
+    }
+    fs::remove_dir_all(&place).context("cannot remove the blocks that were copied")
 }
 
 /// Writes what recording rules would have made of the past, level by level.

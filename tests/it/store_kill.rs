@@ -3,6 +3,7 @@
 //! alone with a file, and two that share PostgreSQL and are killed in turns. `STORE_KILLS=300` kills more often; then
 //! the ledger is held against plain SQL every 25 lives, in a pause of the traffic.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::history::HistoryOptions;
@@ -13,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::server;
-use crate::store_process::{Counters, Process, assert_none_fell, equals_plain_sql};
+use crate::store_process::{Counters, Process, assert_none_fell, counters, equals_plain_sql, value};
 
 /// Lives between two comparisons with plain SQL.
 const ROUND: u32 = 25;
@@ -194,6 +195,92 @@ async fn holds(url: &str, store: &str, shown: &[&Counters]) -> Counters {
     restarted.kill().await;
     afresh.kill().await;
     now
+}
+
+/// Costs come on rows behind what is read again as new, are shown, and the exporter ends before it saves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_restart() {
+    let url = server().await.database("kill_late").await.unwrap();
+    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
+    demo::create(&url.clone().into(), &history).await.unwrap();
+    let mut relay = PgConnection::connect(&url).await.unwrap();
+    for _ in 0..2 {
+        relay.execute(AssertSqlSafe(HIDDEN)).await.unwrap();
+        relay.execute(BURN).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (folder, before) = (directory.path().join("store"), directory.path().join("before"));
+    std::fs::create_dir(&folder).unwrap();
+    let store = format!("sqlite:{}", folder.join("store.db").display());
+    let spent = async |relay: &mut PgConnection| -> f64 {
+        let sql = "select sum(cost_usd)::float8 from usage_ledger where status_code is not null and blocked_by is null and not is_replay";
+        sqlx::query_scalar(sql).fetch_one(relay).await.unwrap()
+    };
+    let shown = |counters: &Counters| -> f64 {
+        let of = counters.iter().filter(|(series, _)| series.starts_with("llm_relay_user_cost_usd_total{"));
+        of.map(|(_, value)| value).sum()
+    };
+    let until = async |exporter: &Process, cost: f64| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let page = exporter.page().await.unwrap_or_default();
+            if let Some(counters) = counters(&page)
+                && (shown(&counters) - cost).abs() < 1e-6
+                && value(&page, "llm_relay_history_loaded_ratio") == Some(1.0)
+            {
+                break counters;
+            }
+            assert!(Instant::now() < deadline, "{cost} dollars are not shown:\n{}", exporter.sources().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+
+    // What the store has is from before.
+    let exporter = Process::start(&url, Some(&store)).await;
+    until(&exporter, spent(&mut relay).await).await;
+    let saved = async || {
+        let page = exporter.page().await.unwrap_or_default();
+        value(&page, "llm_relay_store_last_save_timestamp_seconds").unwrap_or(0.0)
+    };
+    let (first_save, deadline) = (saved().await, Instant::now() + Duration::from_secs(60));
+    relay.execute(AssertSqlSafe(HIDDEN)).await.unwrap();
+    while saved().await <= first_save {
+        assert!(Instant::now() < deadline, "it is not saved");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    exporter.kill().await;
+    let copy = |from: &Path, to: &Path| {
+        std::fs::remove_dir_all(to).ok();
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(&folder, &before);
+
+    for _ in 0..3 {
+        let exporter = Process::start(&url, Some(&store)).await;
+        until(&exporter, spent(&mut relay).await).await;
+        let late = relay.execute(AssertSqlSafe(LATE)).await.unwrap().rows_affected();
+        assert_eq!(late, 3);
+        let last = until(&exporter, spent(&mut relay).await).await;
+        exporter.kill().await;
+        copy(&before, &folder);
+
+        let exporter = Process::start(&url, Some(&store)).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let first = loop {
+            if let Some(counters) = exporter.counters().await {
+                break counters;
+            }
+            assert!(Instant::now() < deadline, "it shows no counters");
+        };
+        assert_none_fell(&last, &first);
+        equals_plain_sql(&url, &first).await;
+        exporter.kill().await;
+        copy(&before, &folder);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

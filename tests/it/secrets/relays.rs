@@ -264,7 +264,10 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
         told.push((what.to_owned(), bytes));
     };
     let run = |what: &str, config: &str, arguments: &[&str], code: i32| {
-        let output = exporter().args(arguments).args(["--config.file", config, "--log.level=debug"]).output().unwrap();
+        let path = std::env::var_os("PATH").unwrap(); // of Prometheus, for the back-fill
+        let mut command = exporter();
+        command.env("PATH", path).args(arguments).args(["--config.file", config, "--log.level=debug"]);
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         bytes(output)
     };
