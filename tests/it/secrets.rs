@@ -18,6 +18,8 @@ const MARK: &str = "HUSHHUSH";
 fn exporter() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
     command.env_clear().stdin(Stdio::null());
+    // A back-fill runs Prometheus.
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
