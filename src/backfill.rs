@@ -63,7 +63,7 @@ pub struct Wanted {
     pub rules: Option<Rules>,
 }
 
-/// One back-fill, settled: the same ledger and job give the same bytes.
+/// One back-fill, settled: the same ledger and job give the same files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     relay: String,
