@@ -1,10 +1,10 @@
 //! Back-fill: what an exporter would have shown since the ledger's first row, as OpenMetrics with time stamps.
 //!
 //! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
-//! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only families that rows alone tell are written
-//! ([`crate::metrics::Emit::Past`]); their last values are those that a live exporter begins with, so that its series
-//! go on from there. What recording rules would have made of them is evaluated by a private Prometheus ([`crate::bench`]) and
-//! written beside them, so that alerts that compare with the past have one.
+//! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only
+//! families that rows alone tell are written ([`crate::metrics::Emit::Past`]); their last values are those that a live
+//! exporter begins with, so that its series go on from there. What recording rules would have made of them is evaluated by a
+//! private Prometheus ([`crate::bench`]) and written beside them, so that alerts that compare with the past have one.
 
 mod blocks;
 mod files;
@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, up};
 use crate::demo::prometheus::PrivatePrometheus;
 use crate::page::recording::Recording;
 use crate::progress::Progress;
@@ -128,14 +128,12 @@ impl Job {
     /// Multiples of the step, in files that begin with multiples of their span: as Prometheus cuts its blocks.
     fn chunks(&self) -> Vec<Chunk> {
         let (step, block) = (self.step_seconds, self.block_seconds());
-        let from = self.from.timestamp().div_euclid(step) + i64::from(self.from.timestamp().rem_euclid(step) > 0);
-        let (first, last) = (from * step, self.to.timestamp().div_euclid(step) * step);
-        let up = |at: i64| (at + step - 1).div_euclid(step) * step;
+        let (first, last) = (up(self.from.timestamp(), step), self.to.timestamp().div_euclid(step) * step);
         let starts = (first.div_euclid(block)..=last.div_euclid(block)).map(|index| index * block);
         starts
             .map(|start| Chunk {
                 start,
-                first: first.max(up(start)),
+                first: first.max(up(start, step)),
                 last: last.min((start + block - 1).div_euclid(step) * step),
             })
             .filter(|chunk| chunk.first <= chunk.last)

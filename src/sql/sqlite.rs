@@ -155,11 +155,8 @@ impl File {
 
     /// Which of the files beside it this process may not read, after SQLite could not open it.
     fn unreadable(&self) -> Option<ReadError> {
-        let forbidden = |path: &PathBuf| match fs::File::open(path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(cannot_open(path, &error)),
-            _ => None,
-        };
-        ["-wal", "-shm"].iter().find_map(|ending| forbidden(&beside(&self.path, ending)))
+        let mut errors = ["-wal", "-shm"].iter().filter_map(|ending| known(&beside(&self.path, ending)).err());
+        errors.find(|error| error.reason == Reason::Permission)
     }
 
     /// SQLite makes no `-shm`, and does not write into one, that is said to be for reading only.
