@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::series::views;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use llm_relay_exporter::own::Own;
+use llm_relay_exporter::exporter_info::ExporterInfo;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::samples::{Family, gather};
 use llm_relay_exporter::page::{Page, open_metrics, text};
@@ -29,20 +29,20 @@ fn main() {
 fn whole_page(bencher: Bencher, series: usize) {
     let views = views(series);
     bencher.counter(ItemsCount::new(series)).bench(|| {
-        let page = Page::new(views.clone(), Own::default());
+        let page = Page::new(views.clone(), ExporterInfo::default());
         page.bytes(Format::OpenMetrics, Coding::Gzip).len()
     });
 }
 
 #[divan::bench(args = SERIES)]
 fn gather_and_sort(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), Own::default());
+    let (views, own) = (views(series), ExporterInfo::default());
     bencher.counter(ItemsCount::new(series)).bench(|| gather(&views, &own).collect::<Vec<Family>>());
 }
 
 #[divan::bench(args = SERIES)]
 fn gather_and_open_metrics(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), Own::default());
+    let (views, own) = (views(series), ExporterInfo::default());
     let mut out = String::new();
     bencher.counter(ItemsCount::new(series)).bench_local(|| {
         out.clear();
@@ -53,7 +53,7 @@ fn gather_and_open_metrics(bencher: Bencher, series: usize) {
 
 #[divan::bench(args = SERIES)]
 fn gather_and_text(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), Own::default());
+    let (views, own) = (views(series), ExporterInfo::default());
     let mut out = String::new();
     bencher.counter(ItemsCount::new(series)).bench_local(|| {
         out.clear();

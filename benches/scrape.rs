@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::series::views;
-use llm_relay_exporter::demo::servers::PrivatePostgres;
+use llm_relay_exporter::exporter_info::ExporterInfo;
 use llm_relay_exporter::http::{self, State};
-use llm_relay_exporter::own::Own;
 use llm_relay_exporter::page::{Page, Shared};
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::web::Protection;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ async fn measure() -> anyhow::Result<()> {
 /// The page behind the exporter's own server; gives its port.
 fn serve(series: usize, stop: CancellationToken) -> anyhow::Result<u16> {
     let state = State {
-        page: Shared::new(Page::new(views(series), Own::default())),
+        page: Shared::new(Page::new(views(series), ExporterInfo::default())),
         telemetry_path: "/metrics".into(),
         protection: Protection::load(None)?,
         reload: None,

@@ -5,10 +5,10 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use llm_relay_exporter::exporter_info::Process;
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::own::Process;
+use llm_relay_exporter::relay::{self, RefreshRequest, Relay, Usage};
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
-use llm_relay_exporter::relays::{self, Ask, Relay, Usage};
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
@@ -31,13 +31,13 @@ async fn main() -> anyhow::Result<()> {
     }
     write(&mut manager, ROWS).await?;
 
-    let Relay { usage, live, mut directory } = relays::open(&plan(format!("sqlite:{}", path.display())))?;
+    let Relay { usage, live, mut directory } = relay::open(&plan(format!("sqlite:{}", path.display())))?;
     let (Usage::Rows(mut ledger), Some(mut live)) = (usage, live) else { anyhow::bail!("a file of rows") };
-    let ask = Ask {
+    let ask = RefreshRequest {
         after: Some(ROWS - NEW),
         limit: 20_000,
         reread: (ROWS - NEW - AGAIN + 1..=ROWS - NEW).collect(),
-        ..Ask::default()
+        ..RefreshRequest::default()
     };
     let names = directory.read().await?;
     ledger.refresh(&ask).await?;

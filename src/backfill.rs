@@ -22,11 +22,11 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Bench, up};
-use crate::demo::prometheus::PrivatePrometheus;
 use crate::page::recording::Recording;
 use crate::progress::Progress;
-use crate::relays::{self, Usage};
+use crate::relay::{self, Usage};
 use crate::rules::{Record, Rules};
+use crate::servers::prometheus::PrivatePrometheus;
 use crate::settings::RelayPlan;
 use past::Past;
 
@@ -281,7 +281,7 @@ impl Filling {
     /// # Errors
     /// When the ledger cannot be read or has no instant of what is wanted.
     pub async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
-        let Usage::Rows(ledger) = relays::open(plan)?.usage else {
+        let Usage::Rows(ledger) = relay::open(plan)?.usage else {
             bail!("relay {} keeps counters and no rows: they do not tell when anything happened", plan.name);
         };
         let past = Past::open(ledger, plan).await.with_context(|| format!("the ledger of relay {}", plan.name))?;

@@ -19,11 +19,11 @@ use chrono::{DateTime, Utc};
 
 use crate::backfill::{Filling, Wanted, When};
 use crate::bench::Bench;
-use crate::demo::prometheus::{PrivatePrometheus, Series};
 use crate::model::Directory;
 use crate::progress::Progress;
-use crate::relays::{self, within};
+use crate::relay::{self, within};
 use crate::rules::{Alert, Rules};
+use crate::servers::prometheus::{PrivatePrometheus, Series};
 use crate::settings::RelayPlan;
 use firing::{Episode, Firing};
 use notify::Routing;
@@ -67,7 +67,7 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
     let prometheus = PrivatePrometheus::new()?;
     let progress = Progress::new("back-test");
     // Names are for people; without them there are ids.
-    let names = within(plan.timeout, relays::open(plan)?.directory.read()).await.unwrap_or_else(|error| {
+    let names = within(plan.timeout, relay::open(plan)?.directory.read()).await.unwrap_or_else(|error| {
         tracing::warn!(relay = plan.name, error = error.text, "no names: the directory cannot be read");
         Directory::default()
     });
@@ -151,7 +151,7 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
         zone: filling.zone(),
         alerts: lines,
         thresholds,
-        untold: rules.untold,
+        untestable: rules.untestable,
         rows: filling.rows_read(),
         seconds: progress.elapsed().as_secs_f64(),
     })
@@ -231,4 +231,4 @@ fn number(answer: &[Series]) -> Option<f64> {
 }
 
 /// Rules that the past cannot tell, with what they need.
-type Untold = Vec<(String, BTreeSet<String>)>;
+type Untestable = Vec<(String, BTreeSet<String>)>;

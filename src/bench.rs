@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::demo::prometheus::{PrivatePrometheus, Series};
 use crate::rules::{KNOWN, Record, Rules};
+use crate::servers::prometheus::{PrivatePrometheus, Series};
 
 /// Seconds that are evaluated and imported at once; a span that a block of Prometheus may have.
 pub const SPAN: i64 = 54 * 3600;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 use crate::settings::{Plan, RelayPlan};
 use crate::store::{Owner, Store};
 
@@ -98,14 +98,14 @@ pub async fn store(plan: &Plan) -> Report {
     let owners: Vec<_> = plan.relays.values().map(Owner::of).collect();
     let looked = async {
         let store = Store::open(store)?;
-        let seen = store.look(&owners).await?;
+        let seen = store.inspect(&owners).await?;
         Ok::<_, crate::store::StoreError>((store, seen))
     };
     match looked.await {
         Err(error) => report.problem("store", error.to_string()),
-        Ok((store, None)) => report.ok("store", format!("{} is not there yet and can be made", store.place())),
+        Ok((store, None)) => report.ok("store", format!("{} is not there yet and can be made", store.endpoint())),
         Ok((store, Some(seen))) => {
-            report.ok("store", format!("{} can be opened", store.place()));
+            report.ok("store", format!("{} can be opened", store.endpoint()));
             for (Owner { relay, .. }, checkpoint) in owners.iter().zip(seen) {
                 match checkpoint {
                     None => report.note("checkpoint", format!("none of {relay} yet: it will be read from the start")),

@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{self, Level};
+use crate::exporter_info::ExporterInfo;
 use crate::log;
-use crate::own::Own;
 use crate::reload::Reloader;
 use crate::serve::Reloads;
 use crate::settings::{self, Loaded};
@@ -205,7 +205,7 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(protection) => protection,
         Err(code) => return Ok(code),
     };
-    let own = Own::read();
+    let own = ExporterInfo::read();
     tracing::info!(version = own.version, revision = own.revision, rustc = own.rustc, "starting llm-relay-exporter");
     let shutdown = CancellationToken::new();
     let listener = listen(options)?;
@@ -282,7 +282,7 @@ async fn stop_signal() {
 
 fn version() -> &'static str {
     static VERSION: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-        let own = Own::read();
+        let own = ExporterInfo::read();
         let zones = chrono_tz::IANA_TZDB_VERSION;
         format!("{} (revision {}, {}, time zone data {zones})", own.version, own.revision, own.rustc)
     });

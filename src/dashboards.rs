@@ -1,7 +1,7 @@
 //! The Grafana bundle: every dashboard from one source, in every language, with the names of the metric catalogue.
 //!
 //! * `promql`: expressions, checked against the catalogue and made right for replicas.
-//! * `query`, `column`, `panel`, `kinds`, `variable`, `dashboard`: Grafana's JSON.
+//! * `query`, `column`, `panel`, `panel_types`, `variable`, `dashboard`: Grafana's JSON.
 //! * `shared`: panels that stand on several dashboards.
 //! * one file per dashboard.
 //! * `text`, `zh`: languages; what a metric means stands in its entry of the catalogue.
@@ -11,10 +11,10 @@
 mod column;
 mod dashboard;
 mod exporter;
-mod kinds;
 mod leaderboards;
 mod overview;
 mod panel;
+mod panel_types;
 pub mod promql;
 mod providers;
 mod query;

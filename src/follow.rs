@@ -5,7 +5,7 @@
 //! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
 
 mod checkpoint;
-mod metered;
+mod counters;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,11 +17,11 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ReadError, UsageRow, Usd};
-use crate::relays::{Ask, Ledger, LedgerSum, Refresh, within};
+use crate::relay::{Ledger, LedgerSum, Refresh, RefreshRequest, within};
 use crate::settings::RelayPlan;
 use crate::tally::{Moment, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
-pub use metered::Metered;
+pub use counters::CounterFollower;
 
 /// Ids behind the cursor that are read again, at most: at about three ids per request (Claude Code Hub burns one on
 /// each update of a row), the requests of some busy seconds.
@@ -60,7 +60,7 @@ struct State {
     recent_tops: VecDeque<(i64, i64)>,
     audit: Option<AuditView>,
     /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
-    hopeless: HashMap<NaiveDate, Drift>,
+    unrepairable: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
     audit_day: Option<NaiveDate>,
     /// The next refresh audits, whenever the last one was.
@@ -70,7 +70,7 @@ struct State {
     /// What is known is of a checkpoint, which others may have gone beyond: nothing is shown before the first audit.
     restored: bool,
     /// What the ledger wants to be told again.
-    bookmark: String,
+    resume_token: String,
 }
 
 /// The exporter's sums minus the ledger's.
@@ -101,7 +101,7 @@ impl Drift {
 
 /// What a refresh left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Backlog {
     /// More new rows are waiting.
     NewRows,
     /// Rows of today or yesterday have not been read yet.
@@ -159,30 +159,30 @@ impl Follower {
     }
 
     /// Reads what is new and what may have changed.
-    pub async fn refresh(&mut self) -> Result<Rest, ReadError> {
+    pub async fn refresh(&mut self) -> Result<Backlog, ReadError> {
         let Some(state) = &mut self.state else {
-            let refresh = within(self.timeout, self.ledger.refresh(&Ask::default())).await?;
+            let refresh = within(self.timeout, self.ledger.refresh(&RefreshRequest::default())).await?;
             self.begin(&refresh, Tally::new(moment(&refresh)), HashMap::new());
-            return Ok(Rest::NewRows);
+            return Ok(Backlog::NewRows);
         };
         let audit_due = state.audit_due(self.audit_interval);
         // An audit compares what has been read, so it first reads everything that may have changed.
         let due = if audit_due { state.tally.unsettled() } else { state.tally.due() };
         let days = if audit_due { state.audit_days() } else { Vec::new() };
         let floor = state.floor();
-        let ask = Ask {
+        let request = RefreshRequest {
             after: Some(floor),
             limit: STEP_ROWS,
             // Those above the floor come again as new rows.
             reread: due.iter().copied().filter(|request| !state.tally.is_above(*request, floor)).collect(),
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
-            bookmark: state.bookmark.clone(),
+            resume_token: state.resume_token.clone(),
         };
-        let refresh = within(self.timeout, self.ledger.refresh(&ask)).await?;
+        let refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
         self.rows_read += refresh.rows.len() as u64;
         let contradicts = state.tally.contradicts(&refresh.rows, refresh.now);
         let is_gone = |(request, id): (i64, i64)| {
-            let asked = ask.reread.contains(&request) || (id > floor && !refresh.more);
+            let asked = request.reread.contains(&request) || (id > floor && !refresh.more);
             asked && !refresh.rows.iter().any(|row| row.request_id == request)
         };
         if contradicts || refresh.top < state.top || state.tally.newest_held().is_some_and(is_gone) {
@@ -207,10 +207,10 @@ impl Follower {
             false
         };
         if anew {
-            if let Some(State { tally, hopeless, .. }) = self.state.take() {
-                self.begin(&refresh, tally.restart(moment(&refresh)), hopeless);
+            if let Some(State { tally, unrepairable, .. }) = self.state.take() {
+                self.begin(&refresh, tally.restart(moment(&refresh)), unrepairable);
             }
-            return Ok(Rest::NewRows);
+            return Ok(Backlog::NewRows);
         }
         let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
         let second = refresh.now.timestamp();
@@ -219,7 +219,7 @@ impl Follower {
             state.recent_tops = VecDeque::from([(second, refresh.top - OVERLAP_IDS)]);
             state.top = refresh.top;
         }
-        state.bookmark.clone_from(&refresh.bookmark);
+        state.resume_token.clone_from(&refresh.resume_token);
         if refresh.lost_rows {
             // What is gone from older days does not come back, and their counters cannot be told apart any more.
             state.audit_now = true;
@@ -232,7 +232,7 @@ impl Follower {
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         state.tally.apply(rows);
-        state.tally.looked_at(if refresh.more { &ask.reread } else { &due }, &found);
+        state.tally.looked_at(if refresh.more { &request.reread } else { &due }, &found);
         let floor = state.floor();
         state.tally.settle(floor);
         state.behind = refresh.more;
@@ -245,10 +245,10 @@ impl Follower {
     }
 
     /// Reads one bounded slice of older rows, newest first.
-    pub async fn read_history(&mut self) -> Result<Rest, ReadError> {
-        let Some(state) = &mut self.state else { return Ok(Rest::Nothing) };
+    pub async fn read_history(&mut self) -> Result<Backlog, ReadError> {
+        let Some(state) = &mut self.state else { return Ok(Backlog::Nothing) };
         if state.tally.is_complete() {
-            return Ok(Rest::Nothing);
+            return Ok(Backlog::Nothing);
         }
         let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
@@ -261,7 +261,7 @@ impl Follower {
         if slice.bottom && !state.tally.complete() {
             tracing::info!("models have turned up of which rows had been let go of; reading the ledger once more");
             state.basis.clear();
-            return Ok(Rest::NewRows);
+            return Ok(Backlog::NewRows);
         }
         if slice.bottom {
             tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
@@ -279,7 +279,7 @@ impl Follower {
         state.restored
     }
 
-    fn begin(&mut self, refresh: &Refresh, mut tally: Tally, hopeless: HashMap<NaiveDate, Drift>) {
+    fn begin(&mut self, refresh: &Refresh, mut tally: Tally, unrepairable: HashMap<NaiveDate, Drift>) {
         tally.pin(&self.pinned);
         // The cursor starts behind the newest rows: smaller ids may still become visible.
         let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
@@ -292,26 +292,26 @@ impl Follower {
             history: start,
             recent_tops: VecDeque::from([(refresh.now.timestamp(), start)]),
             audit: None,
-            hopeless,
+            unrepairable,
             audit_day: None,
             audit_now: false,
             behind: false,
             restored: false,
-            bookmark: refresh.bookmark.clone(),
+            resume_token: refresh.resume_token.clone(),
         };
         self.state = Some(state);
     }
 
-    fn rest(&self, more: bool) -> Rest {
-        let Some(state) = &self.state else { return Rest::Nothing };
+    fn rest(&self, more: bool) -> Backlog {
+        let Some(state) = &self.state else { return Backlog::Nothing };
         if more {
-            Rest::NewRows
+            Backlog::NewRows
         } else if state.tally.is_complete() {
-            Rest::Nothing
+            Backlog::Nothing
         } else if !state.tally.covers_yesterday() {
-            Rest::RecentHistory
+            Backlog::RecentHistory
         } else {
-            Rest::History
+            Backlog::History
         }
     }
 
@@ -340,10 +340,10 @@ impl Follower {
             drift_cost += drift.cost;
             if drift == Drift::default() {
                 // Reading again did mend it: the same drift, should it come back, is a new one.
-                state.hopeless.remove(date);
+                state.unrepairable.remove(date);
                 continue;
             }
-            if state.hopeless.get(date) == Some(&drift) {
+            if state.unrepairable.get(date) == Some(&drift) {
                 continue;
             }
             tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");
@@ -356,14 +356,14 @@ impl Follower {
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its boards to be replaced: all rows are read again.
-                state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
+                state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
                 state.basis.clear();
                 continue;
             }
             let rows = rows_of_span(&mut *self.ledger, self.timeout, range).await?;
             self.rows_read += rows.len() as u64;
             state.tally.replace_day(date, rows);
-            state.hopeless.insert(date, Drift::between(state.tally.day_sum(date), theirs));
+            state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ impl Follower {
         let Some(state) = &mut self.state else { return };
         let mut answers = Vec::new();
         // The rest is still wanted by the next view, and asked then.
-        for want in state.tally.take_wants().into_iter().take(WANTS_PER_REFRESH) {
+        for want in state.tally.take_pending_sums().into_iter().take(WANTS_PER_REFRESH) {
             match within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await {
                 Ok(spent) => answers.push((want, spent)),
                 // One quota is absent for a while; everything else has been read.

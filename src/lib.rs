@@ -18,7 +18,7 @@
 //! * [`model`]: the words of the domain. No I/O.
 //! * [`relays`]: one folder per relay product, and their only list, `PRODUCTS`; a product translates its store into our
 //!   words. Keeps no metrics.
-//! * [`sql`], [`kv`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`address`]: URLs that list
+//! * [`sql`], [`redis`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`address`]: URLs that list
 //!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //!   [`probe`]: whether the relay itself answers.
@@ -36,31 +36,31 @@
 //!   its folder.
 #![forbid(unsafe_code)]
 
-pub mod address;
 pub mod backfill;
 pub mod backtest;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod connect;
 pub mod dashboards;
 pub mod demo;
+pub mod exporter_info;
 pub mod follow;
 pub mod http;
-pub mod kv;
 pub mod log;
 pub mod metrics;
 pub mod model;
-pub mod own;
 pub mod page;
 pub mod poll;
 pub mod probe;
 mod progress;
+pub mod relay;
 pub mod relays;
 pub mod reload;
 pub mod rules;
 pub mod serve;
+pub mod servers;
 pub mod settings;
-pub mod sql;
 pub mod store;
 pub mod tally;
 pub mod view;

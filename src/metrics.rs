@@ -22,8 +22,8 @@ mod usage;
 
 use chrono::{DateTime, Utc};
 
+use crate::exporter_info::ExporterInfo;
 use crate::model;
-use crate::own::Own;
 use crate::view::{CountersView, HistogramView, LedgerView, View};
 
 /// The families, in the order of the page.
@@ -68,7 +68,7 @@ const fn count(families: &[&[Metric]]) -> usize {
 pub struct Metric {
     /// Full name; a counter's ends in `_total`.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricType,
     /// Its heading in the documentation.
     pub group: Group,
     /// Label names after `relay`.
@@ -80,13 +80,13 @@ pub struct Metric {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricType {
     Gauge,
     Counter,
     Histogram,
 }
 
-impl Kind {
+impl MetricType {
     /// The type's name in the text formats.
     pub const fn label(self) -> &'static str {
         match self {
@@ -116,22 +116,22 @@ pub enum Emit {
     /// Once per relay.
     Relay(fn(&View, &mut dyn Sink)),
     /// Once per relay, from the rows of its ledger alone: so it can be told of any instant of the past too.
-    Past(fn(&View, &mut dyn Sink)),
+    Backfillable(fn(&View, &mut dyn Sink)),
     /// Once per process; without the label `relay`.
-    Exporter(fn(&Own, &mut dyn Sink)),
+    Exporter(fn(&ExporterInfo, &mut dyn Sink)),
 }
 
 impl Metric {
     /// Whether it has the label `relay`.
     pub const fn is_of_relay(&self) -> bool {
-        matches!(self.emit, Emit::Relay(_) | Emit::Past(_))
+        matches!(self.emit, Emit::Relay(_) | Emit::Backfillable(_))
     }
 
     /// The name of the family in OpenMetrics: a counter's is without `_total`.
     pub fn family(&self) -> &'static str {
         match self.kind {
-            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
-            Kind::Gauge | Kind::Histogram => self.name,
+            MetricType::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            MetricType::Gauge | MetricType::Histogram => self.name,
         }
     }
 }

@@ -24,7 +24,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::own::Own;
+use crate::exporter_info::ExporterInfo;
 use crate::view::View;
 use accept::{Coding, Format};
 
@@ -37,7 +37,7 @@ pub struct Page {
     pub at: DateTime<Utc>,
     /// What it shows, one for every configured relay.
     pub views: Vec<View>,
-    own: Own,
+    own: ExporterInfo,
     /// Written down by the first who asks, in the order of [`Format::ALL`].
     bodies: [OnceLock<Body>; Format::ALL.len()],
 }
@@ -54,7 +54,7 @@ struct Body {
 }
 
 impl Page {
-    pub fn new(views: Vec<View>, own: Own) -> Self {
+    pub fn new(views: Vec<View>, own: ExporterInfo) -> Self {
         Self { at: Utc::now(), views, own, bodies: Default::default() }
     }
 
@@ -91,7 +91,7 @@ impl Page {
 impl Body {
     /// Every metric of the catalogue. A family without samples is left out, and so is every sample that is not a finite
     /// number.
-    fn of(format: Format, views: &[View], own: &Own) -> Self {
+    fn of(format: Format, views: &[View], own: &ExporterInfo) -> Self {
         let mut out = Gzip::new();
         let mut series = 0;
         for family in samples::gather(views, own) {

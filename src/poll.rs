@@ -12,12 +12,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::follow::{Follower, Metered, Rest};
+use crate::follow::{Backlog, CounterFollower, Follower};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
 use crate::probe::Probes;
-use crate::relays::{DirectorySource, LiveState, within};
+use crate::relay::{DirectorySource, LiveState, within};
 use crate::settings::RelayPlan;
-use crate::store::{Kept, Saving, StoreStatus};
+use crate::store::{Checkpointer, Kept, StoreStatus};
 use crate::tally::Presentation;
 use crate::view::{HistogramView, LedgerView, SourceStatus, View};
 
@@ -33,7 +33,7 @@ const REPEAT_LOG: u32 = 100;
 
 /// Everything that is known about the relays that are shown.
 #[derive(Default)]
-pub struct Hub {
+pub struct ViewRegistry {
     shown: ArcSwap<Vec<Arc<Parts>>>,
     changed: Arc<Notify>,
 }
@@ -48,8 +48,8 @@ pub struct Subject {
 
 /// How a relay's usage is read, and what has been made of it.
 pub enum Usage {
-    Rows(Box<Follower>, Option<Saving>),
-    Counters(Box<Metered>, Option<Saving>),
+    Rows(Box<Follower>, Option<Checkpointer>),
+    Counters(Box<CounterFollower>, Option<Checkpointer>),
 }
 
 /// The tasks of one relay, and what they know.
@@ -100,7 +100,7 @@ struct Progress {
     problem: Option<ReadError>,
 }
 
-impl Hub {
+impl ViewRegistry {
     /// Shows these relays from now on, and no others.
     pub fn show<'a>(&self, pollers: impl IntoIterator<Item = &'a Poller>) {
         self.shown.store(Arc::new(pollers.into_iter().map(|poller| poller.parts.clone()).collect()));
@@ -120,12 +120,14 @@ impl Hub {
 
 impl Poller {
     /// Starts the tasks of a relay. With the settings that it had before, its data and counts go on.
-    pub fn start(subject: Subject, before: Option<&Self>, hub: &Hub) -> Self {
+    pub fn start(subject: Subject, before: Option<&Self>, registry: &ViewRegistry) -> Self {
         let Subject { plan, usage, live, directory } = subject;
         let before = before.map(|poller| &*poller.parts);
         let parts = Arc::new(Parts {
             store: match &usage {
-                Usage::Rows(_, Some(saving)) | Usage::Counters(_, Some(saving)) => Some(Mutex::new(saving.status())),
+                Usage::Rows(_, Some(checkpointer)) | Usage::Counters(_, Some(checkpointer)) => {
+                    Some(Mutex::new(checkpointer.status()))
+                }
                 Usage::Rows(_, None) | Usage::Counters(_, None) => None,
             },
             ledger: before.map_or_else(|| Part::new(Source::Ledger), |parts| parts.ledger.clone()),
@@ -137,26 +139,30 @@ impl Poller {
             plan,
         });
         let (stop, others) = (CancellationToken::new(), TaskTracker::new());
-        let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+        let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
         others.spawn(async move { ends.run_until_cancelled(poll_directory(&it, directory, &tell)).await });
         if let (Some(source), Some(part)) = (live, parts.live.clone()) {
-            let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+            let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
             others.spawn(async move { ends.run_until_cancelled(poll_live(&it, &part, source, &tell)).await });
         }
         if let (Some(target), Some(probes)) = (parts.plan.health.target(), parts.probes.clone()) {
-            let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+            let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
             let probing = async move { probes.keep(&it.plan.name, &target, it.plan.health.interval, &tell).await };
             others.spawn(async move { ends.run_until_cancelled(probing).await });
         }
         others.close();
-        let (ends, it, tell) = (stop.clone(), parts.clone(), hub.changed.clone());
+        let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
         let usage = tokio::spawn(async move {
             let mut usage = usage;
             // Wherever it is interrupted, what has been made of the rows fits together.
             let polling = async {
                 match &mut usage {
-                    Usage::Rows(follower, saving) => poll_ledger(&it, follower, saving.as_mut(), &tell).await,
-                    Usage::Counters(metered, saving) => poll_counters(&it, metered, saving.as_mut(), &tell).await,
+                    Usage::Rows(follower, checkpointer) => {
+                        poll_ledger(&it, follower, checkpointer.as_mut(), &tell).await
+                    }
+                    Usage::Counters(counter_follower, checkpointer) => {
+                        poll_counters(&it, counter_follower, checkpointer.as_mut(), &tell).await
+                    }
                 }
             };
             ends.run_until_cancelled(polling).await;
@@ -360,7 +366,12 @@ async fn poll_live(parts: &Parts, part: &Part<Live>, mut source: Box<dyn LiveSta
     }
 }
 
-async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<&mut Saving>, changed: &Notify) {
+async fn poll_ledger(
+    parts: &Parts,
+    follower: &mut Follower,
+    mut checkpointer: Option<&mut Checkpointer>,
+    changed: &Notify,
+) {
     let (plan, part) = (&parts.plan, &parts.ledger);
     let mut history = History::default();
     loop {
@@ -369,23 +380,23 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
         // After a start the ledger may be faster: without names the boards would be absent until the next refresh.
         parts.directory.tried.wait().await;
         // What is due now: the rest of the new rows, and today's and yesterday's. Each is a bounded step.
-        while let Ok(rest @ (Rest::NewRows | Rest::RecentHistory)) = outcome {
-            if rest == Rest::NewRows {
+        while let Ok(rest @ (Backlog::NewRows | Backlog::RecentHistory)) = outcome {
+            if rest == Backlog::NewRows {
                 // Numbers without the newest rows would be too low: after a pause there may be many.
                 outcome = follower.refresh().await;
             } else {
                 publish_ledger(parts, follower, changed);
                 outcome = follower.read_history().await;
             }
-            save(parts, follower, saving.as_deref_mut()).await;
+            save(parts, follower, checkpointer.as_deref_mut()).await;
         }
-        let mut history_waits = matches!(outcome, Ok(Rest::History));
+        let mut history_waits = matches!(outcome, Ok(Backlog::History));
         if outcome.is_ok() {
             publish_ledger(parts, follower, changed);
         }
         part.progress(|progress| progress.statements = follower.statements());
         part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
-        save(parts, follower, saving.as_deref_mut()).await;
+        save(parts, follower, checkpointer.as_deref_mut()).await;
         changed.notify_one();
 
         let next = began + plan.interval;
@@ -394,9 +405,9 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
             let slice = Instant::now();
             let outcome = follower.read_history().await;
             history.note(plan, slice.elapsed(), follower);
-            history_waits = matches!(outcome, Ok(Rest::History));
+            history_waits = matches!(outcome, Ok(Backlog::History));
             match outcome {
-                Ok(Rest::History) => {}
+                Ok(Backlog::History) => {}
                 Ok(_) => publish_ledger(parts, follower, changed),
                 Err(error) => part.note(&plan.name, slice, Err(error)),
             }
@@ -405,7 +416,12 @@ async fn poll_ledger(parts: &Parts, follower: &mut Follower, mut saving: Option<
     }
 }
 
-async fn poll_counters(parts: &Parts, metered: &mut Metered, mut saving: Option<&mut Saving>, changed: &Notify) {
+async fn poll_counters(
+    parts: &Parts,
+    counter_follower: &mut CounterFollower,
+    mut checkpointer: Option<&mut Checkpointer>,
+    changed: &Notify,
+) {
     let (plan, part) = (&parts.plan, &parts.ledger);
     loop {
         let began = Instant::now();
@@ -414,12 +430,12 @@ async fn poll_counters(parts: &Parts, metered: &mut Metered, mut saving: Option<
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
-        let outcome = within(plan.timeout, metered.refresh(&directory)).await.map(|()| {
-            publish(parts, |with| metered.view(with), changed);
-            metered.read()
+        let outcome = within(plan.timeout, counter_follower.refresh(&directory)).await.map(|()| {
+            publish(parts, |with| counter_follower.view(with), changed);
+            counter_follower.read()
         });
         part.note(&plan.name, began, outcome);
-        save(parts, metered, saving.as_deref_mut()).await;
+        save(parts, counter_follower, checkpointer.as_deref_mut()).await;
         changed.notify_one();
         part.rest(began, plan.interval).await;
     }
@@ -466,10 +482,10 @@ impl History {
     }
 }
 
-async fn save(parts: &Parts, kept: &mut dyn Kept, saving: Option<&mut Saving>) {
-    if let (Some(saving), Some(status)) = (saving, &parts.store) {
-        saving.tick(kept).await;
-        *status.lock().unwrap_or_else(PoisonError::into_inner) = saving.status();
+async fn save(parts: &Parts, kept: &mut dyn Kept, checkpointer: Option<&mut Checkpointer>) {
+    if let (Some(checkpointer), Some(status)) = (checkpointer, &parts.store) {
+        checkpointer.tick(kept).await;
+        *status.lock().unwrap_or_else(PoisonError::into_inner) = checkpointer.status();
     }
 }
 

@@ -11,7 +11,7 @@ use promql_parser::parser::{self, Expr};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde::Deserialize;
 
-use crate::metrics::{CATALOGUE, Emit, Kind, Metric};
+use crate::metrics::{CATALOGUE, Emit, Metric, MetricType};
 
 /// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
 /// for known throughout.
@@ -90,7 +90,7 @@ pub struct Rules {
     pub levels: Vec<Vec<Record>>,
     pub alerts: Vec<Alert>,
     /// Alerts that need what the past does not tell, with the names of that.
-    pub untold: Vec<(String, BTreeSet<String>)>,
+    pub untestable: Vec<(String, BTreeSet<String>)>,
 }
 
 impl Rules {
@@ -174,7 +174,7 @@ impl Rules {
                 rules.alerts.push(alert);
             } else {
                 let missing = missing.iter().flat_map(|name| unrecorded(name, &records, &told)).collect();
-                rules.untold.push((alert.name, missing));
+                rules.untestable.push((alert.name, missing));
             }
         }
         rules
@@ -242,15 +242,15 @@ fn duration(text: Option<&str>) -> anyhow::Result<Duration> {
 
 /// Every series name that the past can tell.
 fn past_metrics() -> BTreeSet<String> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
     told.flat_map(series).collect()
 }
 
 /// The names of a metric's series.
 fn series(metric: &Metric) -> Vec<String> {
     match metric.kind {
-        Kind::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
-        Kind::Gauge | Kind::Counter => vec![metric.name.to_owned()],
+        MetricType::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
+        MetricType::Gauge | MetricType::Counter => vec![metric.name.to_owned()],
     }
 }
 
@@ -291,13 +291,13 @@ mod tests {
         let tested = |name: &str| rules.alerts.iter().any(|alert| alert.name == name);
         for alert in ["ErrorSpike", "CostSurge", "UserCostSurge", "NoTraffic", "Outage", "TrafficVanished"] {
             let alert = format!("LLMRelay{alert}");
-            assert!(tested(&alert), "{alert} is not tested: {:?}", rules.untold);
+            assert!(tested(&alert), "{alert} is not tested: {:?}", rules.untestable);
         }
         for alert in ["LLMRelayWatchdog", "LLMRelayExporterDown", "LLMRelayProviderCircuitOpen", "LLMRelayUnreachable"]
         {
             assert!(!tested(alert), "{alert} cannot be told by the past");
         }
-        let missing = &rules.untold.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
+        let missing = &rules.untestable.iter().find(|(alert, _)| alert == "LLMRelayProviderSlotsNearlyFull").unwrap().1;
         assert_eq!(missing.len(), 2, "what is missing is named: {missing:?}");
     }
 

@@ -1,6 +1,6 @@
 //! The exporter at work: relays polled, the page rendered when a number has changed, scrapes answered from it.
 
-mod fleet;
+mod relay_set;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::fleet::Fleet;
+use self::relay_set::RelaySet;
+use crate::exporter_info::ExporterInfo;
 use crate::http;
-use crate::own::Own;
 use crate::page::{Page, Shared};
-use crate::poll::Hub;
+use crate::poll::ViewRegistry;
 use crate::reload::{Outcome, Reload, Reloader, Requests};
 use crate::settings::Plan;
 use crate::view::View;
@@ -65,33 +65,33 @@ pub async fn run_with(
     protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let hub = Arc::new(Hub::default());
-    let fleet = Fleet::start(plan.clone(), hub.clone()).await?;
-    let screen = Arc::new(Screen {
-        hub,
-        page: Shared::new(Page::new(Vec::new(), Own::default())),
+    let registry = Arc::new(ViewRegistry::default());
+    let relay_set = RelaySet::start(plan.clone(), registry.clone()).await?;
+    let publisher = Arc::new(PagePublisher {
+        registry,
+        page: Shared::new(Page::new(Vec::new(), ExporterInfo::default())),
         protection: protection.clone(),
         config: reloads.as_ref().map(|_| ArcSwap::from_pointee(Reload::now())),
         renewing: Mutex::default(),
     });
-    screen.renew();
+    publisher.renew();
     let state = http::State {
-        page: screen.page.clone(),
+        page: publisher.page.clone(),
         telemetry_path: telemetry_path.into(),
         protection,
         reload: reloads.as_ref().and_then(|reloads| reloads.over_http.clone()),
     };
     let tasks = TaskTracker::new();
-    let (stop, shown) = (shutdown.clone(), screen.clone());
+    let (stop, shown) = (shutdown.clone(), publisher.clone());
     tasks.spawn(stop.run_until_cancelled_owned(shown.keep_renewing()));
     let stop = shutdown.clone();
     tasks.spawn(async move {
-        let mut fleet = fleet;
+        let mut relay_set = relay_set;
         match reloads {
-            Some(reloads) => keep_reloading(&mut fleet, reloads, &screen, &stop).await,
+            Some(reloads) => keep_reloading(&mut relay_set, reloads, &publisher, &stop).await,
             None => stop.cancelled().await,
         }
-        fleet.stop().await;
+        relay_set.stop().await;
     });
     tasks.close();
     if let Ok(address) = listener.local_addr() {
@@ -105,8 +105,8 @@ pub async fn run_with(
 }
 
 /// What is shown, rendered.
-struct Screen {
-    hub: Arc<Hub>,
+struct PagePublisher {
+    registry: Arc<ViewRegistry>,
     page: Shared,
     protection: Arc<Protection>,
     /// `None` where the configuration does not change.
@@ -115,32 +115,32 @@ struct Screen {
     renewing: Mutex<()>,
 }
 
-impl Screen {
+impl PagePublisher {
     fn renew(&self) {
         let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = Own {
+        let own = ExporterInfo {
             config: self.config.as_ref().map(|config| **config.load()),
             web_config: self.protection.last_reload(),
-            ..Own::read()
+            ..ExporterInfo::read()
         };
-        self.page.publish(Page::new(self.hub.views(), own));
+        self.page.publish(Page::new(self.registry.views(), own));
     }
 
     async fn keep_renewing(self: Arc<Self>) {
         let mut renewed = Instant::now();
         loop {
-            let changed = tokio::time::timeout(LOOK, self.hub.changed()).await.is_ok();
+            let changed = tokio::time::timeout(LOOK, self.registry.changed()).await.is_ok();
             if changed {
                 tokio::time::sleep(SETTLING).await;
                 // Whatever has changed meanwhile will be on the same page.
-                self.hub.changed().now_or_never();
+                self.registry.changed().now_or_never();
             }
-            let stale = || present(&self.hub.views()) != present(&self.page.current().views);
+            let stale = || present(&self.registry.views()) != present(&self.page.current().views);
             if changed || renewed.elapsed() >= LONGEST_PAGE_AGE || stale() {
                 renewed = Instant::now();
-                let screen = self.clone();
+                let publisher = self.clone();
                 // Aside: on a machine with one core, scrapes are answered meanwhile.
-                tokio::task::spawn_blocking(move || screen.renew()).await.ok();
+                tokio::task::spawn_blocking(move || publisher.renew()).await.ok();
             }
         }
     }
@@ -162,25 +162,30 @@ fn present(views: &[View]) -> Vec<[bool; 3]> {
 }
 
 /// Answers requests until `shutdown`; a change that has begun is finished.
-async fn keep_reloading(fleet: &mut Fleet, reloads: Reloads, screen: &Screen, shutdown: &CancellationToken) {
+async fn keep_reloading(
+    relay_set: &mut RelaySet,
+    reloads: Reloads,
+    publisher: &PagePublisher,
+    shutdown: &CancellationToken,
+) {
     let Reloads { read, mut requests, over_http: _ } = reloads;
     let read = Arc::from(read);
     while let Some(request) = shutdown.run_until_cancelled(requests.next()).await {
-        let outcome = reload(fleet, &read).await;
+        let outcome = reload(relay_set, &read).await;
         if let Err(problem) = &outcome {
             tracing::error!("the configuration was not changed: {problem}");
         }
-        screen.note_reload(&outcome);
+        publisher.note_reload(&outcome);
         // Whoever asked may have gone.
         request.send(outcome).ok();
     }
 }
 
-async fn reload(fleet: &mut Fleet, read: &Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>) -> Outcome {
+async fn reload(relay_set: &mut RelaySet, read: &Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>) -> Outcome {
     let read = read.clone();
     // Files may lie on a network.
     let plan = tokio::task::spawn_blocking(move || read()).await.map_err(|error| error.to_string())??;
-    let changes = fleet.change(plan).await.context("it cannot be used").map_err(|error| format!("{error:#}"))?;
+    let changes = relay_set.change(plan).await.context("it cannot be used").map_err(|error| format!("{error:#}"))?;
     tracing::info!(
         added = changes.added.join(","),
         changed = changes.changed.join(","),

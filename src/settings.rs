@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::probe;
-use crate::relays::Product;
+use crate::relay::Product;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 
@@ -42,7 +42,7 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
     let (overrides, mut problems) = environment::overrides(env);
     let ground = match file {
         Some(path) => file::read(path).map(|mut layer| {
-            problems.extend(file::strangers(&mut layer));
+            problems.extend(file::unknown_tables(&mut layer));
             layer
         }),
         None if environment::configures_a_relay(env) => Ok(layer::Layer::default()),
@@ -51,9 +51,9 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let plan = match ground {
         Ok(ground) => {
-            let (layer, around) = (ground.under(overrides), check::Around { env, folder });
-            let plan = check::plan(&layer, &around, &mut problems);
-            Plan { store: store::plan(&layer, &around, &mut problems), ..plan }
+            let (layer, context) = (ground.under(overrides), check::Context { env, folder });
+            let plan = check::plan(&layer, &context, &mut problems);
+            Plan { store: store::plan(&layer, &context, &mut problems), ..plan }
         }
         Err(unreadable) => {
             problems.extend(unreadable);
@@ -100,7 +100,7 @@ impl StorePlan {
 pub struct RelayPlan {
     pub name: String,
     pub product: &'static Product,
-    /// Empty where [`Product::database`] is [`Need::Nothing`](crate::relays::Need).
+    /// Empty where [`Product::database`] is [`Need::Nothing`](crate::relay::Need).
     pub database_url: SecretString,
     pub redis_url: Option<SecretString>,
     /// Pause between two refreshes of the ledger and of the live state.

@@ -18,12 +18,12 @@
 //! whoever becomes the writer first saves everything.
 //!
 //! # Layout
-//! * [`Saving`]: when to save, and what has changed since the last time.
+//! * [`Checkpointer`]: when to save, and what has changed since the last time.
 //! * `sqlite`: one file, the default for one exporter. `postgres`: a schema that replicas share.
 //! * `statements`: what both have in common.
 
+mod checkpointer;
 mod postgres;
-mod saving;
 mod sqlite;
 mod statements;
 
@@ -38,7 +38,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::settings::{RelayPlan, StorePlan};
-pub use saving::{Kept, Saving, StoreStatus};
+pub use checkpointer::{Checkpointer, Kept, StoreStatus};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
 pub const FORMAT: i64 = 5;
@@ -57,7 +57,7 @@ pub enum StoreError {
     Refused(String),
     /// Somebody else has saved since.
     #[error("the store has been written by another exporter")]
-    Overtaken,
+    StaleGeneration,
     /// Somebody else saves.
     #[error("another exporter writes to the store")]
     NotWriter,
@@ -97,7 +97,7 @@ pub struct Changes {
 /// The place of all checkpoints. A clone is another handle to the same connection.
 #[derive(Clone)]
 pub struct Store {
-    place: Arc<str>,
+    endpoint: Arc<str>,
     save_interval: Duration,
     backend: Arc<Mutex<Backend>>,
 }
@@ -114,12 +114,12 @@ impl Store {
     /// When the address is neither one of SQLite nor of PostgreSQL.
     pub fn open(plan: &StorePlan) -> Result<Self, StoreError> {
         let backend = backend(plan)?;
-        let place = match &backend {
-            Backend::Sqlite(file) => file.place(),
-            Backend::Postgres(schema) => schema.place(),
+        let endpoint = match &backend {
+            Backend::Sqlite(file) => file.endpoint(),
+            Backend::Postgres(schema) => schema.endpoint(),
         };
         let backend = Arc::new(Mutex::new(backend));
-        Ok(Self { place: place.into(), save_interval: plan.save_interval, backend })
+        Ok(Self { endpoint: endpoint.into(), save_interval: plan.save_interval, backend })
     }
 
     /// Goes on in the same place with other credentials: the next step connects with them.
@@ -135,8 +135,8 @@ impl Store {
     }
 
     /// The file, or `host:port/database`.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The newest checkpoint, if there is one.
@@ -150,7 +150,7 @@ impl Store {
                 Backend::Postgres(schema) => schema.load(owner).await,
             })
             .await?;
-        stored.map(|stored| stored.check(owner, &self.place)).transpose()
+        stored.map(|stored| stored.check(owner, &self.endpoint)).transpose()
     }
 
     /// The checkpoints of the owners, each if there is one; `None` before there is a store, where one can be made.
@@ -158,18 +158,18 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::load`]; also when the store could not be made or written.
-    pub async fn look(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Checkpoint>>>, StoreError> {
+    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Checkpoint>>>, StoreError> {
         let seen = self
             .within(async |backend| match backend {
-                Backend::Sqlite(file) => file.look(owners).await,
-                Backend::Postgres(schema) => schema.look(owners).await,
+                Backend::Sqlite(file) => file.inspect(owners).await,
+                Backend::Postgres(schema) => schema.inspect(owners).await,
             })
             .await?;
         let Some(seen) = seen else { return Ok(None) };
         let checked = owners
             .iter()
             .zip(seen)
-            .map(|(owner, stored)| stored.map(|stored| stored.check(owner, &self.place)).transpose());
+            .map(|(owner, stored)| stored.map(|stored| stored.check(owner, &self.endpoint)).transpose());
         checked.collect::<Result<_, _>>().map(Some)
     }
 
@@ -177,10 +177,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be reached.
-    pub async fn lead(&self, owner: &Owner) -> Result<bool, StoreError> {
+    pub async fn become_writer(&self, owner: &Owner) -> Result<bool, StoreError> {
         self.within(async |backend| match backend {
-            Backend::Sqlite(file) => file.lead(),
-            Backend::Postgres(schema) => schema.lead(owner).await,
+            Backend::Sqlite(file) => file.become_writer(),
+            Backend::Postgres(schema) => schema.become_writer(owner).await,
         })
         .await
     }
@@ -196,7 +196,7 @@ impl Store {
                 Backend::Postgres(schema) => schema.save(owner, changes).await,
             })
             .await?;
-        saved.ok_or(StoreError::Overtaken)
+        saved.ok_or(StoreError::StaleGeneration)
     }
 
     /// Lets go of the connection and of the writer's lock.
@@ -216,7 +216,7 @@ impl Store {
         // A backend lends its connection to each step, so that one that is given up leaves none in an unknown state.
         let step = async { act(&mut *self.backend.lock().await).await };
         timeout(LIMIT, step).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!("the store {}: not done within {LIMIT:?}", self.place)))
+            Err(StoreError::Unavailable(format!("the store {}: not done within {LIMIT:?}", self.endpoint)))
         })
     }
 }
@@ -247,9 +247,9 @@ struct Stored {
 }
 
 impl Stored {
-    fn check(self, owner: &Owner, place: &str) -> Result<Checkpoint, StoreError> {
+    fn check(self, owner: &Owner, endpoint: &str) -> Result<Checkpoint, StoreError> {
         let Owner { relay, kind } = owner;
-        let refused = |what: String| StoreError::Refused(format!("the store {place}: {what}; {}", way_out()));
+        let refused = |what: String| StoreError::Refused(format!("the store {endpoint}: {what}; {}", way_out()));
         if self.format != FORMAT {
             let age = if self.format > FORMAT { "a newer" } else { "an older" };
             let (theirs, relay) = (self.format, relay);

@@ -11,11 +11,11 @@
 
 mod boards;
 mod counted;
+mod counter_state;
 mod counters;
 mod days;
 mod fold;
 mod log;
-mod meter;
 mod names;
 mod parts;
 mod present;
@@ -33,19 +33,19 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Calendar, Facts, Outcome, Scope, UsageRow, Usd};
-use crate::relays::LedgerSum;
+use crate::relay::LedgerSum;
 use counted::Counted;
 use counters::{Counters, Final};
 use days::Daily;
 use log::{KEPT_SECONDS, Log};
 use names::{NONE, Names, Sym};
-use sums::{ABSURD, Boards, Fact, Total};
+use sums::{ABSURD, Boards, Total, WindowFact};
 use windows::Windows;
 
-pub use meter::Meter;
+pub use counter_state::CounterState;
 pub use parts::{Part, PartError, decoded, encoded};
 pub use present::Presentation;
-pub use quota::Want;
+pub use quota::PendingSum;
 
 /// A final row is looked at for changes for so long: hedge losers are drained for 120 s, then priced and flushed
 /// (Claude Code Hub v0.9.2, `response-handler.ts`), and a write may be retried.
@@ -678,9 +678,9 @@ impl Tally {
         }
     }
 
-    fn fact(&mut self, row: &UsageRow) -> Fact {
+    fn fact(&mut self, row: &UsageRow) -> WindowFact {
         let names = &mut self.names;
-        Fact {
+        WindowFact {
             request_id: row.request_id,
             cost: row.cost,
             board_tokens: row.board_tokens.min(ABSURD),
@@ -699,7 +699,7 @@ impl Tally {
     }
 
     /// The row that a fact was made of; where the fact does not say, as `now`, a later version.
-    fn row_of(&self, fact: &Fact, now: &UsageRow) -> UsageRow {
+    fn row_of(&self, fact: &WindowFact, now: &UsageRow) -> UsageRow {
         UsageRow {
             counted: true,
             is_error: fact.is_error,

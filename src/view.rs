@@ -63,7 +63,7 @@ pub struct LedgerView {
     pub lag_seconds: Option<f64>,
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.
-    pub limited: Vec<(&'static str, u64)>,
+    pub folded: Vec<(&'static str, u64)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

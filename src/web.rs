@@ -116,7 +116,7 @@ impl Protection {
             tokio::time::sleep(LOOK).await;
             let this = self.clone();
             // Files may lie on a network.
-            match tokio::task::spawn_blocking(move || this.look()).await {
+            match tokio::task::spawn_blocking(move || this.inspect()).await {
                 Ok(Some(Ok(()))) => tracing::info!("the web configuration file {} was read again", file.display()),
                 Ok(Some(Err(problem))) => {
                     tracing::error!("{problem}\nthe last good web configuration stays in force");
@@ -127,7 +127,7 @@ impl Protection {
     }
 
     /// Reads again what has changed; none when there is nothing new to say.
-    fn look(&self) -> Option<Result<(), String>> {
+    fn inspect(&self) -> Option<Result<(), String>> {
         let file = self.file.as_deref()?;
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         let now = watch.sources.as_now();

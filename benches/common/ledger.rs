@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use chrono::{Timelike, Utc};
-use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
+use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 

@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use crate::follow::{DISORDER, rows_of_span};
 use crate::model::{Calendar, ReadError, Tokens, UsageRow, Usd};
 use crate::page::samples::{self, Family};
-use crate::relays::{Ask, Ledger, within};
+use crate::relay::{Ledger, RefreshRequest, within};
 use crate::settings::{RelayPlan, SeriesBudget};
 use crate::tally::{Moment, ORPHAN_SECONDS, Presentation, Tally};
 use crate::view::View;
@@ -48,7 +48,7 @@ impl Past {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn open(mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Result<Self, ReadError> {
-        let refresh = within(plan.timeout, ledger.refresh(&Ask::default())).await?;
+        let refresh = within(plan.timeout, ledger.refresh(&RefreshRequest::default())).await?;
         let calendar = refresh.calendar;
         let begin = calendar.start(calendar.first_date()).unwrap_or(refresh.now).min(refresh.now);
         let zone = calendar.zone().parse().unwrap_or(chrono_tz::UTC);

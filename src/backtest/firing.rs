@@ -1,6 +1,6 @@
 //! When an alert would have fired: Prometheus' own rules for `for` and `keep_firing_for`.
 
-use crate::demo::prometheus::Series;
+use crate::servers::prometheus::Series;
 
 /// A span in which one alert with one set of labels fired, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub struct Report {
     pub alerts: Vec<Line>,
     pub thresholds: Vec<Measured>,
     /// Alerts that need what the past does not tell, and what that is.
-    pub untold: super::Untold,
+    pub untestable: super::Untestable,
     /// Rows of the ledger that were read.
     pub rows: u64,
     /// How long the test took.
@@ -190,10 +190,10 @@ impl fmt::Display for Report {
             }
             table(f, &rows)?;
         }
-        if !self.untold.is_empty() {
+        if !self.untestable.is_empty() {
             writeln!(f, "\nnot tested, for the ledger does not tell")?;
             let mut seen = BTreeSet::new();
-            for (alert, missing) in self.untold.iter().filter(|(alert, _)| seen.insert(alert)) {
+            for (alert, missing) in self.untestable.iter().filter(|(alert, _)| seen.insert(alert)) {
                 let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
                 let why =
                     if missing.is_empty() { "it is about Prometheus itself".to_owned() } else { missing.join(", ") };

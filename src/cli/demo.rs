@@ -96,18 +96,18 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     // First the port: filling a history for nothing would annoy.
     let listener = listen(options)?;
     let address = listener.local_addr()?;
-    let stage = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
+    let environment = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
-    let stages = tokio::select! {
-        stages = program::set_up(&stage, PRODUCTS) => stages?,
+    let environments = tokio::select! {
+        environments = program::set_up(&environment, PRODUCTS) => environments?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
     // Each relay under the name of its kind.
     let mut env = BTreeMap::new();
-    for (product, stage) in &stages {
+    for (product, environment) in &environments {
         let mut set = |path: &str, text: &str| env.insert(settings::variable(product.label, path), text.to_owned());
         set("kind", product.label);
-        stage.urls().settings().for_each(|(path, url)| {
+        environment.urls().settings().for_each(|(path, url)| {
             set(path, url);
         });
         if product.understands("timezone_fallback") {
@@ -139,8 +139,8 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
         signalled.cancel();
     });
     let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
-    for (_, stage) in stages {
-        stage.tear_down().await;
+    for (_, environment) in environments {
+        environment.tear_down().await;
     }
     served?;
     Ok(ExitCode::SUCCESS)

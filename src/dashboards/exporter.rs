@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{chart, legend_table, lines, stat, table, timeline};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{chart, legend_table, lines, stat, table, timeline};
 use super::promql::{Replicas, keyed};
 use super::query::Query;
 use super::shared;

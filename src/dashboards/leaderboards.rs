@@ -2,8 +2,8 @@
 
 use super::column::column;
 use super::dashboard::{Dashboard, row};
-use super::kinds::table;
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::table;
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{Board, Measure};

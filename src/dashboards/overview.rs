@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, row};
-use super::kinds::{ranking, stat};
 use super::panel::{NOTHING, Panel};
+use super::panel_types::{ranking, stat};
 use super::promql::{Named, Replicas};
 use super::query::Query;
 use super::shared::{self, Board, Measure};

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use crate::metrics::{CATALOGUE, Kind, Metric};
+use crate::metrics::{CATALOGUE, Metric, MetricType};
 
 /// Whether an expression sees the replicas of an exporter as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub enum Replicas {
 
 /// The metric behind a name in an expression: a family, or a part of a histogram.
 pub fn family(name: &str) -> Option<&'static Metric> {
-    let exact = CATALOGUE.iter().find(|metric| metric.name == name && metric.kind != Kind::Histogram);
+    let exact = CATALOGUE.iter().find(|metric| metric.name == name && metric.kind != MetricType::Histogram);
     exact.or_else(|| {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part))?;
-        CATALOGUE.iter().find(|metric| metric.name == base && metric.kind == Kind::Histogram)
+        CATALOGUE.iter().find(|metric| metric.name == base && metric.kind == MetricType::Histogram)
     })
 }
 

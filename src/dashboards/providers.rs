@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{heatmap, legend_table, lines, stack, table, timeline};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{heatmap, legend_table, lines, stack, table, timeline};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
-use super::kinds::{legend_table, lines, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
 use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};

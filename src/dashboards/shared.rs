@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::column::column;
-use super::kinds::{Better, chart, stat, table, timeline, versus};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{Better, chart, stat, table, timeline, versus};
 use super::promql::{self, Named, keyed};
 use super::query::Query;
 

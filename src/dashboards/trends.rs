@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
-use super::kinds::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
 use super::shared::{JUDGED, OF_TYPE};

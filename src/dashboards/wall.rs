@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
-use super::kinds::{ranking, stack, stat, table};
 use super::panel::{Money, NOTHING, Panel};
+use super::panel_types::{ranking, stack, stat, table};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared;

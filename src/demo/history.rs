@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::cast::{MODELS, OUTAGE_PROVIDER, SURGE_MODEL, SURGE_USER};
+use super::people::{MODELS, OUTAGE_PROVIDER, SURGE_MODEL, SURGE_USER};
 use super::rhythm::{self, HOURS, Planted};
 use super::traffic::{Request, SESSION_LENGTH, Session, Tokens, Traffic, Trouble};
 use crate::model::Usd;

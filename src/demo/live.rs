@@ -10,8 +10,8 @@ use redis::Pipeline;
 use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 
-use super::cast::{KEYS, PROVIDERS, Provider, USERS};
 use super::history::usd;
+use super::people::{KEYS, PROVIDERS, Provider, USERS};
 use super::traffic::{Request, Session};
 use crate::model::Usd;
 

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cast::{Family, PROVIDERS, Provider};
 use super::history::{chain, copy, losers, usd};
 use super::live::{Circuit, Live};
+use super::people::{Family, PROVIDERS, Provider};
 use super::rhythm::HOURS;
 use super::traffic::{Request, Session, Traffic, Trouble};
 use crate::model::Usd;

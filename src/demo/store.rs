@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 
-use super::cast::{KEYS, Limits, MODELS, PROVIDERS, USERS};
+use super::people::{KEYS, Limits, MODELS, PROVIDERS, USERS};
 use crate::relays::claude_code_hub::least_schema;
 
 /// The release whose schema the demo has.

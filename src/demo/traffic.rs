@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::cast::{Family, KEYS, Key, MODELS, Model, PROVIDERS, Provider, USERS, User};
-use super::fate::{Fate, Step};
+use super::outcome::{Outcome, Step};
+use super::people::{Family, KEYS, Key, MODELS, Model, PROVIDERS, Provider, USERS, User};
 use crate::model::Usd;
 
 /// Mean number of requests in a session.
@@ -131,9 +131,9 @@ impl Traffic {
             session.provider = self.other(session.provider, session.model.family, at);
         }
         let failing = trouble == Some(Trouble::Failing(session.provider.id));
-        let fate = Fate::draw(self, failing);
+        let outcome = Outcome::draw(self, failing);
         let mut request = self.success(session, at);
-        fate.befall(self, session, &mut request);
+        outcome.apply(self, session, &mut request);
         // A session stays where it was answered, but comes back to a provider that has only just begun to fail.
         if let (Some(provider), false) = (request.provider, failing) {
             session.provider = provider;

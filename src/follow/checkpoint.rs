@@ -22,9 +22,9 @@ struct Cursor<S, T, H> {
     bottom: i64,
     history: i64,
     recent_tops: T,
-    hopeless: H,
+    unrepairable: H,
     audit_day: Option<NaiveDate>,
-    bookmark: S,
+    resume_token: S,
 }
 
 impl Kept for Follower {
@@ -38,9 +38,9 @@ impl Kept for Follower {
             bottom: state.bottom,
             history: state.history,
             recent_tops: &state.recent_tops,
-            hopeless: &state.hopeless,
+            unrepairable: &state.unrepairable,
             audit_day: state.audit_day,
-            bookmark: &state.bookmark,
+            resume_token: &state.resume_token,
         };
         parts.push(encoded(CURSOR, &cursor)?);
         Ok(Some(parts))
@@ -60,12 +60,12 @@ impl Kept for Follower {
             history: cursor.history,
             recent_tops: cursor.recent_tops,
             audit: None,
-            hopeless: cursor.hopeless,
+            unrepairable: cursor.unrepairable,
             audit_day: cursor.audit_day,
             audit_now: false,
             behind: false,
             restored: true,
-            bookmark: cursor.bookmark,
+            resume_token: cursor.resume_token,
         });
         Ok(())
     }

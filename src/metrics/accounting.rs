@@ -1,7 +1,7 @@
 //! What was paid for nothing, what the cache saved, and what the ledger changed afterwards.
 
-use super::Emit::{Past, Relay};
-use super::Kind::Counter;
+use super::Emit::{Backfillable, Relay};
+use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 
 pub const METRICS: &[Metric] = &[
@@ -12,7 +12,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "reason"],
         help: "Cost in US dollars that bought nothing since the ledger began, by reason: failed, client_abort.",
         help_zh: "账本开始以来未换来任何结果的成本（美元），按原因：failed 失败、client_abort 客户端中断。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (provider, reason, cost) in counters(view).into_iter().flat_map(|it| &it.wasted) {
                 out.sample(&[provider, reason], *cost);
             }
@@ -25,7 +25,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "What cache reads would have cost as plain input minus what they cost, in US dollars since the ledger began; only where prices are known.",
         help_zh: "缓存读取若按普通输入计价的费用减去实际费用（美元），账本开始以来；仅限已知价格。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
                 out.known(&[&row.provider_id, &row.model], row.cache_saved_usd);
             }
@@ -38,7 +38,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["model"],
         help: "Successful requests since the ledger began that used tokens and cost nothing.",
         help_zh: "账本开始以来成功且消耗了 Token 但成本为零的请求数。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (model, count) in counters(view).into_iter().flat_map(|it| &it.unpriced) {
                 out.sample(&[model], *count as f64);
             }
@@ -51,7 +51,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "model", "answered_model"],
         help: "Requests since the ledger began that the upstream answered with another model than it was asked for.",
         help_zh: "账本开始以来上游以不同于所请求的模型应答的请求数。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (provider, model, answered, count) in counters(view).into_iter().flat_map(|it| &it.substitutions) {
                 out.sample(&[provider, model, answered], *count as f64);
             }

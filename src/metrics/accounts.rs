@@ -1,7 +1,7 @@
 //! Upstream keys and accounts, slots and queues.
 
 use super::Emit::Relay;
-use super::Kind::{Counter, Gauge};
+use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, keys, live, unix};
 use crate::model::AccountState;
 

@@ -1,7 +1,7 @@
 //! Leaderboards: exact top-N by cost, and `other`, so that the sum is the total.
 
 use super::Emit::Relay;
-use super::Kind::Gauge;
+use super::MetricType::Gauge;
 use super::{Group, Metric, Sink, ledger};
 use crate::view::{Board, BoardEntry, View};
 

@@ -1,7 +1,7 @@
 //! Names of people and things, and what the relay says of itself.
 
 use super::Emit::Relay;
-use super::Kind::Gauge;
+use super::MetricType::Gauge;
 use super::{Group, Metric, keys, providers, users};
 
 pub const METRICS: &[Metric] = &[

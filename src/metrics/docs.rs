@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::{CATALOGUE, Emit, Group, Metric};
 use crate::model::Scope;
-use crate::relays::untold::why_absent;
-use crate::relays::{PRODUCTS, Product};
+use crate::relay::Product;
+use crate::relay::unsupported::unsupported_reason;
+use crate::relays::PRODUCTS;
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -98,8 +99,8 @@ pub fn relay_table() -> String {
             text += &format!("| `{}` |", metric.name);
             for product in PRODUCTS {
                 let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
-                let partly = product.untold.iter().find(|it| scoped && !it.scopes.is_empty());
-                text += &match (why_absent(product.untold, metric.name), partly) {
+                let partly = product.unsupported.iter().find(|it| scoped && !it.scopes.is_empty());
+                text += &match (unsupported_reason(product.unsupported, metric.name), partly) {
                     (Some(why), _) => format!(" no ({}) |", number(why)),
                     (None, Some(it)) => format!(" yes, no {} ({}) |", of(it.scopes), number(it.why)),
                     (None, None) => " yes |".to_owned(),

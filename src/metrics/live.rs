@@ -1,7 +1,7 @@
 //! The relay's live state: its collector, providers and sessions.
 
 use super::Emit::Relay;
-use super::Kind::{Counter, Gauge};
+use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, float, live, providers, unix};
 use crate::model::Circuit;
 

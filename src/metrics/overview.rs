@@ -1,7 +1,7 @@
 //! The relay's own screen: number by number the same.
 
-use super::Emit::{Past, Relay};
-use super::Kind::Gauge;
+use super::Emit::{Backfillable, Relay};
+use super::MetricType::Gauge;
 use super::{Group, Metric, float, ledger, live, unix};
 
 pub const METRICS: &[Metric] = &[
@@ -21,7 +21,7 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Requests that have started within the last 24 hours and are not yet final.",
         help_zh: "最近 24 小时内开始且尚未结束的请求数。",
-        emit: Past(|view, out| out.known(&[], float(ledger(view).and_then(|it| it.requests_in_progress)))),
+        emit: Backfillable(|view, out| out.known(&[], float(ledger(view).and_then(|it| it.requests_in_progress)))),
     },
     Metric {
         name: "llm_relay_requests_last_minute",
@@ -30,7 +30,7 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Requests that started in the last 60 seconds (RPM).",
         help_zh: "最近 60 秒内开始的请求数（RPM）。",
-        emit: Past(|view, out| out.known(&[], ledger(view).and_then(|it| it.requests_last_minute))),
+        emit: Backfillable(|view, out| out.known(&[], ledger(view).and_then(|it| it.requests_last_minute))),
     },
     Metric {
         name: "llm_relay_tokens_last_minute",
@@ -39,7 +39,7 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Tokens of the requests that started in the last 60 seconds (TPM), added up as on the relay's boards.",
         help_zh: "最近 60 秒内开始的请求的 Token 数（TPM），按中转服务排行榜的方式相加。",
-        emit: Past(|view, out| out.known(&[], ledger(view).and_then(|it| it.tokens_last_minute))),
+        emit: Backfillable(|view, out| out.known(&[], ledger(view).and_then(|it| it.tokens_last_minute))),
     },
     Metric {
         name: "llm_relay_day_requests",
@@ -48,7 +48,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Requests that started on the day (today, yesterday_same_time, yesterday) in the relay's time zone.",
         help_zh: "当日开始的请求数（today、yesterday_same_time、yesterday），按中转服务的时区。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
                 out.sample(&[day], sums.requests as f64);
             }
@@ -61,7 +61,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Cost in US dollars of the requests that started on the day.",
         help_zh: "当日开始的请求的成本（美元）。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
                 out.known(&[day], sums.cost_usd);
             }
@@ -74,7 +74,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Mean duration of the day's requests that have one; absent when none has.",
         help_zh: "当日有耗时记录的请求的平均耗时；没有此类请求时不存在。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
                 out.known(&[day], sums.mean_duration_seconds);
             }
@@ -87,7 +87,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Share of the day's requests that are errors by the relay's own definition, 0 to 1; 0 without requests.",
         help_zh: "当日请求中按中转服务定义为错误的比例，0 到 1；无请求时为 0。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
                 out.known(&[day], sums.error_ratio);
             }
@@ -100,7 +100,7 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Start of today in the relay's time zone.",
         help_zh: "按中转服务时区，今日的起始时刻。",
-        emit: Past(|view, out| out.known(&[], ledger(view).and_then(|it| it.day_start).map(unix))),
+        emit: Backfillable(|view, out| out.known(&[], ledger(view).and_then(|it| it.day_start).map(unix))),
     },
     Metric {
         name: "llm_relay_window_requests",
@@ -109,7 +109,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["window", "outcome"],
         help: "Requests that started in the window (1m, 1h, 8h, 24h, month) by outcome (success, failure, unknown); the sum over outcome is the total.",
         help_zh: "窗口内（1m、1h、8h、24h、month）开始的请求数，按结果（success、failure、unknown）；各结果之和即总数。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (window, counts) in ledger(view).into_iter().flat_map(|it| &it.windows) {
                 for (outcome, count) in ["success", "failure", "unknown"].into_iter().zip(counts) {
                     out.sample(&[window, outcome], *count as f64);

@@ -1,9 +1,9 @@
 //! The exporter itself: build, configuration, process.
 
 use super::Emit::Exporter;
-use super::Kind::{Counter, Gauge};
+use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, Sink, flag, unix};
-use crate::own::Own;
+use crate::exporter_info::ExporterInfo;
 use crate::reload::Reload;
 
 pub const METRICS: &[Metric] = &[
@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-fn reloads(own: &Own, out: &mut dyn Sink, value: fn(Reload) -> f64) {
+fn reloads(own: &ExporterInfo, out: &mut dyn Sink, value: fn(Reload) -> f64) {
     for (config, reload) in [("relays", own.config), ("web", own.web_config)] {
         if let Some(reload) = reload {
             out.sample(&[config], value(reload));

@@ -1,7 +1,7 @@
 //! Limits, what is used of them, and when they start anew.
 
 use super::Emit::Relay;
-use super::Kind::Gauge;
+use super::MetricType::Gauge;
 use super::{Group, Metric, keys, ledger, live, unix};
 
 pub const METRICS: &[Metric] = &[

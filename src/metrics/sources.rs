@@ -1,7 +1,7 @@
 //! Whether the relay answers, and how reading its stores goes.
 
 use super::Emit::Relay;
-use super::Kind::{Counter, Gauge, Histogram};
+use super::MetricType::{Counter, Gauge, Histogram};
 use super::{Group, Metric, flag, unix};
 use crate::probe;
 use crate::view::View;

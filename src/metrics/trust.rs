@@ -1,7 +1,7 @@
 //! How far the numbers can be trusted: lag, audit, history, budget, the exporter's own store.
 
 use super::Emit::Relay;
-use super::Kind::{Counter, Gauge};
+use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, ledger, unix};
 
 pub const METRICS: &[Metric] = &[
@@ -60,7 +60,7 @@ pub const METRICS: &[Metric] = &[
         help: "Label values without series of their own, which count as other, by dimension; model_without_success: names that never succeeded.",
         help_zh: "没有自己的序列、计入 other 的标签值数量，按维度；model_without_success 为从未成功过的模型名。",
         emit: Relay(|view, out| {
-            for (dimension, count) in ledger(view).into_iter().flat_map(|it| &it.limited) {
+            for (dimension, count) in ledger(view).into_iter().flat_map(|it| &it.folded) {
                 out.sample(&[dimension], *count as f64);
             }
         }),

@@ -1,7 +1,7 @@
 //! Requests, cost and tokens since the ledger began.
 
-use super::Emit::{Past, Relay};
-use super::Kind::Counter;
+use super::Emit::{Backfillable, Relay};
+use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 use crate::model::Outcome;
 
@@ -13,7 +13,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "model", "outcome"],
         help: "Final requests since the ledger began, by outcome: success, failure, or excluded (not the provider's fault).",
         help_zh: "账本开始以来的已结束请求数，按结果：success 成功、failure 失败、excluded 非供应商原因。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
                 for (outcome, count) in Outcome::ALL.iter().zip(row.requests) {
                     if count > 0 {
@@ -30,7 +30,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "code"],
         help: "Final requests since the ledger began, by HTTP status code; none where there was none.",
         help_zh: "账本开始以来的已结束请求数，按 HTTP 状态码；没有状态码时为 none。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (provider, code, count) in counters(view).into_iter().flat_map(|it| &it.responses) {
                 out.sample(&[provider, code], *count as f64);
             }
@@ -43,7 +43,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "class"],
         help: "Final requests that did not succeed, by class: rate_limited, overloaded, auth, timeout, server, client_abort, caller, policy, unknown.",
         help_zh: "账本开始以来未成功的请求数，按类别：rate_limited、overloaded、auth、timeout、server、client_abort、caller、policy、unknown。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for (provider, class, count) in counters(view).into_iter().flat_map(|it| &it.failures) {
                 out.sample(&[provider, class], *count as f64);
             }
@@ -56,7 +56,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "Cost in US dollars of final requests since the ledger began, by the relay's own accounting.",
         help_zh: "账本开始以来已结束请求的成本（美元），采用中转服务自己的记账。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
                 out.known(&[&row.provider_id, &row.model], row.cost_usd);
             }
@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["provider_id", "model", "type"],
         help: "Tokens of final requests since the ledger began; the types exclude each other: input (uncached), output, cache_read, cache_write_5m, cache_write_1h, cache_write (not split).",
         help_zh: "账本开始以来已结束请求的 Token 数；各类型互不重叠：input（未缓存）、output、cache_read、cache_write_5m、cache_write_1h、cache_write（未细分）。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
                 for (kind, count) in &row.tokens {
                     out.sample(&[&row.provider_id, &row.model, kind], *count as f64);
@@ -97,7 +97,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Final requests since the ledger began, by user.",
         help_zh: "账本开始以来的已结束请求数，按用户。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for user in counters(view).into_iter().flat_map(|it| &it.users) {
                 out.sample(&[&user.id], user.requests as f64);
             }
@@ -110,7 +110,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Cost in US dollars of final requests since the ledger began, by user.",
         help_zh: "账本开始以来已结束请求的成本（美元），按用户。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for user in counters(view).into_iter().flat_map(|it| &it.users) {
                 out.known(&[&user.id], user.cost_usd);
             }
@@ -123,7 +123,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Tokens of all types of final requests since the ledger began, by user.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按用户。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for user in counters(view).into_iter().flat_map(|it| &it.users) {
                 out.known(&[&user.id], float(user.tokens));
             }
@@ -136,7 +136,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Final requests since the ledger began, by key.",
         help_zh: "账本开始以来的已结束请求数，按密钥。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
                 out.sample(&[&key.id], key.requests as f64);
             }
@@ -149,7 +149,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Cost in US dollars of final requests since the ledger began, by key.",
         help_zh: "账本开始以来已结束请求的成本（美元），按密钥。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
                 out.known(&[&key.id], key.cost_usd);
             }
@@ -175,7 +175,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Tokens of all types of final requests since the ledger began, by key.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按密钥。",
-        emit: Past(|view, out| {
+        emit: Backfillable(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
                 out.known(&[&key.id], float(key.tokens));
             }

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::samples::{Family, Labels, Value, whole};
-use crate::metrics::Kind;
+use crate::metrics::MetricType;
 
 /// Appends a family.
 pub fn write(out: &mut impl fmt::Write, family: &Arc<Family>) {
@@ -39,9 +39,9 @@ impl Collector for Collected {
 fn encode_family(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let metric = family.metric;
     let kind = match metric.kind {
-        Kind::Gauge => MetricType::Gauge,
-        Kind::Counter => MetricType::Counter,
-        Kind::Histogram => MetricType::Histogram,
+        MetricType::Gauge => MetricType::Gauge,
+        MetricType::Counter => MetricType::Counter,
+        MetricType::Histogram => MetricType::Histogram,
     };
     // No unit: the encoder would append it to the name, which has it already.
     let mut encoder = encoder.encode_descriptor(metric.family(), metric.help, None, kind)?;
@@ -56,13 +56,13 @@ fn encode_family(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Resul
     Ok(())
 }
 
-fn encode_value(kind: Kind, value: Value, encoder: &mut MetricEncoder) -> fmt::Result {
+fn encode_value(kind: MetricType, value: Value, encoder: &mut MetricEncoder) -> fmt::Result {
     match (kind, value) {
         (_, Value::Histogram { sum, buckets }) => {
             let count = buckets.iter().map(|(_, own)| own).sum();
             encoder.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
         }
-        (Kind::Counter, Value::Number(number)) => match whole(number) {
+        (MetricType::Counter, Value::Number(number)) => match whole(number) {
             Some(whole) => encoder.encode_counter::<NoLabelSet, _, f64>(&whole.unsigned_abs(), None),
             None => encoder.encode_counter::<NoLabelSet, _, f64>(&number, None),
         },

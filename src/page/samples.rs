@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use crate::metrics::{CATALOGUE, Emit, Kind, Metric, Sink};
-use crate::own::Own;
+use crate::exporter_info::ExporterInfo;
+use crate::metrics::{CATALOGUE, Emit, Metric, MetricType, Sink};
 use crate::view::{HistogramView, View};
 
 /// The samples of one metric.
@@ -52,30 +52,30 @@ pub fn whole(number: f64) -> Option<i64> {
 }
 
 /// The families that have samples, in the order of the catalogue, each gathered when it is asked for.
-pub fn gather<'a>(views: &'a [View], own: &'a Own) -> impl Iterator<Item = Family> + 'a {
+pub fn gather<'a>(views: &'a [View], own: &'a ExporterInfo) -> impl Iterator<Item = Family> + 'a {
     families(CATALOGUE.iter(), views, own)
 }
 
 /// The families that can be told of an instant of the past.
 pub fn past(view: &View) -> Vec<Family> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
-    families(told, std::slice::from_ref(view), &Own::default()).collect()
+    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
+    families(told, std::slice::from_ref(view), &ExporterInfo::default()).collect()
 }
 
 fn families<'a>(
     metrics: impl Iterator<Item = &'static Metric> + 'a,
     views: &'a [View],
-    own: &'a Own,
+    own: &'a ExporterInfo,
 ) -> impl Iterator<Item = Family> + 'a {
     metrics.map(|metric| Family::gather(metric, views, own)).filter(|family| !family.samples.is_empty())
 }
 
 impl Family {
-    fn gather(metric: &'static Metric, views: &[View], own: &Own) -> Self {
+    fn gather(metric: &'static Metric, views: &[View], own: &ExporterInfo) -> Self {
         let mut family =
             Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
         match metric.emit {
-            Emit::Relay(emit) | Emit::Past(emit) => {
+            Emit::Relay(emit) | Emit::Backfillable(emit) => {
                 for view in views {
                     emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
                 }
@@ -206,7 +206,7 @@ fn push_bounded(values: &mut String, label: &str) {
 impl Sink for Gather<'_> {
     fn sample(&mut self, labels: &[&str], value: f64) {
         // Neither format has a meaning for a number that is not finite here, nor for a negative counter.
-        if value.is_finite() && (self.family.metric.kind != Kind::Counter || value >= 0.0) {
+        if value.is_finite() && (self.family.metric.kind != MetricType::Counter || value >= 0.0) {
             self.push(labels, Stored::Number(value));
         }
     }

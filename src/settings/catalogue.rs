@@ -11,14 +11,15 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{NameMode, RelayPlan};
-use crate::relays::{Need, PRODUCTS, Product, Store};
+use crate::relay::{Need, Product, Store};
+use crate::relays::PRODUCTS;
 
 /// One setting below `[relays.<name>]`.
 #[derive(Clone, Copy)]
 pub struct Setting {
     /// Its place below the relay, e.g. `boards.top_users`.
     pub path: &'static str,
-    pub takes: Takes,
+    pub value_type: ValueType,
     pub absent: Absent,
 }
 
@@ -33,7 +34,7 @@ pub enum Absent {
 
 /// What may be written, and where it goes.
 #[derive(Clone, Copy)]
-pub enum Takes {
+pub enum ValueType {
     /// The label of a product.
     Product,
     OneOf(&'static [Choice]),
@@ -78,35 +79,35 @@ const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// The settings of every relay.
 pub static SETTINGS: [Setting; 20] = [
-    Setting { path: "kind", takes: Takes::Product, absent: Absent::Refused },
+    Setting { path: "kind", value_type: ValueType::Product, absent: Absent::Refused },
     Setting {
         path: "database_url",
-        takes: Takes::Secret { need: |product| product.database, set: |relay, url| relay.database_url = url },
+        value_type: ValueType::Secret { need: |product| product.database, set: |relay, url| relay.database_url = url },
         absent: Absent::Nothing,
     },
     Setting {
         path: "redis_url",
-        takes: Takes::Secret { need: |product| product.redis, set: |relay, url| relay.redis_url = Some(url) },
+        value_type: ValueType::Secret { need: |product| product.redis, set: |relay, url| relay.redis_url = Some(url) },
         absent: Absent::Nothing,
     },
     Setting {
         path: "interval",
-        takes: Takes::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.interval = it },
+        value_type: ValueType::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.interval = it },
         absent: Absent::Means("5s"),
     },
     Setting {
         path: "directory_interval",
-        takes: Takes::Duration { least: SECOND, most: DAY, set: |relay, it| relay.directory_interval = it },
+        value_type: ValueType::Duration { least: SECOND, most: DAY, set: |relay, it| relay.directory_interval = it },
         absent: Absent::Means("30s"),
     },
     Setting {
         path: "stale_after",
-        takes: Takes::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.stale_after = it },
+        value_type: ValueType::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.stale_after = it },
         absent: Absent::Means("60s"),
     },
     Setting {
         path: "timeout",
-        takes: Takes::Duration {
+        value_type: ValueType::Duration {
             least: SECOND,
             most: Duration::from_secs(5 * 60),
             set: |relay, it| relay.timeout = it,
@@ -115,22 +116,22 @@ pub static SETTINGS: [Setting; 20] = [
     },
     Setting {
         path: "health_url",
-        takes: Takes::Page(|relay, url| relay.health.url = Some(url)),
+        value_type: ValueType::Page(|relay, url| relay.health.url = Some(url)),
         absent: Absent::Nothing,
     },
     Setting {
         path: "health_ca_file",
-        takes: Takes::Path(|relay, path| relay.health.ca_file = Some(path)),
+        value_type: ValueType::Path(|relay, path| relay.health.ca_file = Some(path)),
         absent: Absent::Nothing,
     },
     Setting {
         path: "health_interval",
-        takes: Takes::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.health.interval = it },
+        value_type: ValueType::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.health.interval = it },
         absent: Absent::Means("15s"),
     },
     Setting {
         path: "health_timeout",
-        takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.health.timeout = it },
+        value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.health.timeout = it },
         absent: Absent::Means("5s"),
     },
     top("boards.top_keys", |relay, it| relay.boards.top_keys = it),
@@ -138,7 +139,7 @@ pub static SETTINGS: [Setting; 20] = [
     top("boards.top_models", |relay, it| relay.boards.top_models = it),
     Setting {
         path: "boards.names",
-        takes: Takes::OneOf(&[
+        value_type: ValueType::OneOf(&[
             ("name", |relay| relay.boards.names = NameMode::Name),
             ("alias", |relay| relay.boards.names = NameMode::Alias),
             ("id", |relay| relay.boards.names = NameMode::Id),
@@ -147,27 +148,31 @@ pub static SETTINGS: [Setting; 20] = [
     },
     Setting {
         path: "series.max_models",
-        takes: Takes::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_models = it },
+        value_type: ValueType::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_models = it },
         absent: Absent::Means("200"),
     },
     Setting {
         path: "series.max_keys",
-        takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_keys = it },
+        value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_keys = it },
         absent: Absent::Means("1000"),
     },
     Setting {
         path: "series.max_histograms",
-        takes: Takes::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_histograms = it },
+        value_type: ValueType::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_histograms = it },
         absent: Absent::Means("300"),
     },
     Setting {
         path: "series.pinned_models",
-        takes: Takes::Texts(|relay, it| relay.series.pinned_models = it),
+        value_type: ValueType::Texts(|relay, it| relay.series.pinned_models = it),
         absent: Absent::Nothing,
     },
     Setting {
         path: "series.idle_after",
-        takes: Takes::Duration { least: MINUTE, most: TEN_YEARS, set: |relay, it| relay.series.idle_after = it },
+        value_type: ValueType::Duration {
+            least: MINUTE,
+            most: TEN_YEARS,
+            set: |relay, it| relay.series.idle_after = it,
+        },
         absent: Absent::Means("35d"),
     },
 ];
@@ -177,28 +182,28 @@ pub static SETTINGS: [Setting; 20] = [
 /// Where days begin, in place of the relay's own setting.
 pub const TIMEZONE: Setting = Setting {
     path: "timezone",
-    takes: Takes::TimeZone(|relay, it| relay.timezone = Some(it)),
+    value_type: ValueType::TimeZone(|relay, it| relay.timezone = Some(it)),
     absent: Absent::Nothing,
 };
 
 /// Where days begin when the relay's own setting is empty or cannot be seen.
 pub const TIMEZONE_FALLBACK: Setting = Setting {
     path: "timezone_fallback",
-    takes: Takes::TimeZone(|relay, it| relay.timezone_fallback = it),
+    value_type: ValueType::TimeZone(|relay, it| relay.timezone_fallback = it),
     absent: Absent::Means("Asia/Shanghai"),
 };
 
 /// Of relays with rows.
 pub const AUDIT_INTERVAL: Setting = Setting {
     path: "audit_interval",
-    takes: Takes::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
+    value_type: ValueType::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
     absent: Absent::Means("10m"),
 };
 
 /// Of relays with rows.
 pub const HISTORY_BUDGET: Setting = Setting {
     path: "history.budget",
-    takes: Takes::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
+    value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
     absent: Absent::Means("6s"),
 };
 
@@ -208,12 +213,12 @@ pub const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.
 /// Of relays that know users.
 pub const MAX_USERS: Setting = Setting {
     path: "series.max_users",
-    takes: Takes::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
+    value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
     absent: Absent::Means("1000"),
 };
 
 const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
-    Setting { path, takes: Takes::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
+    Setting { path, value_type: ValueType::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
 }
 
 /// Every setting of any relay, once.
@@ -238,7 +243,8 @@ pub fn understood_by(setting: &Setting) -> impl Iterator<Item = &'static Product
 /// Every path that may be written below a relay, with its setting.
 pub fn paths() -> impl Iterator<Item = (String, &'static Setting)> {
     settings().flat_map(|setting| {
-        let forms = if matches!(setting.takes, Takes::Secret { .. }) { &SECRET_FORMS[..] } else { &SECRET_FORMS[..1] };
+        let forms =
+            if matches!(setting.value_type, ValueType::Secret { .. }) { &SECRET_FORMS[..] } else { &SECRET_FORMS[..1] };
         forms.iter().map(move |form| (format!("{}{form}", setting.path), setting))
     })
 }
@@ -279,7 +285,7 @@ fn is_near(written: &str, candidate: &str) -> bool {
 }
 
 /// What may be written, for documents.
-impl fmt::Display for Takes {
+impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Product => f.write_str(&choice(PRODUCTS.iter().map(|product| product.label))),

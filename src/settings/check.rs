@@ -9,24 +9,25 @@ use config::{Map, Value, ValueKind};
 use secrecy::SecretString;
 use url::Url;
 
-use super::catalogue::{self, Absent, SECRET_FORMS, Setting, Takes, either, settings_of, understood_by};
+use super::catalogue::{self, Absent, SECRET_FORMS, Setting, ValueType, either, settings_of, understood_by};
 use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
-use super::problem::{Problem, Wrong};
+use super::problem::{InvalidValue, Problem};
 use super::{Boards, Health, OwnSettings, Plan, RelayPlan, SeriesBudget, secret};
-use crate::relays::{Need, PRODUCTS, Product};
+use crate::relay::{Need, Product};
+use crate::relays::PRODUCTS;
 
 const LONGEST_NAME: usize = 63;
 
 /// What values may refer to.
-pub struct Around<'a> {
+pub struct Context<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Where relative paths begin.
     pub folder: &'a Path,
 }
 
 /// The plan that the values describe; where there are problems, it is to be thrown away.
-pub fn plan(layer: &Layer, around: &Around<'_>, problems: &mut Vec<Problem>) -> Plan {
+pub fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Problem>) -> Plan {
     let mut plan = Plan { relays: BTreeMap::new(), store: None };
     let relays = match layer.values.get("relays").map(|relays| (&relays.kind, relays.origin())) {
         Some((ValueKind::Table(relays), _)) if !relays.is_empty() => relays,
@@ -34,12 +35,12 @@ pub fn plan(layer: &Layer, around: &Around<'_>, problems: &mut Vec<Problem>) -> 
             // Something that could not be understood may have been meant as one.
             if problems.is_empty() {
                 let hint = "add a table [relays.<name>] as in llm-relay-exporter.example.toml";
-                problems.push(Wrong::new("no relay is configured", hint).at("relays", None));
+                problems.push(InvalidValue::new("no relay is configured", hint).at("relays", None));
             }
             return plan;
         }
         Some((kind, place)) => {
-            let wrong = Wrong::new(
+            let wrong = InvalidValue::new(
                 format!("expected tables [relays.<name>], found {}", a(kind)),
                 "see llm-relay-exporter.example.toml",
             );
@@ -56,16 +57,19 @@ pub fn plan(layer: &Layer, around: &Around<'_>, problems: &mut Vec<Problem>) -> 
         }
         let ValueKind::Table(table) = &value.kind else {
             let what = format!("expected a table of settings, found {}", a(&value.kind));
-            problems.push(Wrong::new(what, format!("write [relays.{name}] and the settings below it")).at(path, place));
+            problems.push(
+                InvalidValue::new(what, format!("write [relays.{name}] and the settings below it")).at(path, place),
+            );
             continue;
         };
         let place = place.or_else(|| table.values().filter_map(Value::origin).min());
-        let mut check = Check { path, place, layer, around, given: BTreeMap::new(), problems: Vec::new() };
+        let mut check = Check { path, place, layer, context, given: BTreeMap::new(), problems: Vec::new() };
         if !table.contains_key("kind")
             && let Some(meant) = catalogue::nearest(name, others(relays, name))
         {
             let what = "a relay without `kind`, and another one has nearly the same name";
-            problems.push(Wrong::new(what, format!("did you mean `relays.{meant}`?")).at(check.path, check.place));
+            problems
+                .push(InvalidValue::new(what, format!("did you mean `relays.{meant}`?")).at(check.path, check.place));
             continue;
         }
         check.gather("", table);
@@ -81,14 +85,14 @@ fn others<'a>(relays: &'a Map<String, Value>, name: &'a str) -> impl Iterator<It
     relays.iter().filter(move |(other, value)| *other != name && has_kind(value)).map(|(other, _)| other.as_str())
 }
 
-fn check_name(name: &str) -> Result<(), Wrong> {
+fn check_name(name: &str) -> Result<(), InvalidValue> {
     let hint = "1 to 63 of a-z, 0-9, _ and -";
     if name.is_empty() {
-        Err(Wrong::new("the name of a relay is empty", hint))
+        Err(InvalidValue::new("the name of a relay is empty", hint))
     } else if name.len() > LONGEST_NAME {
-        Err(Wrong::new("the name of the relay is too long", hint))
+        Err(InvalidValue::new("the name of the relay is too long", hint))
     } else if !name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'_' | b'-')) {
-        Err(Wrong::new("the name of the relay has a character that is not allowed", hint))
+        Err(InvalidValue::new("the name of the relay has a character that is not allowed", hint))
     } else {
         Ok(())
     }
@@ -99,14 +103,14 @@ struct Check<'a> {
     path: String,
     place: Option<&'a str>,
     layer: &'a Layer,
-    around: &'a Around<'a>,
+    context: &'a Context<'a>,
     /// What was written and where, by path below the relay; only paths of settings.
     given: BTreeMap<String, (Option<&'a str>, &'a ValueKind)>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Check<'a> {
-    fn refuse(&mut self, path: &str, place: Option<&str>, wrong: Wrong) {
+    fn refuse(&mut self, path: &str, place: Option<&str>, wrong: InvalidValue) {
         self.problems.push(wrong.at(format!("{}.{path}", self.path), place));
     }
 
@@ -119,7 +123,7 @@ impl<'a> Check<'a> {
                 ValueKind::Table(inner) if catalogue::is_group(&path) => self.gather(&path, inner),
                 _ if catalogue::is_group(&path) => {
                     let what = format!("expected a table of settings, found {}", a(&value.kind));
-                    self.refuse(&path, place, Wrong::new(what, format!("write [{}.{path}]", self.path)));
+                    self.refuse(&path, place, InvalidValue::new(what, format!("write [{}.{path}]", self.path)));
                 }
                 _ if catalogue::find(&path).is_some() => {
                     self.given.insert(path, (place, &value.kind));
@@ -129,7 +133,7 @@ impl<'a> Check<'a> {
                         || "docs/configuration.md lists all settings".to_owned(),
                         |near| format!("did you mean `{near}`?"),
                     );
-                    self.refuse(&path, place, Wrong::new("unknown setting", hint));
+                    self.refuse(&path, place, InvalidValue::new("unknown setting", hint));
                 }
             }
         }
@@ -147,17 +151,17 @@ impl<'a> Check<'a> {
         };
         let mut relay = RelayPlan::new(name, product.unwrap_or(PRODUCTS[0]));
         for setting in settings {
-            if let Takes::Secret { need, set } = setting.takes {
+            if let ValueType::Secret { need, set } = setting.value_type {
                 if let Some(text) = self.secret(setting, product, need) {
                     set(&mut relay, text);
                 }
             } else if let Some((place, kind)) = self.given.get(setting.path) {
                 let place = *place;
-                if let Err(wrong) = apply(&setting.takes, (*kind).clone(), self.around.folder, &mut relay) {
+                if let Err(wrong) = apply(&setting.value_type, (*kind).clone(), self.context.folder, &mut relay) {
                     self.refuse(setting.path, place, wrong);
                 }
             } else if setting.absent == Absent::Refused {
-                let wrong = Wrong::new("is missing", format!("set it to {}", setting.takes));
+                let wrong = InvalidValue::new("is missing", format!("set it to {}", setting.value_type));
                 self.refuse(setting.path, self.place, wrong);
             }
         }
@@ -193,7 +197,7 @@ impl<'a> Check<'a> {
             self.refuse(
                 &path,
                 place,
-                Wrong::new(format!("a relay of kind {} has no such setting", product.label), hint),
+                InvalidValue::new(format!("a relay of kind {} has no such setting", product.label), hint),
             );
         }
     }
@@ -217,32 +221,32 @@ impl<'a> Check<'a> {
             [] => {
                 if product.is_some_and(|product| matches!(need(product), Need::Required(_))) {
                     let variables = PRODUCTS.iter().filter_map(|product| product.variables.as_ref());
-                    let own = variables.flat_map(|it| it.database).find(|name| self.around.env.contains_key(*name));
+                    let own = variables.flat_map(|it| it.database).find(|name| self.context.env.contains_key(*name));
                     let example = own.map(|name| format!(", for example {}_env = \"{name}\"", setting.path));
                     let hint = format!("set one of {}{}", forms.join(", "), example.unwrap_or_default());
-                    self.refuse(setting.path, self.place, Wrong::new("is missing", hint));
+                    self.refuse(setting.path, self.place, InvalidValue::new("is missing", hint));
                 }
                 return None;
             }
             [.., (_, _, place, _)] => {
                 let all = given.iter().map(|(path, ..)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
-                let wrong = Wrong::new(format!("{all} are given at the same time"), "keep one of them");
+                let wrong = InvalidValue::new(format!("{all} are given at the same time"), "keep one of them");
                 self.refuse(setting.path, *place, wrong);
                 return None;
             }
         };
         if let (Some(product), []) = (product, stores.as_slice()) {
-            let wrong = Wrong::new(format!("a relay of kind {} has no such store", product.label), "remove it");
+            let wrong = InvalidValue::new(format!("a relay of kind {} has no such store", product.label), "remove it");
             self.refuse(path, place, wrong);
             return None;
         }
         let text = match value {
             ValueKind::String(text) => match form {
-                "_file" => secret::from_file(self.around.folder, text),
-                "_env" => secret::from_variable(self.around.env, text),
+                "_file" => secret::from_file(self.context.folder, text),
+                "_env" => secret::from_variable(self.context.env, text),
                 _ => Ok(text.clone()),
             },
-            other => Err(Wrong::new(format!("expected text, found {}", a(other)), "write it in quotes")),
+            other => Err(InvalidValue::new(format!("expected text, found {}", a(other)), "write it in quotes")),
         };
         text.and_then(|text| secret::address(&stores, &text)).map_err(|wrong| self.refuse(path, place, wrong)).ok()
     }
@@ -259,19 +263,20 @@ impl<'a> Check<'a> {
             let what = format!("{} is less than two intervals of {}", show(relay.stale_after), show(relay.interval));
             let hint = format!("numbers would come and go: make it at least {}", show(2 * relay.interval));
             let place = self.place_of(["stale_after", "interval"]);
-            self.refuse("stale_after", place, Wrong::new(what, hint));
+            self.refuse("stale_after", place, InvalidValue::new(what, hint));
         }
         let is_tls = relay.health.url.as_ref().is_some_and(|url| url.scheme() == "https");
         if relay.health.ca_file.is_some() && !is_tls {
             let place = self.place_of(["health_ca_file", "health_url"]);
-            let wrong = Wrong::new("is for a `health_url` with https://, and there is none", "remove it, or set that");
+            let wrong =
+                InvalidValue::new("is for a `health_url` with https://, and there is none", "remove it, or set that");
             self.refuse("health_ca_file", place, wrong);
         }
         if relay.series.pinned_models.len() > relay.series.max_models {
             let (pinned, most) = (relay.series.pinned_models.len(), relay.series.max_models);
             let what = format!("{pinned} models are pinned, more than the {most} of `series.max_models`");
             let place = self.place_of(["series.pinned_models", "series.max_models"]);
-            self.refuse("series.pinned_models", place, Wrong::new(what, "pin fewer, or raise it"));
+            self.refuse("series.pinned_models", place, InvalidValue::new(what, "pin fewer, or raise it"));
         }
     }
 }
@@ -298,7 +303,8 @@ pub fn defaults(name: String, product: &'static Product) -> RelayPlan {
     };
     for setting in settings_of(product) {
         if let Absent::Means(text) = setting.absent
-            && let Err(wrong) = apply(&setting.takes, from_text(&setting.takes, text), Path::new(""), &mut relay)
+            && let Err(wrong) =
+                apply(&setting.value_type, from_text(&setting.value_type, text), Path::new(""), &mut relay)
         {
             unreachable!("the default of {}: {}", setting.path, wrong.what);
         }
@@ -311,40 +317,41 @@ fn product(label: &str) -> Option<&'static Product> {
 }
 
 /// What to say about a text that is none of these.
-fn none_of<'a>(takes: &Takes, text: &str, allowed: impl IntoIterator<Item = &'a str>) -> Wrong {
-    let all = format!("allowed: {takes}");
+fn none_of<'a>(value_type: &ValueType, text: &str, allowed: impl IntoIterator<Item = &'a str>) -> InvalidValue {
+    let all = format!("allowed: {value_type}");
     let hint = match catalogue::nearest(text, allowed) {
         Some(near) => format!("did you mean \"{near}\"? {all}"),
         None => all,
     };
-    Wrong::new("is not one of the allowed values", hint)
+    InvalidValue::new("is not one of the allowed values", hint)
 }
 
 /// Writes one value into the plan.
-fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -> Result<(), Wrong> {
-    match (takes, kind) {
-        (Takes::Product, ValueKind::String(text)) => match product(&text) {
+fn apply(value_type: &ValueType, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -> Result<(), InvalidValue> {
+    match (value_type, kind) {
+        (ValueType::Product, ValueKind::String(text)) => match product(&text) {
             Some(product) => relay.product = product,
-            None => return Err(none_of(takes, &text, PRODUCTS.iter().map(|product| product.label))),
+            None => return Err(none_of(value_type, &text, PRODUCTS.iter().map(|product| product.label))),
         },
-        (Takes::OneOf(choices), ValueKind::String(text)) => match choices.iter().find(|(name, _)| *name == text) {
+        (ValueType::OneOf(choices), ValueKind::String(text)) => match choices.iter().find(|(name, _)| *name == text) {
             Some((_, set)) => set(relay),
-            None => return Err(none_of(takes, &text, choices.iter().map(|(name, _)| *name))),
+            None => return Err(none_of(value_type, &text, choices.iter().map(|(name, _)| *name))),
         },
-        (Takes::Duration { least, most, set }, ValueKind::String(text)) => {
-            let time = humantime::parse_duration(&text).map_err(|_| Wrong::new("is not a duration", DURATIONS))?;
+        (ValueType::Duration { least, most, set }, ValueKind::String(text)) => {
+            let time =
+                humantime::parse_duration(&text).map_err(|_| InvalidValue::new("is not a duration", DURATIONS))?;
             if time < *least || time > *most {
-                return Err(Wrong::new("is out of range", format!("allowed: {takes}")));
+                return Err(InvalidValue::new("is out of range", format!("allowed: {value_type}")));
             }
             set(relay, time);
         }
-        (Takes::Count { least, most, set }, ValueKind::I128(number)) => {
+        (ValueType::Count { least, most, set }, ValueKind::I128(number)) => {
             match usize::try_from(number).ok().filter(|number| (least..=most).contains(&number)) {
                 Some(number) => set(relay, number),
-                None => return Err(Wrong::new("is out of range", format!("allowed: {takes}"))),
+                None => return Err(InvalidValue::new("is out of range", format!("allowed: {value_type}"))),
             }
         }
-        (Takes::TimeZone(set), ValueKind::String(text)) => match text.parse() {
+        (ValueType::TimeZone(set), ValueKind::String(text)) => match text.parse() {
             Ok(zone) => set(relay, zone),
             Err(_) => {
                 let names = TZ_VARIANTS.iter().map(|zone| zone.name());
@@ -353,54 +360,54 @@ fn apply(takes: &Takes, kind: ValueKind, folder: &Path, relay: &mut RelayPlan) -
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => "an IANA name like \"Asia/Shanghai\" or \"UTC\"".to_owned(),
                 };
-                return Err(Wrong::new("is not a time zone", hint));
+                return Err(InvalidValue::new("is not a time zone", hint));
             }
         },
         // The relay would take any text for some offset; one that is no number is a mistake.
-        (Takes::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, text),
-        (Takes::Offset(set), ValueKind::I128(number)) => set(relay, number.to_string()),
-        (Takes::Texts(set), ValueKind::Array(items)) => {
+        (ValueType::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, text),
+        (ValueType::Offset(set), ValueKind::I128(number)) => set(relay, number.to_string()),
+        (ValueType::Texts(set), ValueKind::Array(items)) => {
             let text = |item: Value| match item.kind {
                 ValueKind::String(text) if !text.is_empty() => Ok(text),
-                ValueKind::String(_) => Err(Wrong::new("has an empty text in its list", "remove it")),
-                kind => Err(Wrong::new(format!("expected texts in the list, found {}", a(&kind)), TEXTS)),
+                ValueKind::String(_) => Err(InvalidValue::new("has an empty text in its list", "remove it")),
+                kind => Err(InvalidValue::new(format!("expected texts in the list, found {}", a(&kind)), TEXTS)),
             };
             set(relay, items.into_iter().map(text).collect::<Result<_, _>>()?);
         }
-        (Takes::Page(set), ValueKind::String(text)) => set(relay, page(&text)?),
-        (Takes::Path(set), ValueKind::String(text)) if !text.is_empty() => set(relay, folder.join(text)),
-        (takes, kind) => {
-            let (expected, hint) = match takes {
-                Takes::OneOf(_) | Takes::Product => ("text", format!("allowed: {takes}")),
-                Takes::Duration { .. } => ("a duration", DURATIONS.to_owned()),
-                Takes::Count { .. } => {
+        (ValueType::Page(set), ValueKind::String(text)) => set(relay, page(&text)?),
+        (ValueType::Path(set), ValueKind::String(text)) if !text.is_empty() => set(relay, folder.join(text)),
+        (value_type, kind) => {
+            let (expected, hint) = match value_type {
+                ValueType::OneOf(_) | ValueType::Product => ("text", format!("allowed: {value_type}")),
+                ValueType::Duration { .. } => ("a duration", DURATIONS.to_owned()),
+                ValueType::Count { .. } => {
                     ("a whole number", "write it without quotes and without a point, like 20".to_owned())
                 }
-                Takes::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
-                Takes::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
-                Takes::Texts(_) => ("a list of texts", TEXTS.to_owned()),
-                Takes::Page(_) => ("a URL", PAGE.to_owned()),
-                Takes::Path(_) => ("the path of a file", "write it in quotes".to_owned()),
-                Takes::Secret { .. } => ("text", "write it in quotes".to_owned()),
+                ValueType::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
+                ValueType::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
+                ValueType::Texts(_) => ("a list of texts", TEXTS.to_owned()),
+                ValueType::Page(_) => ("a URL", PAGE.to_owned()),
+                ValueType::Path(_) => ("the path of a file", "write it in quotes".to_owned()),
+                ValueType::Secret { .. } => ("text", "write it in quotes".to_owned()),
             };
-            return Err(Wrong::new(format!("expected {expected}, found {}", a(&kind)), hint));
+            return Err(InvalidValue::new(format!("expected {expected}, found {}", a(&kind)), hint));
         }
     }
     Ok(())
 }
 
 /// The address of a page that anybody may read. The texts show no part of it.
-fn page(text: &str) -> Result<Url, Wrong> {
-    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is not a URL ({error})"), PAGE))?;
+fn page(text: &str) -> Result<Url, InvalidValue> {
+    let url = Url::parse(text).map_err(|error| InvalidValue::new(format!("is not a URL ({error})"), PAGE))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Wrong::new("the scheme of the URL is wrong", PAGE));
+        return Err(InvalidValue::new("the scheme of the URL is wrong", PAGE));
     }
     // A password with a slash in it looks like a path.
     if !url.username().is_empty() || url.password().is_some() || url.path().contains('@') {
-        return Err(Wrong::new("has a user or password in it", "name a page that needs none"));
+        return Err(InvalidValue::new("has a user or password in it", "name a page that needs none"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "has a query or fragment, where secrets may stand",
             "leave out what begins with ? or #",
         ));

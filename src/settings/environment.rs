@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Value, ValueKind};
 
-use super::catalogue::{self, Takes};
+use super::catalogue::{self, ValueType};
 use super::layer::{Layer, join};
-use super::problem::{Problem, Wrong};
+use super::problem::{InvalidValue, Problem};
 use super::store;
-use crate::relays::{PRODUCTS, Variables};
+use crate::relay::Variables;
+use crate::relays::PRODUCTS;
 
 /// What the name of an override begins with; `__` separates its words.
 pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
@@ -54,13 +55,13 @@ fn is_meant(name: &str) -> bool {
 }
 
 /// The path and the value that a variable stands for.
-fn target(name: &str, text: &str) -> Result<(Vec<String>, Value), Wrong> {
+fn target(name: &str, text: &str) -> Result<(Vec<String>, Value), InvalidValue> {
     let example = || {
         let example = if is_of_store(name) { store::variable("url") } else { variable("main", "interval") };
         format!("names are written like {example}")
     };
     let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.bytes().any(|it| it.is_ascii_lowercase())) else {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "not the name of a setting",
             format!("{}: upper case, words separated by two underscores", example()),
         ));
@@ -76,39 +77,39 @@ fn target(name: &str, text: &str) -> Result<(Vec<String>, Value), Wrong> {
         return Ok((vec![store::TABLE.to_owned(), path], Value::new(Some(&place(name)), value)));
     }
     let [first, relay, path @ ..] = words.as_slice() else {
-        return Err(Wrong::new("not the name of a setting", example()));
+        return Err(InvalidValue::new("not the name of a setting", example()));
     };
     let path = path.join(".");
     if *first != "relays" {
         let meant = catalogue::find(&path).map(|_| format!("did you mean {}?", variable(relay, &path)));
-        return Err(Wrong::new("not the name of a setting", meant.unwrap_or_else(example)));
+        return Err(InvalidValue::new("not the name of a setting", meant.unwrap_or_else(example)));
     }
     let Some(setting) = catalogue::find(&path) else {
         let hint = match catalogue::nearest_path(&path) {
             Some(near) => format!("did you mean {}?", variable(relay, &near)),
             None => "docs/configuration.md lists all settings".to_owned(),
         };
-        return Err(Wrong::new("unknown setting", hint));
+        return Err(InvalidValue::new("unknown setting", hint));
     };
     let text = not_empty(text)?;
-    let is_secret = matches!(setting.takes, Takes::Secret { .. });
-    let kind = if is_secret { ValueKind::String(text.to_owned()) } else { from_text(&setting.takes, text) };
+    let is_secret = matches!(setting.value_type, ValueType::Secret { .. });
+    let kind = if is_secret { ValueKind::String(text.to_owned()) } else { from_text(&setting.value_type, text) };
     let keys = ["relays", relay].into_iter().chain(path.split('.')).map(str::to_owned).collect();
     Ok((keys, Value::new(Some(&place(name)), kind)))
 }
 
-fn not_empty(text: &str) -> Result<&str, Wrong> {
+fn not_empty(text: &str) -> Result<&str, InvalidValue> {
     if text.is_empty() {
-        return Err(Wrong::new("is empty", "give the variable a value, or remove it"));
+        return Err(InvalidValue::new("is empty", "give the variable a value, or remove it"));
     }
     Ok(text)
 }
 
 /// The value that a text stands for; text that does not fit stays text and is refused with the rest.
-pub fn from_text(takes: &Takes, text: &str) -> ValueKind {
-    match takes {
-        Takes::Count { .. } => text.parse().map_or_else(|_| ValueKind::String(text.to_owned()), ValueKind::I128),
-        Takes::Texts(_) => ValueKind::Array(text.split(',').map(|item| Value::new(None, item.trim())).collect()),
+pub fn from_text(value_type: &ValueType, text: &str) -> ValueKind {
+    match value_type {
+        ValueType::Count { .. } => text.parse().map_or_else(|_| ValueKind::String(text.to_owned()), ValueKind::I128),
+        ValueType::Texts(_) => ValueKind::Array(text.split(',').map(|item| Value::new(None, item.trim())).collect()),
         _ => ValueKind::String(text.to_owned()),
     }
 }
@@ -121,7 +122,7 @@ pub fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<Str
     let (name, url) = match database.map(given) {
         [Some((one, a)), Some((other, b))] if a != b => {
             let hint = "remove one of them, or name the relay's database in a configuration file";
-            return Err(Wrong::new(format!("{one} and {other} are both set and differ"), hint)
+            return Err(InvalidValue::new(format!("{one} and {other} are both set and differ"), hint)
                 .at("database_url", Some("environment")));
         }
         [None, None] => return Err(nothing(own.map(|(_, variables)| variables))),

@@ -9,19 +9,19 @@ use toml::de::{DeTable, DeValue};
 
 use super::catalogue;
 use super::layer::{Layer, join};
-use super::problem::{Problem, Wrong};
+use super::problem::{InvalidValue, Problem};
 use super::store;
 
 /// Reads the file; a problem means that nothing can be said about its contents.
 pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
     let name = path.display().to_string();
-    let wrong = |wrong: Wrong| vec![wrong.at(&name, None)];
+    let wrong = |wrong: InvalidValue| vec![wrong.at(&name, None)];
     let bytes = std::fs::read(path).map_err(|error| {
-        wrong(Wrong::new(format!("cannot be read: {error}"), "check the path and the permissions of the file"))
+        wrong(InvalidValue::new(format!("cannot be read: {error}"), "check the path and the permissions of the file"))
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|it| **it == b'\n').count() + 1;
-        wrong(Wrong::new(format!("line {line} is not UTF-8"), "save the file as UTF-8"))
+        wrong(InvalidValue::new(format!("line {line} is not UTF-8"), "save the file as UTF-8"))
     })?;
     let (table, errors) = DeTable::parse_recoverable(&text);
     let mut reader = Reader { lines: Lines::new(&name, &text), tables: BTreeMap::new() };
@@ -42,8 +42,8 @@ pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
 }
 
 /// Takes what does not belong into a file out of its layer.
-pub fn strangers(layer: &mut Layer) -> Vec<Problem> {
-    let strangers: Vec<_> = layer.values.extract_if(|key, _| key != "relays" && key != store::TABLE).collect();
+pub fn unknown_tables(layer: &mut Layer) -> Vec<Problem> {
+    let unknown_tables: Vec<_> = layer.values.extract_if(|key, _| key != "relays" && key != store::TABLE).collect();
     let problem = |(key, value): (String, Value)| {
         let path = join("", &key);
         let hint = if catalogue::find(&key).is_some() || catalogue::is_group(&key) {
@@ -58,9 +58,9 @@ pub fn strangers(layer: &mut Layer) -> Vec<Problem> {
             "all settings stand below [relays.<name>] and [store]; docs/configuration.md lists them".to_owned()
         };
         let place = layer.tables.get(&path).map(String::as_str).or(value.origin());
-        Wrong::new("unknown setting", hint).at(path.clone(), place)
+        InvalidValue::new("unknown setting", hint).at(path.clone(), place)
     };
-    strangers.into_iter().map(problem).collect()
+    unknown_tables.into_iter().map(problem).collect()
 }
 
 struct Reader<'a> {

@@ -19,12 +19,12 @@ pub struct Problem {
 pub struct Problems(pub Vec<Problem>);
 
 /// What is wrong with one value, wherever it stands.
-pub struct Wrong {
+pub struct InvalidValue {
     pub what: String,
     pub hint: String,
 }
 
-impl Wrong {
+impl InvalidValue {
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::statements::checkpoints;
 use super::{Changes, Owner, StoreError, Stored, way_out};
-use crate::relays::OpenError;
-use crate::sql::{self, Server};
+use crate::connect::postgres::{self, Server};
+use crate::relay::OpenError;
 
 const NAME: &str = "llm_relay_exporter";
 const RIGHTS: &str = "it needs `create` on the database, or to own the schema llm_relay_exporter";
@@ -48,8 +48,8 @@ impl Schema {
         }
     }
 
-    pub fn place(&self) -> String {
-        self.server.place().to_owned()
+    pub fn endpoint(&self) -> String {
+        self.server.endpoint().to_owned()
     }
 
     pub async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
@@ -71,14 +71,16 @@ impl Schema {
         Ok(saved)
     }
 
-    pub async fn lead(&mut self, owner: &Owner) -> Result<bool, StoreError> {
+    pub async fn become_writer(&mut self, owner: &Owner) -> Result<bool, StoreError> {
         let mut session = self.session().await?;
         let key = key(owner);
         // A session may lock twice, but then the lock would have to be given back twice.
         if !session.leads.contains(&key) {
-            let lead = sqlx::query_scalar(include_str!("sql/postgres/lead.sql")).bind(key);
-            let locked: bool =
-                lead.fetch_one(&mut session.connection).await.map_err(|error| self.error("locking", &error))?;
+            let become_writer = sqlx::query_scalar(include_str!("sql/postgres/lead.sql")).bind(key);
+            let locked: bool = become_writer
+                .fetch_one(&mut session.connection)
+                .await
+                .map_err(|error| self.error("locking", &error))?;
             if locked {
                 session.leads.insert(key);
             }
@@ -89,12 +91,12 @@ impl Schema {
     }
 
     /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
-    pub async fn look(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
+    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
         let mut connection = self.connect().await?;
         let what = "looking at";
-        let look = sqlx::query(include_str!("sql/postgres/look.sql")).fetch_one(&mut connection).await;
-        let look = look.map_err(|error| self.error(what, &error))?;
-        let is = |column| look.try_get::<bool, _>(column).map_err(|error| self.error(what, &error));
+        let inspect = sqlx::query(include_str!("sql/postgres/look.sql")).fetch_one(&mut connection).await;
+        let inspect = inspect.map_err(|error| self.error(what, &error))?;
+        let is = |column| inspect.try_get::<bool, _>(column).map_err(|error| self.error(what, &error));
         if !is("made")? {
             return if is("may_make")? { Ok(None) } else { Err(self.forbidden("the role may not make its schema")) };
         }
@@ -166,15 +168,15 @@ impl Schema {
     }
 
     fn forbidden(&self, what: &str) -> StoreError {
-        StoreError::Refused(format!("the store {}: {what}; {RIGHTS}", self.place()))
+        StoreError::Refused(format!("the store {}: {what}; {RIGHTS}", self.endpoint()))
     }
 
     fn refused(&self, what: &str) -> StoreError {
-        StoreError::Refused(format!("the store {}: {what}; {}", self.place(), way_out()))
+        StoreError::Refused(format!("the store {}: {what}; {}", self.endpoint(), way_out()))
     }
 
     fn error(&self, what: &str, error: &sqlx::Error) -> StoreError {
-        let at = format!("{what} the store {}", self.place());
+        let at = format!("{what} the store {}", self.endpoint());
         let Some(refusal) = error.as_database_error() else {
             // A driver's text on a protocol error may repeat what was read.
             return match error {

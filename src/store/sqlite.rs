@@ -58,7 +58,7 @@ impl File {
         Ok(Self { path: path.into(), connection: None, lock: None })
     }
 
-    pub fn place(&self) -> String {
+    pub fn endpoint(&self) -> String {
         self.path.display().to_string()
     }
 
@@ -80,7 +80,7 @@ impl File {
     }
 
     /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
-    pub async fn look(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
+    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
         let empty = match fs::File::options().append(true).open(&self.path).and_then(|file| file.metadata()) {
             Ok(file) => file.len() == 0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -114,7 +114,7 @@ impl File {
     }
 
     /// One process is the writer for all relays of a file.
-    pub fn lead(&mut self) -> Result<bool, StoreError> {
+    pub fn become_writer(&mut self) -> Result<bool, StoreError> {
         if self.lock.is_some() {
             return Ok(true);
         }
@@ -176,7 +176,7 @@ impl File {
 
     /// False for an empty database; what is neither is refused.
     async fn is_ours(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let refused = |what| Err(StoreError::Refused(format!("the store {}: {what}; {}", self.place(), way_out())));
+        let refused = |what| Err(StoreError::Refused(format!("the store {}: {what}; {}", self.endpoint(), way_out())));
         let opening = |error: &sqlx::Error| self.error(OPENING, error);
         let identity = || sqlx::query(include_str!("sql/sqlite/identity.sql"));
         let row = identity().fetch_one(&mut *connection).await.map_err(|error| opening(&error))?;
@@ -204,7 +204,7 @@ impl File {
     }
 
     fn not_made(&self, error: &io::Error) -> StoreError {
-        let text = format!("{OPENING} the store {}: {error}", self.place());
+        let text = format!("{OPENING} the store {}: {error}", self.endpoint());
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 StoreError::Refused(format!("{text}; {DIRECTORY}"))
@@ -214,7 +214,7 @@ impl File {
     }
 
     fn error(&self, what: &str, error: &sqlx::Error) -> StoreError {
-        let at = format!("{what} the store {}", self.place());
+        let at = format!("{what} the store {}", self.endpoint());
         let Some(failure) = error.as_database_error() else {
             return match error {
                 sqlx::Error::ColumnDecode { .. } => StoreError::Refused(format!("{at}: {error}; {}", way_out())),

@@ -13,12 +13,12 @@ use crate::settings::{self, NameMode};
 use crate::view::{Board, BoardEntry};
 
 /// Who stands on a board: those that the relay still has, with their names.
-pub struct Cast<'a> {
+pub struct BoardNames<'a> {
     names: [HashMap<EntityId, &'a str>; 3],
     settings: &'a settings::Boards,
 }
 
-impl<'a> Cast<'a> {
+impl<'a> BoardNames<'a> {
     pub fn new(directory: &'a Directory, settings: &'a settings::Boards) -> Self {
         // Deleted entities leave the relay's boards, in the past too (Claude Code Hub v0.9.2, `leaderboard.ts`).
         let users =
@@ -114,7 +114,7 @@ fn order((a, a_id, a_name, _): &Contender<'_>, (b, b_id, b_name, _): &Contender<
 
 pub(super) fn board<'a>(
     dimensions: &'a Dimensions,
-    cast: &'a Cast<'_>,
+    names: &'a BoardNames<'_>,
     scope: Scope,
     period: &'static str,
     boards: &'a Boards,
@@ -125,16 +125,16 @@ pub(super) fn board<'a>(
         .spent(scope)
         .filter_map(|(entity, spent)| {
             let (id, name) = match scope {
-                Scope::User => person(&cast.names[0], *dimensions.users.value(entity)?)?,
-                Scope::Key => person(&cast.names[1], *dimensions.keys.value(entity)?)?,
-                Scope::Provider => person(&cast.names[2], *dimensions.providers.value(entity)?)?,
+                Scope::User => person(&names.names[0], *dimensions.users.value(entity)?)?,
+                Scope::Key => person(&names.names[1], *dimensions.keys.value(entity)?)?,
+                Scope::Provider => person(&names.names[2], *dimensions.providers.value(entity)?)?,
                 Scope::Model => (0, dimensions.models.value(entity)?.as_ref()),
             };
             Some((spent, id, name, entity))
         })
         .collect();
     // Of many thousands only the first few are put in order.
-    rank(&mut ranked, cast.size(scope));
+    rank(&mut ranked, names.size(scope));
     ranked.sort_unstable_by(order);
 
     let mut other = boards.whole.spent.clone();
@@ -147,7 +147,7 @@ pub(super) fn board<'a>(
             let speeds = sums.filter(|_| scope == Scope::Provider);
             let caches = matches!(scope, Scope::User | Scope::Provider);
             BoardEntry {
-                name: cast.shown(scope, &id, name),
+                name: names.shown(scope, &id, name),
                 success_ratio: sums.and_then(Sums::success_ratio),
                 mean_ttft_seconds: speeds.and_then(Sums::mean_ttft_seconds),
                 mean_output_tokens_per_second: speeds.and_then(Sums::mean_speed),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
-use super::parts::tight;
+use super::parts::into_exact_bytes;
 
 /// Ids of one chunk: the low bits.
 const CHUNK_BITS: u32 = 16;
@@ -103,7 +103,7 @@ fn written(ids: &mut RoaringBitmap) -> Bytes {
     let mut bytes = Vec::with_capacity(ids.serialized_size());
     // A vector takes everything.
     let _ = ids.serialize_into(&mut bytes);
-    tight(bytes)
+    into_exact_bytes(bytes)
 }
 
 #[cfg(test)]

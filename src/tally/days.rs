@@ -9,7 +9,7 @@ use std::ops::RangeFrom;
 use bytes::Bytes;
 use chrono::NaiveDate;
 
-use super::parts::tight;
+use super::parts::into_exact_bytes;
 use super::sums::Boards;
 
 /// Days by date. One is ready or packed, never both.
@@ -94,7 +94,7 @@ impl Daily {
 }
 
 fn packed(day: &Boards) -> Option<Bytes> {
-    postcard::to_stdvec(day).ok().map(tight)
+    postcard::to_stdvec(day).ok().map(into_exact_bytes)
 }
 
 fn unpacked(bytes: &[u8]) -> Option<Boards> {

@@ -10,8 +10,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::parts::tight;
-use super::sums::Fact;
+use super::parts::into_exact_bytes;
+use super::sums::WindowFact;
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub const KEPT_SECONDS: i64 = 26 * 3600;
@@ -22,7 +22,7 @@ const SLOT_SECONDS: i64 = 600;
 #[derive(Debug, Default)]
 pub struct Log {
     /// By second.
-    ready: BTreeMap<i64, Vec<Fact>>,
+    ready: BTreeMap<i64, Vec<WindowFact>>,
     /// By the first second of the slot.
     packed: BTreeMap<i64, Packed>,
     /// First seconds of the slots that have changed since they were last taken.
@@ -40,17 +40,17 @@ struct Second<'a> {
 }
 
 impl Packed {
-    fn of<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<Fact>)>) -> Option<Self> {
+    fn of<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<WindowFact>)>) -> Option<Self> {
         let mut bytes = Vec::new();
         for (second, facts) in seconds {
             let facts = postcard::to_stdvec(facts).ok()?;
             bytes = postcard::to_extend(&Second { second: *second, facts: &facts }, bytes).ok()?;
         }
-        Some(Self(tight(bytes)))
+        Some(Self(into_exact_bytes(bytes)))
     }
 
     /// The facts of the seconds in `span`; stops at what cannot be understood, and tells whether there was none.
-    fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<Fact>)) -> bool {
+    fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<WindowFact>)) -> bool {
         let mut rest = &*self.0;
         while !rest.is_empty() {
             let Ok((Second { second, facts }, after)) = postcard::take_from_bytes(rest) else { return false };
@@ -92,7 +92,7 @@ impl Log {
         })
     }
 
-    pub fn insert(&mut self, second: i64, fact: Fact) {
+    pub fn insert(&mut self, second: i64, fact: WindowFact) {
         self.change(second);
         self.ready.entry(second).or_default().push(fact);
     }
@@ -154,7 +154,7 @@ impl Log {
     }
 
     /// Every fact of a span, with its second.
-    pub fn each(&self, span: Range<i64>, mut act: impl FnMut(i64, &Fact)) {
+    pub fn each(&self, span: Range<i64>, mut act: impl FnMut(i64, &WindowFact)) {
         // An empty span may come reversed when a clock was set back.
         if span.is_empty() {
             return;

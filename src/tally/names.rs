@@ -219,8 +219,8 @@ impl<T: Clone + Eq + Hash> Names<T> {
             .filter(|(unpinned, first, _)| !unpinned || *first != i64::MAX)
             .collect();
         order.sort_unstable();
-        let limited = order.len().saturating_sub(max) as u64 + self.folded.admitted;
-        Admitted { admitted: order.into_iter().take(max).map(|(.., sym)| sym).collect(), limited }
+        let folded = order.len().saturating_sub(max) as u64 + self.folded.admitted;
+        Admitted { admitted: order.into_iter().take(max).map(|(.., sym)| sym).collect(), folded }
     }
 }
 
@@ -235,7 +235,7 @@ fn place(value: &impl Hash) -> (usize, u64) {
 pub struct Admitted {
     admitted: HashSet<Sym>,
     /// Values that the budget folds into `other`.
-    pub limited: u64,
+    pub folded: u64,
 }
 
 impl Admitted {

@@ -187,7 +187,7 @@ fn cut<T: FromStr>(parts: &BTreeMap<String, Bytes>, prefix: &str) -> Result<Vec<
 }
 
 /// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
-pub(super) fn tight(bytes: Vec<u8>) -> Bytes {
+pub(super) fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
     bytes.into_boxed_slice().into()
 }
 

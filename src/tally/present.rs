@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::Duration;
 use hashbrown::HashMap;
 
-use super::boards::{Cast, board};
+use super::boards::{BoardNames, board};
 use super::counters::{self, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{Boards, Sum, Sums};
@@ -40,18 +40,18 @@ impl Tally {
             ..LedgerView::default()
         };
         if let Some(directory) = with.directory {
-            let cast = Cast::new(directory, with.boards);
+            let names = BoardNames::new(directory, with.boards);
             for (period, boards) in self.periods() {
-                for scope in Scope::ALL.into_iter().filter(|scope| self.knows_of(*scope) && cast.size(*scope) > 0) {
-                    view.boards.push(board(&self.names, &cast, scope, period, boards, self.facts));
+                for scope in Scope::ALL.into_iter().filter(|scope| self.knows_of(*scope) && names.size(*scope) > 0) {
+                    view.boards.push(board(&self.names, &names, scope, period, boards, self.facts));
                 }
             }
             view.quotas = self.quotas(directory, with.live);
         }
         if self.counters_complete {
-            let (counters, limited) = self.counters_view(with.series);
+            let (counters, folded) = self.counters_view(with.series);
             view.counters = Some(counters);
-            view.limited = limited;
+            view.folded = folded;
         }
         view
     }
@@ -218,15 +218,15 @@ impl Tally {
         view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since, facts);
 
         let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
-        let mut limited = vec![
-            ("model", models.limited),
+        let mut folded = vec![
+            ("model", models.folded),
             ("model_without_success", unproven as u64 + self.names.models.folded().others),
-            ("user", users.limited),
-            ("key", keys.limited),
+            ("user", users.folded),
+            ("key", keys.folded),
             ("histogram", folded_histograms),
         ];
-        limited.retain(|(dimension, _)| facts.users || *dimension != "user");
-        (view, limited)
+        folded.retain(|(dimension, _)| facts.users || *dimension != "user");
+        (view, folded)
     }
 }
 

@@ -11,13 +11,13 @@ use hashbrown::HashMap;
 use super::Tally;
 use super::log::{KEPT_SECONDS, Log};
 use super::names::{Folded, Sym};
-use super::sums::Fact;
+use super::sums::WindowFact;
 use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
 use crate::view::QuotaView;
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct PendingSum {
     pub scope: Scope,
     /// The id in the relay.
     pub id: i64,
@@ -28,7 +28,7 @@ pub struct Want {
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     by_entity: HashMap<(Scope, Sym), Vec<Mark>>,
-    wanted: Vec<Want>,
+    wanted: Vec<PendingSum>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ struct Mark {
 }
 
 impl Marks {
-    pub fn change(&mut self, second: i64, fact: &Fact, amount: Usd) {
+    pub fn change(&mut self, second: i64, fact: &WindowFact, amount: Usd) {
         if self.by_entity.is_empty() {
             return;
         }
@@ -53,7 +53,7 @@ impl Marks {
         }
     }
 
-    fn of(&mut self, fact: &Fact) -> impl Iterator<Item = &mut Mark> {
+    fn of(&mut self, fact: &WindowFact) -> impl Iterator<Item = &mut Mark> {
         let entities = [Scope::User, Scope::Key, Scope::Provider].map(|scope| (scope, fact.entity(scope)));
         let marks = self.by_entity.get_disjoint_mut([&entities[0], &entities[1], &entities[2]]);
         marks.into_iter().flatten().flatten()
@@ -126,14 +126,14 @@ pub fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
 
 impl Tally {
     /// Marks that wait for the store's answer. Asking clears the list; what is still wanted comes back with the next view.
-    pub fn take_wants(&mut self) -> Vec<Want> {
+    pub fn take_pending_sums(&mut self) -> Vec<PendingSum> {
         std::mem::take(&mut self.marks.wanted)
     }
 
     /// The store's answers to wants; what was spent since is added.
-    pub fn answer(&mut self, answers: &[(Want, Usd)]) {
+    pub fn answer(&mut self, answers: &[(PendingSum, Usd)]) {
         let calendar = &self.moment.calendar;
-        let known = |(want, spent): &(Want, Usd)| {
+        let known = |(want, spent): &(PendingSum, Usd)| {
             let entity = (want.scope, self.entity(want.scope, want.id)?);
             Some((entity, want.range.start.timestamp(), calendar.date(want.range.end)?, *spent))
         };
@@ -253,7 +253,7 @@ impl Tally {
             self.marks.set(scope, entity, second, spent);
             return Some(spent);
         }
-        self.marks.wanted.push(Want { scope, id, range: start..end });
+        self.marks.wanted.push(PendingSum { scope, id, range: start..end });
         None
     }
 

@@ -13,7 +13,7 @@ pub const ABSURD: u64 = 1 << 40;
 
 /// The part of a row that windows and boards need, small enough to keep a day of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub struct WindowFact {
     pub request_id: i64,
     pub cost: Usd,
     pub board_tokens: u64,
@@ -30,7 +30,7 @@ pub struct Fact {
     pub failure: Option<FailureClass>,
 }
 
-impl Fact {
+impl WindowFact {
     /// The entity of a scope; [`NONE`] where the row has none.
     pub const fn entity(&self, scope: Scope) -> Sym {
         match scope {
@@ -103,13 +103,13 @@ fn mean(sum: u64, count: u64, unit: f64) -> Option<f64> {
 
 /// Something that rows can be added to and taken from.
 pub trait Total: Default {
-    fn add(&mut self, fact: &Fact);
-    fn sub(&mut self, fact: &Fact);
+    fn add(&mut self, fact: &WindowFact);
+    fn sub(&mut self, fact: &WindowFact);
 }
 
 /// A total without parts, that others can be added to and taken from.
 pub trait Sum: Default + Clone {
-    fn of(fact: &Fact) -> Self;
+    fn of(fact: &WindowFact) -> Self;
 
     fn spent(&self) -> &Spent;
 
@@ -127,17 +127,17 @@ pub trait Sum: Default + Clone {
 }
 
 impl<S: Sum> Total for S {
-    fn add(&mut self, fact: &Fact) {
+    fn add(&mut self, fact: &WindowFact) {
         self.merge(&Self::of(fact));
     }
 
-    fn sub(&mut self, fact: &Fact) {
+    fn sub(&mut self, fact: &WindowFact) {
         self.unmerge(&Self::of(fact));
     }
 }
 
 impl Sum for Spent {
-    fn of(fact: &Fact) -> Self {
+    fn of(fact: &WindowFact) -> Self {
         let (read, written) = (fact.tokens.cache_read, fact.tokens.written());
         let touched_cache = read > 0 || written > 0;
         let input = fact.tokens.input.saturating_add(read).saturating_add(written);
@@ -164,7 +164,7 @@ impl Sum for Spent {
 }
 
 impl Sum for Sums {
-    fn of(fact: &Fact) -> Self {
+    fn of(fact: &WindowFact) -> Self {
         Self {
             spent: Spent::of(fact),
             errors: u64::from(fact.is_error),
@@ -202,13 +202,13 @@ impl Sum for Sums {
 struct Entities<S>(HashMap<Sym, S>);
 
 impl<S: Sum> Entities<S> {
-    fn add(&mut self, entity: Sym, fact: &Fact) {
+    fn add(&mut self, entity: Sym, fact: &WindowFact) {
         if entity != NONE {
             self.0.entry(entity).or_default().add(fact);
         }
     }
 
-    fn sub(&mut self, entity: Sym, fact: &Fact) {
+    fn sub(&mut self, entity: Sym, fact: &WindowFact) {
         if entity != NONE {
             self.take(entity, &S::of(fact));
         }
@@ -312,7 +312,7 @@ impl Boards {
 }
 
 impl Total for Boards {
-    fn add(&mut self, fact: &Fact) {
+    fn add(&mut self, fact: &WindowFact) {
         self.whole.add(fact);
         self.users.add(fact.user, fact);
         self.keys.add(fact.key, fact);
@@ -320,7 +320,7 @@ impl Total for Boards {
         self.models.add(fact.model, fact);
     }
 
-    fn sub(&mut self, fact: &Fact) {
+    fn sub(&mut self, fact: &WindowFact) {
         self.whole.sub(fact);
         self.users.sub(fact.user, fact);
         self.keys.sub(fact.key, fact);
@@ -338,7 +338,7 @@ impl Spending {
         self.0.get(&(scope, entity)).copied().unwrap_or_default()
     }
 
-    fn change(&mut self, fact: &Fact, amount: Usd) {
+    fn change(&mut self, fact: &WindowFact, amount: Usd) {
         for scope in [Scope::User, Scope::Key, Scope::Provider] {
             let entity = fact.entity(scope);
             if entity != NONE && amount != Usd::ZERO {
@@ -353,11 +353,11 @@ impl Spending {
 }
 
 impl Total for Spending {
-    fn add(&mut self, fact: &Fact) {
+    fn add(&mut self, fact: &WindowFact) {
         self.change(fact, fact.cost);
     }
 
-    fn sub(&mut self, fact: &Fact) {
+    fn sub(&mut self, fact: &WindowFact) {
         self.change(fact, -fact.cost);
     }
 }

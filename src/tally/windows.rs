@@ -5,7 +5,7 @@
 
 use super::Moment;
 use super::log::Log;
-use super::sums::{Boards, Fact, Spending, Sums, Total};
+use super::sums::{Boards, Spending, Sums, Total, WindowFact};
 
 /// The windows that end now.
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ pub struct Windows {
 }
 
 impl Windows {
-    pub fn add(&mut self, second: i64, fact: &Fact) {
+    pub fn add(&mut self, second: i64, fact: &WindowFact) {
         self.all().into_iter().for_each(|window| window.add(second, fact));
     }
 
-    pub fn sub(&mut self, second: i64, fact: &Fact) {
+    pub fn sub(&mut self, second: i64, fact: &WindowFact) {
         self.all().into_iter().for_each(|window| window.sub(second, fact));
     }
 
@@ -87,8 +87,8 @@ pub struct Window<T> {
 trait Sliding {
     fn edge(&self) -> i64;
     fn begin_at(&mut self, edge: i64);
-    fn add(&mut self, second: i64, fact: &Fact);
-    fn sub(&mut self, second: i64, fact: &Fact);
+    fn add(&mut self, second: i64, fact: &WindowFact);
+    fn sub(&mut self, second: i64, fact: &WindowFact);
 }
 
 impl<T: Total> Sliding for Window<T> {
@@ -100,13 +100,13 @@ impl<T: Total> Sliding for Window<T> {
         self.edge = edge;
     }
 
-    fn add(&mut self, second: i64, fact: &Fact) {
+    fn add(&mut self, second: i64, fact: &WindowFact) {
         if second >= self.edge {
             self.total.add(fact);
         }
     }
 
-    fn sub(&mut self, second: i64, fact: &Fact) {
+    fn sub(&mut self, second: i64, fact: &WindowFact) {
         if second >= self.edge {
             self.total.sub(fact);
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivatePostgres};
-use llm_relay_exporter::kv::Kv;
-use llm_relay_exporter::sql::{self, Database};
+use llm_relay_exporter::connect::postgres::{self, Database};
+use llm_relay_exporter::connect::redis::Redis;
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
 use redis::cmd;
 use sqlx::{Connection, PgConnection};
 use tokio::io::copy_bidirectional;
@@ -81,9 +81,9 @@ async fn postgres_is_reached_by_every_form_of_its_address() {
     ] {
         assert_eq!(answer(&format!("{url}{parameters}"), question).await, wanted, "{parameters}");
     }
-    let place = |url: String| Database::new(&url.as_str().into(), LIMIT).unwrap().place().to_owned();
-    assert_eq!(place("postgres://reader:pw@[::1]/relay".into()), "[::1]:5432/relay");
-    assert_eq!(place("postgres://reader:pw@/relay?host=/run/postgresql".into()), "/run/postgresql/relay");
+    let endpoint = |url: String| Database::new(&url.as_str().into(), LIMIT).unwrap().endpoint().to_owned();
+    assert_eq!(endpoint("postgres://reader:pw@[::1]/relay".into()), "[::1]:5432/relay");
+    assert_eq!(endpoint("postgres://reader:pw@/relay?host=/run/postgresql".into()), "/run/postgresql/relay");
     // A server without TLS: these want it.
     for parameters in ["ssl=true", "sslmode=require", "ssl=1", "sslmode=no-verify"] {
         let url = format!("{url}?{parameters}");
@@ -129,7 +129,7 @@ async fn mysql_is_reached_by_every_form_of_its_address() {
     sqlx::raw_sql(account).execute(&mut owner).await.unwrap();
     let socket: String = sqlx::query_scalar("select @@socket").fetch_one(&mut owner).await.unwrap();
     let encoded = socket.replace('/', "%2F");
-    for (url, place) in [
+    for (url, endpoint) in [
         (format!("mysql://reader:p%20w@/forms?socket={socket}"), format!("{socket}/forms")),
         (format!("mariadb://reader:p%20w@localhost/forms?socket={socket}"), format!("{socket}/forms")),
         (format!("mysql://reader:p%20w@{encoded}/forms"), format!("{socket}/forms")),
@@ -139,7 +139,7 @@ async fn mysql_is_reached_by_every_form_of_its_address() {
         ),
     ] {
         let mut database = sql::mysql::Database::new(&url.as_str().into(), LIMIT).unwrap();
-        assert_eq!(database.place(), place);
+        assert_eq!(database.endpoint(), endpoint);
         let snapshot = database.snapshot().await.unwrap_or_else(|error| panic!("{url}: {error}"));
         database.finish(snapshot).await;
     }
@@ -175,18 +175,18 @@ async fn redis_is_reached_by_every_form_of_its_address() {
         .spawn()
         .unwrap();
     let database = async |url: &str| {
-        let mut kv = Kv::new(&url.into(), LIMIT).unwrap_or_else(|error| panic!("{url}: {error}"));
-        let answer = kv.read("asking", &[cmd("CLIENT").arg("INFO").clone()]).await?.remove(0).unwrap();
+        let mut redis = Redis::new(&url.into(), LIMIT).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let answer = redis.read("asking", &[cmd("CLIENT").arg("INFO").clone()]).await?.remove(0).unwrap();
         let text: String = redis::from_redis_value(answer).unwrap();
         let number = text.split(' ').find_map(|it| it.strip_prefix("db=")).unwrap().to_owned();
-        Ok::<_, llm_relay_exporter::model::ReadError>((number, kv.place().to_owned()))
+        Ok::<_, llm_relay_exporter::model::ReadError>((number, redis.endpoint().to_owned()))
     };
     let began = Instant::now();
     while database(&format!("redis://:p%20w@127.0.0.1:{port}")).await.is_err() {
         assert!(began.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    for (url, number, place) in [
+    for (url, number, endpoint) in [
         (format!("redis://:p%20w@127.0.0.1:{port}?db=9"), "9", format!("127.0.0.1:{port}/9")),
         (format!("redis://:p%20w@127.0.0.1:{port}/9"), "9", format!("127.0.0.1:{port}/9")),
         (format!("redis://:p%20w@127.0.0.1:{port}/9?db=9&family=0"), "9", format!("127.0.0.1:{port}/9")),
@@ -195,7 +195,7 @@ async fn redis_is_reached_by_every_form_of_its_address() {
         (format!("redis+unix://{socket}?db=3&pass=p%20w"), "3", format!("{socket}/3")),
         (format!("redis+unix://:p%20w@{socket}?db=3"), "3", format!("{socket}/3")),
     ] {
-        assert_eq!(database(&url).await.unwrap(), (number.to_owned(), place), "{url}");
+        assert_eq!(database(&url).await.unwrap(), (number.to_owned(), endpoint), "{url}");
     }
     server.kill().unwrap();
     server.wait().unwrap();

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::prometheus::{PrivatePrometheus, Series};
-use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{self, SimulateOptions, Urls};
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
+use llm_relay_exporter::metrics::{CATALOGUE, Emit, MetricType};
 use llm_relay_exporter::serve;
+use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::servers::prometheus::{PrivatePrometheus, Series};
 use llm_relay_exporter::settings;
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
@@ -192,7 +192,8 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let before = of_the_past(prometheus.query(counted, seam).await.unwrap());
     let after = of_the_past(prometheus.query(counted, live).await.unwrap());
     let names: BTreeSet<&str> = before.keys().map(|labels| family(&labels["__name__"])).collect();
-    let counters = CATALOGUE.iter().filter(|it| matches!(it.emit, Emit::Past(_)) && it.kind != Kind::Gauge).count();
+    let counters =
+        CATALOGUE.iter().filter(|it| matches!(it.emit, Emit::Past(_)) && it.kind != MetricType::Gauge).count();
     assert!(names.len() + 1 >= counters && before.len() > 300, "{} families, {} series", names.len(), before.len());
     for label in ["model", "key_id"] {
         assert!(
@@ -456,8 +457,8 @@ async fn a_surge_in_the_first_hour_is_told_by_the_past_of_the_rules() {
             let before =
                 names(prometheus.query(recorded, seam.parse::<DateTime<Utc>>().unwrap().timestamp()).await.unwrap());
             let live = names(at(recorded).await);
-            let untold: Vec<_> = live.difference(&before).collect();
-            println!("{} names are back-filled; recorded live alone: {untold:?}", before.len());
+            let unsupported: Vec<_> = live.difference(&before).collect();
+            println!("{} names are back-filled; recorded live alone: {unsupported:?}", before.len());
             assert!(before.len() > 50 && before.contains("llm_relay:cost_usd_usual_hour:max"), "{before:?}");
         }
         prometheus.stop();

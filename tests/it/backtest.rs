@@ -6,7 +6,7 @@ use std::time::Instant;
 use llm_relay_exporter::backtest::{self, Options};
 use llm_relay_exporter::demo;
 use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::servers::PrivatePostgres;
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
+use llm_relay_exporter::relay::{self, Ledger, Refresh, RefreshRequest, Relay, Usage};
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
-use llm_relay_exporter::relays::{self, Ask, Ledger, Refresh, Relay, Usage};
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -55,7 +55,7 @@ impl Store {
     }
 
     pub fn relay(&self) -> Relay {
-        relays::open(&plan(&self.url, None)).unwrap()
+        relay::open(&plan(&self.url, None)).unwrap()
     }
 }
 
@@ -82,14 +82,14 @@ pub fn usage(relay: &mut Relay) -> &mut dyn Ledger {
 
 /// The ledger of a relay opened anew.
 pub fn ledger(plan: &RelayPlan) -> Box<dyn Ledger> {
-    match relays::open(plan).unwrap().usage {
+    match relay::open(plan).unwrap().usage {
         Usage::Rows(ledger) => ledger,
         Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
     }
 }
 
-pub fn all() -> Ask {
-    Ask { after: Some(0), limit: 1000, ..Ask::default() }
+pub fn all() -> RefreshRequest {
+    RefreshRequest { after: Some(0), limit: 1000, ..RefreshRequest::default() }
 }
 
 async fn rows(relay: &mut Relay) -> Vec<UsageRow> {
@@ -99,7 +99,7 @@ async fn rows(relay: &mut Relay) -> Vec<UsageRow> {
 }
 
 async fn again(relay: &mut Relay, request_id: i64) -> Refresh {
-    usage(relay).refresh(&Ask { reread: vec![request_id], ..Ask::default() }).await.unwrap()
+    usage(relay).refresh(&RefreshRequest { reread: vec![request_id], ..RefreshRequest::default() }).await.unwrap()
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_request_is_seen_from_its_start_over_its_end_to_its_late_cost() {
     let mut store = Store::new("life", "v0.9.2").await;
     store.people().await;
     let mut relay = store.relay();
-    let first = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let first = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     assert_eq!((first.top, first.rows.len()), (0, 0));
 
     store
@@ -187,7 +187,7 @@ async fn rows_that_the_relay_leaves_out_are_not_counted() {
     assert_eq!(rows[2].cost, Usd::ZERO, "a replay costs nothing");
     let now = Utc::now() + TimeDelta::minutes(1);
     let audit = vec![now - TimeDelta::hours(1)..now, now..now + TimeDelta::hours(1)];
-    let sums = usage(&mut relay).refresh(&Ask { audit, ..Ask::default() }).await.unwrap().audit;
+    let sums = usage(&mut relay).refresh(&RefreshRequest { audit, ..RefreshRequest::default() }).await.unwrap().audit;
     assert_eq!((sums[0].requests, sums[0].cost, sums[0].errors), (1, usd("1"), 0));
     assert_eq!(sums[1].requests, 0);
 }
@@ -242,7 +242,7 @@ async fn a_row_that_cannot_be_understood_does_not_take_the_rest_with_it() {
         .await;
     let mut relay = store.relay();
     let now = Utc::now() + TimeDelta::minutes(1);
-    let ask = Ask { audit: vec![now - TimeDelta::hours(1)..now], ..all() };
+    let ask = RefreshRequest { audit: vec![now - TimeDelta::hours(1)..now], ..all() };
     let mut refresh = usage(&mut relay).refresh(&ask).await.unwrap();
     refresh.rows.sort_by_key(|row| row.request_id);
     assert_eq!(refresh.refused, 1, "no day holds an infinite time");
@@ -266,7 +266,7 @@ async fn history_is_read_downwards_to_its_bottom_and_by_span_upwards() {
         )
         .await;
     let mut relay = store.relay();
-    let end = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let end = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     let mut below = end.top + 1;
     let mut ids = Vec::new();
     loop {
@@ -290,9 +290,15 @@ async fn history_is_read_downwards_to_its_bottom_and_by_span_upwards() {
         assert_eq!(usage(&mut relay).spent(scope, 2, span.clone()).await.unwrap(), Usd::ZERO, "{scope:?}");
     }
 
-    let new = usage(&mut relay).refresh(&Ask { after: Some(0), limit: 10, ..Ask::default() }).await.unwrap();
+    let new = usage(&mut relay)
+        .refresh(&RefreshRequest { after: Some(0), limit: 10, ..RefreshRequest::default() })
+        .await
+        .unwrap();
     assert!(new.more && new.rows.len() == 10);
-    let last = usage(&mut relay).refresh(&Ask { after: Some(end.top - 5), limit: 10, ..Ask::default() }).await.unwrap();
+    let last = usage(&mut relay)
+        .refresh(&RefreshRequest { after: Some(end.top - 5), limit: 10, ..RefreshRequest::default() })
+        .await
+        .unwrap();
     assert!(!last.more && last.rows.len() == 5);
 }
 
@@ -303,7 +309,7 @@ async fn the_calendar_is_the_databases_own_and_reaches_back_to_a_row_that_comes_
     store.run("update system_settings set timezone = 'America/New_York'").await;
     store.run("insert into message_request (provider_id, user_id, key) values (1, 1, 'sk-ann')").await;
     let mut relay = store.relay();
-    let before = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let before = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     let today = before.calendar.date(before.now).unwrap();
     assert_eq!((before.calendar.zone(), before.calendar.first_date()), ("America/New_York", today));
     assert!(before.calendar.start(today.succ_opt().unwrap().succ_opt().unwrap()).is_some());
@@ -311,18 +317,18 @@ async fn the_calendar_is_the_databases_own_and_reaches_back_to_a_row_that_comes_
     store
         .run("insert into message_request (provider_id, user_id, key, created_at) values (1, 1, 'sk-ann', '2026-03-01 12:00Z')")
         .await;
-    let after = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let after = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     let start = |text: &str| after.calendar.start(text.parse().unwrap()).unwrap();
     assert_eq!(start("2026-03-08"), "2026-03-08T05:00:00Z".parse::<DateTime<Utc>>().unwrap());
     assert_eq!(start("2026-03-09"), "2026-03-09T04:00:00Z".parse::<DateTime<Utc>>().unwrap(), "a day of 23 hours");
     assert_eq!(after.basis, before.basis);
 
     store.run("update system_settings set timezone = 'Asia/Tokyo', billing_model_source = 'redirected'").await;
-    let moved = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let moved = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     assert_eq!(moved.calendar.zone(), "Asia/Tokyo");
     assert_ne!(moved.basis, after.basis, "the tally has to start over");
     store.run("update system_settings set timezone = 'Mars/Olympus'").await;
-    let fallback = usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    let fallback = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     assert_eq!(fallback.calendar.zone(), "Asia/Shanghai");
 }
 

@@ -28,7 +28,7 @@ async fn run(connection: &mut MultiplexedConnection, command: &str) {
 
 async fn read(url: &str, directory: &Directory) -> Live {
     let plan = plan("postgres://nobody@127.0.0.1:1/none", Some(url));
-    relays::open(&plan).unwrap().live.unwrap().read(directory).await.unwrap()
+    relay::open(&plan).unwrap().live.unwrap().read(directory).await.unwrap()
 }
 
 fn directory(version: &str) -> Directory {
@@ -249,13 +249,13 @@ async fn what_is_wrong_with_redis_is_said_without_its_password() {
     ];
     for (url, reason, word) in cases {
         let plan = plan("postgres://nobody@127.0.0.1:1/none", Some(&url));
-        let mut live = relays::open(&plan).unwrap().live.unwrap();
+        let mut live = relay::open(&plan).unwrap().live.unwrap();
         let error = live.read(&directory("v0.9.0+")).await.unwrap_err();
         assert_eq!(error.reason, reason, "{error}");
         assert!(error.text.contains(word) && error.text.contains("127.0.0.1"), "{error}");
         assert!(!error.text.contains("planted-secret"), "{error}");
     }
-    let error = relays::open(&plan("postgres://nobody@127.0.0.1:1/none", Some("redis//planted-secret"))).err().unwrap();
+    let error = relay::open(&plan("postgres://nobody@127.0.0.1:1/none", Some("redis//planted-secret"))).err().unwrap();
     assert!(!error.0.contains("planted-secret"), "{error}");
     assert!(url.contains("127.0.0.1"));
 }

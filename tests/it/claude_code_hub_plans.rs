@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use llm_relay_exporter::check::{Level, check};
 use llm_relay_exporter::model::{Reason, Scope};
-use llm_relay_exporter::relays::{Ask, Relay};
+use llm_relay_exporter::relay::{RefreshRequest, Relay};
 
 use crate::claude_code_hub::{Store, all, plan, usage};
 use crate::store_process::Process;
@@ -46,7 +46,7 @@ async fn drop_indexes(store: &mut Store, text: &str) {
 async fn with_the_relays_own_indexes_nothing_is_refused() {
     let store = large("plans_all").await;
     let mut relay = store.relay();
-    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     assert_eq!((usage(&mut relay).statements().len(), refused(&mut relay)), (9, vec![]));
     let report = check(&plan(&store.url, None)).await.unwrap();
     assert!(report.to_string().contains("all 10 recurring statements run, each by an index"), "{report}");
@@ -59,7 +59,7 @@ async fn what_needs_no_missing_index_goes_on() {
     let mut relay = store.relay();
     let now = usage(&mut relay).refresh(&all()).await.unwrap().now;
     assert_eq!(refused(&mut relay), ["open_rows"]);
-    let again = Ask { reread: vec![7], ..Ask::default() };
+    let again = RefreshRequest { reread: vec![7], ..RefreshRequest::default() };
     let error = usage(&mut relay).refresh(&again).await.unwrap_err();
     assert!(error.reason == Reason::Plan && error.text.contains("open_rows"), "{error}");
     usage(&mut relay).spent(Scope::Provider, 1, now - TimeDelta::minutes(1)..now).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_ledger_without_its_index_is_refused_by_name_and_the_other_parts_go_on
     let mut store = large("plans_none").await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    let error = usage(&mut relay).refresh(&Ask::default()).await.unwrap_err();
+    let error = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Plan);
     assert!(error.text.contains("clock") && error.text.contains("usage_ledger"), "{}", error.text);
     assert_eq!(refused(&mut relay), ["clock", "span", "audit", "spent_by_user", "spent_by_key", "spent_by_provider"]);
@@ -122,6 +122,6 @@ async fn a_small_ledger_needs_no_index() {
     store.people().await;
     drop_indexes(&mut store, "created_at").await;
     let mut relay = store.relay();
-    usage(&mut relay).refresh(&Ask::default()).await.unwrap();
+    usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap();
     assert_eq!(refused(&mut relay), [""; 0]);
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::model::Reason;
-use llm_relay_exporter::relays::{self, Ask, Usage};
+use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
+use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{Connection, PgConnection};
 
 use crate::claude_code_hub::{Store, all, plan, postgres, usage, usd};
@@ -28,7 +28,7 @@ async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
         store.run(ROLE).await;
         store.run("alter role llm_relay_exporter password 'planted-password'").await;
         let url = url_for("llm_relay_exporter", &store.url);
-        let mut relay = relays::open(&plan(&url, None)).unwrap();
+        let mut relay = relay::open(&plan(&url, None)).unwrap();
         assert_eq!(usage(&mut relay).refresh(&all()).await.unwrap().rows[0].cost, usd("2"));
         assert_eq!(relay.directory.read().await.unwrap().providers.len(), 1);
         let report = check::check(&plan(&url, None)).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_missing_grant_is_named() {
         )
         .await;
     let url = url_for("half", &store.url);
-    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    let mut relay = relay::open(&plan(&url, None)).unwrap();
     let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission);
     assert!(error.text.contains("usage_ledger") && error.text.contains("readonly-role.sql"), "{error}");
@@ -80,7 +80,8 @@ async fn what_is_wrong_with_postgres_is_said_at_once() {
     ];
     for (url, reason, word) in cases {
         let began = Instant::now();
-        let error = usage(&mut relays::open(&plan(&url, None)).unwrap()).refresh(&Ask::default()).await.unwrap_err();
+        let error =
+            usage(&mut relay::open(&plan(&url, None)).unwrap()).refresh(&RefreshRequest::default()).await.unwrap_err();
         assert_eq!(error.reason, reason, "{error}");
         assert!(error.text.contains(word), "{error}");
         assert!(began.elapsed() < Duration::from_secs(5), "{error}");
@@ -89,7 +90,7 @@ async fn what_is_wrong_with_postgres_is_said_at_once() {
     for url in
         ["postgres//demo:guess", "mysql://demo:guess@host/db", "postgres://demo:guess@host:port/db?sslmode=guess"]
     {
-        let error = relays::open(&plan(url, None)).err().unwrap();
+        let error = relay::open(&plan(url, None)).err().unwrap();
         assert!(
             error.0.contains("postgres://user:password@host:5432/database") && !error.0.contains("guess"),
             "{error}"
@@ -124,7 +125,7 @@ async fn a_slow_statement_is_ended_by_the_server_before_the_client_gives_up() {
         .await;
     let mut short = plan(&store.url, None);
     short.timeout = Duration::from_secs(1);
-    let error = relays::open(&short).unwrap().directory.read().await.unwrap_err();
+    let error = relay::open(&short).unwrap().directory.read().await.unwrap_err();
     assert!(error.reason == Reason::Timeout && error.text.contains("57014"), "{error}");
     let running: i64 = sqlx::query_scalar(
         "select count(*) from pg_stat_activity
@@ -145,7 +146,7 @@ async fn a_relay_is_read_again_after_its_server_was_restarted() {
         sqlx::raw_sql(script).execute(&mut owner).await.unwrap();
     }
     drop(owner);
-    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    let mut relay = relay::open(&plan(&url, None)).unwrap();
     usage(&mut relay).refresh(&all()).await.unwrap();
     server.stop();
     server.restart().await.unwrap();
@@ -193,7 +194,7 @@ async fn no_secret_of_the_relay_is_ever_said() {
         )
         .await;
     let url = url_for("planted", &store.url);
-    let mut relay = relays::open(&plan(&url, None)).unwrap();
+    let mut relay = relay::open(&plan(&url, None)).unwrap();
     let mut said = Vec::new();
     said.push(format!("{:?}", usage(&mut relay).refresh(&all()).await.unwrap()));
     said.push(format!("{:?}", relay.directory.read().await.unwrap()));
@@ -210,7 +211,7 @@ async fn no_secret_of_the_relay_is_ever_said() {
         for result in [usage(&mut relay).refresh(&all()).await.err(), relay.directory.read().await.err()] {
             said.push(result.map(|error| error.to_string()).unwrap_or_default());
         }
-        said.push(usage(&mut relays::open(&plan(&url, None)).unwrap()).refresh(&all()).await.unwrap_err().to_string());
+        said.push(usage(&mut relay::open(&plan(&url, None)).unwrap()).refresh(&all()).await.unwrap_err().to_string());
     }
     let all_said = said.join("\n");
     // The role is called so, and says so in errors; everything else that was planted is a secret.

@@ -2,9 +2,9 @@
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{Outcome, Reason, Scope};
-use llm_relay_exporter::relays::Ask;
+use llm_relay_exporter::relay::RefreshRequest;
 use llm_relay_exporter::relays::claude_code_hub::STEPS;
 use llm_relay_exporter::settings::{Boards, SeriesBudget};
 use llm_relay_exporter::tally::Presentation;
@@ -45,7 +45,7 @@ async fn every_release_is_read_alike() {
             .await;
         let mut relay = store.relay();
         let now = Utc::now() + TimeDelta::minutes(1);
-        let ask = Ask { reread: vec![2, 99], audit: vec![now - TimeDelta::hours(1)..now], ..all() };
+        let ask = RefreshRequest { reread: vec![2, 99], audit: vec![now - TimeDelta::hours(1)..now], ..all() };
         let mut refresh = usage(&mut relay).refresh(&ask).await.unwrap();
         assert_eq!(refresh.rows.iter().filter(|row| row.request_id == 2).count(), 2, "{release}: new and read again");
         refresh.rows.sort_by_key(|row| row.request_id);
@@ -135,7 +135,7 @@ async fn an_upgrade_while_reading_is_noticed() {
     let mut store = Store::new("upgrade", "v0.5.2").await;
     store.people().await;
     let mut relay = store.relay();
-    let before = usage(&mut relay).refresh(&Ask::default()).await.unwrap().basis;
+    let before = usage(&mut relay).refresh(&RefreshRequest::default()).await.unwrap().basis;
     for (_, script) in STEPS.into_iter().skip(4) {
         store.run(script).await;
     }
@@ -151,9 +151,9 @@ async fn an_upgrade_while_reading_is_noticed() {
 async fn counted(follower: &mut Follower) -> ([u64; 3], f64, u64) {
     for _ in 0..3 {
         let mut rest = follower.refresh().await.unwrap();
-        while rest != Rest::Nothing {
+        while rest != Backlog::Nothing {
             rest = match rest {
-                Rest::NewRows => follower.refresh().await.unwrap(),
+                Backlog::NewRows => follower.refresh().await.unwrap(),
                 _ => follower.read_history().await.unwrap(),
             };
         }

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc};
 use llm_relay_exporter::check;
-use llm_relay_exporter::demo::servers::PrivateRedis;
-use llm_relay_exporter::follow::Metered;
+use llm_relay_exporter::follow::CounterFollower;
 use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
+use llm_relay_exporter::relay::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::relays::claude_relay_service::demo::{self as relay, Usage};
 use llm_relay_exporter::relays::claude_relay_service::{Offset, PRODUCT};
-use llm_relay_exporter::relays::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::serve;
+use llm_relay_exporter::servers::PrivateRedis;
 use llm_relay_exporter::settings::{OwnValue, Plan, RelayPlan};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::View;
@@ -81,16 +81,16 @@ struct Scene {
 
 /// The parts of an exporter without its timers.
 struct Exporter {
-    metered: Metered,
+    metered: CounterFollower,
     live: Box<dyn LiveState>,
     directory: Box<dyn DirectorySource>,
 }
 
 impl Exporter {
     fn open(plan: &RelayPlan) -> Self {
-        let Relay { usage, live, directory } = relays::open(plan).unwrap();
-        let relays::Usage::Counters(counters) = usage else { panic!("it keeps counters") };
-        Self { metered: Metered::new(counters), live: live.unwrap(), directory }
+        let Relay { usage, live, directory } = relay::open(plan).unwrap();
+        let relay::Usage::Counters(counters) = usage else { panic!("it keeps counters") };
+        Self { metered: CounterFollower::new(counters), live: live.unwrap(), directory }
     }
 
     /// The page after one refresh of everything.
@@ -973,7 +973,7 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 
     scene.run("ACL SETUSER narrow on >planted-secret ~* -@all +time +get +select").await;
     let narrow = format!("redis://narrow:planted-secret@127.0.0.1:{}/14", server().await.port());
-    let error = relays::open(&plan(&narrow)).unwrap().directory.read().await.unwrap_err();
+    let error = relay::open(&plan(&narrow)).unwrap().directory.read().await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission);
     assert!(error.text.contains("smembers") && !error.text.contains("planted"), "{error}");
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{Facts, ReadError, Scope, UsageRow, Usd};
-use llm_relay_exporter::relays::{Ask, Ledger, Older, Refresh};
+use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest};
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
@@ -28,7 +28,7 @@ impl Ledger for Jumping {
         Facts::ALL
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn refresh(&mut self, ask: &RefreshRequest) -> Result<Refresh, ReadError> {
         let refresh = self.ledger.refresh(ask).await?;
         let ahead = Duration::seconds(self.ahead.load(Ordering::Relaxed));
         let same_time_yesterday = refresh.same_time_yesterday + ahead;
@@ -55,9 +55,9 @@ impl Ledger for Jumping {
 
 async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
     let mut rest = follower.refresh().await.unwrap();
-    while rest != Rest::Nothing {
+    while rest != Backlog::Nothing {
         rest = match rest {
-            Rest::NewRows => follower.refresh().await.unwrap(),
+            Backlog::NewRows => follower.refresh().await.unwrap(),
             _ => follower.read_history().await.unwrap(),
         };
     }

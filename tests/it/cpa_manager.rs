@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use llm_relay_exporter::check;
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{AccountState, Directory, Reason};
+use llm_relay_exporter::relay::{RefreshRequest, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, key_id, provider_id};
-use llm_relay_exporter::relays::{Ask, Usage};
 use llm_relay_exporter::settings::{self};
 use llm_relay_exporter::view::{CountersView, DayView, LedgerView};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -168,8 +168,8 @@ async fn a_large_import_is_not_taken_for_the_end_of_today() {
     let mut follower = relay.follower();
     let mut rest = follower.refresh().await.unwrap();
     let mut looked = 0;
-    while rest != Rest::Nothing {
-        rest = if rest == Rest::NewRows { follower.refresh().await } else { follower.read_history().await }.unwrap();
+    while rest != Backlog::Nothing {
+        rest = if rest == Backlog::NewRows { follower.refresh().await } else { follower.read_history().await }.unwrap();
         let view = view(&mut follower, &relay.plan, &Directory::default());
         // Absent until it is true.
         if let Some((_, today)) = view.days.iter().find(|(day, _)| *day == "today") {
@@ -417,7 +417,7 @@ async fn a_steady_refresh_costs_the_same_in_a_small_and_in_a_large_file() {
             .await;
         let Usage::Rows(mut ledger) = relay.open().usage else { unreachable!("the relay keeps rows") };
         let after = Some(i64::from(rows) - 20);
-        let ask = Ask { after, limit: 20_000, ..Ask::default() };
+        let ask = RefreshRequest { after, limit: 20_000, ..RefreshRequest::default() };
         assert_eq!(ledger.refresh(&ask).await.unwrap().rows.len(), 20);
         let mut times: Vec<_> = Vec::new();
         for _ in 0..50 {

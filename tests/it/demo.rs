@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{self, DemoOptions, Planted, SimulateOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -379,15 +379,15 @@ async fn an_error_shows_no_password() {
 async fn a_stage_is_alive_and_leaves_nothing() {
     let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
     let simulator = SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() };
-    let stage = (claude_code_hub::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
-    let mut db = PgConnection::connect(stage.urls().database_url.expose_secret()).await.unwrap();
+    let environment = (claude_code_hub::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
+    let mut db = PgConnection::connect(environment.urls().database_url.expose_secret()).await.unwrap();
     let live = "select count(*) from usage_ledger where created_at > now() - interval '10 seconds'";
     until("live requests", async || count(&mut db, live).await > 10).await;
     let homes: Vec<String> =
         sqlx::query_scalar("select current_setting('data_directory')").fetch_all(&mut db).await.unwrap();
     let home = std::path::Path::new(&homes[0]).parent().unwrap();
     assert!(home.exists());
-    stage.tear_down().await;
+    environment.tear_down().await;
     assert!(!home.exists());
     assert_eq!(processes_in(home), Vec::<String>::new());
 }

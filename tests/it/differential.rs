@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::demo::servers::PrivatePostgres;
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays;
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
@@ -506,9 +506,9 @@ async fn settle(follower: &mut Follower) {
     // A day that drifted long ago has its turn in the audit, and then all rows are read anew: that takes some refreshes.
     for _ in 0..14 {
         let mut rest = follower.refresh().await.unwrap();
-        while rest != Rest::Nothing {
+        while rest != Backlog::Nothing {
             rest = match rest {
-                Rest::NewRows => follower.refresh().await.unwrap(),
+                Backlog::NewRows => follower.refresh().await.unwrap(),
                 _ => follower.read_history().await.unwrap(),
             };
         }
@@ -543,7 +543,7 @@ async fn play(
 ) {
     let mut scene = Scene::set_up(server, release, zone, start, seed).await;
     let plan = scene.plan();
-    let open = || relays::open(&plan).unwrap();
+    let open = || relay::open(&plan).unwrap();
     let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut directory_source = open().directory;
     let mut last = BTreeMap::new();

@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::serve;
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::{Plan, RelayPlan};
 use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
@@ -242,13 +242,13 @@ impl Drop for Prometheus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
-    let stage = (claude_code_hub::PRODUCT.demo)(DemoOptions {
+    let environment = (claude_code_hub::PRODUCT.demo)(DemoOptions {
         history: HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 40.0, ..SimulatorOptions::default() },
     })
     .await
     .unwrap();
-    let exporter = Exporter::start(stage.urls());
+    let exporter = Exporter::start(environment.urls());
     exporter.until("counters are there", |page| has(page, "llm_relay_requests_total")).await;
     let prometheus = Prometheus::start(exporter.address);
     let scraped = |n: f64| {
@@ -278,7 +278,7 @@ async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
 
     // When the traffic has stopped, page, Prometheus and ledger agree to the digit.
     let mut ledger =
-        PgConnection::connect(secrecy::ExposeSecret::expose_secret(&stage.urls().database_url)).await.unwrap();
+        PgConnection::connect(secrecy::ExposeSecret::expose_secret(&environment.urls().database_url)).await.unwrap();
     sqlx::query("alter table message_request rename to message_request_stopped").execute(&mut ledger).await.unwrap();
     let finals: i64 = sqlx::query_scalar(
         "select count(*) from usage_ledger where blocked_by is null and not is_replay and (status_code is not null or success_rate_outcome is not null) \
@@ -296,5 +296,5 @@ async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
         }
     });
     exporter.stop().await;
-    stage.tear_down().await;
+    environment.tear_down().await;
 }

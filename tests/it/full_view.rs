@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
+use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
     AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow,
     Reason, Scope, Source, Subscription, User,
 };
-use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
@@ -46,7 +46,7 @@ pub fn unread(relay: &str) -> View {
     View { ledger: None, live: None, directory: None, sources: sources.into(), probe: None, store: None, ..view(relay) }
 }
 
-pub fn own() -> Own {
+pub fn own() -> ExporterInfo {
     let process = Process {
         cpu_seconds: Some(1.25),
         open_fds: Some(12.0),
@@ -55,7 +55,7 @@ pub fn own() -> Own {
         resident_memory_bytes: Some(2e7),
         start_time_seconds: Some(1_795_000_000.25),
     };
-    Own {
+    ExporterInfo {
         version: "0.1.0",
         revision: "abc",
         rustc: "1.95.0",
@@ -113,7 +113,7 @@ fn ledger() -> LedgerView {
         history_loaded: 1.0,
         lag_seconds: Some(0.5),
         audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: Some(-0.25) }),
-        limited: vec![("model", 0)],
+        folded: vec![("model", 0)],
     }
 }
 

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::demo::servers::PrivateMariaDb;
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relay::{self};
+use llm_relay_exporter::relays::gemini_balance;
 use llm_relay_exporter::relays::gemini_balance::demo::Simulator;
-use llm_relay_exporter::relays::{self, gemini_balance};
+use llm_relay_exporter::servers::PrivateMariaDb;
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
@@ -390,12 +391,12 @@ async fn settle(follower: &mut Follower) {
     for _ in 0..2 {
         let mut rest = follower.refresh().await.unwrap();
         for turn in 0.. {
-            if rest == Rest::Nothing {
+            if rest == Backlog::Nothing {
                 break;
             }
             assert!(turn < 100, "no end of {rest:?}");
             rest = match rest {
-                Rest::NewRows => follower.refresh().await.unwrap(),
+                Backlog::NewRows => follower.refresh().await.unwrap(),
                 _ => follower.read_history().await.unwrap(),
             };
         }
@@ -414,7 +415,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
     let mut scene = Scene::set_up(db, label, seed).await;
     let open = || Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut follower = open();
-    let mut directory = relays::open(&plan).unwrap().directory;
+    let mut directory = relay::open(&plan).unwrap().directory;
     let mut saved: BTreeMap<String, Bytes> = BTreeMap::new();
     settle(&mut follower).await;
     for n in 0..steps {
@@ -458,7 +459,7 @@ async fn every_number_equals_plain_sql_on_mariadb() {
 /// What one fresh exporter says of a database.
 async fn whole_view(url: &str) -> LedgerView {
     let plan = plan(url);
-    let directory = relays::open(&plan).unwrap().directory.read().await.unwrap();
+    let directory = relay::open(&plan).unwrap().directory.read().await.unwrap();
     let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     settle(&mut follower).await;
     view(&mut follower, &plan, &directory)
@@ -500,7 +501,7 @@ async fn a_writer_on_sqlite_is_never_refused_and_a_long_log_is_audited_in_slices
     });
     // Meanwhile an exporter without a pause, that reads the history and audits in every refresh.
     let plan = plan(&url);
-    let parts = relays::open(&plan).unwrap();
+    let parts = relay::open(&plan).unwrap();
     let (mut live, mut source) = (parts.live.unwrap(), parts.directory);
     let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let mut refreshes = 0;
@@ -587,7 +588,7 @@ async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
     }
     db.run("insert into t_error_logs (error_type, error_code) values ('openai-embedding', 429), ('openai-embedding', 429), (null, null)")
         .await;
-    let parts = relays::open(&plan(&url)).unwrap();
+    let parts = relay::open(&plan(&url)).unwrap();
     let (mut live, mut source) = (parts.live.unwrap(), parts.directory);
     let directory = source.read().await.unwrap();
     let state = live.read(&directory).await.unwrap();
@@ -651,10 +652,10 @@ async fn check_tells_a_wrong_zone_by_whole_hours() {
 #[tokio::test]
 async fn a_store_that_is_away_is_a_failed_read_that_says_what_to_do() {
     let missing = plan("sqlite:/nowhere/default_db");
-    let error = relays::open(&missing).unwrap().directory.read().await.unwrap_err();
+    let error = relay::open(&missing).unwrap().directory.read().await.unwrap_err();
     assert!(error.text.contains("check the path"), "{error}");
     let closed = plan("mysql://exporter:hidden@127.0.0.1:9/relay");
-    let error = relays::open(&closed).unwrap().directory.read().await.unwrap_err();
+    let error = relay::open(&closed).unwrap().directory.read().await.unwrap_err();
     assert!(error.text.contains("MySQL at 127.0.0.1:9/relay") && !error.text.contains("hidden"), "{error}");
 }
 

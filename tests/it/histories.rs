@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Facts;
 use llm_relay_exporter::model::*;
-use llm_relay_exporter::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
+use llm_relay_exporter::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
@@ -159,7 +159,7 @@ impl Ledger for Shared {
         Facts::ALL
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn refresh(&mut self, ask: &RefreshRequest) -> Result<Refresh, ReadError> {
         let relay = self.0.lock().unwrap();
         let mut rows: Vec<UsageRow> = Vec::new();
         if let Some(after) = ask.after {
@@ -194,7 +194,7 @@ impl Ledger for Shared {
             refused: 0,
             audit: ask.audit.iter().map(sum).collect(),
             lost_rows: false,
-            bookmark: String::new(),
+            resume_token: String::new(),
         })
     }
 
@@ -341,7 +341,7 @@ impl World {
         let Exporter { follower: Some(follower), saw, shown } = &mut self.exporters[which] else { return };
         let mut rest = follower.refresh().await.unwrap();
         loop {
-            if rest != Rest::NewRows {
+            if rest != Backlog::NewRows {
                 let with = Presentation {
                     directory: None,
                     live: None,
@@ -359,9 +359,9 @@ impl World {
                 }
             }
             rest = match rest {
-                Rest::NewRows => follower.refresh().await.unwrap(),
-                Rest::RecentHistory | Rest::History => follower.read_history().await.unwrap(),
-                Rest::Nothing => break,
+                Backlog::NewRows => follower.refresh().await.unwrap(),
+                Backlog::RecentHistory | Backlog::History => follower.read_history().await.unwrap(),
+                Backlog::Nothing => break,
             };
         }
         let relay = self.relay.0.lock().unwrap();

@@ -47,6 +47,6 @@ mod store_process;
 mod store_replicas;
 mod tally;
 mod tls_sources;
-mod told;
 mod traps;
+mod unsupported;
 mod web;

@@ -30,12 +30,12 @@ async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
         history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
     };
-    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
-    assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
+    let environments = program::set_up(&options, PRODUCTS).await.unwrap();
+    assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let mut config = String::new();
     let mut good = Vec::new();
-    for (product, stage) in &stages {
-        let urls: Vec<_> = stage.urls().settings().collect();
+    for (product, environment) in &environments {
+        let urls: Vec<_> = environment.urls().settings().collect();
         // Some products are there twice, as of two teams.
         let copies = if TWICE.contains(&product.label) { 2 } else { 1 };
         for n in 1..=copies {
@@ -98,7 +98,7 @@ async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
         assert!(one.is_some() && one == other);
     }
     drop(exporter);
-    for (_, stage) in stages {
-        stage.tear_down().await;
+    for (_, environment) in environments {
+        environment.tear_down().await;
     }
 }

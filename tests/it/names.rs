@@ -6,7 +6,7 @@ use std::time::Duration as Wait;
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{Directory, FailureClass, Outcome, Scope, UsageRow, Usd};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
 use llm_relay_exporter::store::Kept;
@@ -306,9 +306,9 @@ proptest! {
 
 async fn read(follower: &mut Follower) {
     let mut rest = follower.refresh().await.unwrap();
-    while rest != Rest::Nothing {
+    while rest != Backlog::Nothing {
         rest = match rest {
-            Rest::NewRows => follower.refresh().await.unwrap(),
+            Backlog::NewRows => follower.refresh().await.unwrap(),
             _ => follower.read_history().await.unwrap(),
         };
     }

@@ -3,9 +3,9 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, Kind};
+use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
+use llm_relay_exporter::metrics::{CATALOGUE, Emit, MetricType};
 use llm_relay_exporter::model::Usd;
-use llm_relay_exporter::own::{Own, Process};
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::view::{EntityCounters, View};
@@ -52,9 +52,9 @@ fn a_full_view_shows_every_metric_of_the_catalogue_in_both_formats() {
         let listed: Vec<_> = CATALOGUE
             .iter()
             .map(|metric| match metric.kind {
-                Kind::Gauge => (metric.name.to_owned(), "gauge".to_owned()),
-                Kind::Counter => (metric.name.strip_suffix(total).unwrap().to_owned(), "counter".to_owned()),
-                Kind::Histogram => (metric.name.to_owned(), "histogram".to_owned()),
+                MetricType::Gauge => (metric.name.to_owned(), "gauge".to_owned()),
+                MetricType::Counter => (metric.name.strip_suffix(total).unwrap().to_owned(), "counter".to_owned()),
+                MetricType::Histogram => (metric.name.to_owned(), "histogram".to_owned()),
             })
             .collect();
         assert_eq!(shown, listed);
@@ -256,7 +256,7 @@ fn the_catalogue_keeps_its_conventions() {
         assert!(name.starts_with(prefix), "{name} must begin with {prefix}");
         assert_eq!(
             name.ends_with("_total"),
-            metric.kind == Kind::Counter,
+            metric.kind == MetricType::Counter,
             "{name}: counters, and only they, end in _total"
         );
         for unit in ["milliseconds", "_ms", "minutes", "hours", "percent", "_cents", "_kb", "_mb", "_cny", "_eur"] {
@@ -279,7 +279,7 @@ fn the_catalogue_keeps_its_conventions() {
 
 #[test]
 fn a_published_page_replaces_the_one_before() {
-    let pages = Shared::new(Page::new(Vec::new(), Own::default()));
+    let pages = Shared::new(Page::new(Vec::new(), ExporterInfo::default()));
     let before = pages.current();
     pages.publish(Page::new(vec![view("main")], own()));
     assert!(before.series() < pages.current().series());

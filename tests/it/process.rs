@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::metrics::{CATALOGUE, Kind};
+use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 
 use crate::exposition::{Dialect, parse, series};
 
@@ -143,11 +143,11 @@ pub fn total(page: &Page, name: &str, relay: &str) -> f64 {
 /// Every counter, as its series are called on the page.
 pub fn is_counter(name: &str) -> bool {
     CATALOGUE.iter().any(|metric| match metric.kind {
-        Kind::Counter => metric.name == name,
-        Kind::Histogram => {
+        MetricType::Counter => metric.name == name,
+        MetricType::Histogram => {
             name.strip_prefix(metric.name).is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
         }
-        Kind::Gauge => false,
+        MetricType::Gauge => false,
     })
 }
 

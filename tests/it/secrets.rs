@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// Every planted secret holds this.

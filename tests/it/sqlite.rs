@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use llm_relay_exporter::connect::sqlite::File;
 use llm_relay_exporter::model::Reason;
-use llm_relay_exporter::sql::sqlite::File;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
 use tempfile::TempDir;

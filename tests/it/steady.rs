@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use llm_relay_exporter::follow::{Follower, Rest};
-use llm_relay_exporter::relays::{self, Relay};
+use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::relay::{self, Relay};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::claude_code_hub::{Store, ledger, plan};
@@ -40,7 +40,7 @@ async fn statistics(connection: &mut PgConnection, table: &str) -> BTreeMap<&'st
 /// A session reports what it did when a second has passed since its last report.
 async fn report(follower: &mut Follower, relay: &mut Relay) {
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(follower.refresh().await.unwrap(), Rest::Nothing);
+    assert_eq!(follower.refresh().await.unwrap(), Backlog::Nothing);
     relay.directory.read().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
@@ -65,12 +65,12 @@ async fn of_a_ledger(name: &str, rows: u64) -> Cost {
     store.run("analyze usage_ledger").await;
 
     let plan = plan(&store.url, None);
-    let mut relay = relays::open(&plan).unwrap();
+    let mut relay = relay::open(&plan).unwrap();
     let mut follower = Follower::new(ledger(&plan), &plan);
     let mut rest = follower.refresh().await.unwrap();
-    while rest != Rest::Nothing {
+    while rest != Backlog::Nothing {
         rest = match rest {
-            Rest::NewRows => follower.refresh().await.unwrap(),
+            Backlog::NewRows => follower.refresh().await.unwrap(),
             _ => follower.read_history().await.unwrap(),
         };
     }
@@ -85,7 +85,7 @@ async fn of_a_ledger(name: &str, rows: u64) -> Cost {
     for _ in 0..REFRESHES {
         store.run(&insert(next, next + NEW_PER_REFRESH - 1, "200", "now()")).await;
         next += NEW_PER_REFRESH;
-        assert_eq!(follower.refresh().await.unwrap(), Rest::Nothing);
+        assert_eq!(follower.refresh().await.unwrap(), Backlog::Nothing);
         relay.directory.read().await.unwrap();
     }
     report(&mut follower, &mut relay).await;

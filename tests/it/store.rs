@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo;
 use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::servers::PrivatePostgres;
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};
-use llm_relay_exporter::store::{Owner, Saving, Store, StoreError};
+use llm_relay_exporter::store::{Checkpointer, Owner, Store, StoreError};
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -50,13 +50,13 @@ fn sqlite(directory: &Path) -> String {
 struct Exporter {
     plan: RelayPlan,
     follower: Follower,
-    saving: Saving,
+    saving: Checkpointer,
 }
 
 impl Exporter {
     async fn start(plan: &RelayPlan, store: &str) -> Result<Self, StoreError> {
         let mut follower = Follower::new(ledger(plan), plan);
-        let saving = Saving::start(Store::open(&store_plan(store))?, owner(plan), &mut follower).await?;
+        let saving = Checkpointer::start(Store::open(&store_plan(store))?, owner(plan), &mut follower).await?;
         Ok(Self { plan: plan.clone(), follower, saving })
     }
 
@@ -65,7 +65,7 @@ impl Exporter {
     }
 
     /// Ticks until it is so.
-    async fn tick_until(&mut self, what: &str, mut is_so: impl FnMut(&Saving) -> bool) {
+    async fn tick_until(&mut self, what: &str, mut is_so: impl FnMut(&Checkpointer) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so(&self.saving) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
@@ -89,9 +89,9 @@ impl Exporter {
 
 async fn read(follower: &mut Follower) {
     let mut rest = follower.refresh().await.unwrap();
-    while rest != Rest::Nothing {
+    while rest != Backlog::Nothing {
         rest = match rest {
-            Rest::NewRows => follower.refresh().await.unwrap(),
+            Backlog::NewRows => follower.refresh().await.unwrap(),
             _ => follower.read_history().await.unwrap(),
         };
     }
@@ -440,10 +440,10 @@ async fn a_store_that_is_foreign_damaged_or_newer_is_refused_and_left_alone() {
 async fn an_address_that_cannot_be_used_is_explained_without_its_password() {
     let plan = relay("addresses", 1, 100).await;
     let port = server().await.port();
-    let place = tempfile::tempdir().unwrap();
+    let endpoint = tempfile::tempdir().unwrap();
     for (url, expected) in [
         ("sqlite:".to_owned(), "names no file"),
-        (format!("sqlite:{}/missing/store.db", place.path().display()), "the directory must exist"),
+        (format!("sqlite:{}/missing/store.db", endpoint.path().display()), "the directory must exist"),
         ("mysql://user:hunter2@host/db".to_owned(), "sqlite:<path>"),
         (format!("postgres://demo:hunter2@127.0.0.1:{port}/postgres"), "check user and password"),
     ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use llm_relay_exporter::metrics::{CATALOGUE, Kind};
+use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Plan, StorePlan};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -113,7 +113,9 @@ impl Process {
 pub fn counters(page: &str) -> Option<Counters> {
     let families: Vec<_> = CATALOGUE
         .iter()
-        .filter(|metric| metric.kind == Kind::Counter && !OF_A_PROCESS.iter().any(|it| metric.name.starts_with(it)))
+        .filter(|metric| {
+            metric.kind == MetricType::Counter && !OF_A_PROCESS.iter().any(|it| metric.name.starts_with(it))
+        })
         .map(|metric| format!("{}{{", metric.name))
         .collect();
     let counters: Counters = page

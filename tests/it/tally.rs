@@ -451,7 +451,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
         }
         // Marks that need the store are answered as the store would.
         view(&mut tally, &directory);
-        for want in tally.take_wants() {
+        for want in tally.take_pending_sums() {
             let spent = ledger
                 .iter()
                 .filter(|row| row.counted && row.started_at >= want.range.start && row.started_at < want.range.end)
@@ -623,8 +623,8 @@ fn models_are_admitted_by_their_first_success_and_other_never_falls() {
         let mut traffic: Vec<_> =
             view.counters.unwrap().traffic.into_iter().map(|it| (it.model, it.requests[0], it.requests[1])).collect();
         traffic.sort();
-        let limited = view.limited.iter().find(|(dimension, _)| *dimension == "model").unwrap().1;
-        (traffic, limited)
+        let folded = view.folded.iter().find(|(dimension, _)| *dimension == "model").unwrap().1;
+        (traffic, folded)
     };
     let expected = (vec![("first".to_owned(), 1, 0), ("late".to_owned(), 1, 1), ("other".to_owned(), 1, 2)], 1);
     assert_eq!(labels(&[0, 1, 2, 3, 4, 5]), expected, "as it happened");

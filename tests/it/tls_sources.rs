@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::servers::PrivatePostgres;
-use llm_relay_exporter::kv::Kv;
+use llm_relay_exporter::connect::postgres::Database;
+use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::model::{ReadError, Reason};
+use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo as crs;
-use llm_relay_exporter::relays::{self, Relay, Usage};
-use llm_relay_exporter::sql::Database;
+use llm_relay_exporter::servers::PrivatePostgres;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use redis::{RedisResult, Value, cmd};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -222,21 +222,21 @@ fn free_port() -> u16 {
     }
 }
 
-async fn get(kv: &mut Kv, keys: &[&str]) -> Result<Vec<Option<String>>, llm_relay_exporter::model::ReadError> {
+async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<String>>, llm_relay_exporter::model::ReadError> {
     let commands: Vec<_> = keys.iter().map(|key| redis::Cmd::get(*key)).collect();
-    let answers: Vec<RedisResult<Value>> = kv.read("reading", &commands).await?;
+    let answers: Vec<RedisResult<Value>> = redis.read("reading", &commands).await?;
     let text = |answer: RedisResult<Value>| match answer {
         Ok(value) => Ok(redis::from_redis_value(value).unwrap()),
-        Err(error) => Err(kv.error("reading", &error)),
+        Err(error) => Err(redis.error("reading", &error)),
     };
     answers.into_iter().map(text).collect()
 }
 
 /// Reads until the answer is this one.
-async fn until(kv: &mut Kv, key: &str, wanted: &str) {
+async fn until(redis: &mut Redis, key: &str, wanted: &str) {
     let began = Instant::now();
     loop {
-        let answer = get(kv, &[key]).await;
+        let answer = get(redis, &[key]).await;
         if matches!(&answer, Ok(found) if found[0].as_deref() == Some(wanted)) {
             return;
         }
@@ -275,13 +275,13 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
     let _server = Redis::start(port, &arguments);
     let certificate = format!("&sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
     let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("ca.pem"));
-    let mut kv = Kv::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
+    let mut redis = Redis::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
     let began = Instant::now();
-    while let Err(error) = get(&mut kv, &["nothing"]).await {
+    while let Err(error) = get(&mut redis, &["nothing"]).await {
         assert!(began.elapsed() < Duration::from_secs(10), "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(get(&mut kv, &["nothing"]).await.unwrap(), [None]);
+    assert_eq!(get(&mut redis, &["nothing"]).await.unwrap(), [None]);
 
     let wrong = other.path("ca.pem").display().to_string();
     for (url, why) in [
@@ -292,7 +292,7 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
         (format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("none.pem")), "no such file"),
         (format!("redis://127.0.0.1:{port}/0"), "without TLS"),
     ] {
-        let error = get(&mut Kv::new(&url.as_str().into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
+        let error = get(&mut Redis::new(&url.as_str().into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
         assert_eq!(error.reason, Reason::Connection, "{why}: {error}");
         let said = match why {
             "no such file" => "none.pem",
@@ -306,10 +306,10 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
     let changing = papers.path("changing.pem");
     std::fs::copy(other.path("ca.pem"), &changing).unwrap();
     let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}{certificate}", changing.display());
-    let mut kv = Kv::new(&url.into(), LIMIT).unwrap();
-    get(&mut kv, &["x"]).await.unwrap_err();
+    let mut redis = Redis::new(&url.into(), LIMIT).unwrap();
+    get(&mut redis, &["x"]).await.unwrap_err();
     std::fs::copy(papers.path("ca.pem"), &changing).unwrap();
-    assert_eq!(get(&mut kv, &["x"]).await.unwrap(), [None]);
+    assert_eq!(get(&mut redis, &["x"]).await.unwrap(), [None]);
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
 
     let read = async |user: &str, parameters: &str| {
         let plan = plan(&format!("rediss://{user}@127.0.0.1:{port}/0?{parameters}"));
-        let Relay { usage, live, mut directory } = relays::open(&plan).unwrap();
+        let Relay { usage, live, mut directory } = relay::open(&plan).unwrap();
         let Usage::Counters(mut counters) = usage else { panic!("it keeps counters") };
         let directory = directory.read().await?;
         let live = live.unwrap().read(&directory).await?;
@@ -387,12 +387,12 @@ async fn sentinels_name_the_master_and_its_successor() {
     }
     // The first sentinel does not run.
     let url = format!("redis+sentinel://:pw@127.0.0.1:1,127.0.0.1:{watch}/hub/0");
-    let mut kv = Kv::new(&url.into(), Duration::from_secs(5)).unwrap();
-    until(&mut kv, "who", "primary").await;
+    let mut redis = Redis::new(&url.into(), Duration::from_secs(5)).unwrap();
+    until(&mut redis, "who", "primary").await;
     primary.child.kill().unwrap();
     primary.child.wait().unwrap();
     let began = Instant::now();
-    until(&mut kv, "who", "primary").await;
+    until(&mut redis, "who", "primary").await;
     println!("read again from the new master after {:.1} s", began.elapsed().as_secs_f64());
     let began = Instant::now();
     while !cli(replica.port, &["role"]).starts_with("master") {
@@ -400,9 +400,9 @@ async fn sentinels_name_the_master_and_its_successor() {
         std::thread::sleep(Duration::from_millis(50));
     }
     cli(replica.port, &["set", "who", "successor"]);
-    until(&mut kv, "who", "successor").await;
+    until(&mut redis, "who", "successor").await;
     let unknown = format!("redis+sentinel://:pw@127.0.0.1:{watch}/nobody/0");
-    let error = get(&mut Kv::new(&unknown.into(), LIMIT).unwrap(), &["who"]).await.unwrap_err();
+    let error = get(&mut Redis::new(&unknown.into(), LIMIT).unwrap(), &["who"]).await.unwrap_err();
     assert!(!error.text.contains("pw"), "{error}");
 }
 
@@ -441,16 +441,16 @@ async fn a_cluster_is_read_key_by_key() {
         cli(nodes[0].port, &["-c", "set", key, &format!("of {key}")]);
     }
     let url = format!("redis+cluster://:pw@127.0.0.1:1,{}", addresses[0]);
-    let mut kv = Kv::new(&url.into(), LIMIT).unwrap();
+    let mut redis = Redis::new(&url.into(), LIMIT).unwrap();
     let asked: Vec<&str> = keys.iter().map(String::as_str).chain(["none"]).collect();
-    let found = get(&mut kv, &asked).await.unwrap();
+    let found = get(&mut redis, &asked).await.unwrap();
     let wanted: Vec<Option<String>> = keys.iter().map(|key| Some(format!("of {key}"))).chain([None]).collect();
     assert_eq!(found, wanted);
-    assert!(kv.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
+    assert!(redis.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
     // A node that has gone takes its keys with it: that is an error, not an absence.
     let [mut gone, _one, _two]: [Redis; 3] = nodes.try_into().ok().unwrap();
     gone.child.kill().unwrap();
-    let error = get(&mut kv, &asked).await.unwrap_err();
+    let error = get(&mut redis, &asked).await.unwrap_err();
     println!("a node is down: {error}");
     assert!(matches!(error.reason, Reason::Connection | Reason::Timeout), "{error}");
 }

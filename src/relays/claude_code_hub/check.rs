@@ -10,11 +10,11 @@ use super::plans::{self, LARGE, Statement};
 use super::schema::{Level, Schema, SchemaCache};
 use super::{Settings, Zones, directory, ledger};
 use crate::check::Report;
-use crate::kv::Kv;
+use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::redis::Redis;
 use crate::model::ReadError;
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 use crate::settings::RelayPlan;
-use crate::sql::{Database, Snapshot};
 
 /// Looks at the relay's stores.
 ///
@@ -26,7 +26,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match database.snapshot().await {
         Err(error) => report.problem("postgres", error.text),
         Ok(mut snapshot) => {
-            report.ok("postgres", format!("connected to {} as {}", database.place(), database.role()));
+            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.role()));
             if let Err(error) = store(&mut snapshot, plan, &mut report).await {
                 report.problem("postgres", error.text);
             }
@@ -38,9 +38,9 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match &plan.redis_url {
         None => report.note("redis", "not configured: no sessions, slots, circuits or fixed five-hour windows"),
         Some(url) => {
-            let mut kv = Kv::new(url, plan.timeout)?;
-            match live(&mut kv).await {
-                Ok(text) => report.ok("redis", format!("connected to {}; {text}", kv.place())),
+            let mut redis = Redis::new(url, plan.timeout)?;
+            match live(&mut redis).await {
+                Ok(text) => report.ok("redis", format!("connected to {}; {text}", redis.endpoint())),
                 Err(error) => report.problem("redis", error.text),
             }
         }
@@ -175,7 +175,7 @@ async fn cost(database: &mut Database, schema: &Schema, now: DateTime<Utc>, repo
     database.finish(snapshot).await;
 }
 
-async fn live(kv: &mut Kv) -> Result<String, ReadError> {
+async fn live(redis: &mut Redis) -> Result<String, ReadError> {
     let what = "looking at Redis";
     let mut commands =
         vec![cmd("INFO"), cmd("EXISTS"), cmd("TIME"), cmd("ZRANGEBYSCORE"), cmd("HMGET"), cmd("PTTL"), cmd("GET")];
@@ -186,12 +186,12 @@ async fn live(kv: &mut Kv) -> Result<String, ReadError> {
     commands[4].arg("circuit_breaker:state:0").arg("circuitState");
     commands[5].arg("provider:0:cost_5h_fixed");
     commands[6].arg("provider:0:cost_5h_fixed");
-    let mut answers = kv.read(what, &commands).await?.into_iter();
+    let mut answers = redis.read(what, &commands).await?.into_iter();
     let info = answers.next().and_then(Result::ok).and_then(|info| String::from_redis_value(info).ok());
     let version = info.as_deref().and_then(|info| info.lines().find_map(|line| line.strip_prefix("redis_version:")));
-    let sets = answers.next().unwrap_or(Ok(redis::Value::Nil)).map_err(|error| kv.error(what, &error))?;
+    let sets = answers.next().unwrap_or(Ok(redis::Value::Nil)).map_err(|error| redis.error(what, &error))?;
     for answer in answers {
-        answer.map_err(|error| kv.error(what, &error))?;
+        answer.map_err(|error| redis.error(what, &error))?;
     }
     let seen = match i64::from_redis_value(sets) {
         Ok(0) => "no session set there now (nobody works, or this is another relay's Redis)",

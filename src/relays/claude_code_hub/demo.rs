@@ -5,17 +5,17 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::demo::history::{self, HistoryOptions};
-use crate::demo::servers::{PrivatePostgres, PrivateRedis, ServerError};
 use crate::demo::simulator::{self, SimulatorOptions};
 use crate::demo::store::{self, Ownership};
-use crate::demo::{DemoOptions, Stage, Urls};
+use crate::demo::{DemoOptions, Environment, Urls};
+use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
 
 /// A Claude Code Hub. Takes some seconds, most of them for the history. Dropping the future leaves nothing behind.
 ///
 /// # Errors
 /// When PostgreSQL is not installed (the text says how to get it) or a server does not start. A missing Redis is
 /// only told on stderr: the demo then has no live state.
-pub async fn set_up(options: DemoOptions) -> anyhow::Result<Stage> {
+pub async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
     let postgres = PrivatePostgres::start().await?;
     let redis = match PrivateRedis::start().await {
         Ok(redis) => Some(redis),
@@ -32,7 +32,7 @@ pub async fn set_up(options: DemoOptions) -> anyhow::Result<Stage> {
         SimulateOptions { urls: urls.clone(), init: true, history: options.history, simulator: options.simulator };
     let source = prepare(&simulate).await?;
     let traffic = source.run(simulate.simulator, stop.clone());
-    Ok(Stage::live(urls, traffic, stop, (postgres, redis)))
+    Ok(Environment::live(urls, traffic, stop, (postgres, redis)))
 }
 
 #[derive(Clone, Debug)]

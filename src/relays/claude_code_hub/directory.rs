@@ -6,9 +6,9 @@ use sqlx::postgres::PgRow;
 
 use super::schema::{Schema, SchemaCache};
 use super::{Settings, Zones, limits};
+use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
-use crate::relays::DirectorySource;
-use crate::sql::{Database, Snapshot};
+use crate::relay::DirectorySource;
 
 pub(super) const USERS: &str = include_str!("users.sql");
 pub(super) const KEYS: &str = include_str!("keys.sql");

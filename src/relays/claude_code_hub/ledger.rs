@@ -17,9 +17,9 @@ use super::plans::{Plans, Statement};
 use super::prices::Prices;
 use super::row::{BillingModel, End, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
+use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh};
-use crate::sql::{Database, Snapshot};
+use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";
@@ -93,7 +93,7 @@ impl LedgerReader {
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 
-    async fn read_refresh(&mut self, snapshot: &mut Snapshot, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         let basis = self.basis(snapshot).await?;
         let zone = basis.zone.name();
         let what = "reading the ledger's clock";
@@ -109,22 +109,23 @@ impl LedgerReader {
         let mut rows = Vec::new();
         let mut refused = 0;
         let mut more = false;
-        if let Some(after) = ask.after {
-            let query =
-                sqlx::query(self.statement(Statement::NewRows, &basis.schema)?).bind(after).bind(i64::from(ask.limit));
+        if let Some(after) = request.after {
+            let query = sqlx::query(self.statement(Statement::NewRows, &basis.schema)?)
+                .bind(after)
+                .bind(i64::from(request.limit));
             let batch = self.batch(snapshot, "reading new rows", query, &basis).await?;
-            more = batch.read >= ask.limit as usize;
+            more = batch.read >= request.limit as usize;
             rows = batch.rows;
             refused = batch.refused;
         }
-        if !ask.reread.is_empty() {
-            let query = sqlx::query(self.statement(Statement::OpenRows, &basis.schema)?).bind(&ask.reread);
+        if !request.reread.is_empty() {
+            let query = sqlx::query(self.statement(Statement::OpenRows, &basis.schema)?).bind(&request.reread);
             let batch = self.batch(snapshot, "reading open rows again", query, &basis).await?;
             rows.extend(batch.rows);
             refused += batch.refused;
         }
-        let mut audit = Vec::with_capacity(ask.audit.len());
-        for span in &ask.audit {
+        let mut audit = Vec::with_capacity(request.audit.len());
+        for span in &request.audit {
             let query = sqlx::query(self.statement(Statement::Audit, &basis.schema)?).bind(span.start).bind(span.end);
             let what = "summing the ledger";
             let groups = snapshot.fetch(what, query).await?;
@@ -146,7 +147,7 @@ impl LedgerReader {
             refused,
             audit,
             lost_rows: false,
-            bookmark: String::new(),
+            resume_token: String::new(),
         })
     }
 
@@ -207,12 +208,12 @@ impl Ledger for LedgerReader {
         Facts { imports: false, ..Facts::ALL }
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         if self.plans.due() {
             self.renew_plans().await?;
         }
         let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_refresh(&mut snapshot, ask).await;
+        let result = self.read_refresh(&mut snapshot, request).await;
         self.end(snapshot, result).await
     }
 

@@ -11,37 +11,37 @@ use chrono::{DateTime, Utc};
 use redis::{Cmd, FromRedisValue};
 
 use super::schema::Level;
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Circuit, Directory, EntityId, Limit, Live, QuotaWindow, ReadError, Usd, WindowRule, WindowSpend};
-use crate::relays::LiveState;
+use crate::relay::LiveState;
 
 pub struct LiveReader {
-    kv: Kv,
+    redis: Redis,
     session_ttl: Duration,
 }
 
 impl LiveReader {
-    pub fn new(kv: Kv, session_ttl: Duration) -> Self {
-        Self { kv, session_ttl }
+    pub fn new(redis: Redis, session_ttl: Duration) -> Self {
+        Self { redis, session_ttl }
     }
 
     /// For each set, how many of its sessions live; `None` where there is no set to count.
     async fn sessions(&mut self, keys: Vec<String>, now_ms: i64) -> Result<Vec<Option<u64>>, ReadError> {
         let ttl = i64::try_from(self.session_ttl.as_millis()).unwrap_or(i64::MAX);
         let after = format!("({}", now_ms.saturating_sub(ttl));
-        let asks: Vec<Ask> =
-            keys.into_iter().map(|key| Ask::new("ZRANGEBYSCORE", key).with(&[&after, "+inf"])).collect();
-        let members: Vec<Option<Vec<String>>> = self.kv.each("reading sessions", &asks).await?;
+        let asks: Vec<KeyCommand> =
+            keys.into_iter().map(|key| KeyCommand::new("ZRANGEBYSCORE", key).with(&[&after, "+inf"])).collect();
+        let members: Vec<Option<Vec<String>>> = self.redis.each("reading sessions", &asks).await?;
         let mut ids: Vec<&String> = members.iter().flatten().flatten().collect();
         ids.sort_unstable();
         ids.dedup();
         let commands: Vec<Cmd> =
-            ids.iter().map(|id| Ask::new("EXISTS", format!("session:{id}:info")).command()).collect();
+            ids.iter().map(|id| KeyCommand::new("EXISTS", format!("session:{id}:info")).command()).collect();
         let what = "looking which sessions live";
         let mut alive = HashSet::with_capacity(ids.len());
-        for (id, answer) in ids.iter().zip(self.kv.read(what, &commands).await?) {
+        for (id, answer) in ids.iter().zip(self.redis.read(what, &commands).await?) {
             let exists = answer.and_then(|value| Ok(bool::from_redis_value(value)?));
-            if exists.map_err(|error| self.kv.error(what, &error))? {
+            if exists.map_err(|error| self.redis.error(what, &error))? {
                 alive.insert(id.as_str());
             }
         }
@@ -52,15 +52,17 @@ impl LiveReader {
     async fn circuits(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<(EntityId, Circuit)>, ReadError> {
         let what = "reading circuit breakers";
         let ids: Vec<EntityId> = directory.providers.iter().filter(|p| !p.deleted).map(|p| p.id.clone()).collect();
-        let ask = |command, key, fields: &[&str]| Ask::new(command, key).with(fields);
-        let states: Vec<Ask> = ids
+        let request = |command, key, fields: &[&str]| KeyCommand::new(command, key).with(fields);
+        let states: Vec<KeyCommand> = ids
             .iter()
-            .map(|id| ask("HMGET", format!("circuit_breaker:state:{id}"), &["circuitState", "circuitOpenUntil"]))
+            .map(|id| request("HMGET", format!("circuit_breaker:state:{id}"), &["circuitState", "circuitOpenUntil"]))
             .collect();
-        let thresholds: Vec<Ask> =
-            ids.iter().map(|id| ask("HMGET", format!("circuit_breaker:config:{id}"), &["failureThreshold"])).collect();
-        let states: Vec<Option<(Option<String>, Option<String>)>> = self.kv.each(what, &states).await?;
-        let thresholds: Vec<Option<(Option<String>,)>> = self.kv.each(what, &thresholds).await?;
+        let thresholds: Vec<KeyCommand> = ids
+            .iter()
+            .map(|id| request("HMGET", format!("circuit_breaker:config:{id}"), &["failureThreshold"]))
+            .collect();
+        let states: Vec<Option<(Option<String>, Option<String>)>> = self.redis.each(what, &states).await?;
+        let thresholds: Vec<Option<(Option<String>,)>> = self.redis.each(what, &thresholds).await?;
         let circuits = ids.into_iter().zip(states).zip(thresholds).filter_map(|((id, state), threshold)| {
             let (state, open_until) = state?;
             let threshold = threshold.and_then(|(threshold,)| threshold?.parse::<f64>().ok());
@@ -76,10 +78,12 @@ impl LiveReader {
             .iter()
             .filter(|limit| limit.rule == WindowRule::Live && limit.window == QuotaWindow::FiveHours)
             .collect();
-        let ask =
-            |command, limit: &&Limit| Ask::new(command, format!("{}:{}:cost_5h_fixed", limit.scope.label(), limit.id));
-        let asks: Vec<Ask> = limits.iter().flat_map(|limit| [ask("GET", limit), ask("PTTL", limit)]).collect();
-        let answers: Vec<Option<Option<String>>> = self.kv.each(what, &asks).await?;
+        let request = |command, limit: &&Limit| {
+            KeyCommand::new(command, format!("{}:{}:cost_5h_fixed", limit.scope.label(), limit.id))
+        };
+        let asks: Vec<KeyCommand> =
+            limits.iter().flat_map(|limit| [request("GET", limit), request("PTTL", limit)]).collect();
+        let answers: Vec<Option<Option<String>>> = self.redis.each(what, &asks).await?;
         let windows = limits.into_iter().zip(answers.chunks_exact(2)).filter_map(|(limit, pair)| {
             let used = match pair[0].as_ref()? {
                 Some(text) => Usd::from_f64(text.parse().ok()?)?,
@@ -96,7 +100,7 @@ impl LiveReader {
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError> {
-        let now_ms = self.kv.now_ms().await?;
+        let now_ms = self.redis.now_ms().await?;
         let mut live = Live {
             circuits: Some(self.circuits(directory, now_ms).await?),
             window_spend: self.window_spend(directory, now_ms).await?,

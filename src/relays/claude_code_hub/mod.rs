@@ -5,7 +5,7 @@
 //! * `ledger`, `row`, `prices`: usage rows. `plans`: what they would cost the database.
 //! * `directory`, `limits`: names, limits, settings.
 //! * `live`: sessions, slots, circuits.
-//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
@@ -20,7 +20,7 @@ mod prices;
 mod product;
 mod row;
 mod schema;
-mod untold;
+mod unsupported;
 
 use chrono_tz::Tz;
 use sqlx::Row;
@@ -29,13 +29,13 @@ pub use check::check;
 pub use least_schema::{STEPS, least_schema};
 pub use product::PRODUCT;
 pub use schema::Level;
-pub use untold::UNTOLD;
+pub use unsupported::UNSUPPORTED;
 
-use crate::kv::Kv;
+use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::redis::Redis;
 use crate::model::ReadError;
-use crate::relays::{LiveState, OpenError, Relay, Usage};
+use crate::relay::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
-use crate::sql::{Database, Snapshot};
 use schema::Schema;
 
 /// Opens the parts of one relay: ledger and directory hold one connection each, live state has its own Redis.
@@ -47,7 +47,7 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
     let live = match &plan.redis_url {
         Some(url) => {
-            let live = live::LiveReader::new(Kv::new(url, plan.timeout)?, product::session_ttl(plan));
+            let live = live::LiveReader::new(Redis::new(url, plan.timeout)?, product::session_ttl(plan));
             Some(Box::new(live) as Box<dyn LiveState>)
         }
         None => None,

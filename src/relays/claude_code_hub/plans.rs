@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Postgres, Row};
 
 use super::ledger;
 use super::schema::Schema;
+use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{ReadError, Reason, Scope};
-use crate::sql::{Database, Snapshot};
 
 /// Up to this many rows a scan of the whole fact table costs nothing worth a word.
 pub const LARGE: i64 = 100_000;

@@ -9,8 +9,8 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::schema::Schema;
+use crate::connect::postgres::Snapshot;
 use crate::model::ReadError;
-use crate::sql::Snapshot;
 
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{UNTOLD, check, demo, open};
-use crate::relays::{Need, Product, Store, Variables};
+use super::{UNSUPPORTED, check, demo, open};
+use crate::relay::{Need, Product, Store, Variables};
 use crate::settings::catalogue::{
-    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, Takes,
+    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
 };
 use crate::settings::{OwnValue, RelayPlan};
 
 /// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
 const SESSION_TTL: Setting = Setting {
     path: "session_ttl",
-    takes: Takes::Duration {
+    value_type: ValueType::Duration {
         least: Duration::from_secs(1),
         most: Duration::from_secs(7 * 24 * 60 * 60),
         set: |relay, it| relay.own.set(SESSION_TTL.path, OwnValue::Duration(it)),
@@ -38,7 +38,7 @@ pub static PRODUCT: Product = Product {
         redis: "REDIS_URL",
         zone: "TZ",
     }),
-    untold: UNTOLD,
+    unsupported: UNSUPPORTED,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

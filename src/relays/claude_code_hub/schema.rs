@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
-use crate::relays::schema_cache;
-use crate::sql::Snapshot;
+use crate::relay::schema_cache;
 
 /// Every column that some statement reads, by table.
 const READ: &[(&str, &str)] = &[

@@ -8,9 +8,9 @@ use super::keys::PLATFORMS;
 use super::open;
 use super::product;
 use crate::check::Report;
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, ReadError};
-use crate::relays::{OpenError, Relay, Usage};
+use crate::relay::{OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 
 /// Looks at the relay's Redis.
@@ -19,13 +19,13 @@ use crate::settings::RelayPlan;
 /// When the address cannot be used at all.
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
-    let mut kv = super::kv(plan)?;
+    let mut redis = super::redis(plan)?;
     let offset = product::offset(plan);
     report.ok(
         "time zone",
         format!("days begin at midnight of {offset}, as `timezone_offset` says; it must be the relay's"),
     );
-    if let Err(error) = server(&mut kv, &mut report).await {
+    if let Err(error) = server(&mut redis, &mut report).await {
         report.problem("redis", error.text);
         return Ok(report);
     }
@@ -62,12 +62,12 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-async fn server(kv: &mut Kv, report: &mut Report) -> Result<(), ReadError> {
+async fn server(redis: &mut Redis, report: &mut Report) -> Result<(), ReadError> {
     let what = "looking at Redis";
-    kv.now_ms().await?;
-    report.ok("redis", format!("connected to {}", kv.place()));
-    let texts = ["apikey:index:version", "system:migrated:version"].map(|key| Ask::new("GET", key));
-    let texts = kv.each::<Option<String>>(what, &texts).await?;
+    redis.now_ms().await?;
+    report.ok("redis", format!("connected to {}", redis.endpoint()));
+    let texts = ["apikey:index:version", "system:migrated:version"].map(|key| KeyCommand::new("GET", key));
+    let texts = redis.each::<Option<String>>(what, &texts).await?;
     let text = |at: usize| texts.get(at).and_then(|text| text.as_ref()?.as_deref());
     match text(1) {
         Some(version) => report.ok("relay", format!("claude-relay-service {version}")),
@@ -82,7 +82,7 @@ async fn server(kv: &mut Kv, report: &mut Report) -> Result<(), ReadError> {
         ),
     }
     // Whoever may read secrets need not: only the ACL's user can be kept from them.
-    if kv.read(what, &[cmd("INFO")]).await?.iter().all(Result::is_ok) {
+    if redis.read(what, &[cmd("INFO")]).await?.iter().all(Result::is_ok) {
         report.note(
             "role",
             "this user may do more than is needed; docs/relays.md has an ACL user that reads no secret index",

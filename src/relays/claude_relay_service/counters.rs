@@ -21,10 +21,10 @@ use super::product;
 use super::rankings::{self, by_model, day_sum};
 use super::reader::{PAIR_FIELDS, Reader, TOKEN_FIELDS};
 use super::totals::{KeyTotals, Known, MonthTotals, Pair, PairTotals, text};
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, EntityId, ReadError, Scope, Usd};
-use crate::relays::steady::Steady;
-use crate::relays::{Counters, Ranked, Ranking, Reading};
+use crate::relay::steady::Steady;
+use crate::relay::{CounterSnapshot, Counters, Ranked, Ranking};
 use crate::settings::RelayPlan;
 use crate::tally::{Part, PartError, decoded, encoded};
 
@@ -106,9 +106,9 @@ struct Active {
 }
 
 impl CounterReader {
-    pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
+    pub fn new(redis: Redis, plan: &RelayPlan) -> Self {
         Self {
-            reader: Reader::new(kv),
+            reader: Reader::new(redis),
             offset: product::offset(plan),
             scan: product::may_scan(plan),
             known: Known::default(),
@@ -144,7 +144,7 @@ impl CounterReader {
         let minute = now.timestamp().div_euclid(60);
         let name = |minute: i64| format!("system:metrics:minute:{minute}");
         // A minute lives for twice the window after its last write, which was in this minute.
-        let left = self.reader.kv.each::<i64>(what, &[Ask::new("TTL", name(minute))]).await?;
+        let left = self.reader.redis.each::<i64>(what, &[KeyCommand::new("TTL", name(minute))]).await?;
         if let Some(left) = left.into_iter().flatten().next().filter(|left| (1..=86_400).contains(left)) {
             self.window_minutes = (left + 119) / 120;
         }
@@ -357,8 +357,8 @@ impl CounterReader {
 
 #[async_trait]
 impl Counters for CounterReader {
-    async fn read(&mut self, directory: &Directory) -> Result<Reading, ReadError> {
-        let now = clock(self.reader.kv.now_ms().await?);
+    async fn read(&mut self, directory: &Directory) -> Result<CounterSnapshot, ReadError> {
+        let now = clock(self.reader.redis.now_ms().await?);
         let today = self.offset.date(now);
         self.reader.read = 0;
         let global = self.reader.fields("reading totals", vec!["usage:global:total".to_owned()], &["requests"]).await?;
@@ -415,7 +415,7 @@ impl Counters for CounterReader {
         rankings.push(Ranking { scope: Scope::Model, period: "today", entries: models_today });
         let models = by_model(self.known.pairs.iter().map(|((_, model), totals)| (model, totals.now())));
         rankings.push(Ranking { scope: Scope::Model, period: "all", entries: models });
-        Ok(Reading {
+        Ok(CounterSnapshot {
             day_start: self.offset.start_of(today),
             requests_per_minute: Some(requests_per_minute),
             tokens_per_minute: Some(tokens_per_minute),

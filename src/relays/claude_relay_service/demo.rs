@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Offset;
 use crate::demo::rhythm::HOURS;
-use crate::demo::servers::PrivateRedis;
-use crate::demo::{DemoOptions, Stage, Urls};
+use crate::demo::{DemoOptions, Environment, Urls};
+use crate::servers::PrivateRedis;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -375,7 +375,7 @@ fn key_id(number: usize) -> String {
 ///
 /// # Errors
 /// When Redis is not installed (the text says how to get it) or does not start.
-pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Stage> {
+pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Environment> {
     simulator.check()?;
     let redis = PrivateRedis::start().await?;
     let options = Options {
@@ -394,5 +394,5 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
         run(&mut connection, &options, stopped).await;
         Ok(())
     };
-    Ok(Stage::live(urls, traffic, stop, redis))
+    Ok(Environment::live(urls, traffic, stop, redis))
 }

@@ -10,39 +10,40 @@ use super::clock::Offset;
 use super::keys::{self, PLATFORMS, Platform};
 use super::product;
 use super::search::Search;
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
-use crate::relays::DirectorySource;
+use crate::relay::DirectorySource;
 use crate::settings::RelayPlan;
 
 /// Days of traffic in which keys are looked for where the relay keeps no index of keys.
 const SEARCHED_DAYS: u64 = 32;
 
 pub struct DirectoryReader {
-    kv: Kv,
+    redis: Redis,
     offset: Offset,
     search: Option<Search>,
 }
 
 impl DirectoryReader {
-    pub fn new(kv: Kv, plan: &RelayPlan) -> Self {
-        Self { kv, offset: product::offset(plan), search: product::may_scan(plan).then(Search::new) }
+    pub fn new(redis: Redis, plan: &RelayPlan) -> Self {
+        Self { redis, offset: product::offset(plan), search: product::may_scan(plan).then(Search::new) }
     }
 
     /// The ids of all keys, deleted ones included.
     async fn key_ids(&mut self) -> Result<BTreeSet<String>, ReadError> {
         let what = "reading the index of keys";
-        let version = self.kv.each::<Option<String>>(what, &[Ask::new("GET", "apikey:index:version")]).await?;
+        let version =
+            self.redis.each::<Option<String>>(what, &[KeyCommand::new("GET", "apikey:index:version")]).await?;
         let version = version.into_iter().flatten().flatten().next().and_then(|text| text.parse().ok());
         let sets = if version >= Some(2) {
-            vec![Ask::new("SMEMBERS", "apikey:idx:all")]
+            vec![KeyCommand::new("SMEMBERS", "apikey:idx:all")]
         } else {
             // Releases without an index of keys: those that had traffic. A search of the key space would stop the relay.
-            let today = self.offset.date(clock(self.kv.now_ms().await?));
+            let today = self.offset.date(clock(self.redis.now_ms().await?));
             let days = (0..SEARCHED_DAYS).map(|ago| keys::day(today - Days::new(ago)));
-            days.map(|day| Ask::new("SMEMBERS", format!("usage:daily:index:{day}"))).collect()
+            days.map(|day| KeyCommand::new("SMEMBERS", format!("usage:daily:index:{day}"))).collect()
         };
-        let sets = self.kv.each::<Vec<String>>(what, &sets).await?;
+        let sets = self.redis.each::<Vec<String>>(what, &sets).await?;
         let mut ids: BTreeSet<String> = sets.into_iter().flatten().flat_map(keys::members).collect();
         ids.extend(self.search.iter().flat_map(Search::keys).cloned());
         Ok(ids)
@@ -62,8 +63,9 @@ impl DirectoryReader {
             "totalCostLimit",
             "weeklyOpusCostLimit",
         ];
-        let asks: Vec<Ask> = ids.iter().map(|id| Ask::new("HMGET", format!("apikey:{id}")).with(&fields)).collect();
-        let hashes = self.kv.each::<Vec<Option<String>>>("reading keys", &asks).await?;
+        let asks: Vec<KeyCommand> =
+            ids.iter().map(|id| KeyCommand::new("HMGET", format!("apikey:{id}")).with(&fields)).collect();
+        let hashes = self.redis.each::<Vec<Option<String>>>("reading keys", &asks).await?;
         for (id, hash) in ids.into_iter().zip(hashes) {
             let mut fields = hash.unwrap_or_default().into_iter().map(|field| field.filter(|text| !text.is_empty()));
             let mut field = || fields.next().flatten();
@@ -98,8 +100,9 @@ impl DirectoryReader {
 
     async fn accounts(&mut self, directory: &mut Directory) -> Result<(), ReadError> {
         let what = "reading accounts";
-        let sets: Vec<Ask> = PLATFORMS.iter().map(|platform| Ask::new("SMEMBERS", platform.index)).collect();
-        let sets = self.kv.each::<Vec<String>>(what, &sets).await?;
+        let sets: Vec<KeyCommand> =
+            PLATFORMS.iter().map(|platform| KeyCommand::new("SMEMBERS", platform.index)).collect();
+        let sets = self.redis.each::<Vec<String>>(what, &sets).await?;
         let mut accounts: Vec<(&Platform, String)> = PLATFORMS
             .iter()
             .zip(sets)
@@ -111,11 +114,11 @@ impl DirectoryReader {
         accounts.dedup_by_key(|(platform, id)| (platform.name, id.clone()));
         let fields = ["name", "isActive", "accountType", "maxConcurrentTasks"];
         let (texts, hashes): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|(platform, _)| platform.json);
-        let asks: Vec<Ask> = hashes
+        let asks: Vec<KeyCommand> = hashes
             .iter()
-            .map(|(platform, id)| Ask::new("HMGET", format!("{}{id}", platform.account)).with(&fields))
+            .map(|(platform, id)| KeyCommand::new("HMGET", format!("{}{id}", platform.account)).with(&fields))
             .collect();
-        let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
+        let answers = self.redis.each::<Vec<Option<String>>>(what, &asks).await?;
         for ((platform, id), fields) in hashes.into_iter().zip(answers) {
             let mut fields = fields.unwrap_or_default().into_iter();
             let mut field = || fields.next().flatten();
@@ -126,9 +129,9 @@ impl DirectoryReader {
             let slots = slots.and_then(|text| text.parse().ok()).filter(|slots| *slots > 0);
             directory.providers.push(provider(platform, &id, name, enabled, group, slots));
         }
-        let asks: Vec<Ask> =
-            texts.iter().map(|(platform, id)| Ask::new("GET", format!("{}{id}", platform.account))).collect();
-        let answers = self.kv.each::<Option<String>>(what, &asks).await?;
+        let asks: Vec<KeyCommand> =
+            texts.iter().map(|(platform, id)| KeyCommand::new("GET", format!("{}{id}", platform.account))).collect();
+        let answers = self.redis.each::<Option<String>>(what, &asks).await?;
         for ((platform, id), text) in texts.into_iter().zip(answers) {
             let Some(account) = text.flatten().and_then(|text| serde_json::from_str::<JsonAccount>(&text).ok()) else {
                 continue;
@@ -144,10 +147,11 @@ impl DirectoryReader {
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
         let mut directory = Directory { timezone: self.offset.to_string(), ..Directory::default() };
-        let version = self.kv.each("reading the version", &[Ask::new("GET", "system:migrated:version")]).await?;
+        let version =
+            self.redis.each("reading the version", &[KeyCommand::new("GET", "system:migrated:version")]).await?;
         directory.version = version.into_iter().flatten().next().flatten().unwrap_or_default();
         if let Some(search) = &mut self.search {
-            search.go_on(&mut self.kv).await?;
+            search.go_on(&mut self.redis).await?;
         }
         self.keys(&mut directory).await?;
         self.accounts(&mut directory).await?;

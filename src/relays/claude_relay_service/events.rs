@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::keys::{counted_model, platform_of};
 use super::reader::Reader;
 use super::totals::{KeyTotals, text};
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, EntityId, FailureClass, ReadError};
 
 /// The relay keeps so many records per key, and so many errors per account.
@@ -67,7 +67,7 @@ impl Cursors {
             })
             .collect();
         reader.read += lists.len() as u64;
-        let news = news(&mut reader.kv, "reading failures", &lists, ERRORS).await?;
+        let news = news(&mut reader.redis, "reading failures", &lists, ERRORS).await?;
         let mut failures: BTreeMap<(&EntityId, FailureClass), u64> =
             accounts.iter().flat_map(|(id, _)| CLASSES.map(|class| ((*id, class), 0))).collect();
         for ((id, _), news) in accounts.iter().zip(news) {
@@ -111,7 +111,7 @@ impl Cursors {
             })
             .collect();
         reader.read += lists.len() as u64;
-        let news = news(&mut reader.kv, "reading records", &lists, RECORDS).await?;
+        let news = news(&mut reader.redis, "reading records", &lists, RECORDS).await?;
         let (mut durations, mut missed) = (Vec::new(), 0);
         for ((id, grown, seen, requests), news) in changed.into_iter().zip(news) {
             let Some(news) = news else { continue };
@@ -175,16 +175,16 @@ struct News {
 }
 
 /// Looks into lists of at most `longest` entries; `None` where a key is not a list.
-async fn news(kv: &mut Kv, what: &str, lists: &[List], longest: usize) -> Result<Vec<Option<News>>, ReadError> {
+async fn news(redis: &mut Redis, what: &str, lists: &[List], longest: usize) -> Result<Vec<Option<News>>, ReadError> {
     let mut found: Vec<Option<News>> = lists.iter().map(|_| None).collect();
     let mut waiting: Vec<(usize, usize)> =
         lists.iter().enumerate().map(|(at, list)| (at, (list.expected + REMEMBERED).min(longest))).collect();
     while !waiting.is_empty() {
-        let asks: Vec<Ask> = waiting
+        let asks: Vec<KeyCommand> = waiting
             .iter()
-            .map(|(at, depth)| Ask::new("LRANGE", &*lists[*at].key).with(&["0", &(depth - 1).to_string()]))
+            .map(|(at, depth)| KeyCommand::new("LRANGE", &*lists[*at].key).with(&["0", &(depth - 1).to_string()]))
             .collect();
-        let answers = kv.each::<Vec<String>>(what, &asks).await?;
+        let answers = redis.each::<Vec<String>>(what, &asks).await?;
         let mut deeper = Vec::new();
         for ((at, depth), entries) in waiting.into_iter().zip(answers) {
             let Some(mut entries) = entries else { continue };

@@ -11,15 +11,15 @@ use chrono::{DateTime, Days, TimeDelta, Utc};
 use super::clock::Offset;
 use super::directory::{clock, instant};
 use super::keys::{self, platform_of};
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{
     AccountState, Directory, EntityId, Limit, Live, Queue, QuotaWindow, RateWindow, ReadError, Scope, Subscription,
     Usd, WindowSpend,
 };
-use crate::relays::LiveState;
+use crate::relay::LiveState;
 
 pub struct LiveReader {
-    kv: Kv,
+    redis: Redis,
     offset: Offset,
 }
 
@@ -52,8 +52,8 @@ const ACCOUNT_FIELDS: [&str; 19] = [
 ];
 
 impl LiveReader {
-    pub const fn new(kv: Kv, offset: Offset) -> Self {
-        Self { kv, offset }
+    pub const fn new(redis: Redis, offset: Offset) -> Self {
+        Self { redis, offset }
     }
 
     async fn slots(
@@ -63,21 +63,22 @@ impl LiveReader {
         now: DateTime<Utc>,
     ) -> Result<Vec<(EntityId, u64)>, ReadError> {
         let after = format!("({}", now.timestamp_millis());
-        let asks: Vec<Ask> =
-            ids.iter().map(|id| Ask::new("ZCOUNT", format!("{prefix}{id}")).with(&[&after, "+inf"])).collect();
-        let counts = self.kv.each::<u64>("counting slots", &asks).await?;
+        let asks: Vec<KeyCommand> =
+            ids.iter().map(|id| KeyCommand::new("ZCOUNT", format!("{prefix}{id}")).with(&[&after, "+inf"])).collect();
+        let counts = self.redis.each::<u64>("counting slots", &asks).await?;
         Ok(ids.iter().zip(counts).filter_map(|(id, count)| Some(((*id).clone(), count?))).collect())
     }
 
     async fn queues(&mut self, ids: &[&EntityId]) -> Result<Vec<Queue>, ReadError> {
         let what = "reading queues";
-        let waiting: Vec<Ask> = ids.iter().map(|id| Ask::new("GET", format!("concurrency:queue:{id}"))).collect();
-        let waiting = self.kv.each::<Option<i64>>(what, &waiting).await?;
-        let events: Vec<Ask> = ids
+        let waiting: Vec<KeyCommand> =
+            ids.iter().map(|id| KeyCommand::new("GET", format!("concurrency:queue:{id}"))).collect();
+        let waiting = self.redis.each::<Option<i64>>(what, &waiting).await?;
+        let events: Vec<KeyCommand> = ids
             .iter()
-            .map(|id| Ask::new("HMGET", format!("concurrency:queue:stats:{id}")).with(&QUEUE_EVENTS))
+            .map(|id| KeyCommand::new("HMGET", format!("concurrency:queue:stats:{id}")).with(&QUEUE_EVENTS))
             .collect();
-        let events = self.kv.each::<Vec<Option<u64>>>(what, &events).await?;
+        let events = self.redis.each::<Vec<Option<u64>>>(what, &events).await?;
         let queues = ids.iter().zip(waiting).zip(events).filter_map(|((id, waiting), counts)| {
             let (waiting, counts) = (waiting.flatten(), counts.unwrap_or_default());
             let events: Vec<_> =
@@ -103,14 +104,14 @@ impl LiveReader {
             .filter(|(_, settings)| settings.rate_minutes > 0 && settings.rate_limits().next().is_some())
             .collect();
         let name = |what, id: &EntityId| format!("rate_limit:{what}:{id}");
-        let asks: Vec<Ask> = limited
+        let asks: Vec<KeyCommand> = limited
             .iter()
             .map(|(id, _)| {
                 let rest = [name("requests", id), name("tokens", id), name("cost", id)];
-                Ask::new("MGET", name("window_start", id)).with(&rest.each_ref().map(String::as_str))
+                KeyCommand::new("MGET", name("window_start", id)).with(&rest.each_ref().map(String::as_str))
             })
             .collect();
-        let answers = self.kv.each::<Vec<Option<f64>>>("reading rate limits", &asks).await?;
+        let answers = self.redis.each::<Vec<Option<f64>>>("reading rate limits", &asks).await?;
         let mut windows = Vec::new();
         for ((id, settings), values) in limited.into_iter().zip(answers) {
             let Some(values) = values else { continue };
@@ -149,10 +150,11 @@ impl LiveReader {
                 }
                 QuotaWindow::FiveHours | QuotaWindow::Monthly => continue,
             };
-            asked.push((limit, Ask::new("GET", key), resets_at));
+            asked.push((limit, KeyCommand::new("GET", key), resets_at));
         }
-        let (rest, asks): (Vec<_>, Vec<Ask>) = asked.into_iter().map(|(limit, ask, at)| ((limit, at), ask)).unzip();
-        let answers = self.kv.each::<Option<f64>>("reading what counts against limits", &asks).await?;
+        let (rest, asks): (Vec<_>, Vec<KeyCommand>) =
+            asked.into_iter().map(|(limit, request, at)| ((limit, at), request)).unzip();
+        let answers = self.redis.each::<Option<f64>>("reading what counts against limits", &asks).await?;
         let spending = rest.into_iter().zip(answers).filter_map(|((limit, resets_at), used)| {
             let used = Usd::from_f64(used?.unwrap_or(0.0))?;
             Some(WindowSpend { scope: limit.scope, id: limit.id.clone(), window: limit.window, used, resets_at })
@@ -164,36 +166,36 @@ impl LiveReader {
         let what = "reading account states";
         let known = directory.providers.iter().filter_map(|account| Some((account, platform_of(&account.kind)?)));
         let (texts, hashes): (Vec<_>, Vec<_>) = known.partition(|(_, platform)| platform.json);
-        let asks: Vec<Ask> = hashes
+        let asks: Vec<KeyCommand> = hashes
             .iter()
             .map(|(account, platform)| {
-                Ask::new("HMGET", format!("{}{}", platform.account, account.id)).with(&ACCOUNT_FIELDS)
+                KeyCommand::new("HMGET", format!("{}{}", platform.account, account.id)).with(&ACCOUNT_FIELDS)
             })
             .collect();
-        let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
+        let answers = self.redis.each::<Vec<Option<String>>>(what, &asks).await?;
         let of_hashes = hashes.into_iter().zip(answers).filter_map(|((account, platform), values)| {
             let fields = ACCOUNT_FIELDS.iter().copied().zip(values?);
             let fields = fields.filter_map(|(name, value)| Some((name, value.filter(|text| !text.is_empty())?)));
             Some((account, platform, Account(fields.collect())))
         });
         let mut accounts: Vec<_> = of_hashes.collect();
-        let asks: Vec<Ask> = texts
+        let asks: Vec<KeyCommand> = texts
             .iter()
-            .map(|(account, platform)| Ask::new("GET", format!("{}{}", platform.account, account.id)))
+            .map(|(account, platform)| KeyCommand::new("GET", format!("{}{}", platform.account, account.id)))
             .collect();
-        let answers = self.kv.each::<Option<String>>(what, &asks).await?;
+        let answers = self.redis.each::<Option<String>>(what, &asks).await?;
         accounts.extend(
             texts.into_iter().zip(answers).filter_map(|((account, platform), text)| {
                 Some((account, platform, Account::of_json(&text.flatten()?)?))
             }),
         );
-        let cooling: Vec<Ask> = accounts
+        let cooling: Vec<KeyCommand> = accounts
             .iter()
             .map(|(account, platform, _)| {
-                Ask::new("TTL", format!("temp_unavailable:{}:{}", platform.in_errors, account.id))
+                KeyCommand::new("TTL", format!("temp_unavailable:{}:{}", platform.in_errors, account.id))
             })
             .collect();
-        let cooling = self.kv.each::<i64>(what, &cooling).await?;
+        let cooling = self.redis.each::<i64>(what, &cooling).await?;
         for ((account, _, fields), ttl) in accounts.into_iter().zip(cooling) {
             // -2: there is no such key.
             let is_cooling = ttl.is_some_and(|ttl| ttl > -2);
@@ -207,11 +209,12 @@ impl LiveReader {
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError> {
-        let now = clock(self.kv.now_ms().await?);
+        let now = clock(self.redis.now_ms().await?);
         let existing: Vec<_> = directory.keys.iter().filter(|key| !key.deleted).collect();
         let ids: Vec<&EntityId> = existing.iter().map(|key| &key.id).collect();
-        let asks: Vec<Ask> = ids.iter().map(|id| Ask::new("HMGET", format!("apikey:{id}")).with(&KEY_FIELDS)).collect();
-        let settings = self.kv.each::<Vec<Option<String>>>("reading limits of keys", &asks).await?;
+        let asks: Vec<KeyCommand> =
+            ids.iter().map(|id| KeyCommand::new("HMGET", format!("apikey:{id}")).with(&KEY_FIELDS)).collect();
+        let settings = self.redis.each::<Vec<Option<String>>>("reading limits of keys", &asks).await?;
         let settings: Vec<KeySettings> =
             settings.into_iter().map(|fields| KeySettings::of(&fields.unwrap_or_default())).collect();
 

@@ -5,7 +5,7 @@
 //! * `counters`: a refresh of all that is counted, by way of `reader`, and its checkpoint. `totals`: what is remembered. `rankings`: days
 //!   and boards. `events`: failures and durations from its short lists.
 //! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
-//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 
 mod check;
 mod clock;
@@ -20,17 +20,17 @@ mod rankings;
 mod reader;
 mod search;
 mod totals;
-mod untold;
+mod unsupported;
 
 use secrecy::SecretString;
 
 pub use check::check;
 pub use clock::Offset;
 pub use product::PRODUCT;
-pub use untold::UNTOLD;
+pub use unsupported::UNSUPPORTED;
 
-use crate::kv::Kv;
-use crate::relays::{OpenError, Relay, Usage};
+use crate::connect::redis::Redis;
+use crate::relay::{OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 
 /// Opens the parts of one relay; each holds one connection.
@@ -39,13 +39,13 @@ use crate::settings::RelayPlan;
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     Ok(Relay {
-        usage: Usage::Counters(Box::new(counters::CounterReader::new(kv(plan)?, plan))),
-        live: Some(Box::new(live::LiveReader::new(kv(plan)?, product::offset(plan)))),
-        directory: Box::new(directory::DirectoryReader::new(kv(plan)?, plan)),
+        usage: Usage::Counters(Box::new(counters::CounterReader::new(redis(plan)?, plan))),
+        live: Some(Box::new(live::LiveReader::new(redis(plan)?, product::offset(plan)))),
+        directory: Box::new(directory::DirectoryReader::new(redis(plan)?, plan)),
     })
 }
 
-fn kv(plan: &RelayPlan) -> Result<Kv, OpenError> {
+fn redis(plan: &RelayPlan) -> Result<Redis, OpenError> {
     let nothing = SecretString::from("");
-    Kv::new(plan.redis_url.as_ref().unwrap_or(&nothing), plan.timeout)
+    Redis::new(plan.redis_url.as_ref().unwrap_or(&nothing), plan.timeout)
 }

@@ -1,21 +1,21 @@
 //! The product, as the rest of the program sees it.
 
-use super::{Offset, UNTOLD, check, demo, open};
-use crate::relays::{Need, Product, Store};
-use crate::settings::catalogue::{Absent, Setting, Takes};
+use super::{Offset, UNSUPPORTED, check, demo, open};
+use crate::relay::{Need, Product, Store};
+use crate::settings::catalogue::{Absent, Setting, ValueType};
 use crate::settings::{OwnValue, RelayPlan};
 
 /// The relay's `TIMEZONE_OFFSET`, understood as the relay does.
 const TIMEZONE_OFFSET: Setting = Setting {
     path: "timezone_offset",
-    takes: Takes::Offset(|relay, it| relay.own.set(TIMEZONE_OFFSET.path, OwnValue::Text(it))),
+    value_type: ValueType::Offset(|relay, it| relay.own.set(TIMEZONE_OFFSET.path, OwnValue::Text(it))),
     absent: Absent::Means("8"),
 };
 
 /// Whether the key space may be searched.
 const FIND_KEYS: Setting = Setting {
     path: "find_keys",
-    takes: Takes::OneOf(&[
+    value_type: ValueType::OneOf(&[
         ("index", |relay| relay.own.set(FIND_KEYS.path, OwnValue::Text("index".to_owned()))),
         ("scan", |relay| relay.own.set(FIND_KEYS.path, OwnValue::Text("scan".to_owned()))),
     ]),
@@ -39,7 +39,7 @@ pub static PRODUCT: Product = Product {
     health_path: "/health",
     settings: &[TIMEZONE_OFFSET, FIND_KEYS],
     variables: None,
-    untold: UNTOLD,
+    unsupported: UNSUPPORTED,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

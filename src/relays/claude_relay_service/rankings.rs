@@ -8,9 +8,9 @@ use chrono::NaiveDate;
 use super::keys;
 use super::reader::{PAIR_FIELDS, Reader};
 use super::totals::{Pair, PairCounts};
-use crate::kv::Ask;
+use crate::connect::redis::KeyCommand;
 use crate::model::{EntityId, ReadError, Scope, Usd};
-use crate::relays::{Ranked, Ranking};
+use crate::relay::{Ranked, Ranking};
 
 /// Each key's requests, tokens and cost on a day.
 pub async fn day(reader: &mut Reader, ids: &BTreeSet<Arc<str>>, date: NaiveDate) -> Result<Vec<Ranked>, ReadError> {
@@ -46,8 +46,8 @@ pub async fn models_today(
 /// The relay's own rankings, which it renews every half hour and every hour.
 pub async fn rankings(reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
     let periods = [("7d", "cost_rank:7days"), ("30d", "cost_rank:30days")];
-    let asks = periods.map(|(_, key)| Ask::new("ZRANGE", key).with(&["0", "-1", "WITHSCORES"]));
-    let answers = reader.kv.each::<Vec<(String, f64)>>("reading rankings", &asks).await?;
+    let asks = periods.map(|(_, key)| KeyCommand::new("ZRANGE", key).with(&["0", "-1", "WITHSCORES"]));
+    let answers = reader.redis.each::<Vec<(String, f64)>>("reading rankings", &asks).await?;
     let ranking = |(period, members): (&'static str, Vec<(String, f64)>)| {
         let entries = members.into_iter().filter_map(|(id, cost)| {
             Some(Ranked { id: id.as_str().into(), cost: Usd::from_f64(cost)?, requests: None, tokens: None })

@@ -2,18 +2,18 @@
 
 use super::keys;
 use super::totals::PairCounts;
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{ReadError, Tokens, Usd};
 
 pub struct Reader {
-    pub kv: Kv,
+    pub redis: Redis,
     /// Redis keys that were read in this refresh.
     pub read: u64,
 }
 
 impl Reader {
-    pub const fn new(kv: Kv) -> Self {
-        Self { kv, read: 0 }
+    pub const fn new(redis: Redis) -> Self {
+        Self { redis, read: 0 }
     }
 
     /// Counts in hashes. A hash that is not there has none of them; `None` where one of them is no whole number.
@@ -24,14 +24,14 @@ impl Reader {
         names: &[&str],
     ) -> Result<Vec<Option<Fields>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<Ask> = keys.iter().map(|key| Ask::new("HMGET", key).with(names)).collect();
-        let answers = self.kv.each::<Vec<Option<String>>>(what, &asks).await?;
+        let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("HMGET", key).with(names)).collect();
+        let answers = self.redis.each::<Vec<Option<String>>>(what, &asks).await?;
         let mut found = Vec::with_capacity(answers.len());
         for (key, answer) in keys.iter().zip(answers) {
             let fields = answer.map(Fields);
             let is_wrong = fields.as_ref().is_some_and(|fields| !fields.are_counts());
             if is_wrong {
-                self.kv.report(key);
+                self.redis.report(key);
             }
             found.push(fields.filter(|_| !is_wrong));
         }
@@ -40,8 +40,8 @@ impl Reader {
 
     pub async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<Ask> = keys.into_iter().map(|key| Ask::new("SMEMBERS", key)).collect();
-        let sets = self.kv.each::<Vec<String>>(what, &asks).await?;
+        let asks: Vec<KeyCommand> = keys.into_iter().map(|key| KeyCommand::new("SMEMBERS", key)).collect();
+        let sets = self.redis.each::<Vec<String>>(what, &asks).await?;
         Ok(sets.into_iter().map(|set| keys::members(set.unwrap_or_default()).collect()).collect())
     }
 
@@ -49,13 +49,13 @@ impl Reader {
     /// no sum of dollars.
     pub async fn dollars(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<Ask> = keys.iter().map(|key| Ask::new("GET", key)).collect();
-        let answers = self.kv.each::<Option<f64>>(what, &asks).await?;
+        let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("GET", key)).collect();
+        let answers = self.redis.each::<Option<f64>>(what, &asks).await?;
         let mut found = Vec::with_capacity(answers.len());
         for (key, answer) in keys.iter().zip(answers) {
             let dollars = answer.flatten().map(|dollars| Usd::from_f64(dollars).filter(|usd| *usd >= Usd::ZERO));
             if dollars == Some(None) {
-                self.kv.report(key);
+                self.redis.report(key);
             }
             found.push(match dollars {
                 Some(dollars) => dollars.map(Some),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use super::keys::{PLATFORMS, Platform};
-use crate::kv::{Ask, Kv};
+use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::ReadError;
 
 /// What is looked for, one after the other. The server matches names: those of the administrators' sessions stay there.
@@ -37,11 +37,11 @@ impl Search {
     }
 
     /// A bounded piece of the search.
-    pub async fn go_on(&mut self, kv: &mut Kv) -> Result<(), ReadError> {
+    pub async fn go_on(&mut self, redis: &mut Redis) -> Result<(), ReadError> {
         for _ in 0..MOST {
-            let ask = Ask::new("SCAN", self.cursor.to_string());
-            let ask = ask.with(&["MATCH", PATTERNS[self.pattern], "COUNT", AT_ONCE]);
-            let answer = kv.each::<(u64, Vec<Vec<u8>>)>("searching for keys", &[ask]).await?;
+            let request = KeyCommand::new("SCAN", self.cursor.to_string());
+            let request = request.with(&["MATCH", PATTERNS[self.pattern], "COUNT", AT_ONCE]);
+            let answer = redis.each::<(u64, Vec<Vec<u8>>)>("searching for keys", &[request]).await?;
             let Some((cursor, names)) = answer.into_iter().flatten().next() else { return Ok(()) };
             names.iter().filter_map(|name| std::str::from_utf8(name).ok()).for_each(|name| self.finds.add(name));
             self.cursor = cursor;

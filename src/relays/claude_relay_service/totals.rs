@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Directory, EntityId, Tokens, Usd};
-use crate::relays::steady::Steady;
-use crate::relays::{KeyReading, TrafficReading};
+use crate::relay::steady::Steady;
+use crate::relay::{KeyCounters, TrafficCounters};
 
 pub type Pair = (Arc<str>, Arc<str>);
 
@@ -96,7 +96,7 @@ impl MonthTotals {
 
 impl Known {
     /// Of every key that exists or has existed, the oldest first.
-    pub fn readings(&mut self, directory: &Directory) -> Vec<KeyReading> {
+    pub fn readings(&mut self, directory: &Directory) -> Vec<KeyCounters> {
         for key in &directory.keys {
             let id = text(&key.id);
             if let Some(totals) = self.keys.get_mut(&id)
@@ -110,7 +110,7 @@ impl Known {
         let listed = self.keys.iter().filter_map(|(id, totals)| Some((totals.listed?, id, totals)));
         let mut listed: Vec<(i64, &Arc<str>, &KeyTotals)> = listed.collect();
         listed.sort_unstable_by_key(|(created, id, _)| (*created, *id));
-        let reading = |(_, id, totals): (i64, &Arc<str>, &KeyTotals)| KeyReading {
+        let reading = |(_, id, totals): (i64, &Arc<str>, &KeyTotals)| KeyCounters {
             id: EntityId::Text(id.clone()),
             requests: totals.requests.total(),
             tokens: totals.tokens.total(),
@@ -121,18 +121,18 @@ impl Known {
     }
 
     /// Requests and tokens by account and model, cost by model.
-    pub fn traffic(&self) -> Vec<TrafficReading> {
+    pub fn traffic(&self) -> Vec<TrafficCounters> {
         let mut traffic = Vec::new();
         for ((account, model), months) in self.traffic.iter().filter(|(_, months)| !months.is_empty()) {
             let (requests, tokens) = months.values().fold((0_u64, Tokens::default()), |(requests, tokens), month| {
                 (requests.saturating_add(month.requests.total()), tokens.plus(month.tokens()))
             });
-            traffic.push(TrafficReading {
+            traffic.push(TrafficCounters {
                 provider: Some(EntityId::Text(account.clone())),
                 model: model.clone(),
                 requests: Some(requests),
                 tokens,
-                ..TrafficReading::default()
+                ..TrafficCounters::default()
             });
         }
         let mut costs: BTreeMap<&Arc<str>, (Usd, Usd)> = BTreeMap::new();
@@ -141,11 +141,11 @@ impl Known {
             sum.0 += totals.cost.total();
             sum.1 += totals.list_cost.total();
         }
-        traffic.extend(costs.into_iter().map(|(model, (cost, list_cost))| TrafficReading {
+        traffic.extend(costs.into_iter().map(|(model, (cost, list_cost))| TrafficCounters {
             model: model.clone(),
             cost: Some(cost),
             list_cost: Some(list_cost),
-            ..TrafficReading::default()
+            ..TrafficCounters::default()
         }));
         traffic
     }

@@ -14,10 +14,10 @@ use super::prices::Prices;
 use super::row::RowReader;
 use super::schema::{Level, Schema, SchemaCache};
 use crate::check::Report;
+use crate::connect::sqlite::{File, Snapshot};
 use crate::model::{ReadError, Usd};
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 use crate::settings::RelayPlan;
-use crate::sql::sqlite::{File, Snapshot};
 
 /// Looks at the relay's file.
 ///
@@ -29,7 +29,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match file.snapshot().await {
         Err(error) => report.problem("sqlite", error.text),
         Ok(mut snapshot) => {
-            report.ok("sqlite", format!("opened {} read-only", file.place()));
+            report.ok("sqlite", format!("opened {} read-only", file.endpoint()));
             if let Err(error) = store(&mut snapshot, plan, &mut report).await {
                 report.problem("sqlite", error.text);
             }

@@ -15,12 +15,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Level, least_schema};
-use crate::demo::cast::{Family, KEYS, MODELS, PROVIDERS, Provider, USERS};
 use crate::demo::history::{HistoryOptions, Past, progress};
-use crate::demo::host::Host;
+use crate::demo::people::{Family, KEYS, MODELS, PROVIDERS, Provider, USERS};
 use crate::demo::simulator::{Clients, SimulatorOptions};
 use crate::demo::traffic::{Request, Tokens, Trouble};
-use crate::demo::{DemoOptions, Stage, Urls};
+use crate::demo::{DemoOptions, Environment, Urls};
+use crate::servers::host::Host;
 
 /// How often the collector asks the proxy's queue.
 const COLLECT: Duration = Duration::from_millis(500);
@@ -272,12 +272,12 @@ fn hash(text: &str) -> String {
 ///
 /// # Errors
 /// When there is no place for temporary files.
-pub async fn set_up(options: DemoOptions) -> anyhow::Result<Stage> {
+pub async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
     options.simulator.check()?;
     let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
     let path = path(host.path());
     let file = create(&path, &options.history).await?;
     let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
     let stop = CancellationToken::new();
-    Ok(Stage::live(urls, run(file, options.simulator, stop.clone()), stop, host))
+    Ok(Environment::live(urls, run(file, options.simulator, stop.clone()), stop, host))
 }

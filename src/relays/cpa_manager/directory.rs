@@ -13,9 +13,9 @@ use super::identity::{key_id, provider_id};
 use super::ledger::ENDS;
 use super::row::text;
 use super::schema::{Schema, SchemaCache};
+use crate::connect::sqlite::{File, Snapshot};
 use crate::model::{Directory, Key, Provider, ReadError};
-use crate::relays::DirectorySource;
-use crate::sql::sqlite::{File, Snapshot};
+use crate::relay::DirectorySource;
 
 pub(super) const SEEN: &str = include_str!("directory.sql");
 pub(super) const ALIASES: &str = include_str!("aliases.sql");

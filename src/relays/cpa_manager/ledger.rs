@@ -14,11 +14,11 @@ use super::Clock;
 use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, end, moment, name, text};
 use super::schema::{Level, Schema, SchemaCache};
+use crate::connect::sqlite::{File, Snapshot};
 use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relays::civil::Calendars;
-use crate::relays::positions::{Mark, Positions};
-use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
-use crate::sql::sqlite::{File, Snapshot};
+use crate::relay::civil::Calendars;
+use crate::relay::stable_ids::{RowIdentity, StableIds};
+use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest, civil};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
@@ -37,14 +37,14 @@ pub struct LedgerReader {
     prices: Prices,
     rows: RowReader,
     /// A file that is begun anew or restored gives out ids again.
-    positions: Option<Positions>,
+    stable_ids: Option<StableIds>,
     calendars: Calendars,
 }
 
 /// Rows as they came: some may be refused.
 struct Batch {
     rows: Vec<UsageRow>,
-    marks: Vec<Mark>,
+    identities: Vec<RowIdentity>,
     refused: u64,
     read: usize,
 }
@@ -52,7 +52,7 @@ struct Batch {
 impl LedgerReader {
     pub fn new(file: File, zone: Tz, clock: Clock) -> Self {
         let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
-        Self { file, clock, schema, prices, rows, positions: None, calendars: Calendars::new(zone) }
+        Self { file, clock, schema, prices, rows, stable_ids: None, calendars: Calendars::new(zone) }
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
@@ -66,21 +66,23 @@ impl LedgerReader {
         result.inspect_err(|error| self.schema.forget_after(error))
     }
 
-    fn positions(&mut self) -> &mut Positions {
-        self.positions.get_or_insert_default()
+    fn stable_ids(&mut self) -> &mut StableIds {
+        self.stable_ids.get_or_insert_default()
     }
 
     /// Whether rows that had been read are gone; new ones may have their ids.
     async fn notice_lost_rows(&mut self, snapshot: &mut Snapshot, top: i64) -> Result<bool, ReadError> {
-        let oldest =
-            marks(snapshot, (i64::MIN, i64::MAX), 1).await?.first().map(|mark| (mark.id, mark.at.unwrap_or(0)));
-        let may_survive = self.positions().oldest_is(oldest);
-        let Some((first, newest)) = self.positions().remembered() else { return Ok(false) };
-        if marks(snapshot, (newest.id, newest.id), 1).await?.contains(&newest) {
+        let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1)
+            .await?
+            .first()
+            .map(|identity| (identity.id, identity.at.unwrap_or(0)));
+        let may_survive = self.stable_ids().oldest_is(oldest);
+        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
+        if identities(snapshot, (newest.id, newest.id), 1).await?.contains(&newest) {
             return Ok(false);
         }
-        let present = marks(snapshot, (first, newest.id), i64::MAX).await?;
-        let survivor = self.positions().lose(&present, may_survive, top);
+        let present = identities(snapshot, (first, newest.id), i64::MAX).await?;
+        let survivor = self.stable_ids().lose(&present, may_survive, top);
         tracing::warn!(
             newest = newest.id,
             survivor,
@@ -90,9 +92,9 @@ impl LedgerReader {
         Ok(true)
     }
 
-    async fn read_refresh(&mut self, snapshot: &mut Snapshot, ask: &Ask) -> Result<Refresh, ReadError> {
-        if self.positions.is_none() {
-            self.positions = Positions::restore(&ask.bookmark);
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        if self.stable_ids.is_none() {
+            self.stable_ids = StableIds::restore(&request.resume_token);
         }
         let schema = self.basis(snapshot).await?;
         let what = "reading the ledger's ends";
@@ -109,25 +111,25 @@ impl LedgerReader {
         let mut rows = Vec::new();
         let mut refused = 0;
         let mut more = false;
-        if let Some(after) = ask.after {
-            let after = self.positions().id_up_to(after);
-            let query = sqlx::query(schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(ask.limit));
+        if let Some(after) = request.after {
+            let after = self.stable_ids().id_up_to(after);
+            let query = sqlx::query(schema.fit_with(ROWS, NEW)).bind(after).bind(i64::from(request.limit));
             let batch = self.batch(snapshot, "reading new rows", query, &schema).await?;
-            more = batch.read >= ask.limit as usize;
-            self.positions().remember(batch.marks);
+            more = batch.read >= request.limit as usize;
+            self.stable_ids().remember(batch.identities);
             rows = batch.rows;
             refused = batch.refused;
         }
-        if !ask.reread.is_empty() {
-            let ids: Vec<i64> = ask.reread.iter().filter_map(|position| self.positions().id(*position)).collect();
+        if !request.reread.is_empty() {
+            let ids: Vec<i64> = request.reread.iter().filter_map(|position| self.stable_ids().id(*position)).collect();
             let ids = serde_json::Value::from(ids).to_string();
             let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(ids);
             let batch = self.batch(snapshot, "reading rows again", query, &schema).await?;
             rows.extend(batch.rows);
             refused += batch.refused;
         }
-        let mut audit = Vec::with_capacity(ask.audit.len());
-        for span in &ask.audit {
+        let mut audit = Vec::with_capacity(request.audit.len());
+        for span in &request.audit {
             audit.push(self.sum(snapshot, &schema, span).await?);
         }
         Ok(Refresh {
@@ -136,7 +138,7 @@ impl LedgerReader {
             calendar,
             basis: format!("{}; {}", self.calendars.zone(), schema.level.label()),
             tariff: self.prices.tariff().to_owned(),
-            top: self.positions().top(top),
+            top: self.stable_ids().top(top),
             // The relay deletes no events by itself.
             kept_since: None,
             rows,
@@ -144,7 +146,7 @@ impl LedgerReader {
             refused,
             audit,
             lost_rows,
-            bookmark: self.positions().bookmark(),
+            resume_token: self.stable_ids().resume_token(),
         })
     }
 
@@ -156,13 +158,13 @@ impl LedgerReader {
         schema: &Schema,
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
-        let marks = read.iter().filter_map(mark).collect();
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), marks, refused: 0, read: read.len() };
-        let positions = self.positions.get_or_insert_default();
+        let identities = read.iter().filter_map(identity).collect();
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), identities, refused: 0, read: read.len() };
+        let stable_ids = self.stable_ids.get_or_insert_default();
         for row in &read {
             match self.rows.read(row, schema.level, &self.prices) {
                 Ok(row) => {
-                    let position = positions.of(row.id);
+                    let position = stable_ids.of(row.id);
                     batch.rows.push(UsageRow { id: position, request_id: position, ..row });
                 }
                 Err(error) => {
@@ -220,15 +222,19 @@ impl LedgerReader {
 }
 
 /// What tells the rows of a span of ids from others with these.
-async fn marks(snapshot: &mut Snapshot, (from, to): (i64, i64), limit: i64) -> Result<Vec<Mark>, ReadError> {
+async fn identities(
+    snapshot: &mut Snapshot,
+    (from, to): (i64, i64),
+    limit: i64,
+) -> Result<Vec<RowIdentity>, ReadError> {
     let query = sqlx::query(MARKS).bind(from).bind(to).bind(limit);
-    Ok(snapshot.fetch("looking at rows again", query).await?.iter().filter_map(mark).collect())
+    Ok(snapshot.fetch("looking at rows again", query).await?.iter().filter_map(identity).collect())
 }
 
-fn mark(row: &SqliteRow) -> Option<Mark> {
+fn identity(row: &SqliteRow) -> Option<RowIdentity> {
     let id = row.try_get("id").ok()?;
     let number = |column| row.try_get::<Option<i64>, _>(column).ok().flatten();
-    Some(Mark { id, at: number("timestamp_ms"), key: number("created_at_ms") })
+    Some(RowIdentity { id, at: number("timestamp_ms"), key: number("created_at_ms") })
 }
 
 #[async_trait]
@@ -237,9 +243,9 @@ impl Ledger for LedgerReader {
         Facts { users: false, in_progress: false, ..Facts::ALL }
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
-        let result = self.read_refresh(&mut snapshot, ask).await;
+        let result = self.read_refresh(&mut snapshot, request).await;
         self.end(snapshot, result).await
     }
 
@@ -247,7 +253,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.file.snapshot().await?;
         let result = async {
             let schema = self.basis(&mut snapshot).await?;
-            let below = self.positions().id_up_to(below.saturating_sub(1)).saturating_add(1);
+            let below = self.stable_ids().id_up_to(below.saturating_sub(1)).saturating_add(1);
             let query = sqlx::query(schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
             let batch = self.batch(&mut snapshot, "reading older rows", query, &schema).await?;
             Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
@@ -267,7 +273,7 @@ impl Ledger for LedgerReader {
             let schema = self.basis(&mut snapshot).await?;
             let query = sqlx::query(schema.fit_with(ROWS, BETWEEN));
             let query = query.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
-            let query = query.bind(self.positions().id_up_to(after)).bind(i64::from(limit));
+            let query = query.bind(self.stable_ids().id_up_to(after)).bind(i64::from(limit));
             Ok(self.batch(&mut snapshot, "reading rows of a span", query, &schema).await?.rows)
         }
         .await;

@@ -9,9 +9,9 @@ use super::Clock;
 use super::identity::provider_id;
 use super::row::{IMPORTED_MS, moment};
 use super::schema::{Schema, SchemaCache};
+use crate::connect::sqlite::{File, Snapshot};
 use crate::model::{AccountState, Collector, Directory, EntityId, Live, ReadError, Subscription};
-use crate::relays::LiveState;
-use crate::sql::sqlite::{File, Snapshot};
+use crate::relay::LiveState;
 
 pub(super) const COLLECTOR: &str = include_str!("collector.sql");
 pub(super) const COOLDOWNS: &str = include_str!("cooldowns.sql");

@@ -8,7 +8,7 @@
 //! * `ledger`, `row`, `prices`: usage rows, priced as they are read.
 //! * `directory`: credentials and client keys, as the ledger and the aliases name them.
 //! * `live`: quota windows, cooldowns, the collector.
-//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 //! * [`least_schema()`]: the least of its schema, for tests and the demo.
 
 mod check;
@@ -22,7 +22,7 @@ mod prices;
 mod product;
 mod row;
 mod schema;
-mod untold;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -33,11 +33,11 @@ pub use identity::{key_id, provider_id};
 pub use least_schema::least_schema;
 pub use product::PRODUCT;
 pub use schema::Level;
-pub use untold::UNTOLD;
+pub use unsupported::UNSUPPORTED;
 
-use crate::relays::{OpenError, Relay, Usage};
+use crate::connect::sqlite::File;
+use crate::relay::{OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
-use crate::sql::sqlite::File;
 
 /// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

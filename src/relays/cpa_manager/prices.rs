@@ -10,8 +10,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::schema::{Level, Schema};
+use crate::connect::sqlite::Snapshot;
 use crate::model::{ReadError, Usd};
-use crate::sql::sqlite::Snapshot;
 
 /// Beyond so many input tokens some models of OpenAI cost more (`usage/event.go`).
 const LONG_CONTEXT: i64 = 272_000;
@@ -65,9 +65,9 @@ struct Rates {
 impl Rates {
     /// A rate that is not marked as set counts as set when it is positive.
     fn of(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let rate = |column, mark| {
+        let rate = |column, identity| {
             let rate: Option<f64> = row.try_get(column)?;
-            let is_set = row.try_get::<Option<i64>, _>(mark).ok().flatten().is_some_and(|mark| mark != 0);
+            let is_set = row.try_get::<Option<i64>, _>(identity).ok().flatten().is_some_and(|identity| identity != 0);
             Ok::<_, sqlx::Error>(rate.filter(|rate| rate.is_finite() && (is_set || *rate > 0.0)))
         };
         Ok(Self {
@@ -81,12 +81,13 @@ impl Rates {
 
     /// Only what the tier sets.
     fn of_tier(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let rate = |column, mark| {
-            let rate: Option<f64> = row.try_get(column)?;
-            Ok::<_, sqlx::Error>(
-                rate.filter(|rate| rate.is_finite() && row.try_get::<i64, _>(mark).is_ok_and(|mark| mark != 0)),
-            )
-        };
+        let rate =
+            |column, identity| {
+                let rate: Option<f64> = row.try_get(column)?;
+                Ok::<_, sqlx::Error>(rate.filter(|rate| {
+                    rate.is_finite() && row.try_get::<i64, _>(identity).is_ok_and(|identity| identity != 0)
+                }))
+            };
         Ok(Self {
             prompt: rate("prompt", "has_prompt")?,
             completion: rate("completion", "has_completion")?,
@@ -164,7 +165,7 @@ struct Price {
 /// The relay's price table.
 #[derive(Debug, Default)]
 pub struct Prices {
-    mark: Option<String>,
+    identity: Option<String>,
     /// Changes when some price does.
     tariff: String,
     plus: bool,
@@ -176,9 +177,9 @@ impl Prices {
     pub async fn renew(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<(), ReadError> {
         let what = "looking at model prices";
         let row = snapshot.fetch_one(what, sqlx::query(schema.fit(include_str!("tariff.sql")))).await?;
-        let mark: String = row.try_get("mark").map_err(|error| snapshot.error(what, &error))?;
+        let identity: String = row.try_get("mark").map_err(|error| snapshot.error(what, &error))?;
         let plus = schema.level == Level::Plus;
-        if self.mark.as_ref() == Some(&mark) && self.plus == plus {
+        if self.identity.as_ref() == Some(&identity) && self.plus == plus {
             return Ok(());
         }
         let mut by_model: HashMap<String, Price> = HashMap::new();
@@ -211,7 +212,7 @@ impl Prices {
                 }
             }
         }
-        *self = Self { mark: Some(mark), tariff: tariff(plus, &by_model), plus, by_model };
+        *self = Self { identity: Some(identity), tariff: tariff(plus, &by_model), plus, by_model };
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The product, as the rest of the program sees it.
 
-use super::{UNTOLD, check, demo, open};
-use crate::relays::{Need, Product, Store};
+use super::{UNSUPPORTED, check, demo, open};
+use crate::relay::{Need, Product, Store};
 use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 
 pub static PRODUCT: Product = Product {
@@ -12,7 +12,7 @@ pub static PRODUCT: Product = Product {
     health_path: "/healthz",
     settings: &[AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK],
     variables: None,
-    untold: UNTOLD,
+    unsupported: UNSUPPORTED,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

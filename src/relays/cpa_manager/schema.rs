@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::connect::sqlite::Snapshot;
 use crate::model::{ReadError, Reason};
-use crate::relays::schema_cache;
-use crate::sql::sqlite::Snapshot;
+use crate::relay::schema_cache;
 
 /// Generations of the file, by what they brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

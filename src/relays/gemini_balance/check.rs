@@ -5,10 +5,10 @@ use std::time::Instant;
 use chrono::TimeDelta;
 
 use super::clock::{self, Clock};
-use super::store::{Look, Store};
+use super::store::{Session, Store};
 use crate::check::Report;
 use crate::model::{ReadError, Reason};
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 use crate::settings::RelayPlan;
 
 /// Looks at the relay's database.
@@ -19,15 +19,15 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let clock = Clock::new(plan);
     let mut store = Store::new(plan)?;
-    match store.look().await {
+    match store.session().await {
         Err(error) => report.problem("database", error.text),
-        Ok(mut look) => {
-            report.ok("database", format!("connected to {}", store.place()));
-            if let Err(error) = tables(&mut look, clock, &mut report).await {
+        Ok(mut session) => {
+            report.ok("database", format!("connected to {}", store.endpoint()));
+            if let Err(error) = tables(&mut session, clock, &mut report).await {
                 report.problem("ledger", error.text);
             }
-            error_log(&mut look, &mut report).await;
-            store.finish(look).await;
+            error_log(&mut session, &mut report).await;
+            store.finish(session).await;
             settings(&mut store, &mut report).await;
             store.close().await;
         }
@@ -35,11 +35,11 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-async fn tables(look: &mut Look, clock: Clock, report: &mut Report) -> Result<(), ReadError> {
-    let ends = look.ends().await?;
+async fn tables(session: &mut Session, clock: Clock, report: &mut Report) -> Result<(), ReadError> {
+    let ends = session.ends().await?;
     let began = Instant::now();
     let which = format!("id <= {} order by id desc limit 1000", ends.top);
-    let newest = look.attempts("reading a thousand rows", &which).await?;
+    let newest = session.attempts("reading a thousand rows", &which).await?;
     let took = began.elapsed();
     report.ok("relay", "gemini-balance: t_request_log has the columns of v2.2");
     let first = ends.first.map_or(0, |(id, _)| id);
@@ -88,10 +88,10 @@ async fn tables(look: &mut Look, clock: Clock, report: &mut Report) -> Result<()
     Ok(())
 }
 
-async fn error_log(look: &mut Look, report: &mut Report) {
-    match look.errors("id < 0", true).await {
+async fn error_log(session: &mut Session, report: &mut Report) {
+    match session.errors("id < 0", true).await {
         Ok(_) => report.ok("error log", "t_error_logs can be read, keys included (they are hashed at once)"),
-        Err(error) if error.reason == Reason::Permission => match look.errors("id < 0", false).await {
+        Err(error) if error.reason == Reason::Permission => match session.errors("id < 0", false).await {
             Ok(_) => report.note(
                 "error log",
                 "gemini_key of t_error_logs cannot be read: failures without a status code have no better class",
@@ -107,13 +107,13 @@ async fn settings(store: &mut Store, report: &mut Report) {
     if !matches!(store, Store::MySql(_)) {
         return;
     }
-    let Ok(mut look) = store.look().await else { return };
+    let Ok(mut session) = store.session().await else { return };
     let read =
-        look.rows("looking whether secrets are readable", "select 1 as it from t_settings limit 1".into(), |row| {
+        session.rows("looking whether secrets are readable", "select 1 as it from t_settings limit 1".into(), |row| {
             row.int("it")
         });
     if read.await.is_ok() {
         report.note("grant", "this account may read t_settings, with the relay's keys and passwords: it need not");
     }
-    store.finish(look).await;
+    store.finish(session).await;
 }

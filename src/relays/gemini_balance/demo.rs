@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
 use super::{MYSQL_SCHEMA, SQLITE_SCHEMA};
-use crate::demo::host::Host;
-use crate::demo::{DemoOptions, Stage, Urls, rhythm};
+use crate::demo::{DemoOptions, Environment, Urls, rhythm};
+use crate::servers::host::Host;
 
 const KEYS: u32 = 12;
 /// Model, share of the traffic, typical latency in milliseconds.
@@ -183,7 +183,7 @@ impl Simulator {
 ///
 /// # Errors
 /// When there is no place for temporary files.
-pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Stage> {
+pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Environment> {
     simulator.check()?;
     let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
     let url = format!("sqlite:{}", host.path().join("default_db").display());
@@ -197,5 +197,5 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
         let live = relay.live(60.0 * simulator.rate);
         stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
     };
-    Ok(Stage::live(urls, traffic, stop, host))
+    Ok(Environment::live(urls, traffic, stop, host))
 }

@@ -14,7 +14,7 @@ use super::attempt::key_name;
 use super::clock::Clock;
 use super::store::{Store, Table};
 use crate::model::{Directory, Key, Provider, ReadError};
-use crate::relays::DirectorySource;
+use crate::relay::DirectorySource;
 
 /// Ids of one statement.
 const SLICE: i64 = 20_000;
@@ -37,27 +37,27 @@ impl DirectoryReader {
     async fn find_keys(&mut self) -> Result<(), ReadError> {
         let store = Arc::clone(&self.store);
         let mut store = store.lock().await;
-        let mut look = store.look().await?;
+        let mut session = store.session().await?;
         let result = async {
-            let top = look.top(Table::Attempts).await?;
+            let top = session.top(Table::Attempts).await?;
             let (bottom, seen) = self.seen.filter(|(_, seen)| *seen <= top).unwrap_or((top, top));
             let mut after = seen;
             while after < top {
                 let upto = (after + SLICE).min(top);
-                self.keys.extend(look.keys(after, upto).await?);
+                self.keys.extend(session.keys(after, upto).await?);
                 after = upto;
             }
             let mut below = bottom;
             while below > 0 && bottom - below < STEP {
                 let after = (below - SLICE).max(0);
-                self.keys.extend(look.keys(after, below).await?);
+                self.keys.extend(session.keys(after, below).await?);
                 below = after;
             }
             self.seen = Some((below, top));
             Ok(())
         }
         .await;
-        store.finish(look).await;
+        store.finish(session).await;
         result
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::store::{ErrorEntry, Look, Table};
+use super::store::{ErrorEntry, Session, Table};
 use crate::model::{FailureClass, ReadError, Reason};
 
 /// Entries that are kept: far more than five minutes of them.
@@ -24,11 +24,11 @@ pub struct ErrorLog {
 
 impl ErrorLog {
     /// Reads what is new.
-    pub async fn catch_up(&mut self, look: &mut Look) -> Result<(), ReadError> {
+    pub async fn catch_up(&mut self, session: &mut Session) -> Result<(), ReadError> {
         if self.is_closed {
             return Ok(());
         }
-        match self.read(look).await {
+        match self.read(session).await {
             Err(error) if matches!(error.reason, Reason::Permission | Reason::Schema) => {
                 tracing::warn!(
                     error = error.text,
@@ -41,8 +41,8 @@ impl ErrorLog {
         }
     }
 
-    async fn read(&mut self, look: &mut Look) -> Result<(), ReadError> {
-        let top = look.top(Table::Errors).await?;
+    async fn read(&mut self, session: &mut Session) -> Result<(), ReadError> {
+        let top = session.top(Table::Errors).await?;
         // Administrators may delete entries at any time, and SQLite gives their ids out again.
         if self.cursor.is_some_and(|cursor| cursor > top) {
             self.entries.clear();
@@ -52,7 +52,7 @@ impl ErrorLog {
         while after < top {
             let upto = (after + STEP).min(top);
             let which = format!("id > {after} and id <= {upto} order by id");
-            self.entries.extend(look.errors(&which, true).await?);
+            self.entries.extend(session.errors(&which, true).await?);
             after = upto;
         }
         self.cursor = Some(top);

@@ -14,11 +14,11 @@ use super::PROVIDER;
 use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
-use super::store::{Ends, Group, Look, Store};
+use super::store::{Ends, Group, Session, Store};
 use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relays::civil::Calendars;
-use crate::relays::positions::{Mark, Positions};
-use crate::relays::{Ask, Ledger, LedgerSum, Older, Refresh, civil};
+use crate::relay::civil::Calendars;
+use crate::relay::stable_ids::{RowIdentity, StableIds};
+use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -39,7 +39,7 @@ const SHORT_PAUSE: Duration = Duration::from_secs(60);
 pub struct LedgerReader {
     store: Store,
     clock: Clock,
-    positions: Option<Positions>,
+    stable_ids: Option<StableIds>,
     error_log: ErrorLog,
     names: Names,
     calendars: Calendars,
@@ -48,8 +48,8 @@ pub struct LedgerReader {
     zone_watch: ZoneWatch,
 }
 
-fn mark(attempt: &Attempt) -> Mark {
-    Mark { id: attempt.id, at: attempt.at, key: attempt.key }
+fn identity(attempt: &Attempt) -> RowIdentity {
+    RowIdentity { id: attempt.id, at: attempt.at, key: attempt.key }
 }
 
 /// Rows as they came: some may be refused.
@@ -65,7 +65,7 @@ impl LedgerReader {
         Self {
             store,
             clock,
-            positions: None,
+            stable_ids: None,
             error_log: ErrorLog::default(),
             names: Names::default(),
             calendars: Calendars::new(clock.zone()),
@@ -74,16 +74,16 @@ impl LedgerReader {
         }
     }
 
-    fn positions(&mut self) -> &mut Positions {
-        self.positions.get_or_insert_default()
+    fn stable_ids(&mut self) -> &mut StableIds {
+        self.stable_ids.get_or_insert_default()
     }
 
-    async fn read_refresh(&mut self, look: &mut Look, ask: &Ask) -> Result<Refresh, ReadError> {
-        if self.positions.is_none() {
-            self.positions = Positions::restore(&ask.bookmark);
+    async fn read_refresh(&mut self, session: &mut Session, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        if self.stable_ids.is_none() {
+            self.stable_ids = StableIds::restore(&request.resume_token);
         }
-        let ends = look.ends().await?;
-        let lost_rows = self.notice_lost_rows(look, ends).await?;
+        let ends = session.ends().await?;
+        let lost_rows = self.notice_lost_rows(session, ends).await?;
         let first = ends.first.and_then(|(_, at)| self.clock.instant(at)).map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
         // What the relay has deleted may still be counted: the days of a month do not go with their rows.
@@ -92,32 +92,32 @@ impl LedgerReader {
         let mut rows = Vec::new();
         let mut refused = 0;
         let mut more = false;
-        if let Some(after) = ask.after {
-            let after = self.positions().id_up_to(after);
-            let which = format!("id > {after} and id <= {} order by id limit {}", ends.top, ask.limit);
-            let batch = self.batch(look, "reading new rows", &which).await?;
-            more = batch.read >= ask.limit as usize;
-            let newest = self.positions().mark();
+        if let Some(after) = request.after {
+            let after = self.stable_ids().id_up_to(after);
+            let which = format!("id > {after} and id <= {} order by id limit {}", ends.top, request.limit);
+            let batch = self.batch(session, "reading new rows", &which).await?;
+            more = batch.read >= request.limit as usize;
+            let newest = self.stable_ids().identity();
             self.zone_watch.note(&batch.attempts, newest, self.clock, ends.now);
-            self.positions().remember(batch.attempts.iter().map(mark));
+            self.stable_ids().remember(batch.attempts.iter().map(identity));
             rows = batch.rows;
             refused = batch.refused;
         }
-        let again: Vec<i64> = ask.reread.iter().filter_map(|position| self.positions().id(*position)).collect();
+        let again: Vec<i64> = request.reread.iter().filter_map(|position| self.stable_ids().id(*position)).collect();
         for ids in again.chunks(LIST) {
             let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
             let which = format!("id in ({})", ids.join(","));
-            let batch = self.batch(look, "reading rows again", &which).await?;
+            let batch = self.batch(session, "reading rows again", &which).await?;
             rows.extend(batch.rows);
             refused += batch.refused;
         }
-        let mut audit = Vec::with_capacity(ask.audit.len());
-        for span in &ask.audit {
-            audit.push(self.sum(look, span, ends).await?);
+        let mut audit = Vec::with_capacity(request.audit.len());
+        for span in &request.audit {
+            audit.push(self.sum(session, span, ends).await?);
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
         let kept_since = (!self.lost_rows).then(|| self.clock.date(first));
-        if !ask.audit.is_empty() && !lost_rows {
+        if !request.audit.is_empty() && !lost_rows {
             self.lost_rows = false;
         }
         Ok(Refresh {
@@ -126,28 +126,28 @@ impl LedgerReader {
             calendar,
             basis: self.clock.zone().name().to_owned(),
             tariff: String::new(),
-            top: self.positions().top(ends.top),
+            top: self.stable_ids().top(ends.top),
             kept_since,
             rows,
             more,
             refused,
             audit,
             lost_rows,
-            bookmark: self.positions().bookmark(),
+            resume_token: self.stable_ids().resume_token(),
         })
     }
 
     /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
-    async fn notice_lost_rows(&mut self, look: &mut Look, ends: Ends) -> Result<bool, ReadError> {
-        let may_survive = self.positions().oldest_is(ends.first);
-        let Some((first, newest)) = self.positions().remembered() else { return Ok(false) };
+    async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
+        let may_survive = self.stable_ids().oldest_is(ends.first);
+        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
         let what = "looking at the newest row again";
-        if self.marks(look, what, &format!("id = {}", newest.id)).await?.contains(&newest) {
+        if self.identities(session, what, &format!("id = {}", newest.id)).await?.contains(&newest) {
             return Ok(false);
         }
         let which = format!("id >= {first} and id <= {}", newest.id);
-        let present = self.marks(look, what, &which).await?;
-        let survivor = self.positions().lose(&present, may_survive, ends.top);
+        let present = self.identities(session, what, &which).await?;
+        let survivor = self.stable_ids().lose(&present, may_survive, ends.top);
         tracing::warn!(
             newest = newest.id,
             survivor,
@@ -158,12 +158,17 @@ impl LedgerReader {
         Ok(true)
     }
 
-    async fn marks(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Vec<Mark>, ReadError> {
-        Ok(look.attempts(what, which).await?.iter().flatten().map(mark).collect())
+    async fn identities(
+        &mut self,
+        session: &mut Session,
+        what: &str,
+        which: &str,
+    ) -> Result<Vec<RowIdentity>, ReadError> {
+        Ok(session.attempts(what, which).await?.iter().flatten().map(identity).collect())
     }
 
-    async fn batch(&mut self, look: &mut Look, what: &str, which: &str) -> Result<Batch, ReadError> {
-        let read = look.attempts(what, which).await?;
+    async fn batch(&mut self, session: &mut Session, what: &str, which: &str) -> Result<Batch, ReadError> {
+        let read = session.attempts(what, which).await?;
         let mut batch =
             Batch { attempts: Vec::with_capacity(read.len()), rows: Vec::new(), refused: 0, read: read.len() };
         for row in read {
@@ -177,15 +182,15 @@ impl LedgerReader {
         }
         let wordless = |attempt: &Attempt| matches!(attempt.status, Status::Text | Status::EmptyText);
         if batch.attempts.iter().any(wordless) {
-            self.error_log.catch_up(look).await?;
+            self.error_log.catch_up(session).await?;
         }
-        let positions = self.positions.get_or_insert_default();
+        let stable_ids = self.stable_ids.get_or_insert_default();
         for attempt in &batch.attempts {
             let class = match (attempt.key, attempt.at) {
                 (Some(key), Some(at)) if wordless(attempt) => self.error_log.class_of(key, at),
                 _ => None,
             };
-            match attempt.row(positions.of(attempt.id), self.clock, &mut self.names, class) {
+            match attempt.row(stable_ids.of(attempt.id), self.clock, &mut self.names, class) {
                 Some(row) => batch.rows.push(row),
                 None => {
                     batch.refused += 1;
@@ -197,7 +202,12 @@ impl LedgerReader {
     }
 
     /// The ids `(after, upto]` that hold every row of a span of time, with room for disorder.
-    async fn ids_of(&self, look: &mut Look, span: &Range<DateTime<Utc>>, ends: Ends) -> Result<(i64, i64), ReadError> {
+    async fn ids_of(
+        &self,
+        session: &mut Session,
+        span: &Range<DateTime<Utc>>,
+        ends: Ends,
+    ) -> Result<(i64, i64), ReadError> {
         let Some((first, _)) = ends.first else { return Ok((0, 0)) };
         let bottom = first - 1;
         if ends.top - bottom <= SMALL {
@@ -205,18 +215,23 @@ impl LedgerReader {
         }
         let from = self.clock.micros(span.start - DISORDER);
         let to = self.clock.micros(span.end + DISORDER);
-        let after = first_since(look, from, bottom, ends.top).await?;
-        let upto = first_since(look, to, after, ends.top).await?;
+        let after = first_since(session, from, bottom, ends.top).await?;
+        let upto = first_since(session, to, after, ends.top).await?;
         Ok((after, upto))
     }
 
-    async fn sum(&self, look: &mut Look, span: &Range<DateTime<Utc>>, ends: Ends) -> Result<LedgerSum, ReadError> {
+    async fn sum(
+        &self,
+        session: &mut Session,
+        span: &Range<DateTime<Utc>>,
+        ends: Ends,
+    ) -> Result<LedgerSum, ReadError> {
         let (from, to) = (self.clock.text(span.start), self.clock.text(span.end));
-        let (mut after, upto) = self.ids_of(look, span, ends).await?;
+        let (mut after, upto) = self.ids_of(session, span, ends).await?;
         let mut sum = LedgerSum::default();
         while after < upto {
             let next = (after + SLICE).min(upto);
-            for Group { model, outcome, requests } in look.groups((after, next), &from, &to).await? {
+            for Group { model, outcome, requests } in session.groups((after, next), &from, &to).await? {
                 let labels = LedgerSum::labels_of(PROVIDER, model.as_deref(), Some(outcome));
                 sum.requests += requests;
                 sum.errors += if outcome == Outcome::Failure { requests } else { 0 };
@@ -229,11 +244,11 @@ impl LedgerReader {
 }
 
 /// The greatest id in `[after, top]` below which every row in order is older than a naive time.
-async fn first_since(look: &mut Look, since: i64, after: i64, top: i64) -> Result<i64, ReadError> {
+async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) -> Result<i64, ReadError> {
     let (mut low, mut high) = (after, top);
     while low < high {
         let middle = low + (high - low) / 2;
-        match look.timed_from(middle + 1, top).await? {
+        match session.timed_from(middle + 1, top).await? {
             Some((id, at)) if at < since => low = id.min(high),
             _ => high = middle,
         }
@@ -247,19 +262,19 @@ impl Ledger for LedgerReader {
         Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false }
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
-        let mut look = self.store.look().await?;
-        let result = self.read_refresh(&mut look, ask).await;
-        self.store.finish(look).await;
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        let mut session = self.store.session().await?;
+        let result = self.read_refresh(&mut session, request).await;
+        self.store.finish(session).await;
         result
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
-        let upto = self.positions().id_up_to(below.saturating_sub(1));
-        let mut look = self.store.look().await?;
+        let upto = self.stable_ids().id_up_to(below.saturating_sub(1));
+        let mut session = self.store.session().await?;
         let which = format!("id <= {upto} order by id desc limit {limit}");
-        let result = self.batch(&mut look, "reading older rows", &which).await;
-        self.store.finish(look).await;
+        let result = self.batch(&mut session, "reading older rows", &which).await;
+        self.store.finish(session).await;
         let batch = result?;
         Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
     }
@@ -270,19 +285,19 @@ impl Ledger for LedgerReader {
         after: i64,
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
-        let mut look = self.store.look().await?;
+        let mut session = self.store.session().await?;
         let result = async {
-            let ends = look.ends().await?;
-            let (low, high) = self.ids_of(&mut look, &range, ends).await?;
-            let low = low.max(self.positions().id_up_to(after));
+            let ends = session.ends().await?;
+            let (low, high) = self.ids_of(&mut session, &range, ends).await?;
+            let low = low.max(self.stable_ids().id_up_to(after));
             let (from, to) = (self.clock.text(range.start), self.clock.text(range.end));
             let which = format!(
                 "id > {low} and id <= {high} and request_time >= '{from}' and request_time < '{to}' order by id limit {limit}"
             );
-            Ok(self.batch(&mut look, "reading rows of a span", &which).await?.rows)
+            Ok(self.batch(&mut session, "reading rows of a span", &which).await?.rows)
         }
         .await;
-        self.store.finish(look).await;
+        self.store.finish(session).await;
         result
     }
 
@@ -301,7 +316,7 @@ struct ZoneWatch {
 }
 
 impl ZoneWatch {
-    fn note(&mut self, attempts: &[Attempt], newest: Option<Mark>, clock: Clock, now: DateTime<Utc>) {
+    fn note(&mut self, attempts: &[Attempt], newest: Option<RowIdentity>, clock: Clock, now: DateTime<Utc>) {
         let fresh = self.last_refresh.replace(Instant::now()).is_some_and(|last| last.elapsed() < SHORT_PAUSE);
         let Some(newest) = newest.filter(|_| fresh) else { return };
         for attempt in attempts.iter().filter(|attempt| attempt.id > newest.id) {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::attempt::Attempt;
-use super::store::{Look, Store, Table};
+use super::store::{Session, Store, Table};
 use crate::model::{Directory, ErrorCount, Live, Outcome, ReadError, Reason};
-use crate::relays::LiveState;
+use crate::relay::LiveState;
 
 /// Newest attempts that the first read looks at for the health of keys.
 const LOOK_BACK: i64 = 50_000;
@@ -34,13 +34,13 @@ impl LiveReader {
 impl LiveState for LiveReader {
     async fn read(&mut self, _: &Directory) -> Result<Live, ReadError> {
         let mut store = self.store.lock().await;
-        let mut look = store.look().await?;
+        let mut session = store.session().await?;
         let result = async {
-            self.health.catch_up(&mut look).await?;
-            self.errors.catch_up(&mut look).await
+            self.health.catch_up(&mut session).await?;
+            self.errors.catch_up(&mut session).await
         }
         .await;
-        store.finish(look).await;
+        store.finish(session).await;
         result?;
         Ok(Live {
             key_failures: Some(self.health.failures.iter().map(|(key, failures)| ((*key).into(), *failures)).collect()),
@@ -61,8 +61,8 @@ struct Health {
 }
 
 impl Health {
-    async fn catch_up(&mut self, look: &mut Look) -> Result<(), ReadError> {
-        let top = look.top(Table::Attempts).await?;
+    async fn catch_up(&mut self, session: &mut Session) -> Result<(), ReadError> {
+        let top = session.top(Table::Attempts).await?;
         // Rows are gone: the keys' state is told anew by what is left.
         if self.cursor.is_some_and(|cursor| cursor > top) {
             *self = Self::default();
@@ -71,7 +71,7 @@ impl Health {
         while after < top {
             let upto = (after + STEP).min(top);
             let which = format!("id > {after} and id <= {upto} order by id");
-            look.attempts("reading the health of keys", &which).await?.iter().flatten().for_each(|it| self.note(it));
+            session.attempts("reading the health of keys", &which).await?.iter().flatten().for_each(|it| self.note(it));
             after = upto;
         }
         self.cursor = Some(top);
@@ -100,11 +100,11 @@ struct Errors {
 }
 
 impl Errors {
-    async fn catch_up(&mut self, look: &mut Look) -> Result<(), ReadError> {
+    async fn catch_up(&mut self, session: &mut Session) -> Result<(), ReadError> {
         if self.is_closed {
             return Ok(());
         }
-        match self.read(look).await {
+        match self.read(session).await {
             Err(error) if matches!(error.reason, Reason::Permission | Reason::Schema) => {
                 tracing::warn!(error = error.text, "the error log cannot be counted");
                 self.is_closed = true;
@@ -114,14 +114,14 @@ impl Errors {
         }
     }
 
-    async fn read(&mut self, look: &mut Look) -> Result<(), ReadError> {
-        let top = look.top(Table::Errors).await?;
+    async fn read(&mut self, session: &mut Session) -> Result<(), ReadError> {
+        let top = session.top(Table::Errors).await?;
         // The newest entries were deleted, or a backup was restored: what is left has been counted.
         self.cursor = self.cursor.min(top);
         while self.cursor < top {
             let upto = (self.cursor + STEP).min(top);
             let which = format!("id > {} and id <= {upto}", self.cursor);
-            for entry in look.errors(&which, false).await? {
+            for entry in session.errors(&which, false).await? {
                 let mut kind = entry.kind.unwrap_or_else(|| "none".to_owned());
                 if self.counts.len() >= MOST_KINDS * 10 || kind.len() > 50 {
                     kind = "other".to_owned();

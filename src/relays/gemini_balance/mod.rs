@@ -12,7 +12,7 @@
 //! * `attempt`: a row. `clock`: naive times.
 //! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
 //! * `live`: key health and the error log's counts. `directory`: the keys.
-//! * [`check()`]: what can be read and what cannot, for people. [`UNTOLD`]: what none can tell.
+//! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 
 mod attempt;
 mod check;
@@ -24,7 +24,7 @@ mod ledger;
 mod live;
 mod product;
 mod store;
-mod untold;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -32,9 +32,9 @@ use tokio::sync::Mutex;
 
 pub use check::check;
 pub use product::PRODUCT;
-pub use untold::UNTOLD;
+pub use unsupported::UNSUPPORTED;
 
-use crate::relays::{LiveState, OpenError, Relay, Usage};
+use crate::relay::{LiveState, OpenError, Relay, Usage};
 use crate::settings::RelayPlan;
 use clock::Clock;
 use store::Store;

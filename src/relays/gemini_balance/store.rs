@@ -7,10 +7,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::attempt::{Attempt, key_of};
+use crate::connect::postgres::{mysql, sqlite};
 use crate::model::{Outcome, ReadError, Reason};
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 use crate::settings::RelayPlan;
-use crate::sql::{mysql, sqlite};
 
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: u32 = 20_000;
@@ -34,26 +34,26 @@ impl Store {
     }
 
     /// For people.
-    pub fn place(&self) -> String {
+    pub fn endpoint(&self) -> String {
         match self {
-            Self::MySql(database) => format!("MySQL at {} as {}", database.place(), database.account()),
-            Self::Sqlite(file) => format!("SQLite file {}", file.place()),
+            Self::MySql(database) => format!("MySQL at {} as {}", database.endpoint(), database.account()),
+            Self::Sqlite(file) => format!("SQLite file {}", file.endpoint()),
         }
     }
 
-    pub async fn look(&mut self) -> Result<Look, ReadError> {
+    pub async fn session(&mut self) -> Result<Session, ReadError> {
         Ok(match self {
-            Self::MySql(database) => Look::MySql(database.snapshot().await?),
-            Self::Sqlite(file) => Look::Sqlite(file.snapshot().await?),
+            Self::MySql(database) => Session::MySql(database.snapshot().await?),
+            Self::Sqlite(file) => Session::Sqlite(file.snapshot().await?),
         })
     }
 
     /// Ends a look; keeps a server's connection, and closes a file.
-    pub async fn finish(&mut self, look: Look) {
-        match (self, look) {
-            (Self::MySql(database), Look::MySql(snapshot)) => database.finish(snapshot).await,
-            (_, Look::Sqlite(snapshot)) => snapshot.close().await,
-            (Self::Sqlite(_), Look::MySql(_)) => {}
+    pub async fn finish(&mut self, session: Session) {
+        match (self, session) {
+            (Self::MySql(database), Session::MySql(snapshot)) => database.finish(snapshot).await,
+            (_, Session::Sqlite(snapshot)) => snapshot.close().await,
+            (Self::Sqlite(_), Session::MySql(_)) => {}
         }
     }
 
@@ -66,7 +66,7 @@ impl Store {
 
 /// Some statements, one after the other: of MySQL all see one moment; of SQLite, where an open read would stop the
 /// relay, each sees its own. What belongs together is therefore bounded by an id that was read first.
-pub enum Look {
+pub enum Session {
     MySql(mysql::Snapshot),
     Sqlite(sqlite::Snapshot),
 }
@@ -128,7 +128,7 @@ fn ends_text(clock: &str) -> String {
     )
 }
 
-impl Look {
+impl Session {
     pub async fn ends(&mut self) -> Result<Ends, ReadError> {
         let text = ends_text(match self {
             Self::MySql(_) => MYSQL_CLOCK,
@@ -294,8 +294,8 @@ mod tests {
     use sqlx::{Connection, Executor, raw_sql};
 
     use super::*;
-    use crate::demo::servers::PrivateMariaDb;
     use crate::relays::gemini_balance::{MYSQL_SCHEMA, SQLITE_SCHEMA};
+    use crate::servers::PrivateMariaDb;
 
     const ROWS: i64 = 100_000;
 
@@ -313,16 +313,16 @@ mod tests {
             true
         });
         drop(handle);
-        let mut look = async |text: String| -> (i64, i64, u32) {
+        let mut session = async |text: String| -> (i64, i64, u32) {
             steps.store(0, Ordering::Relaxed);
             let row = sqlx::query(AssertSqlSafe(text)).fetch_one(&mut file).await.unwrap();
             (row.get(0), row.get(1), steps.load(Ordering::Relaxed))
         };
-        let (top, first, steps) = look(ends_text(SQLITE_CLOCK)).await;
+        let (top, first, steps) = session(ends_text(SQLITE_CLOCK)).await;
         assert_eq!((top, first), (ROWS, 1));
         assert!((1..200).contains(&steps), "{steps} steps");
         // The control: both in one select.
-        let (.., steps) = look("select max(id), min(id) from t_request_log".to_owned()).await;
+        let (.., steps) = session("select max(id), min(id) from t_request_log".to_owned()).await;
         assert!(steps > 100_000, "{steps} steps");
     }
 

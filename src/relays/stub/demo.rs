@@ -7,10 +7,10 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
-use crate::demo::host::Host;
-use crate::demo::{DemoOptions, Stage, Urls};
+use crate::demo::{DemoOptions, Environment, Urls};
+use crate::servers::host::Host;
 
-pub async fn set_up(_: DemoOptions) -> anyhow::Result<Stage> {
+pub async fn set_up(_: DemoOptions) -> anyhow::Result<Environment> {
     let host = Host::new("TERM", "KILL")?;
     let path = host.path().join("stub.sqlite");
     let mut file = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;
@@ -29,7 +29,7 @@ pub async fn set_up(_: DemoOptions) -> anyhow::Result<Stage> {
         }
         Ok(file.close().await?)
     };
-    Ok(Stage::live(urls, traffic, stop, host))
+    Ok(Environment::live(urls, traffic, stop, host))
 }
 
 async fn add(file: &mut SqliteConnection, n: i64) -> sqlx::Result<()> {

@@ -9,11 +9,11 @@ use sqlx::Row;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 
+use crate::connect::sqlite::File;
 use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd, User};
-use crate::relays::civil::Calendars;
-use crate::relays::{Ask, DirectorySource, Ledger, LedgerSum, Older, OpenError, Refresh, civil};
+use crate::relay::civil::Calendars;
+use crate::relay::{DirectorySource, Ledger, LedgerSum, Older, OpenError, Refresh, RefreshRequest, civil};
 use crate::settings::RelayPlan;
-use crate::sql::sqlite::File;
 
 pub struct Reader {
     file: File,
@@ -59,20 +59,20 @@ impl Ledger for Reader {
         Facts { in_progress: false, imports: false, ..Facts::ALL }
     }
 
-    async fn refresh(&mut self, ask: &Ask) -> Result<Refresh, ReadError> {
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         let (top, first) = self.ends().await?;
         let now = Utc::now();
         let mut rows = Vec::new();
-        if let Some(after) = ask.after {
-            let new = sqlx::query(include_str!("new.sql")).bind(after).bind(i64::from(ask.limit));
+        if let Some(after) = request.after {
+            let new = sqlx::query(include_str!("new.sql")).bind(after).bind(i64::from(request.limit));
             rows = self.read("reading new rows", new, row).await?;
         }
-        let more = rows.len() >= ask.limit as usize && ask.after.is_some();
+        let more = rows.len() >= request.limit as usize && request.after.is_some();
         let again =
-            sqlx::query(include_str!("again.sql")).bind(serde_json::Value::from(ask.reread.as_slice()).to_string());
+            sqlx::query(include_str!("again.sql")).bind(serde_json::Value::from(request.reread.as_slice()).to_string());
         rows.extend(self.read("reading rows again", again, row).await?);
         let mut audit = Vec::new();
-        for span in &ask.audit {
+        for span in &request.audit {
             let rows = self.rows_between(span.clone(), 0, u32::MAX).await?;
             audit.push(rows.iter().fold(LedgerSum::default(), |sum, row| LedgerSum {
                 requests: sum.requests + 1,
@@ -95,7 +95,7 @@ impl Ledger for Reader {
             refused: 0,
             audit,
             lost_rows: false,
-            bookmark: String::new(),
+            resume_token: String::new(),
         })
     }
 

@@ -3,7 +3,7 @@
 use super::demo;
 use super::ledger::Reader;
 use crate::check::Report;
-use crate::relays::{Need, OpenError, Product, Relay, Store, Untold, Usage};
+use crate::relay::{Need, OpenError, Product, Relay, Store, Unsupported, Usage};
 use crate::settings::RelayPlan;
 use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, TOP_USERS};
 
@@ -14,7 +14,10 @@ pub static PRODUCT: Product = Product {
     health_path: "/health",
     settings: &[AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
     variables: None,
-    untold: &[Untold::metrics("the table has requests and nothing else", &["llm_relay_provider_", "llm_relay_key_"])],
+    unsupported: &[Unsupported::metrics(
+        "the table has requests and nothing else",
+        &["llm_relay_provider_", "llm_relay_key_"],
+    )],
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

@@ -23,9 +23,9 @@ async fn page(address: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_requests_are_on_the_page_in_check_in_the_table_and_in_the_demo() {
-    let stages = program::set_up(&DemoOptions::default(), &[&PRODUCT]).await.unwrap();
-    let [(product, stage)] = stages.as_slice() else { panic!("no stub in the demo") };
-    let own = [("kind", product.label), ("interval", "1s")].into_iter().chain(stage.urls().settings());
+    let environments = program::set_up(&DemoOptions::default(), &[&PRODUCT]).await.unwrap();
+    let [(product, environment)] = environments.as_slice() else { panic!("no stub in the demo") };
+    let own = [("kind", product.label), ("interval", "1s")].into_iter().chain(environment.urls().settings());
     let env: BTreeMap<_, _> = own.map(|(path, text)| (settings::variable("main", path), text.to_owned())).collect();
     let plan = settings::load(None, &env).unwrap().plan;
 
@@ -59,7 +59,7 @@ async fn its_requests_are_on_the_page_in_check_in_the_table_and_in_the_demo() {
     }
     shutdown.cancel();
     served.await.unwrap().unwrap();
-    for (_, stage) in stages {
-        stage.tear_down().await;
+    for (_, environment) in environments {
+        environment.tear_down().await;
     }
 }

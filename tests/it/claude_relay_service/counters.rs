@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use llm_relay_exporter::settings::StorePlan;
-use llm_relay_exporter::store::{Kept, Owner, Saving, Store};
+use llm_relay_exporter::store::{Checkpointer, Kept, Owner, Store};
 
 use super::*;
 use crate::dashboards::prometheus::Prometheus;
@@ -248,7 +248,7 @@ fn owner(plan: &RelayPlan) -> Owner {
     Owner { relay: plan.name.clone(), kind: plan.product.label }
 }
 
-async fn tick_until_saved(saving: &mut Saving, exporter: &mut Exporter) {
+async fn tick_until_saved(saving: &mut Checkpointer, exporter: &mut Exporter) {
     let before = saving.status().last_save;
     for _ in 0..2000 {
         saving.tick(&mut exporter.metered).await;
@@ -265,7 +265,7 @@ async fn a_restart_counts_the_events_that_happened_meanwhile_and_none_twice() {
     let mut scene = scene_with_an_account(30).await;
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("store.db").display());
-    let mut saving = Saving::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    let mut saving = Checkpointer::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
     scene.page().await;
     fail(&mut scene, 3).await;
     scene.book(&request(1, 1)).await;
@@ -280,14 +280,14 @@ async fn a_restart_counts_the_events_that_happened_meanwhile_and_none_twice() {
         scene.book(&request(1, 1)).await;
     }
     scene.restart();
-    let mut saving = Saving::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    let mut saving = Checkpointer::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
     let after = scene.page().await;
     none_falls(&before, &after, "killed");
     assert_eq!(events(&after), (6.0, 201.0, 30.0));
     tick_until_saved(&mut saving, &mut scene.exporter).await;
     saving.finish(&mut scene.exporter.metered).await;
     scene.restart();
-    Saving::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    Checkpointer::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
     assert_eq!(counters(&scene.page().await), counters(&after), "restarted");
 }
 
@@ -296,7 +296,7 @@ async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     let mut scene = scene_with_an_account(31).await;
     let url = crate::store::server().await.database("crs_store").await.unwrap();
     let store = keep(&url);
-    let mut saving = Saving::start(store.clone(), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    let mut saving = Checkpointer::start(store.clone(), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
     scene.page().await;
     fail(&mut scene, 2).await;
     scene.book(&request(1, 1)).await;
@@ -304,7 +304,7 @@ async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     tick_until_saved(&mut saving, &mut scene.exporter).await;
     // The other one starts later, and reads what has been counted.
     let mut other = Exporter::open(&scene.plan);
-    let mut others = Saving::start(keep(&url), owner(&scene.plan), &mut other.metered).await.unwrap();
+    let mut others = Checkpointer::start(keep(&url), owner(&scene.plan), &mut other.metered).await.unwrap();
     fail(&mut scene, 1).await;
     scene.book(&request(1, 1)).await;
     let page = scene.page().await;
@@ -318,7 +318,7 @@ async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     tick_until_saved(&mut others, &mut other).await;
     assert!(others.status().writer);
     scene.restart();
-    Saving::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    Checkpointer::start(keep(&url), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
     assert_eq!(events(&scene.page().await), (4.0, 2.0, 0.0));
 }
 
@@ -330,8 +330,9 @@ async fn check_says_what_the_store_has_of_it() {
     let plan = |store| Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store };
     let (with, without) = (plan(Some(store.clone())), plan(None));
     assert!(!check::store(&without).await.to_string().contains("ledger"));
-    let mut saving =
-        Saving::start(Store::open(&store).unwrap(), owner(&scene.plan), &mut scene.exporter.metered).await.unwrap();
+    let mut saving = Checkpointer::start(Store::open(&store).unwrap(), owner(&scene.plan), &mut scene.exporter.metered)
+        .await
+        .unwrap();
     scene.page().await;
     tick_until_saved(&mut saving, &mut scene.exporter).await;
     let report = check::store(&with).await.to_string();

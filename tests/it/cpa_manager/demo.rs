@@ -8,8 +8,8 @@ use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relay::{self, Usage};
 use llm_relay_exporter::relays::cpa_manager;
-use llm_relay_exporter::relays::{self, Usage};
 use secrecy::ExposeSecret;
 
 use super::relay::{Relay, read_all, view};
@@ -19,11 +19,11 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     let history = HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() };
     let simulator =
         SimulatorOptions { rate: 40.0, trouble_period: Duration::from_secs(2), ..SimulatorOptions::default() };
-    let stage = (cpa_manager::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
+    let environment = (cpa_manager::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
     let mut plan = Relay::new(relays::cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
-    plan.database_url = stage.urls().database_url.clone();
+    plan.database_url = environment.urls().database_url.clone();
     plan.audit_interval = Duration::from_secs(60);
-    let mut relay = relays::open(&plan).unwrap();
+    let mut relay = relay::open(&plan).unwrap();
     let Usage::Rows(ledger) = relay.usage else { unreachable!("the relay keeps rows") };
     let mut follower = Follower::new(ledger, &plan);
     read_all(&mut follower).await;
@@ -58,9 +58,9 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     let report = check::check(&plan).await.unwrap();
     assert!(report.worst() < Level::Problem, "{report}");
 
-    let path = stage.urls().database_url.expose_secret().strip_prefix("sqlite:").unwrap().to_owned();
+    let path = environment.urls().database_url.expose_secret().strip_prefix("sqlite:").unwrap().to_owned();
     let home = std::path::Path::new(&path).parent().unwrap();
     assert!(home.exists());
-    stage.tear_down().await;
+    environment.tear_down().await;
     assert!(!home.exists());
 }

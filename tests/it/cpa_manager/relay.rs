@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use llm_relay_exporter::follow::{Follower, Rest};
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays::Usage;
+use llm_relay_exporter::relay::Usage;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::tally::Presentation;
@@ -118,7 +118,7 @@ impl Relay {
         *self.clock.lock().unwrap() = now;
     }
 
-    pub fn open(&self) -> llm_relay_exporter::relays::Relay {
+    pub fn open(&self) -> llm_relay_exporter::relay::Relay {
         let clock = Arc::clone(&self.clock);
         cpa_manager::open_at(&self.plan, Arc::new(move || *clock.lock().unwrap())).unwrap()
     }
@@ -207,9 +207,9 @@ pub fn number(row: &SqliteRow, i: usize) -> f64 {
 /// Reads until nothing is left to read.
 pub async fn read_all(follower: &mut Follower) {
     let mut rest = follower.refresh().await.unwrap();
-    while rest != Rest::Nothing {
+    while rest != Backlog::Nothing {
         rest = match rest {
-            Rest::NewRows => follower.refresh().await.unwrap(),
+            Backlog::NewRows => follower.refresh().await.unwrap(),
             _ => follower.read_history().await.unwrap(),
         };
     }

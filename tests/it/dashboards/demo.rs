@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, Stage, program};
-use llm_relay_exporter::relays::{PRODUCTS, Product};
+use llm_relay_exporter::demo::{DemoOptions, Environment, program};
+use llm_relay_exporter::relay::Product;
+use llm_relay_exporter::relays::PRODUCTS;
 
 use super::prometheus::{Prometheus, Span};
 use crate::process::Process;
@@ -15,7 +16,7 @@ use crate::process::Process;
 pub const SPAN: Span = Span { seconds: 60, step: 5, rate_interval: "20s", compare: "10s" };
 
 pub struct Demo {
-    stages: Vec<(&'static Product, Stage)>,
+    environments: Vec<(&'static Product, Environment)>,
     _exporter: Process,
     pub prometheus: Prometheus,
     _store: tempfile::TempDir,
@@ -25,7 +26,7 @@ impl Demo {
     /// With a minute of samples, in which requests failed. Each relay goes by the label of its kind. The shipped rules and
     /// alerts are evaluated.
     pub async fn start() -> Self {
-        let stages = program::set_up(
+        let environments = program::set_up(
             &DemoOptions {
                 history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
                 simulator: SimulatorOptions {
@@ -38,16 +39,16 @@ impl Demo {
         )
         .await
         .unwrap();
-        assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
+        assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
         let store = tempfile::tempdir().unwrap();
         let mut config =
             format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n", store.path().join("store.db").display());
-        for (product, stage) in &stages {
+        for (product, environment) in &environments {
             let label = product.label;
             config += &format!(
                 "[relays.{label}]\nkind = \"{label}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"30s\"\n"
             );
-            stage.urls().settings().for_each(|(path, url)| config += &format!("{path} = \"{url}\"\n"));
+            environment.urls().settings().for_each(|(path, url)| config += &format!("{path} = \"{url}\"\n"));
         }
         let exporter = Process::start(&config, &[]);
         let target = exporter.address;
@@ -73,13 +74,13 @@ impl Demo {
             }
             prometheus
         });
-        Self { stages, _exporter: exporter, prometheus, _store: store }
+        Self { environments, _exporter: exporter, prometheus, _store: store }
     }
 
     pub async fn stop(self) {
         drop(self._exporter);
-        for (_, stage) in self.stages {
-            stage.tear_down().await;
+        for (_, environment) in self.environments {
+            environment.tear_down().await;
         }
     }
 }

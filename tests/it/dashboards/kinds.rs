@@ -30,7 +30,7 @@ const NOTHING_YET: &[(&str, Excuse)] = &[
 /// What one query of a panel has for one kind of relay.
 enum Answer {
     Data,
-    Untold(String),
+    Unsupported(String),
     Nothing(&'static str),
 }
 
@@ -55,7 +55,7 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
                     Answer::Data
                 }
                 (Ok(found), _) if !found.is_empty() => Answer::Data,
-                (Ok(_), Why::CannotTell(why) | Why::LacksPart(why)) => Answer::Untold(why),
+                (Ok(_), Why::CannotTell(why) | Why::LacksPart(why)) => Answer::Unsupported(why),
                 (Ok(_), Why::Must) => {
                     let own = NOTHING_YET.iter().filter(|(of, _)| *of == kind).map(|(_, excuse)| excuse);
                     let mut all = own.chain(excused);
@@ -94,7 +94,7 @@ fn cell(answers: &[Answer]) -> String {
         .iter()
         .filter_map(|answer| match answer {
             Answer::Data => None,
-            Answer::Untold(why) => Some(format!("not told: {why}")),
+            Answer::Unsupported(why) => Some(format!("not told: {why}")),
             Answer::Nothing(why) => Some(format!("nothing yet: {why}")),
         })
         .collect();

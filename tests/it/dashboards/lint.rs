@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
-use llm_relay_exporter::metrics::{CATALOGUE, Kind};
+use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 
 const UIDS: &[&str] = &[
@@ -301,7 +301,7 @@ fn metrics_and_labels_are_those_of_the_catalogue() {
                 let metric = promql::family(name).unwrap_or_else(|| panic!("{dashboard} {panel}: {name}"));
                 own.extend(metric.labels);
                 own.extend(metric.is_of_relay().then_some("relay"));
-                own.extend((metric.kind == Kind::Histogram && name.ends_with("_bucket")).then_some("le"));
+                own.extend((metric.kind == MetricType::Histogram && name.ends_with("_bucket")).then_some("le"));
                 let variable = panel.starts_with("variable ");
                 let matched = |label: &str| selector.matchers.matchers.iter().any(|matcher| matcher.name == label);
                 assert!(matched("job") || variable, "{dashboard} {panel}: {name} of any job");
@@ -330,7 +330,7 @@ fn counters_are_read_as_rates_and_rates_of_charts_follow_the_scrape_interval() {
         let names = names(&expr);
         for selector in &names.selectors {
             let name = selector.name.as_deref().unwrap();
-            let counter = promql::family(name).is_some_and(|metric| metric.kind != Kind::Gauge);
+            let counter = promql::family(name).is_some_and(|metric| metric.kind != MetricType::Gauge);
             let how = names.ranged.iter().find(|(ranged, _)| ranged == name).map(|(_, function)| function.as_str());
             let rated = matches!(how, Some("rate" | "increase"));
             let exempt = panel.starts_with("variable ");

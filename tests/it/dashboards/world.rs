@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::SystemTime;
 
-use llm_relay_exporter::metrics::{CATALOGUE, Kind, Metric};
+use llm_relay_exporter::metrics::{CATALOGUE, Metric, MetricType};
 
 use super::prometheus::{Prometheus, Span};
 
@@ -34,11 +34,12 @@ fn exposition(now: i64) -> String {
     let mut out = String::new();
     for metric in CATALOGUE {
         let kind = match metric.kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-            Kind::Histogram => "histogram",
+            MetricType::Gauge => "gauge",
+            MetricType::Counter => "counter",
+            MetricType::Histogram => "histogram",
         };
-        let family = if metric.kind == Kind::Counter { metric.name.trim_end_matches("_total") } else { metric.name };
+        let family =
+            if metric.kind == MetricType::Counter { metric.name.trim_end_matches("_total") } else { metric.name };
         let _ = writeln!(out, "# TYPE {family} {kind}");
         for instance in ["one:9879", "two:9879"] {
             for (index, labels) in label_sets(metric, instance).iter().enumerate() {
@@ -60,7 +61,7 @@ fn series(out: &mut String, metric: &Metric, labels: &str, index: usize, times: 
     for at in times {
         let elapsed = (at - since) as f64;
         match metric.kind {
-            Kind::Histogram => {
+            MetricType::Histogram => {
                 let count = (elapsed / 10.0 * (index + 1) as f64).floor();
                 for (bound, share) in [("0.5", 0.1), ("2.0", 0.5), ("10.0", 0.9), ("60.0", 0.98), ("+Inf", 1.0)] {
                     let _ = writeln!(
@@ -73,7 +74,7 @@ fn series(out: &mut String, metric: &Metric, labels: &str, index: usize, times: 
                 let _ = writeln!(out, "{}_sum{{{labels}}} {} {at}", metric.name, count * 4.0);
                 let _ = writeln!(out, "{}_count{{{labels}}} {count} {at}", metric.name);
             }
-            Kind::Counter => {
+            MetricType::Counter => {
                 let _ = writeln!(
                     out,
                     "{}{{{labels}}} {} {at}",
@@ -81,7 +82,7 @@ fn series(out: &mut String, metric: &Metric, labels: &str, index: usize, times: 
                     1000.0 + (elapsed / 7.0 * (index + 1) as f64).floor()
                 );
             }
-            Kind::Gauge => {
+            MetricType::Gauge => {
                 let _ =
                     writeln!(out, "{}{{{labels}}} {} {at}", metric.name, gauge(metric.name, labels, index, *at, now));
             }

@@ -1,9 +1,9 @@
 //! gemini-balance: faults of MariaDB, where all parts of the relay are.
 
 use async_trait::async_trait;
-use llm_relay_exporter::demo::servers::PrivateMariaDb;
 use llm_relay_exporter::model::Source;
 use llm_relay_exporter::relays::gemini_balance::{self, MYSQL_SCHEMA};
+use llm_relay_exporter::servers::PrivateMariaDb;
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::sync::OnceCell;

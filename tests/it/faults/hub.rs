@@ -1,8 +1,8 @@
 //! Claude Code Hub: faults of PostgreSQL, and of Redis.
 
 use async_trait::async_trait;
-use llm_relay_exporter::demo::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::model::Source;
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{Connection, PgConnection};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::servers::PrivatePostgres;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::Plan;
 use sqlx::{Connection, PgConnection};
 

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llm_relay_exporter::follow::{Follower, Rest};
-use llm_relay_exporter::kv::{Ask, Kv};
-use llm_relay_exporter::own::Own;
+use llm_relay_exporter::connect::postgres::Database;
+use llm_relay_exporter::connect::redis::{KeyCommand, Redis};
+use llm_relay_exporter::exporter_info::ExporterInfo;
+use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::relays::{self, Usage, cpa_manager, gemini_balance};
+use llm_relay_exporter::relay::{self, Usage};
+use llm_relay_exporter::relays::{cpa_manager, gemini_balance};
 use llm_relay_exporter::settings::{self, RelayPlan};
-use llm_relay_exporter::sql::Database;
-use llm_relay_exporter::tally::{Meter, Presentation};
+use llm_relay_exporter::tally::{CounterState, Presentation};
 use llm_relay_exporter::view::{LedgerView, View};
 use llm_relay_exporter::web::Protection;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -53,12 +54,12 @@ pub fn addresses(bytes: &[u8]) {
         let url = format!("{scheme}{text}").into();
         let limit = Duration::from_secs(1);
         drop(Database::new(&url, limit));
-        drop(Kv::new(&url, limit));
+        drop(Redis::new(&url, limit));
     }
     for scheme in ["", "mysql://", "sqlite:"] {
         let url = format!("{scheme}{text}").into();
-        drop(llm_relay_exporter::sql::mysql::Database::new(&url, Duration::from_secs(1)));
-        drop(llm_relay_exporter::sql::sqlite::File::new(&url, Duration::from_secs(1)));
+        drop(llm_relay_exporter::connect::mysql::Database::new(&url, Duration::from_secs(1)));
+        drop(llm_relay_exporter::connect::sqlite::File::new(&url, Duration::from_secs(1)));
     }
 }
 
@@ -94,12 +95,18 @@ pub async fn redis_replies(replies: Vec<Vec<u8>>) {
     });
     let limit = Duration::from_millis(300);
     let url = format!("redis://127.0.0.1:{port}/0");
-    let mut kv = Kv::new(&url.clone().into(), limit).unwrap();
-    let asks = || vec![Ask::new("GET", "a"), Ask::new("HGETALL", "b"), Ask::new("ZRANGE", "c").with(&["0", "-1"])];
+    let mut redis = Redis::new(&url.clone().into(), limit).unwrap();
+    let asks = || {
+        vec![
+            KeyCommand::new("GET", "a"),
+            KeyCommand::new("HGETALL", "b"),
+            KeyCommand::new("ZRANGE", "c").with(&["0", "-1"]),
+        ]
+    };
     let began = std::time::Instant::now();
-    let _ = kv.each::<Option<String>>("asking", &asks()).await;
-    let _ = kv.each::<Vec<String>>("asking", &asks()).await;
-    let _ = kv.now_ms().await;
+    let _ = redis.each::<Option<String>>("asking", &asks()).await;
+    let _ = redis.each::<Vec<String>>("asking", &asks()).await;
+    let _ = redis.now_ms().await;
     let mut plan = plan(&format!("kind = \"claude-relay-service\"\nredis_url = \"{url}\""));
     plan.timeout = limit;
     read(&plan).await;
@@ -194,7 +201,7 @@ fn plan(settings: &str) -> RelayPlan {
 
 /// All parts of a relay, some refreshes of each, and the page that they make.
 async fn read(plan: &RelayPlan) {
-    let parts = relays::open(plan).unwrap();
+    let parts = relay::open(plan).unwrap();
     let (mut source, mut live) = (parts.directory, parts.live);
     let directory = source.read().await.unwrap_or_default();
     let live = match &mut live {
@@ -209,14 +216,14 @@ async fn read(plan: &RelayPlan) {
             let mut rest = follower.refresh().await;
             for _ in 0..10 {
                 rest = match rest {
-                    Ok(Rest::History | Rest::RecentHistory) => follower.read_history().await,
+                    Ok(Backlog::History | Backlog::RecentHistory) => follower.read_history().await,
                     _ => follower.refresh().await,
                 };
             }
             follower.view(&with)
         }
         Usage::Counters(mut counters) => {
-            let mut meter = Meter::default();
+            let mut meter = CounterState::default();
             for _ in 0..2 {
                 if let Ok(reading) = counters.read(&directory).await {
                     meter.apply(reading);
@@ -235,7 +242,7 @@ async fn read(plan: &RelayPlan) {
         probe: None,
         store: None,
     };
-    let page = page::Page::new(vec![view], Own::default());
+    let page = page::Page::new(vec![view], ExporterInfo::default());
     for format in [Format::Text, Format::OpenMetrics] {
         let text = std::str::from_utf8(page.bytes(format, Coding::Identity)).unwrap();
         // Nothing that was read begins a line of its own.

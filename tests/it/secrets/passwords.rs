@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivatePostgres, PrivateRedis};
-use llm_relay_exporter::kv::Kv;
+use llm_relay_exporter::connect::postgres::{self, Database};
+use llm_relay_exporter::connect::redis::Redis;
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::{self, variable};
-use llm_relay_exporter::sql::{self, Database};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use redis::cmd;
@@ -46,11 +46,11 @@ fn said(file: Option<&Path>, env: &[(&str, &str)]) -> String {
 /// What the parts that connect say of a URL, whatever it is for.
 fn places(url: &str) -> String {
     let url = SecretString::from(url);
-    let postgres = Database::new(&url, LIMIT).map(|it| it.place().to_owned());
-    let mysql = sql::mysql::Database::new(&url, LIMIT).map(|it| it.place().to_owned());
-    let sqlite = sql::sqlite::File::new(&url, LIMIT).map(|it| it.place());
-    let redis = Kv::new(&url, LIMIT).map(|it| it.place().to_owned());
-    [postgres, mysql, sqlite, redis].map(|place| place.unwrap_or_else(|error| error.to_string())).join("\n")
+    let postgres = Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
+    let mysql = sql::mysql::Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
+    let sqlite = sql::sqlite::File::new(&url, LIMIT).map(|it| it.endpoint());
+    let redis = Redis::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
+    [postgres, mysql, sqlite, redis].map(|endpoint| endpoint.unwrap_or_else(|error| error.to_string())).join("\n")
 }
 
 /// Of a password, six characters in a row are too many.
@@ -209,7 +209,7 @@ async fn any_password_opens_its_server_when_it_is_percent_encoded() {
         let rules = ["on".to_owned(), format!(">{password}"), "+time".to_owned()];
         cmd("ACL").arg("SETUSER").arg(&user).arg(&rules).exec_async(&mut admin).await.unwrap();
         let url = format!("redis://{user}:{encoded}@127.0.0.1:{}/0", redis.port());
-        Kv::new(&url.as_str().into(), LIMIT)
+        Redis::new(&url.as_str().into(), LIMIT)
             .unwrap()
             .now_ms()
             .await

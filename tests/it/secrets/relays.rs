@@ -8,11 +8,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bcrypt::Version;
-use llm_relay_exporter::demo::servers::{PrivateMariaDb, PrivateRedis};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo::{self as crs, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, SqliteConnection};
@@ -62,17 +62,17 @@ struct Secrets {
 impl Secrets {
     /// A text that nothing else holds: hexadecimal digits alone, as keys and hashes are. A quarter of it is found, too.
     fn plant(&mut self, whose: &str, what: &str) -> String {
-        let quarter = format!("{:016x}", 0x5ec7_e75e_c7e7_5e00_u64 + Self::place(whose, what) as u64);
+        let quarter = format!("{:016x}", 0x5ec7_e75e_c7e7_5e00_u64 + Self::endpoint(whose, what) as u64);
         self.as_text(whose, what, &quarter);
         quarter.repeat(4)
     }
 
     /// A secret that cannot be chosen.
     fn as_text(&mut self, whose: &str, what: &str, text: &str) {
-        self.texts[Self::place(whose, what)] = Some(text.to_owned());
+        self.texts[Self::endpoint(whose, what)] = Some(text.to_owned());
     }
 
-    fn place(whose: &str, what: &str) -> usize {
+    fn endpoint(whose: &str, what: &str) -> usize {
         PLANTED.iter().position(|it| *it == (whose, what)).unwrap_or_else(|| panic!("not in the list: {whose}: {what}"))
     }
 
@@ -231,8 +231,8 @@ fn bytes(output: Output) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
     let (redis, mariadb) = (PrivateRedis::start().await.unwrap(), PrivateMariaDb::start().await.unwrap());
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
+    let endpoint = tempfile::tempdir().unwrap();
+    let folder = endpoint.path();
     let path = |name: &str| folder.join(name).display().to_string();
     let mut secrets = Secrets { texts: vec![None; PLANTED.len()] };
     let (manager_table, _manager) = manager(&mut secrets, folder).await;

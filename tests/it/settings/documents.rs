@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use chrono_tz::Tz;
-use llm_relay_exporter::relays::{Need, PRODUCTS, Product};
-use llm_relay_exporter::settings::catalogue::{Absent, Takes, paths, understood_by};
+use llm_relay_exporter::relay::{Need, Product};
+use llm_relay_exporter::relays::PRODUCTS;
+use llm_relay_exporter::settings::catalogue::{Absent, ValueType, paths, understood_by};
 use llm_relay_exporter::settings::{store, variable};
 
 use super::{DATABASE, File, REDIS, env};
@@ -30,13 +31,13 @@ fn every_setting_is_documented_with_its_values_default_and_variable() {
         let values = match path {
             _ if is_form && path.ends_with("_file") => "path".to_owned(),
             _ if path.ends_with("_env") => "name".to_owned(),
-            _ => setting.takes.to_string(),
+            _ => setting.value_type.to_string(),
         };
         let default = match setting.absent {
             Absent::Means(text) => format!("`{text}`"),
             Absent::Refused => "required".to_owned(),
-            Absent::Nothing => match setting.takes {
-                Takes::Secret { need, .. } if !is_form && is_required(need) => "required".to_owned(),
+            Absent::Nothing => match setting.value_type {
+                ValueType::Secret { need, .. } if !is_form && is_required(need) => "required".to_owned(),
                 _ => "none".to_owned(),
             },
         };

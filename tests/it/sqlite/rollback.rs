@@ -4,9 +4,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use llm_relay_exporter::connect::sqlite::File;
 use llm_relay_exporter::model::Reason;
 use llm_relay_exporter::relays::gemini_balance::SQLITE_SCHEMA;
-use llm_relay_exporter::sql::sqlite::File;
 use sqlx::Executor;
 use sqlx::sqlite::SqliteJournalMode;
 

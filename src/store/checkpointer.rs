@@ -47,7 +47,7 @@ pub struct StoreStatus {
 }
 
 /// The saving of one relay. At most one step is under way, in a task of its own.
-pub struct Saving {
+pub struct Checkpointer {
     store: Store,
     owner: Owner,
     role: Role,
@@ -81,11 +81,11 @@ struct Digest {
 
 enum Done {
     Loaded(Option<Checkpoint>),
-    Leads(bool),
+    Writer(bool),
     Saved(Known),
 }
 
-impl Saving {
+impl Checkpointer {
     /// Restores what is kept from the store's checkpoint, if there is one. A store that is away is asked again later.
     ///
     /// # Errors
@@ -93,13 +93,13 @@ impl Saving {
     pub async fn start(store: Store, owner: Owner, kept: &mut dyn Kept) -> Result<Self, StoreError> {
         let due = Instant::now();
         let (role, status) = (Role::Restoring, StoreStatus::default());
-        let mut saving = Self { store, owner, role, known: None, step: None, due, status, problem: None };
-        match saving.store.load(&saving.owner).await {
-            Ok(checkpoint) => saving.restore(checkpoint, kept)?,
-            Err(StoreError::Unavailable(text)) => saving.fail(&text),
+        let mut checkpointer = Self { store, owner, role, known: None, step: None, due, status, problem: None };
+        match checkpointer.store.load(&checkpointer.owner).await {
+            Ok(checkpoint) => checkpointer.restore(checkpoint, kept)?,
+            Err(StoreError::Unavailable(text)) => checkpointer.fail(&text),
             Err(error) => return Err(error),
         }
-        Ok(saving)
+        Ok(checkpointer)
     }
 
     pub const fn status(&self) -> StoreStatus {
@@ -142,7 +142,7 @@ impl Saving {
         let (store, owner) = (self.store.clone(), self.owner.clone());
         self.step = Some(match self.role {
             Role::Restoring => tokio::spawn(async move { store.load(&owner).await.map(Done::Loaded) }),
-            Role::Reader => tokio::spawn(async move { store.lead(&owner).await.map(Done::Leads) }),
+            Role::Reader => tokio::spawn(async move { store.become_writer(&owner).await.map(Done::Writer) }),
             Role::Writer => {
                 let (changes, mut known) = match self.changes(kept) {
                     Ok(Some(changes)) => changes,
@@ -193,9 +193,9 @@ impl Saving {
                 Ok(()) => self.due = Instant::now(),
                 Err(error) => return self.fail(&error.to_string()),
             },
-            Ok(Done::Leads(leads)) => {
+            Ok(Done::Writer(leads)) => {
                 if leads {
-                    tracing::info!(relay = self.owner.relay, store = self.store.place(), "saving to the store");
+                    tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "saving to the store");
                     self.role = Role::Writer;
                     self.due = Instant::now();
                 }
@@ -204,9 +204,9 @@ impl Saving {
                 self.status.last_save = Some(Utc::now());
                 self.know(known);
             }
-            Err(StoreError::Overtaken) => {
+            Err(StoreError::StaleGeneration) => {
                 // Its checkpoint gives way to all of this one.
-                tracing::info!(relay = self.owner.relay, store = self.store.place(), "taking over the store");
+                tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "taking over the store");
                 self.known = None;
                 self.due = Instant::now();
             }
@@ -229,15 +229,18 @@ impl Saving {
         self.status.writer = self.role == Role::Writer;
         self.status.up = true;
         if self.problem.take().is_some() {
-            tracing::info!(relay = self.owner.relay, store = self.store.place(), "the store can be used again");
+            tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "the store can be used again");
         }
     }
 
     fn restore(&mut self, checkpoint: Option<Checkpoint>, kept: &mut dyn Kept) -> Result<(), StoreError> {
         if let Some(checkpoint) = checkpoint {
             kept.restore(&checkpoint.parts).map_err(|error| {
-                let (place, relay) = (self.store.place(), &self.owner.relay);
-                StoreError::Refused(format!("the store {place}: the checkpoint of {relay:?}: {error}; {}", way_out()))
+                let (endpoint, relay) = (self.store.endpoint(), &self.owner.relay);
+                StoreError::Refused(format!(
+                    "the store {endpoint}: the checkpoint of {relay:?}: {error}; {}",
+                    way_out()
+                ))
             })?;
             let digests = checkpoint
                 .parts
@@ -245,7 +248,7 @@ impl Saving {
                 .map(|(key, bytes)| (key.clone(), Digest { bytes: bytes.len(), checksum: checksum(key, bytes) }));
             tracing::info!(
                 relay = self.owner.relay,
-                store = self.store.place(),
+                store = self.store.endpoint(),
                 parts = checkpoint.parts.len(),
                 "restored"
             );

@@ -1,17 +1,17 @@
-use crate::relays::Untold;
+use crate::relay::Unsupported;
 
 /// What Redis does not tell.
-pub const UNTOLD: &[Untold] = &[
-    Untold::users("the names of users are never read, and usage is not kept by user"),
-    Untold::metrics(
+pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::users("the names of users are never read, and usage is not kept by user"),
+    Unsupported::metrics(
         "the relay tracks running requests of keys and accounts with a limit only",
         &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_active"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "durations are kept for the newest 200 requests of each key only",
         &["llm_relay_day_mean_duration_seconds"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "requests that failed are not counted",
         &[
             "llm_relay_day_error_ratio",
@@ -20,11 +20,11 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_leaderboard_success_ratio",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "counters by day, hour and minute of the clock give no sliding windows",
         &["llm_relay_window_requests"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay does not measure the time to the first token, nor the output speed",
         &[
             "llm_relay_time_to_first_token_seconds",
@@ -33,8 +33,8 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_leaderboard_mean_output_tokens_per_second",
         ],
     ),
-    Untold::metrics("the relay's price list is a file beside its store", &["llm_relay_cache_saved_usd_total"]),
-    Untold::metrics(
+    Unsupported::metrics("the relay's price list is a file beside its store", &["llm_relay_cache_saved_usd_total"]),
+    Unsupported::metrics(
         "its counters are sums: what one request was is lost",
         &[
             "llm_relay_unpriced_requests_total",
@@ -42,7 +42,7 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_leaderboard_cache_hit_ratio",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "there are no rows: the relay's own counters are shown, so there is nothing to correct or to audit",
         &[
             "llm_relay_ledger_corrections_total",
@@ -53,19 +53,19 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_statement_refused",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay counts requests itself, while they happen",
         &["llm_relay_dead_letters_total", "llm_relay_collector_"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "accounts have states (`llm_relay_provider_account_state`), no circuit breakers",
         &["llm_relay_provider_circuit_"],
     ),
-    Untold::metrics("an account has one upstream key", &["llm_relay_key_consecutive_failures"]),
-    Untold::metrics("its error history is in `llm_relay_failures_total`", &["llm_relay_error_log_entries_total"]),
-    Untold::metrics(
+    Unsupported::metrics("an account has one upstream key", &["llm_relay_key_consecutive_failures"]),
+    Unsupported::metrics("its error history is in `llm_relay_failures_total`", &["llm_relay_error_log_entries_total"]),
+    Unsupported::metrics(
         "spending is known as a total of the window, without its course",
         &["llm_relay_quota_exhaustion_timestamp_seconds"],
     ),
-    Untold::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
+    Unsupported::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
 ];

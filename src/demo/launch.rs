@@ -1,8 +1,8 @@
 //! The relays of the demo: each product that can run on this machine.
 
+use super::environment::{DemoOptions, Environment};
 use super::servers::ServerError;
-use super::stage::{DemoOptions, Stage};
-use crate::relays::Product;
+use crate::relay::Product;
 
 /// Sets up every product that can run here, one after the other; says on stderr which cannot, and why. Dropping the future
 /// leaves nothing behind.
@@ -12,16 +12,16 @@ use crate::relays::Product;
 pub async fn set_up(
     options: &DemoOptions,
     products: &[&'static Product],
-) -> anyhow::Result<Vec<(&'static Product, Stage)>> {
-    let mut stages = Vec::new();
+) -> anyhow::Result<Vec<(&'static Product, Environment)>> {
+    let mut environments = Vec::new();
     for &product in products {
         match (product.demo)(options.clone()).await {
-            Ok(stage) => stages.push((product, stage)),
+            Ok(environment) => environments.push((product, environment)),
             Err(error) if error.downcast_ref().is_some_and(ServerError::is_missing) => {
                 eprintln!("no {} in this demo: {error}", product.label);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(stages)
+    Ok(environments)
 }

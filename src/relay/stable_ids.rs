@@ -16,7 +16,7 @@ const WRITTEN: usize = 200;
 
 /// What tells a row from another with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct RowIdentity {
     pub id: i64,
     pub at: Option<i64>,
     pub key: Option<i64>,
@@ -24,25 +24,25 @@ pub struct Mark {
 
 /// From ids to positions and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Positions {
+pub struct StableIds {
     /// Where a run of positions begins, and at which id; both ascending. An id belongs to the last run that begins at or
     /// below it, and a position that no id leads to is of a row that is gone.
     runs: Vec<(i64, i64)>,
     /// The greatest position given out.
     top: i64,
     /// The newest rows that were read, by id.
-    newest: VecDeque<Mark>,
+    newest: VecDeque<RowIdentity>,
     /// Id and time of the oldest row at the last look.
     oldest: Option<(i64, i64)>,
 }
 
-impl Default for Positions {
+impl Default for StableIds {
     fn default() -> Self {
         Self { runs: vec![(0, 0)], top: 0, newest: VecDeque::new(), oldest: None }
     }
 }
 
-impl Positions {
+impl StableIds {
     /// The position of a row.
     pub fn of(&self, id: i64) -> i64 {
         let (position, first) = self.runs[self.runs.partition_point(|run| run.1 <= id).saturating_sub(1)];
@@ -70,12 +70,12 @@ impl Positions {
     }
 
     /// The newest row that was read.
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn identity(&self) -> Option<RowIdentity> {
         self.newest.back().copied()
     }
 
     /// The smallest and the greatest id of the rows that are remembered.
-    pub fn remembered(&self) -> Option<(i64, Mark)> {
+    pub fn remembered(&self) -> Option<(i64, RowIdentity)> {
         Some((self.newest.front()?.id, *self.newest.back()?))
     }
 
@@ -91,11 +91,11 @@ impl Positions {
     }
 
     /// Notes rows that were read.
-    pub fn remember(&mut self, rows: impl IntoIterator<Item = Mark>) {
-        let newest = self.mark().map_or(i64::MIN, |mark| mark.id);
-        let mut marks: Vec<Mark> = rows.into_iter().filter(|mark| mark.id > newest).collect();
-        marks.sort_unstable_by_key(|mark| mark.id);
-        self.newest.extend(marks);
+    pub fn remember(&mut self, rows: impl IntoIterator<Item = RowIdentity>) {
+        let newest = self.identity().map_or(i64::MIN, |identity| identity.id);
+        let mut identities: Vec<RowIdentity> = rows.into_iter().filter(|identity| identity.id > newest).collect();
+        identities.sort_unstable_by_key(|identity| identity.id);
+        self.newest.extend(identities);
         let over = self.newest.len().saturating_sub(REMEMBERED);
         self.newest.drain(..over);
     }
@@ -103,7 +103,7 @@ impl Positions {
     /// Rows that had been read are gone: of those that are remembered, `present` are left. What is above the last of them
     /// is new; where none is left, what is above the rows before them, if those `may_survive` below the greatest id `top`.
     /// Returns that last id.
-    pub fn lose(&mut self, present: &[Mark], may_survive: bool, top: i64) -> i64 {
+    pub fn lose(&mut self, present: &[RowIdentity], may_survive: bool, top: i64) -> i64 {
         let survivor = match (self.last_survivor(present), self.newest.front()) {
             (Some(id), _) => id,
             (None, Some(first)) if may_survive => (first.id - 1).min(top),
@@ -114,9 +114,13 @@ impl Positions {
     }
 
     /// Of the remembered rows, the greatest id that `present` still has.
-    fn last_survivor(&self, present: &[Mark]) -> Option<i64> {
-        let present: HashMap<i64, Mark> = present.iter().map(|mark| (mark.id, *mark)).collect();
-        self.newest.iter().rev().find(|mark| present.get(&mark.id) == Some(mark)).map(|mark| mark.id)
+    fn last_survivor(&self, present: &[RowIdentity]) -> Option<i64> {
+        let present: HashMap<i64, RowIdentity> = present.iter().map(|identity| (identity.id, *identity)).collect();
+        self.newest
+            .iter()
+            .rev()
+            .find(|identity| present.get(&identity.id) == Some(identity))
+            .map(|identity| identity.id)
     }
 
     /// All rows above the id `survivor` have been deleted; what is there now is new.
@@ -126,35 +130,36 @@ impl Positions {
             self.runs.push((0, 0));
         }
         self.runs.push((self.top + 1, survivor + 1));
-        self.newest.retain(|mark| mark.id <= survivor);
+        self.newest.retain(|identity| identity.id <= survivor);
     }
 
     /// What a later process needs to go on.
-    pub fn bookmark(&self) -> String {
+    pub fn resume_token(&self) -> String {
         let runs: Vec<String> = self.runs.iter().map(|(position, id)| format!("{position}:{id}")).collect();
         let absent = |value: Option<i64>| value.map_or_else(String::new, |value| value.to_string());
         let newest = self.newest.iter().skip(self.newest.len().saturating_sub(WRITTEN));
-        let newest: Vec<String> =
-            newest.map(|mark| format!("{}:{}:{}", mark.id, absent(mark.at), absent(mark.key))).collect();
+        let newest: Vec<String> = newest
+            .map(|identity| format!("{}:{}:{}", identity.id, absent(identity.at), absent(identity.key)))
+            .collect();
         let oldest = self.oldest.map(|(id, at)| format!("{id}:{at}"));
         format!("{};{};{};{}", self.top, runs.join(","), newest.join(","), oldest.unwrap_or_default())
     }
 
     /// Goes on from a bookmark; `None` when it is none.
-    pub fn restore(bookmark: &str) -> Option<Self> {
-        let mut parts = bookmark.split(';');
+    pub fn restore(resume_token: &str) -> Option<Self> {
+        let mut parts = resume_token.split(';');
         let top = parts.next()?.parse().ok()?;
         let runs = parts.next()?.split(',').map(|run| {
             let (position, id) = run.split_once(':')?;
             Some((position.parse().ok()?, id.parse().ok()?))
         });
         let runs = runs.collect::<Option<Vec<(i64, i64)>>>()?;
-        let marks = parts.next().unwrap_or_default().split(',').filter(|mark| !mark.is_empty());
-        let newest = marks.map(|mark| {
-            let mut fields = mark.split(':');
+        let identities = parts.next().unwrap_or_default().split(',').filter(|identity| !identity.is_empty());
+        let newest = identities.map(|identity| {
+            let mut fields = identity.split(':');
             let id = fields.next()?.parse().ok()?;
             let mut optional = || fields.next().and_then(|field| field.parse().ok());
-            Some(Mark { id, at: optional(), key: optional() })
+            Some(RowIdentity { id, at: optional(), key: optional() })
         });
         let newest = newest.collect::<Option<VecDeque<_>>>()?;
         let oldest = parts.next().and_then(|oldest| {
@@ -171,60 +176,60 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn mark(id: i64, at: i64) -> Mark {
-        Mark { id, at: Some(at), key: Some(7) }
+    fn identity(id: i64, at: i64) -> RowIdentity {
+        RowIdentity { id, at: Some(at), key: Some(7) }
     }
 
     #[test]
     fn rows_with_the_ids_of_deleted_ones_get_positions_of_their_own() {
-        let mut positions = Positions::default();
-        positions.remember((1..=307).map(|id| mark(id, id)));
-        assert_eq!(positions.top(307), 307);
+        let mut stable_ids = StableIds::default();
+        stable_ids.remember((1..=307).map(|id| identity(id, id)));
+        assert_eq!(stable_ids.top(307), 307);
         // All deleted; the next id is 1.
-        assert_eq!(positions.last_survivor(&[mark(1, 1000)]), None);
-        positions.begin_anew_after(0);
-        assert_eq!(positions.of(1), 308);
-        assert_eq!(positions.id(308), Some(1));
-        assert_eq!(positions.id(200), None);
-        assert_eq!(positions.top(1), 308);
+        assert_eq!(stable_ids.last_survivor(&[identity(1, 1000)]), None);
+        stable_ids.begin_anew_after(0);
+        assert_eq!(stable_ids.of(1), 308);
+        assert_eq!(stable_ids.id(308), Some(1));
+        assert_eq!(stable_ids.id(200), None);
+        assert_eq!(stable_ids.top(1), 308);
     }
 
     #[test]
     fn rows_below_the_deleted_ones_keep_their_positions() {
-        let mut positions = Positions::default();
-        positions.remember((1..=10).map(|id| mark(id, id)));
-        positions.top(10);
-        let present: Vec<_> = (1..=6).map(|id| mark(id, id)).chain([mark(7, 99)]).collect();
-        assert_eq!(positions.last_survivor(&present), Some(6));
-        positions.begin_anew_after(6);
-        assert_eq!((positions.of(6), positions.of(7)), (6, 11));
-        assert_eq!((positions.id(6), positions.id(7), positions.id(11)), (Some(6), None, Some(7)));
-        assert_eq!((positions.id_up_to(9), positions.id_up_to(10), positions.id_up_to(11)), (6, 6, 7));
+        let mut stable_ids = StableIds::default();
+        stable_ids.remember((1..=10).map(|id| identity(id, id)));
+        stable_ids.top(10);
+        let present: Vec<_> = (1..=6).map(|id| identity(id, id)).chain([identity(7, 99)]).collect();
+        assert_eq!(stable_ids.last_survivor(&present), Some(6));
+        stable_ids.begin_anew_after(6);
+        assert_eq!((stable_ids.of(6), stable_ids.of(7)), (6, 11));
+        assert_eq!((stable_ids.id(6), stable_ids.id(7), stable_ids.id(11)), (Some(6), None, Some(7)));
+        assert_eq!((stable_ids.id_up_to(9), stable_ids.id_up_to(10), stable_ids.id_up_to(11)), (6, 6, 7));
     }
 
     proptest! {
         #[test]
         fn a_position_is_never_given_out_twice(steps in prop::collection::vec((0_i64..40, 0_i64..40), 1..30)) {
-            let mut positions = Positions::default();
+            let mut stable_ids = StableIds::default();
             let (mut top_id, mut given) = (0, std::collections::HashSet::new());
             for (added, lost) in steps {
-                let rows: Vec<_> = (top_id + 1..=top_id + added).map(|id| mark(id, id)).collect();
+                let rows: Vec<_> = (top_id + 1..=top_id + added).map(|id| identity(id, id)).collect();
                 for row in &rows {
-                    prop_assert!(given.insert(positions.of(row.id)));
+                    prop_assert!(given.insert(stable_ids.of(row.id)));
                 }
-                positions.remember(rows);
+                stable_ids.remember(rows);
                 top_id += added;
-                positions.top(top_id);
+                stable_ids.top(top_id);
                 if lost > 0 {
                     top_id = (top_id - lost).max(0);
-                    positions.begin_anew_after(top_id);
+                    stable_ids.begin_anew_after(top_id);
                 }
-                let mut again = Positions::restore(&positions.bookmark()).unwrap();
-                prop_assert_eq!(again.top(top_id), positions.top);
-                prop_assert_eq!(&again.runs, &positions.runs);
+                let mut again = StableIds::restore(&stable_ids.resume_token()).unwrap();
+                prop_assert_eq!(again.top(top_id), stable_ids.top);
+                prop_assert_eq!(&again.runs, &stable_ids.runs);
                 for id in 1..=top_id {
-                    prop_assert_eq!(positions.id(positions.of(id)), Some(id));
-                    prop_assert_eq!(positions.id_up_to(positions.of(id)), id);
+                    prop_assert_eq!(stable_ids.id(stable_ids.of(id)), Some(id));
+                    prop_assert_eq!(stable_ids.id_up_to(stable_ids.of(id)), id);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::cast::{Family, Provider};
+use super::people::{Family, Provider};
 use super::traffic::{Request, Session, Traffic, cost};
 use crate::model::Usd;
 
@@ -22,7 +22,7 @@ pub(crate) struct Step {
 
 /// A way for a request to end, with the relay's reason in the chain.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     Success,
     /// The first provider failed, another one answered.
     Failover(Failure),
@@ -77,7 +77,7 @@ const OUTAGE: &[Failure] = &[
     failure(524, "retry_failed", "Provider returned 524: no first byte in time", 60_000.0, 20),
 ];
 
-impl Fate {
+impl Outcome {
     /// `failing`: the session's provider is down.
     pub(crate) fn draw(traffic: &mut Traffic, failing: bool) -> Self {
         if failing {
@@ -106,18 +106,18 @@ impl Fate {
     }
 
     /// Turns a request that would have succeeded into what it becomes.
-    pub(crate) fn befall(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
+    pub(crate) fn apply(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
         let Some(first) = request.first else { return };
         let chosen = if session.sequence == 1 { "initial_selection" } else { "session_reuse" };
         let mut chain = vec![step(first, chosen, 1, None, None)];
         let second = traffic.other(first, request.family, request.at);
-        let fate = match self {
+        let outcome = match self {
             Self::Hedge if second.id == first.id => Self::Success,
             // Gemini's token counting is not known to the relay.
             Self::CountTokens if request.family == Family::Gemini => Self::Success,
-            fate => fate,
+            outcome => outcome,
         };
-        match fate {
+        match outcome {
             Self::Success => {
                 chain.push(step(first, "request_success", 1, Some(200), None));
                 if first.id == 3 && traffic.chance(0.01) {

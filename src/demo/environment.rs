@@ -34,7 +34,7 @@ impl Urls {
 }
 
 /// Private servers with a relay's store that has a history and lives. Nothing is left when it is dropped.
-pub struct Stage {
+pub struct Environment {
     urls: Urls,
     stop: DropGuard,
     traffic: JoinHandle<()>,
@@ -42,7 +42,7 @@ pub struct Stage {
     servers: Box<dyn Any + Send>,
 }
 
-impl Stage {
+impl Environment {
     /// With traffic that runs until the stage is torn down, and what its store lives in.
     pub fn live(
         urls: Urls,

@@ -4,9 +4,9 @@ use std::fmt;
 
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 
-use super::{OpenError, Relay, Store, Untold};
+use super::{OpenError, Relay, Store, Unsupported};
 use crate::check::Report;
-use crate::demo::{DemoOptions, Stage};
+use crate::demo::{DemoOptions, Environment};
 use crate::settings::RelayPlan;
 use crate::settings::catalogue::Setting;
 
@@ -25,14 +25,14 @@ pub struct Product {
     /// Its own variables, where they may stand for a configuration. One product at most has them.
     pub variables: Option<Variables>,
     /// What it does not support.
-    pub untold: &'static [Untold],
+    pub unsupported: &'static [Unsupported],
     /// Opens the parts of a relay; connects to nothing.
     pub open: fn(&RelayPlan) -> Result<Relay, OpenError>,
     /// Looks at the relay's stores, for people; changes nothing.
     pub check: for<'a> fn(&'a RelayPlan) -> BoxFuture<'a, Result<Report, OpenError>>,
     /// Sets up a private store with a history and live traffic. Fails with a
-    /// [`ServerError`](crate::demo::servers::ServerError) that is missing where this machine has not what it needs.
-    pub demo: fn(DemoOptions) -> LocalBoxFuture<'static, anyhow::Result<Stage>>,
+    /// [`ServerError`](crate::servers::ServerError) that is missing where this machine has not what it needs.
+    pub demo: fn(DemoOptions) -> LocalBoxFuture<'static, anyhow::Result<Environment>>,
 }
 
 /// The names of the environment variables that the relay itself is configured with.

@@ -34,9 +34,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Timed, settle};
-use crate::address::Flaw;
+use crate::connect::address::Flaw;
 use crate::model::{ReadError, Reason};
-use crate::relays::OpenError;
+use crate::relay::OpenError;
 
 /// How long a read waits for a lock: only while the relay starts, stops or replaces its log.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl File {
     }
 
     /// The path, for people.
-    pub fn place(&self) -> String {
+    pub fn endpoint(&self) -> String {
         self.path.display().to_string()
     }
 
@@ -106,7 +106,7 @@ impl File {
         let known = known(&self.path)?;
         let what = "waiting for its turn to read";
         let turn = timeout_at(deadline, Arc::clone(&known.turn).lock_owned());
-        let turn = turn.await.map_err(|_| too_late(&self.place(), what, self.limit))?;
+        let turn = turn.await.map_err(|_| too_late(&self.endpoint(), what, self.limit))?;
         let write_ahead = known.is_write_ahead();
         if write_ahead {
             look_beside(&self.path)?;
@@ -116,7 +116,7 @@ impl File {
             connection,
             turn,
             write_ahead,
-            place: self.place(),
+            endpoint: self.endpoint(),
             deadline,
             limit: self.limit,
             rests: self.limit / RESTS,
@@ -147,9 +147,9 @@ impl File {
         };
         match timeout_at(deadline, opening).await {
             Ok(opened) => {
-                opened.map_err(|error| self.unreadable().unwrap_or_else(|| read_error(&self.place(), what, &error)))
+                opened.map_err(|error| self.unreadable().unwrap_or_else(|| read_error(&self.endpoint(), what, &error)))
             }
-            Err(_) => Err(too_late(&self.place(), what, self.limit)),
+            Err(_) => Err(too_late(&self.endpoint(), what, self.limit)),
         }
     }
 
@@ -161,7 +161,7 @@ impl File {
 
     /// SQLite makes no `-shm`, and does not write into one, that is said to be for reading only.
     fn uri(&self) -> Result<String, ReadError> {
-        let wrong = || ReadError::new(Reason::Connection, format!("the path {} cannot be used", self.place()));
+        let wrong = || ReadError::new(Reason::Connection, format!("the path {} cannot be used", self.endpoint()));
         let path = std::path::absolute(&self.path).map_err(|_| wrong())?;
         let mut uri = url::Url::from_file_path(path).map_err(|()| wrong())?;
         uri.set_query(Some("readonly_shm=1"));
@@ -263,7 +263,7 @@ pub struct Snapshot {
     connection: SqliteConnection,
     turn: OwnedMutexGuard<Option<Instant>>,
     write_ahead: bool,
-    place: String,
+    endpoint: String,
     deadline: Instant,
     limit: Duration,
     /// How much of it may still be rests.
@@ -355,16 +355,16 @@ impl Snapshot {
         let harmless = |error: &_| matches!(code(error), Some(ERROR | BUSY | LOCKED | INTERRUPTED));
         settle(result, &mut self.usable, harmless).map_err(|error| match error {
             Some(error) => self.error(what, &error),
-            None => too_late(&self.place, what, self.limit),
+            None => too_late(&self.endpoint, what, self.limit),
         })
     }
 
     /// An error of this file in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
-            Some(INTERRUPTED) if self.write_ahead => too_late(&self.place, what, self.limit),
-            Some(INTERRUPTED) => too_late(&self.place, what, self.limit.min(LONGEST_STATEMENT)),
-            _ => read_error(&self.place, what, error),
+            Some(INTERRUPTED) if self.write_ahead => too_late(&self.endpoint, what, self.limit),
+            Some(INTERRUPTED) => too_late(&self.endpoint, what, self.limit.min(LONGEST_STATEMENT)),
+            _ => read_error(&self.endpoint, what, error),
         }
     }
 }
@@ -411,14 +411,14 @@ pub fn path(url: &str) -> Result<PathBuf, Flaw> {
     Ok(path.into())
 }
 
-fn too_late(place: &str, what: &str, limit: Duration) -> ReadError {
-    let text = format!("{what}: SQLite file {place}: not done within {limit:?}; raise `timeout`, or see `check`");
+fn too_late(endpoint: &str, what: &str, limit: Duration) -> ReadError {
+    let text = format!("{what}: SQLite file {endpoint}: not done within {limit:?}; raise `timeout`, or see `check`");
     ReadError::new(Reason::Timeout, text)
 }
 
 /// What went wrong, where, and what to do. SQLite's messages name tables and columns, never a value.
-fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
-    let at = format!("{what}: SQLite file {place}");
+fn read_error(endpoint: &str, what: &str, error: &sqlx::Error) -> ReadError {
+    let at = format!("{what}: SQLite file {endpoint}");
     let Some(failure) = error.as_database_error() else {
         return match error {
             sqlx::Error::ColumnDecode { index, source } => {

@@ -1,9 +1,9 @@
-use crate::relays::Untold;
+use crate::relay::Unsupported;
 
 /// What the tables do not tell.
-pub const UNTOLD: &[Untold] = &[
-    Untold::users("the relay does not log who called"),
-    Untold::metrics(
+pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::users("the relay does not log who called"),
+    Unsupported::metrics(
         "a row is written when the attempt has ended",
         &[
             "llm_relay_sessions_active",
@@ -14,7 +14,7 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_queue_",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay knows no prices and no costs",
         &[
             "llm_relay_day_cost_usd",
@@ -31,7 +31,7 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_currency_info",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay does not log tokens",
         &[
             "llm_relay_tokens_last_minute",
@@ -43,22 +43,22 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_leaderboard_cache_hit_ratio",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay logs the duration of the whole attempt only",
         &["llm_relay_time_to_first_token_seconds", "llm_relay_leaderboard_mean_ttft_seconds"],
     ),
-    Untold::metrics("a key is in use as long as it is in the settings", &["llm_relay_provider_enabled"]),
-    Untold::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
-    Untold::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
-    Untold::metrics(
+    Unsupported::metrics("a key is in use as long as it is in the settings", &["llm_relay_provider_enabled"]),
+    Unsupported::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
+    Unsupported::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
+    Unsupported::metrics(
         "the relay writes its rows itself",
         &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "there is one upstream with a pool of keys: `llm_relay_key_consecutive_failures`",
         &["llm_relay_provider_circuit_", "llm_relay_provider_account_state", "llm_relay_account_"],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "the relay sets no limits",
         &[
             "llm_relay_rate_limit",
@@ -68,7 +68,7 @@ pub const UNTOLD: &[Untold] = &[
             "llm_relay_key_expiry_timestamp_seconds",
         ],
     ),
-    Untold::metrics(
+    Unsupported::metrics(
         "no recurring statement can become expensive: all are bounded by id",
         &["llm_relay_statement_refused"],
     ),

@@ -6,7 +6,7 @@ use crate::reload::Reload;
 
 /// Read once per page.
 #[derive(Clone, Debug, Default)]
-pub struct Own {
+pub struct ExporterInfo {
     pub version: &'static str,
     pub revision: &'static str,
     pub rustc: &'static str,
@@ -28,7 +28,7 @@ pub struct Process {
     pub start_time_seconds: Option<f64>,
 }
 
-impl Own {
+impl ExporterInfo {
     /// The build, and the process as it is now.
     pub fn read() -> Self {
         Self {

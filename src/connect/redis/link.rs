@@ -15,7 +15,7 @@ use redis::{
     RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode, Value,
 };
 
-use crate::address::{Address, Flaw, Host, Store};
+use crate::connect::address::{Address, Flaw, Host, Store};
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;
@@ -28,7 +28,7 @@ pub struct Target {
     /// The servers that the URL lists, each with the credentials and the database.
     listed: Vec<ConnectionInfo>,
     tls: Option<Files>,
-    place: String,
+    endpoint: String,
 }
 
 enum Reach {
@@ -144,7 +144,7 @@ impl Target {
             return Err(wrong("the host of the URL is wrong"));
         }
         let shown = address.hosts.iter().map(|host| host.with_port(port)).collect::<Vec<_>>().join(",");
-        let place = match variant {
+        let endpoint = match variant {
             "unix" => format!("{}/{database}", socket.display()),
             "sentinel" => format!("{shown}{}/{database}", address.shown(name)),
             "cluster" => shown,
@@ -156,12 +156,12 @@ impl Target {
             _ => Reach::Server,
         };
         let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
-        Ok(Self { reach, listed, tls: with_tls.then_some(files), place })
+        Ok(Self { reach, listed, tls: with_tls.then_some(files), endpoint })
     }
 
     /// Hosts and ports, with the master's name and the database; for people.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// `limit` is that of connecting and asking together.

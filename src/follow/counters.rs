@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::model::{Directory, ReadError};
-use crate::relays::Counters;
+use crate::relay::Counters;
 use crate::store::Kept;
-use crate::tally::{Meter, Part, PartError, Presentation};
+use crate::tally::{CounterState, Part, PartError, Presentation};
 use crate::view::LedgerView;
 
-pub struct Metered {
+pub struct CounterFollower {
     counters: Box<dyn Counters>,
-    meter: Meter,
+    counter_state: CounterState,
 }
 
-impl Metered {
+impl CounterFollower {
     pub fn new(counters: Box<dyn Counters>) -> Self {
-        Self { counters, meter: Meter::default() }
+        Self { counters, counter_state: CounterState::default() }
     }
 
     /// Goes on with counters that were opened anew, from where these were.
@@ -36,35 +36,35 @@ impl Metered {
     /// # Errors
     /// When they cannot be read; what has been made of them is then as before.
     pub async fn refresh(&mut self, directory: &Directory) -> Result<(), ReadError> {
-        self.meter.apply(self.counters.read(directory).await?);
+        self.counter_state.apply(self.counters.read(directory).await?);
         Ok(())
     }
 
     /// Redis keys (or the like) read since the start.
     pub const fn read(&self) -> u64 {
-        self.meter.read()
+        self.counter_state.read()
     }
 
     /// The numbers as of the last refresh; `None` before the first.
     pub fn view(&self, with: &Presentation<'_>) -> Option<LedgerView> {
-        self.meter.view(with)
+        self.counter_state.view(with)
     }
 }
 
-impl Kept for Metered {
+impl Kept for CounterFollower {
     fn parts(&mut self, all: bool) -> Result<Option<Vec<Part>>, PartError> {
-        if !self.meter.has_begun() {
+        if !self.counter_state.has_begun() {
             return Ok(None);
         }
         let mut parts = self.counters.parts(all)?;
-        parts.push(self.meter.part()?);
+        parts.push(self.counter_state.part()?);
         Ok(Some(parts))
     }
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-        let meter = Meter::restore(parts)?;
+        let counter_state = CounterState::restore(parts)?;
         self.counters.restore(parts)?;
-        self.meter = meter;
+        self.counter_state = counter_state;
         Ok(())
     }
 }

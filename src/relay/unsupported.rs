@@ -5,7 +5,7 @@ use crate::model::Scope;
 
 /// What is absent for one reason.
 #[derive(Debug)]
-pub struct Untold {
+pub struct Unsupported {
     pub why: &'static str,
     /// Names of metrics; one that ends in `_` stands for all that begin so.
     pub metrics: &'static [&'static str],
@@ -13,7 +13,7 @@ pub struct Untold {
     pub scopes: &'static [Scope],
 }
 
-impl Untold {
+impl Unsupported {
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
         Self { why, metrics, scopes: &[] }
     }
@@ -25,7 +25,7 @@ impl Untold {
 }
 
 /// Why a whole metric is absent; `None` when it is told.
-pub fn why_absent(untold: &[Untold], metric: &str) -> Option<&'static str> {
+pub fn unsupported_reason(unsupported: &[Unsupported], metric: &str) -> Option<&'static str> {
     let names = |name: &&str| *name == metric || (name.ends_with('_') && metric.starts_with(name));
-    untold.iter().find(|it| it.metrics.iter().any(names)).map(|it| it.why)
+    unsupported.iter().find(|it| it.metrics.iter().any(names)).map(|it| it.why)
 }

@@ -9,8 +9,9 @@ use llm_relay_exporter::demo::history::HistoryOptions;
 use llm_relay_exporter::demo::simulator::SimulatorOptions;
 use llm_relay_exporter::demo::{DemoOptions, program};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
-use llm_relay_exporter::relays::untold::why_absent;
-use llm_relay_exporter::relays::{PRODUCTS, Product};
+use llm_relay_exporter::relay::Product;
+use llm_relay_exporter::relay::unsupported::unsupported_reason;
+use llm_relay_exporter::relays::PRODUCTS;
 use redis::AsyncCommands;
 use secrecy::ExposeSecret;
 
@@ -24,7 +25,7 @@ fn of_relays() -> impl Iterator<Item = &'static Metric> {
 /// The names of the metrics with samples of this relay.
 fn told_on(page: &Page, relay: &str) -> BTreeSet<&'static str> {
     let of = |metric: &&Metric| {
-        let suffix = if metric.kind == metrics::Kind::Histogram { "_count" } else { "" };
+        let suffix = if metric.kind == metrics::MetricType::Histogram { "_count" } else { "" };
         page.keys().any(|(name, labels)| {
             name.strip_suffix(suffix) == Some(metric.name) && labels.get("relay").is_some_and(|it| it == relay)
         })
@@ -33,7 +34,10 @@ fn told_on(page: &Page, relay: &str) -> BTreeSet<&'static str> {
 }
 
 fn tellable(product: &Product) -> BTreeSet<&'static str> {
-    of_relays().map(|metric| metric.name).filter(|name| why_absent(product.untold, name).is_none()).collect()
+    of_relays()
+        .map(|metric| metric.name)
+        .filter(|name| unsupported_reason(product.unsupported, name).is_none())
+        .collect()
 }
 
 fn scopes(page: &Page, relay: &str) -> BTreeSet<String> {
@@ -45,11 +49,11 @@ fn scopes(page: &Page, relay: &str) -> BTreeSet<String> {
 fn every_reason_is_of_a_metric_and_every_metric_has_one_reason_at_most() {
     for product in PRODUCTS {
         let mut seen = BTreeSet::new();
-        for it in product.untold {
+        for it in product.unsupported {
             assert!(!it.why.is_empty() && !it.metrics.is_empty());
             for name in it.metrics {
-                let one = [llm_relay_exporter::relays::Untold::metrics(it.why, std::slice::from_ref(name))];
-                let mut named = of_relays().filter(|metric| why_absent(&one, metric.name).is_some()).peekable();
+                let one = [llm_relay_exporter::relay::Unsupported::metrics(it.why, std::slice::from_ref(name))];
+                let mut named = of_relays().filter(|metric| unsupported_reason(&one, metric.name).is_some()).peekable();
                 assert!(named.peek().is_some(), "{name} is no metric");
                 named.for_each(|metric| assert!(seen.insert(metric.name), "{}: {} twice", product.label, metric.name));
             }
@@ -67,20 +71,20 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             ..SimulatorOptions::default()
         },
     };
-    let stages = program::set_up(&options, PRODUCTS).await.unwrap();
-    assert_eq!(stages.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
+    let environments = program::set_up(&options, PRODUCTS).await.unwrap();
+    assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());
     let health = probe::Server::start().await;
-    for (product, stage) in &stages {
+    for (product, environment) in &environments {
         let name = product.label;
         let health_url = health.url(product.health_path);
         writeln!(config, "[relays.{name}]\nkind = \"{name}\"\ninterval = \"1s\"\nhealth_url = \"{health_url}\"")
             .unwrap();
-        for (path, url) in stage.urls().settings() {
+        for (path, url) in environment.urls().settings() {
             writeln!(config, "{path} = \"{url}\"").unwrap();
         }
-        if let Some(url) = &stage.urls().redis_url {
+        if let Some(url) = &environment.urls().redis_url {
             rare_events(product, url.expose_secret()).await;
         }
     }
@@ -94,8 +98,9 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
                 let (told, tellable) = (told_on(&page, product.label), tellable(product));
                 assert!(told.is_subset(&tellable), "{}: {:?}", product.label, told.difference(&tellable));
                 let scopes = scopes(&page, product.label);
-                let untold = product.untold.iter().flat_map(|it| it.scopes).find(|it| scopes.contains(it.label()));
-                assert!(untold.is_none(), "{}: {untold:?}", product.label);
+                let unsupported =
+                    product.unsupported.iter().flat_map(|it| it.scopes).find(|it| scopes.contains(it.label()));
+                assert!(unsupported.is_none(), "{}: {unsupported:?}", product.label);
                 (product.label, tellable.difference(&told).copied().collect())
             })
             .filter(|(_, missing): &(_, Vec<&str>)| !missing.is_empty())
@@ -107,8 +112,8 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     drop(exporter);
-    for (_, stage) in stages {
-        stage.tear_down().await;
+    for (_, environment) in environments {
+        environment.tear_down().await;
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConn
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Timed, settle};
-use crate::address::{Address, Flaw, OpenError, Store};
+use crate::connect::address::{Address, Flaw, OpenError, Store};
 use crate::model::{ReadError, Reason};
 
 /// How long one connection is used: addresses and accounts change behind names.
@@ -27,7 +27,7 @@ const PARAMETERS: [&str; 7] = ["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "cha
 pub struct Database {
     options: MySqlConnectOptions,
     /// `host:port/database`, for people.
-    place: String,
+    endpoint: String,
     account: String,
     limit: Duration,
     idle: Option<Held>,
@@ -44,13 +44,13 @@ impl Database {
     /// # Errors
     /// When the URL is not one of MySQL's.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        let (options, place, account) = options(url.expose_secret())?;
-        Ok(Self { options, place, account, limit, idle: None })
+        let (options, endpoint, account) = options(url.expose_secret())?;
+        Ok(Self { options, endpoint, account, limit, idle: None })
     }
 
     /// `host:port/database`.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     pub fn account(&self) -> &str {
@@ -69,11 +69,11 @@ impl Database {
         let connecting = timeout_at(deadline, self.connect()).await;
         let connection = match connecting {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(read_error(&self.place, "connecting", &error)),
+            Ok(Err(error)) => return Err(read_error(&self.endpoint, "connecting", &error)),
             Err(_) => {
                 let text = format!(
                     "connecting to MySQL at {}: no answer within {:?}; check the address and the firewall",
-                    self.place, self.limit
+                    self.endpoint, self.limit
                 );
                 return Err(ReadError::new(Reason::Timeout, text));
             }
@@ -99,7 +99,8 @@ impl Database {
     }
 
     async fn begin(&self, held: Held, deadline: Instant) -> Result<Snapshot, ReadError> {
-        let mut snapshot = Snapshot { held, place: self.place.clone(), deadline, limit: self.limit, usable: true };
+        let mut snapshot =
+            Snapshot { held, endpoint: self.endpoint.clone(), deadline, limit: self.limit, usable: true };
         snapshot.execute("beginning", "start transaction with consistent snapshot, read only").await?;
         Ok(snapshot)
     }
@@ -128,7 +129,7 @@ impl Database {
 /// One consistent view of the store.
 pub struct Snapshot {
     held: Held,
-    place: String,
+    endpoint: String,
     deadline: Instant,
     limit: Duration,
     /// False once the connection is in an unknown state.
@@ -158,7 +159,7 @@ impl Snapshot {
             None => {
                 let text = format!(
                     "{what} from MySQL at {}: not done within {:?}; raise `timeout`, or see `check`",
-                    self.place, self.limit
+                    self.endpoint, self.limit
                 );
                 ReadError::new(Reason::Timeout, text)
             }
@@ -167,7 +168,7 @@ impl Snapshot {
 
     /// An error of this store in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
-        read_error(&self.place, what, error)
+        read_error(&self.endpoint, what, error)
     }
 }
 
@@ -189,7 +190,7 @@ pub(crate) fn options(url: &str) -> Result<(MySqlConnectOptions, String, String)
     }
     let account = address.user.as_deref().unwrap_or_default();
     let mut options = MySqlConnectOptions::new().port(host.port.unwrap_or(PORT)).database(&address.path);
-    let mut place = host.with_port(PORT);
+    let mut endpoint = host.with_port(PORT);
     options = match &*host.name {
         "" => options,
         _ if host.is_socket() => options.socket(&host.name),
@@ -213,20 +214,20 @@ pub(crate) fn options(url: &str) -> Result<(MySqlConnectOptions, String, String)
             "charset" => options.charset(value),
             "collation" => options.collation(value),
             "socket" if value.starts_with('/') => {
-                value.clone_into(&mut place);
+                value.clone_into(&mut endpoint);
                 options.socket(value)
             }
             "socket" => return Err(Flaw::value(name, "an absolute path")),
             _ => return Err(Address::unknown(name, &PARAMETERS)),
         };
     }
-    let place = format!("{place}{}", address.shown(&address.path));
-    Ok((options.disable_statement_logging(), place, account.to_owned()))
+    let endpoint = format!("{endpoint}{}", address.shown(&address.path));
+    Ok((options.disable_statement_logging(), endpoint, account.to_owned()))
 }
 
 /// What went wrong, where, and what to do. Names no value that was read and no secret.
-fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
-    let at = format!("{what}: MySQL at {place}");
+fn read_error(endpoint: &str, what: &str, error: &sqlx::Error) -> ReadError {
+    let at = format!("{what}: MySQL at {endpoint}");
     let (reason, text) = match error {
         sqlx::Error::Database(refusal) => {
             let number = refusal.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map_or(0, |it| it.number());

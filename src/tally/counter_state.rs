@@ -9,13 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::boards::Cast;
+use super::boards::BoardNames;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
 use super::parts::{Part, PartError, decoded, encoded};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
 use crate::model::{EntityId, FailureClass, Tokens, Usd};
-use crate::relays::{KeyReading, Ranked, Ranking, Reading, TrafficReading};
+use crate::relay::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
 use crate::view::{
     Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
 };
@@ -30,8 +30,8 @@ const MOST_HISTOGRAMS: usize = 5_000;
 
 /// A relay's counters, and the events since they were first read.
 #[derive(Default)]
-pub struct Meter {
-    reading: Option<Reading>,
+pub struct CounterState {
+    reading: Option<CounterSnapshot>,
     failures: BTreeMap<(EntityId, FailureClass), u64>,
     latency: BTreeMap<(EntityId, Arc<str>), Histogram>,
     missed: u64,
@@ -91,7 +91,7 @@ impl<T: Clone + Eq + Hash> From<Vec<T>> for Order<T> {
     }
 }
 
-impl Meter {
+impl CounterState {
     /// Redis keys (or the like) read since the start.
     pub const fn read(&self) -> u64 {
         self.read
@@ -102,7 +102,7 @@ impl Meter {
         self.reading.is_some()
     }
 
-    pub fn apply(&mut self, mut reading: Reading) {
+    pub fn apply(&mut self, mut reading: CounterSnapshot) {
         for (provider, class, count) in reading.failures.drain(..) {
             *self.failures.entry((provider, class)).or_default() += count;
         }
@@ -150,7 +150,7 @@ impl Meter {
     /// The numbers of the last reading; `None` before the first.
     pub fn view(&self, with: &Presentation<'_>) -> Option<LedgerView> {
         let reading = self.reading.as_ref()?;
-        let (counters, limited) = self.counters(reading, with);
+        let (counters, folded) = self.counters(reading, with);
         let mut view = LedgerView {
             requests_last_minute: reading.requests_per_minute,
             tokens_last_minute: reading.tokens_per_minute,
@@ -158,23 +158,23 @@ impl Meter {
             day_start: Some(reading.day_start),
             counters: Some(counters),
             history_loaded: 1.0,
-            limited,
+            folded,
             ..LedgerView::default()
         };
         if let Some(directory) = with.directory {
-            let cast = Cast::new(directory, with.boards);
+            let names = BoardNames::new(directory, with.boards);
             view.boards = reading
                 .rankings
                 .iter()
-                .filter(|it| cast.size(it.scope) > 0)
-                .map(|ranking| board(ranking, &cast))
+                .filter(|it| names.size(it.scope) > 0)
+                .map(|ranking| board(ranking, &names))
                 .collect();
             view.quotas = directory.limits.iter().map(|limit| live_quota(limit, with.live)).collect();
         }
         Some(view)
     }
 
-    fn counters(&self, reading: &Reading, with: &Presentation<'_>) -> (CountersView, Vec<(&'static str, u64)>) {
+    fn counters(&self, reading: &CounterSnapshot, with: &Presentation<'_>) -> (CountersView, Vec<(&'static str, u64)>) {
         let budget = with.series;
         let pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
         let (models, limited_models) = self.models.admitted(budget.max_models, pinned);
@@ -182,7 +182,7 @@ impl Meter {
         let model = |name: &Arc<str>| if models.contains(name) { name.to_string() } else { other() };
         let mut view = CountersView { missed: Some(self.missed), ..CountersView::default() };
 
-        let mut traffic: BTreeMap<(String, String), TrafficReading> = BTreeMap::new();
+        let mut traffic: BTreeMap<(String, String), TrafficCounters> = BTreeMap::new();
         for it in &reading.traffic {
             let provider = it.provider.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string);
             let sum = traffic.entry((provider, model(&it.model))).or_default();
@@ -251,7 +251,7 @@ fn day_view(requests: u64, cost: Usd) -> DayView {
     DayView { requests, cost_usd: Some(cost.to_f64()), mean_duration_seconds: None, error_ratio: None }
 }
 
-fn traffic_view((provider_id, model): (String, String), sum: &TrafficReading) -> TrafficView {
+fn traffic_view((provider_id, model): (String, String), sum: &TrafficCounters) -> TrafficView {
     TrafficView {
         provider_id,
         model,
@@ -264,7 +264,7 @@ fn traffic_view((provider_id, model): (String, String), sum: &TrafficReading) ->
     }
 }
 
-fn key_view(id: String, key: &KeyReading) -> EntityCounters {
+fn key_view(id: String, key: &KeyCounters) -> EntityCounters {
     EntityCounters {
         id,
         requests: key.requests,
@@ -278,18 +278,18 @@ fn none(bounds: &'static [f64]) -> HistogramView {
     HistogramView { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
 }
 
-fn board(Ranking { scope, period, entries }: &Ranking, cast: &Cast<'_>) -> Board {
+fn board(Ranking { scope, period, entries }: &Ranking, names: &BoardNames<'_>) -> Board {
     let mut ranked: Vec<(&Ranked, String, &str)> = entries
         .iter()
         .filter_map(|entry| {
             let id = entry.id.to_string();
-            Some((entry, id, cast.name(*scope, &entry.id)?))
+            Some((entry, id, names.name(*scope, &entry.id)?))
         })
         .collect();
     ranked.sort_unstable_by(|(a, a_id, _), (b, b_id, _)| {
         (Reverse(a.cost), Reverse(a.requests), a_id).cmp(&(Reverse(b.cost), Reverse(b.requests), b_id))
     });
-    ranked.truncate(cast.size(*scope));
+    ranked.truncate(names.size(*scope));
     let sum = |entries: &mut dyn Iterator<Item = &Ranked>| {
         entries.fold((Usd::ZERO, None, None), |(cost, requests, tokens), it| {
             (cost + it.cost, plus(requests, it.requests), plus(tokens, it.tokens))
@@ -307,7 +307,7 @@ fn board(Ranking { scope, period, entries }: &Ranking, cast: &Cast<'_>) -> Board
         ..BoardEntry::default()
     };
     let entries = ranked.into_iter().map(|(entry, id, name)| BoardEntry {
-        name: cast.shown(*scope, &id, name),
+        name: names.shown(*scope, &id, name),
         id,
         cost_usd: Some(entry.cost.to_f64()),
         requests: entry.requests,

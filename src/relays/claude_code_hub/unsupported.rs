@@ -1,28 +1,28 @@
-use crate::relays::Untold;
+use crate::relay::Unsupported;
 
 const NO_ACCOUNTS: &str = "its store knows nothing of the upstream's subscription accounts";
 const NO_COLLECTOR: &str = "the relay writes its ledger itself, while requests happen";
 
 /// What neither PostgreSQL nor Redis tells.
-pub const UNTOLD: &[Untold] = &[
-    Untold::metrics(
+pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::metrics(
         "the ledger has what is billed, the relay's multipliers included",
         &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total"],
     ),
-    Untold::metrics("every request leaves a row", &["llm_relay_requests_missed_total"]),
-    Untold::metrics(
+    Unsupported::metrics("every request leaves a row", &["llm_relay_requests_missed_total"]),
+    Unsupported::metrics(
         NO_COLLECTOR,
         &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],
     ),
-    Untold::metrics("a provider has one upstream key", &["llm_relay_key_consecutive_failures"]),
-    Untold::metrics("there is no error log beside the ledger", &["llm_relay_error_log_entries_total"]),
-    Untold::metrics(
+    Unsupported::metrics("a provider has one upstream key", &["llm_relay_key_consecutive_failures"]),
+    Unsupported::metrics("there is no error log beside the ledger", &["llm_relay_error_log_entries_total"]),
+    Unsupported::metrics(
         "a key's limit is of sessions, which `llm_relay_key_sessions_active` tells",
         &["llm_relay_key_slots_"],
     ),
-    Untold::metrics("the relay has no queue", &["llm_relay_queue_"]),
-    Untold::metrics(NO_ACCOUNTS, &["llm_relay_provider_account_state", "llm_relay_account_"]),
-    Untold::metrics(
+    Unsupported::metrics("the relay has no queue", &["llm_relay_queue_"]),
+    Unsupported::metrics(NO_ACCOUNTS, &["llm_relay_provider_account_state", "llm_relay_account_"]),
+    Unsupported::metrics(
         "keys have no rate limits",
         &["llm_relay_rate_limit", "llm_relay_rate_limit_used", "llm_relay_rate_limit_reset_timestamp_seconds"],
     ),

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 
-use crate::follow::{Follower, Metered};
-use crate::poll::{Hub, Poller, Subject, Usage};
-use crate::relays::{self, Relay};
+use crate::follow::{CounterFollower, Follower};
+use crate::poll::{Poller, Subject, Usage, ViewRegistry};
+use crate::relay::{self, Relay};
 use crate::settings::{Plan, RelayPlan, StorePlan};
-use crate::store::{Kept, Owner, Saving, Store, StoreError};
+use crate::store::{Checkpointer, Kept, Owner, Store, StoreError};
 
-pub struct Fleet {
+pub struct RelaySet {
     plan: Plan,
     store: Option<Store>,
     pollers: BTreeMap<String, Poller>,
-    hub: Arc<Hub>,
+    registry: Arc<ViewRegistry>,
 }
 
 /// What a new plan meant, by names of relays.
@@ -35,15 +35,15 @@ enum Opened {
     New(Subject),
 }
 
-impl Fleet {
+impl RelaySet {
     /// # Errors
     /// When a relay cannot be opened, or the exporter's own store is not its own or is damaged.
-    pub async fn start(plan: Plan, hub: Arc<Hub>) -> anyhow::Result<Self> {
+    pub async fn start(plan: Plan, registry: Arc<ViewRegistry>) -> anyhow::Result<Self> {
         let store = plan.store.as_ref().map(Store::open).transpose()?;
         let nothing = Plan { relays: BTreeMap::new(), store: plan.store.clone() };
-        let mut fleet = Self { plan: nothing, store, pollers: BTreeMap::new(), hub };
-        fleet.change(plan).await?;
-        Ok(fleet)
+        let mut relay_set = Self { plan: nothing, store, pollers: BTreeMap::new(), registry };
+        relay_set.change(plan).await?;
+        Ok(relay_set)
     }
 
     /// Goes over to another plan. A relay that is the same in both is not touched; one with other settings goes on from
@@ -59,7 +59,7 @@ impl Fleet {
             match self.plan.relays.get(name) {
                 Some(old) if old == new => changes.unchanged += 1,
                 Some(old) if old.product == new.product => {
-                    let relay = relays::open(new).with_context(|| format!("relays.{name}"))?;
+                    let relay = relay::open(new).with_context(|| format!("relays.{name}"))?;
                     opened.push(Opened::Again(new.clone(), relay));
                     changes.changed.push(name.clone());
                 }
@@ -90,24 +90,24 @@ impl Fleet {
                     };
                     let Relay { usage, live, directory } = relay;
                     let usage = match (usage, kept) {
-                        (relays::Usage::Rows(ledger), Some(Usage::Rows(follower, saving))) => {
-                            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), saving)
+                        (relay::Usage::Rows(ledger), Some(Usage::Rows(follower, checkpointer))) => {
+                            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), checkpointer)
                         }
-                        (relays::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
-                        (relays::Usage::Counters(counters), Some(Usage::Counters(metered, saving))) => {
-                            Usage::Counters(Box::new(metered.reopened(counters)), saving)
+                        (relay::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
+                        (relay::Usage::Counters(counters), Some(Usage::Counters(counter_follower, checkpointer))) => {
+                            Usage::Counters(Box::new(counter_follower.reopened(counters)), checkpointer)
                         }
-                        (relays::Usage::Counters(counters), _) => {
-                            Usage::Counters(Box::new(Metered::new(counters)), None)
+                        (relay::Usage::Counters(counters), _) => {
+                            Usage::Counters(Box::new(CounterFollower::new(counters)), None)
                         }
                     };
                     (Subject { plan, usage, live, directory }, before)
                 }
             };
             let name = subject.plan.name.clone();
-            self.pollers.insert(name, Poller::start(subject, before.take().as_ref(), &self.hub));
+            self.pollers.insert(name, Poller::start(subject, before.take().as_ref(), &self.registry));
         }
-        self.hub.show(self.pollers.values());
+        self.registry.show(self.pollers.values());
         self.plan = plan;
         for (_, poller) in &mut removed {
             finish(poller).await;
@@ -130,8 +130,8 @@ impl Fleet {
 
     /// Checkpoints do not move while they are written; credentials may change.
     fn check_store(&self, new: Option<&StorePlan>) -> anyhow::Result<()> {
-        let place = new.map(Store::open).transpose()?;
-        let same_place = place.as_ref().map(Store::place) == self.store.as_ref().map(Store::place);
+        let endpoint = new.map(Store::open).transpose()?;
+        let same_place = endpoint.as_ref().map(Store::endpoint) == self.store.as_ref().map(Store::endpoint);
         let interval = |plan: Option<&StorePlan>| plan.map(|plan| plan.save_interval);
         if !same_place || interval(new) != interval(self.plan.store.as_ref()) {
             bail!("store: a change of it, other than of its credentials, takes effect only with a restart");
@@ -140,25 +140,25 @@ impl Fleet {
     }
 
     async fn subject(&self, plan: &RelayPlan) -> anyhow::Result<Subject> {
-        let Relay { usage, live, directory } = relays::open(plan)?;
+        let Relay { usage, live, directory } = relay::open(plan)?;
         let usage = match usage {
-            relays::Usage::Rows(ledger) => {
+            relay::Usage::Rows(ledger) => {
                 let mut follower = Follower::new(ledger, plan);
-                let saving = self.saving(plan, &mut follower).await?;
-                Usage::Rows(Box::new(follower), saving)
+                let checkpointer = self.checkpointer(plan, &mut follower).await?;
+                Usage::Rows(Box::new(follower), checkpointer)
             }
-            relays::Usage::Counters(counters) => {
-                let mut metered = Metered::new(counters);
-                let saving = self.saving(plan, &mut metered).await?;
-                Usage::Counters(Box::new(metered), saving)
+            relay::Usage::Counters(counters) => {
+                let mut counter_follower = CounterFollower::new(counters);
+                let checkpointer = self.checkpointer(plan, &mut counter_follower).await?;
+                Usage::Counters(Box::new(counter_follower), checkpointer)
             }
         };
         Ok(Subject { plan: plan.clone(), usage, live, directory })
     }
 
-    async fn saving(&self, plan: &RelayPlan, kept: &mut dyn Kept) -> Result<Option<Saving>, StoreError> {
+    async fn checkpointer(&self, plan: &RelayPlan, kept: &mut dyn Kept) -> Result<Option<Checkpointer>, StoreError> {
         match &self.store {
-            Some(store) => Saving::start(store.clone(), Owner::of(plan), kept).await.map(Some),
+            Some(store) => Checkpointer::start(store.clone(), Owner::of(plan), kept).await.map(Some),
             None => Ok(None),
         }
     }
@@ -166,8 +166,10 @@ impl Fleet {
 
 async fn finish(poller: &mut Poller) {
     match poller.stop().await {
-        Some(Usage::Rows(mut follower, Some(saving))) => saving.finish(&mut *follower).await,
-        Some(Usage::Counters(mut metered, Some(saving))) => saving.finish(&mut *metered).await,
+        Some(Usage::Rows(mut follower, Some(checkpointer))) => checkpointer.finish(&mut *follower).await,
+        Some(Usage::Counters(mut counter_follower, Some(checkpointer))) => {
+            checkpointer.finish(&mut *counter_follower).await
+        }
         _ => {}
     }
 }

@@ -1,9 +1,6 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
 //! [`mysql`] and [`sqlite`] do the same for theirs.
 
-pub mod mysql;
-pub mod sqlite;
-
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +11,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use crate::address::{Address, Flaw, Host, OpenError, Store};
+use crate::connect::address::{Address, Flaw, Host, OpenError, Store};
 use crate::model::{ReadError, Reason};
 
 /// How long one connection is used: addresses and roles change behind names.
@@ -45,7 +42,7 @@ pub struct Database {
     /// The first that answers is read.
     servers: Vec<Server>,
     /// `host:port/database`, for people.
-    place: String,
+    endpoint: String,
     limit: Duration,
     idle: Option<Held>,
 }
@@ -53,7 +50,7 @@ pub struct Database {
 struct Held {
     connection: PgConnection,
     since: Instant,
-    place: String,
+    endpoint: String,
 }
 
 impl Database {
@@ -63,13 +60,13 @@ impl Database {
     /// When the URL is not one of PostgreSQL's.
     pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
         let servers = servers(url.expose_secret())?;
-        let place = servers.iter().map(Server::place).collect::<Vec<_>>().join(",");
-        Ok(Self { servers, place, limit, idle: None })
+        let endpoint = servers.iter().map(Server::endpoint).collect::<Vec<_>>().join(",");
+        Ok(Self { servers, endpoint, limit, idle: None })
     }
 
     /// `host:port/database`, one after the other.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     pub fn role(&self) -> &str {
@@ -92,14 +89,14 @@ impl Database {
             let time = server.connect_timeout.map_or(time, |own| own.min(time));
             let error = match timeout(time, server.connect()).await {
                 Ok(Ok(connection)) => {
-                    let held = Held { connection, since: Instant::now(), place: server.place.clone() };
+                    let held = Held { connection, since: Instant::now(), endpoint: server.endpoint.clone() };
                     return self.begin(held, deadline).await;
                 }
-                Ok(Err(error)) => read_error(&server.place, "connecting", &error),
+                Ok(Err(error)) => read_error(&server.endpoint, "connecting", &error),
                 Err(_) => {
                     let text = format!(
                         "connecting to PostgreSQL at {}: no answer within {time:.1?}; check the address and the firewall",
-                        server.place
+                        server.endpoint
                     );
                     ReadError::new(Reason::Timeout, text)
                 }
@@ -116,11 +113,11 @@ impl Database {
         let mut snapshot = Snapshot { held, deadline, limit: self.limit, usable: true };
         let statement = self.limit.mul_f64(0.9);
         let millis = |limit: Duration| format!("{}ms", limit.as_millis().max(1));
-        let limits = sqlx::query(include_str!("sql/limits.sql"))
+        let limits = sqlx::query(include_str!("postgres/limits.sql"))
             .bind(millis(statement))
             .bind(millis(statement.min(Duration::from_secs(1))))
             .bind(millis(self.limit));
-        snapshot.execute("beginning", include_str!("sql/begin.sql")).await?;
+        snapshot.execute("beginning", include_str!("postgres/begin.sql")).await?;
         snapshot.fetch("setting limits", limits).await?;
         Ok(snapshot)
     }
@@ -131,7 +128,7 @@ impl Database {
             return;
         }
         snapshot.deadline = snapshot.deadline.max(Instant::now() + Duration::from_secs(1));
-        if snapshot.execute("ending", include_str!("sql/end.sql")).await.is_ok() {
+        if snapshot.execute("ending", include_str!("postgres/end.sql")).await.is_ok() {
             self.idle = Some(snapshot.held);
         }
     }
@@ -184,7 +181,7 @@ impl Snapshot {
             None => {
                 let text = format!(
                     "{what} from PostgreSQL at {}: not done within {:?}; raise `timeout`, or see `check` for a missing index",
-                    self.held.place, self.limit
+                    self.held.endpoint, self.limit
                 );
                 ReadError::new(Reason::Timeout, text)
             }
@@ -193,7 +190,7 @@ impl Snapshot {
 
     /// An error of this store in the words of the log.
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
-        read_error(&self.held.place, what, error)
+        read_error(&self.held.endpoint, what, error)
     }
 }
 
@@ -219,15 +216,15 @@ fn settle<T>(
 /// One server that a URL names.
 pub(crate) struct Server {
     options: PgConnectOptions,
-    place: String,
+    endpoint: String,
     /// The URL's own limit of connecting.
     connect_timeout: Option<Duration>,
 }
 
 impl Server {
     /// `host:port/database`, for people.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
@@ -297,10 +294,10 @@ pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
             // A socket where there is one, as libpq does.
             host.name = options.get_host().to_owned();
         }
-        let place = format!("{}{}", host.with_port(PORT), address.shown(database));
+        let endpoint = format!("{}{}", host.with_port(PORT), address.shown(database));
         let options = options.clone().port(host.port.unwrap_or(PORT));
         let options = if host.is_socket() { options.socket(&host.name) } else { options.host(&host.name) };
-        Server { options, place, connect_timeout }
+        Server { options, endpoint, connect_timeout }
     };
     Ok(hosts.into_iter().map(server).collect())
 }
@@ -316,8 +313,8 @@ fn ssl_mode(name: &str, value: &str) -> Result<PgSslMode, Flaw> {
 }
 
 /// What went wrong, where, and what to do. Names no value that was read and no secret.
-fn read_error(place: &str, what: &str, error: &sqlx::Error) -> ReadError {
-    let at = format!("{what}: PostgreSQL at {place}");
+fn read_error(endpoint: &str, what: &str, error: &sqlx::Error) -> ReadError {
+    let at = format!("{what}: PostgreSQL at {endpoint}");
     let (reason, text) = match error {
         sqlx::Error::Database(refusal) => {
             let code = refusal.code().unwrap_or_default();

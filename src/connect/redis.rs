@@ -11,14 +11,14 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerError
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::OpenError;
+use crate::connect::address::OpenError;
 use crate::model::{ReadError, Reason};
 
 /// Keys of an unexpected type that are remembered and reported: clients may make up names of models without end.
 const MOST_REPORTED: usize = 1000;
 
 /// A relay's Redis.
-pub struct Kv {
+pub struct Redis {
     target: Target,
     limit: Duration,
     /// Kept while it is good.
@@ -28,13 +28,13 @@ pub struct Kv {
 }
 
 /// One command on one key.
-pub struct Ask {
+pub struct KeyCommand {
     command: &'static str,
     key: String,
     arguments: Vec<String>,
 }
 
-impl Ask {
+impl KeyCommand {
     pub fn new(command: &'static str, key: impl Into<String>) -> Self {
         Self { command, key: key.into(), arguments: Vec::new() }
     }
@@ -51,7 +51,7 @@ impl Ask {
     }
 }
 
-impl Kv {
+impl Redis {
     /// `limit` is the client's limit of one batch of commands, connecting included.
     ///
     /// # Errors
@@ -61,8 +61,8 @@ impl Kv {
     }
 
     /// `host:port/number`.
-    pub fn place(&self) -> &str {
-        self.target.place()
+    pub fn endpoint(&self) -> &str {
+        self.target.endpoint()
     }
 
     /// The answers to commands that only read, in order; one that failed does not take the others with it.
@@ -96,13 +96,17 @@ impl Kv {
     }
 
     fn late(&self, what: &str) -> ReadError {
-        let text = format!("{what}: Redis at {}: not done within {:?}", self.place(), self.limit);
+        let text = format!("{what}: Redis at {}: not done within {:?}", self.endpoint(), self.limit);
         ReadError::new(Reason::Timeout, text)
     }
 
     /// The answers to commands that only read, in order; `None` where a key holds something else than is expected.
-    pub async fn each<T: FromRedisValue>(&mut self, what: &str, asks: &[Ask]) -> Result<Vec<Option<T>>, ReadError> {
-        let commands: Vec<Cmd> = asks.iter().map(Ask::command).collect();
+    pub async fn each<T: FromRedisValue>(
+        &mut self,
+        what: &str,
+        asks: &[KeyCommand],
+    ) -> Result<Vec<Option<T>>, ReadError> {
+        let commands: Vec<Cmd> = asks.iter().map(KeyCommand::command).collect();
         let answers = self.read(what, &commands).await?;
         if answers.len() != asks.len() {
             let text = format!("{what}: Redis gave another number of answers than asked for");
@@ -114,7 +118,7 @@ impl Kv {
     fn value<T: FromRedisValue>(
         &mut self,
         what: &str,
-        ask: &Ask,
+        ask: &KeyCommand,
         answer: RedisResult<Value>,
     ) -> Result<Option<T>, ReadError> {
         let value = answer.and_then(|value| T::from_redis_value(value).map_err(Into::into));
@@ -146,7 +150,7 @@ impl Kv {
 
     /// An error in the words of the log: no key, no value, no secret.
     pub fn error(&self, what: &str, error: &RedisError) -> ReadError {
-        let at = format!("{what}: Redis at {}", self.place());
+        let at = format!("{what}: Redis at {}", self.endpoint());
         let (reason, text) = match error.kind() {
             _ if error.is_timeout() => (Reason::Timeout, format!("{at}: no answer in time")),
             ErrorKind::Io => {

@@ -3,6 +3,9 @@
 //! They end with their value, and with the process however it ends, even by `kill -9`: a small guard process waits for
 //! that. A test binary may therefore keep one in a `static` and take a fresh [`PrivatePostgres::database`] per test.
 
+pub(crate) mod host;
+pub mod prometheus;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,0 +1,277 @@
+//! A relay product is one folder here: it translates that product's store into the words of [`crate::model`].
+//!
+//! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
+//! the first read does, so that a store that is down at start is a failed read like any other.
+
+pub mod civil;
+pub mod product;
+pub mod schema_cache;
+pub mod stable_ids;
+pub mod steady;
+pub mod unsupported;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+
+pub use crate::connect::address::{OpenError, Store};
+use crate::model::{
+    Calendar, Directory, EntityId, Facts, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+};
+use crate::settings::RelayPlan;
+use crate::tally::{Part, PartError};
+pub use product::{Need, Product, Variables};
+pub use unsupported::Unsupported;
+
+/// The usage ledger of a relay that keeps one row per request.
+#[async_trait]
+pub trait Ledger: Send {
+    /// New rows and the present version of rows that may still change, all from one consistent snapshot.
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError>;
+
+    /// The newest `limit` rows with an id below `below`, in any order.
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError>;
+
+    /// Rows that started in `range` with an id above `after`, by ascending id, at most `limit`.
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError>;
+
+    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
+    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+
+    /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
+    fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
+        civil::day_before(zone, instant)
+    }
+
+    /// What its rows tell.
+    fn facts(&self) -> Facts;
+
+    /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
+    fn statements(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
+}
+
+/// What to read in one refresh.
+#[derive(Clone, Debug, Default)]
+pub struct RefreshRequest {
+    /// Rows with a greater id are new. `None` on the first refresh: read no new rows, only tell where the ledger ends.
+    pub after: Option<i64>,
+    /// At most so many new rows.
+    pub limit: u32,
+    /// Request ids whose present version is wanted.
+    pub reread: Vec<i64>,
+    /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
+    pub audit: Vec<Range<DateTime<Utc>>>,
+    /// [`Refresh::resume_token`] of the last refresh, perhaps of another process; empty before the first.
+    pub resume_token: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Refresh {
+    /// The store's clock at the snapshot.
+    pub now: DateTime<Utc>,
+    /// The same local time of day, one local day before `now`.
+    pub same_time_yesterday: DateTime<Utc>,
+    pub calendar: Arc<Calendar>,
+    /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
+    pub basis: String,
+    /// What the rows' cost rests on, where the relay prices tokens only when it shows them; empty where it stores the
+    /// cost. When it changes, all rows are read again; counters keep what they have counted at the price of its time, and
+    /// nothing that changes in a counted row is spending.
+    pub tariff: String,
+    /// The greatest id in the ledger; 0 when it is empty.
+    pub top: i64,
+    /// The local date of the oldest row, where the relay deletes old rows by itself; `None` where it keeps them all.
+    pub kept_since: Option<NaiveDate>,
+    /// New and re-read rows in any order. A re-read request that is missing here is gone from the ledger.
+    pub rows: Vec<UsageRow>,
+    /// More new rows than `limit` are waiting.
+    pub more: bool,
+    /// Rows that could not be understood; each was logged by id and left out.
+    pub refused: u64,
+    /// One for each span of [`RefreshRequest::audit`].
+    pub audit: Vec<LedgerSum>,
+    /// Rows that had been read are gone, not just the oldest: the audit should look now.
+    pub lost_rows: bool,
+    /// What the ledger itself must remember; kept with the cursor.
+    pub resume_token: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Older {
+    pub rows: Vec<UsageRow>,
+    /// No row has a smaller id than these.
+    pub bottom: bool,
+    pub refused: u64,
+}
+
+/// The store's own sum over counted rows, or the exporter's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSum {
+    pub requests: u64,
+    pub cost: Usd,
+    pub board_tokens: u64,
+    pub errors: u64,
+    /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
+    pub millis: Option<u64>,
+    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
+    pub labels: u64,
+}
+
+impl LedgerSum {
+    /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
+    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
+        let outcome = outcome.map_or("", Outcome::label);
+        let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
+        bytes
+            .chain(model.unwrap_or_default().bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+/// The usage of a relay that keeps durable counters instead of rows.
+#[async_trait]
+pub trait Counters: Send {
+    /// What the counters say now. `directory` tells which entities exist.
+    async fn read(&mut self, directory: &Directory) -> Result<CounterSnapshot, ReadError>;
+
+    /// What a restart must find again, in parts; those that have not changed since the last time without their bytes,
+    /// unless `all` are wanted.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError>;
+
+    /// Goes on where the one that wrote the parts was.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; it is then as before.
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
+}
+
+/// What a relay's counters say at one moment: totals that never fall, events since the reading before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CounterSnapshot {
+    /// Start of today by the relay's clock and zone.
+    pub day_start: DateTime<Utc>,
+    /// Means as on the relay's screen.
+    pub requests_per_minute: Option<f64>,
+    pub tokens_per_minute: Option<f64>,
+    /// Label of the day, requests, cost.
+    pub days: Vec<(&'static str, u64, Usd)>,
+    pub traffic: Vec<TrafficCounters>,
+    /// In an order that is the same for every process: the first of them have series of their own.
+    pub keys: Vec<KeyCounters>,
+    /// Models in such an order.
+    pub models: Vec<Arc<str>>,
+    pub rankings: Vec<Ranking>,
+    /// Failures since the last reading; 0 for classes of which none has occurred yet.
+    pub failures: Vec<(EntityId, FailureClass, u64)>,
+    /// Provider, model and milliseconds of requests that have ended since the last reading.
+    pub durations: Vec<(EntityId, Arc<str>, u64)>,
+    /// Requests since the last reading that left no trace but their count.
+    pub missed: u64,
+    /// Redis keys (or the like) that were read.
+    pub read: u64,
+}
+
+/// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficCounters {
+    pub provider: Option<EntityId>,
+    pub model: Arc<str>,
+    pub requests: Option<u64>,
+    pub tokens: Tokens,
+    pub cost: Option<Usd>,
+    /// At the upstream's list prices, before the relay's own rates.
+    pub list_cost: Option<Usd>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyCounters {
+    pub id: EntityId,
+    pub requests: u64,
+    pub tokens: u64,
+    pub cost: Usd,
+    pub list_cost: Option<Usd>,
+}
+
+/// Everybody who may stand on a leaderboard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    pub scope: Scope,
+    pub period: &'static str,
+    pub entries: Vec<Ranked>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    pub id: EntityId,
+    pub cost: Usd,
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
+}
+
+/// Live state, e.g. from Redis.
+#[async_trait]
+pub trait LiveState: Send {
+    /// `directory` tells which entities exist, so that no key space has to be searched.
+    async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError>;
+}
+
+/// Names, limits, settings.
+#[async_trait]
+pub trait DirectorySource: Send {
+    async fn read(&mut self) -> Result<Directory, ReadError>;
+}
+
+/// Bounds a read at the client, in case the server's own limit does not reach it.
+pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    // A panic in one read would otherwise be the end of that part's task.
+    match tokio::time::timeout(limit, AssertUnwindSafe(read).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            Err(ReadError::new(Reason::Data, "a fault of the exporter itself; please report what it printed"))
+        }
+        Err(_) => {
+            Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
+        }
+    }
+}
+
+/// The parts of one relay, opened but not yet connected.
+pub struct Relay {
+    pub usage: Usage,
+    /// `None` when the configuration names no store for it.
+    pub live: Option<Box<dyn LiveState>>,
+    pub directory: Box<dyn DirectorySource>,
+}
+
+/// Where a relay's usage comes from.
+pub enum Usage {
+    Rows(Box<dyn Ledger>),
+    Counters(Box<dyn Counters>),
+}
+
+/// Opens the parts of a relay; connects to nothing.
+///
+/// # Errors
+/// When an address cannot be used.
+pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    (plan.product.open)(plan)
+}
