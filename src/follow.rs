@@ -174,16 +174,16 @@ impl Follower {
             after: Some(floor),
             limit: STEP_ROWS,
             // Those above the floor come again as new rows.
-            reread: due.iter().copied().filter(|request| !state.tally.is_above(*request, floor)).collect(),
+            reread: due.iter().copied().filter(|id| !state.tally.is_above(*id, floor)).collect(),
             audit: days.iter().map(|(_, range)| range.clone()).collect(),
             resume_token: state.resume_token.clone(),
         };
         let refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
         self.rows_read += refresh.rows.len() as u64;
         let contradicts = state.tally.contradicts(&refresh.rows, refresh.now);
-        let is_gone = |(request, id): (i64, i64)| {
-            let asked = request.reread.contains(&request) || (id > floor && !refresh.more);
-            asked && !refresh.rows.iter().any(|row| row.request_id == request)
+        let is_gone = |(request_id, id): (i64, i64)| {
+            let asked = request.reread.contains(&request_id) || (id > floor && !refresh.more);
+            asked && !refresh.rows.iter().any(|row| row.request_id == request_id)
         };
         if contradicts || refresh.top < state.top || state.tally.newest_held().is_some_and(is_gone) {
             let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);

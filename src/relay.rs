@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub mod civil;
+pub mod demo;
 pub mod product;
 pub mod schema_cache;
 pub mod stable_ids;

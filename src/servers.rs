@@ -16,7 +16,7 @@ use rand::distr::Alphanumeric;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
 
-use super::host::{self, Host};
+use self::host::Host;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {

@@ -9,11 +9,10 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, configure, listen, protect, stop_signal};
-use crate::demo::history::HistoryOptions;
-use crate::demo::simulator::SimulatorOptions;
-use crate::demo::{self, DemoOptions, SimulateOptions, Urls, program};
+use crate::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
 use crate::relays::PRODUCTS;
-use crate::{serve, settings};
+use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate_hub};
+use crate::{relay, serve, settings};
 
 #[derive(Debug, Args)]
 pub struct Traffic {
@@ -84,7 +83,7 @@ pub async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
         simulator: arguments.traffic.simulator(),
         urls: Urls { database_url: arguments.database_url, redis_url: arguments.redis_url },
     };
-    demo::simulate(options, stop).await?;
+    simulate_hub(options, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,7 +98,7 @@ pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<Exit
     let environment = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
     let environments = tokio::select! {
-        environments = program::set_up(&environment, PRODUCTS) => environments?,
+        environments = relay::demo::set_up(&environment, PRODUCTS) => environments?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
     // Each relay under the name of its kind.

@@ -1,5 +1,4 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
-//! [`mysql`] and [`sqlite`] do the same for theirs.
 
 use std::io;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use super::{Timed, settle};
 use crate::connect::address::{Address, Flaw, Host, OpenError, Store};
 use crate::model::{ReadError, Reason};
 
@@ -192,25 +192,6 @@ impl Snapshot {
     pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         read_error(&self.held.endpoint, what, error)
     }
-}
-
-/// What became of a statement in its time.
-type Timed<T> = Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>;
-
-/// The value of a statement, or its error; `None` when it was not done in time. After that, and after an error that is
-/// not harmless, its connection is not usable any more.
-fn settle<T>(
-    result: Timed<T>,
-    usable: &mut bool,
-    harmless: impl Fn(&sqlx::Error) -> bool,
-) -> Result<T, Option<sqlx::Error>> {
-    let error = match result {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => Some(error),
-        Err(_) => None,
-    };
-    *usable &= error.as_ref().is_some_and(harmless);
-    Err(error)
 }
 
 /// One server that a URL names.

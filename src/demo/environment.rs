@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::clients::SimulatorOptions;
 use super::history::HistoryOptions;
-use super::simulator::SimulatorOptions;
 
 #[derive(Clone, Debug, Default)]
 pub struct DemoOptions {

@@ -9,7 +9,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
 };
-use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::MetricType as Encoded;
 use prometheus_client::registry::Registry;
 
 use super::samples::{Family, Labels, Value, whole};
@@ -39,9 +39,9 @@ impl Collector for Collected {
 fn encode_family(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let metric = family.metric;
     let kind = match metric.kind {
-        MetricType::Gauge => MetricType::Gauge,
-        MetricType::Counter => MetricType::Counter,
-        MetricType::Histogram => MetricType::Histogram,
+        MetricType::Gauge => Encoded::Gauge,
+        MetricType::Counter => Encoded::Counter,
+        MetricType::Histogram => Encoded::Histogram,
     };
     // No unit: the encoder would append it to the name, which has it already.
     let mut encoder = encoder.encode_descriptor(metric.family(), metric.help, None, kind)?;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::host::{self, Host};
-use super::servers::{PORT_TRIES, ServerError, free_port, homebrew, port_was_taken, until_ready};
+use super::{PORT_TRIES, ServerError, free_port, homebrew, port_was_taken, until_ready};
 
 const PROMETHEUS: &str = "Prometheus";
 /// Relative to the server's directory.

@@ -11,8 +11,8 @@ use secrecy::SecretString;
 
 use super::problem::InvalidValue;
 use crate::connect::address::{Address, Flaw};
-use crate::connect::postgres::{self, mysql, sqlite};
 use crate::connect::redis::Target;
+use crate::connect::{mysql, postgres, sqlite};
 use crate::relay::Store;
 
 /// Longer than any address; keeps a wrong path from being read for ever.
@@ -81,7 +81,7 @@ pub fn address(stores: &[Store], text: &str) -> Result<SecretString, InvalidValu
     };
     // The verdict of the part that connects; it opens nothing.
     match store {
-        Store::Postgres => sql::servers(text).map(drop),
+        Store::Postgres => postgres::servers(text).map(drop),
         Store::MySql => mysql::options(text).map(drop),
         Store::Sqlite => sqlite::path(text).map(drop),
         Store::Redis => Target::parse(text).map(drop),

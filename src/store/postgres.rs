@@ -41,7 +41,7 @@ impl Schema {
     pub fn new(url: &SecretString) -> Result<Self, StoreError> {
         let refused =
             |text| StoreError::Refused(format!("the address of the store: {text}; a file is written as sqlite:<path>"));
-        let mut servers = sql::servers(url.expose_secret()).map_err(|flaw| refused(OpenError::from(flaw).0))?;
+        let mut servers = postgres::servers(url.expose_secret()).map_err(|flaw| refused(OpenError::from(flaw).0))?;
         match (servers.pop(), servers.is_empty()) {
             (Some(server), true) => Ok(Self { server, session: None }),
             _ => Err(refused("several hosts; name the one that takes writes".to_owned())),

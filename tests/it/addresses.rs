@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::connect::postgres::{self, Database};
+use llm_relay_exporter::connect::mysql;
+use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
 use redis::cmd;
@@ -138,14 +139,14 @@ async fn mysql_is_reached_by_every_form_of_its_address() {
             format!("127.0.0.1:{}/forms", server.port()),
         ),
     ] {
-        let mut database = sql::mysql::Database::new(&url.as_str().into(), LIMIT).unwrap();
+        let mut database = mysql::Database::new(&url.as_str().into(), LIMIT).unwrap();
         assert_eq!(database.endpoint(), endpoint);
         let snapshot = database.snapshot().await.unwrap_or_else(|error| panic!("{url}: {error}"));
         database.finish(snapshot).await;
     }
     // The private server listens on 127.0.0.1 alone: a literal is tried as an address, never as a name.
     let url = format!("mysql://reader:pw@[::1]:{}/forms", server.port());
-    let error = sql::mysql::Database::new(&url.as_str().into(), LIMIT).unwrap().snapshot().await.err().unwrap();
+    let error = mysql::Database::new(&url.as_str().into(), LIMIT).unwrap().snapshot().await.err().unwrap();
     assert!(
         error.text.contains("refused") && error.text.contains(&format!("[::1]:{}/forms", server.port())),
         "{error}"

@@ -10,10 +10,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{self, SimulateOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, MetricType};
+use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::servers::prometheus::{PrivatePrometheus, Series};
@@ -50,7 +49,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Families that a back-fill has.
 fn past() -> BTreeSet<&'static str> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Past(_)));
+    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
     told.map(|metric| metric.name).collect()
 }
 
@@ -193,7 +192,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let after = of_the_past(prometheus.query(counted, live).await.unwrap());
     let names: BTreeSet<&str> = before.keys().map(|labels| family(&labels["__name__"])).collect();
     let counters =
-        CATALOGUE.iter().filter(|it| matches!(it.emit, Emit::Past(_)) && it.kind != MetricType::Gauge).count();
+        CATALOGUE.iter().filter(|it| matches!(it.emit, Emit::Backfillable(_)) && it.kind != MetricType::Gauge).count();
     assert!(names.len() + 1 >= counters && before.len() > 300, "{} families, {} series", names.len(), before.len());
     for label in ["model", "key_id"] {
         assert!(

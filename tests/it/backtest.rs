@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use llm_relay_exporter::backtest::{self, Options};
-use llm_relay_exporter::demo;
-use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::HistoryOptions;
+use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings;
 

@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::model::{
     Circuit, Directory, Key, Limit, Live, Provider, QuotaWindow, Reason, Scope, User, WindowRule,
 };
-use llm_relay_exporter::relays;
+use llm_relay_exporter::relay;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;

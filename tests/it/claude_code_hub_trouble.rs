@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::model::Reason;
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
+use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{Connection, PgConnection};
 
@@ -142,7 +143,7 @@ async fn a_relay_is_read_again_after_its_server_was_restarted() {
     let mut server = PrivatePostgres::start().await.unwrap();
     let url = server.database("hub").await.unwrap();
     let mut owner = PgConnection::connect(&url).await.unwrap();
-    for script in relays::claude_code_hub::least_schema("v0.9.2") {
+    for script in claude_code_hub::least_schema("v0.9.2") {
         sqlx::raw_sql(script).execute(&mut owner).await.unwrap();
     }
     drop(owner);

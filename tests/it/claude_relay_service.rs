@@ -16,7 +16,7 @@ use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::relay::{self, DirectorySource, LiveState, Relay};
-use llm_relay_exporter::relays::claude_relay_service::demo::{self as relay, Usage};
+use llm_relay_exporter::relays::claude_relay_service::demo::{self as simulated, Usage};
 use llm_relay_exporter::relays::claude_relay_service::{Offset, PRODUCT};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::servers::PrivateRedis;
@@ -169,7 +169,7 @@ impl Scene {
 
     async fn book(&mut self, usage: &Usage) {
         let offset = Offset::default();
-        self.write(|pipe| relay::book(pipe, offset, usage)).await;
+        self.write(|pipe| simulated::book(pipe, offset, usage)).await;
     }
 
     /// The exporter is started again, without a store.
@@ -460,7 +460,7 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
                 [(429, "rate_limit", "rate_limited"), (529, "overload", "overloaded"), (403, "auth_error", "auth")];
             let (status, kind, class) = kinds[random.random_range(0..3)];
             for _ in 0..random.random_range(1..9) {
-                scene.write(|pipe| relay::fail(pipe, "claude-official", &account, status, kind)).await;
+                scene.write(|pipe| simulated::fail(pipe, "claude-official", &account, status, kind)).await;
                 *failures.entry(format!("{account} {class}")).or_default() += 1.0;
             }
         }
@@ -981,8 +981,8 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exporter_serves_the_simulated_relay() {
     let mut scene = Scene::new(21).await;
-    let options = relay::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
-    relay::fill(&mut scene.admin, &options).await.unwrap();
+    let options = simulated::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
+    simulated::fill(&mut scene.admin, &options).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let plan = Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None };
@@ -1013,7 +1013,7 @@ async fn an_exporter_serves_the_simulated_relay() {
     assert_eq!(values(&first, "llm_relay_account_utilization_ratio", &["provider_id", "window"]).len(), 4);
     let mut random = StdRng::seed_from_u64(5);
     for _ in 0..40 {
-        relay::tick(&mut scene.admin, options.offset, &mut random).await.unwrap();
+        simulated::tick(&mut scene.admin, options.offset, &mut random).await.unwrap();
     }
     let raw = Raw::read(&mut scene.admin).await;
     let total = raw.count("usage:global:total", "requests");

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{self, DemoOptions, Planted, SimulateOptions, Urls};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Planted, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
+use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};

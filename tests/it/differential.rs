@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays;
+use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};

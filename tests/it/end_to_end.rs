@@ -6,10 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, SimulateOptions, Urls};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
+use llm_relay_exporter::relays::claude_code_hub::demo::SimulateOptions;
 use llm_relay_exporter::serve;
 use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::{Plan, RelayPlan};
@@ -127,7 +126,7 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
         history: HistoryOptions { days: 3, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() },
     };
-    let traffic = tokio::spawn(llm_relay_exporter::demo::simulate(simulate, stop.clone()));
+    let traffic = tokio::spawn(llm_relay_exporter::relays::claude_code_hub::demo::simulate(simulate, stop.clone()));
     let exporter = Exporter::start(&urls);
     let all_there =
         |page: &Page| [&FROM_LEDGER[..], &FROM_LIVE, &FROM_DIRECTORY].concat().iter().all(|it| has(page, it));
@@ -179,7 +178,7 @@ async fn without_redis_everything_else_is_there() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
     let database_url = postgres.database("claude_code_hub").await.unwrap().into();
     let history = HistoryOptions { days: 2, requests_per_day: 200, ..HistoryOptions::default() };
-    llm_relay_exporter::demo::create(&database_url, &history).await.unwrap();
+    llm_relay_exporter::relays::claude_code_hub::demo::create(&database_url, &history).await.unwrap();
     let exporter = Exporter::start(&Urls { database_url, redis_url: None });
     exporter.until("the ledger is read", |page| FROM_LEDGER.iter().all(|name| has(page, name))).await;
     let page = exporter.page().await;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, program};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relays::PRODUCTS;
 
 use crate::process::{Page, Process, fallen, total, value};
@@ -30,7 +29,7 @@ async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
         history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
     };
-    let environments = program::set_up(&options, PRODUCTS).await.unwrap();
+    let environments = set_up(&options, PRODUCTS).await.unwrap();
     assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let mut config = String::new();
     let mut good = Vec::new();

@@ -98,7 +98,7 @@ fn requests(view: &LedgerView) -> BTreeMap<String, u64> {
 }
 
 fn limited(view: &LedgerView, dimension: &str) -> u64 {
-    view.limited.iter().find(|(it, _)| *it == dimension).unwrap().1
+    view.folded.iter().find(|(it, _)| *it == dimension).unwrap().1
 }
 
 fn models<'a>(view: &'a LedgerView, period: &str) -> &'a [BoardEntry] {
@@ -178,7 +178,7 @@ fn after_the_junk_rows_are_gone_boards_are_as_if_they_had_never_been() {
         let (after, never) = (view(&mut tally, &[]), view(&mut never, &[]));
         assert_eq!(format!("{:?}", after.boards), format!("{:?}", never.boards));
         assert_eq!(format!("{:?}", after.days), format!("{:?}", never.days));
-        assert_eq!(after.limited, never.limited);
+        assert_eq!(after.folded, never.folded);
         // Counters never fall: what has been counted stays in `other`.
         assert_eq!(requests(&after)["real-model"], 50);
     }
@@ -279,7 +279,7 @@ proptest! {
                 boards: &Boards::default(),
                 series: &SeriesBudget { max_models, pinned_models: pins.clone(), ..SeriesBudget::default() },
             });
-            (counter_lines(view.counters.as_ref().unwrap()), view.limited)
+            (counter_lines(view.counters.as_ref().unwrap()), view.folded)
         };
         let expected = shown(forwards(&rows, &pins));
         prop_assert_eq!(&shown(backwards(&rows, &pins)), &expected);

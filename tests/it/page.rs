@@ -249,7 +249,7 @@ fn the_catalogue_keeps_its_conventions() {
         let name = metric.name;
         assert!(names.insert(name), "{name} stands twice");
         let prefix = match metric.emit {
-            Emit::Relay(_) | Emit::Past(_) => "llm_relay_",
+            Emit::Relay(_) | Emit::Backfillable(_) => "llm_relay_",
             Emit::Exporter(_) if name.starts_with("process_") => "process_",
             Emit::Exporter(_) => "llm_relay_exporter_",
         };

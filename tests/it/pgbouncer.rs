@@ -9,9 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{Level, check};
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{self, SimulateOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;

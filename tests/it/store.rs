@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo;
-use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::HistoryOptions;
 use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use llm_relay_exporter::demo;
-use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::HistoryOptions;
+use llm_relay_exporter::relays::claude_code_hub::demo;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
 

@@ -6,9 +6,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{self, SimulateOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use rand::Rng;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;

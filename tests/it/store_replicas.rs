@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo;
-use llm_relay_exporter::demo::history::HistoryOptions;
+use llm_relay_exporter::demo::HistoryOptions;
+use llm_relay_exporter::relays::claude_code_hub::demo;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::store::server;

@@ -154,7 +154,10 @@ async fn of_several_hosts_the_first_that_answers_is_read() {
     let mute = mute.local_addr().map(|address| (mute, address.port())).unwrap();
     let url = format!("postgres://reader:pw@127.0.0.1:{},127.0.0.1:{}/postgres", first.port(), second.port());
     let mut database = Database::new(&url.as_str().into(), LIMIT).unwrap();
-    assert_eq!(database.place(), format!("127.0.0.1:{}/postgres,127.0.0.1:{}/postgres", first.port(), second.port()));
+    assert_eq!(
+        database.endpoint(),
+        format!("127.0.0.1:{}/postgres,127.0.0.1:{}/postgres", first.port(), second.port())
+    );
     let which = async |database: &mut Database| -> Result<String, _> {
         let mut snapshot = database.snapshot().await?;
         let row = snapshot.fetch_one("asking", sqlx::query("select name from which")).await?;
@@ -175,13 +178,13 @@ async fn of_several_hosts_the_first_that_answers_is_read() {
 }
 
 /// A server of Redis' own programs, in a directory of its own.
-struct Redis {
+struct RedisServer {
     child: Child,
     port: u16,
     _directory: tempfile::TempDir,
 }
 
-impl Redis {
+impl RedisServer {
     fn start(port: u16, arguments: &[String]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("redis-server");
@@ -205,7 +208,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -272,7 +275,7 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
     let options = ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"];
     let mut arguments = vec!["--port".to_owned(), "0".to_owned(), "--tls-port".to_owned(), port.to_string()];
     options.iter().zip(&server).for_each(|(option, file)| arguments.extend([(*option).to_owned(), file.clone()]));
-    let _server = Redis::start(port, &arguments);
+    let _server = RedisServer::start(port, &arguments);
     let certificate = format!("&sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
     let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("ca.pem"));
     let mut redis = Redis::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
@@ -324,7 +327,7 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
     for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
         arguments.extend([format!("--tls-{option}-file"), path(file)]);
     }
-    let _server = Redis::start(plain, &arguments);
+    let _server = RedisServer::start(plain, &arguments);
     answers(plain);
     let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
     let mut admin = client.get_multiplexed_async_connection().await.unwrap();
@@ -360,8 +363,8 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
 #[tokio::test]
 async fn sentinels_name_the_master_and_its_successor() {
     let auth = ["--requirepass", "pw", "--masterauth", "pw"];
-    let mut primary = Redis::plain(&auth);
-    let replica = Redis::plain(&[&auth[..], &["--replicaof", "127.0.0.1", &primary.port.to_string()]].concat());
+    let mut primary = RedisServer::plain(&auth);
+    let replica = RedisServer::plain(&[&auth[..], &["--replicaof", "127.0.0.1", &primary.port.to_string()]].concat());
     answers(primary.port);
     answers(replica.port);
     cli(primary.port, &["set", "who", "primary"]);
@@ -378,7 +381,7 @@ async fn sentinels_name_the_master_and_its_successor() {
         "sentinel down-after-milliseconds hub 500".to_owned(),
         "sentinel failover-timeout hub 2000".to_owned(),
     ];
-    let _sentinel = Redis::start(watch, &lines);
+    let _sentinel = RedisServer::start(watch, &lines);
     answers(watch);
     let began = Instant::now();
     while !cli(watch, &["sentinel", "replicas", "hub"]).contains(&replica.port.to_string()) {
@@ -408,9 +411,9 @@ async fn sentinels_name_the_master_and_its_successor() {
 
 #[tokio::test]
 async fn a_cluster_is_read_key_by_key() {
-    let nodes: Vec<Redis> = (0..3)
+    let nodes: Vec<RedisServer> = (0..3)
         .map(|_| {
-            Redis::plain(&[
+            RedisServer::plain(&[
                 "--cluster-enabled",
                 "yes",
                 "--cluster-node-timeout",
@@ -448,7 +451,7 @@ async fn a_cluster_is_read_key_by_key() {
     assert_eq!(found, wanted);
     assert!(redis.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
     // A node that has gone takes its keys with it: that is an error, not an absence.
-    let [mut gone, _one, _two]: [Redis; 3] = nodes.try_into().ok().unwrap();
+    let [mut gone, _one, _two]: [RedisServer; 3] = nodes.try_into().ok().unwrap();
     gone.child.kill().unwrap();
     let error = get(&mut redis, &asked).await.unwrap_err();
     println!("a node is down: {error}");

@@ -5,11 +5,10 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, program};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
 use llm_relay_exporter::relay::Product;
+use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relay::unsupported::unsupported_reason;
 use llm_relay_exporter::relays::PRODUCTS;
 use redis::AsyncCommands;
@@ -71,7 +70,7 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             ..SimulatorOptions::default()
         },
     };
-    let environments = program::set_up(&options, PRODUCTS).await.unwrap();
+    let environments = set_up(&options, PRODUCTS).await.unwrap();
     assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[store]\nurl = \"sqlite:{}\"\n", folder.path().join("store.db").display());

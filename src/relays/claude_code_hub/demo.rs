@@ -1,13 +1,19 @@
 //! A Claude Code Hub of the demo's own, and traffic alone into one that is given.
+//!
+//! `rows` writes the past in bulk, `simulator` live traffic as the relay writes it, `live` its Redis; `store` tells the
+//! demo's own database from any other.
+
+mod live;
+mod rows;
+mod simulator;
+mod store;
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use crate::demo::history::{self, HistoryOptions};
-use crate::demo::simulator::{self, SimulatorOptions};
-use crate::demo::store::{self, Ownership};
-use crate::demo::{DemoOptions, Environment, Urls};
+use self::store::Ownership;
+use crate::demo::{DemoOptions, Environment, HistoryOptions, SimulatorOptions, Urls};
 use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
 
 /// A Claude Code Hub. Takes some seconds, most of them for the history. Dropping the future leaves nothing behind.
@@ -106,6 +112,6 @@ pub async fn create(database_url: &SecretString, history: &HistoryOptions) -> an
 
 async fn fill(pool: &sqlx::PgPool, history: &HistoryOptions) -> anyhow::Result<()> {
     store::create(pool, history.zone, history.until).await.context("cannot make the demo's schema")?;
-    history::fill(&mut *pool.acquire().await?, history).await.context("cannot write the history")?;
+    rows::fill(&mut *pool.acquire().await?, history).await.context("cannot write the history")?;
     Ok(())
 }

@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Level, least_schema};
+use crate::demo::clients::{Clients, SimulatorOptions};
 use crate::demo::history::{HistoryOptions, Past, progress};
 use crate::demo::people::{Family, KEYS, MODELS, PROVIDERS, Provider, USERS};
-use crate::demo::simulator::{Clients, SimulatorOptions};
 use crate::demo::traffic::{Request, Tokens, Trouble};
 use crate::demo::{DemoOptions, Environment, Urls};
 use crate::servers::host::Host;

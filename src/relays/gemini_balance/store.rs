@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::attempt::{Attempt, key_of};
-use crate::connect::postgres::{mysql, sqlite};
+use crate::connect::{mysql, sqlite};
 use crate::model::{Outcome, ReadError, Reason};
 use crate::relay::OpenError;
 use crate::settings::RelayPlan;

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::PRODUCT;
-use crate::demo::{DemoOptions, program};
+use crate::demo::DemoOptions;
+use crate::relay::demo::set_up;
 use crate::web::Protection;
 use crate::{check, metrics, serve, settings};
 
@@ -23,7 +24,7 @@ async fn page(address: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_requests_are_on_the_page_in_check_in_the_table_and_in_the_demo() {
-    let environments = program::set_up(&DemoOptions::default(), &[&PRODUCT]).await.unwrap();
+    let environments = set_up(&DemoOptions::default(), &[&PRODUCT]).await.unwrap();
     let [(product, environment)] = environments.as_slice() else { panic!("no stub in the demo") };
     let own = [("kind", product.label), ("interval", "1s")].into_iter().chain(environment.urls().settings());
     let env: BTreeMap<_, _> = own.map(|(path, text)| (settings::variable("main", path), text.to_owned())).collect();

@@ -211,7 +211,7 @@ async fn accounts_that_have_not_used_a_model_for_weeks_are_found_again() {
 async fn fail(scene: &mut Scene, count: usize) {
     let account = account_id(1);
     for _ in 0..count {
-        scene.write(|pipe| relay::fail(pipe, "claude-official", &account, 529, "overload")).await;
+        scene.write(|pipe| simulated::fail(pipe, "claude-official", &account, 529, "overload")).await;
     }
 }
 

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::demo::DemoOptions;
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relay::{self, Usage};
@@ -20,7 +18,7 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     let simulator =
         SimulatorOptions { rate: 40.0, trouble_period: Duration::from_secs(2), ..SimulatorOptions::default() };
     let environment = (cpa_manager::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
-    let mut plan = Relay::new(relays::cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
+    let mut plan = Relay::new(cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
     plan.database_url = environment.urls().database_url.clone();
     plan.audit_interval = Duration::from_secs(60);
     let mut relay = relay::open(&plan).unwrap();

@@ -4,10 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::history::HistoryOptions;
-use llm_relay_exporter::demo::simulator::SimulatorOptions;
-use llm_relay_exporter::demo::{DemoOptions, Environment, program};
+use llm_relay_exporter::demo::{DemoOptions, Environment, HistoryOptions, SimulatorOptions};
 use llm_relay_exporter::relay::Product;
+use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relays::PRODUCTS;
 
 use super::prometheus::{Prometheus, Span};
@@ -26,7 +25,7 @@ impl Demo {
     /// With a minute of samples, in which requests failed. Each relay goes by the label of its kind. The shipped rules and
     /// alerts are evaluated.
     pub async fn start() -> Self {
-        let environments = program::set_up(
+        let environments = set_up(
             &DemoOptions {
                 history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
                 simulator: SimulatorOptions {

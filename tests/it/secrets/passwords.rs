@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::connect::postgres::{self, Database};
+use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
+use llm_relay_exporter::connect::{mysql, sqlite};
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres, PrivateRedis};
 use llm_relay_exporter::settings::{self, variable};
 use proptest::prelude::*;
@@ -47,8 +48,8 @@ fn said(file: Option<&Path>, env: &[(&str, &str)]) -> String {
 fn places(url: &str) -> String {
     let url = SecretString::from(url);
     let postgres = Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
-    let mysql = sql::mysql::Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
-    let sqlite = sql::sqlite::File::new(&url, LIMIT).map(|it| it.endpoint());
+    let mysql = mysql::Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
+    let sqlite = sqlite::File::new(&url, LIMIT).map(|it| it.endpoint());
     let redis = Redis::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
     [postgres, mysql, sqlite, redis].map(|endpoint| endpoint.unwrap_or_else(|error| error.to_string())).join("\n")
 }
@@ -201,7 +202,7 @@ async fn any_password_opens_its_server_when_it_is_percent_encoded() {
         let sql = format!("create user any{at} identified by '{quoted}'; grant select on any.* to any{at}");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut root).await.unwrap();
         let url = format!("mysql://any{at}:{encoded}@127.0.0.1:{}/any?ssl-mode=DISABLED", mariadb.port());
-        let mut database = sql::mysql::Database::new(&url.as_str().into(), LIMIT).unwrap();
+        let mut database = mysql::Database::new(&url.as_str().into(), LIMIT).unwrap();
         let snapshot = database.snapshot().await.unwrap_or_else(|error| panic!("{password}: {error}"));
         database.finish(snapshot).await;
 

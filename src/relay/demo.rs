@@ -1,8 +1,8 @@
 //! The relays of the demo: each product that can run on this machine.
 
-use super::environment::{DemoOptions, Environment};
-use super::servers::ServerError;
-use crate::relay::Product;
+use super::Product;
+use crate::demo::{DemoOptions, Environment};
+use crate::servers::ServerError;
 
 /// Sets up every product that can run here, one after the other; says on stderr which cannot, and why. Dropping the future
 /// leaves nothing behind.

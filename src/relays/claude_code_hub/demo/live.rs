@@ -10,9 +10,9 @@ use redis::Pipeline;
 use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 
-use super::history::usd;
-use super::people::{KEYS, PROVIDERS, Provider, USERS};
-use super::traffic::{Request, Session};
+use super::rows::usd;
+use crate::demo::people::{KEYS, PROVIDERS, Provider, USERS};
+use crate::demo::traffic::{Request, Session};
 use crate::model::Usd;
 
 /// `SESSION_TTL`, its default.

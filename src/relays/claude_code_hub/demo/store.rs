@@ -10,8 +10,8 @@ use rust_decimal::Decimal;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 
-use super::people::{KEYS, Limits, MODELS, PROVIDERS, USERS};
-use crate::relays::claude_code_hub::least_schema;
+use super::super::least_schema;
+use crate::demo::people::{KEYS, Limits, MODELS, PROVIDERS, USERS};
 
 /// The release whose schema the demo has.
 const RELEASE: &str = "v0.9.2";
