@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Bench, up};
 use crate::page::recording::Recording;
 use crate::progress::Progress;
+use crate::relay::plan::RelayPlan;
 use crate::relay::{self, Usage};
 use crate::rules::{Record, Rules};
 use crate::servers::prometheus::PrivatePrometheus;
-use crate::settings::RelayPlan;
 use past::Past;
 
 /// The shipped rules look at spans of five minutes, in which `increase` needs two samples.

@@ -1,70 +1,10 @@
 //! What can be read and what cannot, for people: the answer of `check`.
 
-use std::fmt;
-
-use crate::relay::OpenError;
-use crate::settings::{Plan, RelayPlan};
+use crate::connect::address::OpenError;
+use crate::relay::plan::RelayPlan;
+pub use crate::relay::report::{Finding, Level, Report};
+use crate::settings::Plan;
 use crate::store::{Owner, Store};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Ok,
-    /// Works, but somebody may want to know.
-    Note,
-    /// A number is missing or wrong, or the relay suffers.
-    Problem,
-}
-
-/// One thing that was looked at. The text holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub level: Level,
-    pub subject: &'static str,
-    pub text: String,
-}
-
-/// All findings on one relay, in the order of looking.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    pub fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
-        self.add(Level::Ok, subject, text.into());
-    }
-
-    pub fn note(&mut self, subject: &'static str, text: impl Into<String>) {
-        self.add(Level::Note, subject, text.into());
-    }
-
-    pub fn problem(&mut self, subject: &'static str, text: impl Into<String>) {
-        self.add(Level::Problem, subject, text.into());
-    }
-
-    fn add(&mut self, level: Level, subject: &'static str, text: String) {
-        self.findings.push(Finding { level, subject, text });
-    }
-
-    /// The worst level; `Ok` when there is nothing.
-    pub fn worst(&self) -> Level {
-        self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { level, subject, text } in &self.findings {
-            let level = match level {
-                Level::Ok => "ok",
-                Level::Note => "note",
-                Level::Problem => "PROBLEM",
-            };
-            writeln!(f, "{level:8}{subject:12}{text}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Looks at one relay's stores and at its health address; changes nothing.
 ///

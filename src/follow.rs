@@ -16,9 +16,10 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
+use crate::model::LedgerSum;
 use crate::model::{ReadError, UsageRow, Usd};
-use crate::relay::{Ledger, LedgerSum, Refresh, RefreshRequest, within};
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
+use crate::relay::{Ledger, Refresh, RefreshRequest, within};
 use crate::tally::{Moment, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
 pub use counters::CounterFollower;

@@ -36,6 +36,7 @@
 //!   its folder.
 #![forbid(unsafe_code)]
 
+pub mod back_off;
 pub mod backfill;
 pub mod backtest;
 pub mod bench;
@@ -51,6 +52,7 @@ pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod page;
+pub mod parts;
 pub mod poll;
 pub mod probe;
 mod progress;

@@ -1,5 +1,8 @@
 //! The words of the domain. No I/O, no relay's peculiarities.
 
+mod counters;
+mod ledger_sum;
+
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
@@ -7,6 +10,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+
+pub use counters::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
+pub use ledger_sum::LedgerSum;
 
 /// Money in US dollars, exact to 10^-15: a sum does not depend on the order of its terms.
 ///

@@ -6,24 +6,23 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
-use rand::Rng;
 use tokio::sync::{Notify, SetOnce};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::back_off::back_off;
 use crate::follow::{Backlog, CounterFollower, Follower};
 use crate::model::{Directory, Live, ReadError, Reason, Source};
 use crate::probe::Probes;
+use crate::relay::plan::RelayPlan;
 use crate::relay::{DirectorySource, LiveState, within};
-use crate::settings::RelayPlan;
-use crate::store::{Checkpointer, Kept, StoreStatus};
+use crate::store::{Checkpointer, Kept};
 use crate::tally::Presentation;
-use crate::view::{HistogramView, LedgerView, SourceStatus, View};
+use crate::view::{HistogramView, LedgerView, SourceStatus, StoreStatus, View};
 
 /// Upper bounds of refresh durations in seconds.
 const REFRESH_BOUNDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// What [`RelayPlan::history_budget`] is a part of.
 const BUDGET_PERIOD: Duration = Duration::from_secs(60);
 /// How often the progress of the history is logged.
@@ -316,12 +315,6 @@ impl<T> Part<T> {
         };
         tokio::time::sleep_until(due.into()).await;
     }
-}
-
-/// How long to wait after so many failures in a row, at least one, with jitter.
-pub fn back_off(interval: Duration, failures: u32) -> Duration {
-    let longest = LONGEST_BACK_OFF.max(interval);
-    (interval * 2_u32.pow(failures.clamp(1, 6) - 1)).min(longest).mul_f64(rand::rng().random_range(0.8..1.2))
 }
 
 async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, changed: &Notify) {

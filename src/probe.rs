@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use url::{Position, Url};
 
-use crate::poll::back_off;
+use crate::back_off::back_off;
 
 /// A health page says a few words; what is longer is not read on.
 const LONGEST_BODY: usize = 64 * 1024;

@@ -5,8 +5,11 @@
 
 pub mod civil;
 pub mod demo;
+pub mod plan;
 pub mod product;
+pub mod report;
 pub mod schema_cache;
+pub mod setting;
 pub mod stable_ids;
 pub mod steady;
 pub mod unsupported;
@@ -22,14 +25,13 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
-use serde::{Deserialize, Serialize};
 
 pub use crate::connect::address::{OpenError, Store};
 use crate::model::{
-    Calendar, Directory, EntityId, Facts, FailureClass, Live, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd,
+    Calendar, CounterSnapshot, Directory, Facts, LedgerSum, Live, ReadError, Reason, Scope, UsageRow, Usd,
 };
-use crate::settings::RelayPlan;
-use crate::tally::{Part, PartError};
+use crate::parts::{Part, PartError};
+use plan::RelayPlan;
 pub use product::{Need, Product, Variables};
 pub use unsupported::Unsupported;
 
@@ -121,30 +123,6 @@ pub struct Older {
     pub refused: u64,
 }
 
-/// The store's own sum over counted rows, or the exporter's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerSum {
-    pub requests: u64,
-    pub cost: Usd,
-    pub board_tokens: u64,
-    pub errors: u64,
-    /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
-    pub millis: Option<u64>,
-    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
-    pub labels: u64,
-}
-
-impl LedgerSum {
-    /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
-    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
-        let outcome = outcome.map_or("", Outcome::label);
-        let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
-        bytes
-            .chain(model.unwrap_or_default().bytes())
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    }
-}
-
 /// The usage of a relay that keeps durable counters instead of rows.
 #[async_trait]
 pub trait Counters: Send {
@@ -163,69 +141,6 @@ pub trait Counters: Send {
     /// # Errors
     /// When a part is missing or cannot be understood; it is then as before.
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
-}
-
-/// What a relay's counters say at one moment: totals that never fall, events since the reading before.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CounterSnapshot {
-    /// Start of today by the relay's clock and zone.
-    pub day_start: DateTime<Utc>,
-    /// Means as on the relay's screen.
-    pub requests_per_minute: Option<f64>,
-    pub tokens_per_minute: Option<f64>,
-    /// Label of the day, requests, cost.
-    pub days: Vec<(&'static str, u64, Usd)>,
-    pub traffic: Vec<TrafficCounters>,
-    /// In an order that is the same for every process: the first of them have series of their own.
-    pub keys: Vec<KeyCounters>,
-    /// Models in such an order.
-    pub models: Vec<Arc<str>>,
-    pub rankings: Vec<Ranking>,
-    /// Failures since the last reading; 0 for classes of which none has occurred yet.
-    pub failures: Vec<(EntityId, FailureClass, u64)>,
-    /// Provider, model and milliseconds of requests that have ended since the last reading.
-    pub durations: Vec<(EntityId, Arc<str>, u64)>,
-    /// Requests since the last reading that left no trace but their count.
-    pub missed: u64,
-    /// Redis keys (or the like) that were read.
-    pub read: u64,
-}
-
-/// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TrafficCounters {
-    pub provider: Option<EntityId>,
-    pub model: Arc<str>,
-    pub requests: Option<u64>,
-    pub tokens: Tokens,
-    pub cost: Option<Usd>,
-    /// At the upstream's list prices, before the relay's own rates.
-    pub list_cost: Option<Usd>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyCounters {
-    pub id: EntityId,
-    pub requests: u64,
-    pub tokens: u64,
-    pub cost: Usd,
-    pub list_cost: Option<Usd>,
-}
-
-/// Everybody who may stand on a leaderboard.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ranking {
-    pub scope: Scope,
-    pub period: &'static str,
-    pub entries: Vec<Ranked>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ranked {
-    pub id: EntityId,
-    pub cost: Usd,
-    pub requests: Option<u64>,
-    pub tokens: Option<u64>,
 }
 
 /// Live state, e.g. from Redis.

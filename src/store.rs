@@ -33,12 +33,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::settings::{RelayPlan, StorePlan};
-pub use checkpointer::{Checkpointer, Kept, StoreStatus};
+use crate::relay::plan::RelayPlan;
+pub use checkpointer::{Checkpointer, Kept};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
 pub const FORMAT: i64 = 5;
@@ -61,6 +62,24 @@ pub enum StoreError {
     /// Somebody else saves.
     #[error("another exporter writes to the store")]
     NotWriter,
+}
+
+/// Where the exporter keeps what it has read.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// `sqlite:<path>` for a file of this exporter's own, `postgres://...` for a database that replicas share.
+    pub url: SecretString,
+    /// Pause between two saves.
+    pub save_interval: Duration,
+}
+
+impl StorePlan {
+    /// The default of [`Self::save_interval`].
+    pub const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
+    pub fn new(url: impl Into<SecretString>) -> Self {
+        Self { url: url.into(), save_interval: Self::SAVE_INTERVAL }
+    }
 }
 
 /// Whose checkpoint it is: the relay's name in the configuration, and the product.

@@ -32,18 +32,17 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
+use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, Outcome, Scope, UsageRow, Usd};
-use crate::relay::LedgerSum;
 use counted::Counted;
 use counters::{Counters, Final};
 use days::Daily;
 use log::{KEPT_SECONDS, Log};
 use names::{NONE, Names, Sym};
-use sums::{ABSURD, Boards, Total, WindowFact};
+use sums::{ABSURD, BoardSums, Total, WindowFact};
 use windows::Windows;
 
 pub use counter_state::CounterState;
-pub use parts::{Part, PartError, decoded, encoded};
 pub use present::Presentation;
 pub use quota::PendingSum;
 
@@ -92,7 +91,7 @@ pub struct Tally {
     days: Daily,
     week: Span,
     month: Span,
-    total: Boards,
+    total: BoardSums,
     /// Every day's sum, to hold against the ledger's own.
     day_sums: BTreeMap<NaiveDate, LedgerSum>,
     counters: Counters,
@@ -133,11 +132,11 @@ struct Held {
     next_look: i64,
 }
 
-/// Boards since a local day that began a week or a month.
+/// BoardSums since a local day that began a week or a month.
 #[derive(Debug, Default)]
 struct Span {
     start: i64,
-    boards: Boards,
+    boards: BoardSums,
 }
 
 /// Changes of rows that had already been counted. What the ledger has is what the counters have, with `rewritten`,
@@ -179,7 +178,7 @@ impl Tally {
             days: Daily::default(),
             week: Span::default(),
             month: Span::default(),
-            total: Boards::default(),
+            total: BoardSums::default(),
             day_sums: BTreeMap::new(),
             counters: Counters::default(),
             counted: Counted::default(),
@@ -718,7 +717,7 @@ impl Tally {
         }
     }
 
-    fn day_of(&mut self, row: &UsageRow) -> Option<&mut Boards> {
+    fn day_of(&mut self, row: &UsageRow) -> Option<&mut BoardSums> {
         let date = self.moment.calendar.date(row.started_at)?;
         (date + Days::new(KEPT_DAYS) >= self.today()).then(|| self.days.entry(date))
     }
@@ -799,7 +798,7 @@ impl Tally {
     }
 
     fn span_since(&self, date: NaiveDate) -> Span {
-        let mut boards = Boards::default();
+        let mut boards = BoardSums::default();
         self.days.boards(date.., |_, day| boards.merge(day));
         // Days that are packed still tell names apart that have been let go of since.
         for scope in Scope::ALL {

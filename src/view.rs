@@ -1,12 +1,14 @@
 //! The numbers of one relay at one moment, ready to be written down. Absent is `None` or an empty list, never 0.
 
+mod options;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::model::{Directory, EntityId, Live, QuotaWindow, Reason, Scope, Source};
 pub use crate::probe::Status as ProbeStatus;
-pub use crate::store::StoreStatus;
+pub use options::{Boards, NameMode, SeriesBudget};
 
 /// One relay.
 #[derive(Clone, Debug)]
@@ -195,4 +197,17 @@ pub struct AuditView {
     pub at: DateTime<Utc>,
     pub drift_requests: f64,
     pub drift_cost_usd: Option<f64>,
+}
+
+/// How keeping one relay's checkpoint goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The last step succeeded.
+    pub up: bool,
+    /// This process saves; otherwise another does, or nobody yet.
+    pub writer: bool,
+    pub last_save: Option<DateTime<Utc>>,
+    /// Of the checkpoint's parts, as last saved or loaded.
+    pub bytes: u64,
+    pub failures: u64,
 }

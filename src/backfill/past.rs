@@ -11,9 +11,10 @@ use hashbrown::HashSet;
 use crate::follow::{DISORDER, rows_of_span};
 use crate::model::{Calendar, ReadError, Tokens, UsageRow, Usd};
 use crate::page::samples::{self, Family};
+use crate::relay::plan::RelayPlan;
 use crate::relay::{Ledger, RefreshRequest, within};
-use crate::settings::{RelayPlan, SeriesBudget};
 use crate::tally::{Moment, ORPHAN_SECONDS, Presentation, Tally};
+use crate::view::SeriesBudget;
 use crate::view::View;
 
 /// Rows are read by spans of this length of their start: what waits in memory is what starts and runs meanwhile.
@@ -154,7 +155,7 @@ impl Past {
         let view = self.tally.view(&Presentation {
             directory: None,
             live: None,
-            boards: &crate::settings::Boards::default(),
+            boards: &crate::view::Boards::default(),
             series: &self.budget,
         });
         samples::past(&View { ledger: Some(Arc::new(view)), ..self.frame.clone() })

@@ -12,8 +12,9 @@ use clap::Args;
 use super::{EX_USAGE, Options, configure, environment, stop_signal};
 use crate::backfill::{self, LONGEST_STEP, SHORTEST_STEP, Wanted, When};
 use crate::backtest;
+use crate::relay::plan::RelayPlan;
 use crate::rules::Rules;
-use crate::settings::{Plan, RelayPlan};
+use crate::settings::Plan;
 
 #[derive(Debug, Args)]
 pub struct BackfillArgs {

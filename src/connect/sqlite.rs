@@ -35,8 +35,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Timed, settle};
 use crate::connect::address::Flaw;
+use crate::connect::address::OpenError;
 use crate::model::{ReadError, Reason};
-use crate::relay::OpenError;
 
 /// How long a read waits for a lock: only while the relay starts, stops or replaces its log.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -8,8 +8,9 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Drift, Follower, State};
+use crate::parts::{Part, PartError, decoded, encoded};
 use crate::store::Kept;
-use crate::tally::{Part, PartError, Tally, decoded, encoded};
+use crate::tally::Tally;
 
 const CURSOR: &str = "cursor";
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::model::{Directory, ReadError};
+use crate::parts::{Part, PartError};
 use crate::relay::Counters;
 use crate::store::Kept;
-use crate::tally::{CounterState, Part, PartError, Presentation};
+use crate::tally::{CounterState, Presentation};
 use crate::view::LedgerView;
 
 pub struct CounterFollower {

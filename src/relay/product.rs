@@ -5,10 +5,10 @@ use std::fmt;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 
 use super::{OpenError, Relay, Store, Unsupported};
-use crate::check::Report;
 use crate::demo::{DemoOptions, Environment};
-use crate::settings::RelayPlan;
-use crate::settings::catalogue::Setting;
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
+use crate::relay::setting::Setting;
 
 /// A relay product. All of it stands in the product's folder; [`PRODUCTS`](super::PRODUCTS) lists them.
 pub struct Product {

@@ -8,8 +8,10 @@ use secrecy::ExposeSecret;
 
 use crate::follow::{CounterFollower, Follower};
 use crate::poll::{Poller, Subject, Usage, ViewRegistry};
+use crate::relay::plan::RelayPlan;
 use crate::relay::{self, Relay};
-use crate::settings::{Plan, RelayPlan, StorePlan};
+use crate::settings::Plan;
+use crate::store::StorePlan;
 use crate::store::{Checkpointer, Kept, Owner, Store, StoreError};
 
 pub struct RelaySet {

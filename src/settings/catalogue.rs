@@ -3,69 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono_tz::Tz;
-use secrecy::SecretString;
-use url::Url;
-
-use super::{NameMode, RelayPlan};
+use super::NameMode;
+use crate::relay::setting::{Absent, Setting, ValueType, top};
 use crate::relay::{Need, Product, Store};
 use crate::relays::PRODUCTS;
-
-/// One setting below `[relays.<name>]`.
-#[derive(Clone, Copy)]
-pub struct Setting {
-    /// Its place below the relay, e.g. `boards.top_users`.
-    pub path: &'static str,
-    pub value_type: ValueType,
-    pub absent: Absent,
-}
-
-/// What it means to leave a setting out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
-    Refused,
-    Nothing,
-    /// The same as this text, written as in an environment variable.
-    Means(&'static str),
-}
-
-/// What may be written, and where it goes.
-#[derive(Clone, Copy)]
-pub enum ValueType {
-    /// The label of a product.
-    Product,
-    OneOf(&'static [Choice]),
-    Duration {
-        least: Duration,
-        most: Duration,
-        set: fn(&mut RelayPlan, Duration),
-    },
-    Count {
-        least: usize,
-        most: usize,
-        set: fn(&mut RelayPlan, usize),
-    },
-    TimeZone(fn(&mut RelayPlan, Tz)),
-    /// Hours from UTC, written as the relay has them.
-    Offset(fn(&mut RelayPlan, String)),
-    Texts(fn(&mut RelayPlan, Vec<String>)),
-    /// Of a page that anybody may read: no user, no password, no query.
-    Page(fn(&mut RelayPlan, Url)),
-    /// A relative one begins at the folder of the configuration file.
-    Path(fn(&mut RelayPlan, PathBuf)),
-    /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
-    /// the product.
-    Secret {
-        need: fn(&Product) -> Need,
-        set: fn(&mut RelayPlan, SecretString),
-    },
-}
-
-/// A text that may be written, and what it does.
-pub type Choice = (&'static str, fn(&mut RelayPlan));
 
 /// What is appended to a secret's path: the secret itself, a file with it, an environment variable with it.
 pub const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
@@ -176,50 +119,6 @@ pub static SETTINGS: [Setting; 20] = [
         absent: Absent::Means("35d"),
     },
 ];
-
-// The settings of some relays, for their products to list.
-
-/// Where days begin, in place of the relay's own setting.
-pub const TIMEZONE: Setting = Setting {
-    path: "timezone",
-    value_type: ValueType::TimeZone(|relay, it| relay.timezone = Some(it)),
-    absent: Absent::Nothing,
-};
-
-/// Where days begin when the relay's own setting is empty or cannot be seen.
-pub const TIMEZONE_FALLBACK: Setting = Setting {
-    path: "timezone_fallback",
-    value_type: ValueType::TimeZone(|relay, it| relay.timezone_fallback = it),
-    absent: Absent::Means("Asia/Shanghai"),
-};
-
-/// Of relays with rows.
-pub const AUDIT_INTERVAL: Setting = Setting {
-    path: "audit_interval",
-    value_type: ValueType::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
-    absent: Absent::Means("10m"),
-};
-
-/// Of relays with rows.
-pub const HISTORY_BUDGET: Setting = Setting {
-    path: "history.budget",
-    value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
-    absent: Absent::Means("6s"),
-};
-
-/// Of relays that know users.
-pub const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.top_users = it);
-
-/// Of relays that know users.
-pub const MAX_USERS: Setting = Setting {
-    path: "series.max_users",
-    value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
-    absent: Absent::Means("1000"),
-};
-
-const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
-    Setting { path, value_type: ValueType::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
-}
 
 /// Every setting of any relay, once.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {

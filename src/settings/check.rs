@@ -9,11 +9,12 @@ use config::{Map, Value, ValueKind};
 use secrecy::SecretString;
 use url::Url;
 
-use super::catalogue::{self, Absent, SECRET_FORMS, Setting, ValueType, either, settings_of, understood_by};
+use super::catalogue::{self, SECRET_FORMS, either, settings_of, understood_by};
 use super::environment::{from_text, relay_path};
 use super::layer::{Layer, join};
 use super::problem::{InvalidValue, Problem};
 use super::{Boards, Health, OwnSettings, Plan, RelayPlan, SeriesBudget, secret};
+use crate::relay::setting::{Absent, Setting, ValueType};
 use crate::relay::{Need, Product};
 use crate::relays::PRODUCTS;
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Value, ValueKind};
 
-use super::catalogue::{self, ValueType};
+use super::catalogue;
 use super::layer::{Layer, join};
 use super::problem::{InvalidValue, Problem};
 use super::store;
 use crate::relay::Variables;
+use crate::relay::setting::ValueType;
 use crate::relays::PRODUCTS;
 
 /// What the name of an override begins with; `__` separates its words.

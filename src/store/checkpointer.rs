@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Changes, Checkpoint, Owner, Store, StoreError, checksum, way_out};
-use crate::tally::{Part, PartError};
+use crate::parts::{Part, PartError};
+use crate::view::StoreStatus;
 
 /// Limit of the last save.
 const LAST: Duration = Duration::from_secs(5);
@@ -31,19 +32,6 @@ pub trait Kept: Send {
     /// # Errors
     /// When a part is missing or cannot be understood; nothing has changed then.
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
-}
-
-/// How keeping one relay's checkpoint goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// The last step succeeded.
-    pub up: bool,
-    /// This process saves; otherwise another does, or nobody yet.
-    pub writer: bool,
-    pub last_save: Option<DateTime<Utc>>,
-    /// Of the checkpoint's parts, as last saved or loaded.
-    pub bytes: u64,
-    pub failures: u64,
 }
 
 /// The saving of one relay. At most one step is under way, in a task of its own.

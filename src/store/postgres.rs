@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::statements::checkpoints;
 use super::{Changes, Owner, StoreError, Stored, way_out};
+use crate::connect::address::OpenError;
 use crate::connect::postgres::{self, Server};
-use crate::relay::OpenError;
 
 const NAME: &str = "llm_relay_exporter";
 const RIGHTS: &str = "it needs `create` on the database, or to own the schema llm_relay_exporter";

@@ -7,19 +7,19 @@ use sha2::{Digest, Sha256};
 
 use super::Dimensions;
 use super::names::Sym;
-use super::sums::{Boards, Spent, Sum, Sums};
+use super::sums::{BoardSums, Spent, Sum, Sums};
 use crate::model::{Directory, EntityId, Facts, Scope};
-use crate::settings::{self, NameMode};
 use crate::view::{Board, BoardEntry};
+use crate::view::{Boards, NameMode};
 
 /// Who stands on a board: those that the relay still has, with their names.
 pub struct BoardNames<'a> {
     names: [HashMap<EntityId, &'a str>; 3],
-    settings: &'a settings::Boards,
+    settings: &'a Boards,
 }
 
 impl<'a> BoardNames<'a> {
-    pub fn new(directory: &'a Directory, settings: &'a settings::Boards) -> Self {
+    pub fn new(directory: &'a Directory, settings: &'a Boards) -> Self {
         // Deleted entities leave the relay's boards, in the past too (Claude Code Hub v0.9.2, `leaderboard.ts`).
         let users =
             directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
@@ -80,7 +80,7 @@ const FIRST: usize = 2_000;
 pub(super) fn first<'a>(
     dimensions: &'a Dimensions,
     scope: Scope,
-    boards: &'a Boards,
+    boards: &'a BoardSums,
 ) -> impl Iterator<Item = Sym> + use<'a> {
     let known = |(entity, spent)| {
         let (id, name) = match scope {
@@ -117,7 +117,7 @@ pub(super) fn board<'a>(
     names: &'a BoardNames<'_>,
     scope: Scope,
     period: &'static str,
-    boards: &'a Boards,
+    boards: &'a BoardSums,
     facts: Facts,
 ) -> Board {
     // Rank on what costs nothing to copy; names are made for the few that stay.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
-use super::parts::into_exact_bytes;
+use crate::parts::into_exact_bytes;
 
 /// Ids of one chunk: the low bits.
 const CHUNK_BITS: u32 = 16;

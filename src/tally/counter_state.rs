@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::boards::BoardNames;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
-use super::parts::{Part, PartError, decoded, encoded};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
+use crate::model::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
 use crate::model::{EntityId, FailureClass, Tokens, Usd};
-use crate::relay::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
+use crate::parts::{Part, PartError, decoded, encoded};
 use crate::view::{
     Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
 };

@@ -9,13 +9,13 @@ use std::ops::RangeFrom;
 use bytes::Bytes;
 use chrono::NaiveDate;
 
-use super::parts::into_exact_bytes;
-use super::sums::Boards;
+use super::sums::BoardSums;
+use crate::parts::into_exact_bytes;
 
 /// Days by date. One is ready or packed, never both.
 #[derive(Debug, Default)]
 pub struct Daily {
-    ready: BTreeMap<NaiveDate, Boards>,
+    ready: BTreeMap<NaiveDate, BoardSums>,
     packed: BTreeMap<NaiveDate, Bytes>,
     /// Those that have changed since they were last taken.
     touched: BTreeSet<NaiveDate>,
@@ -41,30 +41,30 @@ impl Daily {
     }
 
     /// A day that has not been packed.
-    pub fn ready(&self, date: NaiveDate) -> Option<&Boards> {
+    pub fn ready(&self, date: NaiveDate) -> Option<&BoardSums> {
         self.ready.get(&date)
     }
 
     /// The day, ready to be changed.
-    pub fn entry(&mut self, date: NaiveDate) -> &mut Boards {
+    pub fn entry(&mut self, date: NaiveDate) -> &mut BoardSums {
         self.touched.insert(date);
         let packed = self.packed.remove(&date);
         self.ready.entry(date).or_insert_with(|| packed.and_then(|bytes| unpacked(&bytes)).unwrap_or_default())
     }
 
-    pub fn remove(&mut self, date: NaiveDate) -> Option<Boards> {
+    pub fn remove(&mut self, date: NaiveDate) -> Option<BoardSums> {
         let packed = self.packed.remove(&date);
         self.ready.remove(&date).or_else(|| unpacked(&packed?))
     }
 
     /// The days that are not packed, to be changed.
-    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut Boards> {
+    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut BoardSums> {
         self.touched.extend(self.ready.keys());
         self.ready.values_mut()
     }
 
     /// The boards of every day of a span.
-    pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &Boards)) {
+    pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &BoardSums)) {
         let packed = self.packed.range(span.clone()).filter_map(|(date, bytes)| Some((date, unpacked(bytes)?)));
         packed.for_each(|(date, day)| act(*date, &day));
         self.ready.range(span).for_each(|(date, day)| act(*date, day));
@@ -93,11 +93,11 @@ impl Daily {
     }
 }
 
-fn packed(day: &Boards) -> Option<Bytes> {
+fn packed(day: &BoardSums) -> Option<Bytes> {
     postcard::to_stdvec(day).ok().map(into_exact_bytes)
 }
 
-fn unpacked(bytes: &[u8]) -> Option<Boards> {
+fn unpacked(bytes: &[u8]) -> Option<BoardSums> {
     match postcard::take_from_bytes(bytes) {
         Ok((day, [])) => Some(day),
         _ => None,

@@ -4,7 +4,7 @@ use hashbrown::HashSet;
 
 use super::boards::first;
 use super::names::{IDS, MODELS, Sym};
-use super::sums::Boards;
+use super::sums::BoardSums;
 use super::{Dimensions, Tally};
 use crate::model::Scope;
 
@@ -45,7 +45,7 @@ impl Tally {
         for scope in Scope::ALL {
             if self.names.is_full(scope) {
                 let mut needed = self.held_names(scope);
-                let none = Boards::default();
+                let none = BoardSums::default();
                 let today = self.days.ready(self.today()).unwrap_or(&none);
                 for boards in [today, &self.windows.day.total, &self.week.boards, &self.month.boards, &self.total] {
                     needed.extend(first(&self.names, scope, boards));

@@ -10,8 +10,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::parts::into_exact_bytes;
 use super::sums::WindowFact;
+use crate::parts::into_exact_bytes;
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub const KEPT_SECONDS: i64 = 26 * 3600;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::counted::Counted;
@@ -23,19 +22,7 @@ use super::days::Daily;
 use super::log::Log;
 use super::{Corrections, Held, Moment, Sym, Tally, identity};
 use crate::model::{Calendar, UsageRow};
-
-/// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
-pub type Part = (String, Option<Bytes>);
-
-#[derive(Debug, thiserror::Error)]
-pub enum PartError {
-    #[error("the part {0:?} is missing")]
-    Missing(String),
-    #[error("the part {0:?} cannot be understood")]
-    Unreadable(String),
-    #[error("the part {0:?} cannot be written")]
-    Unwritable(String),
-}
+use crate::parts::{Part, PartError, decoded, encoded};
 
 const MOMENT: &str = "moment";
 const CALENDAR: &str = "calendar";
@@ -184,30 +171,4 @@ fn cut<T: FromStr>(parts: &BTreeMap<String, Bytes>, prefix: &str) -> Result<Vec<
         Ok((by, bytes.clone()))
     });
     parsed.collect()
-}
-
-/// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
-pub(super) fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
-    bytes.into_boxed_slice().into()
-}
-
-/// A part with its bytes.
-///
-/// # Errors
-/// When the value cannot be written.
-pub fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
-    let bytes = postcard::to_stdvec(value).map_err(|_| PartError::Unwritable(key.to_owned()))?;
-    Ok((key.to_owned(), Some(bytes.into())))
-}
-
-/// The value of a part.
-///
-/// # Errors
-/// When the part is missing, cannot be understood, or has bytes to spare.
-pub fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Bytes>, key: &str) -> Result<T, PartError> {
-    let bytes = parts.get(key).ok_or_else(|| PartError::Missing(key.to_owned()))?;
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(PartError::Unreadable(key.to_owned())),
-    }
 }

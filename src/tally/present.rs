@@ -8,19 +8,19 @@ use hashbrown::HashMap;
 use super::boards::{BoardNames, board};
 use super::counters::{self, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
-use super::sums::{Boards, Sum, Sums};
+use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Tally};
 use crate::model::{Directory, Facts, Live, Scope, Tokens};
-use crate::settings;
+use crate::view;
 use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
 
 /// What the view needs beside the tally.
 pub struct Presentation<'a> {
-    /// Boards and quotas need names and limits; without them they are absent.
+    /// BoardSums and quotas need names and limits; without them they are absent.
     pub directory: Option<&'a Directory>,
     pub live: Option<&'a Live>,
-    pub boards: &'a settings::Boards,
-    pub series: &'a settings::SeriesBudget,
+    pub boards: &'a view::Boards,
+    pub series: &'a view::SeriesBudget,
 }
 
 impl Tally {
@@ -104,8 +104,8 @@ impl Tally {
             .collect()
     }
 
-    fn periods(&self) -> Vec<(&'static str, &Boards)> {
-        let none: &'static Boards = empty();
+    fn periods(&self) -> Vec<(&'static str, &BoardSums)> {
+        let none: &'static BoardSums = empty();
         let today = self.days.ready(self.today()).unwrap_or(none);
         let midnight = self.moment.calendar.start(self.today()).map_or(i64::MAX, |start| start.timestamp());
         [
@@ -121,7 +121,7 @@ impl Tally {
         .collect()
     }
 
-    fn counters_view(&self, budget: &settings::SeriesBudget) -> (CountersView, Vec<(&'static str, u64)>) {
+    fn counters_view(&self, budget: &view::SeriesBudget) -> (CountersView, Vec<(&'static str, u64)>) {
         let fresh_since = self.now() - i64::try_from(budget.idle_after.as_secs()).unwrap_or(i64::MAX);
         let models = self
             .names
@@ -230,8 +230,8 @@ impl Tally {
     }
 }
 
-fn empty() -> &'static Boards {
-    static EMPTY: std::sync::LazyLock<Boards> = std::sync::LazyLock::new(Boards::default);
+fn empty() -> &'static BoardSums {
+    static EMPTY: std::sync::LazyLock<BoardSums> = std::sync::LazyLock::new(BoardSums::default);
     &EMPTY
 }
 

@@ -247,7 +247,7 @@ impl<S: Sum> Entities<S> {
 
 /// Everything in a span: the whole, and each entity of each scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boards {
+pub struct BoardSums {
     pub whole: Sums,
     users: Entities<Spent>,
     keys: Entities<Spent>,
@@ -255,7 +255,7 @@ pub struct Boards {
     models: Entities<Sums>,
 }
 
-impl Boards {
+impl BoardSums {
     /// What each entity of a scope used.
     pub fn spent(&self, scope: Scope) -> Box<dyn Iterator<Item = (Sym, &Spent)> + '_> {
         match scope {
@@ -311,7 +311,7 @@ impl Boards {
     }
 }
 
-impl Total for Boards {
+impl Total for BoardSums {
     fn add(&mut self, fact: &WindowFact) {
         self.whole.add(fact);
         self.users.add(fact.user, fact);

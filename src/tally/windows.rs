@@ -5,7 +5,7 @@
 
 use super::Moment;
 use super::log::Log;
-use super::sums::{Boards, Spending, Sums, Total, WindowFact};
+use super::sums::{BoardSums, Spending, Sums, Total, WindowFact};
 
 /// The windows that end now.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub struct Windows {
     pub minute: Window<Sums>,
     pub hour: Window<Sums>,
     pub eight_hours: Window<Sums>,
-    pub day: Window<Boards>,
+    pub day: Window<BoardSums>,
     pub five_hours: Window<Spending>,
     pub since_same_time_yesterday: Window<Sums>,
     pub since_midnight: Window<Sums>,

@@ -9,12 +9,12 @@ use sqlx::{AssertSqlSafe, Row};
 use super::plans::{self, LARGE, Statement};
 use super::schema::{Level, Schema, SchemaCache};
 use super::{Settings, Zones, directory, ledger};
-use crate::check::Report;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
 use crate::relay::OpenError;
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
 
 /// Looks at the relay's stores.
 ///

@@ -18,8 +18,9 @@ use super::prices::Prices;
 use super::row::{BillingModel, End, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
 use crate::connect::postgres::{Database, Snapshot};
+use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";

@@ -34,8 +34,8 @@ pub use unsupported::UNSUPPORTED;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
+use crate::relay::plan::RelayPlan;
 use crate::relay::{LiveState, OpenError, Relay, Usage};
-use crate::settings::RelayPlan;
 use schema::Schema;
 
 /// Opens the parts of one relay: ledger and directory hold one connection each, live state has its own Redis.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{UNSUPPORTED, check, demo, open};
-use crate::relay::{Need, Product, Store, Variables};
-use crate::settings::catalogue::{
+use crate::relay::plan::{OwnValue, RelayPlan};
+use crate::relay::setting::{
     AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
 };
-use crate::settings::{OwnValue, RelayPlan};
+use crate::relay::{Need, Product, Store, Variables};
 
 /// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
 const SESSION_TTL: Setting = Setting {

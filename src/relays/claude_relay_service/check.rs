@@ -7,11 +7,11 @@ use redis::cmd;
 use super::keys::PLATFORMS;
 use super::open;
 use super::product;
-use crate::check::Report;
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, ReadError};
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
 use crate::relay::{OpenError, Relay, Usage};
-use crate::settings::RelayPlan;
 
 /// Looks at the relay's Redis.
 ///

@@ -22,11 +22,12 @@ use super::rankings::{self, by_model, day_sum};
 use super::reader::{PAIR_FIELDS, Reader, TOKEN_FIELDS};
 use super::totals::{KeyTotals, Known, MonthTotals, Pair, PairTotals, text};
 use crate::connect::redis::{KeyCommand, Redis};
+use crate::model::{CounterSnapshot, Ranked, Ranking};
 use crate::model::{Directory, EntityId, ReadError, Scope, Usd};
+use crate::parts::{Part, PartError, decoded, encoded};
+use crate::relay::Counters;
+use crate::relay::plan::RelayPlan;
 use crate::relay::steady::Steady;
-use crate::relay::{CounterSnapshot, Counters, Ranked, Ranking};
-use crate::settings::RelayPlan;
-use crate::tally::{Part, PartError, decoded, encoded};
 
 /// Pause between two readings of everything.
 const WHOLE_EVERY: chrono::TimeDelta = chrono::TimeDelta::minutes(10);

@@ -13,7 +13,7 @@ use super::search::Search;
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
 use crate::relay::DirectorySource;
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
 
 /// Days of traffic in which keys are looked for where the relay keeps no index of keys.
 const SEARCHED_DAYS: u64 = 32;

@@ -30,8 +30,8 @@ pub use product::PRODUCT;
 pub use unsupported::UNSUPPORTED;
 
 use crate::connect::redis::Redis;
+use crate::relay::plan::RelayPlan;
 use crate::relay::{OpenError, Relay, Usage};
-use crate::settings::RelayPlan;
 
 /// Opens the parts of one relay; each holds one connection.
 ///

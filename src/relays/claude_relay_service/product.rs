@@ -1,9 +1,9 @@
 //! The product, as the rest of the program sees it.
 
 use super::{Offset, UNSUPPORTED, check, demo, open};
+use crate::relay::plan::{OwnValue, RelayPlan};
+use crate::relay::setting::{Absent, Setting, ValueType};
 use crate::relay::{Need, Product, Store};
-use crate::settings::catalogue::{Absent, Setting, ValueType};
-use crate::settings::{OwnValue, RelayPlan};
 
 /// The relay's `TIMEZONE_OFFSET`, understood as the relay does.
 const TIMEZONE_OFFSET: Setting = Setting {

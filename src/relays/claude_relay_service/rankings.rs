@@ -10,7 +10,7 @@ use super::reader::{PAIR_FIELDS, Reader};
 use super::totals::{Pair, PairCounts};
 use crate::connect::redis::KeyCommand;
 use crate::model::{EntityId, ReadError, Scope, Usd};
-use crate::relay::{Ranked, Ranking};
+use crate::model::{Ranked, Ranking};
 
 /// Each key's requests, tokens and cost on a day.
 pub async fn day(reader: &mut Reader, ids: &BTreeSet<Arc<str>>, date: NaiveDate) -> Result<Vec<Ranked>, ReadError> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Directory, EntityId, Tokens, Usd};
+use crate::model::{KeyCounters, TrafficCounters};
 use crate::relay::steady::Steady;
-use crate::relay::{KeyCounters, TrafficCounters};
 
 pub type Pair = (Arc<str>, Arc<str>);
 

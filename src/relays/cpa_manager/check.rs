@@ -13,11 +13,11 @@ use super::live::{COLLECTOR, COOLDOWNS, QUOTA_WINDOWS};
 use super::prices::Prices;
 use super::row::RowReader;
 use super::schema::{Level, Schema, SchemaCache};
-use crate::check::Report;
 use crate::connect::sqlite::{File, Snapshot};
 use crate::model::{ReadError, Usd};
 use crate::relay::OpenError;
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
 
 /// Looks at the relay's file.
 ///

@@ -15,10 +15,11 @@ use super::prices::{Models, Parts, Prices};
 use super::row::{RowReader, end, moment, name, text};
 use super::schema::{Level, Schema, SchemaCache};
 use crate::connect::sqlite::{File, Snapshot};
+use crate::model::LedgerSum;
 use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";

@@ -36,8 +36,8 @@ pub use schema::Level;
 pub use unsupported::UNSUPPORTED;
 
 use crate::connect::sqlite::File;
+use crate::relay::plan::RelayPlan;
 use crate::relay::{OpenError, Relay, Usage};
-use crate::settings::RelayPlan;
 
 /// Tells the time. The file has no clock of its own; relay and exporter share a machine, and with it one.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

@@ -6,10 +6,10 @@ use chrono::TimeDelta;
 
 use super::clock::{self, Clock};
 use super::store::{Session, Store};
-use crate::check::Report;
 use crate::model::{ReadError, Reason};
 use crate::relay::OpenError;
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
 
 /// Looks at the relay's database.
 ///

@@ -3,7 +3,7 @@
 use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
 
 const HOUR: i64 = 3600;
 /// Zones differ by multiples of this.

@@ -15,10 +15,11 @@ use super::attempt::{Attempt, Names, Status};
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
 use super::store::{Ends, Group, Session, Store};
+use crate::model::LedgerSum;
 use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, LedgerSum, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;

@@ -34,8 +34,8 @@ pub use check::check;
 pub use product::PRODUCT;
 pub use unsupported::UNSUPPORTED;
 
+use crate::relay::plan::RelayPlan;
 use crate::relay::{LiveState, OpenError, Relay, Usage};
-use crate::settings::RelayPlan;
 use clock::Clock;
 use store::Store;
 

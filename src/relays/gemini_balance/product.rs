@@ -1,8 +1,8 @@
 //! The product, as the rest of the program sees it.
 
 use super::{UNSUPPORTED, check, demo, open};
+use crate::relay::setting::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 use crate::relay::{Need, Product, Store};
-use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 
 pub static PRODUCT: Product = Product {
     label: "gemini-balance",

@@ -10,7 +10,7 @@ use super::attempt::{Attempt, key_of};
 use crate::connect::{mysql, sqlite};
 use crate::model::{Outcome, ReadError, Reason};
 use crate::relay::OpenError;
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
 
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: u32 = 20_000;

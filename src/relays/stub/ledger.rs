@@ -10,10 +10,11 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 
 use crate::connect::sqlite::File;
+use crate::model::LedgerSum;
 use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd, User};
 use crate::relay::civil::Calendars;
-use crate::relay::{DirectorySource, Ledger, LedgerSum, Older, OpenError, Refresh, RefreshRequest, civil};
-use crate::settings::RelayPlan;
+use crate::relay::plan::RelayPlan;
+use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, civil};
 
 pub struct Reader {
     file: File,

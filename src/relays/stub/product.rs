@@ -2,10 +2,10 @@
 
 use super::demo;
 use super::ledger::Reader;
-use crate::check::Report;
+use crate::relay::plan::RelayPlan;
+use crate::relay::report::Report;
+use crate::relay::setting::{AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, TOP_USERS};
 use crate::relay::{Need, OpenError, Product, Relay, Store, Unsupported, Usage};
-use crate::settings::RelayPlan;
-use crate::settings::catalogue::{AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, TOP_USERS};
 
 pub static PRODUCT: Product = Product {
     label: "stub",

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use chrono_tz::Tz;
+use llm_relay_exporter::relay::setting::{Absent, ValueType};
 use llm_relay_exporter::relay::{Need, Product};
 use llm_relay_exporter::relays::PRODUCTS;
-use llm_relay_exporter::settings::catalogue::{Absent, ValueType, paths, understood_by};
+use llm_relay_exporter::settings::catalogue::{paths, understood_by};
 use llm_relay_exporter::settings::{store, variable};
 
 use super::{DATABASE, File, REDIS, env};

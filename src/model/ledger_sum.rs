@@ -1,0 +1,29 @@
+//! Sums over a ledger, to hold one against another.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, Usd};
+
+/// The store's own sum over counted rows, or the exporter's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSum {
+    pub requests: u64,
+    pub cost: Usd,
+    pub board_tokens: u64,
+    pub errors: u64,
+    /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
+    pub millis: Option<u64>,
+    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
+    pub labels: u64,
+}
+
+impl LedgerSum {
+    /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
+    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
+        let outcome = outcome.map_or("", Outcome::label);
+        let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
+        bytes
+            .chain(model.unwrap_or_default().bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+}

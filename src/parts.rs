@@ -1,0 +1,49 @@
+//! State cut into parts, to be written down and taken up again: a key and its bytes each.
+//!
+//! The bytes are postcard's, which do not describe themselves: whatever changes the shape of a written type must raise
+//! [`crate::store::FORMAT`].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
+pub type Part = (String, Option<Bytes>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    #[error("the part {0:?} is missing")]
+    Missing(String),
+    #[error("the part {0:?} cannot be understood")]
+    Unreadable(String),
+    #[error("the part {0:?} cannot be written")]
+    Unwritable(String),
+}
+
+/// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
+pub fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
+    bytes.into_boxed_slice().into()
+}
+
+/// A part with its bytes.
+///
+/// # Errors
+/// When the value cannot be written.
+pub fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
+    let bytes = postcard::to_stdvec(value).map_err(|_| PartError::Unwritable(key.to_owned()))?;
+    Ok((key.to_owned(), Some(bytes.into())))
+}
+
+/// The value of a part.
+///
+/// # Errors
+/// When the part is missing, cannot be understood, or has bytes to spare.
+pub fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Bytes>, key: &str) -> Result<T, PartError> {
+    let bytes = parts.get(key).ok_or_else(|| PartError::Missing(key.to_owned()))?;
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(PartError::Unreadable(key.to_owned())),
+    }
+}

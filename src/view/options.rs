@@ -1,0 +1,57 @@
+//! What a view may show, and under which names.
+
+use std::time::Duration;
+
+/// Sizes of the leaderboards and how they name people and things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boards {
+    pub top_users: usize,
+    pub top_keys: usize,
+    pub top_providers: usize,
+    pub top_models: usize,
+    pub names: NameMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameMode {
+    /// The relay's names.
+    Name,
+    /// A stable pseudonym, for wall screens.
+    Alias,
+    /// The id.
+    Id,
+}
+
+/// How many values each dimension that clients can grow may have; further ones count as `other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesBudget {
+    pub max_models: usize,
+    pub max_users: usize,
+    pub max_keys: usize,
+    /// Combinations of provider and model with histograms.
+    pub max_histograms: usize,
+    /// Models that are always admitted.
+    pub pinned_models: Vec<String>,
+    /// A counter without traffic for so long is not exposed until traffic returns.
+    pub idle_after: Duration,
+}
+
+impl Default for Boards {
+    fn default() -> Self {
+        Self { top_users: 20, top_keys: 20, top_providers: 20, top_models: 20, names: NameMode::Name }
+    }
+}
+
+impl Default for SeriesBudget {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self {
+            max_models: 200,
+            max_users: 1000,
+            max_keys: 1000,
+            max_histograms: 300,
+            pinned_models: Vec::new(),
+            idle_after: Duration::from_secs(35 * DAY),
+        }
+    }
+}
