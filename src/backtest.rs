@@ -27,9 +27,7 @@ use crate::rules::{Alert, Rules};
 use crate::servers::prometheus::{PrivatePrometheus, Series};
 use firing::{Episode, Firing};
 use notify::Routing;
-pub use notify::Told;
-pub use report::{Count, Line, Occurrence, Report};
-pub use thresholds::Measured;
+pub use report::{Count, Line, Measured, Occurrence, Report, Told};
 use thresholds::{Limit, Point, Quiet};
 
 /// How far back rules look before the first instant that alerts are judged at: two weeks and an hour.

@@ -14,26 +14,50 @@
 //! No task waits for a scrape, no scrape waits for a database, no source waits for another source.
 //!
 //! # Layout
+//! * [`model`]: the words of the domain. No I/O. [`view`]: the numbers of one relay at one moment, ready to be written down.
+//! * [`connect`]: read-only sessions with PostgreSQL, MySQL, SQLite files and Redis. Nothing of a relay.
+//! * [`relay`]: what a relay product is to the rest of the program. [`relays`]: one folder per product, and their only
+//!   list, `PRODUCTS`; a product translates its store into our words. Keeps no metrics.
 //! * [`settings`]: what the user wrote, checked as a whole, every problem at once; the result is a `Plan`.
-//! * [`model`]: the words of the domain. No I/O.
-//! * [`relays`]: one folder per relay product, and their only list, `PRODUCTS`; a product translates its store into our
-//!   words. Keeps no metrics.
-//! * [`sql`], [`redis`]: the one place each that opens PostgreSQL, MySQL, SQLite files and Redis; [`address`]: URLs that list
-//!   several.
 //! * [`poll`]: when to read; one refresh in flight per part; staleness. [`follow`]: what to read of a ledger.
 //!   [`probe`]: whether the relay itself answers.
 //! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
-//! * [`store`]: the tally's checkpoint, so that a restart goes on where it was.
-//! * [`view`]: the numbers of one relay at one moment, ready to be written down.
-//! * [`metrics`]: the catalogue, the only list of metrics, by family. [`own`]: what the exporter knows about itself.
+//! * [`store`]: the tally's checkpoint, so that a restart goes on where it was; [`parts`]: what it consists of.
+//! * [`metrics`]: the catalogue, the only list of metrics, by family. [`exporter_info`]: what the exporter knows about itself.
 //! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
 //!   [`check`]: what can be read and what cannot, for people.
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
 //!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`mod@bench`]: a private
 //!   Prometheus with a past.
-//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: private relay stores with believable traffic; what is a relay's own stands in
-//!   its folder.
+//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: believable traffic for private relay stores; [`servers`]:
+//!   private servers for them.
+//!
+//! # Floors
+//! A module stands above all that it imports; a test draws this from the code.
+//!
+//! ```text floors
+//! 12  cli
+//! 11  backtest
+//! 10  backfill  serve
+//!  9  bench  http
+//!  8  check  dashboards  page  rules
+//!  7  metrics  poll  settings
+//!  6  follow  relays
+//!  5  relays/claude_code_hub  relays/claude_relay_service  relays/cpa_manager  relays/gemini_balance  store
+//!  4  relay  tally
+//!  3  view
+//!  2  connect  demo  exporter_info  probe  web
+//!  1  back_off  log  model  parts  progress  reload  servers
+//! ```
+//!
+//! # Glossary
+//! * *Ledger*: the relay's own record of usage, rows or counters. *Live*: what only its running processes know.
+//! * *Directory*: names, limits and settings. *Facts*: which facts its rows have at all.
+//! * *Tally*: what the rows amount to. *Board*: a leaderboard. *Folded*: counted as `other`, for lack of series.
+//! * *Open row*: one that may still change. *Final*: one that may not. *Audit*: an independent sum over a span, compared.
+//! * *Drift*: the difference that an audit finds. *Correction*: what has been counted and is no longer so.
+//! * *Resume token*: what a ledger must remember to go on. *Backlog*: what is still to be read.
 #![forbid(unsafe_code)]
 
 pub mod back_off;

@@ -10,9 +10,9 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, Datelike, NaiveTime, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::report::{Line, Occurrence};
+use super::report::{Line, Occurrence, Told};
 
 const SHIPPED: &str = include_str!("../../prometheus/alertmanager.yml");
 const FILE: &str = "alertmanager.yml";
@@ -20,17 +20,6 @@ const FILE: &str = "alertmanager.yml";
 const STEP: i64 = 60;
 
 type Labels = BTreeMap<String, String>;
-
-/// What became of an episode.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Told {
-    /// Who was told, if anybody was.
-    pub receiver: Option<String>,
-    /// When, in Unix seconds.
-    pub at: Option<i64>,
-    /// What kept it back, or kept it back at first: the alert that explains it, or the time intervals.
-    pub kept_back_by: Option<String>,
-}
 
 #[derive(Deserialize)]
 struct Configuration {

@@ -8,8 +8,6 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::notify::Told;
-use super::thresholds::Measured;
 use crate::model::{Directory, EntityId};
 
 /// What would have fired. As JSON, instants are Unix seconds but for the head's, which are RFC 3339.
@@ -54,6 +52,35 @@ pub struct Occurrence {
     #[serde(skip)]
     pub owner: Option<String>,
     pub told: Told,
+}
+
+/// What became of an episode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Who was told, if anybody was.
+    pub receiver: Option<String>,
+    /// When, in Unix seconds.
+    pub at: Option<i64>,
+    /// What kept it back, or kept it back at first: the alert that explains it, or the time intervals.
+    pub kept_back_by: Option<String>,
+}
+
+/// A limit beside what it is held against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub threshold: String,
+    pub alert: String,
+    pub severity: String,
+    /// The alert looks for values below it.
+    pub below: bool,
+    pub present: f64,
+    pub quiet_median: f64,
+    pub quiet_worst: f64,
+    pub suggested: f64,
+    pub before: Count,
+    pub after: Count,
+    /// Every time at the suggested limit.
+    pub episodes_after: Vec<Occurrence>,
 }
 
 /// How often an alert fired, and how often somebody was told.

@@ -7,10 +7,8 @@ use std::time::Duration;
 use promql_parser::parser::token::{T_DIV, T_GTE, T_GTR, T_LSS, T_LTE, T_MUL, TokenType};
 use promql_parser::parser::{self, BinaryExpr, Expr, ParenExpr};
 use promql_parser::util::visitor::{ExprVisitorMut, walk_expr_mut};
-use serde::Serialize;
 
 use super::firing::Episode;
-use super::report::{Count, Occurrence};
 use crate::rules::{Alert, Rules, THRESHOLD as PREFIX, names};
 
 /// These say below what an alert says nothing. They are no limits: what lies above them is ordinary.
@@ -48,24 +46,6 @@ pub struct Limit {
     pub quantity: String,
     /// The alert looks for values below the limit.
     pub below: bool,
-}
-
-/// A limit beside what it is held against.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
-    pub threshold: String,
-    pub alert: String,
-    pub severity: String,
-    /// The alert looks for values below it.
-    pub below: bool,
-    pub present: f64,
-    pub quiet_median: f64,
-    pub quiet_worst: f64,
-    pub suggested: f64,
-    pub before: Count,
-    pub after: Count,
-    /// Every time at the suggested limit.
-    pub episodes_after: Vec<Occurrence>,
 }
 
 /// One value of a limit's quantity.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::panel::Properties;
+/// Properties of one series or column: id and value.
+pub type Properties = Vec<(&'static str, Value)>;
 
 /// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit and further
 /// properties. Without a unit, numbers have the panel's, and labels are text, also where they look like numbers.

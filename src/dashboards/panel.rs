@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::column::{Column, thresholds};
+use super::column::{Column, Properties, thresholds};
 use super::promql::{self, Replicas};
 use super::query::{Query, prometheus};
 use super::text::Texts;
@@ -23,9 +23,6 @@ pub enum Money {
     /// By column, before it is renamed.
     Columns(&'static [&'static str]),
 }
-
-/// Properties of one series or column: id and value.
-pub type Properties = Vec<(&'static str, Value)>;
 
 pub struct Panel {
     pub plugin: &'static str,

@@ -45,6 +45,7 @@ mod store_cli;
 mod store_kill;
 mod store_process;
 mod store_replicas;
+mod structure;
 mod tally;
 mod tls_sources;
 mod traps;

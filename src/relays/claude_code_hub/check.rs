@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::plans::{self, LARGE, Statement};
 use super::schema::{Level, Schema, SchemaCache};
-use super::{Settings, Zones, directory, ledger};
+use super::{Settings, Zones, directory, statements};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
@@ -160,9 +160,9 @@ async fn statements(database: &mut Database, report: &mut Report) {
 async fn cost(database: &mut Database, schema: &Schema, now: DateTime<Utc>, report: &mut Report) {
     let Ok(mut snapshot) = database.snapshot().await else { return };
     let began = Instant::now();
-    let rows = sqlx::query(schema.fit_with(ledger::ROWS, ledger::OLDER)).bind(i64::MAX).bind(1000_i64);
+    let rows = sqlx::query(schema.fit_with(statements::ROWS, statements::OLDER)).bind(i64::MAX).bind(1000_i64);
     let read = snapshot.fetch("reading a thousand rows", rows).await;
-    let again = sqlx::query(schema.fit_with(ledger::ROWS, ledger::BETWEEN));
+    let again = sqlx::query(schema.fit_with(statements::ROWS, statements::BETWEEN));
     let again = again.bind(now - chrono::TimeDelta::minutes(1)).bind(now).bind(0_i64).bind(1000_i64);
     let minute = snapshot.fetch("reading the last minute", again).await;
     if let (Ok(read), Ok(minute)) = (read, minute) {

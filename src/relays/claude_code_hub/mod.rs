@@ -20,6 +20,7 @@ mod prices;
 mod product;
 mod row;
 mod schema;
+mod statements;
 mod unsupported;
 
 use chrono_tz::Tz;

@@ -8,8 +8,8 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
-use super::ledger;
 use super::schema::Schema;
+use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{ReadError, Reason, Scope};
 
@@ -74,15 +74,15 @@ impl Statement {
 
     pub fn sql(self, schema: &Schema) -> AssertSqlSafe<String> {
         match self {
-            Self::Clock => schema.fit(ledger::CLOCK),
-            Self::NewRows => schema.fit_with(ledger::ROWS, ledger::NEW),
-            Self::OpenRows => schema.fit_with(ledger::ROWS, ledger::AGAIN),
-            Self::OlderRows => schema.fit_with(ledger::ROWS, ledger::OLDER),
-            Self::Span => schema.fit_with(ledger::ROWS, ledger::BETWEEN),
-            Self::Audit => schema.fit(ledger::AUDIT),
-            Self::SpentByUser => schema.fit_with(ledger::SPENT, ledger::BY_USER),
-            Self::SpentByKey => schema.fit_with(ledger::SPENT, ledger::BY_KEY),
-            Self::SpentByProvider => schema.fit_with(ledger::SPENT, ledger::BY_PROVIDER),
+            Self::Clock => schema.fit(statements::CLOCK),
+            Self::NewRows => schema.fit_with(statements::ROWS, statements::NEW),
+            Self::OpenRows => schema.fit_with(statements::ROWS, statements::AGAIN),
+            Self::OlderRows => schema.fit_with(statements::ROWS, statements::OLDER),
+            Self::Span => schema.fit_with(statements::ROWS, statements::BETWEEN),
+            Self::Audit => schema.fit(statements::AUDIT),
+            Self::SpentByUser => schema.fit_with(statements::SPENT, statements::BY_USER),
+            Self::SpentByKey => schema.fit_with(statements::SPENT, statements::BY_KEY),
+            Self::SpentByProvider => schema.fit_with(statements::SPENT, statements::BY_PROVIDER),
         }
     }
 
