@@ -20,26 +20,26 @@ mod names;
 mod parts;
 mod present;
 mod quota;
+mod repair;
+mod rows;
 mod sums;
 mod windows;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::model::LedgerSum;
-use crate::model::{Calendar, Facts, Outcome, Scope, UsageRow, Usd};
+use crate::model::{Calendar, Facts, LedgerSum, Outcome, Scope, UsageRow, Usd};
 use counted::Counted;
-use counters::{Counters, Final};
+use counters::Counters;
 use days::Daily;
 use log::{KEPT_SECONDS, Log};
-use names::{NONE, Names, Sym};
-use sums::{ABSURD, BoardSums, Total, WindowFact};
+use names::{Names, Sym};
+use sums::BoardSums;
 use windows::Windows;
 
 pub use counter_state::CounterState;
@@ -439,345 +439,8 @@ impl Tally {
         self.is_complete() || self.today().pred_opt().is_some_and(|yesterday| self.covers(yesterday))
     }
 
-    /// When a day begins and ends; `None` outside the calendar or where not all of its rows have been read.
-    pub fn day_range(&self, date: NaiveDate) -> Option<Range<DateTime<Utc>>> {
-        let calendar = &self.moment.calendar;
-        self.covers(date).then_some(calendar.start(date)?..calendar.start(date.succ_opt()?)?)
-    }
-
-    /// What the tally has of a day, to hold against the ledger's own sum.
-    pub fn day_sum(&self, date: NaiveDate) -> LedgerSum {
-        self.day_sums.get(&date).copied().unwrap_or_default()
-    }
-
-    /// Whether the tally may have more of `date` than a ledger of which the oldest row started on `kept_since`: of days
-    /// before, and of that one when something before it is gone.
-    pub fn outlives(&self, date: NaiveDate, kept_since: NaiveDate) -> bool {
-        let lost = || self.day_sums.range(..kept_since).any(|(_, sum)| sum.requests > 0);
-        date < kept_since || (date == kept_since && lost())
-    }
-
-    /// Whether [`Self::replace_day`] can repair the day.
-    pub fn is_repairable(&self, date: NaiveDate) -> bool {
-        date + Days::new(KEPT_DAYS) >= self.today()
-    }
-
-    /// Puts `rows`, all that started on `date`, in the place of what the tally has of that day.
-    pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
-        let calendar = self.moment.calendar.clone();
-        let old_sum = self.day_sums.remove(&date).unwrap_or_default();
-        self.total.unmerge(&self.days.remove(date).unwrap_or_default());
-        self.names.models.forget_folded();
-        // Whose ids the rows of other days have: a restored ledger gives them out again.
-        let mut logged = HashMap::new();
-        self.log.each(self.now() - KEPT_SECONDS..i64::MAX, |second, fact| {
-            logged.insert(fact.request_id, second);
-        });
-        let mut facts = HashMap::new();
-        if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
-        {
-            let span = start.timestamp()..end.timestamp();
-            self.log.each(span.clone(), |_, fact| {
-                facts.insert(fact.request_id, *fact);
-            });
-            self.log.cut(span);
-        }
-        let mut held: HashMap<i64, UsageRow> = self
-            .held
-            .extract_if(|_, held| calendar.date(held.row.started_at) == Some(date))
-            .map(|(request_id, held)| (request_id, held.row))
-            .collect();
-
-        // What is known of single rows is told apart; the rest of the day only as a whole.
-        let (mut requests, mut cost) = (i128::from(old_sum.requests), old_sum.cost);
-        for fact in facts.values() {
-            requests -= 1;
-            cost -= fact.cost;
-        }
-        // Rows that are older than the log but have only just come.
-        for row in held.values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
-            requests -= 1;
-            cost -= row.cost;
-        }
-        for row in rows {
-            let before = held.remove(&row.request_id);
-            let known = logged.get(&row.request_id);
-            let fact = if known.is_none_or(|second| *second == row.started_at.timestamp()) {
-                facts.remove(&row.request_id)
-            } else {
-                // Another request has its id now, as after a restore; the one that had it is gone.
-                self.counted.remove(row.request_id);
-                None
-            };
-            let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
-            if before.is_none() && row.counted && self.has_counted(&row) {
-                requests -= 1;
-                cost -= row.cost;
-            }
-            self.take(row, before);
-            self.fold_full();
-        }
-        for row in held.into_values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
-            if self.knows(row.request_id) {
-                self.corrections.deleted.note(1, row.cost);
-            }
-        }
-        for fact in facts.into_values() {
-            if self.knows(fact.request_id) {
-                self.corrections.deleted.note(1, fact.cost);
-            }
-        }
-        let gone = u64::try_from(requests).unwrap_or(0);
-        let (less, more) = (cost.max(Usd::ZERO), (-cost).max(Usd::ZERO));
-        let which = if gone > 0 { &mut self.corrections.deleted } else { &mut self.corrections.lowered };
-        which.note(if less.is_positive() { gone.max(1) } else { gone }, less);
-        self.corrections.rewritten.note(u64::from(more.is_positive()), more);
-        self.rest();
-        self.rebuild_windows();
-        self.marks.clear();
-    }
-
     fn now(&self) -> i64 {
         self.moment.now.timestamp()
-    }
-
-    fn put(&mut self, row: UsageRow) {
-        let Some(held) = self.held.remove(&row.request_id) else { return self.take(row, None) };
-        if held.row == row {
-            self.held.insert(row.request_id, held);
-        } else if is_same(&held.row, &row) {
-            if held.row.counted {
-                self.withdraw(&held.row);
-            }
-            if row.counted {
-                self.enter(&row);
-            }
-            self.book(&row, Some(&held.row));
-            let now = self.now();
-            let final_since = held.final_since.or(row.is_final.then_some(now));
-            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
-        } else {
-            // Another request with its id.
-            self.lose(&held.row);
-            self.take(row, None);
-        }
-    }
-
-    /// Takes a row in that no sum has; `before` is what the sums had of it until now.
-    fn take(&mut self, row: UsageRow, before: Option<UsageRow>) {
-        let now = self.now();
-        self.newest = self.newest.max(Some(row.started_at));
-        if row.counted {
-            self.enter(&row);
-        }
-        self.book(&row, before.as_ref());
-        let final_since = row.is_final.then(|| {
-            let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
-            ended.min(now)
-        });
-        if row.id > self.floor || !settled(&row, final_since, now) {
-            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
-        }
-    }
-
-    /// Brings the counters up to a row. `before` is the version that they have seen last, if that is known.
-    fn book(&mut self, row: &UsageRow, before: Option<&UsageRow>) {
-        if !self.has_counted(row) {
-            if row.counted && row.is_final {
-                self.counted.insert(row.request_id);
-                self.count(row);
-            }
-            return;
-        }
-        // A counted request that is in flight again has come back with a restored ledger: it is as it was counted.
-        let counted_as = before.filter(|before| before.is_final);
-        let Some(had) = self.booked.remove(&identity(row)).or_else(|| counted_as.cloned()) else { return };
-        let have = if self.rows_grow && row.counted && row.is_final {
-            let it = self.resolve(&had);
-            self.counters.amend(&it, row)
-        } else {
-            had.clone()
-        };
-        let late = have.cost - had.cost;
-        self.corrections.late_cost.note(u64::from(late.is_positive()), late);
-        if let Some(before) = before {
-            self.corrections.reclassified += u64::from(class(before) != class(row));
-            let cost = |row: &UsageRow| if row.counted { row.cost } else { Usd::ZERO };
-            let change = cost(row) - cost(before);
-            let (less, rewritten) = ((-change).max(Usd::ZERO), (change - late).max(Usd::ZERO));
-            self.corrections.lowered.note(u64::from(less.is_positive() || (before.counted && !row.counted)), less);
-            self.corrections.rewritten.note(u64::from(rewritten.is_positive()), rewritten);
-        }
-        if self.rows_grow && have != *row {
-            self.booked.insert(identity(row), have);
-        }
-    }
-
-    fn knows(&self, request_id: i64) -> bool {
-        self.counted.contains(request_id) || self.doubtful.values().any(|ids| ids.contains(request_id))
-    }
-
-    /// Whether the counters have the request of a row.
-    fn has_counted(&mut self, row: &UsageRow) -> bool {
-        for (since, ids) in &mut self.doubtful {
-            if ids.remove(row.request_id) && row.started_at.timestamp_micros() <= *since {
-                self.counted.insert(row.request_id);
-            }
-        }
-        self.counted.contains(row.request_id)
-    }
-
-    fn count(&mut self, row: &UsageRow) {
-        if row.outcome == Some(Outcome::Success)
-            && let Some(model) = &row.model
-        {
-            let model = self.names.models.sym(model);
-            let first = self.names.models.first(model);
-            // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
-            if first == i64::MAX || (!self.counters_complete && row.id < first) {
-                self.names.models.admit(model, row.id);
-                self.admit_early(model, row.id);
-            }
-        }
-        let it = self.resolve(row);
-        if it.early {
-            self.early_models.insert(it.model);
-        }
-        self.counters.count(&it);
-    }
-
-    /// While history is read backwards, rows count as early until an older success of their model turns up.
-    fn admit_early(&mut self, model: Sym, id: i64) {
-        let later = |counters: &Counters| {
-            counters.traffic.iter().all(|(key, traffic)| key.1 != model || !key.2 || traffic.first_id > id)
-        };
-        if self.early_models.contains(&model) && later(&self.counters) {
-            self.early_models.remove(&model);
-            self.counters.admit_early(model);
-        }
-    }
-
-    fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
-        let mut fact = self.fact(row);
-        // A success never is, even where one with a greater id ended before it.
-        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(fact.model);
-        let early = fact.model != NONE && !succeeded && !self.names.models.has_series(fact.model, row.id);
-        if early && self.counters_complete {
-            fact.model = NONE;
-        }
-        let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
-        Final {
-            row,
-            user: fact.user,
-            key: fact.key,
-            provider: fact.provider,
-            model: fact.model,
-            answered,
-            early: early && fact.model != NONE,
-        }
-    }
-
-    fn fact(&mut self, row: &UsageRow) -> WindowFact {
-        let names = &mut self.names;
-        WindowFact {
-            request_id: row.request_id,
-            cost: row.cost,
-            board_tokens: row.board_tokens.min(ABSURD),
-            speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD)),
-            user: names.users.sym(&row.user_id),
-            key: row.key_id.map_or(NONE, |key| names.keys.sym(&key)),
-            provider: names.providers.sym(&row.provider_id),
-            model: row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
-            duration_ms: row.duration_ms,
-            ttft_ms: row.ttft_ms,
-            tokens: row.tokens,
-            is_error: row.is_error,
-            outcome: row.outcome,
-            failure: row.failure,
-        }
-    }
-
-    /// The row that a fact was made of; where the fact does not say, as `now`, a later version.
-    fn row_of(&self, fact: &WindowFact, now: &UsageRow) -> UsageRow {
-        UsageRow {
-            counted: true,
-            is_error: fact.is_error,
-            outcome: fact.outcome,
-            failure: fact.failure,
-            user_id: self.names.users.value(fact.user).copied().unwrap_or(now.user_id),
-            key_id: self.names.keys.value(fact.key).copied(),
-            provider_id: self.names.providers.value(fact.provider).copied().unwrap_or(now.provider_id),
-            model: self.names.models.value(fact.model).cloned(),
-            cost: fact.cost,
-            tokens: fact.tokens,
-            duration_ms: fact.duration_ms,
-            ttft_ms: fact.ttft_ms,
-            output_speed_micro: fact.speed_micro,
-            ..now.clone()
-        }
-    }
-
-    fn day_of(&mut self, row: &UsageRow) -> Option<&mut BoardSums> {
-        let date = self.moment.calendar.date(row.started_at)?;
-        (date + Days::new(KEPT_DAYS) >= self.today()).then(|| self.days.entry(date))
-    }
-
-    fn enter(&mut self, row: &UsageRow) {
-        let second = row.started_at.timestamp();
-        let fact = self.fact(row);
-        self.names.users.admit(fact.user, row.id);
-        self.names.keys.admit(fact.key, row.id);
-        self.names.providers.admit(fact.provider, row.id);
-        self.total.add(&fact);
-        if let Some(day) = self.day_of(row) {
-            day.add(&fact);
-        }
-        if let Some(date) = self.moment.calendar.date(row.started_at) {
-            let sum = self.day_sums.entry(date).or_default();
-            sum.requests += 1;
-            sum.cost += fact.cost;
-            sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
-            sum.errors += u64::from(fact.is_error);
-            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
-            sum.labels =
-                sum.labels.wrapping_add(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
-        }
-        for span in [&mut self.week, &mut self.month] {
-            if second >= span.start {
-                span.boards.add(&fact);
-            }
-        }
-        if second >= self.now() - KEPT_SECONDS {
-            self.log.insert(second, fact);
-        }
-        self.windows.add(second, &fact);
-        self.marks.change(second, &fact, fact.cost);
-    }
-
-    fn withdraw(&mut self, row: &UsageRow) {
-        let second = row.started_at.timestamp();
-        let fact = self.fact(row);
-        self.total.sub(&fact);
-        if let Some(day) = self.day_of(row) {
-            day.sub(&fact);
-        }
-        if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
-            sum.requests -= 1;
-            sum.cost -= fact.cost;
-            sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
-            sum.errors -= u64::from(fact.is_error);
-            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));
-            sum.labels =
-                sum.labels.wrapping_sub(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
-        }
-        for span in [&mut self.week, &mut self.month] {
-            if second >= span.start {
-                span.boards.sub(&fact);
-            }
-        }
-        self.log.remove(second, fact.request_id);
-        self.windows.sub(second, &fact);
-        self.marks.change(second, &fact, -fact.cost);
     }
 
     fn rebuild_windows(&mut self) {
@@ -819,20 +482,9 @@ fn identity(row: &UsageRow) -> (i64, i64) {
     (row.started_at.timestamp(), row.request_id)
 }
 
-/// What a counted row is told apart by.
-fn class(row: &UsageRow) -> impl PartialEq + '_ {
-    let labels = (row.provider_id, row.model.as_deref(), row.key_id);
-    (row.counted, row.is_final, row.outcome, row.failure, row.status, labels)
-}
-
 /// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
 fn next_look(now: i64, final_since: Option<i64>) -> i64 {
     now + final_since.map_or(0, |since| now - since).max(1)
-}
-
-/// See [`LedgerSum::millis`].
-fn millis(row: &UsageRow) -> u64 {
-    u64::from(row.duration_ms.unwrap_or(0)) + u64::from(row.ttft_ms.unwrap_or(0))
 }
 
 fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {

@@ -1,0 +1,66 @@
+//! Users, keys, providers and models, as labels name them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// An entity's id as the relay has it; the label shows it unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EntityId {
+    Number(i64),
+    Text(Arc<str>),
+}
+
+impl EntityId {
+    /// `None` for a text.
+    pub const fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl From<i64> for EntityId {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for EntityId {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// What a leaderboard ranks, and what a quota is set on (all but `Model`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Scope {
+    User,
+    Key,
+    Provider,
+    Model,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::User, Self::Key, Self::Provider, Self::Model];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Key => "key",
+            Self::Provider => "provider",
+            Self::Model => "model",
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Reading, and why it fails.
+
+use std::fmt;
+
+/// The three parts of a relay; each fails alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    Ledger,
+    Live,
+    Directory,
+}
+
+impl Source {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Live => "live",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Why a read failed: the closed list behind the `reason` label. The driver's error goes to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    Timeout,
+    Connection,
+    Permission,
+    Schema,
+    Data,
+    /// A statement is not run because it would walk through a whole large table.
+    Plan,
+}
+
+impl Reason {
+    pub const ALL: [Self; 6] =
+        [Self::Timeout, Self::Connection, Self::Permission, Self::Schema, Self::Data, Self::Plan];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Permission => "permission",
+            Self::Schema => "schema",
+            Self::Data => "data",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+/// A read that failed: the reason for the metric, the text for the log. The text holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {text}", reason.label())]
+pub struct ReadError {
+    pub reason: Reason,
+    pub text: String,
+}
+
+impl ReadError {
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}

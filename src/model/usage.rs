@@ -1,0 +1,196 @@
+//! Requests: what was used, and what became of them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Usd;
+
+/// What became of a finished request, seen from the provider: the honest view, for ratios and SLOs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Outcome {
+    Success,
+    Failure,
+    /// Not the provider's fault: caller errors, client aborts, policy refusals.
+    Excluded,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Excluded];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Excluded => "excluded",
+        }
+    }
+}
+
+/// Why a request did not succeed: a closed vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FailureClass {
+    RateLimited,
+    Overloaded,
+    Auth,
+    Timeout,
+    Server,
+    ClientAbort,
+    Caller,
+    Policy,
+    Unknown,
+}
+
+impl FailureClass {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Auth => "auth",
+            Self::Timeout => "timeout",
+            Self::Server => "server",
+            Self::ClientAbort => "client_abort",
+            Self::Caller => "caller",
+            Self::Policy => "policy",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The class that a status code alone tells; 529 is Anthropic's "overloaded".
+    pub const fn of_status(status: Option<u16>) -> Self {
+        match status {
+            Some(429) => Self::RateLimited,
+            Some(503 | 529) => Self::Overloaded,
+            Some(401 | 403) => Self::Auth,
+            Some(408 | 504 | 522 | 524) => Self::Timeout,
+            Some(499) => Self::ClientAbort,
+            Some(400..=498) => Self::Caller,
+            Some(500..=599) => Self::Server,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Token counts of one request; the categories exclude each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Uncached input.
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write_5m: u64,
+    pub cache_write_1h: u64,
+    /// Cache writes that the relay does not split by lifetime.
+    pub cache_write: u64,
+}
+
+impl Tokens {
+    /// Each category with its label value.
+    pub const fn by_type(self) -> [(&'static str, u64); 6] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cache_read", self.cache_read),
+            ("cache_write_5m", self.cache_write_5m),
+            ("cache_write_1h", self.cache_write_1h),
+            ("cache_write", self.cache_write),
+        ]
+    }
+
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_add(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+        }
+    }
+
+    /// What these are more than others, category by category.
+    pub const fn beyond(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(other.input),
+            output: self.output.saturating_sub(other.output),
+            cache_read: self.cache_read.saturating_sub(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_sub(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_sub(other.cache_write_1h),
+            cache_write: self.cache_write.saturating_sub(other.cache_write),
+        }
+    }
+
+    /// All cache writes.
+    pub const fn written(self) -> u64 {
+        self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)
+    }
+
+    pub const fn total(self) -> u64 {
+        self.input.saturating_add(self.output).saturating_add(self.cache_read).saturating_add(self.written())
+    }
+}
+
+/// One version of one request, as the relay's ledger shows it now.
+///
+/// A row is born when its request starts and changes until it is final, sometimes later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Position in the ledger; grows with the order of insertion.
+    pub id: i64,
+    /// Identity of the request, stable over all its versions; unique in the ledger.
+    pub request_id: i64,
+    /// Start of the request by the relay's clock; never changes.
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub started_at: DateTime<Utc>,
+    /// False when the relay's own numbers leave the row out (replays, blocked requests, token counting).
+    pub counted: bool,
+    /// Recorded long after it happened, by an import: it belongs to its day, but is no news, so no counter has it.
+    pub imported: bool,
+    /// No longer in flight. Its cost may still grow.
+    pub is_final: bool,
+    /// An error by the definition of the relay's own screen.
+    pub is_error: bool,
+    /// `None` while in flight or when the relay does not say.
+    pub outcome: Option<Outcome>,
+    /// Set when the request is final and did not succeed.
+    pub failure: Option<FailureClass>,
+    pub user_id: i64,
+    /// `None` when the row's key is not in the relay's directory.
+    pub key_id: Option<i64>,
+    /// The provider that answered last; 0 when there was none.
+    pub provider_id: i64,
+    /// The model that the relay bills by.
+    pub model: Option<Arc<str>>,
+    /// The model that answered, when it is not the one that was sent upstream.
+    pub answered_model: Option<Arc<str>>,
+    pub status: Option<u16>,
+    pub cost: Usd,
+    pub tokens: Tokens,
+    /// Tokens as the relay's own boards add them up, with their odd rules.
+    pub board_tokens: u64,
+    pub duration_ms: Option<u32>,
+    /// Time to first token.
+    pub ttft_ms: Option<u32>,
+    /// Output speed in 10^-6 tokens per second, by the relay's own rule.
+    pub output_speed_micro: Option<u64>,
+    /// What the cache reads saved; `None` where no price is known.
+    pub cache_saved: Option<Usd>,
+}
+
+/// What the rows of a ledger tell. What they do not is absent from the page, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Who called.
+    pub users: bool,
+    pub cost: bool,
+    pub tokens: bool,
+    /// Requests that have not ended yet.
+    pub in_progress: bool,
+    /// Requests that were recorded long after they happened.
+    pub imports: bool,
+}
+
+impl Facts {
+    pub const ALL: Self = Self { users: true, cost: true, tokens: true, in_progress: true, imports: true };
+}

@@ -1,0 +1,262 @@
+//! One request taken into every sum, changed in them, or taken out.
+
+use chrono::Days;
+
+use super::counters::{Counters, Final};
+use super::log::KEPT_SECONDS;
+use super::names::{NONE, Sym};
+use super::sums::{ABSURD, BoardSums, Total, WindowFact};
+use super::{Held, KEPT_DAYS, Tally, identity, is_same, next_look, settled};
+use crate::model::{LedgerSum, Outcome, UsageRow, Usd};
+
+impl Tally {
+    pub(super) fn put(&mut self, row: UsageRow) {
+        let Some(held) = self.held.remove(&row.request_id) else { return self.take(row, None) };
+        if held.row == row {
+            self.held.insert(row.request_id, held);
+        } else if is_same(&held.row, &row) {
+            if held.row.counted {
+                self.withdraw(&held.row);
+            }
+            if row.counted {
+                self.enter(&row);
+            }
+            self.book(&row, Some(&held.row));
+            let now = self.now();
+            let final_since = held.final_since.or(row.is_final.then_some(now));
+            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
+        } else {
+            // Another request with its id.
+            self.lose(&held.row);
+            self.take(row, None);
+        }
+    }
+
+    /// Takes a row in that no sum has; `before` is what the sums had of it until now.
+    pub(super) fn take(&mut self, row: UsageRow, before: Option<UsageRow>) {
+        let now = self.now();
+        self.newest = self.newest.max(Some(row.started_at));
+        if row.counted {
+            self.enter(&row);
+        }
+        self.book(&row, before.as_ref());
+        let final_since = row.is_final.then(|| {
+            let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
+            ended.min(now)
+        });
+        if row.id > self.floor || !settled(&row, final_since, now) {
+            self.held.insert(row.request_id, Held { row, final_since, next_look: next_look(now, final_since) });
+        }
+    }
+
+    /// Brings the counters up to a row. `before` is the version that they have seen last, if that is known.
+    pub(super) fn book(&mut self, row: &UsageRow, before: Option<&UsageRow>) {
+        if !self.has_counted(row) {
+            if row.counted && row.is_final {
+                self.counted.insert(row.request_id);
+                self.count(row);
+            }
+            return;
+        }
+        // A counted request that is in flight again has come back with a restored ledger: it is as it was counted.
+        let counted_as = before.filter(|before| before.is_final);
+        let Some(had) = self.booked.remove(&identity(row)).or_else(|| counted_as.cloned()) else { return };
+        let have = if self.rows_grow && row.counted && row.is_final {
+            let it = self.resolve(&had);
+            self.counters.amend(&it, row)
+        } else {
+            had.clone()
+        };
+        let late = have.cost - had.cost;
+        self.corrections.late_cost.note(u64::from(late.is_positive()), late);
+        if let Some(before) = before {
+            self.corrections.reclassified += u64::from(class(before) != class(row));
+            let cost = |row: &UsageRow| if row.counted { row.cost } else { Usd::ZERO };
+            let change = cost(row) - cost(before);
+            let (less, rewritten) = ((-change).max(Usd::ZERO), (change - late).max(Usd::ZERO));
+            self.corrections.lowered.note(u64::from(less.is_positive() || (before.counted && !row.counted)), less);
+            self.corrections.rewritten.note(u64::from(rewritten.is_positive()), rewritten);
+        }
+        if self.rows_grow && have != *row {
+            self.booked.insert(identity(row), have);
+        }
+    }
+
+    pub(super) fn knows(&self, request_id: i64) -> bool {
+        self.counted.contains(request_id) || self.doubtful.values().any(|ids| ids.contains(request_id))
+    }
+
+    /// Whether the counters have the request of a row.
+    pub(super) fn has_counted(&mut self, row: &UsageRow) -> bool {
+        for (since, ids) in &mut self.doubtful {
+            if ids.remove(row.request_id) && row.started_at.timestamp_micros() <= *since {
+                self.counted.insert(row.request_id);
+            }
+        }
+        self.counted.contains(row.request_id)
+    }
+
+    pub(super) fn count(&mut self, row: &UsageRow) {
+        if row.outcome == Some(Outcome::Success)
+            && let Some(model) = &row.model
+        {
+            let model = self.names.models.sym(model);
+            let first = self.names.models.first(model);
+            // Once counters have been shown, rows do not move from `other` to their model: `other` would fall.
+            if first == i64::MAX || (!self.counters_complete && row.id < first) {
+                self.names.models.admit(model, row.id);
+                self.admit_early(model, row.id);
+            }
+        }
+        let it = self.resolve(row);
+        if it.early {
+            self.early_models.insert(it.model);
+        }
+        self.counters.count(&it);
+    }
+
+    /// While history is read backwards, rows count as early until an older success of their model turns up.
+    pub(super) fn admit_early(&mut self, model: Sym, id: i64) {
+        let later = |counters: &Counters| {
+            counters.traffic.iter().all(|(key, traffic)| key.1 != model || !key.2 || traffic.first_id > id)
+        };
+        if self.early_models.contains(&model) && later(&self.counters) {
+            self.early_models.remove(&model);
+            self.counters.admit_early(model);
+        }
+    }
+
+    pub(super) fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
+        let mut fact = self.fact(row);
+        // A success never is, even where one with a greater id ended before it.
+        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(fact.model);
+        let early = fact.model != NONE && !succeeded && !self.names.models.has_series(fact.model, row.id);
+        if early && self.counters_complete {
+            fact.model = NONE;
+        }
+        let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
+        Final {
+            row,
+            user: fact.user,
+            key: fact.key,
+            provider: fact.provider,
+            model: fact.model,
+            answered,
+            early: early && fact.model != NONE,
+        }
+    }
+
+    pub(super) fn fact(&mut self, row: &UsageRow) -> WindowFact {
+        let names = &mut self.names;
+        WindowFact {
+            request_id: row.request_id,
+            cost: row.cost,
+            board_tokens: row.board_tokens.min(ABSURD),
+            speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD)),
+            user: names.users.sym(&row.user_id),
+            key: row.key_id.map_or(NONE, |key| names.keys.sym(&key)),
+            provider: names.providers.sym(&row.provider_id),
+            model: row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
+            duration_ms: row.duration_ms,
+            ttft_ms: row.ttft_ms,
+            tokens: row.tokens,
+            is_error: row.is_error,
+            outcome: row.outcome,
+            failure: row.failure,
+        }
+    }
+
+    /// The row that a fact was made of; where the fact does not say, as `now`, a later version.
+    pub(super) fn row_of(&self, fact: &WindowFact, now: &UsageRow) -> UsageRow {
+        UsageRow {
+            counted: true,
+            is_error: fact.is_error,
+            outcome: fact.outcome,
+            failure: fact.failure,
+            user_id: self.names.users.value(fact.user).copied().unwrap_or(now.user_id),
+            key_id: self.names.keys.value(fact.key).copied(),
+            provider_id: self.names.providers.value(fact.provider).copied().unwrap_or(now.provider_id),
+            model: self.names.models.value(fact.model).cloned(),
+            cost: fact.cost,
+            tokens: fact.tokens,
+            duration_ms: fact.duration_ms,
+            ttft_ms: fact.ttft_ms,
+            output_speed_micro: fact.speed_micro,
+            ..now.clone()
+        }
+    }
+
+    pub(super) fn day_of(&mut self, row: &UsageRow) -> Option<&mut BoardSums> {
+        let date = self.moment.calendar.date(row.started_at)?;
+        (date + Days::new(KEPT_DAYS) >= self.today()).then(|| self.days.entry(date))
+    }
+
+    pub(super) fn enter(&mut self, row: &UsageRow) {
+        let second = row.started_at.timestamp();
+        let fact = self.fact(row);
+        self.names.users.admit(fact.user, row.id);
+        self.names.keys.admit(fact.key, row.id);
+        self.names.providers.admit(fact.provider, row.id);
+        self.total.add(&fact);
+        if let Some(day) = self.day_of(row) {
+            day.add(&fact);
+        }
+        if let Some(date) = self.moment.calendar.date(row.started_at) {
+            let sum = self.day_sums.entry(date).or_default();
+            sum.requests += 1;
+            sum.cost += fact.cost;
+            sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
+            sum.errors += u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
+            sum.labels =
+                sum.labels.wrapping_add(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
+        }
+        for span in [&mut self.week, &mut self.month] {
+            if second >= span.start {
+                span.boards.add(&fact);
+            }
+        }
+        if second >= self.now() - KEPT_SECONDS {
+            self.log.insert(second, fact);
+        }
+        self.windows.add(second, &fact);
+        self.marks.change(second, &fact, fact.cost);
+    }
+
+    pub(super) fn withdraw(&mut self, row: &UsageRow) {
+        let second = row.started_at.timestamp();
+        let fact = self.fact(row);
+        self.total.sub(&fact);
+        if let Some(day) = self.day_of(row) {
+            day.sub(&fact);
+        }
+        if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
+            sum.requests -= 1;
+            sum.cost -= fact.cost;
+            sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
+            sum.errors -= u64::from(fact.is_error);
+            sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));
+            sum.labels =
+                sum.labels.wrapping_sub(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
+        }
+        for span in [&mut self.week, &mut self.month] {
+            if second >= span.start {
+                span.boards.sub(&fact);
+            }
+        }
+        self.log.remove(second, fact.request_id);
+        self.windows.sub(second, &fact);
+        self.marks.change(second, &fact, -fact.cost);
+    }
+}
+
+/// What a counted row is told apart by.
+fn class(row: &UsageRow) -> impl PartialEq + '_ {
+    let labels = (row.provider_id, row.model.as_deref(), row.key_id);
+    (row.counted, row.is_final, row.outcome, row.failure, row.status, labels)
+}
+
+/// See [`LedgerSum::millis`].
+fn millis(row: &UsageRow) -> u64 {
+    u64::from(row.duration_ms.unwrap_or(0)) + u64::from(row.ttft_ms.unwrap_or(0))
+}
