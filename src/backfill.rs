@@ -31,8 +31,8 @@ use crate::servers::prometheus::PrivatePrometheus;
 use past::Past;
 
 /// The shipped rules look at spans of five minutes, in which `increase` needs two samples.
-pub const LONGEST_STEP: Duration = Duration::from_secs(120);
-pub const SHORTEST_STEP: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_STEP: Duration = Duration::from_secs(120);
+pub(crate) const SHORTEST_STEP: Duration = Duration::from_secs(5);
 /// Instants in one file, at most: they are held in memory.
 const INSTANTS: i64 = 1440;
 /// Spans that a block of Prometheus may have; a longer one would have to be merged on a server that keeps 15 days.
@@ -45,14 +45,14 @@ const FILLED: f64 = 0.6;
 
 /// An instant, or how long before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub(crate) enum When {
     At(DateTime<Utc>),
     Before(Duration),
 }
 
 /// What to write down.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub from: When,
     /// Without one, that of the interrupted run, else the present.
     pub to: Option<DateTime<Utc>>,
@@ -65,7 +65,7 @@ pub struct Wanted {
 
 /// One back-fill, settled: the same ledger and job give the same files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
+pub(crate) struct Job {
     relay: String,
     /// What the rows' meaning rests on.
     basis: String,
@@ -77,7 +77,7 @@ pub struct Job {
 
 /// The instants of one file: those of one block of Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// Unix seconds; the last instant is included.
     start: i64,
     first: i64,
@@ -86,7 +86,7 @@ pub struct Chunk {
 
 /// What has been done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Done {
+pub(crate) struct Done {
     pub files: u64,
     /// Written by an earlier run.
     pub kept: u64,
@@ -120,7 +120,7 @@ impl Job {
     }
 
     /// Span of a file's instants in seconds.
-    pub fn block_seconds(&self) -> i64 {
+    pub(crate) fn block_seconds(&self) -> i64 {
         let fits = |block: &i64| block / self.step_seconds <= INSTANTS;
         SPANS.into_iter().find(fits).unwrap_or(SPANS[SPANS.len() - 1])
     }
@@ -157,7 +157,12 @@ fn instant(second: i64) -> String {
 ///
 /// # Errors
 /// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, or there is no promtool.
-pub async fn write(plan: &RelayPlan, wanted: &Wanted, directory: &Path, blocks: bool) -> anyhow::Result<(Job, Done)> {
+pub(crate) async fn write(
+    plan: &RelayPlan,
+    wanted: &Wanted,
+    directory: &Path,
+    blocks: bool,
+) -> anyhow::Result<(Job, Done)> {
     let interrupted = files::interrupted(directory)?;
     let server = wanted.rules.as_ref().map(|_| PrivatePrometheus::new()).transpose();
     let server = server.context("the recording rules' past needs it; --no-rules leaves that out")?;
@@ -270,7 +275,7 @@ async fn record(
 }
 
 /// A back-fill at work.
-pub struct Filling {
+pub(crate) struct Filling {
     past: Past,
     job: Job,
     chunks: std::vec::IntoIter<Chunk>,
@@ -280,7 +285,7 @@ pub struct Filling {
 impl Filling {
     /// # Errors
     /// When the ledger cannot be read or has no instant of what is wanted.
-    pub async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
+    pub(crate) async fn begin(plan: &RelayPlan, wanted: &Wanted, interrupted: Option<&Job>) -> anyhow::Result<Self> {
         let Usage::Rows(ledger) = relay::open(plan)?.usage else {
             bail!("relay {} keeps counters and no rows: they do not tell when anything happened", plan.name);
         };
@@ -290,24 +295,24 @@ impl Filling {
     }
 
     /// Leaves all but these metrics out.
-    pub fn only(&mut self, metrics: BTreeSet<&'static str>) {
+    pub(crate) fn only(&mut self, metrics: BTreeSet<&'static str>) {
         self.only = Some(metrics);
     }
 
-    pub const fn job(&self) -> &Job {
+    pub(crate) const fn job(&self) -> &Job {
         &self.job
     }
 
     /// The relay's time zone.
-    pub const fn zone(&self) -> Tz {
+    pub(crate) const fn zone(&self) -> Tz {
         self.past.zone()
     }
 
-    pub const fn rows_read(&self) -> u64 {
+    pub(crate) const fn rows_read(&self) -> u64 {
         self.past.rows_read()
     }
 
-    pub fn next_chunk(&mut self) -> Option<Chunk> {
+    pub(crate) fn next_chunk(&mut self) -> Option<Chunk> {
         self.chunks.next()
     }
 
@@ -316,7 +321,12 @@ impl Filling {
     ///
     /// # Errors
     /// When the ledger cannot be read or the disk takes no more.
-    pub async fn write(&mut self, chunk: Chunk, path: &Path, progress: impl Fn(f64, &str)) -> anyhow::Result<u64> {
+    pub(crate) async fn write(
+        &mut self,
+        chunk: Chunk,
+        path: &Path,
+        progress: impl Fn(f64, &str),
+    ) -> anyhow::Result<u64> {
         let mut recording = Recording::default();
         let mut second = chunk.first;
         while second <= chunk.last {

@@ -27,7 +27,7 @@ use crate::rules::{Alert, Rules};
 use crate::servers::prometheus::{PrivatePrometheus, Series};
 use firing::{Episode, Firing};
 use notify::Routing;
-pub use report::{Count, Line, Measured, Occurrence, Report, Told};
+pub(crate) use report::{Line, Measured, Occurrence, Report, Told};
 use thresholds::{Limit, Point, Quiet};
 
 /// How far back rules look before the first instant that alerts are judged at: two weeks and an hour.

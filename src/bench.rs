@@ -12,7 +12,7 @@ use crate::rules::{KNOWN, Record, Rules};
 use crate::servers::prometheus::{PrivatePrometheus, Series};
 
 /// Seconds that are evaluated and imported at once; a span that a block of Prometheus may have.
-pub const SPAN: i64 = 54 * 3600;
+pub(crate) const SPAN: i64 = 54 * 3600;
 /// Of what never changes there is a sample so often: Prometheus looks back for five minutes.
 const CONSTANT_STEP: i64 = 240;
 /// Questions on their way to the server.
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 3;
 const CONFIGURATION: &str = "global: {scrape_interval: 1m}\n";
 
 /// The past, from `begin` to `to` in Unix seconds, every `step`.
-pub struct Bench {
+pub(crate) struct Bench {
     pub prometheus: PrivatePrometheus,
     pub relay: String,
     pub begin: i64,
@@ -34,7 +34,7 @@ impl Bench {
     ///
     /// # Errors
     /// When Prometheus does not start.
-    pub async fn start(mut self) -> anyhow::Result<Self> {
+    pub(crate) async fn start(mut self) -> anyhow::Result<Self> {
         let mut page = format!("# TYPE {KNOWN} gauge\n");
         for at in (self.begin..=self.to).step_by(CONSTANT_STEP as usize) {
             let _ = writeln!(page, "{KNOWN}{{relay={:?}}} 0 {at}", self.relay);
@@ -51,12 +51,12 @@ impl Bench {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
         Ok(self.prometheus.start(CONFIGURATION).await?)
     }
 
     /// Spans of at most [`SPAN`] from `from` on, cut as Prometheus cuts its blocks.
-    pub fn spans(&self, from: i64) -> impl ExactSizeIterator<Item = (i64, i64)> + use<> {
+    pub(crate) fn spans(&self, from: i64) -> impl ExactSizeIterator<Item = (i64, i64)> + use<> {
         let (first, last) = (from.div_euclid(SPAN), self.to.div_euclid(SPAN));
         let (to, step) = (self.to, self.step);
         (0..usize::try_from(last - first + 1).unwrap_or(0)).map(move |index| {
@@ -70,7 +70,7 @@ impl Bench {
     ///
     /// # Errors
     /// When the server refuses a rule or the disk takes no more.
-    pub async fn record(
+    pub(crate) async fn record(
         &self,
         rules: &Rules,
         records: &[&Record],
@@ -133,6 +133,6 @@ fn samples(page: &mut String, record: &Record, series: Series) {
 }
 
 /// The next multiple of a step.
-pub const fn up(at: i64, step: i64) -> i64 {
+pub(crate) const fn up(at: i64, step: i64) -> i64 {
     (at + step - 1).div_euclid(step) * step
 }

@@ -36,7 +36,7 @@ const WORKERS: usize = 4;
 /// Prometheus exporter for self-hosted LLM relays: reads the relay's own store, read-only.
 #[derive(Debug, Parser)]
 #[command(name = "llm-relay-exporter", version = version(), disable_help_subcommand = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]

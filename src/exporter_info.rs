@@ -30,7 +30,7 @@ pub struct Process {
 
 impl ExporterInfo {
     /// The build, and the process as it is now.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             revision: option_env!("LLM_RELAY_EXPORTER_REVISION").unwrap_or("unknown"),

@@ -34,7 +34,7 @@ const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
 /// How far a row's start may lie from the order of ids.
-pub const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
+pub(crate) const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
 
 /// A ledger and what has been made of it.
 pub struct Follower {
@@ -140,12 +140,12 @@ impl Follower {
     }
 
     /// See [`Ledger::statements`].
-    pub fn statements(&self) -> Vec<(&'static str, bool)> {
+    pub(crate) fn statements(&self) -> Vec<(&'static str, bool)> {
         self.ledger.statements()
     }
 
     /// Share of the ledger's history that has been read.
-    pub fn history_loaded(&self) -> f64 {
+    pub(crate) fn history_loaded(&self) -> f64 {
         self.state.as_ref().map_or(0.0, State::history_loaded)
     }
 
@@ -453,7 +453,7 @@ async fn part_ways(
 }
 
 /// All rows that started in a span, by ascending id, read in bounded steps.
-pub async fn rows_of_span(
+pub(crate) async fn rows_of_span(
     ledger: &mut dyn Ledger,
     timeout: Duration,
     span: Range<DateTime<Utc>>,

@@ -60,10 +60,10 @@
 //! * *Resume token*: what a ledger must remember to go on. *Backlog*: what is still to be read.
 #![forbid(unsafe_code)]
 
-pub mod back_off;
-pub mod backfill;
+mod back_off;
+mod backfill;
 pub mod backtest;
-pub mod bench;
+mod bench;
 pub mod check;
 pub mod cli;
 pub mod connect;
@@ -72,18 +72,18 @@ pub mod demo;
 pub mod exporter_info;
 pub mod follow;
 pub mod http;
-pub mod log;
+mod log;
 pub mod metrics;
 pub mod model;
 pub mod page;
-pub mod parts;
-pub mod poll;
+mod parts;
+mod poll;
 pub mod probe;
 mod progress;
 pub mod relay;
 pub mod relays;
 pub mod reload;
-pub mod rules;
+mod rules;
 pub mod serve;
 pub mod servers;
 pub mod settings;

@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Level {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
@@ -14,13 +14,13 @@ pub enum Level {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Logfmt,
     Json,
 }
 
 /// Starts logging; once per process, later calls change nothing.
-pub fn start(level: Level, format: Format) {
+pub(crate) fn start(level: Level, format: Format) {
     let ours = match level {
         Level::Debug => "debug",
         Level::Info => "info",

@@ -88,7 +88,7 @@ pub enum MetricType {
 
 impl MetricType {
     /// The type's name in the text formats.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
             Self::Counter => "counter",
@@ -128,7 +128,7 @@ impl Metric {
     }
 
     /// The name of the family in OpenMetrics: a counter's is without `_total`.
-    pub fn family(&self) -> &'static str {
+    pub(crate) fn family(&self) -> &'static str {
         match self.kind {
             MetricType::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
             MetricType::Gauge | MetricType::Histogram => self.name,

@@ -8,7 +8,7 @@
 
 pub mod accept;
 pub mod open_metrics;
-pub mod recording;
+pub(crate) mod recording;
 pub mod samples;
 pub mod text;
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
-pub type Part = (String, Option<Bytes>);
+pub(crate) type Part = (String, Option<Bytes>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
@@ -23,7 +23,7 @@ pub enum PartError {
 }
 
 /// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
-pub fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
+pub(crate) fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
     bytes.into_boxed_slice().into()
 }
 
@@ -31,7 +31,7 @@ pub fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
 ///
 /// # Errors
 /// When the value cannot be written.
-pub fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
+pub(crate) fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
     let bytes = postcard::to_stdvec(value).map_err(|_| PartError::Unwritable(key.to_owned()))?;
     Ok((key.to_owned(), Some(bytes.into())))
 }
@@ -40,7 +40,7 @@ pub fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
 ///
 /// # Errors
 /// When the part is missing, cannot be understood, or has bytes to spare.
-pub fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Bytes>, key: &str) -> Result<T, PartError> {
+pub(crate) fn decoded<T: DeserializeOwned>(parts: &BTreeMap<String, Bytes>, key: &str) -> Result<T, PartError> {
     let bytes = parts.get(key).ok_or_else(|| PartError::Missing(key.to_owned()))?;
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),

@@ -32,13 +32,13 @@ const REPEAT_LOG: u32 = 100;
 
 /// Everything that is known about the relays that are shown.
 #[derive(Default)]
-pub struct ViewRegistry {
+pub(crate) struct ViewRegistry {
     shown: ArcSwap<Vec<Arc<Parts>>>,
     changed: Arc<Notify>,
 }
 
 /// One relay, ready to be polled.
-pub struct Subject {
+pub(crate) struct Subject {
     pub plan: RelayPlan,
     pub usage: Usage,
     pub live: Option<Box<dyn LiveState>>,
@@ -46,13 +46,13 @@ pub struct Subject {
 }
 
 /// How a relay's usage is read, and what has been made of it.
-pub enum Usage {
+pub(crate) enum Usage {
     Rows(Box<Follower>, Option<Checkpointer>),
     Counters(Box<CounterFollower>, Option<Checkpointer>),
 }
 
 /// The tasks of one relay, and what they know.
-pub struct Poller {
+pub(crate) struct Poller {
     parts: Arc<Parts>,
     stop: CancellationToken,
     /// Of the directory, of the live state and of the probe.
@@ -101,25 +101,25 @@ struct Progress {
 
 impl ViewRegistry {
     /// Shows these relays from now on, and no others.
-    pub fn show<'a>(&self, pollers: impl IntoIterator<Item = &'a Poller>) {
+    pub(crate) fn show<'a>(&self, pollers: impl IntoIterator<Item = &'a Poller>) {
         self.shown.store(Arc::new(pollers.into_iter().map(|poller| poller.parts.clone()).collect()));
         self.changed.notify_one();
     }
 
     /// The present numbers; what is older than `stale_after` is absent.
-    pub fn views(&self) -> Vec<View> {
+    pub(crate) fn views(&self) -> Vec<View> {
         self.shown.load().iter().map(|parts| parts.view()).collect()
     }
 
     /// Waits until some number may have changed.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
 impl Poller {
     /// Starts the tasks of a relay. With the settings that it had before, its data and counts go on.
-    pub fn start(subject: Subject, before: Option<&Self>, registry: &ViewRegistry) -> Self {
+    pub(crate) fn start(subject: Subject, before: Option<&Self>, registry: &ViewRegistry) -> Self {
         let Subject { plan, usage, live, directory } = subject;
         let before = before.map(|poller| &*poller.parts);
         let parts = Arc::new(Parts {
@@ -171,12 +171,12 @@ impl Poller {
     }
 
     /// Tells the tasks to end, in the middle of a read if need be.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.stop.cancel();
     }
 
     /// Ends the tasks; gives back what they have made of the usage.
-    pub async fn stop(&mut self) -> Option<Usage> {
+    pub(crate) async fn stop(&mut self) -> Option<Usage> {
         self.cancel();
         self.others.wait().await;
         (&mut self.usage).await.ok()

@@ -194,7 +194,7 @@ async fn read(mut body: Incoming) -> hyper::Result<()> {
 
 /// How the probes of one relay have gone.
 #[derive(Debug, Default)]
-pub struct Probes(Mutex<Status>);
+pub(crate) struct Probes(Mutex<Status>);
 
 /// What is known of a relay that is probed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -213,12 +213,12 @@ pub struct Last {
 }
 
 impl Probes {
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Probes for ever, `interval` after the last began, later after failures. `relay` is for the log.
-    pub async fn keep(&self, relay: &str, target: &Target, interval: Duration, changed: &Notify) {
+    pub(crate) async fn keep(&self, relay: &str, target: &Target, interval: Duration, changed: &Notify) {
         let mut failed: Option<Failure> = None;
         let mut failures_in_a_row = 0;
         loop {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 const PAUSE: Duration = Duration::from_secs(5);
 const LENGTH: u64 = 1000;
 
-pub struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     began: Instant,
     bar: ProgressBar,
@@ -19,7 +19,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         let bar = ProgressBar::new(LENGTH);
         if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {percent} % {elapsed} {msg}") {
             bar.set_style(style);
@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// `done` is the share of the whole, 0 to 1.
-    pub fn at(&self, done: f64, doing: &str) {
+    pub(crate) fn at(&self, done: f64, doing: &str) {
         let elapsed = self.began.elapsed();
         let left = elapsed.mul_f64((1.0 - done).clamp(0.0, 1.0) / done.max(0.001));
         // A guess from less would be none.
@@ -43,7 +43,7 @@ impl Progress {
         }
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 }
@@ -55,6 +55,6 @@ impl Drop for Progress {
 }
 
 /// Whole seconds, for people.
-pub fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }

@@ -3,15 +3,15 @@
 //! A relay keeps no metrics and no totals. Its three parts fail independently. Opening one connects to nothing:
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
-pub mod civil;
+pub(crate) mod civil;
 pub mod demo;
-pub mod plan;
-pub mod product;
-pub mod report;
-pub mod schema_cache;
+pub(crate) mod plan;
+pub(crate) mod product;
+pub(crate) mod report;
+pub(crate) mod schema_cache;
 pub mod setting;
-pub mod stable_ids;
-pub mod steady;
+pub(crate) mod stable_ids;
+pub(crate) mod steady;
 pub mod unsupported;
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
 
-pub use crate::connect::address::{OpenError, Store};
+pub(crate) use crate::connect::address::{OpenError, Store};
 use crate::model::{
     Calendar, CounterSnapshot, Directory, Facts, LedgerSum, Live, ReadError, Reason, Scope, UsageRow, Usd,
 };
@@ -157,7 +157,10 @@ pub trait DirectorySource: Send {
 }
 
 /// Bounds a read at the client, in case the server's own limit does not reach it.
-pub async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+pub(crate) async fn within<T>(
+    limit: Duration,
+    read: impl Future<Output = Result<T, ReadError>>,
+) -> Result<T, ReadError> {
     // A panic in one read would otherwise be the end of that part's task.
     match tokio::time::timeout(limit, AssertUnwindSafe(read).catch_unwind()).await {
         Ok(Ok(result)) => result,

@@ -11,19 +11,19 @@ pub struct Reload {
 }
 
 impl Reload {
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self { successful: true, last_success: Utc::now() }
     }
 
     /// The version before stays in force.
     #[must_use]
-    pub const fn failed(self) -> Self {
+    pub(crate) const fn failed(self) -> Self {
         Self { successful: false, ..self }
     }
 }
 
 /// What was wrong, in words that show no value of the configuration.
-pub type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 
 /// Asks for the configuration to be read again.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Reloader {
 
 impl Requests {
     /// The next one; none is ever to come once all [`Reloader`]s are gone.
-    pub async fn next(&mut self) -> oneshot::Sender<Outcome> {
+    pub(crate) async fn next(&mut self) -> oneshot::Sender<Outcome> {
         match self.0.recv().await {
             Some(request) => request,
             None => std::future::pending().await,

@@ -15,9 +15,9 @@ use crate::metrics::{CATALOGUE, Emit, Metric, MetricType};
 
 /// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
 /// for known throughout.
-pub const KNOWN: &str = "llm_relay:known:zero";
+pub(crate) const KNOWN: &str = "llm_relay:known:zero";
 /// Before the name of a threshold, in that of its series.
-pub const THRESHOLD: &str = "llm_relay:threshold:";
+pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
 /// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
@@ -65,7 +65,7 @@ struct RawRule {
 
 /// A recording rule.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     pub name: String,
     pub expr: Expr,
     pub labels: BTreeMap<String, String>,
@@ -75,7 +75,7 @@ pub struct Record {
 
 /// An alerting rule.
 #[derive(Clone, Debug)]
-pub struct Alert {
+pub(crate) struct Alert {
     pub name: String,
     pub expr: Expr,
     pub labels: BTreeMap<String, String>,
@@ -85,7 +85,7 @@ pub struct Alert {
 
 /// What the past can tell of a set of rules.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Recording rules by level: each needs only metrics and what lower levels record.
     pub levels: Vec<Vec<Record>>,
     pub alerts: Vec<Alert>,
@@ -98,7 +98,7 @@ impl Rules {
     ///
     /// # Errors
     /// When a file cannot be read or understood.
-    pub fn load(directory: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn load(directory: Option<&Path>) -> anyhow::Result<Self> {
         let files: Vec<(String, String)> = match directory {
             None => SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
             Some(directory) => read(directory)?,
@@ -133,7 +133,7 @@ impl Rules {
     }
 
     /// The metrics of the relay that the rules need.
-    pub fn metrics(&self) -> BTreeSet<&'static str> {
+    pub(crate) fn metrics(&self) -> BTreeSet<&'static str> {
         let expressions = self.levels.iter().flatten().map(|record| &record.expr);
         let needed: BTreeSet<String> =
             expressions.chain(self.alerts.iter().map(|alert| &alert.expr)).flat_map(names).collect();
@@ -181,12 +181,12 @@ impl Rules {
     }
 
     /// Whether anything of the ledger is in what a rule records: a threshold is the same at any time.
-    pub fn tells_of_the_past(&self, record: &Record) -> bool {
+    pub(crate) fn tells_of_the_past(&self, record: &Record) -> bool {
         self.rests_on(&record.name, &past_metrics())
     }
 
     /// The rule behind a name that is a function of thresholds and of nothing else.
-    pub fn of_limits_alone(&self, name: &str) -> Option<&Record> {
+    pub(crate) fn of_limits_alone(&self, name: &str) -> Option<&Record> {
         let record = self.levels.iter().flatten().find(|record| record.name == name)?;
         names(&record.expr).iter().all(|name| name.starts_with(THRESHOLD)).then_some(record)
     }
@@ -255,7 +255,7 @@ fn series(metric: &Metric) -> Vec<String> {
 }
 
 /// The names of series in an expression.
-pub fn names(expr: &Expr) -> BTreeSet<String> {
+pub(crate) fn names(expr: &Expr) -> BTreeSet<String> {
     struct Names(BTreeSet<String>);
     impl ExprVisitor for Names {
         type Error = Infallible;

@@ -46,7 +46,7 @@ pub enum ServerError {
 
 impl ServerError {
     /// The server cannot run on this machine; any other error is worth a look.
-    pub const fn is_missing(&self) -> bool {
+    pub(crate) const fn is_missing(&self) -> bool {
         matches!(self, Self::PostgresMissing | Self::RedisMissing)
     }
 }
@@ -329,7 +329,7 @@ impl PrivateMariaDb {
     }
 
     /// Connection string of one of its databases, which need not exist.
-    pub fn url_of(&self, database: &str) -> String {
+    pub(crate) fn url_of(&self, database: &str) -> String {
         format!("mysql://{OWNER}:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
     }
 

@@ -75,7 +75,7 @@ pub struct StorePlan {
 
 impl StorePlan {
     /// The default of [`Self::save_interval`].
-    pub const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+    pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
     pub fn new(url: impl Into<SecretString>) -> Self {
         Self { url: url.into(), save_interval: Self::SAVE_INTERVAL }
@@ -90,21 +90,21 @@ pub struct Owner {
 }
 
 impl Owner {
-    pub fn of(relay: &RelayPlan) -> Self {
+    pub(crate) fn of(relay: &RelayPlan) -> Self {
         Self { relay: relay.name.clone(), kind: relay.product.label }
     }
 }
 
 /// A checkpoint as the store has it.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     pub generation: i64,
     pub parts: BTreeMap<String, Bytes>,
 }
 
 /// What a save writes.
 #[derive(Clone, Debug)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// The generation that these follow. `None`: `put` is everything, whatever the store has.
     pub after: Option<i64>,
     pub put: Vec<(String, Bytes)>,
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub async fn reopen(&self, plan: &StorePlan) -> Result<(), StoreError> {
+    pub(crate) async fn reopen(&self, plan: &StorePlan) -> Result<(), StoreError> {
         let new = backend(plan)?;
         let mut backend = self.backend.lock().await;
         backend.close().await;
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// The file, or `host:port/database`.
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
@@ -162,7 +162,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read, is not the exporter's own, or is damaged.
-    pub async fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+    pub(crate) async fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
         let stored = self
             .within(async |backend| match backend {
                 Backend::Sqlite(file) => file.load(owner).await,
@@ -177,7 +177,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::load`]; also when the store could not be made or written.
-    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Checkpoint>>>, StoreError> {
+    pub(crate) async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Checkpoint>>>, StoreError> {
         let seen = self
             .within(async |backend| match backend {
                 Backend::Sqlite(file) => file.inspect(owners).await,
@@ -196,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be reached.
-    pub async fn become_writer(&self, owner: &Owner) -> Result<bool, StoreError> {
+    pub(crate) async fn become_writer(&self, owner: &Owner) -> Result<bool, StoreError> {
         self.within(async |backend| match backend {
             Backend::Sqlite(file) => file.become_writer(),
             Backend::Postgres(schema) => schema.become_writer(owner).await,
@@ -208,7 +208,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be written, another process is the writer, or has been.
-    pub async fn save(&self, owner: &Owner, changes: &Changes) -> Result<i64, StoreError> {
+    pub(crate) async fn save(&self, owner: &Owner, changes: &Changes) -> Result<i64, StoreError> {
         let saved = self
             .within(async |backend| match backend {
                 Backend::Sqlite(file) => file.save(owner, changes).await,

@@ -52,7 +52,7 @@ const GRACE_SECONDS: i64 = 600;
 /// Restores of the ledger that are told apart.
 const MOST_PASTS: usize = 8;
 /// A row that is not final by then is an orphan of a crash; the relay hides it too (`proxy-status-tracker.ts`).
-pub const ORPHAN_SECONDS: i64 = 24 * 3600;
+pub(crate) const ORPHAN_SECONDS: i64 = 24 * 3600;
 /// Days whose boards are kept: the longest month, and the week around its first day.
 const KEPT_DAYS: u64 = 38;
 /// Days before today of which rows still come.
@@ -70,7 +70,7 @@ pub struct Moment {
 
 impl Moment {
     /// The relay's local date.
-    pub fn today(&self) -> NaiveDate {
+    pub(crate) fn today(&self) -> NaiveDate {
         self.calendar.date(self.now).unwrap_or_else(|| self.now.date_naive())
     }
 }
@@ -228,12 +228,12 @@ impl Tally {
     }
 
     /// Whether a row may get more cost, tokens or durations after its end.
-    pub fn rows_may_grow(&mut self, rows_grow: bool) {
+    pub(crate) fn rows_may_grow(&mut self, rows_grow: bool) {
         self.rows_grow = rows_grow;
     }
 
     /// What its rows tell: the rest is absent from its view.
-    pub fn rows_tell(&mut self, facts: Facts) {
+    pub(crate) fn rows_tell(&mut self, facts: Facts) {
         self.facts = facts;
     }
 
@@ -262,7 +262,7 @@ impl Tally {
 
     /// Tells ahead of a row that will be applied, so that a series budget admits in the order of the ledger's ids even
     /// where a later row ends first.
-    pub fn announce(&mut self, row: &UsageRow) {
+    pub(crate) fn announce(&mut self, row: &UsageRow) {
         if !row.counted {
             return;
         }
@@ -306,12 +306,12 @@ impl Tally {
     }
 
     /// Whether the row of a request has a greater id than `floor`.
-    pub fn is_above(&self, request_id: i64, floor: i64) -> bool {
+    pub(crate) fn is_above(&self, request_id: i64, floor: i64) -> bool {
         self.held.get(&request_id).is_some_and(|held| held.row.id > floor)
     }
 
     /// The request with the greatest row id among those that may still change, and that id.
-    pub fn newest_held(&self) -> Option<(i64, i64)> {
+    pub(crate) fn newest_held(&self) -> Option<(i64, i64)> {
         self.held.values().map(|held| (held.row.request_id, held.row.id)).max_by_key(|(_, id)| *id)
     }
 
@@ -342,7 +342,7 @@ impl Tally {
 
     /// Whether some of the rows, read at `now`, are of other requests than those that had their ids at the last look. A
     /// start that is ahead of both clocks says nothing about when its request came, nor one that is known.
-    pub fn contradicts(&self, rows: &[UsageRow], now: DateTime<Utc>) -> bool {
+    pub(crate) fn contradicts(&self, rows: &[UsageRow], now: DateTime<Utc>) -> bool {
         let is_new = |row: &UsageRow| {
             row.started_at > self.moment.now && row.started_at <= now && !self.booked.contains_key(&identity(row))
         };
@@ -355,7 +355,7 @@ impl Tally {
     /// The ledger is of another past than the one that was read: of its requests, `newer` have started since the last
     /// look, and `last` is the greatest id. Those are new, whoever had their ids. Of the counted ones from the first of
     /// them on, nobody knows which are still there: a row tells by its start, when it comes.
-    pub fn part_ways(&mut self, newer: &[i64], last: i64) {
+    pub(crate) fn part_ways(&mut self, newer: &[i64], last: i64) {
         let first = newer.iter().copied().min().unwrap_or(i64::MAX).min(last.saturating_add(1));
         let doubtful = self.doubtful.entry(self.moment.now.timestamp_micros()).or_default();
         self.counted.move_above(first.saturating_sub(1), doubtful);
@@ -375,12 +375,12 @@ impl Tally {
     }
 
     /// Whether the row is of a request that may still change, and of no other with its id.
-    pub fn holds(&self, row: &UsageRow) -> bool {
+    pub(crate) fn holds(&self, row: &UsageRow) -> bool {
         self.held.get(&row.request_id).is_some_and(|held| is_same(&held.row, row))
     }
 
     /// The last look at the ledger.
-    pub fn looked_until(&self) -> DateTime<Utc> {
+    pub(crate) fn looked_until(&self) -> DateTime<Utc> {
         self.moment.now
     }
 
@@ -402,7 +402,7 @@ impl Tally {
     }
 
     /// All rows that started at or after `since` have been read.
-    pub fn cover_since(&mut self, since: DateTime<Utc>) {
+    pub(crate) fn cover_since(&mut self, since: DateTime<Utc>) {
         // The next second: the one of `since` itself may have begun before.
         self.covered_since = self.covered_since.min(since.timestamp() + 1);
     }
@@ -422,12 +422,12 @@ impl Tally {
         true
     }
 
-    pub const fn is_complete(&self) -> bool {
+    pub(crate) const fn is_complete(&self) -> bool {
         self.covered_since == i64::MIN
     }
 
     /// Whether every row since the start of `date` has been read.
-    pub fn covers(&self, date: NaiveDate) -> bool {
+    pub(crate) fn covers(&self, date: NaiveDate) -> bool {
         self.moment.calendar.start(date).is_some_and(|start| self.covered_since <= start.timestamp())
     }
 
@@ -435,7 +435,7 @@ impl Tally {
         self.moment.today()
     }
 
-    pub fn covers_yesterday(&self) -> bool {
+    pub(crate) fn covers_yesterday(&self) -> bool {
         self.is_complete() || self.today().pred_opt().is_some_and(|yesterday| self.covers(yesterday))
     }
 

@@ -23,9 +23,10 @@ use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-pub use file::Rules;
-pub use password::{bcrypt_hash, hash_password};
-pub use yaml::Problem;
+pub(crate) use file::Rules;
+pub use password::bcrypt_hash;
+pub(crate) use password::hash_password;
+pub(crate) use yaml::Problem;
 
 use crate::reload::Reload;
 use credentials::{Busy, PasswordChecks};
@@ -51,7 +52,7 @@ struct Watch {
 }
 
 /// What a request may do.
-pub enum Admission {
+pub(crate) enum Admission {
     Granted,
     /// The client has to show (other) credentials.
     Refused,
@@ -100,7 +101,7 @@ impl Protection {
     }
 
     /// What holds at this moment.
-    pub fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
     }
 
@@ -110,7 +111,7 @@ impl Protection {
     }
 
     /// Follows changes of the files; never ends.
-    pub async fn keep_current(self: Arc<Self>) {
+    pub(crate) async fn keep_current(self: Arc<Self>) {
         let Some(file) = &self.file else { return std::future::pending().await };
         loop {
             tokio::time::sleep(LOOK).await;
@@ -170,7 +171,7 @@ impl Protection {
     }
 
     /// The answer for a request with these headers.
-    pub async fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Admission {
+    pub(crate) async fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Admission {
         if let Some(Err(wait)) = rules.limit.as_ref().map(limit::Limit::take) {
             return Admission::Limited(wait);
         }

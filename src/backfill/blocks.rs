@@ -12,7 +12,7 @@ use tokio::process::Command;
 ///
 /// # Errors
 /// When promtool is not installed or refuses the file, or the disk takes no more.
-pub async fn make(file: &Path, directory: &Path, block_seconds: i64) -> anyhow::Result<()> {
+pub(crate) async fn make(file: &Path, directory: &Path, block_seconds: i64) -> anyhow::Result<()> {
     let (partial, blocks) = (directory.join("blocks.partial"), directory.join(super::BLOCKS));
     match fs::remove_dir_all(&partial) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("cannot remove blocks.partial"),

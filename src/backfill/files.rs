@@ -14,7 +14,7 @@ const NOTE: &str = "backfill.json";
 ///
 /// # Errors
 /// When it holds something else.
-pub fn interrupted(directory: &Path) -> anyhow::Result<Option<Job>> {
+pub(crate) fn interrupted(directory: &Path) -> anyhow::Result<Option<Job>> {
     let shown = directory.display();
     match fs::read(directory.join(NOTE)) {
         Ok(note) => {
@@ -40,7 +40,7 @@ pub fn interrupted(directory: &Path) -> anyhow::Result<Option<Job>> {
 ///
 /// # Errors
 /// When it is that of another one.
-pub fn claim(directory: &Path, job: &Job, interrupted: Option<&Job>) -> anyhow::Result<()> {
+pub(crate) fn claim(directory: &Path, job: &Job, interrupted: Option<&Job>) -> anyhow::Result<()> {
     let shown = directory.display();
     match interrupted {
         Some(other) if other == job => Ok(()),
@@ -67,7 +67,7 @@ pub fn claim(directory: &Path, job: &Job, interrupted: Option<&Job>) -> anyhow::
 ///
 /// # Errors
 /// When the disk is full or the directory not ours.
-pub fn write_whole(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> anyhow::Result<u64> {
+pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> anyhow::Result<u64> {
     let partial = path.with_extension("partial");
     let written = || {
         let file = File::create(&partial)?;

@@ -21,7 +21,7 @@ use crate::view::View;
 const SLICE: Span = Span::hours(1);
 
 /// The state of a ledger at an instant that only moves forward.
-pub struct Past {
+pub(crate) struct Past {
     ledger: Box<dyn Ledger>,
     timeout: Duration,
     budget: SeriesBudget,
@@ -48,7 +48,7 @@ impl Past {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub async fn open(mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Result<Self, ReadError> {
+    pub(crate) async fn open(mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Result<Self, ReadError> {
         let refresh = within(plan.timeout, ledger.refresh(&RefreshRequest::default())).await?;
         let calendar = refresh.calendar;
         let begin = calendar.start(calendar.first_date()).unwrap_or(refresh.now).min(refresh.now);
@@ -87,31 +87,31 @@ impl Past {
     }
 
     /// Start of the ledger's first day.
-    pub fn begin(&self) -> DateTime<Utc> {
+    pub(crate) fn begin(&self) -> DateTime<Utc> {
         self.calendar.start(self.calendar.first_date()).unwrap_or(self.present)
     }
 
     /// The store's clock when the past was opened: nothing is known of later instants.
-    pub const fn present(&self) -> DateTime<Utc> {
+    pub(crate) const fn present(&self) -> DateTime<Utc> {
         self.present
     }
 
     /// The relay's time zone.
-    pub const fn zone(&self) -> Tz {
+    pub(crate) const fn zone(&self) -> Tz {
         self.zone
     }
 
     /// What the rows' meaning rests on.
-    pub fn basis(&self) -> &str {
+    pub(crate) fn basis(&self) -> &str {
         &self.basis
     }
 
-    pub const fn rows_read(&self) -> u64 {
+    pub(crate) const fn rows_read(&self) -> u64 {
         self.rows_read
     }
 
     /// The instant that it has moved on to.
-    pub const fn now(&self) -> DateTime<Utc> {
+    pub(crate) const fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
@@ -119,7 +119,7 @@ impl Past {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub async fn advance(&mut self, to: DateTime<Utc>) -> Result<(), ReadError> {
+    pub(crate) async fn advance(&mut self, to: DateTime<Utc>) -> Result<(), ReadError> {
         let to = to.min(self.now + SLICE);
         // Ids are not quite in the order of starts: look a little ahead, so that names are admitted in that of ids.
         while self.read_until <= to + DISORDER && self.read_until <= self.present {
@@ -151,7 +151,7 @@ impl Past {
     }
 
     /// What an exporter would show now, as far as rows alone tell.
-    pub fn families(&mut self) -> Vec<Family> {
+    pub(crate) fn families(&mut self) -> Vec<Family> {
         let view = self.tally.view(&Presentation {
             directory: None,
             live: None,

@@ -4,7 +4,7 @@ use crate::servers::prometheus::Series;
 
 /// A span in which one alert with one set of labels fired, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Episode {
+pub(crate) struct Episode {
     pub start: i64,
     /// When it resolved, or the end of what was looked at.
     pub end: i64,
@@ -12,7 +12,7 @@ pub struct Episode {
 
 /// The episodes of one series of an alert's expression, evaluated every `step` from `first` to `last`.
 #[derive(Clone, Debug, Default)]
-pub struct Firing {
+pub(crate) struct Firing {
     hold: i64,
     keep: i64,
     /// Since when the condition has held without a break.
@@ -25,12 +25,12 @@ pub struct Firing {
 
 impl Firing {
     /// `hold` and `keep` are `for` and `keep_firing_for` in seconds.
-    pub fn new(hold: i64, keep: i64) -> Self {
+    pub(crate) fn new(hold: i64, keep: i64) -> Self {
         Self { hold, keep, ..Self::default() }
     }
 
     /// One evaluation (Prometheus 2.42 `rules/alerting.go`, `Eval`).
-    pub fn evaluate(&mut self, at: i64, holds: bool) {
+    pub(crate) fn evaluate(&mut self, at: i64, holds: bool) {
         if holds {
             self.kept_since = None;
             let since = *self.active_since.get_or_insert(at);
@@ -49,7 +49,7 @@ impl Firing {
     }
 
     /// Ends what still fires.
-    pub fn finish(&mut self, at: i64) {
+    pub(crate) fn finish(&mut self, at: i64) {
         if let Some(start) = self.firing_since.take() {
             self.episodes.push(Episode { start, end: at });
         }
@@ -57,7 +57,7 @@ impl Firing {
 }
 
 /// The instants at which a series has a value.
-pub fn instants(series: &Series) -> impl Iterator<Item = i64> {
+pub(crate) fn instants(series: &Series) -> impl Iterator<Item = i64> {
     series.values.iter().map(|(at, _)| at.round() as i64)
 }
 

@@ -196,14 +196,14 @@ impl Route {
 }
 
 /// An Alertmanager's configuration.
-pub struct Routing(Configuration);
+pub(crate) struct Routing(Configuration);
 
 impl Routing {
     /// The shipped one, or that of a directory.
     ///
     /// # Errors
     /// When it cannot be read or understood.
-    pub fn load(directory: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn load(directory: Option<&Path>) -> anyhow::Result<Self> {
         let text = match directory.map(|directory| directory.join(FILE)) {
             // Rules alone are tested with the shipped routes.
             Some(path) if path.exists() => {
@@ -233,7 +233,7 @@ impl Routing {
     }
 
     /// Notes with each episode who was told of it.
-    pub fn tell(&self, relay: &str, lines: &mut [Line]) {
+    pub(crate) fn tell(&self, relay: &str, lines: &mut [Line]) {
         let all: Vec<Vec<(Labels, i64, i64)>> = lines
             .iter()
             .map(|line| line.episodes.iter().map(|it| (labels(relay, line, it), it.start, it.end)).collect())

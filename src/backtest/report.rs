@@ -91,13 +91,13 @@ pub struct Count {
 }
 
 impl Line {
-    pub fn count(&self) -> Count {
+    pub(crate) fn count(&self) -> Count {
         let told = self.episodes.iter().filter(|it| it.told.receiver.is_some()).count();
         Count { fired: self.episodes.len(), told }
     }
 
     /// Rules of the same name differ in it.
-    pub fn severity(&self) -> &str {
+    pub(crate) fn severity(&self) -> &str {
         self.labels.get("severity").map_or("", String::as_str)
     }
 
@@ -127,7 +127,7 @@ impl Occurrence {
 }
 
 /// The names behind the ids of some labels, by the words before `_id`.
-pub fn names(labels: &BTreeMap<String, String>, directory: &Directory) -> BTreeMap<String, String> {
+pub(crate) fn names(labels: &BTreeMap<String, String>, directory: &Directory) -> BTreeMap<String, String> {
     let users = directory.users.iter().map(|it| ("user", &it.id, &it.name));
     let keys = directory.keys.iter().map(|it| ("key", &it.id, &it.name));
     let providers = directory.providers.iter().map(|it| ("provider", &it.id, &it.name));
@@ -140,7 +140,7 @@ pub fn names(labels: &BTreeMap<String, String>, directory: &Directory) -> BTreeM
 }
 
 /// The id of the user whose key it is.
-pub fn owner(labels: &BTreeMap<String, String>, directory: &Directory) -> Option<String> {
+pub(crate) fn owner(labels: &BTreeMap<String, String>, directory: &Directory) -> Option<String> {
     let id = labels.get("key_id")?;
     let key = directory.keys.iter().find(|key| key.id.to_string() == *id)?;
     key.user_id.as_ref().map(ToString::to_string)

@@ -37,7 +37,7 @@ const HEADROOM: f64 = 1.25;
 
 /// A limit in one alert.
 #[derive(Clone, Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Without [`PREFIX`].
     pub threshold: String,
     /// Index of the alert.
@@ -50,14 +50,14 @@ pub struct Limit {
 
 /// One value of a limit's quantity.
 #[derive(Clone, Copy, Debug)]
-pub struct Point {
+pub(crate) struct Point {
     pub at: i64,
     pub value: f64,
 }
 
 /// What the quantity of a limit was in quiet times.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quiet {
+pub(crate) struct Quiet {
     pub median: f64,
     pub worst: f64,
     pub suggested: f64,
@@ -65,12 +65,12 @@ pub struct Quiet {
 
 impl Limit {
     /// The series that holds the limit.
-    pub fn series(&self) -> String {
+    pub(crate) fn series(&self) -> String {
         format!("{PREFIX}{}", self.threshold)
     }
 
     /// The alert with another limit.
-    pub fn alert_with(&self, rules: &Rules, value: f64) -> Alert {
+    pub(crate) fn alert_with(&self, rules: &Rules, value: f64) -> Alert {
         let alert = &rules.alerts[self.alert];
         Alert { expr: self.replaced(&alert.expr, value, rules), ..alert.clone() }
     }
@@ -105,7 +105,13 @@ impl Limit {
 
     /// What the quantity was outside of incidents. Where an alert fires too often for those, only the quarter of the
     /// episodes with the worst values is left out. `None` when too little is left.
-    pub fn quiet(&self, points: &[Point], episodes: &[Episode], hold: Duration, tested: (i64, i64)) -> Option<Quiet> {
+    pub(crate) fn quiet(
+        &self,
+        points: &[Point],
+        episodes: &[Episode],
+        hold: Duration,
+        tested: (i64, i64),
+    ) -> Option<Quiet> {
         let worse = |one: f64, other: f64| if self.below { other.total_cmp(&one) } else { one.total_cmp(&other) };
         let lead = AROUND + hold.as_secs().cast_signed();
         let is_in = |point: &Point, it: &Episode| (it.start..=it.end).contains(&point.at);
@@ -150,7 +156,7 @@ fn two_digits(value: f64) -> f64 {
 }
 
 /// Every limit of the alerts, once for each rule that has it.
-pub fn find(alerts: &[Alert]) -> Vec<Limit> {
+pub(crate) fn find(alerts: &[Alert]) -> Vec<Limit> {
     let mut limits: Vec<Limit> = Vec::new();
     for (alert, rule) in alerts.iter().enumerate() {
         for index in 0.. {

@@ -17,7 +17,7 @@ use crate::rules::Rules;
 use crate::settings::Plan;
 
 #[derive(Debug, Args)]
-pub struct BackfillArgs {
+pub(crate) struct BackfillArgs {
     /// The relay's name in the configuration; may be left out when there is one only.
     #[arg(long, value_name = "NAME")]
     relay: Option<String>,
@@ -48,7 +48,7 @@ pub struct BackfillArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct BacktestArgs {
+pub(crate) struct BacktestArgs {
     /// The relay's name in the configuration; may be left out when there is one only.
     #[arg(long, value_name = "NAME")]
     relay: Option<String>,
@@ -141,7 +141,7 @@ fn choose(options: &Options, name: Option<&str>) -> Result<RelayPlan, ExitCode> 
     })
 }
 
-pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Result<ExitCode> {
     let plan = match choose(options, arguments.relay.as_deref()) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),
@@ -181,7 +181,7 @@ pub async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Result<ExitCode> {
     let plan = match choose(options, arguments.relay.as_deref()) {
         Ok(plan) => plan,
         Err(code) => return Ok(code),

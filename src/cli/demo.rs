@@ -15,7 +15,7 @@ use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate
 use crate::{relay, serve, settings};
 
 #[derive(Debug, Args)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Days of history to fill in, today included.
     #[arg(long, default_value_t = 30)]
     days: u32,
@@ -34,13 +34,13 @@ pub struct Traffic {
 }
 
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     #[command(flatten)]
     traffic: Traffic,
 }
 
 #[derive(Debug, Args)]
-pub struct SimulateArgs {
+pub(crate) struct SimulateArgs {
     /// The demo's PostgreSQL.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: SecretString,
@@ -70,7 +70,7 @@ impl Traffic {
     }
 }
 
-pub async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let signalled = stop.clone();
     tokio::spawn(async move {
@@ -87,7 +87,7 @@ pub async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<ExitCode> {
     let protection = match protect(options) {
         Ok(protection) => protection,
         Err(code) => return Ok(code),

@@ -19,7 +19,7 @@ pub enum Store {
 }
 
 impl Store {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::MySql => "MySQL",
@@ -29,7 +29,7 @@ impl Store {
     }
 
     /// The schemes of its URLs, without `:`.
-    pub const fn schemes(self) -> &'static [&'static str] {
+    pub(crate) const fn schemes(self) -> &'static [&'static str] {
         match self {
             Self::Postgres => &["postgres", "postgresql"],
             Self::MySql => &["mysql", "mariadb"],
@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// How its URLs are written.
-    pub const fn example(self) -> &'static str {
+    pub(crate) const fn example(self) -> &'static str {
         match self {
             Self::Postgres => "postgres://user:password@host:5432/database",
             Self::MySql => "mysql://user:password@host:3306/database",
@@ -109,18 +109,18 @@ const FOREIGN: [&str; 35] = [
 
 /// What is wrong with an address, and what to do. Holds no part of it but names of well-known parameters.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub(crate) struct Flaw {
     pub what: String,
     pub hint: String,
 }
 
 impl Flaw {
-    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }
 
     /// A parameter with a value that cannot be used; the name is one that is understood.
-    pub fn value(name: &str, allowed: &str) -> Self {
+    pub(crate) fn value(name: &str, allowed: &str) -> Self {
         Self::new(format!("the value of `{name}` in the URL cannot be used"), format!("allowed: {allowed}"))
     }
 }
@@ -132,7 +132,7 @@ impl From<Flaw> for OpenError {
 }
 
 /// An address, every part of it decoded.
-pub struct Address {
+pub(crate) struct Address {
     pub scheme: String,
     /// Not empty.
     pub user: Option<String>,
@@ -148,7 +148,7 @@ pub struct Address {
 
 /// One server of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// A name, an IP address without brackets, or the path of a socket; empty where the URL says none.
     pub name: String,
     pub port: Option<u16>,
@@ -157,7 +157,7 @@ pub struct Host {
 impl Address {
     /// # Errors
     /// When a text is no URL, or one that can be read in more than one way.
-    pub fn parse(text: &str) -> Result<Self, Flaw> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Flaw> {
         let is_scheme = |it: &&str| it.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'+') && !it.is_empty();
         let split = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
         let (scheme, rest) = split.ok_or_else(|| Flaw::new("is not a URL", ENCODING))?;
@@ -188,17 +188,17 @@ impl Address {
     }
 
     /// The parameters in their order, which the reader has to understand one and all.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The last value of a parameter.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters().filter(|(known, _)| *known == name).last().map(|(_, value)| value)
     }
 
     /// Refuses a parameter. Nothing that was asked for is left out silently.
-    pub fn unknown(name: &str, understood: &[&str]) -> Flaw {
+    pub(crate) fn unknown(name: &str, understood: &[&str]) -> Flaw {
         let what = match FOREIGN.iter().chain(understood).find(|known| **known == name) {
             Some(known) => format!("the URL has the parameter `{known}`, which has no meaning here"),
             None => "the URL has a parameter that is not understood".to_owned(),
@@ -207,7 +207,7 @@ impl Address {
     }
 
     /// `/name`, where the name is a plain one that cannot be a part of a password; else nothing. For people.
-    pub fn shown<'a>(&self, name: &'a str) -> Shown<'a> {
+    pub(crate) fn shown<'a>(&self, name: &'a str) -> Shown<'a> {
         let plain = name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.'));
         Shown(Some(name).filter(|_| self.credentials && plain && (1..64).contains(&name.len())))
     }
@@ -234,7 +234,7 @@ impl Host {
     }
 
     /// From a name that a parameter says.
-    pub fn named(name: &str, port: Option<u16>) -> Result<Self, Flaw> {
+    pub(crate) fn named(name: &str, port: Option<u16>) -> Result<Self, Flaw> {
         let host = Self { name: name.to_owned(), port };
         if host.is_plain() { Ok(host) } else { Err(Flaw::new("the host of the URL is wrong", ENCODING)) }
     }
@@ -246,12 +246,12 @@ impl Host {
     }
 
     /// Whether this is the path of a Unix socket, or of the folder that it is in.
-    pub fn is_socket(&self) -> bool {
+    pub(crate) fn is_socket(&self) -> bool {
         self.name.starts_with('/')
     }
 
     /// `host:port` as one writes it, an IPv6 address in brackets.
-    pub fn with_port(&self, default: u16) -> String {
+    pub(crate) fn with_port(&self, default: u16) -> String {
         let port = self.port.unwrap_or(default);
         match (&*self.name, self.is_socket()) {
             (name, true) => name.to_owned(),
@@ -263,7 +263,7 @@ impl Host {
 }
 
 /// A name after the server, or nothing.
-pub struct Shown<'a>(Option<&'a str>);
+pub(crate) struct Shown<'a>(Option<&'a str>);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

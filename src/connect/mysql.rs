@@ -53,7 +53,7 @@ impl Database {
         &self.endpoint
     }
 
-    pub fn account(&self) -> &str {
+    pub(crate) fn account(&self) -> &str {
         &self.account
     }
 
@@ -118,7 +118,7 @@ impl Database {
     }
 
     /// Says goodbye to the server; without it the server only notices that the peer has gone.
-    pub async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Some(held) = self.idle.take() {
             // The peer may be gone already.
             let _ = timeout(Duration::from_secs(1), held.connection.close()).await;
@@ -138,7 +138,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// All rows of a statement; `what` names the read in the error.
-    pub async fn fetch(
+    pub(crate) async fn fetch(
         &mut self,
         what: &str,
         query: Query<'_, MySql, MySqlArguments>,
@@ -167,7 +167,7 @@ impl Snapshot {
     }
 
     /// An error of this store in the words of the log.
-    pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
+    pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         read_error(&self.endpoint, what, error)
     }
 }

@@ -69,7 +69,7 @@ impl Database {
         &self.endpoint
     }
 
-    pub fn role(&self) -> &str {
+    pub(crate) fn role(&self) -> &str {
         self.servers.first().map_or("", |server| server.options.get_username())
     }
 
@@ -153,7 +153,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// All rows of a statement; `what` names the read in the error.
-    pub async fn fetch(
+    pub(crate) async fn fetch(
         &mut self,
         what: &str,
         query: Query<'_, Postgres, PgArguments>,
@@ -189,7 +189,7 @@ impl Snapshot {
     }
 
     /// An error of this store in the words of the log.
-    pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
+    pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         read_error(&self.held.endpoint, what, error)
     }
 }
@@ -204,11 +204,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// `host:port/database`, for people.
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         PgConnection::connect_with(&self.options).await
     }
 }

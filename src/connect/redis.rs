@@ -44,7 +44,7 @@ impl KeyCommand {
         Self { arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(), ..self }
     }
 
-    pub fn command(&self) -> Cmd {
+    pub(crate) fn command(&self) -> Cmd {
         let mut command = cmd(self.command);
         command.arg(&self.key).arg(&self.arguments);
         command
@@ -134,7 +134,7 @@ impl Redis {
     }
 
     /// Logs, once, that a key holds something else than is expected.
-    pub fn report(&mut self, key: &str) {
+    pub(crate) fn report(&mut self, key: &str) {
         if self.reported.len() < MOST_REPORTED && self.reported.insert(key.to_owned()) {
             tracing::warn!(key, "left out a Redis key that does not hold what the relay writes there");
         }

@@ -92,10 +92,6 @@ impl File {
         self.path.display().to_string()
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Opens a view of the file: a consistent one where the file has a write-ahead log. Dropped without
     /// [`Snapshot::close`], its connection closes a little later.
     ///
@@ -274,7 +270,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether all statements see one state of the file, and no writer waits for it.
-    pub const fn is_write_ahead(&self) -> bool {
+    pub(crate) const fn is_write_ahead(&self) -> bool {
         self.write_ahead
     }
 
@@ -360,7 +356,7 @@ impl Snapshot {
     }
 
     /// An error of this file in the words of the log.
-    pub fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
+    pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
             Some(INTERRUPTED) if self.write_ahead => too_late(&self.endpoint, what, self.limit),
             Some(INTERRUPTED) => too_late(&self.endpoint, what, self.limit.min(LONGEST_STATEMENT)),
@@ -394,7 +390,7 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 ///
 /// # Errors
 /// When it names none.
-pub fn path(url: &str) -> Result<PathBuf, Flaw> {
+pub(crate) fn path(url: &str) -> Result<PathBuf, Flaw> {
     let hint = "write it as sqlite:/path/to/the/file";
     let Some(path) = url.strip_prefix("sqlite:") else {
         return Err(Flaw::new("the URL is not one of SQLite", hint));

@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 
 /// Properties of one series or column: id and value.
-pub type Properties = Vec<(&'static str, Value)>;
+pub(crate) type Properties = Vec<(&'static str, Value)>;
 
 /// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit and further
 /// properties. Without a unit, numbers have the panel's, and labels are text, also where they look like numbers.
-pub struct Column {
+pub(crate) struct Column {
     pub from: &'static str,
     pub title: &'static str,
     pub unit: &'static str,
     pub properties: Properties,
 }
 
-pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
+pub(crate) fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
     let unit = if unit.is_empty() && !from.starts_with('#') { "string" } else { unit };
     // A number that is missing in one row.
     let properties = if from.starts_with('#') { vec![("noValue", json!("–"))] } else { Vec::new() };
@@ -22,14 +22,14 @@ pub fn column(from: &'static str, title: &'static str, unit: &'static str) -> Co
 }
 
 impl Column {
-    pub fn with(mut self, id: &'static str, value: Value) -> Self {
+    pub(crate) fn with(mut self, id: &'static str, value: Value) -> Self {
         self.properties.retain(|(known, _)| *known != id);
         self.properties.push((id, value));
         self
     }
 
     /// A bar behind the number, as long as its share of the column's greatest.
-    pub fn gauge(self) -> Self {
+    pub(crate) fn gauge(self) -> Self {
         self.with("custom.cellOptions", json!({"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}))
             .with("fieldMinMax", json!(true))
             .with("min", json!(0))
@@ -37,7 +37,7 @@ impl Column {
     }
 
     /// A bar from 0 to 1 that turns yellow and red near its end.
-    pub fn fill(self) -> Self {
+    pub(crate) fn fill(self) -> Self {
         self.with("custom.cellOptions", json!({"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}))
             .with("min", json!(0))
             .with("max", json!(1))
@@ -50,7 +50,7 @@ impl Column {
     }
 
     /// Red, yellow, green text for a share of successes.
-    pub fn success(self) -> Self {
+    pub(crate) fn success(self) -> Self {
         self.with("custom.cellOptions", json!({"type": "color-text"}))
             .with("decimals", json!(1))
             .with("color", json!({"mode": "thresholds"}))
@@ -65,16 +65,16 @@ impl Column {
             )
     }
 
-    pub fn width(self, pixels: u32) -> Self {
+    pub(crate) fn width(self, pixels: u32) -> Self {
         self.with("custom.width", json!(pixels))
     }
 
-    pub fn decimals(self, decimals: u8) -> Self {
+    pub(crate) fn decimals(self, decimals: u8) -> Self {
         self.with("decimals", json!(decimals))
     }
 }
 
-pub fn thresholds(steps: &[(Option<f64>, &str)]) -> Value {
+pub(crate) fn thresholds(steps: &[(Option<f64>, &str)]) -> Value {
     let steps: Vec<Value> = steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
     json!({"mode": "absolute", "steps": steps})
 }

@@ -12,7 +12,7 @@ const SCHEMA_VERSION: u32 = 39;
 /// Grafana's grid: columns over the width of the screen.
 const COLUMNS: u32 = 24;
 
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     /// Without the language.
     pub uid: &'static str,
     pub title: &'static str,
@@ -30,30 +30,30 @@ pub struct Dashboard {
 }
 
 /// Panels beside each other: their common height, their widths.
-pub struct Row {
+pub(crate) struct Row {
     pub heading: Option<&'static str>,
     pub height: u32,
     pub panels: Vec<(u32, Panel)>,
 }
 
-pub fn row(height: u32, panels: impl IntoIterator<Item = (u32, Panel)>) -> Row {
+pub(crate) fn row(height: u32, panels: impl IntoIterator<Item = (u32, Panel)>) -> Row {
     Row { heading: None, height, panels: panels.into_iter().collect() }
 }
 
 impl Row {
-    pub fn under(mut self, heading: &'static str) -> Self {
+    pub(crate) fn under(mut self, heading: &'static str) -> Self {
         self.heading = Some(heading);
         self
     }
 }
 
 impl Dashboard {
-    pub fn uid(&self, lang: Lang) -> String {
+    pub(crate) fn uid(&self, lang: Lang) -> String {
         format!("{}{}", self.uid, lang.suffix())
     }
 
     /// `source` is the uid of the data source to begin with.
-    pub fn json(&self, texts: &Texts, source: Option<&str>) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, texts: &Texts, source: Option<&str>) -> anyhow::Result<Value> {
         let context = || format!("dashboard {}", self.uid);
         let variables: Vec<Value> = self.variables.iter().map(|variable| variable.json(texts, source)).collect();
         Ok(json!({

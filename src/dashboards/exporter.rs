@@ -14,7 +14,7 @@ use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
 const EACH: &str = "{{instance}} {{relay}}";
 const SOURCE: &str = "{{instance}} {{relay}} {{source}}";
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-exporter",
         title: "Exporter health",

@@ -9,7 +9,7 @@ use super::query::Query;
 use super::shared::{Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     use Measure::{CacheHit, Cost, CostPerMillionTokens, CostPerRequest, FirstToken, Requests, Speed, Success, Tokens};
     let board = |scope, heading| Board { scope, heading, matchers: "", filter: "", ids: true };
     let providers = Board {

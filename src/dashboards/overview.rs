@@ -10,7 +10,7 @@ use super::query::Query;
 use super::shared::{self, Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, Variable};
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     let board = |scope, heading| Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
     Dashboard {
         uid: "llm-relay-overview",

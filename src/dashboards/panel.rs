@@ -10,12 +10,12 @@ use super::text::Texts;
 use crate::metrics::Metric;
 
 /// What a panel shows where a relay does not have such numbers.
-pub const UNAVAILABLE: &str = "Not available for this relay";
+pub(crate) const UNAVAILABLE: &str = "Not available for this relay";
 /// What a panel shows where there may simply be nothing.
-pub const NOTHING: &str = "Nothing here now";
+pub(crate) const NOTHING: &str = "Nothing here now";
 
 /// Which numbers are amounts of money, and so carry the symbol of the relay's currency.
-pub enum Money {
+pub(crate) enum Money {
     None,
     All,
     /// By translated legend.
@@ -24,7 +24,7 @@ pub enum Money {
     Columns(&'static [&'static str]),
 }
 
-pub struct Panel {
+pub(crate) struct Panel {
     pub plugin: &'static str,
     pub title: &'static str,
     pub note: &'static str,
@@ -50,52 +50,52 @@ pub struct Panel {
 }
 
 impl Panel {
-    pub fn unit(self, unit: &str) -> Self {
+    pub(crate) fn unit(self, unit: &str) -> Self {
         self.set("unit", json!(unit))
     }
 
-    pub fn decimals(self, decimals: u8) -> Self {
+    pub(crate) fn decimals(self, decimals: u8) -> Self {
         self.set("decimals", json!(decimals))
     }
 
     /// A property of all fields.
-    pub fn set(mut self, name: &str, value: Value) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: Value) -> Self {
         self.defaults.insert(name.to_owned(), value);
         self
     }
 
     /// A property of the panel's plugin.
-    pub fn style(mut self, name: &str, value: Value) -> Self {
+    pub(crate) fn style(mut self, name: &str, value: Value) -> Self {
         self.custom.insert(name.to_owned(), value);
         self
     }
 
-    pub fn option(mut self, name: &str, value: Value) -> Self {
+    pub(crate) fn option(mut self, name: &str, value: Value) -> Self {
         self.options[name] = value;
         self
     }
 
-    pub fn levels(self, steps: &[(Option<f64>, &str)]) -> Self {
+    pub(crate) fn levels(self, steps: &[(Option<f64>, &str)]) -> Self {
         self.set("thresholds", thresholds(steps)).set("color", json!({"mode": "thresholds"}))
     }
 
-    pub fn query(mut self, query: Query) -> Self {
+    pub(crate) fn query(mut self, query: Query) -> Self {
         self.queries.push(query);
         self
     }
 
-    pub fn note(mut self, note: &'static str) -> Self {
+    pub(crate) fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
     }
 
-    pub fn empty(mut self, text: &'static str) -> Self {
+    pub(crate) fn empty(mut self, text: &'static str) -> Self {
         self.empty = text;
         self
     }
 
     /// Amounts in US dollars under the symbol of the relay's currency.
-    pub fn money(mut self, which: Money) -> Self {
+    pub(crate) fn money(mut self, which: Money) -> Self {
         if matches!(which, Money::All | Money::Columns(_)) {
             self = self.unit("currencyUSD");
         }
@@ -103,33 +103,33 @@ impl Panel {
         self
     }
 
-    pub fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
+    pub(crate) fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
         self.mappings.push((value, text, color));
         self
     }
 
-    pub fn columns(mut self, columns: impl IntoIterator<Item = Column>) -> Self {
+    pub(crate) fn columns(mut self, columns: impl IntoIterator<Item = Column>) -> Self {
         self.columns.extend(columns);
         self
     }
 
-    pub fn sort(mut self, column: &'static str, descending: bool, limit: Option<u32>) -> Self {
+    pub(crate) fn sort(mut self, column: &'static str, descending: bool, limit: Option<u32>) -> Self {
         self.order = Some((column, descending, limit));
         self
     }
 
     /// Gives a series that goes by a label's value a name in words.
-    pub fn rename(mut self, value: &'static str, words: &'static str, properties: Properties) -> Self {
+    pub(crate) fn rename(mut self, value: &'static str, words: &'static str, properties: Properties) -> Self {
         self.renames.push((value, words, properties));
         self
     }
 
-    pub fn legend(mut self, words: &'static str, properties: Properties) -> Self {
+    pub(crate) fn legend(mut self, words: &'static str, properties: Properties) -> Self {
         self.overrides.push((words, properties));
         self
     }
 
-    pub fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
         self.fill(texts, replicas).with_context(|| format!("panel {:?}", self.title))
     }
 

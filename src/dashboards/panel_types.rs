@@ -27,14 +27,14 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
 
 /// Which direction of a change is good news.
 #[derive(Clone, Copy)]
-pub enum Better {
+pub(crate) enum Better {
     Lower,
     Higher,
     Neither,
 }
 
 /// One number.
-pub fn stat(title: &'static str) -> Panel {
+pub(crate) fn stat(title: &'static str) -> Panel {
     let options = json!({
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
         "textMode": "value", "colorMode": "value", "graphMode": "none", "justifyMode": "center",
@@ -44,7 +44,7 @@ pub fn stat(title: &'static str) -> Panel {
 }
 
 /// One number and its change; its query is made by [`super::promql::versus`].
-pub fn versus(title: &'static str, better: Better) -> Panel {
+pub(crate) fn versus(title: &'static str, better: Better) -> Panel {
     let mode = match better {
         Better::Lower => "inverted",
         Better::Higher => "standard",
@@ -60,7 +60,7 @@ pub fn versus(title: &'static str, better: Better) -> Panel {
 }
 
 /// Lines with a light area.
-pub fn chart(title: &'static str) -> Panel {
+pub(crate) fn chart(title: &'static str) -> Panel {
     let options = json!({
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -81,12 +81,12 @@ pub fn chart(title: &'static str) -> Panel {
 }
 
 /// Many lines, which areas would blur.
-pub fn lines(title: &'static str) -> Panel {
+pub(crate) fn lines(title: &'static str) -> Panel {
     chart(title).style("fillOpacity", json!(0)).style("showPoints", json!("never"))
 }
 
 /// Areas on top of each other.
-pub fn stack(title: &'static str) -> Panel {
+pub(crate) fn stack(title: &'static str) -> Panel {
     chart(title)
         .style("stacking", json!({"mode": "normal", "group": "A"}))
         .style("fillOpacity", json!(45))
@@ -95,7 +95,7 @@ pub fn stack(title: &'static str) -> Panel {
 }
 
 /// One bar per bucket, from its start to its end.
-pub fn bars(title: &'static str) -> Panel {
+pub(crate) fn bars(title: &'static str) -> Panel {
     stack(title)
         .style("drawStyle", json!("bars"))
         .style("barAlignment", json!(1))
@@ -104,7 +104,7 @@ pub fn bars(title: &'static str) -> Panel {
 }
 
 /// The legend as a table with numbers, to the right, the greatest of the first number at the top.
-pub fn legend_table(panel: Panel, calcs: &[(&str, &str)]) -> Panel {
+pub(crate) fn legend_table(panel: Panel, calcs: &[(&str, &str)]) -> Panel {
     let (ids, names): (Vec<&str>, Vec<&str>) = calcs.iter().copied().unzip();
     panel.option(
         "legend",
@@ -115,7 +115,7 @@ pub fn legend_table(panel: Panel, calcs: &[(&str, &str)]) -> Panel {
     )
 }
 
-pub fn table(title: &'static str) -> Panel {
+pub(crate) fn table(title: &'static str) -> Panel {
     let options =
         json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false, "reducer": ["sum"], "fields": ""}});
     let mut panel = panel("table", title, options).unit("short");
@@ -124,7 +124,7 @@ pub fn table(title: &'static str) -> Panel {
 }
 
 /// Horizontal bars, longest first as its query sorts them.
-pub fn ranking(title: &'static str) -> Panel {
+pub(crate) fn ranking(title: &'static str) -> Panel {
     let options = json!({
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
         "orientation": "horizontal", "displayMode": "gradient", "valueMode": "text", "namePlacement": "auto",
@@ -138,7 +138,7 @@ pub fn ranking(title: &'static str) -> Panel {
 }
 
 /// Coloured spans of states, one line per series under a name from labels, e.g. `{{provider}}`.
-pub fn timeline(title: &'static str, name: &str) -> Panel {
+pub(crate) fn timeline(title: &'static str, name: &str) -> Panel {
     let options = json!({
         "mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
@@ -159,7 +159,7 @@ pub fn timeline(title: &'static str, name: &str) -> Panel {
     panel
 }
 
-pub fn heatmap(title: &'static str) -> Panel {
+pub(crate) fn heatmap(title: &'static str) -> Panel {
     let options = json!({
         "calculate": false, "cellGap": 1, "showValue": "never",
         "color": {"mode": "scheme", "scheme": "Spectral", "steps": 64, "reverse": true, "exponent": 0.5, "fill": "dark-orange", "scale": "exponential"},

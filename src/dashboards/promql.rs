@@ -6,7 +6,7 @@ use crate::metrics::{CATALOGUE, Metric, MetricType};
 
 /// Whether an expression sees the replicas of an exporter as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replicas {
+pub(crate) enum Replicas {
     /// They expose the same numbers, which must not add up: the greatest counts.
     Fold,
     /// Each speaks of itself.
@@ -37,7 +37,7 @@ pub fn families(text: &str) -> anyhow::Result<Vec<&'static Metric>> {
 /// `sum(increase(x[5m]))` becomes `sum(max by (relay, ...) (increase(x{job=~"$job",relay=~"$relay"}[5m])))`.
 ///
 /// Errors name what is not in the catalogue, and a range that is not the only argument of a function.
-pub fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
+pub(crate) fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, name, after)) = next_name(rest) {
@@ -129,7 +129,7 @@ fn modifiers(text: &str) -> (&str, &str) {
 
 /// What has a name in an info metric.
 #[derive(Clone, Copy)]
-pub enum Named {
+pub(crate) enum Named {
     User,
     Key,
     Provider,
@@ -137,7 +137,7 @@ pub enum Named {
 
 impl Named {
     /// The label with the id in counters and gauges.
-    pub const fn id(self) -> &'static str {
+    pub(crate) const fn id(self) -> &'static str {
         match self {
             Self::User => "user_id",
             Self::Key => "key_id",
@@ -146,7 +146,7 @@ impl Named {
     }
 
     /// The label that [`Named::of`] adds.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Key => "key",
@@ -156,12 +156,12 @@ impl Named {
 
     /// Adds the name as of the end of the time range, so that a renamed user is one line. What has no name (deleted, or
     /// folded into `other`) keeps its id: totals stay whole. `expr` carries `relay` and the id.
-    pub fn of(self, expr: &str) -> String {
+    pub(crate) fn of(self, expr: &str) -> String {
         self.join(expr, " @ end()")
     }
 
     /// The same for a chart of `$bucket`s, whose last step begins before now.
-    pub fn of_buckets(self, expr: &str) -> String {
+    pub(crate) fn of_buckets(self, expr: &str) -> String {
         self.join(expr, "[$bucket] offset -$bucket @ end()")
     }
 
@@ -193,7 +193,7 @@ impl Named {
 /// Two rows, `at` 1 before and 2 now, of which a stat panel shows the second and its change against the first.
 /// Without a `now` there is nothing, never yesterday's number; without a `before` the change is hidden: a change against
 /// infinity is not a number. Both have no labels.
-pub fn versus(now: &str, before: &str) -> String {
+pub(crate) fn versus(now: &str, before: &str) -> String {
     // The last digits of a float are no change.
     let rounded = |expr: &str| format!("round(1e9 * {expr}) / 1e9");
     let (now, before) = (rounded(now), rounded(before));
@@ -204,7 +204,7 @@ pub fn versus(now: &str, before: &str) -> String {
 
 /// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one
 /// that cannot tell `before` would look like growth.
-pub fn versus_by_relay(now: &str, before: &str) -> String {
+pub(crate) fn versus_by_relay(now: &str, before: &str) -> String {
     let all = format!("sum({now})");
     let both = format!("sum({now} and on (relay) {before})");
     let before = format!("sum({before} and on (relay) {now})");
@@ -212,12 +212,12 @@ pub fn versus_by_relay(now: &str, before: &str) -> String {
 }
 
 /// What rows are sorted by: a number, and below all that have it, another one.
-pub fn rank(by: &str, otherwise: &str) -> String {
+pub(crate) fn rank(by: &str, otherwise: &str) -> String {
     format!("({by} or {otherwise} * 1e-9)")
 }
 
 /// A column `row` that tells lines of a table apart, by which its queries are joined.
-pub fn keyed(expr: &str, parts: &[&str], keep: &[&str]) -> String {
+pub(crate) fn keyed(expr: &str, parts: &[&str], keep: &[&str]) -> String {
     let parts = parts.iter().map(|part| format!(r#""{part}""#)).collect::<Vec<_>>().join(", ");
     let keep: Vec<&str> = std::iter::once("row").chain(keep.iter().copied()).collect();
     format!(r#"sum by ({}) (label_join({expr}, "row", "/", {parts}))"#, keep.join(", "))

@@ -20,7 +20,7 @@ const DURATION: &str = "llm_relay_request_duration_seconds";
 const FIRST_TOKEN: &str = "llm_relay_time_to_first_token_seconds";
 const SPEED: &str = "llm_relay_output_tokens_per_second";
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-providers",
         title: "Providers",

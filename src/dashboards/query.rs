@@ -6,12 +6,12 @@ use super::promql::{self, Replicas};
 use super::text::Texts;
 
 /// The data source of every panel, target and variable.
-pub fn prometheus() -> Value {
+pub(crate) fn prometheus() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }
 
 /// One query of a panel. Its id names its column in tables (`Value #id`).
-pub struct Query {
+pub(crate) struct Query {
     pub id: &'static str,
     pub expr: String,
     format: &'static str,
@@ -29,37 +29,37 @@ enum Legend {
 
 impl Query {
     /// Rows of now.
-    pub fn rows(id: &'static str, expr: impl Into<String>) -> Self {
+    pub(crate) fn rows(id: &'static str, expr: impl Into<String>) -> Self {
         Self { id, expr: expr.into(), format: "table", range: false, legend: Legend::Labels("__auto"), min_step: "" }
     }
 
     /// One value of now per series.
-    pub fn values(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
+    pub(crate) fn values(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
         Self { format: "time_series", legend: Legend::Labels(labels), ..Self::rows(id, expr) }
     }
 
     /// A line over time under a name in words.
-    pub fn line(id: &'static str, expr: impl Into<String>, words: &'static str) -> Self {
+    pub(crate) fn line(id: &'static str, expr: impl Into<String>, words: &'static str) -> Self {
         Self { format: "time_series", range: true, legend: Legend::Words(words), ..Self::rows(id, expr) }
     }
 
     /// Lines over time under names from labels.
-    pub fn lines(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
+    pub(crate) fn lines(id: &'static str, expr: impl Into<String>, labels: &'static str) -> Self {
         Self { legend: Legend::Labels(labels), ..Self::line(id, expr, "") }
     }
 
     /// The buckets of a histogram over time.
-    pub fn buckets(id: &'static str, expr: impl Into<String>) -> Self {
+    pub(crate) fn buckets(id: &'static str, expr: impl Into<String>) -> Self {
         Self { format: "heatmap", legend: Legend::Labels("{{le}}"), ..Self::line(id, expr, "") }
     }
 
     /// No finer than this, e.g. `5m`.
-    pub fn step(mut self, min_step: &'static str) -> Self {
+    pub(crate) fn step(mut self, min_step: &'static str) -> Self {
         self.min_step = min_step;
         self
     }
 
-    pub fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
         let legend = match self.legend {
             Legend::Words(words) => texts.get(words),
             Legend::Labels(labels) => labels.to_owned(),

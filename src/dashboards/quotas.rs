@@ -12,7 +12,7 @@ use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     let share = format!("(llm_relay_quota_used_usd{ALL} / (llm_relay_quota_limit_usd{ALL} > 0))");
     let limits_in_sight = format!("count(llm_relay_quota_limit_usd{ALL})");
     let running_out = format!("count(llm_relay_quota_exhaustion_timestamp_seconds{ALL})");

@@ -9,37 +9,37 @@ use super::promql::{self, Named, keyed};
 use super::query::Query;
 
 /// Keeps the rows whose provider has a chosen type, or none any more.
-pub const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
+pub(crate) const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
 
 /// Keeps what belongs to relays that count failures: success is not known of the others.
-pub const JUDGED: &str = r#" and on (relay) (llm_relay_day_error_ratio{day="today"} @ end())"#;
+pub(crate) const JUDGED: &str = r#" and on (relay) (llm_relay_day_error_ratio{day="today"} @ end())"#;
 
 /// A gauge of now against the same gauge a day before.
 fn day_before(metric: &str) -> String {
     promql::versus_by_relay(metric, &format!("{metric} offset 1d"))
 }
 
-pub fn sessions() -> Panel {
+pub(crate) fn sessions() -> Panel {
     versus("Concurrent sessions", Better::Neither)
         .decimals(0)
         .note("The change is against the same time yesterday, as Prometheus saw it.")
         .query(Query::rows("now", day_before("llm_relay_sessions_active")))
 }
 
-pub fn requests_per_minute() -> Panel {
+pub(crate) fn requests_per_minute() -> Panel {
     versus("RPM", Better::Neither)
         .decimals(0)
         .note("The change is against the same time yesterday, as Prometheus saw it.")
         .query(Query::rows("now", day_before("llm_relay_requests_last_minute")))
 }
 
-pub fn tokens_per_minute() -> Panel {
+pub(crate) fn tokens_per_minute() -> Panel {
     versus("TPM", Better::Neither)
         .note("The change is against the same time yesterday, as Prometheus saw it.")
         .query(Query::rows("now", day_before("llm_relay_tokens_last_minute")))
 }
 
-pub fn cost_today() -> Panel {
+pub(crate) fn cost_today() -> Panel {
     let day = |day: &str| format!(r#"llm_relay_day_cost_usd{{day="{day}"}}"#);
     versus("Cost today", Better::Lower)
         .money(Money::All)
@@ -48,14 +48,14 @@ pub fn cost_today() -> Panel {
         .query(Query::rows("now", promql::versus_by_relay(&day("today"), &day("yesterday_same_time"))))
 }
 
-pub fn requests_today() -> Panel {
+pub(crate) fn requests_today() -> Panel {
     let day = |day: &str| format!(r#"llm_relay_day_requests{{day="{day}"}}"#);
     versus("Requests today", Better::Neither)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus_by_relay(&day("today"), &day("yesterday_same_time"))))
 }
 
-pub fn response_time() -> Panel {
+pub(crate) fn response_time() -> Panel {
     let day = |day: &str| {
         let (mean, requests) = (
             format!(r#"llm_relay_day_mean_duration_seconds{{day="{day}"}}"#),
@@ -70,7 +70,7 @@ pub fn response_time() -> Panel {
         .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
 }
 
-pub fn error_ratio() -> Panel {
+pub(crate) fn error_ratio() -> Panel {
     let day = |day: &str| {
         let (ratio, requests) = (
             format!(r#"llm_relay_day_error_ratio{{day="{day}"}}"#),
@@ -88,7 +88,7 @@ pub fn error_ratio() -> Panel {
 }
 
 /// Age of the numbers of requests and live state, whichever is older.
-pub fn data_age() -> Panel {
+pub(crate) fn data_age() -> Panel {
     stat("Data age")
         .unit("s")
         .decimals(0)
@@ -103,10 +103,10 @@ pub fn data_age() -> Panel {
 }
 
 /// 0 all is well, 1 a source is down, 2 data are old, 3 nothing is scraped.
-pub const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
+pub(crate) const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
 
 /// `loud` fills the panel with words.
-pub fn state(title: &'static str, loud: bool) -> Panel {
+pub(crate) fn state(title: &'static str, loud: bool) -> Panel {
     let panel = stat(title)
         .option("colorMode", json!("background_solid"))
         .set("color", json!({"mode": "thresholds"}))
@@ -125,7 +125,7 @@ pub fn state(title: &'static str, loud: bool) -> Panel {
 }
 
 /// Cost and calls over time, yesterday dashed. `step` is the shortest span that one point stands for.
-pub fn cost_and_calls(step: &'static str) -> Panel {
+pub(crate) fn cost_and_calls(step: &'static str) -> Panel {
     let hourly = |metric: &str, at: &str| format!("sum(rate({metric}[$__rate_interval]{at})) * 3600");
     let dashed = || {
         vec![
@@ -164,7 +164,7 @@ pub fn cost_and_calls(step: &'static str) -> Panel {
 }
 
 /// A leaderboard of one scope in `$period`.
-pub struct Board {
+pub(crate) struct Board {
     pub scope: &'static str,
     pub heading: &'static str,
     /// Further matchers.
@@ -177,7 +177,7 @@ pub struct Board {
 
 /// What a leaderboard can show beside the name: one query and one column each.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
+pub(crate) enum Measure {
     Cost,
     Requests,
     Tokens,
@@ -191,7 +191,7 @@ pub enum Measure {
 
 impl Board {
     /// `period` is the variable or one period.
-    pub fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
+    pub(crate) fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
         let all = |metric: &str| {
             let Self { scope, matchers, filter, .. } = self;
             format!(r#"({metric}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
@@ -281,7 +281,7 @@ impl Board {
 }
 
 /// Providers by the share of their slots that is in use.
-pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
+pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     let row = |expr: &str, keep: &[&str]| keyed(expr, &["relay", "provider_id"], keep);
     let used = Named::Provider.of("llm_relay_provider_slots_used");
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
@@ -301,7 +301,7 @@ pub fn slots(title: &'static str, limit: Option<u32>) -> Panel {
 }
 
 /// States of circuit breakers over time.
-pub fn circuits(title: &'static str) -> Panel {
+pub(crate) fn circuits(title: &'static str) -> Panel {
     let open = r#"llm_relay_provider_circuit_state{state="open"} * 2"#;
     let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");

@@ -34,18 +34,18 @@ impl Lang {
 }
 
 /// The words of one bundle.
-pub struct Texts {
+pub(crate) struct Texts {
     pub lang: Lang,
     asked: RefCell<BTreeSet<String>>,
 }
 
 impl Texts {
-    pub const fn new(lang: Lang) -> Self {
+    pub(crate) const fn new(lang: Lang) -> Self {
         Self { lang, asked: RefCell::new(BTreeSet::new()) }
     }
 
     /// `english` in the bundle's language.
-    pub fn get(&self, english: &str) -> String {
+    pub(crate) fn get(&self, english: &str) -> String {
         self.asked.borrow_mut().insert(english.to_owned());
         let table = match self.lang {
             Lang::En => return english.to_owned(),
@@ -55,7 +55,7 @@ impl Texts {
     }
 
     /// What a metric means.
-    pub fn help(&self, metric: &Metric) -> String {
+    pub(crate) fn help(&self, metric: &Metric) -> String {
         match self.lang {
             Lang::En => metric.help,
             Lang::Zh => metric.help_zh,
@@ -64,7 +64,7 @@ impl Texts {
     }
 
     /// Fails when a text has no translation, or a translation no text.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.lang == Lang::En {
             return Ok(());
         }

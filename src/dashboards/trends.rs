@@ -31,7 +31,7 @@ macro_rules! range {
     };
 }
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     let mut rows = totals();
     rows.extend([
         cost(Split::User, ["Cost of users, overlaid", "Cost of users, stacked"]).under("By user (filter: User)"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::query::prometheus;
 use super::text::Texts;
 
-pub enum Variable {
+pub(crate) enum Variable {
     /// The Prometheus data source.
     Source,
     /// Answers of Prometheus.
@@ -25,7 +25,7 @@ pub enum Variable {
     Postgres,
 }
 
-pub const JOB: Variable = Variable::Query {
+pub(crate) const JOB: Variable = Variable::Query {
     name: "job",
     label: "Job",
     query: "label_values(llm_relay_source_up, job)",
@@ -33,7 +33,7 @@ pub const JOB: Variable = Variable::Query {
     hidden: true,
     all: ".+",
 };
-pub const JOB_SHOWN: Variable = Variable::Query {
+pub(crate) const JOB_SHOWN: Variable = Variable::Query {
     name: "job",
     label: "Job",
     query: "label_values(llm_relay_source_up, job)",
@@ -41,7 +41,7 @@ pub const JOB_SHOWN: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const INSTANCE: Variable = Variable::Query {
+pub(crate) const INSTANCE: Variable = Variable::Query {
     name: "instance",
     label: "Instance",
     query: r#"label_values(llm_relay_source_up{job=~"$job"}, instance)"#,
@@ -49,7 +49,7 @@ pub const INSTANCE: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const RELAY: Variable = Variable::Query {
+pub(crate) const RELAY: Variable = Variable::Query {
     name: "relay",
     label: "Relay",
     query: r#"label_values(llm_relay_source_up{job=~"$job"}, relay)"#,
@@ -57,7 +57,7 @@ pub const RELAY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const USER: Variable = Variable::Query {
+pub(crate) const USER: Variable = Variable::Query {
     name: "user",
     label: "User",
     query: r#"query_result(sum by (user, user_id) (llm_relay_user_info{job=~"$job",relay=~"$relay"}))"#,
@@ -65,7 +65,7 @@ pub const USER: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const KEY: Variable = Variable::Query {
+pub(crate) const KEY: Variable = Variable::Query {
     name: "key",
     label: "Key",
     // With its user's name before its own, if it belongs to somebody.
@@ -74,7 +74,7 @@ pub const KEY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const TYPE: Variable = Variable::Query {
+pub(crate) const TYPE: Variable = Variable::Query {
     name: "type",
     label: "Provider type",
     query: r#"label_values(llm_relay_provider_info{job=~"$job",relay=~"$relay"}, type)"#,
@@ -83,7 +83,7 @@ pub const TYPE: Variable = Variable::Query {
     // A provider may have no type.
     all: ".*",
 };
-pub const PROVIDER: Variable = Variable::Query {
+pub(crate) const PROVIDER: Variable = Variable::Query {
     name: "provider",
     label: "Provider",
     query: r#"query_result(sum by (provider, provider_id) (llm_relay_provider_info{job=~"$job",relay=~"$relay"}))"#,
@@ -91,7 +91,7 @@ pub const PROVIDER: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const MODEL: Variable = Variable::Query {
+pub(crate) const MODEL: Variable = Variable::Query {
     name: "model",
     label: "Model",
     query: r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#,
@@ -99,7 +99,7 @@ pub const MODEL: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub const PERIOD: Variable = Variable::Choice {
+pub(crate) const PERIOD: Variable = Variable::Choice {
     name: "period",
     label: "Period",
     choices: &[
@@ -111,32 +111,32 @@ pub const PERIOD: Variable = Variable::Choice {
     ],
     all: false,
 };
-pub const BUCKET: Variable =
+pub(crate) const BUCKET: Variable =
     Variable::Choice { name: "bucket", label: "By the", choices: &[("1h", "hour"), ("1d", "day")], all: false };
-pub const COMPARE: Variable = Variable::Choice {
+pub(crate) const COMPARE: Variable = Variable::Choice {
     name: "compare",
     label: "Compare with",
     choices: &[("1d", "1 day before"), ("7d", "7 days before"), ("30d", "30 days before")],
     all: false,
 };
-pub const SCOPE: Variable = Variable::Choice {
+pub(crate) const SCOPE: Variable = Variable::Choice {
     name: "scope",
     label: "Whose",
     choices: &[("user", "Users"), ("key", "Keys"), ("provider", "Providers")],
     all: true,
 };
-pub const WINDOW: Variable = Variable::Choice {
+pub(crate) const WINDOW: Variable = Variable::Choice {
     name: "window",
     label: "Window",
     choices: &[("5h", "5 hours"), ("daily", "Day"), ("weekly", "Week"), ("monthly", "Month"), ("total", "Total")],
     all: true,
 };
-pub const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
-pub const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
+pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
+pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
 impl Variable {
     /// `source` is the uid of the Prometheus data source to begin with; without it Grafana's default is taken.
-    pub fn json(&self, texts: &Texts, source: Option<&str>) -> Value {
+    pub(crate) fn json(&self, texts: &Texts, source: Option<&str>) -> Value {
         match self {
             Self::Source | Self::Postgres => {
                 let postgres = matches!(self, Self::Postgres);

@@ -15,7 +15,7 @@ use super::variable::{ANY_JOB, ANY_RELAY, Variable};
 /// The last 20 requests, by the relay's own rules.
 const LAST_REQUESTS: &str = include_str!("claude_code_hub_activity.sql");
 
-pub fn dashboard() -> Dashboard {
+pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-wall",
         title: "Wall",
@@ -26,7 +26,7 @@ pub fn dashboard() -> Dashboard {
 }
 
 /// The wall with single requests from the database of Claude Code Hub, through Grafana's PostgreSQL data source.
-pub fn claude_code_hub() -> Dashboard {
+pub(crate) fn claude_code_hub() -> Dashboard {
     Dashboard {
         uid: "llm-relay-wall-cch",
         title: "Wall with single requests (Claude Code Hub)",

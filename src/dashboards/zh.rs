@@ -1,6 +1,6 @@
 //! The words of the dashboards in Chinese, by the English ones.
 
-pub const TEXTS: &[(&str, &str)] = &[
+pub(crate) const TEXTS: &[(&str, &str)] = &[
     ("1 day before", "1 天前"),
     ("30 days", "近 30 天"),
     ("30 days before", "30 天前"),

@@ -44,7 +44,7 @@ pub struct Environment {
 
 impl Environment {
     /// With traffic that runs until the stage is torn down, and what its store lives in.
-    pub fn live(
+    pub(crate) fn live(
         urls: Urls,
         traffic: impl Future<Output = anyhow::Result<()>> + Send + 'static,
         stop: CancellationToken,

@@ -34,7 +34,7 @@ pub struct Planted {
 impl Planted {
     /// In a history of so many days that ends with `today`, on working days: an outage about four days ago at 14:20, a
     /// surge about two days ago at 20:00; nearer in a shorter history.
-    pub fn new(today: NaiveDate, days: u32, zone: Tz) -> Self {
+    pub(crate) fn new(today: NaiveDate, days: u32, zone: Tz) -> Self {
         let first = today - TimeDelta::days(days.saturating_sub(1).into());
         let span = |days_ago: i64, (hour, minute): (u32, u32), minutes: i64| {
             let mut date = today - TimeDelta::days(days_ago);

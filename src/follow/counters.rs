@@ -22,7 +22,7 @@ impl CounterFollower {
     }
 
     /// Goes on with counters that were opened anew, from where these were.
-    pub fn reopened(mut self, mut counters: Box<dyn Counters>) -> Self {
+    pub(crate) fn reopened(mut self, mut counters: Box<dyn Counters>) -> Self {
         let parts = self.counters.parts(true).and_then(|parts| {
             counters.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect())
         });
@@ -42,7 +42,7 @@ impl CounterFollower {
     }
 
     /// Redis keys (or the like) read since the start.
-    pub const fn read(&self) -> u64 {
+    pub(crate) const fn read(&self) -> u64 {
         self.counter_state.read()
     }
 

@@ -27,14 +27,14 @@ const WARNING: Duration = Duration::from_secs(60);
 
 /// Lets a bounded number of clients in, each over the transport that holds at that moment.
 #[derive(Clone)]
-pub struct Gate {
+pub(crate) struct Gate {
     places: Arc<Semaphore>,
     warned: Arc<Mutex<Option<Instant>>>,
     protection: Arc<Protection>,
 }
 
 impl Gate {
-    pub fn new(protection: Arc<Protection>) -> Self {
+    pub(crate) fn new(protection: Arc<Protection>) -> Self {
         Self::with_places(CONNECTIONS, protection)
     }
 
@@ -79,12 +79,12 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
     }
 }
 
-pub trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 /// Ends with an error when a response is not read in time.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Pin<Box<dyn Stream>>,
     /// Runs from the moment the client's window is full until the response has left.
     unread: Option<Pin<Box<Sleep>>>,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::web::{Admission, Protection, Rules};
 
-pub async fn admit(State(protection): State<Arc<Protection>>, request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(protection): State<Arc<Protection>>, request: Request, next: Next) -> Response {
     let rules = protection.rules();
     // The process lives: that is all it says, and a probe has no password.
     let open = request.uri().path() == "/healthz";

@@ -8,7 +8,7 @@ use crate::page::Page;
 use crate::view::{SourceStatus, View};
 
 /// The page brings its style along and needs nothing else.
-pub const SECURITY_POLICY: &str =
+pub(crate) const SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Shown while other machines can read without a password.
@@ -17,7 +17,7 @@ const EXPOSED: &str = r#"<p class="down" role="alert">Everybody who reaches this
 
 const STYLE: &str = include_str!("landing.css");
 
-pub fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
+pub(crate) fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
     let warning = if exposed { EXPOSED } else { "" };
     let relays: String = page.views.iter().map(|view| relay(view, now)).collect();
     format!(

@@ -4,7 +4,7 @@ use super::Emit::{Backfillable, Relay};
 use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_wasted_cost_usd_total",
         kind: Counter,

@@ -5,7 +5,7 @@ use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, keys, live, unix};
 use crate::model::AccountState;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_key_consecutive_failures",
         kind: Gauge,

@@ -5,7 +5,7 @@ use super::MetricType::Gauge;
 use super::{Group, Metric, Sink, ledger};
 use crate::view::{Board, BoardEntry, View};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_leaderboard_cost_usd",
         kind: Gauge,

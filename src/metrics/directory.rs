@@ -4,7 +4,7 @@ use super::Emit::Relay;
 use super::MetricType::Gauge;
 use super::{Group, Metric, keys, providers, users};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_info",
         kind: Gauge,

@@ -48,14 +48,14 @@ const GROUPS: [(Group, &str, &str); 8] = [
 ];
 
 /// A heading of the page and what stands under it.
-pub struct Section {
+pub(crate) struct Section {
     pub title: &'static str,
     text: &'static str,
     pub metrics: Vec<&'static Metric>,
 }
 
 /// All metrics, in the order of the page.
-pub fn sections() -> impl Iterator<Item = Section> {
+pub(crate) fn sections() -> impl Iterator<Item = Section> {
     GROUPS.into_iter().map(|(group, title, text)| {
         let metrics = CATALOGUE.iter().filter(|metric| metric.group == group).collect();
         Section { title, text, metrics }

@@ -5,7 +5,7 @@ use super::MetricType::Histogram;
 use super::{Group, Metric, Sink, counters};
 use crate::view::HistogramView;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_request_duration_seconds",
         kind: Histogram,

@@ -5,7 +5,7 @@ use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, float, live, providers, unix};
 use crate::model::Circuit;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_collector_delay_seconds",
         kind: Gauge,

@@ -4,7 +4,7 @@ use super::Emit::{Backfillable, Relay};
 use super::MetricType::Gauge;
 use super::{Group, Metric, float, ledger, live, unix};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_sessions_active",
         kind: Gauge,

@@ -6,7 +6,7 @@ use super::{Group, Metric, Sink, flag, unix};
 use crate::exporter_info::ExporterInfo;
 use crate::reload::Reload;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_exporter_build_info",
         kind: Gauge,

@@ -4,7 +4,7 @@ use super::Emit::Relay;
 use super::MetricType::Gauge;
 use super::{Group, Metric, keys, ledger, live, unix};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_rate_limit",
         kind: Gauge,

@@ -6,7 +6,7 @@ use super::{Group, Metric, flag, unix};
 use crate::probe;
 use crate::view::View;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_http_up",
         kind: Gauge,

@@ -4,7 +4,7 @@ use super::Emit::Relay;
 use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, ledger, unix};
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_ledger_lag_seconds",
         kind: Gauge,

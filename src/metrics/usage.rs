@@ -5,7 +5,7 @@ use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 use crate::model::Outcome;
 
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric {
         name: "llm_relay_requests_total",
         kind: Counter,

@@ -23,7 +23,7 @@ pub fn write(out: &mut impl fmt::Write, family: &Arc<Family>) {
 }
 
 /// Appends the end mark.
-pub fn end(out: &mut impl fmt::Write) {
+pub(crate) fn end(out: &mut impl fmt::Write) {
     encode_eof(out).expect("memory takes every write");
 }
 

@@ -10,7 +10,7 @@ use crate::metrics::Metric;
 /// What a page showed at each of some instants, series by series: OpenMetrics wants the samples of a family together
 /// and those of a series in order of time.
 #[derive(Default)]
-pub struct Recording {
+pub(crate) struct Recording {
     families: BTreeMap<&'static str, Family>,
 }
 
@@ -33,7 +33,7 @@ struct Track {
 
 impl Recording {
     /// Adds what is shown at an instant later than all before, in Unix seconds.
-    pub fn add(&mut self, second: i64, families: &[samples::Family]) {
+    pub(crate) fn add(&mut self, second: i64, families: &[samples::Family]) {
         for family in families {
             let metric = family.metric;
             let tracks = &mut self.families.entry(metric.name).or_insert_with(|| Family::new(metric)).tracks;
@@ -55,7 +55,7 @@ impl Recording {
     ///
     /// # Errors
     /// When `out` takes no more.
-    pub fn write(&self, out: &mut impl io::Write, more: &BTreeMap<String, String>) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl io::Write, more: &BTreeMap<String, String>) -> io::Result<()> {
         let mut text = String::new();
         for family in self.families.values() {
             head(&mut text, family.metric);

@@ -36,7 +36,7 @@ enum Stored {
 
 /// The value of a sample.
 #[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     Number(f64),
     /// Each bucket with its upper bound and its own count; the last bound is infinite.
     Histogram {
@@ -46,7 +46,7 @@ pub enum Value<'a> {
 }
 
 /// The number as an integer where it is one that a float holds exactly, to be written without a fraction.
-pub fn whole(number: f64) -> Option<i64> {
+pub(crate) fn whole(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
@@ -57,7 +57,7 @@ pub fn gather<'a>(views: &'a [View], own: &'a ExporterInfo) -> impl Iterator<Ite
 }
 
 /// The families that can be told of an instant of the past.
-pub fn past(view: &View) -> Vec<Family> {
+pub(crate) fn past(view: &View) -> Vec<Family> {
     let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
     families(told, std::slice::from_ref(view), &ExporterInfo::default()).collect()
 }
@@ -118,11 +118,11 @@ impl Family {
     }
 
     /// Label sets.
-    pub fn series(&self) -> usize {
+    pub(crate) fn series(&self) -> usize {
         self.samples.len()
     }
 
-    pub fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
         self.samples.iter().map(|sample| {
             let value = match &sample.value {
                 Stored::Number(number) => Value::Number(*number),
@@ -137,23 +137,23 @@ impl Family {
 
 /// The labels of one sample.
 #[derive(Clone, Copy)]
-pub struct Labels<'a> {
+pub(crate) struct Labels<'a> {
     family: &'a Family,
     sample: &'a Sample,
 }
 
 impl<'a> Labels<'a> {
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.family.label_count() == 0
     }
 
     /// The values, each but the last followed by a zero byte.
-    pub fn values(self) -> &'a str {
+    pub(crate) fn values(self) -> &'a str {
         self.family.key(self.sample)
     }
 
     /// Names and values, `relay` first where there is one.
-    pub fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> + Clone {
+    pub(crate) fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> + Clone {
         let relay = self.family.metric.is_of_relay().then_some("relay");
         relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.sample))
     }

@@ -31,7 +31,7 @@ fn head(out: &mut String, family: &Family) {
 }
 
 /// The lines of one sample. `end` stands after each value: a line break, or a time stamp and a line break.
-pub fn write_sample<'n, 'v>(
+pub(crate) fn write_sample<'n, 'v>(
     out: &mut String,
     name: &str,
     labels: impl Iterator<Item = (&'n str, &'v str)> + Clone,

@@ -17,18 +17,18 @@ fn calendar(zone: Tz, first: NaiveDate, today: NaiveDate) -> Result<Calendar, Ca
 }
 
 /// The calendar of a zone, made anew when the date changes or an older day turns up.
-pub struct Calendars {
+pub(crate) struct Calendars {
     zone: Tz,
     /// With the local date that it was made on.
     made: Option<(NaiveDate, Arc<Calendar>)>,
 }
 
 impl Calendars {
-    pub const fn new(zone: Tz) -> Self {
+    pub(crate) const fn new(zone: Tz) -> Self {
         Self { zone, made: None }
     }
 
-    pub const fn zone(&self) -> Tz {
+    pub(crate) const fn zone(&self) -> Tz {
         self.zone
     }
 
@@ -36,7 +36,7 @@ impl Calendars {
     ///
     /// # Errors
     /// When `first` is after the day after tomorrow.
-    pub fn get(&mut self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, ReadError> {
+    pub(crate) fn get(&mut self, first: NaiveDate, today: NaiveDate) -> Result<Arc<Calendar>, ReadError> {
         if let Some((made_on, calendar)) = &self.made
             && *made_on == today
             && calendar.first_date() <= first
@@ -52,7 +52,7 @@ impl Calendars {
 }
 
 /// The same local time of day, one local day before `now`.
-pub fn day_before(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+pub(crate) fn day_before(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
     instant(zone, now.with_timezone(&zone).naive_local() - Duration::days(1))
 }
 

@@ -109,7 +109,7 @@ impl OwnSettings {
 
     /// # Panics
     /// When the plan's product has no such setting that is a text.
-    pub fn text(&self, path: &str) -> &str {
+    pub(crate) fn text(&self, path: &str) -> &str {
         match self.0.get(path) {
             Some(OwnValue::Text(text)) => text,
             other => panic!("{path} is no text among the product's settings: {other:?}"),
@@ -129,7 +129,7 @@ pub struct Health {
 }
 
 impl Health {
-    pub fn target(&self) -> Option<probe::Target> {
+    pub(crate) fn target(&self) -> Option<probe::Target> {
         let url = self.url.clone()?;
         Some(probe::Target { url, ca_file: self.ca_file.clone(), timeout: self.timeout })
     }

@@ -77,7 +77,7 @@ pub enum Need {
 }
 
 impl Need {
-    pub const fn stores(self) -> &'static [Store] {
+    pub(crate) const fn stores(self) -> &'static [Store] {
         match self {
             Self::Required(stores) | Self::Optional(stores) => stores,
             Self::Nothing => &[],

@@ -26,15 +26,15 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub(crate) fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Level::Ok, subject, text.into());
     }
 
-    pub fn note(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Level::Note, subject, text.into());
     }
 
-    pub fn problem(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub(crate) fn problem(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Level::Problem, subject, text.into());
     }
 

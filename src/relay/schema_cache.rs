@@ -8,7 +8,7 @@ use crate::model::{ReadError, Reason};
 /// How long the answer is trusted: an upgrade of the relay adds columns without an error here.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-pub struct SchemaCache<S>(Option<(Instant, Arc<S>)>);
+pub(crate) struct SchemaCache<S>(Option<(Instant, Arc<S>)>);
 
 impl<S> Default for SchemaCache<S> {
     fn default() -> Self {
@@ -21,7 +21,10 @@ impl<S> SchemaCache<S> {
     ///
     /// # Errors
     /// Those of `detect`.
-    pub async fn get(&mut self, detect: impl Future<Output = Result<S, ReadError>>) -> Result<Arc<S>, ReadError> {
+    pub(crate) async fn get(
+        &mut self,
+        detect: impl Future<Output = Result<S, ReadError>>,
+    ) -> Result<Arc<S>, ReadError> {
         if let Some((since, schema)) = &self.0
             && since.elapsed() < MAX_AGE
         {
@@ -33,7 +36,7 @@ impl<S> SchemaCache<S> {
     }
 
     /// A statement that does not fit: perhaps the relay was replaced by another version.
-    pub fn forget_after(&mut self, error: &ReadError) {
+    pub(crate) fn forget_after(&mut self, error: &ReadError) {
         if error.reason == Reason::Schema {
             self.0 = None;
         }

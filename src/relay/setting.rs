@@ -61,45 +61,45 @@ pub enum ValueType {
 }
 
 /// A text that may be written, and what it does.
-pub type Choice = (&'static str, fn(&mut RelayPlan));
+pub(crate) type Choice = (&'static str, fn(&mut RelayPlan));
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Where days begin, in place of the relay's own setting.
-pub const TIMEZONE: Setting = Setting {
+pub(crate) const TIMEZONE: Setting = Setting {
     path: "timezone",
     value_type: ValueType::TimeZone(|relay, it| relay.timezone = Some(it)),
     absent: Absent::Nothing,
 };
 
 /// Where days begin when the relay's own setting is empty or cannot be seen.
-pub const TIMEZONE_FALLBACK: Setting = Setting {
+pub(crate) const TIMEZONE_FALLBACK: Setting = Setting {
     path: "timezone_fallback",
     value_type: ValueType::TimeZone(|relay, it| relay.timezone_fallback = it),
     absent: Absent::Means("Asia/Shanghai"),
 };
 
 /// Of relays with rows.
-pub const AUDIT_INTERVAL: Setting = Setting {
+pub(crate) const AUDIT_INTERVAL: Setting = Setting {
     path: "audit_interval",
     value_type: ValueType::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
     absent: Absent::Means("10m"),
 };
 
 /// Of relays with rows.
-pub const HISTORY_BUDGET: Setting = Setting {
+pub(crate) const HISTORY_BUDGET: Setting = Setting {
     path: "history.budget",
     value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
     absent: Absent::Means("6s"),
 };
 
 /// Of relays that know users.
-pub const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.top_users = it);
+pub(crate) const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.top_users = it);
 
 /// Of relays that know users.
-pub const MAX_USERS: Setting = Setting {
+pub(crate) const MAX_USERS: Setting = Setting {
     path: "series.max_users",
     value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
     absent: Absent::Means("1000"),

@@ -16,7 +16,7 @@ const WRITTEN: usize = 200;
 
 /// What tells a row from another with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowIdentity {
+pub(crate) struct RowIdentity {
     pub id: i64,
     pub at: Option<i64>,
     pub key: Option<i64>,
@@ -24,7 +24,7 @@ pub struct RowIdentity {
 
 /// From ids to positions and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StableIds {
+pub(crate) struct StableIds {
     /// Where a run of positions begins, and at which id; both ascending. An id belongs to the last run that begins at or
     /// below it, and a position that no id leads to is of a row that is gone.
     runs: Vec<(i64, i64)>,
@@ -44,19 +44,19 @@ impl Default for StableIds {
 
 impl StableIds {
     /// The position of a row.
-    pub fn of(&self, id: i64) -> i64 {
+    pub(crate) fn of(&self, id: i64) -> i64 {
         let (position, first) = self.runs[self.runs.partition_point(|run| run.1 <= id).saturating_sub(1)];
         id - first + position
     }
 
     /// The id at a position; `None` when its row is gone.
-    pub fn id(&self, position: i64) -> Option<i64> {
+    pub(crate) fn id(&self, position: i64) -> Option<i64> {
         let id = self.id_up_to(position);
         (self.of(id) == position).then_some(id)
     }
 
     /// The greatest id of which the position is not above this one.
-    pub fn id_up_to(&self, position: i64) -> i64 {
+    pub(crate) fn id_up_to(&self, position: i64) -> i64 {
         let next = self.runs.partition_point(|run| run.0 <= position);
         let (start, first) = self.runs[next.saturating_sub(1)];
         let id = position.saturating_sub(start).saturating_add(first);
@@ -64,24 +64,24 @@ impl StableIds {
     }
 
     /// The greatest position so far, when `id` is the greatest id.
-    pub fn top(&mut self, id: i64) -> i64 {
+    pub(crate) fn top(&mut self, id: i64) -> i64 {
         self.top = self.top.max(self.of(id));
         self.top
     }
 
     /// The newest row that was read.
-    pub fn identity(&self) -> Option<RowIdentity> {
+    pub(crate) fn identity(&self) -> Option<RowIdentity> {
         self.newest.back().copied()
     }
 
     /// The smallest and the greatest id of the rows that are remembered.
-    pub fn remembered(&self) -> Option<(i64, RowIdentity)> {
+    pub(crate) fn remembered(&self) -> Option<(i64, RowIdentity)> {
         Some((self.newest.front()?.id, *self.newest.back()?))
     }
 
     /// Notes the oldest row; says whether it can still be of the rows that were there at the last look. A clean-up leaves
     /// a later one, an emptied table begins with an earlier or another one.
-    pub fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
+    pub(crate) fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
         let last = std::mem::replace(&mut self.oldest, oldest);
         match (last, oldest) {
             (Some(last), Some(now)) => now.0 > last.0 || now == last,
@@ -91,7 +91,7 @@ impl StableIds {
     }
 
     /// Notes rows that were read.
-    pub fn remember(&mut self, rows: impl IntoIterator<Item = RowIdentity>) {
+    pub(crate) fn remember(&mut self, rows: impl IntoIterator<Item = RowIdentity>) {
         let newest = self.identity().map_or(i64::MIN, |identity| identity.id);
         let mut identities: Vec<RowIdentity> = rows.into_iter().filter(|identity| identity.id > newest).collect();
         identities.sort_unstable_by_key(|identity| identity.id);
@@ -103,7 +103,7 @@ impl StableIds {
     /// Rows that had been read are gone: of those that are remembered, `present` are left. What is above the last of them
     /// is new; where none is left, what is above the rows before them, if those `may_survive` below the greatest id `top`.
     /// Returns that last id.
-    pub fn lose(&mut self, present: &[RowIdentity], may_survive: bool, top: i64) -> i64 {
+    pub(crate) fn lose(&mut self, present: &[RowIdentity], may_survive: bool, top: i64) -> i64 {
         let survivor = match (self.last_survivor(present), self.newest.front()) {
             (Some(id), _) => id,
             (None, Some(first)) if may_survive => (first.id - 1).min(top),
@@ -134,7 +134,7 @@ impl StableIds {
     }
 
     /// What a later process needs to go on.
-    pub fn resume_token(&self) -> String {
+    pub(crate) fn resume_token(&self) -> String {
         let runs: Vec<String> = self.runs.iter().map(|(position, id)| format!("{position}:{id}")).collect();
         let absent = |value: Option<i64>| value.map_or_else(String::new, |value| value.to_string());
         let newest = self.newest.iter().skip(self.newest.len().saturating_sub(WRITTEN));
@@ -146,7 +146,7 @@ impl StableIds {
     }
 
     /// Goes on from a bookmark; `None` when it is none.
-    pub fn restore(resume_token: &str) -> Option<Self> {
+    pub(crate) fn restore(resume_token: &str) -> Option<Self> {
         let mut parts = resume_token.split(';');
         let top = parts.next()?.parse().ok()?;
         let runs = parts.next()?.split(',').map(|run| {

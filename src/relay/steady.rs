@@ -11,13 +11,13 @@ use crate::model::Usd;
 /// then on is added to what it had. So a sum of such counters never falls, in whatever order they begin anew, and
 /// Prometheus' `increase()` sees what was counted, once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Steady<T> {
+pub(crate) struct Steady<T> {
     before: T,
     now: T,
 }
 
 /// Something that can be counted.
-pub trait Amount: Copy + Ord {
+pub(crate) trait Amount: Copy + Ord {
     /// The sum, at most the greatest there is.
     fn plus(self, other: Self) -> Self;
     /// The part of it that a counter has at most when it has begun anew.
@@ -47,7 +47,7 @@ impl Amount for Usd {
 impl<T: Amount> Steady<T> {
     /// The relay has `now`; tells whether it has begun anew. While the relay is known to reset its counters, any fall is a
     /// beginning.
-    pub fn see(&mut self, now: T, resetting: bool) -> bool {
+    pub(crate) fn see(&mut self, now: T, resetting: bool) -> bool {
         let begins = now < self.now && (resetting || now <= self.now.nearly_nothing());
         if begins {
             self.before = self.before.plus(self.now);
@@ -59,12 +59,12 @@ impl<T: Amount> Steady<T> {
     }
 
     /// What is shown.
-    pub fn total(self) -> T {
+    pub(crate) fn total(self) -> T {
         self.before.plus(self.now)
     }
 
     /// What the relay itself has, but for a small fall.
-    pub const fn now(self) -> T {
+    pub(crate) const fn now(self) -> T {
         self.now
     }
 }

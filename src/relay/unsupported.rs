@@ -19,7 +19,7 @@ impl Unsupported {
     }
 
     /// Users and all that is counted by user.
-    pub const fn users(why: &'static str) -> Self {
+    pub(crate) const fn users(why: &'static str) -> Self {
         Self { why, metrics: &["llm_relay_user_"], scopes: &[Scope::User] }
     }
 }

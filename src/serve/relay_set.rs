@@ -14,7 +14,7 @@ use crate::settings::Plan;
 use crate::store::StorePlan;
 use crate::store::{Checkpointer, Kept, Owner, Store, StoreError};
 
-pub struct RelaySet {
+pub(crate) struct RelaySet {
     plan: Plan,
     store: Option<Store>,
     pollers: BTreeMap<String, Poller>,
@@ -23,7 +23,7 @@ pub struct RelaySet {
 
 /// What a new plan meant, by names of relays.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
@@ -40,7 +40,7 @@ enum Opened {
 impl RelaySet {
     /// # Errors
     /// When a relay cannot be opened, or the exporter's own store is not its own or is damaged.
-    pub async fn start(plan: Plan, registry: Arc<ViewRegistry>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(plan: Plan, registry: Arc<ViewRegistry>) -> anyhow::Result<Self> {
         let store = plan.store.as_ref().map(Store::open).transpose()?;
         let nothing = Plan { relays: BTreeMap::new(), store: plan.store.clone() };
         let mut relay_set = Self { plan: nothing, store, pollers: BTreeMap::new(), registry };
@@ -53,7 +53,7 @@ impl RelaySet {
     ///
     /// # Errors
     /// When something in it cannot be used; then nothing has changed.
-    pub async fn change(&mut self, plan: Plan) -> anyhow::Result<Changes> {
+    pub(crate) async fn change(&mut self, plan: Plan) -> anyhow::Result<Changes> {
         self.check_store(plan.store.as_ref())?;
         let mut opened = Vec::new();
         let mut changes = Changes::default();
@@ -118,7 +118,7 @@ impl RelaySet {
     }
 
     /// Ends everything; what has been read is saved.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         for poller in self.pollers.values() {
             poller.cancel();
         }

@@ -63,10 +63,6 @@ impl PrivatePrometheus {
         self.host.path()
     }
 
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Ends the server and turns a file in its directory into blocks of up to `block_seconds`.
     ///
     /// # Errors
@@ -127,7 +123,13 @@ impl PrivatePrometheus {
     ///
     /// # Errors
     /// When the server refuses or does not answer.
-    pub async fn range(&self, expression: &str, first: i64, last: i64, step: i64) -> anyhow::Result<Vec<Series>> {
+    pub(crate) async fn range(
+        &self,
+        expression: &str,
+        first: i64,
+        last: i64,
+        step: i64,
+    ) -> anyhow::Result<Vec<Series>> {
         let [start, end, step] = [first, last, step].map(|seconds| seconds.to_string());
         let form = [("query", expression), ("start", &*start), ("end", &*end), ("step", &*step)];
         let found: Found = self.ask("query_range", &form).await?;

@@ -11,7 +11,7 @@ use crate::relay::{Need, Product, Store};
 use crate::relays::PRODUCTS;
 
 /// What is appended to a secret's path: the secret itself, a file with it, an environment variable with it.
-pub const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
+pub(crate) const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// The settings of every relay.
-pub static SETTINGS: [Setting; 20] = [
+pub(crate) static SETTINGS: [Setting; 20] = [
     Setting { path: "kind", value_type: ValueType::Product, absent: Absent::Refused },
     Setting {
         path: "database_url",
@@ -121,7 +121,7 @@ pub static SETTINGS: [Setting; 20] = [
 ];
 
 /// Every setting of any relay, once.
-pub fn settings() -> impl Iterator<Item = &'static Setting> {
+pub(crate) fn settings() -> impl Iterator<Item = &'static Setting> {
     let own = PRODUCTS.iter().flat_map(|product| product.settings);
     let mut seen = BTreeSet::new();
     SETTINGS.iter().chain(own).filter(move |setting| seen.insert(setting.path))
@@ -149,17 +149,17 @@ pub fn paths() -> impl Iterator<Item = (String, &'static Setting)> {
 }
 
 /// The setting that a path below a relay belongs to.
-pub fn find(path: &str) -> Option<&'static Setting> {
+pub(crate) fn find(path: &str) -> Option<&'static Setting> {
     paths().find(|(known, _)| known == path).map(|(_, setting)| setting)
 }
 
 /// Whether a path below a relay is a table of settings.
-pub fn is_group(path: &str) -> bool {
+pub(crate) fn is_group(path: &str) -> bool {
     settings().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The path that was probably meant by one that does not exist: the nearest last word, then the nearest whole.
-pub fn nearest_path(written: &str) -> Option<String> {
+pub(crate) fn nearest_path(written: &str) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let groups = settings().filter_map(|setting| Some(setting.path.split_once('.')?.0.to_owned()));
     paths()
@@ -170,7 +170,7 @@ pub fn nearest_path(written: &str) -> Option<String> {
 }
 
 /// The candidate that was probably meant.
-pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .filter(|candidate| is_near(written, candidate))
@@ -215,7 +215,7 @@ fn short(duration: Duration) -> String {
 }
 
 /// The stores that a setting may lead to, whatever the product.
-pub fn any_store(need: fn(&Product) -> Need) -> Vec<Store> {
+pub(crate) fn any_store(need: fn(&Product) -> Need) -> Vec<Store> {
     let all: BTreeSet<_> = PRODUCTS.iter().flat_map(|product| need(product).stores()).copied().collect();
     all.into_iter().collect()
 }
@@ -226,7 +226,7 @@ fn choice<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// `one, two or three`.
-pub fn either<T: AsRef<str>>(words: &[T]) -> String {
+pub(crate) fn either<T: AsRef<str>>(words: &[T]) -> String {
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     match words.split_last() {
         Some((last, [])) => (*last).to_owned(),

@@ -21,14 +21,14 @@ use crate::relays::PRODUCTS;
 const LONGEST_NAME: usize = 63;
 
 /// What values may refer to.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Where relative paths begin.
     pub folder: &'a Path,
 }
 
 /// The plan that the values describe; where there are problems, it is to be thrown away.
-pub fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Problem>) -> Plan {
+pub(crate) fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Problem>) -> Plan {
     let mut plan = Plan { relays: BTreeMap::new(), store: None };
     let relays = match layer.values.get("relays").map(|relays| (&relays.kind, relays.origin())) {
         Some((ValueKind::Table(relays), _)) if !relays.is_empty() => relays,
@@ -283,7 +283,7 @@ impl<'a> Check<'a> {
 }
 
 /// A relay with the defaults of its product, and without addresses.
-pub fn defaults(name: String, product: &'static Product) -> RelayPlan {
+pub(crate) fn defaults(name: String, product: &'static Product) -> RelayPlan {
     let mut relay = RelayPlan {
         name,
         product,
@@ -417,11 +417,11 @@ fn page(text: &str) -> Result<Url, InvalidValue> {
 }
 
 const PAGE: &str = "write it as http://relay:3000/path, or https:// for TLS";
-pub const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
+pub(crate) const DURATIONS: &str = "durations are written like \"5s\" or \"2m\"";
 const TEXTS: &str = "a list is written like [\"one\", \"two\"]";
 
 /// What a value is, for people.
-pub fn a(kind: &ValueKind) -> &'static str {
+pub(crate) fn a(kind: &ValueKind) -> &'static str {
     match kind {
         // The file's layer has no other word for it.
         ValueKind::Nil => "a date",

@@ -14,13 +14,13 @@ use crate::relay::setting::ValueType;
 use crate::relays::PRODUCTS;
 
 /// What the name of an override begins with; `__` separates its words.
-pub const PREFIX: &str = "LLM_RELAY_EXPORTER__";
+pub(crate) const PREFIX: &str = "LLM_RELAY_EXPORTER__";
 
 /// The name of the only relay when it comes from the relay's own variables.
 const ONLY_RELAY: &str = "default";
 
 /// Whether any variable is meant as an override, but for the store's, which say nothing about relays.
-pub fn configures_a_relay(env: &BTreeMap<String, String>) -> bool {
+pub(crate) fn configures_a_relay(env: &BTreeMap<String, String>) -> bool {
     env.keys().any(|name| is_meant(name) && !is_of_store(name))
 }
 
@@ -35,7 +35,7 @@ pub fn variable(relay: &str, path: &str) -> String {
 }
 
 /// All overrides, and what is wrong with the names of some.
-pub fn overrides(env: &BTreeMap<String, String>) -> (Layer, Vec<Problem>) {
+pub(crate) fn overrides(env: &BTreeMap<String, String>) -> (Layer, Vec<Problem>) {
     let mut layer = Layer::default();
     let mut problems = Vec::new();
     for (name, text) in env.iter().filter(|(name, _)| is_meant(name)) {
@@ -107,7 +107,7 @@ fn not_empty(text: &str) -> Result<&str, InvalidValue> {
 }
 
 /// The value that a text stands for; text that does not fit stays text and is refused with the rest.
-pub fn from_text(value_type: &ValueType, text: &str) -> ValueKind {
+pub(crate) fn from_text(value_type: &ValueType, text: &str) -> ValueKind {
     match value_type {
         ValueType::Count { .. } => text.parse().map_or_else(|_| ValueKind::String(text.to_owned()), ValueKind::I128),
         ValueType::Texts(_) => ValueKind::Array(text.split(',').map(|item| Value::new(None, item.trim())).collect()),
@@ -116,7 +116,7 @@ pub fn from_text(value_type: &ValueType, text: &str) -> ValueKind {
 }
 
 /// The relay's own variables as the configuration of one relay.
-pub fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Layer, Problem> {
+pub(crate) fn relay_of_variables(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Layer, Problem> {
     let own = PRODUCTS.iter().find_map(|product| Some((product, product.variables.as_ref()?)));
     let given = |name: &'static str| env.get(name).filter(|text| !text.is_empty()).map(|text| (name, text));
     let Some((product, Variables { name: relay, database, redis, zone })) = own else { return Err(nothing(None)) };
@@ -175,6 +175,6 @@ fn place(variable: &str) -> String {
 }
 
 /// The path of a relay.
-pub fn relay_path(relay: &str) -> String {
+pub(crate) fn relay_path(relay: &str) -> String {
     join("relays", relay)
 }

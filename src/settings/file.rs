@@ -13,7 +13,7 @@ use super::problem::{InvalidValue, Problem};
 use super::store;
 
 /// Reads the file; a problem means that nothing can be said about its contents.
-pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
+pub(crate) fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
     let name = path.display().to_string();
     let wrong = |wrong: InvalidValue| vec![wrong.at(&name, None)];
     let bytes = std::fs::read(path).map_err(|error| {
@@ -42,7 +42,7 @@ pub fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
 }
 
 /// Takes what does not belong into a file out of its layer.
-pub fn unknown_tables(layer: &mut Layer) -> Vec<Problem> {
+pub(crate) fn unknown_tables(layer: &mut Layer) -> Vec<Problem> {
     let unknown_tables: Vec<_> = layer.values.extract_if(|key, _| key != "relays" && key != store::TABLE).collect();
     let problem = |(key, value): (String, Value)| {
         let path = join("", &key);

@@ -7,7 +7,7 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 
 /// Settings from one source. The origin of each value is its place.
 #[derive(Clone, Default)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// At the top only `relays` and `store`: the layering takes the keys there for expressions.
     pub values: Map<String, Value>,
     /// Path and place of each table.
@@ -16,7 +16,7 @@ pub struct Layer {
 
 impl Layer {
     /// Sets one value, making the tables above it.
-    pub fn set(&mut self, path: &[&str], value: Value) {
+    pub(crate) fn set(&mut self, path: &[&str], value: Value) {
         let mut table = &mut self.values;
         let Some((last, above)) = path.split_last() else { return };
         for key in above {
@@ -31,7 +31,7 @@ impl Layer {
     }
 
     /// This layer with another one over it.
-    pub fn under(self, over: Self) -> Self {
+    pub(crate) fn under(self, over: Self) -> Self {
         let tables = self.tables.clone();
         let layers: [Box<dyn Source + Send + Sync>; 2] = [Box::new(self), Box::new(over)];
         // Layers that are in memory already have no error to give.
@@ -58,7 +58,7 @@ impl fmt::Debug for Layer {
 }
 
 /// A path and a key below it, as one would write it in TOML.
-pub fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'));
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }

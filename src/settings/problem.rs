@@ -19,17 +19,17 @@ pub struct Problem {
 pub struct Problems(pub Vec<Problem>);
 
 /// What is wrong with one value, wherever it stands.
-pub struct InvalidValue {
+pub(crate) struct InvalidValue {
     pub what: String,
     pub hint: String,
 }
 
 impl InvalidValue {
-    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }
 
-    pub fn at(self, path: impl Into<String>, place: Option<&str>) -> Problem {
+    pub(crate) fn at(self, path: impl Into<String>, place: Option<&str>) -> Problem {
         Problem { path: path.into(), place: place.map(str::to_owned), what: self.what, hint: Some(self.hint) }
     }
 }

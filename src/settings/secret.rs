@@ -19,7 +19,7 @@ use crate::relay::Store;
 const LONGEST: u64 = 64 * 1024;
 
 /// The secret in a file, without the line ends after it.
-pub fn from_file(folder: &Path, path: &str) -> Result<String, InvalidValue> {
+pub(crate) fn from_file(folder: &Path, path: &str) -> Result<String, InvalidValue> {
     if path.contains("://") {
         return Err(InvalidValue::new("is an address where the path of a file belongs", "write it without `_file`"));
     }
@@ -44,7 +44,7 @@ pub fn from_file(folder: &Path, path: &str) -> Result<String, InvalidValue> {
 }
 
 /// The secret in an environment variable.
-pub fn from_variable(env: &BTreeMap<String, String>, name: &str) -> Result<String, InvalidValue> {
+pub(crate) fn from_variable(env: &BTreeMap<String, String>, name: &str) -> Result<String, InvalidValue> {
     let is_name = !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
     if !is_name {
         return Err(InvalidValue::new("is not the name of an environment variable", "a name like CCH_DATABASE_URL"));
@@ -57,7 +57,7 @@ pub fn from_variable(env: &BTreeMap<String, String>, name: &str) -> Result<Strin
 }
 
 /// Checks that a text is an address of one of the stores; says at most which part of it is wrong.
-pub fn address(stores: &[Store], text: &str) -> Result<SecretString, InvalidValue> {
+pub(crate) fn address(stores: &[Store], text: &str) -> Result<SecretString, InvalidValue> {
     let examples = stores.iter().map(|store| store.example()).collect::<Vec<_>>().join(", or ");
     let hint = format!("write it as {examples}");
     if text.trim() != text {

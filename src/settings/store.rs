@@ -16,7 +16,7 @@ use crate::connect::address;
 use crate::store::Store;
 
 /// The table's name.
-pub const TABLE: &str = "store";
+pub(crate) const TABLE: &str = "store";
 /// The address, which also has the other forms of a secret.
 const URL: &str = "url";
 const SAVE_INTERVAL: &str = "save_interval";
@@ -39,7 +39,7 @@ pub fn variable(path: &str) -> String {
 }
 
 /// What to say about a path that is no setting.
-pub fn unknown(path: &str, name: impl Fn(&str) -> String) -> InvalidValue {
+pub(crate) fn unknown(path: &str, name: impl Fn(&str) -> String) -> InvalidValue {
     let known: Vec<_> = paths().collect();
     let hint = match catalogue::nearest(path, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {}?", name(near)),
@@ -50,7 +50,7 @@ pub fn unknown(path: &str, name: impl Fn(&str) -> String) -> InvalidValue {
 
 /// The store that the values describe. Without an address it is a file in the directory that systemd provides, and
 /// without that there is none.
-pub fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<StorePlan> {
+pub(crate) fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<StorePlan> {
     let place = layer.tables.get(TABLE).map(String::as_str);
     let table = match layer.values.get(TABLE).map(|value| (&value.kind, value.origin())) {
         None => None,

@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MIGRATIONS: [(&str, &str); 1] =
     [("checkpoint", include_str!("../../migrations/store/postgres/0001_checkpoint.sql"))];
 
-pub struct Schema {
+pub(crate) struct Schema {
     server: Server,
     session: Option<Session>,
 }
@@ -38,7 +38,7 @@ struct Session {
 checkpoints!(PgConnection, include_str!("sql/postgres/begin_read.sql"), include_str!("sql/postgres/begin_write.sql"));
 
 impl Schema {
-    pub fn new(url: &SecretString) -> Result<Self, StoreError> {
+    pub(crate) fn new(url: &SecretString) -> Result<Self, StoreError> {
         let refused =
             |text| StoreError::Refused(format!("the address of the store: {text}; a file is written as sqlite:<path>"));
         let mut servers = postgres::servers(url.expose_secret()).map_err(|flaw| refused(OpenError::from(flaw).0))?;
@@ -48,18 +48,18 @@ impl Schema {
         }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         self.server.endpoint().to_owned()
     }
 
-    pub async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
+    pub(crate) async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
         let mut session = self.session().await?;
         let stored = read(&mut session.connection, owner).await.map_err(|error| self.error("reading", &error))?;
         self.session = Some(session);
         Ok(stored)
     }
 
-    pub async fn save(&mut self, owner: &Owner, changes: &Changes) -> Result<Option<i64>, StoreError> {
+    pub(crate) async fn save(&mut self, owner: &Owner, changes: &Changes) -> Result<Option<i64>, StoreError> {
         let mut session = self.session().await?;
         if !session.leads.contains(&key(owner)) {
             self.session = Some(session);
@@ -71,7 +71,7 @@ impl Schema {
         Ok(saved)
     }
 
-    pub async fn become_writer(&mut self, owner: &Owner) -> Result<bool, StoreError> {
+    pub(crate) async fn become_writer(&mut self, owner: &Owner) -> Result<bool, StoreError> {
         let mut session = self.session().await?;
         let key = key(owner);
         // A session may lock twice, but then the lock would have to be given back twice.
@@ -91,7 +91,7 @@ impl Schema {
     }
 
     /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
-    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
+    pub(crate) async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
         let mut connection = self.connect().await?;
         let what = "looking at";
         let inspect = sqlx::query(include_str!("sql/postgres/look.sql")).fetch_one(&mut connection).await;
@@ -116,7 +116,7 @@ impl Schema {
         Ok(Some(seen))
     }
 
-    pub async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Some(session) = self.session.take()
             && let Err(error) = session.connection.close().await
         {

@@ -37,7 +37,7 @@ const CORRUPT: i32 = 11;
 const CANNOT_OPEN: i32 = 14;
 const NOT_A_DATABASE: i32 = 26;
 
-pub struct File {
+pub(crate) struct File {
     path: PathBuf,
     connection: Option<SqliteConnection>,
     /// Locked while this process is the writer.
@@ -48,7 +48,7 @@ checkpoints!(SqliteConnection, include_str!("sql/sqlite/begin_read.sql"), includ
 
 impl File {
     /// `path` as it stands behind `sqlite:` in the address, with or without `//`.
-    pub fn new(path: &str) -> Result<Self, StoreError> {
+    pub(crate) fn new(path: &str) -> Result<Self, StoreError> {
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path.starts_with(':') || path.contains('?') {
             let text =
@@ -58,18 +58,18 @@ impl File {
         Ok(Self { path: path.into(), connection: None, lock: None })
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         self.path.display().to_string()
     }
 
-    pub async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
+    pub(crate) async fn load(&mut self, owner: &Owner) -> Result<Option<Stored>, StoreError> {
         let mut connection = self.connect().await?;
         let stored = read(&mut connection, owner).await.map_err(|error| self.error("reading", &error))?;
         self.connection = Some(connection);
         Ok(stored)
     }
 
-    pub async fn save(&mut self, owner: &Owner, changes: &Changes) -> Result<Option<i64>, StoreError> {
+    pub(crate) async fn save(&mut self, owner: &Owner, changes: &Changes) -> Result<Option<i64>, StoreError> {
         if self.lock.is_none() {
             return Err(StoreError::NotWriter);
         }
@@ -80,7 +80,7 @@ impl File {
     }
 
     /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
-    pub async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
+    pub(crate) async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
         let empty = match fs::File::options().append(true).open(&self.path).and_then(|file| file.metadata()) {
             Ok(file) => file.len() == 0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -114,7 +114,7 @@ impl File {
     }
 
     /// One process is the writer for all relays of a file.
-    pub fn become_writer(&mut self) -> Result<bool, StoreError> {
+    pub(crate) fn become_writer(&mut self) -> Result<bool, StoreError> {
         if self.lock.is_some() {
             return Ok(true);
         }
@@ -130,7 +130,7 @@ impl File {
         Ok(self.lock.is_some())
     }
 
-    pub async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {

@@ -13,13 +13,13 @@ use crate::view::{Board, BoardEntry};
 use crate::view::{Boards, NameMode};
 
 /// Who stands on a board: those that the relay still has, with their names.
-pub struct BoardNames<'a> {
+pub(crate) struct BoardNames<'a> {
     names: [HashMap<EntityId, &'a str>; 3],
     settings: &'a Boards,
 }
 
 impl<'a> BoardNames<'a> {
-    pub fn new(directory: &'a Directory, settings: &'a Boards) -> Self {
+    pub(crate) fn new(directory: &'a Directory, settings: &'a Boards) -> Self {
         // Deleted entities leave the relay's boards, in the past too (Claude Code Hub v0.9.2, `leaderboard.ts`).
         let users =
             directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
@@ -30,7 +30,7 @@ impl<'a> BoardNames<'a> {
     }
 
     /// `None` for who has left.
-    pub fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
+    pub(crate) fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
         let names = match scope {
             Scope::User => &self.names[0],
             Scope::Key => &self.names[1],
@@ -46,7 +46,7 @@ impl<'a> BoardNames<'a> {
     }
 
     /// Length of a leaderboard; 0 when it is switched off.
-    pub fn size(&self, scope: Scope) -> usize {
+    pub(crate) fn size(&self, scope: Scope) -> usize {
         match scope {
             Scope::User => self.settings.top_users,
             Scope::Key => self.settings.top_keys,
@@ -55,7 +55,7 @@ impl<'a> BoardNames<'a> {
         }
     }
 
-    pub fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
+    pub(crate) fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
         match self.settings.names {
             NameMode::Name => name.to_owned(),
             NameMode::Alias => alias(scope, id),

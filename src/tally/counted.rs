@@ -15,7 +15,7 @@ const CHUNK_BITS: u32 = 16;
 
 /// A set of request ids.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// By the high bits. None is empty.
     chunks: BTreeMap<i64, RoaringBitmap>,
     /// Those that have changed since they were last taken.
@@ -24,7 +24,7 @@ pub struct Counted {
 
 impl Counted {
     /// What [`Self::take`] wrote down; `None` when a chunk cannot be understood.
-    pub fn restore(chunks: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
+    pub(crate) fn restore(chunks: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
         let chunk = |(chunk, bytes): (i64, Bytes)| {
             let ids = RoaringBitmap::deserialize_from(&bytes[..]).ok()?;
             ids.max().is_none_or(|last| last < 1 << CHUNK_BITS).then_some((chunk, ids))
@@ -33,7 +33,7 @@ impl Counted {
     }
 
     /// All chunks, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
         let touched = std::mem::take(&mut self.touched);
         self.chunks.iter_mut().map(move |(chunk, ids)| {
             let wanted = all || touched.contains(chunk);
@@ -41,17 +41,17 @@ impl Counted {
         })
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    pub fn contains(&self, id: i64) -> bool {
+    pub(crate) fn contains(&self, id: i64) -> bool {
         let (chunk, low) = split(id);
         self.chunks.get(&chunk).is_some_and(|ids| ids.contains(low))
     }
 
     /// Tells whether it was not there.
-    pub fn insert(&mut self, id: i64) -> bool {
+    pub(crate) fn insert(&mut self, id: i64) -> bool {
         let (chunk, low) = split(id);
         let is_new = self.chunks.entry(chunk).or_default().insert(low);
         if is_new {
@@ -61,7 +61,7 @@ impl Counted {
     }
 
     /// Tells whether it was there.
-    pub fn remove(&mut self, id: i64) -> bool {
+    pub(crate) fn remove(&mut self, id: i64) -> bool {
         let (chunk, low) = split(id);
         let Some(ids) = self.chunks.get_mut(&chunk) else { return false };
         let was_there = ids.remove(low);
@@ -75,7 +75,7 @@ impl Counted {
     }
 
     /// Moves what is greater than an id to another set.
-    pub fn move_above(&mut self, id: i64, to: &mut Self) {
+    pub(crate) fn move_above(&mut self, id: i64, to: &mut Self) {
         let (chunk, _) = split(id);
         let above: Vec<i64> = self
             .chunks

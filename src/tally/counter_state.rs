@@ -93,12 +93,12 @@ impl<T: Clone + Eq + Hash> From<Vec<T>> for Order<T> {
 
 impl CounterState {
     /// Redis keys (or the like) read since the start.
-    pub const fn read(&self) -> u64 {
+    pub(crate) const fn read(&self) -> u64 {
         self.read
     }
 
     /// There has been a reading.
-    pub const fn has_begun(&self) -> bool {
+    pub(crate) const fn has_begun(&self) -> bool {
         self.reading.is_some()
     }
 
@@ -123,7 +123,7 @@ impl CounterState {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn part(&self) -> Result<Part, PartError> {
+    pub(crate) fn part(&self) -> Result<Part, PartError> {
         let (failures, latency) = (self.failures.iter().collect(), self.latency.iter().collect());
         let (failures, latency): (Vec<_>, Vec<_>) = (failures, latency);
         let (models, keys) = (&self.models.values, &self.keys.values);
@@ -134,7 +134,7 @@ impl CounterState {
     ///
     /// # Errors
     /// When the part is missing or cannot be understood.
-    pub fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
+    pub(crate) fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         type Events<K, V> = Vec<(K, V)>;
         let part: MeterPart<Events<_, _>, Events<_, _>, Vec<_>, Vec<_>> = decoded(parts, METER)?;
         Ok(Self {

@@ -9,16 +9,17 @@ use super::names::{NONE, Sym};
 use crate::model::{FailureClass, Outcome, Scope, UsageRow, Usd};
 
 /// Upper bounds of request durations in seconds; agents work for many minutes.
-pub const DURATION_BOUNDS: &[f64] =
+pub(crate) const DURATION_BOUNDS: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0];
 /// Upper bounds of the time to first token in seconds.
-pub const TTFT_BOUNDS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0];
+pub(crate) const TTFT_BOUNDS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0];
 /// Upper bounds of output speed in tokens per second.
-pub const SPEED_BOUNDS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0];
+pub(crate) const SPEED_BOUNDS: &[f64] =
+    &[1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0];
 
 /// A final row whose names have been looked up.
 #[derive(Clone, Copy, Debug)]
-pub struct Final<'a> {
+pub(crate) struct Final<'a> {
     pub row: &'a UsageRow,
     pub user: Sym,
     pub key: Sym,
@@ -31,21 +32,21 @@ pub struct Final<'a> {
 
 /// Buckets' own counts (the last is `+Inf`) and the sum in the rows' integer unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     pub buckets: Vec<u64>,
     pub sum: u64,
 }
 
 impl Histogram {
     /// `value` in the integer unit of which `unit` make one of the bounds'.
-    pub fn observe(&mut self, bounds: &[f64], unit: f64, value: u64) {
+    pub(crate) fn observe(&mut self, bounds: &[f64], unit: f64, value: u64) {
         self.buckets.resize(bounds.len() + 1, 0);
         let bucket = bounds.partition_point(|bound| bound * unit < value as f64);
         self.buckets[bucket] += 1;
         self.sum = self.sum.saturating_add(value);
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
@@ -56,7 +57,7 @@ impl Histogram {
 
 /// One provider and model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// By [`Outcome::ALL`].
     pub requests: [u64; 3],
     pub cost: Usd,
@@ -90,7 +91,7 @@ impl Default for Traffic {
 
 /// One user or key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spender {
+pub(crate) struct Spender {
     pub requests: u64,
     pub cost: Usd,
     pub tokens: u64,
@@ -98,7 +99,7 @@ pub struct Spender {
 }
 
 impl Spender {
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.cost += other.cost;
         self.tokens = self.tokens.saturating_add(other.tokens);
@@ -108,13 +109,13 @@ impl Spender {
 
 /// Why money was paid for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Waste {
+pub(crate) enum Waste {
     Failed,
     ClientAbort,
 }
 
 impl Waste {
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::ClientAbort => "client_abort",
@@ -132,16 +133,16 @@ impl Waste {
 
 /// A counter without labels worth naming, and when it last moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
+pub(crate) struct Count {
     pub value: u64,
     pub last_second: i64,
 }
 
 /// Provider, model, and whether the rows came before the model's first success.
-pub type TrafficKey = (Sym, Sym, bool);
+pub(crate) type TrafficKey = (Sym, Sym, bool);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     pub traffic: HashMap<TrafficKey, Traffic>,
     pub responses: HashMap<(Sym, Option<u16>), Count>,
     pub failures: HashMap<(Sym, FailureClass), Count>,
@@ -156,7 +157,7 @@ pub struct Counters {
 
 impl Counters {
     /// Counts a row that has become final.
-    pub fn count(&mut self, it: &Final) {
+    pub(crate) fn count(&mut self, it: &Final) {
         let row = it.row;
         if row.imported {
             self.imported += 1;
@@ -206,7 +207,7 @@ impl Counters {
 
     /// Adds what a later version of a counted row has more, under the labels that it was counted with (`it`). Gives back
     /// what the counters have of the row now.
-    pub fn amend(&mut self, it: &Final, now: &UsageRow) -> UsageRow {
+    pub(crate) fn amend(&mut self, it: &Final, now: &UsageRow) -> UsageRow {
         let had = it.row;
         let late = now.tokens.beyond(had.tokens);
         let late_cost = positive(positive(now.cost) - positive(had.cost));
@@ -288,17 +289,17 @@ impl Counters {
     }
 
     /// An older success of `model` has been found: rows since then are not early after all.
-    pub fn admit_early(&mut self, model: Sym) {
+    pub(crate) fn admit_early(&mut self, model: Sym) {
         self.relabel(|sym, early| (sym, early && sym != model));
     }
 
     /// No older success will be found: what is early is `other`, whatever its name.
-    pub fn settle_early(&mut self) {
+    pub(crate) fn settle_early(&mut self) {
         self.relabel(|sym, early| (if early { NONE } else { sym }, false));
     }
 
     /// What is not kept apart any more is `other`.
-    pub fn fold(&mut self, keeps: impl Fn(Scope, Sym) -> bool) {
+    pub(crate) fn fold(&mut self, keeps: impl Fn(Scope, Sym) -> bool) {
         let kept = |scope, sym| if keeps(scope, sym) { sym } else { NONE };
         let provider = |sym| kept(Scope::Provider, sym);
         self.relabel(|sym, early| (kept(Scope::Model, sym), early && keeps(Scope::Model, sym)));
@@ -372,7 +373,7 @@ fn merge_traffic(into: &mut Traffic, from: &Traffic) {
 }
 
 /// Folds the traffic of several combinations into one series.
-pub fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
+pub(crate) fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
     let mut whole = Traffic::default();
     parts.for_each(|part| merge_traffic(&mut whole, part));
     whole

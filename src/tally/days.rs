@@ -14,7 +14,7 @@ use crate::parts::into_exact_bytes;
 
 /// Days by date. One is ready or packed, never both.
 #[derive(Debug, Default)]
-pub struct Daily {
+pub(crate) struct Daily {
     ready: BTreeMap<NaiveDate, BoardSums>,
     packed: BTreeMap<NaiveDate, Bytes>,
     /// Those that have changed since they were last taken.
@@ -24,13 +24,13 @@ pub struct Daily {
 impl Daily {
     /// What [`Self::take`] wrote down; `None` when a day cannot be understood. All are packed: five weeks of a large
     /// relay, ready at once, would take as much memory as all else.
-    pub fn restore(days: impl IntoIterator<Item = (NaiveDate, Bytes)>) -> Option<Self> {
+    pub(crate) fn restore(days: impl IntoIterator<Item = (NaiveDate, Bytes)>) -> Option<Self> {
         let packed: BTreeMap<NaiveDate, Bytes> = days.into_iter().collect();
         packed.values().all(|bytes| unpacked(bytes).is_some()).then(|| Self { packed, ..Self::default() })
     }
 
     /// All days, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (NaiveDate, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (NaiveDate, Option<Bytes>)> {
         let touched = std::mem::take(&mut self.touched);
         let dates: BTreeSet<NaiveDate> = self.ready.keys().chain(self.packed.keys()).copied().collect();
         dates.into_iter().map(move |date| {
@@ -41,48 +41,48 @@ impl Daily {
     }
 
     /// A day that has not been packed.
-    pub fn ready(&self, date: NaiveDate) -> Option<&BoardSums> {
+    pub(crate) fn ready(&self, date: NaiveDate) -> Option<&BoardSums> {
         self.ready.get(&date)
     }
 
     /// The day, ready to be changed.
-    pub fn entry(&mut self, date: NaiveDate) -> &mut BoardSums {
+    pub(crate) fn entry(&mut self, date: NaiveDate) -> &mut BoardSums {
         self.touched.insert(date);
         let packed = self.packed.remove(&date);
         self.ready.entry(date).or_insert_with(|| packed.and_then(|bytes| unpacked(&bytes)).unwrap_or_default())
     }
 
-    pub fn remove(&mut self, date: NaiveDate) -> Option<BoardSums> {
+    pub(crate) fn remove(&mut self, date: NaiveDate) -> Option<BoardSums> {
         let packed = self.packed.remove(&date);
         self.ready.remove(&date).or_else(|| unpacked(&packed?))
     }
 
     /// The days that are not packed, to be changed.
-    pub fn all_ready(&mut self) -> impl Iterator<Item = &mut BoardSums> {
+    pub(crate) fn all_ready(&mut self) -> impl Iterator<Item = &mut BoardSums> {
         self.touched.extend(self.ready.keys());
         self.ready.values_mut()
     }
 
     /// The boards of every day of a span.
-    pub fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &BoardSums)) {
+    pub(crate) fn boards(&self, span: RangeFrom<NaiveDate>, mut act: impl FnMut(NaiveDate, &BoardSums)) {
         let packed = self.packed.range(span.clone()).filter_map(|(date, bytes)| Some((date, unpacked(bytes)?)));
         packed.for_each(|(date, day)| act(*date, &day));
         self.ready.range(span).for_each(|(date, day)| act(*date, day));
     }
 
-    pub fn forget_before(&mut self, date: NaiveDate) {
+    pub(crate) fn forget_before(&mut self, date: NaiveDate) {
         self.ready = self.ready.split_off(&date);
         self.packed = self.packed.split_off(&date);
     }
 
     /// Makes the days since a date ready: they are recent again when the clock was set back.
-    pub fn unpack_since(&mut self, date: NaiveDate) {
+    pub(crate) fn unpack_since(&mut self, date: NaiveDate) {
         let recent = self.packed.split_off(&date);
         self.ready.extend(recent.into_iter().filter_map(|(date, bytes)| Some((date, unpacked(&bytes)?))));
     }
 
     /// Packs the days before a date.
-    pub fn pack_before(&mut self, date: NaiveDate) {
+    pub(crate) fn pack_before(&mut self, date: NaiveDate) {
         while let Some(first) = self.ready.first_entry()
             && *first.key() < date
         {

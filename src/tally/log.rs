@@ -14,13 +14,13 @@ use super::sums::WindowFact;
 use crate::parts::into_exact_bytes;
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
-pub const KEPT_SECONDS: i64 = 26 * 3600;
+pub(crate) const KEPT_SECONDS: i64 = 26 * 3600;
 /// Seconds of facts that are written down together.
 const SLOT_SECONDS: i64 = 600;
 
 /// Facts by the second in which their requests started. A slot is ready or packed, never both.
 #[derive(Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// By second.
     ready: BTreeMap<i64, Vec<WindowFact>>,
     /// By the first second of the slot.
@@ -66,7 +66,7 @@ impl Packed {
 
 impl Log {
     /// The log that [`Self::take`] wrote down; `None` when a slot cannot be understood.
-    pub fn restore(slots: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
+    pub(crate) fn restore(slots: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
         let mut log = Self::default();
         for (start, bytes) in slots {
             let packed = Packed(bytes);
@@ -81,7 +81,7 @@ impl Log {
     }
 
     /// First seconds of all slots, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
         let touched = std::mem::take(&mut self.touched);
         let ready = self.ready.keys().map(|second| slot(*second));
         let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
@@ -92,12 +92,12 @@ impl Log {
         })
     }
 
-    pub fn insert(&mut self, second: i64, fact: WindowFact) {
+    pub(crate) fn insert(&mut self, second: i64, fact: WindowFact) {
         self.change(second);
         self.ready.entry(second).or_default().push(fact);
     }
 
-    pub fn remove(&mut self, second: i64, request_id: i64) {
+    pub(crate) fn remove(&mut self, second: i64, request_id: i64) {
         self.change(second);
         if let Some(facts) = self.ready.get_mut(&second) {
             facts.retain(|fact| fact.request_id != request_id);
@@ -119,7 +119,7 @@ impl Log {
     }
 
     /// Packs the slots that ended at or before a second.
-    pub fn pack_before(&mut self, second: i64) {
+    pub(crate) fn pack_before(&mut self, second: i64) {
         while let Some(start) = self.ready.first_key_value().map(|(first, _)| slot(*first))
             && start + SLOT_SECONDS <= second
             && let Some(packed) = Packed::of(self.ready.range(span(start)))
@@ -130,13 +130,13 @@ impl Log {
     }
 
     /// Lets go of the slots that ended before a second, and of the facts before it that are ready.
-    pub fn forget_before(&mut self, second: i64) {
+    pub(crate) fn forget_before(&mut self, second: i64) {
         self.ready.retain_after(second);
         self.packed.retain_after(slot(second));
     }
 
     /// Takes the facts of a span out.
-    pub fn cut(&mut self, span: Range<i64>) {
+    pub(crate) fn cut(&mut self, span: Range<i64>) {
         // Slots across the ends stay in part.
         for second in [span.start, span.end] {
             self.change(second);
@@ -154,7 +154,7 @@ impl Log {
     }
 
     /// Every fact of a span, with its second.
-    pub fn each(&self, span: Range<i64>, mut act: impl FnMut(i64, &WindowFact)) {
+    pub(crate) fn each(&self, span: Range<i64>, mut act: impl FnMut(i64, &WindowFact)) {
         // An empty span may come reversed when a clock was set back.
         if span.is_empty() {
             return;

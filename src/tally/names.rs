@@ -11,14 +11,14 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 /// An entity of one dimension, as a small number. None is given twice.
-pub type Sym = u32;
+pub(crate) type Sym = u32;
 
 /// No entity: the row has no key, no model, ...; or one that is not kept apart.
-pub const NONE: Sym = Sym::MAX;
+pub(crate) const NONE: Sym = Sym::MAX;
 
 /// How many values a dimension keeps apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// With so many, those that are needed nowhere are let go.
     pub most: usize,
     /// The first to be admitted are never let go: as many as the largest series budget.
@@ -26,14 +26,14 @@ pub struct Bounds {
 }
 
 /// Clients invent models: 20 000 beside those that may have series.
-pub const MODELS: Bounds = Bounds { most: 30_000, series: 10_000 };
+pub(crate) const MODELS: Bounds = Bounds { most: 30_000, series: 10_000 };
 /// Users, keys and providers: nobody can invent them, but a relay may have had many.
-pub const IDS: Bounds = Bounds { most: 150_000, series: 100_000 };
+pub(crate) const IDS: Bounds = Bounds { most: 150_000, series: 100_000 };
 
 /// The values of one dimension.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Written<T>", bound = "T: Serialize + serde::de::DeserializeOwned + Clone + Eq + Hash")]
-pub struct Names<T> {
+pub(crate) struct Names<T> {
     #[serde(skip)]
     index: HashMap<T, Sym>,
     names: BTreeMap<Sym, Name<T>>,
@@ -64,7 +64,7 @@ struct Name<T> {
 
 /// How many values have been let go. One that came back counts again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Folded {
+pub(crate) struct Folded {
     pub admitted: u64,
     pub others: u64,
 }
@@ -107,7 +107,7 @@ impl<T> Name<T> {
 }
 
 impl<T: Clone + Eq + Hash> Names<T> {
-    pub fn sym(&mut self, value: &T) -> Sym {
+    pub(crate) fn sym(&mut self, value: &T) -> Sym {
         if let Some(sym) = self.index.get(value) {
             return *sym;
         }
@@ -121,16 +121,16 @@ impl<T: Clone + Eq + Hash> Names<T> {
         sym
     }
 
-    pub fn find(&self, value: &T) -> Option<Sym> {
+    pub(crate) fn find(&self, value: &T) -> Option<Sym> {
         self.index.get(value).copied()
     }
 
-    pub fn value(&self, sym: Sym) -> Option<&T> {
+    pub(crate) fn value(&self, sym: Sym) -> Option<&T> {
         self.names.get(&sym).map(|name| &name.value)
     }
 
     /// Admits these values, whether there is a row of them or not, and no others that only an earlier call has admitted.
-    pub fn pin(&mut self, values: impl IntoIterator<Item = T>) {
+    pub(crate) fn pin(&mut self, values: impl IntoIterator<Item = T>) {
         self.names.values_mut().for_each(|name| name.pinned = false);
         for value in values {
             let sym = self.sym(&value);
@@ -141,7 +141,7 @@ impl<T: Clone + Eq + Hash> Names<T> {
     }
 
     /// The row `id` is one that admits the value.
-    pub fn admit(&mut self, sym: Sym, id: i64) {
+    pub(crate) fn admit(&mut self, sym: Sym, id: i64) {
         if let Some(name) = self.names.get_mut(&sym) {
             if !name.is_admitted() && !self.gone.is_empty() {
                 let (word, bit) = place(&name.value);
@@ -152,43 +152,43 @@ impl<T: Clone + Eq + Hash> Names<T> {
     }
 
     /// Whether a value may have been admitted after it had been let go of.
-    pub const fn has_returned(&self) -> bool {
+    pub(crate) const fn has_returned(&self) -> bool {
         self.returned
     }
 
     /// The smallest row id that admits the value; `i64::MAX` while none has.
-    pub fn first(&self, sym: Sym) -> i64 {
+    pub(crate) fn first(&self, sym: Sym) -> i64 {
         self.names.get(&sym).map_or(i64::MAX, |name| name.first)
     }
 
     /// Whether rows up to `id` count under the value's own name.
-    pub fn has_series(&self, sym: Sym, id: i64) -> bool {
+    pub(crate) fn has_series(&self, sym: Sym, id: i64) -> bool {
         self.names.get(&sym).is_some_and(|name| name.pinned || name.first <= id)
     }
 
-    pub fn is_admitted(&self, sym: Sym) -> bool {
+    pub(crate) fn is_admitted(&self, sym: Sym) -> bool {
         self.names.get(&sym).is_some_and(Name::is_admitted)
     }
 
-    pub const fn folded(&self) -> Folded {
+    pub(crate) const fn folded(&self) -> Folded {
         self.folded
     }
 
     /// The count of [`Self::folded`] begins anew, because the rows are read again.
-    pub fn forget_folded(&mut self) {
+    pub(crate) fn forget_folded(&mut self) {
         self.folded = Folded::default();
         self.gone = Vec::new();
         self.returned = false;
     }
 
     /// Whether it is time to [`Self::fold`].
-    pub fn is_full(&self, bounds: Bounds) -> bool {
+    pub(crate) fn is_full(&self, bounds: Bounds) -> bool {
         // Not again at every new value, where most of them are needed.
         self.names.len() >= bounds.most.max(2 * self.kept)
     }
 
     /// Lets go of all values but the pinned ones, the first to be admitted, and those in `needed`.
-    pub fn fold(&mut self, bounds: Bounds, needed: &HashSet<Sym>) {
+    pub(crate) fn fold(&mut self, bounds: Bounds, needed: &HashSet<Sym>) {
         let mut order: Vec<_> =
             self.names.iter().filter(|(_, name)| name.is_admitted()).map(|(sym, name)| (name.first, *sym)).collect();
         order.sort_unstable();
@@ -211,7 +211,7 @@ impl<T: Clone + Eq + Hash> Names<T> {
 
     /// Which values a budget of `max` admits: the pinned ones, then by the order of their first admitting row, which
     /// is the same in every replica. A later row never displaces an earlier one, so membership only grows.
-    pub fn admitted(&self, max: usize, pinned: impl Fn(&T) -> bool) -> Admitted {
+    pub(crate) fn admitted(&self, max: usize, pinned: impl Fn(&T) -> bool) -> Admitted {
         let mut order: Vec<(bool, i64, Sym)> = self
             .names
             .iter()
@@ -232,14 +232,14 @@ fn place(value: &impl Hash) -> (usize, u64) {
 }
 
 /// The values within a series budget.
-pub struct Admitted {
+pub(crate) struct Admitted {
     admitted: HashSet<Sym>,
     /// Values that the budget folds into `other`.
     pub folded: u64,
 }
 
 impl Admitted {
-    pub fn has(&self, sym: Sym) -> bool {
+    pub(crate) fn has(&self, sym: Sym) -> bool {
         self.admitted.contains(&sym)
     }
 }

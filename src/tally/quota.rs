@@ -42,7 +42,7 @@ struct Mark {
 }
 
 impl Marks {
-    pub fn change(&mut self, second: i64, fact: &WindowFact, amount: Usd) {
+    pub(crate) fn change(&mut self, second: i64, fact: &WindowFact, amount: Usd) {
         if self.by_entity.is_empty() {
             return;
         }
@@ -74,7 +74,7 @@ impl Marks {
         true
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.by_entity.clear();
     }
 
@@ -107,7 +107,7 @@ impl Marks {
 }
 
 /// The quota as far as the live state knows it.
-pub fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
+pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
     let spend = live.and_then(|live| {
         live.window_spend
             .iter()

@@ -11,7 +11,7 @@ use crate::model::{LedgerSum, UsageRow, Usd};
 
 impl Tally {
     /// When a day begins and ends; `None` outside the calendar or where not all of its rows have been read.
-    pub fn day_range(&self, date: NaiveDate) -> Option<Range<DateTime<Utc>>> {
+    pub(crate) fn day_range(&self, date: NaiveDate) -> Option<Range<DateTime<Utc>>> {
         let calendar = &self.moment.calendar;
         self.covers(date).then_some(calendar.start(date)?..calendar.start(date.succ_opt()?)?)
     }
@@ -23,13 +23,13 @@ impl Tally {
 
     /// Whether the tally may have more of `date` than a ledger of which the oldest row started on `kept_since`: of days
     /// before, and of that one when something before it is gone.
-    pub fn outlives(&self, date: NaiveDate, kept_since: NaiveDate) -> bool {
+    pub(crate) fn outlives(&self, date: NaiveDate, kept_since: NaiveDate) -> bool {
         let lost = || self.day_sums.range(..kept_since).any(|(_, sum)| sum.requests > 0);
         date < kept_since || (date == kept_since && lost())
     }
 
     /// Whether [`Self::replace_day`] can repair the day.
-    pub fn is_repairable(&self, date: NaiveDate) -> bool {
+    pub(crate) fn is_repairable(&self, date: NaiveDate) -> bool {
         date + Days::new(KEPT_DAYS) >= self.today()
     }
 

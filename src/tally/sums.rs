@@ -9,11 +9,11 @@ use super::names::{NONE, Sym};
 use crate::model::{FailureClass, Outcome, Scope, Tokens, Usd};
 
 /// Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
-pub const ABSURD: u64 = 1 << 40;
+pub(crate) const ABSURD: u64 = 1 << 40;
 
 /// The part of a row that windows and boards need, small enough to keep a day of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WindowFact {
+pub(crate) struct WindowFact {
     pub request_id: i64,
     pub cost: Usd,
     pub board_tokens: u64,
@@ -32,7 +32,7 @@ pub struct WindowFact {
 
 impl WindowFact {
     /// The entity of a scope; [`NONE`] where the row has none.
-    pub const fn entity(&self, scope: Scope) -> Sym {
+    pub(crate) const fn entity(&self, scope: Scope) -> Sym {
         match scope {
             Scope::User => self.user,
             Scope::Key => self.key,
@@ -44,7 +44,7 @@ impl WindowFact {
 
 /// What requests used: all that is shown of a user or a key, of which there may be many thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
+pub(crate) struct Spent {
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
@@ -54,14 +54,14 @@ pub struct Spent {
 }
 
 impl Spent {
-    pub fn cache_hit_ratio(&self) -> Option<f64> {
+    pub(crate) fn cache_hit_ratio(&self) -> Option<f64> {
         mean(self.cache_read, self.cache_input, 1.0)
     }
 }
 
 /// Requests by start time, in flight or not, as the relay's screens add them up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sums {
+pub(crate) struct Sums {
     pub spent: Spent,
     pub errors: u64,
     pub successes: u64,
@@ -76,23 +76,23 @@ pub struct Sums {
 
 impl Sums {
     /// Neither success nor failure: in flight, or not the provider's fault.
-    pub const fn unknown(&self) -> u64 {
+    pub(crate) const fn unknown(&self) -> u64 {
         self.spent.requests.saturating_sub(self.successes).saturating_sub(self.failures)
     }
 
-    pub fn mean_duration_seconds(&self) -> Option<f64> {
+    pub(crate) fn mean_duration_seconds(&self) -> Option<f64> {
         mean(self.duration_ms, self.durations, 1e3)
     }
 
-    pub fn mean_ttft_seconds(&self) -> Option<f64> {
+    pub(crate) fn mean_ttft_seconds(&self) -> Option<f64> {
         mean(self.ttft_ms, self.ttfts, 1e3)
     }
 
-    pub fn mean_speed(&self) -> Option<f64> {
+    pub(crate) fn mean_speed(&self) -> Option<f64> {
         mean(self.speed_micro, self.speeds, 1e6)
     }
 
-    pub fn success_ratio(&self) -> Option<f64> {
+    pub(crate) fn success_ratio(&self) -> Option<f64> {
         mean(self.successes, self.successes + self.failures, 1.0)
     }
 }
@@ -102,13 +102,13 @@ fn mean(sum: u64, count: u64, unit: f64) -> Option<f64> {
 }
 
 /// Something that rows can be added to and taken from.
-pub trait Total: Default {
+pub(crate) trait Total: Default {
     fn add(&mut self, fact: &WindowFact);
     fn sub(&mut self, fact: &WindowFact);
 }
 
 /// A total without parts, that others can be added to and taken from.
-pub trait Sum: Default + Clone {
+pub(crate) trait Sum: Default + Clone {
     fn of(fact: &WindowFact) -> Self;
 
     fn spent(&self) -> &Spent;
@@ -247,7 +247,7 @@ impl<S: Sum> Entities<S> {
 
 /// Everything in a span: the whole, and each entity of each scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BoardSums {
+pub(crate) struct BoardSums {
     pub whole: Sums,
     users: Entities<Spent>,
     keys: Entities<Spent>,
@@ -257,7 +257,7 @@ pub struct BoardSums {
 
 impl BoardSums {
     /// What each entity of a scope used.
-    pub fn spent(&self, scope: Scope) -> Box<dyn Iterator<Item = (Sym, &Spent)> + '_> {
+    pub(crate) fn spent(&self, scope: Scope) -> Box<dyn Iterator<Item = (Sym, &Spent)> + '_> {
         match scope {
             Scope::User => Box::new(self.users.spent()),
             Scope::Key => Box::new(self.keys.spent()),
@@ -267,7 +267,7 @@ impl BoardSums {
     }
 
     /// Everything about a provider or a model; `None` of others.
-    pub fn sums(&self, scope: Scope, entity: Sym) -> Option<&Sums> {
+    pub(crate) fn sums(&self, scope: Scope, entity: Sym) -> Option<&Sums> {
         match scope {
             Scope::User | Scope::Key => None,
             Scope::Provider => self.providers.0.get(&entity),
@@ -275,7 +275,7 @@ impl BoardSums {
         }
     }
 
-    pub fn cost(&self, scope: Scope, entity: Sym) -> Usd {
+    pub(crate) fn cost(&self, scope: Scope, entity: Sym) -> Usd {
         let people = match scope {
             Scope::User => self.users.0.get(&entity),
             Scope::Key => self.keys.0.get(&entity),
@@ -285,7 +285,7 @@ impl BoardSums {
     }
 
     /// Keeps only some entities of a scope apart; the whole stays what it is.
-    pub fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
+    pub(crate) fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
         match scope {
             Scope::User => self.users.retain(keep),
             Scope::Key => self.keys.retain(keep),
@@ -294,7 +294,7 @@ impl BoardSums {
         }
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.whole.merge(&other.whole);
         self.users.merge(&other.users);
         self.keys.merge(&other.keys);
@@ -302,7 +302,7 @@ impl BoardSums {
         self.models.merge(&other.models);
     }
 
-    pub fn unmerge(&mut self, other: &Self) {
+    pub(crate) fn unmerge(&mut self, other: &Self) {
         self.whole.unmerge(&other.whole);
         self.users.unmerge(&other.users);
         self.keys.unmerge(&other.keys);
@@ -331,10 +331,10 @@ impl Total for BoardSums {
 
 /// Spending alone, by entity: what a rolling quota needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spending(HashMap<(Scope, Sym), Usd>);
+pub(crate) struct Spending(HashMap<(Scope, Sym), Usd>);
 
 impl Spending {
-    pub fn of(&self, scope: Scope, entity: Sym) -> Usd {
+    pub(crate) fn of(&self, scope: Scope, entity: Sym) -> Usd {
         self.0.get(&(scope, entity)).copied().unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@ use super::sums::{BoardSums, Spending, Sums, Total, WindowFact};
 
 /// The windows that end now.
 #[derive(Debug, Default)]
-pub struct Windows {
+pub(crate) struct Windows {
     pub minute: Window<Sums>,
     pub hour: Window<Sums>,
     pub eight_hours: Window<Sums>,
@@ -20,16 +20,16 @@ pub struct Windows {
 }
 
 impl Windows {
-    pub fn add(&mut self, second: i64, fact: &WindowFact) {
+    pub(crate) fn add(&mut self, second: i64, fact: &WindowFact) {
         self.all().into_iter().for_each(|window| window.add(second, fact));
     }
 
-    pub fn sub(&mut self, second: i64, fact: &WindowFact) {
+    pub(crate) fn sub(&mut self, second: i64, fact: &WindowFact) {
         self.all().into_iter().for_each(|window| window.sub(second, fact));
     }
 
     /// Moves the edges to a moment.
-    pub fn slide(&mut self, log: &Log, moment: &Moment) {
+    pub(crate) fn slide(&mut self, log: &Log, moment: &Moment) {
         let edges = edges(moment);
         if self.all().iter().zip(edges).any(|(window, edge)| edge < window.edge()) {
             // The clock was set back.
@@ -42,7 +42,7 @@ impl Windows {
     }
 
     /// Works the windows out anew.
-    pub fn begin(&mut self, log: &Log, moment: &Moment) {
+    pub(crate) fn begin(&mut self, log: &Log, moment: &Moment) {
         *self = Self::default();
         let edges = edges(moment);
         self.all().into_iter().zip(edges).for_each(|(window, edge)| window.begin_at(edge));
@@ -79,7 +79,7 @@ fn edges(moment: &Moment) -> [i64; 7] {
 
 /// The total of the facts that started at or after an edge that moves forward.
 #[derive(Clone, Debug, Default)]
-pub struct Window<T> {
+pub(crate) struct Window<T> {
     edge: i64,
     pub total: T,
 }

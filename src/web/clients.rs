@@ -11,7 +11,7 @@ use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 
-pub enum Policy {
+pub(crate) enum Policy {
     Ignored,
     /// The client must own the certificate's key; who issued it makes no difference.
     Unverified {
@@ -26,7 +26,7 @@ pub enum Policy {
 
 /// # Errors
 /// When the roots cannot be used.
-pub fn verifier(policy: Policy, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+pub(crate) fn verifier(policy: Policy, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     match policy {
         Policy::Ignored => Ok(Arc::new(NoClientAuth)),
         Policy::Unverified { mandatory } => {

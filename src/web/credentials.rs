@@ -17,7 +17,7 @@ use super::sources::Sources;
 use super::yaml::{At, Problems, Section};
 
 /// A check at this cost takes some ten seconds; a typing error beyond would block all others for hours.
-pub const HIGHEST_COST: u32 = 18;
+pub(crate) const HIGHEST_COST: u32 = 18;
 /// How long a request waits for its turn before it is sent away.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Verdicts that are remembered, of each kind.
@@ -25,7 +25,7 @@ const REMEMBERED: usize = 1024;
 
 /// Who may read. Passwords are known by their bcrypt hashes, tokens by their SHA-256.
 #[derive(Default)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     users: HashMap<String, Arc<str>>,
     tokens: Vec<[u8; 32]>,
     /// Checked for unknown users, so that they cost what known ones cost.
@@ -33,22 +33,22 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    pub fn users(&self) -> bool {
+    pub(crate) fn users(&self) -> bool {
         !self.users.is_empty()
     }
 
-    pub fn tokens(&self) -> bool {
+    pub(crate) fn tokens(&self) -> bool {
         !self.tokens.is_empty()
     }
 
     /// Looks at every token, whichever fits.
-    pub fn token_fits(&self, token: &[u8]) -> bool {
+    pub(crate) fn token_fits(&self, token: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(token).into();
         self.tokens.iter().fold(false, |fits, known| fits | bool::from(known.ct_eq(&digest)))
     }
 }
 
-pub fn read(root: &mut Section, sources: &mut Sources, problems: &mut Problems) -> Credentials {
+pub(crate) fn read(root: &mut Section, sources: &mut Sources, problems: &mut Problems) -> Credentials {
     let mut credentials = Credentials::default();
     let mut highest = 0;
     for (user, hash) in root.section("basic_auth_users", problems).into_texts(problems) {
@@ -119,7 +119,7 @@ fn cost(hash: &str) -> Result<u32, String> {
 }
 
 /// Checks passwords one at a time, and remembers the verdicts.
-pub struct PasswordChecks {
+pub(crate) struct PasswordChecks {
     /// Chosen at the start: what is remembered says nothing outside this process.
     salt: [u8; 32],
     turn: Arc<Semaphore>,
@@ -128,10 +128,10 @@ pub struct PasswordChecks {
 }
 
 /// There are more passwords to check than time.
-pub struct Busy;
+pub(crate) struct Busy;
 
 impl PasswordChecks {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             salt: rand::random(),
             turn: Arc::new(Semaphore::new(1)),
@@ -144,7 +144,7 @@ impl PasswordChecks {
     ///
     /// # Errors
     /// When the turn did not come in time.
-    pub async fn fits(&self, credentials: &Credentials, user: &str, password: &[u8]) -> Result<bool, Busy> {
+    pub(crate) async fn fits(&self, credentials: &Credentials, user: &str, password: &[u8]) -> Result<bool, Busy> {
         let known = credentials.users.get(user);
         let hash = known.unwrap_or(&credentials.nobody).clone();
         let key = self.key(user, password, &hash);

@@ -14,7 +14,7 @@ use super::yaml::{self, Problem, Problems, Section};
 
 /// What a file amounts to.
 #[derive(Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     pub tls: Option<Tls>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub credentials: Credentials,
@@ -23,7 +23,7 @@ pub struct Rules {
 
 impl Rules {
     /// Nobody gets the metrics without having shown who they are.
-    pub fn authenticate(&self) -> bool {
+    pub(crate) fn authenticate(&self) -> bool {
         self.credentials.users()
             || self.credentials.tokens()
             || self.tls.as_ref().is_some_and(|tls| tls.clients_verified)
@@ -32,7 +32,7 @@ impl Rules {
 
 /// # Errors
 /// Everything that is wrong with the file and those that it names.
-pub fn read(path: &Path, sources: &mut Sources) -> Result<Rules, Vec<Problem>> {
+pub(crate) fn read(path: &Path, sources: &mut Sources) -> Result<Rules, Vec<Problem>> {
     let alone = |text: String| vec![Problem { line: None, text }];
     // Its own directory is already part of the path.
     let name = path.file_name().ok_or_else(|| alone("not a file".into()))?;

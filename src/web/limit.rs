@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::yaml::{At, Problems, Section};
 
 /// One request per interval on average, and `burst` at once.
-pub struct Limit {
+pub(crate) struct Limit {
     interval: Duration,
     burst: f64,
     /// The tokens at that moment.
@@ -20,7 +20,7 @@ impl Limit {
     }
 
     /// The time to wait when there is no place now.
-    pub fn take(&self) -> Result<(), Duration> {
+    pub(crate) fn take(&self) -> Result<(), Duration> {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let gained = now.duration_since(level.1).as_secs_f64() / self.interval.as_secs_f64();
@@ -32,7 +32,7 @@ impl Limit {
 }
 
 /// None without the section, with the interval 0, and when it has problems.
-pub fn read(mut section: Section, problems: &mut Problems) -> Option<Limit> {
+pub(crate) fn read(mut section: Section, problems: &mut Problems) -> Option<Limit> {
     let interval = section.text("interval", problems);
     let burst = section.text("burst", problems);
     section.finish(problems);

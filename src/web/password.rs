@@ -13,7 +13,7 @@ const LONGEST: usize = 71;
 ///
 /// # Errors
 /// When the cost is out of range, or the password empty, too long, or mistyped the second time.
-pub fn hash_password(cost: u32) -> anyhow::Result<()> {
+pub(crate) fn hash_password(cost: u32) -> anyhow::Result<()> {
     let stdin = io::stdin();
     let password = if stdin.is_terminal() {
         let password = rpassword::prompt_password("Password: ").context("cannot read the password")?;

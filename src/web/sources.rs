@@ -10,7 +10,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// What differs when a file was written again or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     modified: (i64, i64),
     changed: (i64, i64),
     size: u64,
@@ -18,18 +18,18 @@ pub struct Stamp {
 }
 
 /// Every file that was read, as it was before the reading.
-pub struct Sources {
+pub(crate) struct Sources {
     directory: PathBuf,
     files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 impl Sources {
     /// Paths that are read are relative to the directory of the file.
-    pub fn beside(file: &Path) -> Self {
+    pub(crate) fn beside(file: &Path) -> Self {
         Self { directory: file.parent().unwrap_or(Path::new("")).to_owned(), files: Vec::new() }
     }
 
-    pub fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let path = self.directory.join(path);
         // Taken first: a change during the reading is seen at the next look.
         self.files.push((path.clone(), stamp(&path)));
@@ -41,11 +41,11 @@ impl Sources {
         Ok(bytes)
     }
 
-    pub fn as_read(&self) -> Vec<Option<Stamp>> {
+    pub(crate) fn as_read(&self) -> Vec<Option<Stamp>> {
         self.files.iter().map(|(_, stamp)| *stamp).collect()
     }
 
-    pub fn as_now(&self) -> Vec<Option<Stamp>> {
+    pub(crate) fn as_now(&self) -> Vec<Option<Stamp>> {
         self.files.iter().map(|(path, _)| stamp(path)).collect()
     }
 }

@@ -13,7 +13,7 @@ use super::clients::{self, Policy};
 use super::sources::Sources;
 use super::yaml::{At, Problems, Section};
 
-pub struct Tls {
+pub(crate) struct Tls {
     pub config: Arc<ServerConfig>,
     /// Every client has shown a certificate of the configured authority.
     pub clients_verified: bool,
@@ -27,7 +27,7 @@ struct Pem {
 }
 
 /// None without the section, and when it has problems.
-pub fn read(mut section: Section, sources: &mut Sources, problems: &mut Problems) -> Option<Tls> {
+pub(crate) fn read(mut section: Section, sources: &mut Sources, problems: &mut Problems) -> Option<Tls> {
     if section.is_empty() {
         return None;
     }

@@ -14,15 +14,15 @@ pub struct Problem {
 
 /// Everything that is wrong with a file.
 #[derive(Default)]
-pub struct Problems(pub Vec<Problem>);
+pub(crate) struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    pub fn add(&mut self, line: u64, text: impl Into<String>) {
+    pub(crate) fn add(&mut self, line: u64, text: impl Into<String>) {
         self.0.push(Problem { line: Some(line), text: text.into() });
     }
 }
 
-pub struct At<T> {
+pub(crate) struct At<T> {
     pub line: u64,
     pub value: T,
 }
@@ -37,7 +37,7 @@ enum Node {
 }
 
 /// A mapping whose fields are taken one by one; [`Section::finish`] refuses what nobody took.
-pub struct Section {
+pub(crate) struct Section {
     path: String,
     line: u64,
     fields: Vec<(At<String>, At<Node>)>,
@@ -46,7 +46,7 @@ pub struct Section {
 
 /// # Errors
 /// When the text is not YAML; a problem with its contents is added to `problems`.
-pub fn parse(text: &str, problems: &mut Problems) -> Result<Section, Problem> {
+pub(crate) fn parse(text: &str, problems: &mut Problems) -> Result<Section, Problem> {
     // The parser's excerpts would show what must stay secret.
     let options = serde_saphyr::options! { with_snippet: false };
     let root: Option<Spanned<Node>> =
@@ -83,16 +83,16 @@ impl Section {
         Self { path, line: node.line, fields, known: Vec::new() }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    pub fn line(&self) -> u64 {
+    pub(crate) fn line(&self) -> u64 {
         self.line
     }
 
     /// The full name of a field, for problems.
-    pub fn name(&self, field: &str) -> String {
+    pub(crate) fn name(&self, field: &str) -> String {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }
 
@@ -109,14 +109,14 @@ impl Section {
         None
     }
 
-    pub fn section(&mut self, field: &'static str, problems: &mut Problems) -> Self {
+    pub(crate) fn section(&mut self, field: &'static str, problems: &mut Problems) -> Self {
         let line = self.line;
         let node = self.take(field).unwrap_or(At { line, value: Node::Nothing });
         Self::new(self.name(field), node, problems)
     }
 
     /// Empty text counts as absent, as with other exporters.
-    pub fn text(&mut self, field: &'static str, problems: &mut Problems) -> Option<At<String>> {
+    pub(crate) fn text(&mut self, field: &'static str, problems: &mut Problems) -> Option<At<String>> {
         let At { line, value } = self.take(field)?;
         match value {
             Node::Text(text) => (!text.is_empty()).then_some(At { line, value: text }),
@@ -124,7 +124,7 @@ impl Section {
         }
     }
 
-    pub fn flag(&mut self, field: &'static str, problems: &mut Problems) -> Option<bool> {
+    pub(crate) fn flag(&mut self, field: &'static str, problems: &mut Problems) -> Option<bool> {
         let At { line, value } = self.take(field)?;
         match value {
             Node::Flag(flag) => Some(flag),
@@ -132,7 +132,7 @@ impl Section {
         }
     }
 
-    pub fn texts(&mut self, field: &'static str, problems: &mut Problems) -> Option<At<Vec<At<String>>>> {
+    pub(crate) fn texts(&mut self, field: &'static str, problems: &mut Problems) -> Option<At<Vec<At<String>>>> {
         let At { line, value } = self.take(field)?;
         let Node::List(items) = value else { return self.refuse(line, field, "a list of texts", problems) };
         let items = items.into_iter().filter_map(|item| match item.value {
@@ -143,7 +143,7 @@ impl Section {
     }
 
     /// Everything in a mapping whose names are the user's own.
-    pub fn into_texts(self, problems: &mut Problems) -> Vec<(At<String>, String)> {
+    pub(crate) fn into_texts(self, problems: &mut Problems) -> Vec<(At<String>, String)> {
         let Self { path, fields, .. } = self;
         let texts = fields.into_iter().filter_map(|(key, node)| {
             if let Node::Text(text) = node.value {
@@ -155,7 +155,7 @@ impl Section {
         texts.collect()
     }
 
-    pub fn finish(self, problems: &mut Problems) {
+    pub(crate) fn finish(self, problems: &mut Problems) {
         for (key, _) in &self.fields {
             // A name that cannot be a field may be a value that slipped: it stays unsaid.
             let plain = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '-');

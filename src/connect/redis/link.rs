@@ -23,7 +23,7 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// Where a URL leads to.
-pub struct Target {
+pub(crate) struct Target {
     reach: Reach,
     /// The servers that the URL lists, each with the credentials and the database.
     listed: Vec<ConnectionInfo>,
@@ -53,7 +53,7 @@ struct Files {
 }
 
 /// An open connection, or those to the nodes of a cluster.
-pub enum Link {
+pub(crate) enum Link {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -65,7 +65,7 @@ const PARAMETERS: [&str; 9] =
 impl Target {
     /// # Errors
     /// When the URL is not one of Redis, or says something that is not understood. The text holds no part of it.
-    pub fn parse(url: &str) -> Result<Self, Flaw> {
+    pub(crate) fn parse(url: &str) -> Result<Self, Flaw> {
         let address = Address::parse(url)?;
         let wrong = |what: &str| Flaw::new(what, format!("write it as {}", Store::Redis.example()));
         let scheme = address.scheme.replace("valkey", "redis");
@@ -160,12 +160,12 @@ impl Target {
     }
 
     /// Hosts and ports, with the master's name and the database; for people.
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// `limit` is that of connecting and asking together.
-    pub async fn connect(&self, limit: Duration) -> RedisResult<Link> {
+    pub(crate) async fn connect(&self, limit: Duration) -> RedisResult<Link> {
         let (connecting, answering) = (limit.mul_f64(0.4), limit.mul_f64(0.9));
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(Some(answering));
@@ -242,7 +242,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 impl Link {
     /// The answers in order. A command that is refused does not take the others with it.
-    pub async fn ask(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
+    pub(crate) async fn ask(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
         let mut answers = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(AT_ONCE) {
             match self {

@@ -20,7 +20,7 @@ use crate::relay::report::Report;
 ///
 /// # Errors
 /// When an address cannot be used at all.
-pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
+pub(crate) async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut database = Database::new(&plan.database_url, plan.timeout)?;
     match database.snapshot().await {

@@ -21,7 +21,7 @@ use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
 /// # Errors
 /// When PostgreSQL is not installed (the text says how to get it) or a server does not start. A missing Redis is
 /// only told on stderr: the demo then has no live state.
-pub async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
+pub(crate) async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
     let postgres = PrivatePostgres::start().await?;
     let redis = match PrivateRedis::start().await {
         Ok(redis) => Some(redis),

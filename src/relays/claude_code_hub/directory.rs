@@ -14,14 +14,14 @@ pub(super) const USERS: &str = include_str!("users.sql");
 pub(super) const KEYS: &str = include_str!("keys.sql");
 pub(super) const PROVIDERS: &str = include_str!("providers.sql");
 
-pub struct DirectoryReader {
+pub(crate) struct DirectoryReader {
     database: Database,
     zones: Zones,
     schema: SchemaCache,
 }
 
 impl DirectoryReader {
-    pub fn new(database: Database, zones: Zones) -> Self {
+    pub(crate) fn new(database: Database, zones: Zones) -> Self {
         Self { database, zones, schema: SchemaCache::default() }
     }
 

@@ -22,7 +22,7 @@ use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
 
-pub struct LedgerReader {
+pub(crate) struct LedgerReader {
     database: Database,
     zones: Zones,
     schema: SchemaCache,
@@ -48,7 +48,7 @@ struct Batch {
 }
 
 impl LedgerReader {
-    pub fn new(database: Database, zones: Zones) -> Self {
+    pub(crate) fn new(database: Database, zones: Zones) -> Self {
         let (schema, plans) = (SchemaCache::default(), Plans::default());
         let (prices, rows) = (Prices::default(), RowReader::default());
         Self { database, zones, schema, plans, prices, rows, calendar: None }

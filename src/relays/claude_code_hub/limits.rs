@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use crate::model::{EntityId, Limit, QuotaWindow, Scope, Usd, WindowRule};
 
 /// The limits in a row of users, keys or providers: absent and not positive is no limit, and a deleted entity has none.
-pub fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limits: &mut Vec<Limit>) {
+pub(crate) fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limits: &mut Vec<Limit>) {
     if deleted {
         return;
     }

@@ -15,13 +15,13 @@ use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Circuit, Directory, EntityId, Limit, Live, QuotaWindow, ReadError, Usd, WindowRule, WindowSpend};
 use crate::relay::LiveState;
 
-pub struct LiveReader {
+pub(crate) struct LiveReader {
     redis: Redis,
     session_ttl: Duration,
 }
 
 impl LiveReader {
-    pub fn new(redis: Redis, session_ttl: Duration) -> Self {
+    pub(crate) fn new(redis: Redis, session_ttl: Duration) -> Self {
         Self { redis, session_ttl }
     }
 

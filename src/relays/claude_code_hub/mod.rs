@@ -26,11 +26,10 @@ mod unsupported;
 use chrono_tz::Tz;
 use sqlx::Row;
 
-pub use check::check;
+pub(crate) use check::check;
 pub use least_schema::{STEPS, least_schema};
 pub use product::PRODUCT;
-pub use schema::Level;
-pub use unsupported::UNSUPPORTED;
+pub(crate) use unsupported::UNSUPPORTED;
 
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
@@ -43,7 +42,7 @@ use schema::Schema;
 ///
 /// # Errors
 /// When an address cannot be used.
-pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+pub(crate) fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
     let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
     let live = match &plan.redis_url {
@@ -70,7 +69,7 @@ pub(crate) struct Zones {
 
 impl Zones {
     /// The zone, and where it came from.
-    pub fn choose(self, setting: Option<&str>) -> (Tz, &'static str) {
+    pub(crate) fn choose(self, setting: Option<&str>) -> (Tz, &'static str) {
         if let Some(zone) = self.wanted {
             return (zone, "`timezone` of the configuration");
         }

@@ -14,7 +14,7 @@ use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{ReadError, Reason, Scope};
 
 /// Up to this many rows a scan of the whole fact table costs nothing worth a word.
-pub const LARGE: i64 = 100_000;
+pub(crate) const LARGE: i64 = 100_000;
 /// Tables grow, and indexes come and go.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 /// While a statement is refused.
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// What is run again and again on the fact table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statement {
+pub(crate) enum Statement {
     Clock,
     NewRows,
     OpenRows,
@@ -35,7 +35,7 @@ pub enum Statement {
 }
 
 impl Statement {
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Clock,
         Self::NewRows,
         Self::OpenRows,
@@ -48,7 +48,7 @@ impl Statement {
     ];
 
     /// Its name for people and in the metric's label.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Clock => "clock",
             Self::NewRows => "new_rows",
@@ -63,7 +63,7 @@ impl Statement {
     }
 
     /// What sums the spending of one entity; the relay sets no limit on a model.
-    pub const fn spent_by(scope: Scope) -> Option<Self> {
+    pub(crate) const fn spent_by(scope: Scope) -> Option<Self> {
         match scope {
             Scope::User => Some(Self::SpentByUser),
             Scope::Key => Some(Self::SpentByKey),
@@ -72,7 +72,7 @@ impl Statement {
         }
     }
 
-    pub fn sql(self, schema: &Schema) -> AssertSqlSafe<String> {
+    pub(crate) fn sql(self, schema: &Schema) -> AssertSqlSafe<String> {
         match self {
             Self::Clock => schema.fit(statements::CLOCK),
             Self::NewRows => schema.fit_with(statements::ROWS, statements::NEW),
@@ -87,7 +87,7 @@ impl Statement {
     }
 
     /// Asks for its plan, with what is small: a day of a young ledger may well be half of it.
-    pub fn explain<'q>(self, schema: &Schema, now: DateTime<Utc>) -> Query<'q, Postgres, PgArguments> {
+    pub(crate) fn explain<'q>(self, schema: &Schema, now: DateTime<Utc>) -> Query<'q, Postgres, PgArguments> {
         let minute_ago = now - TimeDelta::minutes(1);
         let AssertSqlSafe(sql) = self.sql(schema);
         let explain = sqlx::query(AssertSqlSafe(format!("explain {sql}")));
@@ -104,7 +104,7 @@ impl Statement {
     }
 
     /// Whether its plan walks through the whole fact table.
-    pub async fn scans(self, snapshot: &mut Snapshot, schema: &Schema) -> Result<bool, ReadError> {
+    pub(crate) async fn scans(self, snapshot: &mut Snapshot, schema: &Schema) -> Result<bool, ReadError> {
         let plan = snapshot.fetch("explaining a statement", self.explain(schema, Utc::now())).await?;
         // The name may go on: a partition's, or the alias.
         let scan = format!("Seq Scan on {}", schema.fact_table());
@@ -113,7 +113,7 @@ impl Statement {
 }
 
 /// How many rows the fact table has, by the server's own estimate; -1 when it was never analysed.
-pub async fn size(snapshot: &mut Snapshot, schema: &Schema) -> Result<i64, ReadError> {
+pub(crate) async fn size(snapshot: &mut Snapshot, schema: &Schema) -> Result<i64, ReadError> {
     let what = "looking at the size";
     let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
     snapshot.fetch_one(what, query).await?.try_get("rows").map_err(|error| snapshot.error(what, &error))
@@ -121,20 +121,20 @@ pub async fn size(snapshot: &mut Snapshot, schema: &Schema) -> Result<i64, ReadE
 
 /// Which statements are refused, as of the last look.
 #[derive(Default)]
-pub struct Plans {
+pub(crate) struct Plans {
     looked: Option<Instant>,
     refused: Vec<Statement>,
 }
 
 impl Plans {
     /// Whether it is time to look.
-    pub fn due(&self) -> bool {
+    pub(crate) fn due(&self) -> bool {
         let age = if self.refused.is_empty() { AGAIN } else { SOON };
         self.looked.is_none_or(|looked| looked.elapsed() >= age)
     }
 
     /// Looks. What cannot be explained is not refused: running it will tell why.
-    pub async fn renew(&mut self, database: &mut Database, schema: &Schema) -> Result<(), ReadError> {
+    pub(crate) async fn renew(&mut self, database: &mut Database, schema: &Schema) -> Result<(), ReadError> {
         let mut snapshot = database.snapshot().await?;
         let size = size(&mut snapshot, schema).await;
         database.finish(snapshot).await;
@@ -162,7 +162,7 @@ impl Plans {
 
     /// # Errors
     /// When the statement is refused.
-    pub fn permit(&self, statement: Statement, schema: &Schema) -> Result<(), ReadError> {
+    pub(crate) fn permit(&self, statement: Statement, schema: &Schema) -> Result<(), ReadError> {
         if !self.refused.contains(&statement) {
             return Ok(());
         }
@@ -172,11 +172,11 @@ impl Plans {
     }
 
     /// Every statement, and whether it is refused; nothing before the first look.
-    pub fn all(&self) -> Vec<(&'static str, bool)> {
+    pub(crate) fn all(&self) -> Vec<(&'static str, bool)> {
         let all = Statement::ALL.into_iter().filter(|_| self.looked.is_some());
         all.map(|statement| (statement.label(), self.refused.contains(&statement))).collect()
     }
 }
 
 /// What to do about a plan that walks through the whole table.
-pub const HINT: &str = "an index of the relay is missing, or the table wants `analyze`";
+pub(crate) const HINT: &str = "an index of the relay is missing, or the table wants `analyze`";

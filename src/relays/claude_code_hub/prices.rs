@@ -16,14 +16,14 @@ const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// By model: what one cached token saves, in US dollars, since when; ascending.
 #[derive(Default)]
-pub struct Prices {
+pub(crate) struct Prices {
     read_at: Option<Instant>,
     savings: HashMap<String, Vec<(DateTime<Utc>, Decimal)>>,
 }
 
 impl Prices {
     /// Reads the table anew when it was read some minutes ago. A table that may not be read has no prices.
-    pub async fn renew(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<(), ReadError> {
+    pub(crate) async fn renew(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<(), ReadError> {
         if self.read_at.is_some_and(|at| at.elapsed() < MAX_AGE) {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl Prices {
     }
 
     /// What `tokens` cached tokens saved at the price of that time, or at the first known one; before multipliers.
-    pub fn cache_saved(&self, model: &str, at: DateTime<Utc>, tokens: u64) -> Option<Decimal> {
+    pub(crate) fn cache_saved(&self, model: &str, at: DateTime<Utc>, tokens: u64) -> Option<Decimal> {
         let savings = self.savings.get(model)?;
         let later = savings.partition_point(|(since, _)| *since <= at);
         let (_, saving) = savings.get(later.saturating_sub(1))?;

@@ -21,7 +21,7 @@ const SESSION_TTL: Setting = Setting {
 };
 
 /// How long after its last activity a session counts as live.
-pub fn session_ttl(plan: &RelayPlan) -> Duration {
+pub(crate) fn session_ttl(plan: &RelayPlan) -> Duration {
     plan.own.duration(SESSION_TTL.path)
 }
 

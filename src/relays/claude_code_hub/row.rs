@@ -18,7 +18,7 @@ const MOST_NAMES: usize = 10_000;
 
 /// Which model name the relay bills by (`system_settings.billing_model_source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BillingModel {
+pub(crate) enum BillingModel {
     /// The one that was asked for.
     Original,
     /// The one that was sent upstream.
@@ -26,11 +26,11 @@ pub enum BillingModel {
 }
 
 impl BillingModel {
-    pub fn of_setting(setting: &str) -> Self {
+    pub(crate) fn of_setting(setting: &str) -> Self {
         if setting == "redirected" { Self::Redirected } else { Self::Original }
     }
 
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Original => "original",
             Self::Redirected => "redirected",
@@ -39,7 +39,7 @@ impl BillingModel {
 
     /// The name that counts, of the one that was asked for and the one that was sent. Without a redirect the name that
     /// was asked for is sent; an empty name is a name to the relay's coalesce, and then dropped.
-    pub fn of<T: AsRef<str>>(self, original: Option<T>, sent: Option<T>) -> Option<T> {
+    pub(crate) fn of<T: AsRef<str>>(self, original: Option<T>, sent: Option<T>) -> Option<T> {
         let name = match self {
             Self::Original => original.or(sent),
             Self::Redirected => sent.or(original),
@@ -50,7 +50,7 @@ impl BillingModel {
 
 /// What tells whether and how a request has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct End<'r> {
+pub(crate) struct End<'r> {
     said: Option<&'r str>,
     status: Option<u16>,
     blocked: bool,
@@ -60,7 +60,7 @@ pub struct End<'r> {
 impl<'r> End<'r> {
     /// # Errors
     /// When a column is absent or cannot be understood.
-    pub fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+    pub(crate) fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let status: Option<i32> = row.try_get("status_code")?;
         Ok(Self {
             said: row.try_get("success_rate_outcome")?,
@@ -73,7 +73,7 @@ impl<'r> End<'r> {
     /// What became of the request; `None` while it is in flight. Then it has neither status nor outcome, and is a success;
     /// without a status an error text is the only other sign of an end (v0.9.2 `src/lib/ledger-backfill/trigger.sql`).
     /// Rows from before v0.7.1 have no outcome until the relay's back-fill has been there.
-    pub fn outcome(self) -> Option<Outcome> {
+    pub(crate) fn outcome(self) -> Option<Outcome> {
         match (self.said, self.status) {
             _ if self.blocked => Some(Outcome::Excluded),
             (Some("success"), _) => Some(Outcome::Success),
@@ -88,14 +88,19 @@ impl<'r> End<'r> {
 
 /// Reads rows; shares equal model names.
 #[derive(Default)]
-pub struct RowReader {
+pub(crate) struct RowReader {
     names: HashSet<Arc<str>>,
 }
 
 impl RowReader {
     /// # Errors
     /// When a column that a row cannot do without is absent or cannot be understood.
-    pub fn read(&mut self, row: &PgRow, billing: BillingModel, prices: &Prices) -> Result<UsageRow, sqlx::Error> {
+    pub(crate) fn read(
+        &mut self,
+        row: &PgRow,
+        billing: BillingModel,
+        prices: &Prices,
+    ) -> Result<UsageRow, sqlx::Error> {
         let id = row.try_get("id")?;
         if row.try_get::<Option<bool>, _>("cost_unknown")? == Some(true) {
             tracing::warn!(row = id, "a row's cost is not a number; it counts as 0");

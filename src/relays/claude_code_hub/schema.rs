@@ -45,7 +45,7 @@ const READ: &[(&str, &str)] = &[
 
 /// Generations of the store, by what they brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Up to v0.3.36.
     Log,
     /// v0.3.37: time to first token.
@@ -61,10 +61,11 @@ pub enum Level {
 }
 
 impl Level {
-    pub const ALL: [Self; 6] = [Self::Log, Self::FirstToken, Self::TimeZone, Self::Ledger, Self::Outcome, Self::Replay];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Log, Self::FirstToken, Self::TimeZone, Self::Ledger, Self::Outcome, Self::Replay];
 
     /// The releases that have this store, for people.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Log => "up to v0.3.36",
             Self::FirstToken => "v0.3.37 to v0.5.1",
@@ -75,23 +76,23 @@ impl Level {
         }
     }
 
-    pub fn of_label(label: &str) -> Option<Self> {
+    pub(crate) fn of_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.label() == label)
     }
 }
 
-pub type SchemaCache = schema_cache::SchemaCache<Schema>;
+pub(crate) type SchemaCache = schema_cache::SchemaCache<Schema>;
 
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
-pub struct Schema {
+pub(crate) struct Schema {
     /// Table, column, and whether this role may read it.
     columns: HashMap<String, HashMap<String, bool>>,
     pub level: Level,
 }
 
 impl Schema {
-    pub async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+    pub(crate) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
         let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
         for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
@@ -120,18 +121,18 @@ impl Schema {
         Ok(schema)
     }
 
-    pub fn has(&self, table: &str, column: &str) -> bool {
+    pub(crate) fn has(&self, table: &str, column: &str) -> bool {
         self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
     }
 
     /// The columns exist and this role may read them.
-    pub fn readable(&self, table: &str, columns: &[&str]) -> bool {
+    pub(crate) fn readable(&self, table: &str, columns: &[&str]) -> bool {
         let known = self.columns.get(table);
         columns.iter().all(|column| known.and_then(|known| known.get(*column)) == Some(&true))
     }
 
     /// Columns that statements name and this role may not read, by table.
-    pub fn unreadable(&self) -> Vec<(&str, Vec<&str>)> {
+    pub(crate) fn unreadable(&self) -> Vec<(&str, Vec<&str>)> {
         let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
         for (table, columns) in READ {
             let missing = |column: &&str| self.has(table, column) && !self.readable(table, &[*column]);
@@ -145,18 +146,18 @@ impl Schema {
     }
 
     /// The table that holds one row per request.
-    pub fn fact_table(&self) -> &'static str {
+    pub(crate) fn fact_table(&self) -> &'static str {
         if self.level >= Level::Ledger { "usage_ledger" } else { "message_request" }
     }
 
     /// Cuts a statement to fit: each name in braces becomes a constant text, and `{alias.column:type}` the column or,
     /// where this version has none, null.
-    pub fn fit(&self, text: &str) -> AssertSqlSafe<String> {
+    pub(crate) fn fit(&self, text: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.fill(text, ""))
     }
 
     /// Like [`Self::fit`], with a condition for `{which}` or `{whose}`.
-    pub fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
+    pub(crate) fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.fill(text, condition))
     }
 

@@ -4,7 +4,7 @@ const NO_ACCOUNTS: &str = "its store knows nothing of the upstream's subscriptio
 const NO_COLLECTOR: &str = "the relay writes its ledger itself, while requests happen";
 
 /// What neither PostgreSQL nor Redis tells.
-pub const UNSUPPORTED: &[Unsupported] = &[
+pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics(
         "the ledger has what is billed, the relay's multipliers included",
         &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total"],

@@ -17,7 +17,7 @@ use crate::model::Usd;
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn fill(connection: &mut PgConnection, options: &HistoryOptions) -> anyhow::Result<u64> {
+pub(crate) async fn fill(connection: &mut PgConnection, options: &HistoryOptions) -> anyhow::Result<u64> {
     let bar = progress(options);
     let mut past = Past::new(options);
     let mut written = 0;

@@ -29,7 +29,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// When the database cannot be read at the beginning.
-pub async fn run(
+pub(crate) async fn run(
     pool: &PgPool,
     redis: Option<ConnectionManager>,
     options: &SimulatorOptions,
