@@ -2,6 +2,7 @@
 //! and with 100 000.
 //!
 //! `cargo bench --bench footprint`, or `-- small`, `-- middle`, `-- large` alone. Needs PostgreSQL.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
     pub mod exporter;

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench ledger_cost` for 100 000 rows, `cargo bench --bench ledger_cost -- 10000000` for more.
 //! Needs PostgreSQL and `prometheus-sql-exporter`.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
     pub mod exporter;

@@ -1,6 +1,7 @@
 //! A page of many series, rendered as the exporter does it and by a writer that does nothing but write.
 //!
 //! `cargo bench --bench page`
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
     pub mod series;

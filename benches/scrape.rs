@@ -1,6 +1,7 @@
 //! Scrapes of pages of 1 000 to 100 000 series, beside Debian's postgres_exporter with as many, under the same load.
 //!
 //! `cargo bench --bench scrape`, or `-- 10000` for that many series alone. Needs PostgreSQL, `wrk` and `prometheus-postgres-exporter`.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
     pub mod series;

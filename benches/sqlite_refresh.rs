@@ -1,6 +1,7 @@
 //! A steady refresh of a CPA-Manager's file of 200 000 rows: what it costs, and that the manager never waits for it.
 //!
 //! `cargo bench --bench sqlite_refresh`
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

@@ -40,7 +40,9 @@ const JUDGED: f64 = 0.93;
 /// What to test.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The span that alerts are judged in, up to [`Self::to`].
     pub last: Duration,
+    /// The last instant; `None` for now.
     pub to: Option<DateTime<Utc>>,
     /// Time between two evaluations.
     pub step: Duration,

@@ -38,6 +38,7 @@ use text::Texts;
 /// What to write where.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Of titles, descriptions and legends.
     pub lang: Lang,
     /// Created when it is missing; files of the same names are replaced.
     pub out: PathBuf,

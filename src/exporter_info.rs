@@ -7,9 +7,13 @@ use crate::reload::Reload;
 /// Read once per page.
 #[derive(Clone, Debug, Default)]
 pub struct ExporterInfo {
+    /// The release, e.g. `0.1.0`.
     pub version: &'static str,
+    /// The commit, or `unknown`.
     pub revision: &'static str,
+    /// The compiler's version, or `unknown`.
     pub rustc: &'static str,
+    /// What the operating system says of the process.
     pub process: Process,
     /// How the last reading of the configuration went; none where it cannot change.
     pub config: Option<Reload>,
@@ -20,11 +24,17 @@ pub struct ExporterInfo {
 /// The standard process metrics; absent where the platform does not tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
+    /// User and system time since the start.
     pub cpu_seconds: Option<f64>,
+    /// Open file descriptors.
     pub open_fds: Option<f64>,
+    /// Most file descriptors that may be open (soft limit).
     pub max_fds: Option<f64>,
+    /// All address space.
     pub virtual_memory_bytes: Option<f64>,
+    /// What of it is in memory.
     pub resident_memory_bytes: Option<f64>,
+    /// Unix time.
     pub start_time_seconds: Option<f64>,
 }
 

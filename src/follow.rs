@@ -109,10 +109,12 @@ pub enum Backlog {
     RecentHistory,
     /// Older rows have not been read yet.
     History,
+    /// All that the ledger has is read.
     Nothing,
 }
 
 impl Follower {
+    /// Nothing is read yet.
     pub fn new(ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
         Self {
             ledger,

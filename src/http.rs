@@ -46,6 +46,7 @@ const HEADERS: usize = 64;
 /// What the server shows.
 #[derive(Clone)]
 pub struct State {
+    /// What `/metrics` answers, and the landing page counts.
     pub page: Shared,
     /// Path of the metrics; `/` gives up the landing page. To be checked with [`check_telemetry_path`].
     pub telemetry_path: Arc<str>,

@@ -1,3 +1,5 @@
+//! The program; all of it is in the library.
+
 use std::process::ExitCode;
 
 use llm_relay_exporter::cli;

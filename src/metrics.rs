@@ -68,21 +68,28 @@ const fn count(families: &[&[Metric]]) -> usize {
 pub struct Metric {
     /// Full name; a counter's ends in `_total`.
     pub name: &'static str,
+    /// How samples change, in Prometheus' words.
     pub kind: MetricType,
     /// Its heading in the documentation.
     pub group: Group,
     /// Label names after `relay`.
     pub labels: &'static [&'static str],
+    /// `HELP`: one sentence in English, with unit and label values.
     pub help: &'static str,
     /// The same in Chinese, for the dashboards.
     pub help_zh: &'static str,
+    /// Its samples.
     pub emit: Emit,
 }
 
+/// The types of Prometheus that are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricType {
+    /// May rise and fall.
     Gauge,
+    /// Only rises; a fall is a restart from 0.
     Counter,
+    /// Counts by upper bound, with their sum.
     Histogram,
 }
 
@@ -100,13 +107,21 @@ impl MetricType {
 /// A heading of the documentation; [`docs`] has its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
+    /// The numbers of the relay's own screen.
     Overview,
+    /// Counters and histograms since the ledger began.
     Counters,
+    /// The first by cost, and `other`.
     Leaderboards,
+    /// The live store's sessions, slots, circuits.
     Live,
+    /// Limits, and what is used of them.
     Quotas,
+    /// Names behind ids; constant 1.
     Facts,
+    /// Whether the relay answers.
     Health,
+    /// How reading goes, and the process itself.
     Exporter,
 }
 
@@ -138,7 +153,9 @@ impl Metric {
 
 /// Takes the samples of one family. Label values stand in the order of [`Metric::labels`].
 pub trait Sink {
+    /// One value.
     fn sample(&mut self, labels: &[&str], value: f64);
+    /// One histogram.
     fn histogram(&mut self, labels: &[&str], value: &HistogramView);
 
     /// A sample where the value is known, else none.

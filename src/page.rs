@@ -34,6 +34,7 @@ const KEPT_READY: Duration = Duration::from_secs(600);
 /// What every scrape gets until the next refresh.
 #[derive(Clone, Debug)]
 pub struct Page {
+    /// When it was made.
     pub at: DateTime<Utc>,
     /// What it shows, one for every configured relay.
     pub views: Vec<View>,
@@ -54,6 +55,7 @@ struct Body {
 }
 
 impl Page {
+    /// Made now; written down when it is first asked for.
     pub fn new(views: Vec<View>, own: ExporterInfo) -> Self {
         Self { at: Utc::now(), views, own, bodies: Default::default() }
     }
@@ -158,6 +160,7 @@ struct Current {
 }
 
 impl Shared {
+    /// With a page to begin with.
     pub fn new(first: Page) -> Self {
         Self(Arc::new(Current { page: ArcSwap::from_pointee(first), asked: Mutex::default() }))
     }
@@ -173,6 +176,7 @@ impl Shared {
         self.0.page.store(Arc::new(page));
     }
 
+    /// The page as it is now; a later one does not change it.
     pub fn current(&self) -> Arc<Page> {
         self.0.page.load_full()
     }

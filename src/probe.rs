@@ -49,6 +49,7 @@ pub enum Reason {
     Connection,
     /// The certificate is not trusted, or the other side speaks no TLS.
     Tls,
+    /// No whole answer within the limit.
     Timeout,
     /// A status below 200 or above 399.
     Status,
@@ -57,8 +58,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// In the order of [`Status::failures`].
     pub const ALL: [Self; 6] = [Self::Dns, Self::Connection, Self::Tls, Self::Timeout, Self::Status, Self::Protocol];
 
+    /// The value of the label `reason`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Dns => "dns",
@@ -75,6 +78,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {text}", reason.label())]
 pub struct Failure {
+    /// For the metric.
     pub reason: Reason,
     text: String,
 }
@@ -208,7 +212,9 @@ pub struct Status {
 /// The last probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Last {
+    /// It answered with a status from 200 to 399.
     pub up: bool,
+    /// How long it took, connecting included, also when it failed.
     pub seconds: f64,
 }
 

@@ -84,12 +84,14 @@ pub struct RefreshRequest {
     pub resume_token: String,
 }
 
+/// What one refresh has read, of one moment.
 #[derive(Clone, Debug)]
 pub struct Refresh {
     /// The store's clock at the snapshot.
     pub now: DateTime<Utc>,
     /// The same local time of day, one local day before `now`.
     pub same_time_yesterday: DateTime<Utc>,
+    /// From the first day that a row or a window may need, to tomorrow.
     pub calendar: Arc<Calendar>,
     /// What the rows' meaning rests on (time zone, billing model, schema). When it changes, all rows must be read again.
     pub basis: String,
@@ -115,11 +117,14 @@ pub struct Refresh {
     pub resume_token: String,
 }
 
+/// Rows of the past, for a first read from the newest to the oldest.
 #[derive(Clone, Debug)]
 pub struct Older {
+    /// In any order.
     pub rows: Vec<UsageRow>,
     /// No row has a smaller id than these.
     pub bottom: bool,
+    /// Rows that could not be understood; each was logged by id and left out.
     pub refused: u64,
 }
 
@@ -153,6 +158,7 @@ pub trait LiveState: Send {
 /// Names, limits, settings.
 #[async_trait]
 pub trait DirectorySource: Send {
+    /// All of it, anew.
     async fn read(&mut self) -> Result<Directory, ReadError>;
 }
 
@@ -175,15 +181,19 @@ pub(crate) async fn within<T>(
 
 /// The parts of one relay, opened but not yet connected.
 pub struct Relay {
+    /// The ledger.
     pub usage: Usage,
     /// `None` when the configuration names no store for it.
     pub live: Option<Box<dyn LiveState>>,
+    /// Names, limits, settings.
     pub directory: Box<dyn DirectorySource>,
 }
 
 /// Where a relay's usage comes from.
 pub enum Usage {
+    /// One row per request.
     Rows(Box<dyn Ledger>),
+    /// Counters that the relay keeps itself.
     Counters(Box<dyn Counters>),
 }
 

@@ -6,7 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 /// How the last reading of a configuration went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reload {
+    /// What was written last is in force.
     pub successful: bool,
+    /// When what is in force was read.
     pub last_success: DateTime<Utc>,
 }
 
@@ -32,6 +34,7 @@ pub struct Reloader(mpsc::Sender<oneshot::Sender<Outcome>>);
 /// What has been asked for; answered one after the other.
 pub struct Requests(mpsc::Receiver<oneshot::Sender<Outcome>>);
 
+/// The two ends: who asks, and who reads.
 pub fn channel() -> (Reloader, Requests) {
     let (sender, receiver) = mpsc::channel(1);
     (Reloader(sender), Requests(receiver))

@@ -33,6 +33,7 @@ const SETTLING: Duration = Duration::from_millis(50);
 pub struct Reloads {
     /// Reads and checks the configuration. The text of an error shows no value of it.
     pub read: Box<dyn Fn() -> Result<Plan, String> + Send + Sync>,
+    /// Who asks for it.
     pub requests: Requests,
     /// Also asks on `POST /-/reload`; without it, that is refused.
     pub over_http: Option<Reloader>,

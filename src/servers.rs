@@ -18,30 +18,53 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection}
 
 use self::host::Host;
 
+/// Why a private server cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// `initdb` or `postgres` is not found.
     #[error(
         "PostgreSQL is not installed (neither on PATH nor in the usual places): apt-get install postgresql, or brew install postgresql"
     )]
     PostgresMissing,
+    /// Neither `redis-server` nor `valkey-server` is found.
     #[error(
         "Redis is not installed (redis-server or valkey-server on PATH): apt-get install redis-server, or brew install redis"
     )]
     RedisMissing,
+    /// `mariadbd` or `mariadb-install-db` is not found.
     #[error(
         "MariaDB is not installed (mariadbd and mariadb-install-db): apt-get install mariadb-server, or brew install mariadb"
     )]
     MariaDbMissing,
+    /// `prometheus` or `promtool` is not found.
     #[error(
         "Prometheus is not installed (prometheus and promtool on PATH): apt-get install prometheus, or brew install prometheus"
     )]
     PrometheusMissing,
+    /// It ended, or does not answer.
     #[error("the private {server} did not start: {text}")]
-    Start { server: &'static str, text: String },
+    Start {
+        /// Which one.
+        server: &'static str,
+        /// Its last words.
+        text: String,
+    },
+    /// The database could not be made.
     #[error("the private server has no database {name:?}: {text}")]
-    Database { name: String, text: String },
+    Database {
+        /// The one that was wanted.
+        name: String,
+        /// The server's answer.
+        text: String,
+    },
+    /// No directory, port or process could be had for it.
     #[error("the private {server} has no place to run: {error}")]
-    Place { server: &'static str, error: io::Error },
+    Place {
+        /// Which one.
+        server: &'static str,
+        /// What the operating system says.
+        error: io::Error,
+    },
 }
 
 impl ServerError {
@@ -134,6 +157,7 @@ impl PrivatePostgres {
         format!("postgres://{OWNER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
+    /// Of 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -245,6 +269,7 @@ impl PrivateRedis {
         format!("redis://:{}@127.0.0.1:{}/0", self.password, self.port)
     }
 
+    /// Of 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -333,6 +358,7 @@ impl PrivateMariaDb {
         format!("mysql://{OWNER}:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
     }
 
+    /// Of 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -25,7 +25,9 @@ pub use problem::{Problem, Problems};
 /// A checked configuration and what its writer may want to know.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// What is to be done.
     pub plan: Plan,
+    /// What may not be meant as it was written; for the log.
     pub warnings: Vec<String>,
 }
 
@@ -69,6 +71,7 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// By their names.
     pub relays: BTreeMap<String, RelayPlan>,
     /// Without one, every start reads the whole ledger.
     pub store: Option<StorePlan>,

@@ -77,6 +77,7 @@ impl StorePlan {
     /// The default of [`Self::save_interval`].
     pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
+    /// At this address, with the default pause between two saves.
     pub fn new(url: impl Into<SecretString>) -> Self {
         Self { url: url.into(), save_interval: Self::SAVE_INTERVAL }
     }
@@ -85,7 +86,9 @@ impl StorePlan {
 /// Whose checkpoint it is: the relay's name in the configuration, and the product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
+    /// Its name in the configuration.
     pub relay: String,
+    /// The product's label.
     pub kind: &'static str,
 }
 

@@ -63,8 +63,11 @@ const ANCHORS: usize = 16;
 /// The moment that a tally is brought up to.
 #[derive(Clone, Debug)]
 pub struct Moment {
+    /// By the store's clock.
     pub now: DateTime<Utc>,
+    /// The same local time of day, one local day before `now`.
     pub same_time_yesterday: DateTime<Utc>,
+    /// The relay's days.
     pub calendar: Arc<Calendar>,
 }
 
@@ -166,6 +169,7 @@ impl Correction {
 }
 
 impl Tally {
+    /// Without any row.
     pub fn new(moment: Moment) -> Self {
         let mut tally = Self {
             names: Dimensions::default(),
@@ -431,6 +435,7 @@ impl Tally {
         self.moment.calendar.start(date).is_some_and(|start| self.covered_since <= start.timestamp())
     }
 
+    /// The relay's local date at the tally's moment.
     pub fn today(&self) -> NaiveDate {
         self.moment.today()
     }

@@ -17,9 +17,13 @@ pub struct View {
     pub relay: Arc<str>,
     /// The relay product, e.g. `claude-code-hub`.
     pub kind: &'static str,
+    /// `None` before it has been read, and when it has not been read for too long.
     pub ledger: Option<Arc<LedgerView>>,
+    /// Like [`Self::ledger`]; also `None` where no live store is configured.
     pub live: Option<Arc<Live>>,
+    /// Like [`Self::ledger`].
     pub directory: Option<Arc<Directory>>,
+    /// One for each part that is read.
     pub sources: Vec<SourceStatus>,
     /// Whether the relay itself answers; `None` where no health address is configured.
     pub probe: Option<ProbeStatus>,
@@ -30,14 +34,19 @@ pub struct View {
 /// How reading one part of a relay goes. Never absent: this is how a reader learns that the rest is.
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
+    /// Which part it is.
     pub source: Source,
     /// The last read succeeded and is not older than `stale_after`.
     pub up: bool,
+    /// `None` before the first time.
     pub last_success: Option<DateTime<Utc>>,
+    /// Durations of all refreshes, in seconds.
     pub refresh_seconds: HistogramView,
+    /// Failed refreshes since the exporter started, by [`Reason::ALL`].
     pub failures: Vec<(Reason, u64)>,
     /// Refreshes that were due while the last one still ran.
     pub skipped: u64,
+    /// Rows, or keys of Redis, since the exporter started.
     pub rows_read: u64,
     /// Recurring statements by name, and whether each is refused for its plan.
     pub statements: Vec<(&'static str, bool)>,
@@ -48,31 +57,42 @@ pub struct SourceStatus {
 /// What the ledger amounts to.
 #[derive(Clone, Debug, Default)]
 pub struct LedgerView {
+    /// Requests that started in the last 24 hours and are not final; `None` where the relay records ended ones alone.
     pub requests_in_progress: Option<u64>,
     /// A mean per minute where the relay shows one.
     pub requests_last_minute: Option<f64>,
+    /// Tokens as the relay's boards add them up; like [`Self::requests_last_minute`].
     pub tokens_last_minute: Option<f64>,
     /// With the label of the day: `today`, `yesterday_same_time`, `yesterday`.
     pub days: Vec<(&'static str, DayView)>,
+    /// The first instant of today in the relay's time zone.
     pub day_start: Option<DateTime<Utc>>,
     /// Window label (`1m`, ...) and requests by outcome: success, failure, unknown.
     pub windows: Vec<(&'static str, [u64; 3])>,
+    /// By period, then scope.
     pub boards: Vec<Board>,
+    /// One for each limit.
     pub quotas: Vec<QuotaView>,
     /// `None` until the whole history has been read.
     pub counters: Option<CountersView>,
+    /// Share of the history that has been read, 0 to 1.
     pub history_loaded: f64,
+    /// Age of the newest row by the store's clock; `None` in an empty ledger, and of counters.
     pub lag_seconds: Option<f64>,
+    /// `None` before the first audit, and of counters.
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.
     pub folded: Vec<(&'static str, u64)>,
 }
 
+/// Requests that started on a local day, or in a part of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DayView {
+    /// All that the relay counts.
     pub requests: u64,
     /// `None` where the relay knows no costs; so everywhere.
     pub cost_usd: Option<f64>,
+    /// Of requests that have a duration; `None` when none has.
     pub mean_duration_seconds: Option<f64>,
     /// `None` where the relay does not count errors.
     pub error_ratio: Option<f64>,
@@ -81,32 +101,49 @@ pub struct DayView {
 /// A leaderboard: the first by cost, and `other`, so that the sum is the total.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Board {
+    /// Who or what is ranked.
     pub scope: Scope,
     /// `today`, `last24h`, `week`, `month`, `all`.
     pub period: &'static str,
+    /// By cost, descending; `other` last.
     pub entries: Vec<BoardEntry>,
 }
 
+/// One place of a leaderboard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BoardEntry {
+    /// The entity's id, or `other`.
     pub id: String,
+    /// As [`Boards::names`] wants it.
     pub name: String,
+    /// `None` where the relay knows no costs.
     pub cost_usd: Option<f64>,
     /// `None` where the relay ranks by cost alone.
     pub requests: Option<u64>,
+    /// As the relay's boards add them up; `None` where it does not tell.
     pub tokens: Option<u64>,
+    /// Successes by successes and failures, 0 to 1; of providers and models, `None` without any.
     pub success_ratio: Option<f64>,
+    /// Time to first token; of providers, `None` where no request has one.
     pub mean_ttft_seconds: Option<f64>,
+    /// Mean of each request's output speed; of providers, `None` where no request has one.
     pub mean_output_tokens_per_second: Option<f64>,
+    /// Cache reads by all input, 0 to 1, of requests that touched a cache; of users and providers, `None` without any.
     pub cache_hit_ratio: Option<f64>,
 }
 
+/// A limit, and what is used of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaView {
+    /// Whose limit it is: a user's, key's or provider's.
     pub scope: Scope,
+    /// The entity.
     pub id: EntityId,
+    /// Which of its limits.
     pub window: QuotaWindow,
+    /// What may be spent in the window.
     pub limit_usd: f64,
+    /// `None` while it is not known, e.g. without the live state that a window needs.
     pub used_usd: Option<f64>,
     /// Fixed windows only.
     pub resets_at: Option<DateTime<Utc>>,
@@ -117,12 +154,15 @@ pub struct QuotaView {
 /// All-time counters. Label values are already bounded by the series budget.
 #[derive(Clone, Debug, Default)]
 pub struct CountersView {
+    /// By provider and model.
     pub traffic: Vec<TrafficView>,
     /// Provider id, status code (or `none`), count.
     pub responses: Vec<(String, String, u64)>,
     /// Provider id, class, count.
     pub failures: Vec<(String, &'static str, u64)>,
+    /// By user; empty where the relay knows none.
     pub users: Vec<EntityCounters>,
+    /// By key.
     pub keys: Vec<EntityCounters>,
     /// Provider id, reason, dollars.
     pub wasted: Vec<(String, &'static str, f64)>,
@@ -145,7 +185,9 @@ pub struct CountersView {
 /// The counters of one provider and model.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficView {
+    /// The provider's id.
     pub provider_id: String,
+    /// The model, or `other`.
     pub model: String,
     /// By [`crate::model::Outcome::ALL`].
     pub requests: [u64; 3],
@@ -155,24 +197,37 @@ pub struct TrafficView {
     pub list_cost_usd: Option<f64>,
     /// Only categories that occurred.
     pub tokens: Vec<(&'static str, u64)>,
+    /// What cache reads saved; `None` where no price is known.
     pub cache_saved_usd: Option<f64>,
 }
 
+/// The counters of one user or key.
 #[derive(Clone, Debug, Default)]
 pub struct EntityCounters {
+    /// The id, or `other`.
     pub id: String,
+    /// Final requests; successful ones alone where the relay keeps only those.
     pub requests: u64,
+    /// `None` where the relay knows no costs.
     pub cost_usd: Option<f64>,
+    /// At the upstream's list prices; `None` where the relay does not keep it.
     pub list_cost_usd: Option<f64>,
+    /// Of all types; `None` where the relay does not tell.
     pub tokens: Option<u64>,
 }
 
+/// The histograms of one provider and model.
 #[derive(Clone, Debug)]
 pub struct LatencyView {
+    /// The provider's id.
     pub provider_id: String,
+    /// The model, or `other`.
     pub model: String,
+    /// From start to the end of the answer, in seconds.
     pub duration: HistogramView,
+    /// Time to first token, in seconds.
     pub ttft: HistogramView,
+    /// Output tokens per second.
     pub speed: HistogramView,
 }
 
@@ -181,11 +236,14 @@ pub struct LatencyView {
 pub struct HistogramView {
     /// Upper bounds without `+Inf`; one fewer than `buckets`.
     pub bounds: &'static [f64],
+    /// Observations between a bound and the one before it.
     pub buckets: Vec<u64>,
+    /// Of all observations, in the metric's unit.
     pub sum: f64,
 }
 
 impl HistogramView {
+    /// All observations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -194,8 +252,11 @@ impl HistogramView {
 /// The exporter's own totals minus the ledger's, by an independent aggregate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AuditView {
+    /// When it ran, by the store's clock.
     pub at: DateTime<Utc>,
+    /// Ours minus theirs, in the span that was audited.
     pub drift_requests: f64,
+    /// The same of dollars; `None` where the relay knows no costs.
     pub drift_cost_usd: Option<f64>,
 }
 
@@ -206,8 +267,10 @@ pub struct StoreStatus {
     pub up: bool,
     /// This process saves; otherwise another does, or nobody yet.
     pub writer: bool,
+    /// By this process; `None` before the first.
     pub last_save: Option<DateTime<Utc>>,
     /// Of the checkpoint's parts, as last saved or loaded.
     pub bytes: u64,
+    /// Since the exporter started.
     pub failures: u64,
 }

@@ -65,7 +65,9 @@ pub(crate) enum Admission {
 /// A web configuration file that cannot be used, with everything that is wrong with it. Shows no value of the file.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct WebConfigError {
+    /// As it was given on the command line.
     pub file: PathBuf,
+    /// In the order of its lines.
     pub problems: Vec<Problem>,
 }
 

@@ -35,6 +35,7 @@ pub struct KeyCommand {
 }
 
 impl KeyCommand {
+    /// A command such as `HGETALL`, without arguments after the key.
     pub fn new(command: &'static str, key: impl Into<String>) -> Self {
         Self { command, key: key.into(), arguments: Vec::new() }
     }

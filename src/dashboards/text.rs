@@ -8,15 +8,20 @@ use anyhow::bail;
 use super::zh;
 use crate::metrics::Metric;
 
+/// The language of a dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lang {
+    /// English.
     En,
+    /// Simplified Chinese.
     Zh,
 }
 
 impl Lang {
+    /// Both, English first.
     pub const ALL: [Self; 2] = [Self::En, Self::Zh];
 
+    /// As `--lang` has it.
     pub const fn label(self) -> &'static str {
         match self {
             Self::En => "en",

@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::rhythm::HOURS;
 use super::traffic::{Request, Session, Traffic, Trouble};
 
+/// How live traffic comes.
 #[derive(Clone, Debug)]
 pub struct SimulatorOptions {
     /// Requests per second at the busiest hour.
     pub rate: f64,
+    /// Of every choice that is made.
     pub seed: u64,
     /// The relay's time zone.
     pub zone: Tz,

@@ -9,9 +9,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::clients::SimulatorOptions;
 use super::history::HistoryOptions;
 
+/// What a demo writes: first a past, then live traffic.
 #[derive(Clone, Debug, Default)]
 pub struct DemoOptions {
+    /// The past.
     pub history: HistoryOptions,
+    /// What comes after it.
     pub simulator: SimulatorOptions,
 }
 

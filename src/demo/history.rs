@@ -17,6 +17,7 @@ pub struct HistoryOptions {
     pub days: u32,
     /// Mean number of requests per day.
     pub requests_per_day: u32,
+    /// Of every choice that is made.
     pub seed: u64,
     /// The relay's time zone.
     pub zone: Tz,
@@ -31,6 +32,7 @@ impl Default for HistoryOptions {
 }
 
 impl HistoryOptions {
+    /// The incidents in it, at known times, for tests of alerts.
     pub fn planted(&self) -> Planted {
         Planted::new(self.today(), self.days, self.zone)
     }

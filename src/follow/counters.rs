@@ -11,12 +11,14 @@ use crate::store::Kept;
 use crate::tally::{CounterState, Presentation};
 use crate::view::LedgerView;
 
+/// The counters of one relay, and their state.
 pub struct CounterFollower {
     counters: Box<dyn Counters>,
     counter_state: CounterState,
 }
 
 impl CounterFollower {
+    /// Nothing is read yet.
     pub fn new(counters: Box<dyn Counters>) -> Self {
         Self { counters, counter_state: CounterState::default() }
     }

@@ -21,6 +21,7 @@ impl Calendar {
         Ok(Self { zone: zone.into(), days })
     }
 
+    /// The IANA name of the zone, or an offset such as `UTC+8`.
     pub fn zone(&self) -> &str {
         &self.zone
     }
@@ -51,11 +52,13 @@ impl Calendar {
         self.days.iter().copied()
     }
 
+    /// The first local date that it knows.
     pub fn first_date(&self) -> NaiveDate {
         self.days[0].0
     }
 }
 
+/// Days that are no calendar.
 #[derive(Debug, thiserror::Error)]
 #[error("the calendar's days are not consecutive")]
 pub struct CalendarError;

@@ -13,14 +13,17 @@ pub struct CounterSnapshot {
     pub day_start: DateTime<Utc>,
     /// Means as on the relay's screen.
     pub requests_per_minute: Option<f64>,
+    /// Tokens of all types, a mean like [`Self::requests_per_minute`].
     pub tokens_per_minute: Option<f64>,
     /// Label of the day, requests, cost.
     pub days: Vec<(&'static str, u64, Usd)>,
+    /// Totals since the relay counts.
     pub traffic: Vec<TrafficCounters>,
     /// In an order that is the same for every process: the first of them have series of their own.
     pub keys: Vec<KeyCounters>,
     /// Models in such an order.
     pub models: Vec<Arc<str>>,
+    /// One for each scope and period that the relay ranks.
     pub rankings: Vec<Ranking>,
     /// Failures since the last reading; 0 for classes of which none has occurred yet.
     pub failures: Vec<(EntityId, FailureClass, u64)>,
@@ -35,36 +38,55 @@ pub struct CounterSnapshot {
 /// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrafficCounters {
+    /// `None` where the relay does not keep it apart by provider.
     pub provider: Option<EntityId>,
+    /// As the relay counts it, or `other`.
     pub model: Arc<str>,
+    /// `None` where the relay counts only tokens and cost.
     pub requests: Option<u64>,
+    /// Of these requests.
     pub tokens: Tokens,
+    /// At the relay's own rates; `None` where it is not kept.
     pub cost: Option<Usd>,
     /// At the upstream's list prices, before the relay's own rates.
     pub list_cost: Option<Usd>,
 }
 
+/// Successful requests of one key, since the relay counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyCounters {
+    /// The key's id in the directory.
     pub id: EntityId,
+    /// Requests that succeeded.
     pub requests: u64,
+    /// Of all types.
     pub tokens: u64,
+    /// At the relay's own rates.
     pub cost: Usd,
+    /// At the upstream's list prices; `None` where it is not kept.
     pub list_cost: Option<Usd>,
 }
 
 /// Everybody who may stand on a leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
+    /// Who or what is ranked.
     pub scope: Scope,
+    /// `today`, `last24h`, `week`, `month`, `all`.
     pub period: &'static str,
+    /// In any order.
     pub entries: Vec<Ranked>,
 }
 
+/// One entry of a ranking, in its period.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
+    /// Of what the ranking's scope says.
     pub id: EntityId,
+    /// At the relay's own rates.
     pub cost: Usd,
+    /// `None` where the relay ranks by cost alone.
     pub requests: Option<u64>,
+    /// Of all types; `None` where the relay ranks by cost alone.
     pub tokens: Option<u64>,
 }

@@ -8,38 +8,53 @@ use super::{EntityId, Scope, Usd};
 /// Names, limits and settings. Deleted entities are kept, marked: rows still refer to them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directory {
+    /// Empty where the relay knows no users.
     pub users: Vec<User>,
+    /// What clients log in with; where the relay has a pool of upstream keys, those.
     pub keys: Vec<Key>,
+    /// Upstream accounts or channels.
     pub providers: Vec<Provider>,
+    /// Spending limits; what is unlimited has none.
     pub limits: Vec<Limit>,
     /// ISO code of the currency that the relay's screens show; amounts stay in USD.
     pub currency: Option<String>,
     /// The relay's version or schema level, as far as its store tells.
     pub version: String,
+    /// Where days begin: an IANA name, or an offset such as `UTC+8`.
     pub timezone: String,
     /// The relay does not track sessions now (a mode for high load), so that none can be counted.
     pub sessions_untracked: bool,
 }
 
+/// Somebody who owns keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
+    /// As usage rows have it.
     pub id: EntityId,
+    /// For people; need not be unique.
     pub name: String,
+    /// The relay's own word, e.g. `admin` or `user`; empty where it has none.
     pub role: String,
     /// `None` where the relay does not tell.
     pub enabled: Option<bool>,
+    /// Gone from the relay's screens.
     pub deleted: bool,
 }
 
+/// A key, told by its name and id; the secret is never read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
+    /// As usage rows have it.
     pub id: EntityId,
+    /// For people; need not be unique.
     pub name: String,
     /// `None` where the relay does not know whose key it is.
     pub user_id: Option<EntityId>,
     /// `None` where the relay does not tell.
     pub enabled: Option<bool>,
+    /// Gone from the relay's screens.
     pub deleted: bool,
+    /// `None` when it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
     /// `None` where the relay does not tell.
     pub created_at: Option<DateTime<Utc>>,
@@ -49,30 +64,42 @@ pub struct Key {
     pub counts_as: EntityId,
 }
 
+/// An upstream account or channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
+    /// As usage rows have it.
     pub id: EntityId,
+    /// For people; need not be unique.
     pub name: String,
     /// The relay's own word: `claude`, `codex`, `gemini`, ...
     pub kind: String,
+    /// The relay's own word for those that stand in for each other; empty where there is none.
     pub group: String,
     /// `None` where the relay does not tell.
     pub enabled: Option<bool>,
+    /// Gone from the relay's screens.
     pub deleted: bool,
     /// `None` when unlimited.
     pub slots: Option<u64>,
 }
 
+/// The span that a spending limit is of; [`WindowRule`] says when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum QuotaWindow {
+    /// Five hours, rolling or from the first request.
     FiveHours,
+    /// A day, rolling or from a time of day.
     Daily,
+    /// A week.
     Weekly,
+    /// A month of the calendar.
     Monthly,
+    /// All time.
     Total,
 }
 
 impl QuotaWindow {
+    /// The value of the label `window`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::FiveHours => "5h",
@@ -89,17 +116,21 @@ impl QuotaWindow {
 pub enum WindowRule {
     /// The last so many hours.
     Rolling {
+        /// Its length.
         hours: u32,
     },
     /// Since the latest local time of day `HH:MM`.
     DailyAt {
+        /// 0 to 23.
         hour: u32,
+        /// 0 to 59.
         minute: u32,
     },
     /// Since Monday 00:00.
     Weekly,
     /// Since the 1st, 00:00.
     Monthly,
+    /// Since the beginning, or [`Limit::since`].
     Total,
     /// Known to the live state alone ([`Live::window_spend`]).
     Live,
@@ -108,10 +139,15 @@ pub enum WindowRule {
 /// A spending limit of one entity in one window. An entity without a limit has none of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
+    /// Whose limit it is: a user's, key's or provider's.
     pub scope: Scope,
+    /// The entity.
     pub id: EntityId,
+    /// Which of its limits.
     pub window: QuotaWindow,
+    /// When the window begins.
     pub rule: WindowRule,
+    /// The most that may be spent in the window.
     pub limit: Usd,
     /// Spending before this instant does not count (a manual reset).
     pub since: Option<DateTime<Utc>>,

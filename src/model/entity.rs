@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 /// An entity's id as the relay has it; the label shows it unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityId {
+    /// Of a database's sequence.
     Number(i64),
+    /// Such as a UUID, or a name where the relay has no ids.
     Text(Arc<str>),
 }
 
@@ -46,15 +48,21 @@ impl fmt::Display for EntityId {
 /// What a leaderboard ranks, and what a quota is set on (all but `Model`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
+    /// Who owns keys.
     User,
+    /// What a request was authorized with.
     Key,
+    /// Which upstream account or channel answered.
     Provider,
+    /// Which model the relay bills.
     Model,
 }
 
 impl Scope {
+    /// In the order of the page.
     pub const ALL: [Self; 4] = [Self::User, Self::Key, Self::Provider, Self::Model];
 
+    /// The value of the label `scope`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::User => "user",

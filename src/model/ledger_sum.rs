@@ -7,9 +7,13 @@ use super::{Outcome, Usd};
 /// The store's own sum over counted rows, or the exporter's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSum {
+    /// Counted rows.
     pub requests: u64,
+    /// Their cost.
     pub cost: Usd,
+    /// Their tokens, added up as on the relay's boards ([`UsageRow::board_tokens`](super::UsageRow)).
     pub board_tokens: u64,
+    /// Those that are errors by the relay's own definition.
     pub errors: u64,
     /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
     pub millis: Option<u64>,

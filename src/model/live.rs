@@ -7,9 +7,11 @@ use super::{EntityId, QuotaWindow, Scope, Usd};
 /// Live state: what only the relay's running processes know. Each part is absent where the relay does not say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
+    /// Sessions that are live by the relay's own rule.
     pub sessions: Option<u64>,
     /// By provider id.
     pub slots_used: Option<Vec<(EntityId, u64)>>,
+    /// By provider id.
     pub circuits: Option<Vec<(EntityId, Circuit)>>,
     /// By user id; only non-zero.
     pub user_sessions: Option<Vec<(EntityId, u64)>>,
@@ -19,13 +21,17 @@ pub struct Live {
     pub window_spend: Vec<WindowSpend>,
     /// By key id: failures of an upstream key since its last success.
     pub key_failures: Option<Vec<(EntityId, u64)>>,
+    /// By type and code, since the oldest entry that was there at the start.
     pub error_log: Option<Vec<ErrorCount>>,
     /// Running requests by key id, of keys whose requests at a time are limited.
     pub key_slots_used: Vec<(EntityId, u64)>,
+    /// Of keys whose requests wait when too many run at a time.
     pub queues: Vec<Queue>,
+    /// Of keys that have such a limit.
     pub rate_windows: Vec<RateWindow>,
     /// By provider id.
     pub accounts: Vec<(EntityId, AccountState)>,
+    /// Windows of upstream accounts.
     pub subscriptions: Vec<Subscription>,
     /// Where the relay's ledger is filled by a collector beside it.
     pub collector: Option<Collector>,
@@ -34,7 +40,9 @@ pub struct Live {
 /// Requests of one key that wait for a slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
+    /// Whose requests they are.
     pub key_id: EntityId,
+    /// How many wait now.
     pub waiting: u64,
     /// What became of those that waited, with the relay's word for it.
     pub events: Vec<(&'static str, u64)>,
@@ -43,10 +51,13 @@ pub struct Queue {
 /// A limit of one key in a window of some minutes that opens at the first request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateWindow {
+    /// Whose limit it is.
     pub key_id: EntityId,
     /// `requests`, `tokens` or `usd`.
     pub unit: &'static str,
+    /// The most that may be used in a window.
     pub limit: f64,
+    /// In the open window; 0 while none is open.
     pub used: f64,
     /// `None` while no window is open.
     pub resets_at: Option<DateTime<Utc>>,
@@ -55,21 +66,30 @@ pub struct RateWindow {
 /// Whether an upstream account can be used, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountState {
+    /// It takes requests.
     Normal,
+    /// Left out for a while, because the upstream has answered 429.
     RateLimited,
     /// Left out for some minutes after an error.
     CoolingDown,
+    /// Left out for a while, because the upstream has answered that it is overloaded.
     Overloaded,
+    /// A limit of spending or usage is reached.
     QuotaExceeded,
+    /// The upstream refuses its credentials.
     Unauthorized,
+    /// Marked as blocked by the relay.
     Blocked,
+    /// Marked as broken by the relay, for another error.
     Error,
     /// Not scheduled, by an administrator or by the relay.
     Paused,
+    /// Switched off.
     Disabled,
 }
 
 impl AccountState {
+    /// In the order of the label's values in the documentation.
     pub const ALL: [Self; 10] = [
         Self::Normal,
         Self::RateLimited,
@@ -83,6 +103,7 @@ impl AccountState {
         Self::Disabled,
     ];
 
+    /// The value of the label `state`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -102,11 +123,13 @@ impl AccountState {
 /// A usage window of an upstream subscription, as the upstream last told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
+    /// The account whose subscription it is.
     pub provider_id: EntityId,
     /// `5h`, `7d`, ...
     pub window: &'static str,
     /// 0 to 1; `None` when what the upstream told is out of date.
     pub used_ratio: Option<f64>,
+    /// The end of the window; `None` where the upstream has not told.
     pub resets_at: Option<DateTime<Utc>>,
 }
 
@@ -126,22 +149,35 @@ pub struct ErrorCount {
     pub kind: String,
     /// HTTP status code, or `none`.
     pub code: String,
+    /// Since the oldest entry that was there at the start.
     pub count: u64,
 }
 
 /// A circuit breaker as the relay shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
+    /// Requests pass.
     Closed,
-    Open { reopens_at: Option<DateTime<Utc>> },
+    /// No request passes.
+    Open {
+        /// When some may pass again; `None` where the relay does not tell.
+        reopens_at: Option<DateTime<Utc>>,
+    },
+    /// Some requests pass, to try whether the provider is well again.
     HalfOpen,
 }
 
+/// What one entity has spent in a window that only live state knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowSpend {
+    /// Whose spending it is: a user's, key's or provider's.
     pub scope: Scope,
+    /// The entity.
     pub id: EntityId,
+    /// Which of its limits it counts against.
     pub window: QuotaWindow,
+    /// Since the window began.
     pub used: Usd,
+    /// The end of the window; `None` while none is open, or where it rolls.
     pub resets_at: Option<DateTime<Utc>>,
 }

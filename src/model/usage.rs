@@ -10,15 +10,19 @@ use super::Usd;
 /// What became of a finished request, seen from the provider: the honest view, for ratios and SLOs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Outcome {
+    /// The provider answered as it should.
     Success,
+    /// The provider's fault: errors, limits, timeouts.
     Failure,
     /// Not the provider's fault: caller errors, client aborts, policy refusals.
     Excluded,
 }
 
 impl Outcome {
+    /// In the order of the counters' arrays.
     pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Excluded];
 
+    /// The value of the label `outcome`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -31,18 +35,28 @@ impl Outcome {
 /// Why a request did not succeed: a closed vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FailureClass {
+    /// The upstream's rate limit (429).
     RateLimited,
+    /// The upstream is overloaded (503, 529).
     Overloaded,
+    /// The upstream refuses the credentials (401, 403).
     Auth,
+    /// No answer in time (408, 504, 522, 524).
     Timeout,
+    /// Any other fault of the upstream (5xx).
     Server,
+    /// The client went away before the end (499).
     ClientAbort,
+    /// The request itself was wrong (any other 4xx).
     Caller,
+    /// The relay refused it by a rule of its own, such as a word filter.
     Policy,
+    /// The relay does not tell.
     Unknown,
 }
 
 impl FailureClass {
+    /// The value of the label `class`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limited",
@@ -77,9 +91,13 @@ impl FailureClass {
 pub struct Tokens {
     /// Uncached input.
     pub input: u64,
+    /// With what the model thought, where that is billed as output.
     pub output: u64,
+    /// Input that was taken from a cache.
     pub cache_read: u64,
+    /// Input that was written to a cache for 5 minutes.
     pub cache_write_5m: u64,
+    /// Input that was written to a cache for an hour.
     pub cache_write_1h: u64,
     /// Cache writes that the relay does not split by lifetime.
     pub cache_write: u64,
@@ -98,6 +116,7 @@ impl Tokens {
         ]
     }
 
+    /// Category by category; stops at the greatest number.
     pub const fn plus(self, other: Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -126,6 +145,7 @@ impl Tokens {
         self.cache_write_5m.saturating_add(self.cache_write_1h).saturating_add(self.cache_write)
     }
 
+    /// All categories.
     pub const fn total(self) -> u64 {
         self.input.saturating_add(self.output).saturating_add(self.cache_read).saturating_add(self.written())
     }
@@ -155,6 +175,7 @@ pub struct UsageRow {
     pub outcome: Option<Outcome>,
     /// Set when the request is final and did not succeed.
     pub failure: Option<FailureClass>,
+    /// Who called; without meaning where [`Facts::users`] is false.
     pub user_id: i64,
     /// `None` when the row's key is not in the relay's directory.
     pub key_id: Option<i64>,
@@ -164,11 +185,15 @@ pub struct UsageRow {
     pub model: Option<Arc<str>>,
     /// The model that answered, when it is not the one that was sent upstream.
     pub answered_model: Option<Arc<str>>,
+    /// HTTP status code of the answer to the client; `None` where there was none, or in flight.
     pub status: Option<u16>,
+    /// At the relay's own rates; 0 while it is not known, and where [`Facts::cost`] is false.
     pub cost: Usd,
+    /// As far as they are known; all 0 where [`Facts::tokens`] is false.
     pub tokens: Tokens,
     /// Tokens as the relay's own boards add them up, with their odd rules.
     pub board_tokens: u64,
+    /// From start to the end of the answer; `None` in flight and where it was not measured.
     pub duration_ms: Option<u32>,
     /// Time to first token.
     pub ttft_ms: Option<u32>,
@@ -183,7 +208,9 @@ pub struct UsageRow {
 pub struct Facts {
     /// Who called.
     pub users: bool,
+    /// What each request cost.
     pub cost: bool,
+    /// How many tokens each request used.
     pub tokens: bool,
     /// Requests that have not ended yet.
     pub in_progress: bool,
@@ -192,5 +219,6 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Of a relay that tells everything.
     pub const ALL: Self = Self { users: true, cost: true, tokens: true, in_progress: true, imports: true };
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Usd(i128);
 
 impl Usd {
+    /// No money.
     pub const ZERO: Self = Self(0);
     const SCALE: u32 = 15;
 
@@ -53,6 +54,7 @@ impl Usd {
         (quotient as f64 / (1_u128 << shift) as f64).copysign(self.0 as f64)
     }
 
+    /// More than nothing.
     pub const fn is_positive(self) -> bool {
         self.0 > 0
     }

@@ -3,13 +3,17 @@
 /// The formats of a page, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// OpenMetrics 1.0, with `# EOF`.
     OpenMetrics,
+    /// Prometheus' text format 0.0.4, which everybody can read.
     Text,
 }
 
 impl Format {
+    /// In the order of [`Format`]'s numbers.
     pub const ALL: [Self; 2] = [Self::OpenMetrics, Self::Text];
 
+    /// The value of the header `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -42,9 +46,12 @@ impl Format {
     }
 }
 
+/// The compression of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
+    /// None.
     Identity,
+    /// gzip.
     Gzip,
 }
 

@@ -11,6 +11,7 @@ use crate::view::{HistogramView, View};
 
 /// The samples of one metric.
 pub struct Family {
+    /// Its entry in the catalogue.
     pub metric: &'static Metric,
     /// Label values of all samples, one after the other, each followed by a zero byte.
     values: String,

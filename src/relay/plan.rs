@@ -15,10 +15,13 @@ use crate::view::{Boards, SeriesBudget};
 /// One relay, checked.
 #[derive(Clone, Debug)]
 pub struct RelayPlan {
+    /// Its name in the configuration, and the value of the label `relay`.
     pub name: String,
+    /// What it is an instance of.
     pub product: &'static Product,
     /// Empty where [`Product::database`] is [`Need::Nothing`](super::Need).
     pub database_url: SecretString,
+    /// `None` where the product has none, or live state is not wanted.
     pub redis_url: Option<SecretString>,
     /// Pause between two refreshes of the ledger and of the live state.
     pub interval: Duration,
@@ -32,12 +35,17 @@ pub struct RelayPlan {
     pub timezone: Option<Tz>,
     /// Where the relay's setting is empty: its `TZ`, which the exporter cannot see.
     pub timezone_fallback: Tz,
+    /// Pause between two audits of the ledger's newest days.
     pub audit_interval: Duration,
     /// How much of each minute reading older history may take, at most.
     pub history_budget: Duration,
+    /// Sizes of the leaderboards.
     pub boards: Boards,
+    /// Limits of the number of series.
     pub series: SeriesBudget,
+    /// How the relay itself is probed.
     pub health: Health,
+    /// What only this product understands.
     pub own: OwnSettings,
 }
 
@@ -89,11 +97,14 @@ pub struct OwnSettings(BTreeMap<&'static str, OwnValue>);
 /// The value of such a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnValue {
+    /// Written like `300s`.
     Duration(Duration),
+    /// Written as it is.
     Text(String),
 }
 
 impl OwnSettings {
+    /// For the functions that [`ValueType`](super::setting::ValueType) holds.
     pub fn set(&mut self, path: &'static str, value: OwnValue) {
         self.0.insert(path, value);
     }
@@ -124,7 +135,9 @@ pub struct Health {
     pub url: Option<Url>,
     /// PEM file with authorities in place of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// Pause between two probes.
     pub interval: Duration,
+    /// Limit of one probe, connecting included.
     pub timeout: Duration,
 }
 

@@ -41,6 +41,7 @@ pub struct Variables {
     pub name: &'static str,
     /// The database; where several are set they must agree.
     pub database: [&'static str; 2],
+    /// The Redis, where the variable is set.
     pub redis: &'static str,
     /// The time zone; one that is none means UTC.
     pub zone: &'static str,
@@ -70,7 +71,9 @@ impl fmt::Debug for Product {
 /// Whether an address is part of a relay's settings, and the stores that it may lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// It must be given, as an address of one of these stores.
     Required(&'static [Store]),
+    /// It may be left out; what it tells is absent then.
     Optional(&'static [Store]),
     /// The product has no such store.
     Nothing,

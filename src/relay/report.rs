@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+/// How bad a finding is, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// As it should be.
     Ok,
     /// Works, but somebody may want to know.
     Note,
@@ -14,14 +16,18 @@ pub enum Level {
 /// One thing that was looked at. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// How bad it is.
     pub level: Level,
+    /// What was looked at: a part, a metric, a setting.
     pub subject: &'static str,
+    /// What was found, and what to do about it.
     pub text: String,
 }
 
 /// All findings on one relay, in the order of looking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// In the order of looking.
     pub findings: Vec<Finding>,
 }
 

@@ -15,14 +15,18 @@ use super::{Need, Product};
 pub struct Setting {
     /// Its place below the relay, e.g. `boards.top_users`.
     pub path: &'static str,
+    /// What may be written.
     pub value_type: ValueType,
+    /// What it means to leave it out.
     pub absent: Absent,
 }
 
 /// What it means to leave a setting out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
+    /// It has to be written.
     Refused,
+    /// The plan stays without it.
     Nothing,
     /// The same as this text, written as in an environment variable.
     Means(&'static str),
@@ -33,20 +37,31 @@ pub enum Absent {
 pub enum ValueType {
     /// The label of a product.
     Product,
+    /// One of these words.
     OneOf(&'static [Choice]),
+    /// Written like `90s`, `10m` or `2h`.
     Duration {
+        /// The shortest that is taken.
         least: Duration,
+        /// The longest that is taken.
         most: Duration,
+        /// Puts it into the plan.
         set: fn(&mut RelayPlan, Duration),
     },
+    /// A whole number.
     Count {
+        /// The smallest that is taken.
         least: usize,
+        /// The greatest that is taken.
         most: usize,
+        /// Puts it into the plan.
         set: fn(&mut RelayPlan, usize),
     },
+    /// An IANA name.
     TimeZone(fn(&mut RelayPlan, Tz)),
     /// Hours from UTC, written as the relay has them.
     Offset(fn(&mut RelayPlan, String)),
+    /// A list; as a variable, with commas.
     Texts(fn(&mut RelayPlan, Vec<String>)),
     /// Of a page that anybody may read: no user, no password, no query.
     Page(fn(&mut RelayPlan, Url)),
@@ -55,7 +70,9 @@ pub enum ValueType {
     /// An address with a password in it: also as `<path>_file` and `<path>_env`. Whether it may be left out depends on
     /// the product.
     Secret {
+        /// Whether a product needs it, and which stores it may name.
         need: fn(&Product) -> Need,
+        /// Puts it into the plan.
         set: fn(&mut RelayPlan, SecretString),
     },
 }

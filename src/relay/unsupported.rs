@@ -6,6 +6,7 @@ use crate::model::Scope;
 /// What is absent for one reason.
 #[derive(Debug)]
 pub struct Unsupported {
+    /// For the documentation, one sentence without a full stop.
     pub why: &'static str,
     /// Names of metrics; one that ends in `_` stands for all that begin so.
     pub metrics: &'static [&'static str],
@@ -14,6 +15,7 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
+    /// Metrics that are absent as a whole.
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
         Self { why, metrics, scopes: &[] }
     }

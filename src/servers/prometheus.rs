@@ -27,7 +27,9 @@ pub struct PrivatePrometheus {
 /// One series of an answer: its labels, and time stamps in Unix seconds with values.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Series {
+    /// Label names and values, `__name__` among them.
     pub metric: BTreeMap<String, String>,
+    /// Of a range query.
     #[serde(default)]
     pub values: Vec<(f64, String)>,
     /// Of an instant query.

@@ -9,6 +9,7 @@ pub struct Problem {
     pub path: String,
     /// `file:line:column`, or the environment variable.
     pub place: Option<String>,
+    /// What is wrong, without what was written.
     pub what: String,
     /// What to do about it.
     pub hint: Option<String>,

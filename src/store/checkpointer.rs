@@ -90,6 +90,7 @@ impl Checkpointer {
         Ok(checkpointer)
     }
 
+    /// How it goes, for the page.
     pub const fn status(&self) -> StoreStatus {
         self.status
     }

@@ -102,6 +102,7 @@ impl CounterState {
         self.reading.is_some()
     }
 
+    /// Takes the present totals, and adds what has happened since the reading before.
     pub fn apply(&mut self, mut reading: CounterSnapshot) {
         for (provider, class, count) in reading.failures.drain(..) {
             *self.failures.entry((provider, class)).or_default() += count;

@@ -18,8 +18,11 @@ use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyV
 pub struct Presentation<'a> {
     /// BoardSums and quotas need names and limits; without them they are absent.
     pub directory: Option<&'a Directory>,
+    /// Windows that only live state knows; without it their spending is absent.
     pub live: Option<&'a Live>,
+    /// Sizes and names of the leaderboards.
     pub boards: &'a view::Boards,
+    /// How many label values have series of their own.
     pub series: &'a view::SeriesBudget,
 }
 

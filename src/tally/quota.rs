@@ -18,9 +18,11 @@ use crate::view::QuotaView;
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSum {
+    /// Whose spending it is.
     pub scope: Scope,
     /// The id in the relay.
     pub id: i64,
+    /// By start of the request.
     pub range: Range<DateTime<Utc>>,
 }
 

@@ -5,13 +5,19 @@ use std::time::Duration;
 /// Sizes of the leaderboards and how they name people and things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boards {
+    /// Most users on a leaderboard; 0 for none.
     pub top_users: usize,
+    /// Most keys on a leaderboard; 0 for none.
     pub top_keys: usize,
+    /// Most providers on a leaderboard; 0 for none.
     pub top_providers: usize,
+    /// Most models on a leaderboard; 0 for none.
     pub top_models: usize,
+    /// What stands in the label `name`.
     pub names: NameMode,
 }
 
+/// How people and things are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameMode {
     /// The relay's names.
@@ -25,8 +31,11 @@ pub enum NameMode {
 /// How many values each dimension that clients can grow may have; further ones count as `other`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeriesBudget {
+    /// Most models with series of their own.
     pub max_models: usize,
+    /// Most users with series of their own.
     pub max_users: usize,
+    /// Most keys with series of their own.
     pub max_keys: usize,
     /// Combinations of provider and model with histograms.
     pub max_histograms: usize,

@@ -1,4 +1,5 @@
 //! One binary for all integration tests, because it links once: they run the real thing on free ports.
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod addresses;
 mod backfill;

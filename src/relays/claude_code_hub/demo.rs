@@ -41,13 +41,16 @@ pub(crate) async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> 
     Ok(Environment::live(urls, traffic, stop, (postgres, redis)))
 }
 
+/// Where live traffic is written to, and how it comes.
 #[derive(Clone, Debug)]
 pub struct SimulateOptions {
+    /// The database, and the Redis if there is one.
     pub urls: Urls,
     /// Make an empty database the demo's own: marker, schema, people, providers and [`Self::history`].
     pub init: bool,
     /// Used with `init`; no history with 0 days.
     pub history: HistoryOptions,
+    /// The live traffic.
     pub simulator: SimulatorOptions,
 }
 

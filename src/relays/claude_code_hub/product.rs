@@ -25,6 +25,7 @@ pub(crate) fn session_ttl(plan: &RelayPlan) -> Duration {
     plan.own.duration(SESSION_TTL.path)
 }
 
+/// Claude Code Hub.
 pub static PRODUCT: Product = Product {
     label: "claude-code-hub",
     database: Need::Required(&[Store::Postgres]),

@@ -36,18 +36,22 @@ impl Offset {
         }
     }
 
+    /// The relay's local time.
     pub fn local(self, at: DateTime<Utc>) -> NaiveDateTime {
         at.naive_utc() + TimeDelta::hours(self.0)
     }
 
+    /// The relay's local date.
     pub fn date(self, at: DateTime<Utc>) -> NaiveDate {
         self.local(at).date()
     }
 
+    /// The instant of a local time.
     pub fn utc(self, local: NaiveDateTime) -> DateTime<Utc> {
         (local - TimeDelta::hours(self.0)).and_utc()
     }
 
+    /// The first instant of a local date.
     pub fn start_of(self, date: NaiveDate) -> DateTime<Utc> {
         self.utc(date.and_time(chrono::NaiveTime::MIN))
     }

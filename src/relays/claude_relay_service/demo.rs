@@ -16,37 +16,51 @@ use crate::demo::rhythm::HOURS;
 use crate::demo::{DemoOptions, Environment, Urls};
 use crate::servers::PrivateRedis;
 
+/// Which traffic to make.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Days of history, today included.
     pub days: u32,
+    /// Mean number of requests per day of the history.
     pub requests_per_day: u32,
     /// Requests per second at the busiest hour.
     pub rate: f64,
+    /// Of every choice that is made.
     pub seed: u64,
+    /// The relay's clock.
     pub offset: Offset,
 }
 
 /// Requests of one key to one account with one model that have ended alike.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
+    /// The key's id.
     pub key: String,
     /// `None` where the relay does not know the account.
     pub account: Option<String>,
     /// As the client wrote it.
     pub model: String,
+    /// As the counters have it, without the route's prefix.
     pub counted_model: String,
+    /// How many there are.
     pub requests: u64,
+    /// Uncached input tokens of all of them.
     pub input: u64,
+    /// Output tokens.
     pub output: u64,
+    /// Tokens read from a cache.
     pub cache_read: u64,
+    /// Tokens written to a cache for 5 minutes.
     pub cache_write_5m: u64,
+    /// Tokens written to a cache for an hour.
     pub cache_write_1h: u64,
     /// At list prices and at the relay's rates, in dollars.
     pub list_cost: f64,
+    /// Dollars at the relay's rates.
     pub cost: f64,
     /// `None` on the routes that do not measure it.
     pub duration_ms: Option<u64>,
+    /// When they ended.
     pub at: DateTime<Utc>,
 }
 
@@ -125,6 +139,7 @@ impl Usage {
         self.cache_write_5m + self.cache_write_1h
     }
 
+    /// Of all types, as the relay adds them up.
     pub const fn all_tokens(&self) -> u64 {
         self.input + self.output + self.cache_create() + self.cache_read
     }

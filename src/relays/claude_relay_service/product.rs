@@ -31,6 +31,7 @@ pub fn may_scan(plan: &RelayPlan) -> bool {
     plan.own.text(FIND_KEYS.path) == "scan"
 }
 
+/// claude-relay-service.
 pub static PRODUCT: Product = Product {
     label: "claude-relay-service",
     database: Need::Nothing,

@@ -4,6 +4,7 @@ use super::{UNSUPPORTED, check, demo, open};
 use crate::relay::setting::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 use crate::relay::{Need, Product, Store};
 
+/// CPA-Manager and CPA-Manager-Plus.
 pub static PRODUCT: Product = Product {
     label: "cpa-manager",
     database: Need::Required(&[Store::Sqlite]),

@@ -20,6 +20,7 @@ pub enum Level {
 }
 
 impl Level {
+    /// In the order of their releases.
     pub const ALL: [Self; 3] = [Self::First, Self::Snapshots, Self::Plus];
 
     /// The releases that have this file, for people.

@@ -4,6 +4,7 @@ use super::{UNSUPPORTED, check, demo, open};
 use crate::relay::setting::{AUDIT_INTERVAL, HISTORY_BUDGET, TIMEZONE, TIMEZONE_FALLBACK};
 use crate::relay::{Need, Product, Store};
 
+/// gemini-balance.
 pub static PRODUCT: Product = Product {
     label: "gemini-balance",
     database: Need::Required(&[Store::MySql, Store::Sqlite]),
