@@ -47,7 +47,7 @@ const RELAY: &str = "relay";
 const KEY: &str = "key/";
 const ACCOUNT: &str = "account/";
 
-pub struct CounterReader {
+pub(super) struct CounterReader {
     reader: Reader,
     offset: Offset,
     /// Indexes of traffic cannot be relied on: any key may have some.
@@ -107,7 +107,7 @@ struct Active {
 }
 
 impl CounterReader {
-    pub fn new(redis: Redis, plan: &RelayPlan) -> Self {
+    pub(super) fn new(redis: Redis, plan: &RelayPlan) -> Self {
         Self {
             reader: Reader::new(redis),
             offset: product::offset(plan),

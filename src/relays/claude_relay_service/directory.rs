@@ -18,14 +18,14 @@ use crate::relay::plan::RelayPlan;
 /// Days of traffic in which keys are looked for where the relay keeps no index of keys.
 const SEARCHED_DAYS: u64 = 32;
 
-pub struct DirectoryReader {
+pub(super) struct DirectoryReader {
     redis: Redis,
     offset: Offset,
     search: Option<Search>,
 }
 
 impl DirectoryReader {
-    pub fn new(redis: Redis, plan: &RelayPlan) -> Self {
+    pub(super) fn new(redis: Redis, plan: &RelayPlan) -> Self {
         Self { redis, offset: product::offset(plan), search: product::may_scan(plan).then(Search::new) }
     }
 
@@ -187,10 +187,10 @@ fn provider(
     }
 }
 
-pub fn instant(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn instant(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(Into::into)
 }
 
-pub fn clock(ms: i64) -> DateTime<Utc> {
+pub(super) fn clock(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or_default()
 }

@@ -33,7 +33,7 @@ const DEEPER: usize = 25;
 
 /// How far failures and durations have been taken.
 #[derive(Clone, Default)]
-pub struct Cursors {
+pub(super) struct Cursors {
     /// What is there at the first look is not new.
     pub began: bool,
     /// By account.
@@ -44,7 +44,7 @@ pub struct Cursors {
 
 impl Cursors {
     /// New entries of the error histories. Accounts with some are added to `changed`.
-    pub async fn failures(
+    pub(super) async fn failures(
         &mut self,
         reader: &mut Reader,
         directory: &Directory,
@@ -85,7 +85,7 @@ impl Cursors {
     }
 
     /// Durations since the last reading, and how many requests left none. Keys with some are added to `touched`.
-    pub async fn durations(
+    pub(super) async fn durations(
         &mut self,
         reader: &mut Reader,
         keys: &HashMap<Arc<str>, KeyTotals>,
@@ -134,10 +134,10 @@ impl Cursors {
 
 /// The newest entries of a list as last seen. What came after is told by position: times repeat and may go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen(Vec<u64>);
+pub(super) struct Seen(Vec<u64>);
 
 impl Seen {
-    pub fn of(entries: &[String]) -> Self {
+    pub(super) fn of(entries: &[String]) -> Self {
         Self(entries.iter().take(REMEMBERED).map(|entry| digest(entry)).collect())
     }
 
@@ -218,7 +218,7 @@ struct Failure {
 }
 
 /// The class of an entry of an error history (v1.1.314 `src/utils/upstreamErrorHelper.js`, `classifyError`).
-pub fn failure_class(entry: &str) -> FailureClass {
+pub(super) fn failure_class(entry: &str) -> FailureClass {
     let Ok(failure) = serde_json::from_str::<Failure>(entry) else { return FailureClass::Unknown };
     match failure.error_type.as_deref() {
         Some("rate_limit") => FailureClass::RateLimited,
@@ -233,7 +233,7 @@ pub fn failure_class(entry: &str) -> FailureClass {
 /// What is read of an entry of `usage:records:*`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub(super) struct Record {
     pub model: Option<String>,
     pub account_id: Option<String>,
     pub duration_ms: Option<f64>,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 
 /// An upstream platform and where its accounts are kept.
-pub struct Platform {
+pub(super) struct Platform {
     pub name: &'static str,
     /// What comes before the account's id.
     pub account: &'static str,
@@ -21,7 +21,7 @@ const fn platform(name: &'static str, account: &'static str, index: &'static str
     Platform { name, account, index, in_errors: name, json: false }
 }
 
-pub const PLATFORMS: [Platform; 10] = [
+pub(super) const PLATFORMS: [Platform; 10] = [
     Platform { in_errors: "claude-official", ..platform("claude", "claude:account:", "claude:account:index") },
     platform("claude-console", "claude_console_account:", "claude_console_account:index"),
     platform("ccr", "ccr_account:", "ccr_account:index"),
@@ -34,30 +34,30 @@ pub const PLATFORMS: [Platform; 10] = [
     platform("droid", "droid:account:", "droid:account:index"),
 ];
 
-pub fn platform_of(name: &str) -> Option<&'static Platform> {
+pub(super) fn platform_of(name: &str) -> Option<&'static Platform> {
     PLATFORMS.iter().find(|platform| platform.name == name)
 }
 
-pub fn day(date: NaiveDate) -> String {
+pub(super) fn day(date: NaiveDate) -> String {
     date.format("%Y-%m-%d").to_string()
 }
 
-pub fn month(year: i32, month: u32) -> String {
+pub(super) fn month(year: i32, month: u32) -> String {
     format!("{year}-{month:02}")
 }
 
 /// Members of an index set: the relay's own migration has put the word `index` into some.
-pub fn members(set: Vec<String>) -> impl Iterator<Item = String> {
+pub(super) fn members(set: Vec<String>) -> impl Iterator<Item = String> {
     set.into_iter().filter(|member| member != "index")
 }
 
 /// `id:model`; the model may hold more colons.
-pub fn pair(member: &str) -> Option<(&str, &str)> {
+pub(super) fn pair(member: &str) -> Option<(&str, &str)> {
     member.split_once(':').filter(|(id, model)| *id != "index" && !model.is_empty())
 }
 
 /// The name under which the relay counts a model (`_normalizeModelName`).
-pub fn counted_model(model: &str) -> Cow<'_, str> {
+pub(super) fn counted_model(model: &str) -> Cow<'_, str> {
     if !model.contains(".anthropic.") && !model.contains(".claude") {
         return without_version(model).or_else(|| model.strip_suffix(":latest")).unwrap_or(model).into();
     }

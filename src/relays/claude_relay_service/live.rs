@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::relay::LiveState;
 
-pub struct LiveReader {
+pub(super) struct LiveReader {
     redis: Redis,
     offset: Offset,
 }
@@ -52,7 +52,7 @@ const ACCOUNT_FIELDS: [&str; 19] = [
 ];
 
 impl LiveReader {
-    pub const fn new(redis: Redis, offset: Offset) -> Self {
+    pub(super) const fn new(redis: Redis, offset: Offset) -> Self {
         Self { redis, offset }
     }
 

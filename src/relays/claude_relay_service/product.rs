@@ -22,12 +22,12 @@ const FIND_KEYS: Setting = Setting {
     absent: Absent::Means("index"),
 };
 
-pub fn offset(plan: &RelayPlan) -> Offset {
+pub(super) fn offset(plan: &RelayPlan) -> Offset {
     Offset::of(plan.own.text(TIMEZONE_OFFSET.path))
 }
 
 /// Whether the key space may be searched.
-pub fn may_scan(plan: &RelayPlan) -> bool {
+pub(super) fn may_scan(plan: &RelayPlan) -> bool {
     plan.own.text(FIND_KEYS.path) == "scan"
 }
 

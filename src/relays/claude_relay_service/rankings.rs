@@ -13,7 +13,11 @@ use crate::model::{EntityId, ReadError, Scope, Usd};
 use crate::model::{Ranked, Ranking};
 
 /// Each key's requests, tokens and cost on a day.
-pub async fn day(reader: &mut Reader, ids: &BTreeSet<Arc<str>>, date: NaiveDate) -> Result<Vec<Ranked>, ReadError> {
+pub(super) async fn day(
+    reader: &mut Reader,
+    ids: &BTreeSet<Arc<str>>,
+    date: NaiveDate,
+) -> Result<Vec<Ranked>, ReadError> {
     let what = "reading a day";
     let date = keys::day(date);
     let names = ids.iter().map(|id| format!("usage:daily:{id}:{date}")).collect();
@@ -28,7 +32,7 @@ pub async fn day(reader: &mut Reader, ids: &BTreeSet<Arc<str>>, date: NaiveDate)
     Ok(ranked.collect())
 }
 
-pub async fn models_today(
+pub(super) async fn models_today(
     reader: &mut Reader,
     pairs: &BTreeSet<Pair>,
     date: NaiveDate,
@@ -44,7 +48,7 @@ pub async fn models_today(
 }
 
 /// The relay's own rankings, which it renews every half hour and every hour.
-pub async fn rankings(reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
+pub(super) async fn rankings(reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
     let periods = [("7d", "cost_rank:7days"), ("30d", "cost_rank:30days")];
     let asks = periods.map(|(_, key)| KeyCommand::new("ZRANGE", key).with(&["0", "-1", "WITHSCORES"]));
     let answers = reader.redis.each::<Vec<(String, f64)>>("reading rankings", &asks).await?;
@@ -59,7 +63,7 @@ pub async fn rankings(reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
 }
 
 /// Sums by model.
-pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) -> Vec<Ranked> {
+pub(super) fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) -> Vec<Ranked> {
     let mut models: BTreeMap<&Arc<str>, PairCounts> = BTreeMap::new();
     for (model, totals) in totals {
         let sum = models.entry(model).or_default();
@@ -77,7 +81,7 @@ pub fn by_model<'a>(totals: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) ->
 }
 
 /// A day's requests and cost, under its label; `None` where a part of it cannot be read.
-pub fn day_sum(day: &'static str, keys: &[Ranked]) -> Option<(&'static str, u64, Usd)> {
+pub(super) fn day_sum(day: &'static str, keys: &[Ranked]) -> Option<(&'static str, u64, Usd)> {
     let requests = keys.iter().map(|key| key.requests).sum::<Option<u64>>()?;
     Some((day, requests, keys.iter().map(|key| key.cost).sum()))
 }

@@ -5,19 +5,19 @@ use super::totals::PairCounts;
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{ReadError, Tokens, Usd};
 
-pub struct Reader {
+pub(super) struct Reader {
     pub redis: Redis,
     /// Redis keys that were read in this refresh.
     pub read: u64,
 }
 
 impl Reader {
-    pub const fn new(redis: Redis) -> Self {
+    pub(super) const fn new(redis: Redis) -> Self {
         Self { redis, read: 0 }
     }
 
     /// Counts in hashes. A hash that is not there has none of them; `None` where one of them is no whole number.
-    pub async fn fields(
+    pub(super) async fn fields(
         &mut self,
         what: &str,
         keys: Vec<String>,
@@ -38,7 +38,7 @@ impl Reader {
         Ok(found)
     }
 
-    pub async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
+    pub(super) async fn sets(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Vec<String>>, ReadError> {
         self.read += keys.len() as u64;
         let asks: Vec<KeyCommand> = keys.into_iter().map(|key| KeyCommand::new("SMEMBERS", key)).collect();
         let sets = self.redis.each::<Vec<String>>(what, &asks).await?;
@@ -47,7 +47,11 @@ impl Reader {
 
     /// Dollars that the relay writes with `INCRBYFLOAT`; `None` within where there is no key, `None` without where it is
     /// no sum of dollars.
-    pub async fn dollars(&mut self, what: &str, keys: Vec<String>) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
+    pub(super) async fn dollars(
+        &mut self,
+        what: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
         self.read += keys.len() as u64;
         let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("GET", key)).collect();
         let answers = self.redis.each::<Option<f64>>(what, &asks).await?;
@@ -66,7 +70,7 @@ impl Reader {
     }
 }
 
-pub const TOKEN_FIELDS: [&str; 7] = [
+pub(super) const TOKEN_FIELDS: [&str; 7] = [
     "requests",
     "inputTokens",
     "outputTokens",
@@ -75,7 +79,7 @@ pub const TOKEN_FIELDS: [&str; 7] = [
     "ephemeral5mTokens",
     "ephemeral1hTokens",
 ];
-pub const PAIR_FIELDS: [&str; 7] = [
+pub(super) const PAIR_FIELDS: [&str; 7] = [
     "requests",
     "inputTokens",
     "outputTokens",
@@ -86,10 +90,10 @@ pub const PAIR_FIELDS: [&str; 7] = [
 ];
 
 /// Fields of one hash, in the order in which they were asked for.
-pub struct Fields(Vec<Option<String>>);
+pub(super) struct Fields(Vec<Option<String>>);
 
 impl Fields {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
 
@@ -98,12 +102,12 @@ impl Fields {
     }
 
     /// 0 for what is absent.
-    pub fn count(&self, field: usize) -> u64 {
+    pub(super) fn count(&self, field: usize) -> u64 {
         self.0.get(field).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or(0)
     }
 
     /// Of [`TOKEN_FIELDS`].
-    pub fn tokens(&self) -> Tokens {
+    pub(super) fn tokens(&self) -> Tokens {
         let (cache_write_5m, cache_write_1h) = (self.count(5), self.count(6));
         Tokens {
             input: self.count(1),
@@ -116,7 +120,7 @@ impl Fields {
     }
 
     /// Of [`PAIR_FIELDS`].
-    pub fn pair_counts(&self) -> PairCounts {
+    pub(super) fn pair_counts(&self) -> PairCounts {
         let micro = |field| Usd::from_femto(i128::from(self.count(field)) * 1_000_000_000);
         PairCounts {
             requests: self.count(0),

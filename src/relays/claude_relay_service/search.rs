@@ -15,7 +15,7 @@ const AT_ONCE: &str = "500";
 const MOST: usize = 20;
 
 /// A search that goes through the key space again and again.
-pub struct Search {
+pub(super) struct Search {
     pattern: usize,
     cursor: u64,
     /// In this pass.
@@ -32,12 +32,12 @@ struct Finds {
 }
 
 impl Search {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { pattern: 0, cursor: 0, finds: Finds::default(), found: Finds::default() }
     }
 
     /// A bounded piece of the search.
-    pub async fn go_on(&mut self, redis: &mut Redis) -> Result<(), ReadError> {
+    pub(super) async fn go_on(&mut self, redis: &mut Redis) -> Result<(), ReadError> {
         for _ in 0..MOST {
             let request = KeyCommand::new("SCAN", self.cursor.to_string());
             let request = request.with(&["MATCH", PATTERNS[self.pattern], "COUNT", AT_ONCE]);
@@ -56,11 +56,11 @@ impl Search {
         Ok(())
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
         self.found.keys.union(&self.finds.keys)
     }
 
-    pub fn accounts(&self) -> impl Iterator<Item = (&'static Platform, &String)> {
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (&'static Platform, &String)> {
         self.found.accounts.union(&self.finds.accounts).map(|(platform, id)| (&PLATFORMS[*platform], id))
     }
 }

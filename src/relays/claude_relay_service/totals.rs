@@ -9,11 +9,11 @@ use crate::model::{Directory, EntityId, Tokens, Usd};
 use crate::model::{KeyCounters, TrafficCounters};
 use crate::relay::steady::Steady;
 
-pub type Pair = (Arc<str>, Arc<str>);
+pub(super) type Pair = (Arc<str>, Arc<str>);
 
 /// What the relay's totals were when they were last read.
 #[derive(Default)]
-pub struct Known {
+pub(super) struct Known {
     /// Of the whole relay.
     pub requests: Steady<u64>,
     pub keys: HashMap<Arc<str>, KeyTotals>,
@@ -29,7 +29,7 @@ pub struct Known {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyTotals {
+pub(super) struct KeyTotals {
     pub requests: Steady<u64>,
     pub tokens: Steady<u64>,
     pub cost: Steady<Usd>,
@@ -39,7 +39,7 @@ pub struct KeyTotals {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairTotals {
+pub(super) struct PairTotals {
     pub requests: Steady<u64>,
     pub tokens: Steady<u64>,
     pub cost: Steady<Usd>,
@@ -47,7 +47,7 @@ pub struct PairTotals {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MonthTotals {
+pub(super) struct MonthTotals {
     pub requests: Steady<u64>,
     /// By [`Tokens::by_type`].
     tokens: [Steady<u64>; 6],
@@ -55,7 +55,7 @@ pub struct MonthTotals {
 
 /// What the relay has of a key and a model at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PairCounts {
+pub(super) struct PairCounts {
     pub requests: u64,
     pub tokens: u64,
     pub cost: Usd,
@@ -64,7 +64,7 @@ pub struct PairCounts {
 
 impl PairTotals {
     /// Tells whether a counter has begun anew; see [`Steady::see`].
-    pub fn see(&mut self, now: PairCounts, resetting: bool) -> bool {
+    pub(super) fn see(&mut self, now: PairCounts, resetting: bool) -> bool {
         self.requests.see(now.requests, resetting)
             | self.tokens.see(now.tokens, resetting)
             | self.cost.see(now.cost, resetting)
@@ -72,7 +72,7 @@ impl PairTotals {
     }
 
     /// What the relay itself has.
-    pub const fn now(self) -> PairCounts {
+    pub(super) const fn now(self) -> PairCounts {
         let (requests, tokens) = (self.requests.now(), self.tokens.now());
         PairCounts { requests, tokens, cost: self.cost.now(), list_cost: self.list_cost.now() }
     }
@@ -80,7 +80,7 @@ impl PairTotals {
 
 impl MonthTotals {
     /// Tells whether a counter has begun anew; see [`Steady::see`].
-    pub fn see(&mut self, requests: u64, tokens: Tokens, resetting: bool) -> bool {
+    pub(super) fn see(&mut self, requests: u64, tokens: Tokens, resetting: bool) -> bool {
         let mut begins = self.requests.see(requests, resetting);
         for (steady, (_, now)) in self.tokens.iter_mut().zip(tokens.by_type()) {
             begins |= steady.see(now, resetting);
@@ -96,7 +96,7 @@ impl MonthTotals {
 
 impl Known {
     /// Of every key that exists or has existed, the oldest first.
-    pub fn readings(&mut self, directory: &Directory) -> Vec<KeyCounters> {
+    pub(super) fn readings(&mut self, directory: &Directory) -> Vec<KeyCounters> {
         for key in &directory.keys {
             let id = text(&key.id);
             if let Some(totals) = self.keys.get_mut(&id)
@@ -121,7 +121,7 @@ impl Known {
     }
 
     /// Requests and tokens by account and model, cost by model.
-    pub fn traffic(&self) -> Vec<TrafficCounters> {
+    pub(super) fn traffic(&self) -> Vec<TrafficCounters> {
         let mut traffic = Vec::new();
         for ((account, model), months) in self.traffic.iter().filter(|(_, months)| !months.is_empty()) {
             let (requests, tokens) = months.values().fold((0_u64, Tokens::default()), |(requests, tokens), month| {
@@ -151,7 +151,7 @@ impl Known {
     }
 
     /// Puts models that have none yet in their place: as they come in `first`, then by name.
-    pub fn order_models(&mut self, first: Vec<Arc<str>>) {
+    pub(super) fn order_models(&mut self, first: Vec<Arc<str>>) {
         let ordered: HashSet<&Arc<str>> = self.models.iter().collect();
         let months = self.traffic.iter().filter(|(_, months)| !months.is_empty()).map(|(pair, _)| pair);
         let models = self.pairs.keys().chain(months).map(|(_, model)| model);
@@ -161,7 +161,7 @@ impl Known {
     }
 }
 
-pub fn text(id: &EntityId) -> Arc<str> {
+pub(super) fn text(id: &EntityId) -> Arc<str> {
     match id {
         EntityId::Text(text) => text.clone(),
         EntityId::Number(number) => number.to_string().into(),

@@ -272,7 +272,7 @@ fn hash(text: &str) -> String {
 ///
 /// # Errors
 /// When there is no place for temporary files.
-pub async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
+pub(super) async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
     options.simulator.check()?;
     let host = Host::new("TERM", "KILL").context("the demo's SQLite file has no place to be")?;
     let path = path(host.path());

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Credentials, and keys, that are remembered at most.
 const MOST: usize = 20_000;
 
-pub struct DirectoryReader {
+pub(super) struct DirectoryReader {
     file: File,
     zone: Tz,
     schema: SchemaCache,
@@ -53,7 +53,7 @@ struct Credential {
 }
 
 impl DirectoryReader {
-    pub fn new(file: File, zone: Tz) -> Self {
+    pub(super) fn new(file: File, zone: Tz) -> Self {
         Self { file, zone, schema: SchemaCache::default(), seen: Seen::default() }
     }
 

@@ -31,7 +31,7 @@ pub(super) const AUDIT: &str = include_str!("audit.sql");
 pub(super) const ENDS: &str = include_str!("ends.sql");
 pub(super) const MARKS: &str = include_str!("marks.sql");
 
-pub struct LedgerReader {
+pub(super) struct LedgerReader {
     file: File,
     clock: Clock,
     schema: SchemaCache,
@@ -51,7 +51,7 @@ struct Batch {
 }
 
 impl LedgerReader {
-    pub fn new(file: File, zone: Tz, clock: Clock) -> Self {
+    pub(super) fn new(file: File, zone: Tz, clock: Clock) -> Self {
         let (schema, prices, rows) = (SchemaCache::default(), Prices::default(), RowReader::default());
         Self { file, clock, schema, prices, rows, stable_ids: None, calendars: Calendars::new(zone) }
     }

@@ -17,14 +17,14 @@ pub(super) const COLLECTOR: &str = include_str!("collector.sql");
 pub(super) const COOLDOWNS: &str = include_str!("cooldowns.sql");
 pub(super) const QUOTA_WINDOWS: &str = include_str!("quota_windows.sql");
 
-pub struct LiveReader {
+pub(super) struct LiveReader {
     file: File,
     clock: Clock,
     schema: SchemaCache,
 }
 
 impl LiveReader {
-    pub fn new(file: File, clock: Clock) -> Self {
+    pub(super) fn new(file: File, clock: Clock) -> Self {
         Self { file, clock, schema: SchemaCache::default() }
     }
 

@@ -18,7 +18,7 @@ const LONG_CONTEXT: i64 = 272_000;
 
 /// Tokens by what they cost; the kinds exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
+pub(super) struct Parts {
     pub prompt: i64,
     pub output: i64,
     /// Cached input of which the relay only knows that it was cached.
@@ -29,7 +29,7 @@ pub struct Parts {
 
 /// The names that a price is looked up by, as they are in the row.
 #[derive(Clone, Copy, Debug)]
-pub struct Models<'a> {
+pub(super) struct Models<'a> {
     pub model: &'a str,
     pub requested: &'a str,
     pub resolved: &'a str,
@@ -37,14 +37,14 @@ pub struct Models<'a> {
 
 impl<'a> Models<'a> {
     /// What was asked for: in Plus, the requested name goes before the recorded one.
-    pub fn asked(&self) -> &'a str {
+    pub(super) fn asked(&self) -> &'a str {
         if self.requested.is_empty() { self.model } else { self.requested }
     }
 }
 
 /// The model that a request counts under: without the suffix by which the proxy sets the thinking effort
 /// (Plus `usageidentity/model.go`).
-pub fn without_effort(model: &str) -> &str {
+pub(super) fn without_effort(model: &str) -> &str {
     let Some((base, effort)) = model.strip_suffix(')').and_then(|name| name.rsplit_once('(')) else { return model };
     let words = ["none", "auto", "-1", "minimal", "low", "medium", "high", "xhigh", "max"];
     let is_effort = words.iter().any(|word| word.eq_ignore_ascii_case(effort))
@@ -126,7 +126,7 @@ impl Rates {
 
 /// 10^-15 dollars per token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PerToken {
+pub(super) struct PerToken {
     prompt: i128,
     output: i128,
     cached: i128,
@@ -135,7 +135,7 @@ pub struct PerToken {
 }
 
 impl PerToken {
-    pub fn cost(&self, parts: &Parts) -> Usd {
+    pub(super) fn cost(&self, parts: &Parts) -> Usd {
         let priced = |tokens: i64, price: i128| i128::from(tokens).saturating_mul(price);
         Usd::from_femto(
             priced(parts.prompt, self.prompt)
@@ -147,7 +147,7 @@ impl PerToken {
     }
 
     /// What the cached input would have cost as plain input, minus what it cost.
-    pub fn saved(&self, parts: &Parts) -> Usd {
+    pub(super) fn saved(&self, parts: &Parts) -> Usd {
         let saved = |tokens: i64, price: i128| i128::from(tokens).saturating_mul(self.prompt - price);
         Usd::from_femto(saved(parts.cached, self.cached) + saved(parts.cache_read, self.cache_read))
     }
@@ -164,7 +164,7 @@ struct Price {
 
 /// The relay's price table.
 #[derive(Debug, Default)]
-pub struct Prices {
+pub(super) struct Prices {
     identity: Option<String>,
     /// Changes when some price does.
     tariff: String,
@@ -174,7 +174,7 @@ pub struct Prices {
 
 impl Prices {
     /// Reads the table anew when it may have changed.
-    pub async fn renew(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<(), ReadError> {
+    pub(super) async fn renew(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<(), ReadError> {
         let what = "looking at model prices";
         let row = snapshot.fetch_one(what, sqlx::query(schema.fit(include_str!("tariff.sql")))).await?;
         let identity: String = row.try_get("mark").map_err(|error| snapshot.error(what, &error))?;
@@ -216,18 +216,18 @@ impl Prices {
         Ok(())
     }
 
-    pub fn tariff(&self) -> &str {
+    pub(super) fn tariff(&self) -> &str {
         &self.tariff
     }
 
     /// The smallest size of input above which some request may cost more than its tokens at the base price.
-    pub fn smallest_step(&self) -> i64 {
+    pub(super) fn smallest_step(&self) -> i64 {
         let steps = self.by_model.values().flat_map(|price| price.contexts.iter().map(|(threshold, _)| *threshold));
         steps.fold(LONG_CONTEXT, i64::min)
     }
 
     /// What a token of a request costs; `None` when no price is known for its model.
-    pub fn per_token(&self, models: Models<'_>, service_tier: &str, total_input: i64) -> Option<PerToken> {
+    pub(super) fn per_token(&self, models: Models<'_>, service_tier: &str, total_input: i64) -> Option<PerToken> {
         if !self.plus {
             return self
                 .by_model

@@ -15,7 +15,7 @@ use crate::model::{FailureClass, Outcome, Tokens, UsageRow};
 
 /// A row that arrives so long after its request began was imported, not collected: the proxy's queue keeps a request
 /// for an hour at most.
-pub const IMPORTED_MS: i64 = 60 * 60 * 1000;
+pub(super) const IMPORTED_MS: i64 = 60 * 60 * 1000;
 
 /// Distinct names that are shared between rows.
 const MOST_NAMES: usize = 10_000;
@@ -24,7 +24,7 @@ const MOST_NAMES: usize = 10_000;
 const CALLERS: [u16; 5] = [400, 404, 413, 422, 499];
 
 #[derive(Debug, thiserror::Error)]
-pub enum RowError {
+pub(super) enum RowError {
     #[error(transparent)]
     Column(#[from] sqlx::Error),
     #[error("its start is no time")]
@@ -33,7 +33,7 @@ pub enum RowError {
 
 /// Reads rows; shares equal model names, and remembers numbers of credentials and keys.
 #[derive(Default)]
-pub struct RowReader {
+pub(super) struct RowReader {
     models: HashMap<Vec<u8>, Arc<str>>,
     keys: HashMap<Vec<u8>, Option<i64>>,
     providers: HashMap<[Vec<u8>; 3], i64>,
@@ -42,7 +42,7 @@ pub struct RowReader {
 impl RowReader {
     /// # Errors
     /// When a column that a row cannot do without is absent or cannot be understood.
-    pub fn read(&mut self, row: &SqliteRow, level: Level, prices: &Prices) -> Result<UsageRow, RowError> {
+    pub(super) fn read(&mut self, row: &SqliteRow, level: Level, prices: &Prices) -> Result<UsageRow, RowError> {
         let id = row.try_get("id")?;
         let start_ms: i64 = row.try_get("timestamp_ms")?;
         let started_at = moment(start_ms).ok_or(RowError::Start)?;
@@ -120,7 +120,7 @@ impl RowReader {
     ///
     /// # Errors
     /// When a column is absent.
-    pub fn provider(&mut self, row: &SqliteRow) -> Result<i64, sqlx::Error> {
+    pub(super) fn provider(&mut self, row: &SqliteRow) -> Result<i64, sqlx::Error> {
         let bytes = |column| row.try_get::<Option<&[u8]>, _>(column).map(Option::unwrap_or_default);
         let names = [bytes("auth_index")?, bytes("source_hash")?, bytes("provider")?];
         let owned = names.map(<[u8]>::to_vec);
@@ -137,7 +137,7 @@ impl RowReader {
 ///
 /// # Errors
 /// When a column is absent or cannot be understood.
-pub fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error> {
+pub(super) fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error> {
     let failed: bool = row.try_get("failed")?;
     let status = row.try_get::<Option<i64>, _>("status")?.and_then(|status| u16::try_from(status).ok());
     let status = status.filter(|status| (100..600).contains(status));
@@ -150,7 +150,7 @@ pub fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error> {
 }
 
 /// The name that a row counts under.
-pub fn name(level: Level, models: Models<'_>) -> &str {
+pub(super) fn name(level: Level, models: Models<'_>) -> &str {
     if level == Level::Plus { without_effort(models.asked()) } else { models.model }
 }
 
@@ -161,11 +161,11 @@ fn make_room<K, V>(map: &mut HashMap<K, V>) {
 }
 
 /// A text column; the relay cuts names within a character, and what is not UTF-8 becomes a replacement character.
-pub fn text<'r>(row: &'r SqliteRow, column: &str) -> Result<Cow<'r, str>, sqlx::Error> {
+pub(super) fn text<'r>(row: &'r SqliteRow, column: &str) -> Result<Cow<'r, str>, sqlx::Error> {
     row.try_get::<Option<&[u8]>, _>(column).map(|bytes| String::from_utf8_lossy(bytes.unwrap_or_default()))
 }
 
-pub fn moment(ms: i64) -> Option<DateTime<Utc>> {
+pub(super) fn moment(ms: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(ms).filter(|at| (2000..10_000).contains(&at.year()))
 }
 

@@ -33,17 +33,17 @@ impl Level {
     }
 }
 
-pub type SchemaCache = schema_cache::SchemaCache<Schema>;
+pub(super) type SchemaCache = schema_cache::SchemaCache<Schema>;
 
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
-pub struct Schema {
+pub(super) struct Schema {
     columns: HashMap<String, HashSet<String>>,
     pub level: Level,
 }
 
 impl Schema {
-    pub async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+    pub(super) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
         let mut columns: HashMap<String, HashSet<String>> = HashMap::new();
         for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
@@ -64,17 +64,17 @@ impl Schema {
         Ok(schema)
     }
 
-    pub fn has(&self, table: &str, column: &str) -> bool {
+    pub(super) fn has(&self, table: &str, column: &str) -> bool {
         self.columns.get(table).is_some_and(|columns| columns.contains(column))
     }
 
-    pub fn has_table(&self, table: &str) -> bool {
+    pub(super) fn has_table(&self, table: &str) -> bool {
         self.columns.contains_key(table)
     }
 
     /// Cuts a statement to fit: `{table.column}` becomes the column or, where this generation has none, null, and
     /// `{which}` a condition.
-    pub fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
+    pub(super) fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, (name, after))) =
@@ -92,7 +92,7 @@ impl Schema {
         AssertSqlSafe(filled)
     }
 
-    pub fn fit(&self, text: &str) -> AssertSqlSafe<String> {
+    pub(super) fn fit(&self, text: &str) -> AssertSqlSafe<String> {
         self.fit_with(text, "")
     }
 }

@@ -15,7 +15,7 @@ const MOST_NAMES: usize = 10_000;
 
 /// A row of `t_request_log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub(super) struct Attempt {
     pub id: i64,
     /// Naive microseconds since 1970 by the relay's clock.
     pub at: Option<i64>,
@@ -28,7 +28,7 @@ pub struct Attempt {
 
 /// The status code: what the relay had at hand when the attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(super) enum Status {
     Code(i64),
     /// SQLite only; MySQL refuses the row. An exception without words: the client library's timeouts.
     EmptyText,
@@ -41,7 +41,7 @@ pub enum Status {
 impl Status {
     /// The outcome by the relay's own rule (v2.2.8 `app/service/stats/stats_service.py`): `200 <= code < 300` is success;
     /// less, or more, is failure, and in SQLite a text is more than any number; null is neither.
-    pub const fn outcome(self) -> Outcome {
+    pub(super) const fn outcome(self) -> Outcome {
         match self {
             Self::Code(200..=299) => Outcome::Success,
             Self::Code(_) | Self::EmptyText | Self::Text => Outcome::Failure,
@@ -50,7 +50,7 @@ impl Status {
     }
 
     /// The code where it is one of HTTP; the relay also writes numbers of the operating system's errors.
-    pub fn http(self) -> Option<u16> {
+    pub(super) fn http(self) -> Option<u16> {
         match self {
             Self::Code(code @ 100..=599) => u16::try_from(code).ok(),
             _ => None,
@@ -58,7 +58,7 @@ impl Status {
     }
 
     /// Why it failed, as far as the code alone tells; `None` on success.
-    pub fn failure(self) -> Option<FailureClass> {
+    pub(super) fn failure(self) -> Option<FailureClass> {
         match self {
             Self::Code(200..=299) => None,
             Self::Code(_) => Some(FailureClass::of_status(self.http())),
@@ -72,7 +72,7 @@ impl Status {
 impl Attempt {
     /// # Errors
     /// When a column cannot be understood.
-    pub fn read(row: &dyn Cells) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &dyn Cells) -> Result<Self, sqlx::Error> {
         let status = match (row.int("status")?, row.text("status_text")?) {
             (Some(code), _) => Status::Code(code),
             (None, Some(text)) if text.is_empty() => Status::EmptyText,
@@ -90,7 +90,13 @@ impl Attempt {
     }
 
     /// In our words, at a position of the ledger; `None` without a time, as on the relay's screens.
-    pub fn row(&self, position: i64, clock: Clock, names: &mut Names, class: Option<FailureClass>) -> Option<UsageRow> {
+    pub(super) fn row(
+        &self,
+        position: i64,
+        clock: Clock,
+        names: &mut Names,
+        class: Option<FailureClass>,
+    ) -> Option<UsageRow> {
         let outcome = self.status.outcome();
         Some(UsageRow {
             id: position,
@@ -121,7 +127,7 @@ impl Attempt {
 
 /// Equal model names, shared.
 #[derive(Default)]
-pub struct Names(HashSet<Arc<str>>);
+pub(super) struct Names(HashSet<Arc<str>>);
 
 impl Names {
     fn share(&mut self, name: &str) -> Arc<str> {
@@ -138,18 +144,18 @@ impl Names {
 }
 
 /// The first four bytes of a key's SHA-256: enough to tell a pool's keys apart, and nothing of the key.
-pub fn key_id(key: &str) -> i64 {
+pub(super) fn key_id(key: &str) -> i64 {
     let digest = Sha256::digest(key);
     i64::from(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
 /// A key as people see it: the same four bytes.
-pub fn key_name(id: i64) -> String {
+pub(super) fn key_name(id: i64) -> String {
     format!("{id:08x}")
 }
 
 /// The id of the key in a row: hashed by the store, or here and now.
-pub fn key_of(row: &dyn Cells) -> Result<Option<i64>, sqlx::Error> {
+pub(super) fn key_of(row: &dyn Cells) -> Result<Option<i64>, sqlx::Error> {
     Ok(match row.int("key_id")? {
         Some(id) => Some(id),
         None => row.text("api_key")?.map(|key| key_id(&key)),

@@ -13,27 +13,27 @@ const SLACK: i64 = 120;
 
 /// The zone of the relay's process.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     zone: Tz,
     configured: bool,
 }
 
 impl Clock {
-    pub fn new(plan: &RelayPlan) -> Self {
+    pub(super) fn new(plan: &RelayPlan) -> Self {
         Self { zone: plan.timezone.unwrap_or(plan.timezone_fallback), configured: plan.timezone.is_some() }
     }
 
-    pub fn zone(self) -> Tz {
+    pub(super) fn zone(self) -> Tz {
         self.zone
     }
 
     /// Whether the zone was written down or assumed.
-    pub fn is_configured(self) -> bool {
+    pub(super) fn is_configured(self) -> bool {
         self.configured
     }
 
     /// The instant of a naive time. A time that a clock change repeats is the first of the two: the rows do not tell.
-    pub fn instant(self, naive_micros: i64) -> Option<DateTime<Utc>> {
+    pub(super) fn instant(self, naive_micros: i64) -> Option<DateTime<Utc>> {
         Some(self.resolve(DateTime::from_timestamp_micros(naive_micros)?.naive_utc()))
     }
 
@@ -49,22 +49,22 @@ impl Clock {
     }
 
     /// The naive time at an instant, as both engines compare it.
-    pub fn text(self, at: DateTime<Utc>) -> String {
+    pub(super) fn text(self, at: DateTime<Utc>) -> String {
         at.with_timezone(&self.zone).naive_local().format("%Y-%m-%d %H:%M:%S%.6f").to_string()
     }
 
     /// The naive time at an instant, in microseconds.
-    pub fn micros(self, at: DateTime<Utc>) -> i64 {
+    pub(super) fn micros(self, at: DateTime<Utc>) -> i64 {
         at.with_timezone(&self.zone).naive_local().and_utc().timestamp_micros()
     }
 
-    pub fn date(self, at: DateTime<Utc>) -> NaiveDate {
+    pub(super) fn date(self, at: DateTime<Utc>) -> NaiveDate {
         at.with_timezone(&self.zone).date_naive()
     }
 }
 
 /// By how many hours the zone seems wrong, if the row that is `age` seconds old was written just now.
-pub fn doubt(age: i64) -> Option<f64> {
+pub(super) fn doubt(age: i64) -> Option<f64> {
     let quarters = (age + QUARTER / 2).div_euclid(QUARTER);
     let apart = (age - quarters * QUARTER).abs();
     (quarters != 0 && quarters.abs() <= 26 * 4 && apart <= SLACK).then(|| (quarters * QUARTER) as f64 / HOUR as f64)

@@ -88,7 +88,7 @@ impl Simulator {
             // Requests come by chance, so many in a day of 24 hours that weigh 0.57 on average.
             let mean = 86_400.0 * 0.57 / rate.max(0.1);
             let pause = -mean * (1.0 - self.rng.random::<f64>()).ln();
-            at += chrono::TimeDelta::milliseconds((pause * 1000.0).clamp(1.0, 36e5) as i64);
+            at += TimeDelta::milliseconds((pause * 1000.0).clamp(1.0, 36e5) as i64);
         }
         written += rows.attempts.len() as u64;
         self.write(rows).await?;
@@ -102,7 +102,7 @@ impl Simulator {
     pub async fn live(&mut self, requests_per_minute: f64) -> Result<(), sqlx::Error> {
         loop {
             let mut rows = Rows::default();
-            self.request(Utc::now() - chrono::TimeDelta::seconds(1), &mut rows);
+            self.request(Utc::now() - TimeDelta::seconds(1), &mut rows);
             self.write(rows).await?;
             let pause = -(1.0 - self.rng.random::<f64>()).ln() * 60.0 / requests_per_minute;
             tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))).await;
@@ -153,7 +153,7 @@ impl Simulator {
             if matches!(status, "200" | "400" | "null" | "''") {
                 return;
             }
-            start += chrono::TimeDelta::milliseconds(latency as i64);
+            start += TimeDelta::milliseconds(latency as i64);
         }
     }
 

@@ -21,7 +21,7 @@ const SLICE: i64 = 20_000;
 /// Ids of one read; the first reads of a long log find its keys bit by bit, the newest first.
 const STEP: i64 = 1_000_000;
 
-pub struct DirectoryReader {
+pub(super) struct DirectoryReader {
     store: Arc<Mutex<Store>>,
     clock: Clock,
     /// Ids `(bottom, top]` have been looked at.
@@ -30,7 +30,7 @@ pub struct DirectoryReader {
 }
 
 impl DirectoryReader {
-    pub fn new(store: Arc<Mutex<Store>>, clock: Clock) -> Self {
+    pub(super) fn new(store: Arc<Mutex<Store>>, clock: Clock) -> Self {
         Self { store, clock, seen: None, keys: BTreeSet::new() }
     }
 

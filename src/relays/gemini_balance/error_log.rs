@@ -15,7 +15,7 @@ const MATCH_MICROS: i64 = 5 * 60 * 1_000_000;
 /// The newest entries, to find the one that belongs to an attempt. The relay lets its administrators do this by hand;
 /// here it tells why an attempt failed whose row has no status code.
 #[derive(Default)]
-pub struct ErrorLog {
+pub(super) struct ErrorLog {
     entries: VecDeque<ErrorEntry>,
     cursor: Option<i64>,
     /// This account may not read the keys, or there is no such table: nothing can be matched.
@@ -24,7 +24,7 @@ pub struct ErrorLog {
 
 impl ErrorLog {
     /// Reads what is new.
-    pub async fn catch_up(&mut self, session: &mut Session) -> Result<(), ReadError> {
+    pub(super) async fn catch_up(&mut self, session: &mut Session) -> Result<(), ReadError> {
         if self.is_closed {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl ErrorLog {
 
     /// Why an attempt of `key` that began at `at` failed, by the nearest entry within five minutes: since v2.2.5 an
     /// entry has its attempt's time.
-    pub fn class_of(&self, key: i64, at: i64) -> Option<FailureClass> {
+    pub(super) fn class_of(&self, key: i64, at: i64) -> Option<FailureClass> {
         let near =
             |entry: &&ErrorEntry| entry.key == Some(key) && entry.at.is_some_and(|it| (it - at).abs() <= MATCH_MICROS);
         let apart = |entry: &&ErrorEntry| (entry.at.map(|it| (it - at).abs()), std::cmp::Reverse(entry.id));

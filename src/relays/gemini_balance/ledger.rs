@@ -37,7 +37,7 @@ const DOUBT_EVERY: Duration = Duration::from_secs(3600);
 /// A row is as new as the pause since the last refresh, if that was short.
 const SHORT_PAUSE: Duration = Duration::from_secs(60);
 
-pub struct LedgerReader {
+pub(super) struct LedgerReader {
     store: Store,
     clock: Clock,
     stable_ids: Option<StableIds>,
@@ -62,7 +62,7 @@ struct Batch {
 }
 
 impl LedgerReader {
-    pub fn new(store: Store, clock: Clock) -> Self {
+    pub(super) fn new(store: Store, clock: Clock) -> Self {
         Self {
             store,
             clock,

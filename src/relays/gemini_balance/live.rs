@@ -18,14 +18,14 @@ const STEP: i64 = 5_000;
 /// Kinds of entries that are kept apart; the relay's code has 14.
 const MOST_KINDS: usize = 50;
 
-pub struct LiveReader {
+pub(super) struct LiveReader {
     store: Arc<Mutex<Store>>,
     health: Health,
     errors: Errors,
 }
 
 impl LiveReader {
-    pub fn new(store: Arc<Mutex<Store>>) -> Self {
+    pub(super) fn new(store: Arc<Mutex<Store>>) -> Self {
         Self { store, health: Health::default(), errors: Errors::default() }
     }
 }

@@ -16,7 +16,7 @@ use crate::relay::plan::RelayPlan;
 const MOST_KEYS: u32 = 20_000;
 
 /// A database of one of the two engines. Has at most one connection.
-pub enum Store {
+pub(super) enum Store {
     MySql(Box<mysql::Database>),
     Sqlite(sqlite::File),
 }
@@ -24,7 +24,7 @@ pub enum Store {
 impl Store {
     /// # Errors
     /// When the URL is of neither engine.
-    pub fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
+    pub(super) fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
         let url = &plan.database_url;
         match url.expose_secret().split(':').next() {
             Some("mysql" | "mariadb") => mysql::Database::new(url, plan.timeout).map(|it| Self::MySql(Box::new(it))),
@@ -34,14 +34,14 @@ impl Store {
     }
 
     /// For people.
-    pub fn endpoint(&self) -> String {
+    pub(super) fn endpoint(&self) -> String {
         match self {
             Self::MySql(database) => format!("MySQL at {} as {}", database.endpoint(), database.account()),
             Self::Sqlite(file) => format!("SQLite file {}", file.endpoint()),
         }
     }
 
-    pub async fn session(&mut self) -> Result<Session, ReadError> {
+    pub(super) async fn session(&mut self) -> Result<Session, ReadError> {
         Ok(match self {
             Self::MySql(database) => Session::MySql(database.snapshot().await?),
             Self::Sqlite(file) => Session::Sqlite(file.snapshot().await?),
@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// Ends a look; keeps a server's connection, and closes a file.
-    pub async fn finish(&mut self, session: Session) {
+    pub(super) async fn finish(&mut self, session: Session) {
         match (self, session) {
             (Self::MySql(database), Session::MySql(snapshot)) => database.finish(snapshot).await,
             (_, Session::Sqlite(snapshot)) => snapshot.close().await,
@@ -57,7 +57,7 @@ impl Store {
         }
     }
 
-    pub async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         if let Self::MySql(database) = self {
             database.close().await;
         }
@@ -66,20 +66,20 @@ impl Store {
 
 /// Some statements, one after the other: of MySQL all see one moment; of SQLite, where an open read would stop the
 /// relay, each sees its own. What belongs together is therefore bounded by an id that was read first.
-pub enum Session {
+pub(super) enum Session {
     MySql(mysql::Snapshot),
     Sqlite(sqlite::Snapshot),
 }
 
 /// A table of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
+pub(super) enum Table {
     Attempts,
     Errors,
 }
 
 impl Table {
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Attempts => "t_request_log",
             Self::Errors => "t_error_logs",
@@ -89,7 +89,7 @@ impl Table {
 
 /// Both ends of the attempts, and the clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
+pub(super) struct Ends {
     pub now: DateTime<Utc>,
     /// The greatest id; 0 when there is none.
     pub top: i64,
@@ -99,7 +99,7 @@ pub struct Ends {
 
 /// One entry of the error log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorEntry {
+pub(super) struct ErrorEntry {
     pub id: i64,
     /// Naive microseconds.
     pub at: Option<i64>,
@@ -110,7 +110,7 @@ pub struct ErrorEntry {
 
 /// Attempts with one model and one outcome by the relay's own rule, and how many they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub(super) struct Group {
     pub model: Option<String>,
     pub outcome: Outcome,
     pub requests: u64,
@@ -129,7 +129,7 @@ fn ends_text(clock: &str) -> String {
 }
 
 impl Session {
-    pub async fn ends(&mut self) -> Result<Ends, ReadError> {
+    pub(super) async fn ends(&mut self) -> Result<Ends, ReadError> {
         let text = ends_text(match self {
             Self::MySql(_) => MYSQL_CLOCK,
             Self::Sqlite(_) => SQLITE_CLOCK,
@@ -146,14 +146,14 @@ impl Session {
     }
 
     /// The first attempt from an id on that has a time.
-    pub async fn timed_from(&mut self, from: i64, top: i64) -> Result<Option<(i64, i64)>, ReadError> {
+    pub(super) async fn timed_from(&mut self, from: i64, top: i64) -> Result<Option<(i64, i64)>, ReadError> {
         let which = format!("id >= {from} and id <= {top} and request_time is not null order by id limit 1");
         let found = self.attempts("looking for a time", &which).await?;
         Ok(found.into_iter().flatten().find_map(|row| Some((row.id, row.at?))))
     }
 
     /// Attempts by a range of ids; one that cannot be understood does not take the others with it.
-    pub async fn attempts(
+    pub(super) async fn attempts(
         &mut self,
         what: &str,
         which: &str,
@@ -169,7 +169,7 @@ impl Session {
     }
 
     /// Entries of the error log; without their keys where this account may not read those.
-    pub async fn errors(&mut self, which: &str, with_keys: bool) -> Result<Vec<ErrorEntry>, ReadError> {
+    pub(super) async fn errors(&mut self, which: &str, with_keys: bool) -> Result<Vec<ErrorEntry>, ReadError> {
         let (text, key) = match self {
             Self::MySql(_) => {
                 (include_str!("sql/errors_mysql.sql"), "cast(conv(left(sha2(gemini_key, 256), 8), 16, 10) as signed)")
@@ -191,14 +191,14 @@ impl Session {
     }
 
     /// The greatest id of a table; 0 when it is empty.
-    pub async fn top(&mut self, table: Table) -> Result<i64, ReadError> {
+    pub(super) async fn top(&mut self, table: Table) -> Result<i64, ReadError> {
         let text = format!("select coalesce(max(id), 0) as top from {}", table.name());
         let rows = self.rows("looking for the newest row", text, |row| row.int("top")).await?;
         Ok(rows.into_iter().find_map(|top| top.ok().flatten()).unwrap_or(0))
     }
 
     /// The distinct keys of a range of ids, hashed.
-    pub async fn keys(&mut self, after: i64, upto: i64) -> Result<Vec<i64>, ReadError> {
+    pub(super) async fn keys(&mut self, after: i64, upto: i64) -> Result<Vec<i64>, ReadError> {
         let column = match self {
             Self::MySql(_) => {
                 "cast(conv(left(sha2(api_key, 256), 8), 16, 10) as signed) as key_id, cast(null as char(1)) as api_key"
@@ -213,7 +213,7 @@ impl Session {
     }
 
     /// Attempts of a range of ids and naive times `[from, to)`, by model and outcome.
-    pub async fn groups(&mut self, ids: (i64, i64), from: &str, to: &str) -> Result<Vec<Group>, ReadError> {
+    pub(super) async fn groups(&mut self, ids: (i64, i64), from: &str, to: &str) -> Result<Vec<Group>, ReadError> {
         let text = format!(
             "select model_name as model, {} as succeeded, {} as failed, count(*) as requests from t_request_log \
              where id > {} and id <= {} and request_time >= '{from}' and request_time < '{to}' group by 1, 2, 3",
@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// Each row as it is understood; the driver's rows, and a key that stands in one, are gone when this returns.
-    pub async fn rows<T>(
+    pub(super) async fn rows<T>(
         &mut self,
         what: &str,
         text: String,
@@ -259,7 +259,7 @@ impl Session {
 }
 
 /// A row of either engine.
-pub trait Cells {
+pub(super) trait Cells {
     fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
 }
