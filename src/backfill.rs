@@ -190,8 +190,7 @@ pub(crate) async fn write(
     if let (Some(rules), Some(prometheus)) = (&wanted.rules, server) {
         let Job { relay, from, to, step_seconds: step, .. } = &filling.job;
         let (begin, to) = (from.timestamp(), to.timestamp().div_euclid(*step) * step);
-        let mut bench =
-            Bench { prometheus, relay: relay.clone(), begin: crate::bench::up(begin, *step), to, step: *step };
+        let mut bench = Bench { prometheus, relay: relay.clone(), begin: up(begin, *step), to, step: *step };
         take(&mut bench, &written, directory, blocks).await?;
         let progress = |share: f64, level: &str| progress.at(filled + share * (1.0 - filled), level);
         record(bench.start().await?, rules, directory, blocks, &mut done, progress).await?;

@@ -49,6 +49,9 @@ pub struct Options {
 }
 
 /// Writes one file per dashboard, named by its uid.
+///
+/// # Errors
+/// When an expression is wrong, or a file cannot be written.
 pub fn write(options: &Options) -> anyhow::Result<()> {
     let out = &options.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the directory {}", out.display()))?;
@@ -62,6 +65,9 @@ pub fn write(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The dashboards of a language, as Grafana loads them.
+///
+/// # Errors
+/// When an expression names what the catalogue has not, or a Chinese text is missing.
 pub fn build(lang: Lang, datasource_uid: Option<&str>, optional: bool) -> anyhow::Result<Vec<Value>> {
     let texts = Texts::new(lang);
     let json = |dashboards: Vec<Dashboard>| -> anyhow::Result<Vec<Value>> {

@@ -162,6 +162,9 @@ impl Follower {
     }
 
     /// Reads what is new and what may have changed.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read; what has been read before stays.
     pub async fn refresh(&mut self) -> Result<Backlog, ReadError> {
         let Some(state) = &mut self.state else {
             let refresh = within(self.timeout, self.ledger.refresh(&RefreshRequest::default())).await?;
@@ -248,6 +251,9 @@ impl Follower {
     }
 
     /// Reads one bounded slice of older rows, newest first.
+    ///
+    /// # Errors
+    /// Like [`Self::refresh`].
     pub async fn read_history(&mut self) -> Result<Backlog, ReadError> {
         let Some(state) = &mut self.state else { return Ok(Backlog::Nothing) };
         if state.tally.is_complete() {

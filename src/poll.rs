@@ -157,10 +157,10 @@ impl Poller {
             let polling = async {
                 match &mut usage {
                     Usage::Rows(follower, checkpointer) => {
-                        poll_ledger(&it, follower, checkpointer.as_mut(), &tell).await
+                        poll_ledger(&it, follower, checkpointer.as_mut(), &tell).await;
                     }
                     Usage::Counters(counter_follower, checkpointer) => {
-                        poll_counters(&it, counter_follower, checkpointer.as_mut(), &tell).await
+                        poll_counters(&it, counter_follower, checkpointer.as_mut(), &tell).await;
                     }
                 }
             };

@@ -84,8 +84,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(reason: Reason, text: impl ToString) -> Self {
-        Self { reason, text: text.to_string() }
+    const fn new(reason: Reason, text: String) -> Self {
+        Self { reason, text }
     }
 }
 

@@ -58,6 +58,9 @@ impl Database {
     }
 
     /// Begins a consistent, read-only view of the store. Dropped without [`Database::finish`], it closes its connection.
+    ///
+    /// # Errors
+    /// When no connection can be had, or the server does not take its settings, within the limit.
     pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         let deadline = Instant::now() + self.limit;
         // A connection that went bad while it was idle says nothing about the server.

@@ -74,6 +74,9 @@ impl Database {
     }
 
     /// Begins a consistent, read-only view of the store. Dropped without [`Database::finish`], it closes its connection.
+    ///
+    /// # Errors
+    /// When no connection can be had, or the server does not take its settings, within the limit.
     pub async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         let deadline = Instant::now() + self.limit;
         // A connection that went bad while it was idle says nothing about the server.
@@ -164,6 +167,9 @@ impl Snapshot {
     }
 
     /// The only row of a statement.
+    ///
+    /// # Errors
+    /// When it fails, or gives no row.
     pub async fn fetch_one(&mut self, what: &str, query: Query<'_, Postgres, PgArguments>) -> Result<PgRow, ReadError> {
         let row = self.fetch(what, query).await?.pop();
         row.ok_or_else(|| self.error(what, &sqlx::Error::RowNotFound))

@@ -67,6 +67,9 @@ impl Redis {
     }
 
     /// The answers to commands that only read, in order; one that failed does not take the others with it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or breaks off, within the limit.
     pub async fn read(&mut self, what: &str, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, ReadError> {
         let deadline = Instant::now() + self.limit;
         if let Some(mut link) = self.link.take() {
@@ -102,6 +105,9 @@ impl Redis {
     }
 
     /// The answers to commands that only read, in order; `None` where a key holds something else than is expected.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or refuses a command, within the limit.
     pub async fn each<T: FromRedisValue>(
         &mut self,
         what: &str,
@@ -142,6 +148,9 @@ impl Redis {
     }
 
     /// The server's clock, as Unix milliseconds.
+    ///
+    /// # Errors
+    /// Like [`Self::read`].
     pub async fn now_ms(&mut self) -> Result<i64, ReadError> {
         let what = "reading the clock of Redis";
         let answer = self.read(what, &[cmd("TIME")]).await?.pop();

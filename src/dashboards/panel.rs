@@ -150,11 +150,11 @@ impl Panel {
 
         let mut overrides: Vec<Value> = Vec::new();
         for (words, properties) in &self.overrides {
-            overrides.push(by_name(texts.get(words), properties));
+            overrides.push(by_name(&texts.get(words), properties));
         }
         for (value, words, properties) in &self.renames {
             let name = ("displayName", Value::from(texts.get(words)));
-            overrides.push(by_name((*value).to_owned(), &[vec![name], properties.clone()].concat()));
+            overrides.push(by_name(value, &[vec![name], properties.clone()].concat()));
         }
         for column in &self.columns {
             let mut properties = column.properties.clone();
@@ -162,7 +162,7 @@ impl Panel {
                 properties.insert(0, ("unit", column.unit.into()));
             }
             if !properties.is_empty() {
-                overrides.push(by_name(texts.get(column.title), &properties));
+                overrides.push(by_name(&texts.get(column.title), &properties));
             }
         }
         let (datasource, targets) = match &self.foreign {
@@ -288,7 +288,7 @@ fn is_fact(metric: &Metric) -> bool {
         || metric.name.ends_with("_currency_info")
 }
 
-fn by_name(name: String, properties: &[(&'static str, Value)]) -> Value {
+fn by_name(name: &str, properties: &[(&'static str, Value)]) -> Value {
     let properties: Vec<Value> = properties.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
     json!({"matcher": {"id": "byName", "options": name}, "properties": properties})
 }

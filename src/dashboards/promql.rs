@@ -23,6 +23,9 @@ pub fn family(name: &str) -> Option<&'static Metric> {
 }
 
 /// The metrics of an expression, in order of appearance.
+///
+/// # Errors
+/// When a name is not in the catalogue.
 pub fn families(text: &str) -> anyhow::Result<Vec<&'static Metric>> {
     let mut found = Vec::new();
     let mut rest = text;

@@ -206,10 +206,10 @@ fn last_requests() -> Panel {
                 .with("mappings", json!([color(0, 0, "blue"), color(200, 299, "green"), color(300, 499, "orange"), color(500, 599, "red")])),
             column("cost", "Cost", "currencyUSD").decimals(4).width(85),
         ]);
-    panel.foreign = Some(foreign(postgres));
+    panel.foreign = Some(foreign(&postgres));
     panel
 }
 
-fn foreign(datasource: Value) -> Value {
+fn foreign(datasource: &Value) -> Value {
     json!({"datasource": datasource, "refId": "requests", "rawSql": LAST_REQUESTS, "format": "table", "rawQuery": true, "editorMode": "code"})
 }

@@ -14,7 +14,7 @@ pub(crate) const METRICS: &[Metric] = &[
         help: "From the end of the newest request to its record in the relay's ledger.",
         help_zh: "最新一个请求结束到写入中转服务账本的时间（秒）。",
         emit: Relay(|view, out| {
-            out.known(&[], live(view).and_then(|it| it.collector).and_then(|collector| collector.delay_seconds))
+            out.known(&[], live(view).and_then(|it| it.collector).and_then(|collector| collector.delay_seconds));
         }),
     },
     Metric {
@@ -25,7 +25,7 @@ pub(crate) const METRICS: &[Metric] = &[
         help: "Requests that the relay's collector did not understand, so that its ledger, and every number here, is without them.",
         help_zh: "中转服务的采集器无法解析的请求数；其账本以及这里的所有数字都不含它们。",
         emit: Relay(|view, out| {
-            out.known(&[], float(live(view).and_then(|it| it.collector).map(|collector| collector.dead_letters)))
+            out.known(&[], float(live(view).and_then(|it| it.collector).map(|collector| collector.dead_letters)));
         }),
     },
     Metric {

@@ -31,7 +31,7 @@ pub(crate) const METRICS: &[Metric] = &[
         help: "The exporter's cost minus the ledger's in the span of the last audit, in US dollars, before the repair.",
         help_zh: "上次审计范围内，采集器的成本减去账本的成本（美元），修正之前。",
         emit: Relay(|view, out| {
-            out.known(&[], ledger(view).and_then(|it| it.audit).and_then(|audit| audit.drift_cost_usd))
+            out.known(&[], ledger(view).and_then(|it| it.audit).and_then(|audit| audit.drift_cost_usd));
         }),
     },
     Metric {

@@ -170,7 +170,7 @@ async fn finish(poller: &mut Poller) {
     match poller.stop().await {
         Some(Usage::Rows(mut follower, Some(checkpointer))) => checkpointer.finish(&mut *follower).await,
         Some(Usage::Counters(mut counter_follower, Some(checkpointer))) => {
-            checkpointer.finish(&mut *counter_follower).await
+            checkpointer.finish(&mut *counter_follower).await;
         }
         _ => {}
     }

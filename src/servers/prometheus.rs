@@ -151,7 +151,7 @@ impl PrivatePrometheus {
     }
 
     /// Sends a request and gives the body of the answer.
-    async fn exchange(&self, request: &str) -> std::io::Result<Vec<u8>> {
+    async fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

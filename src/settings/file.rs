@@ -26,7 +26,7 @@ pub(crate) fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(&text);
     let mut reader = Reader { lines: Lines::new(&name, &text), tables: BTreeMap::new() };
     if errors.is_empty() {
-        let values = reader.table(String::new(), table.into_inner());
+        let values = reader.table("", table.into_inner());
         return Ok(Layer { values, tables: reader.tables });
     }
     // Only the parser's own words: its report would show the line, which may hold a password.
@@ -70,23 +70,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn table(&mut self, path: String, table: DeTable<'_>) -> Map<String, Value> {
+    fn table(&mut self, path: &str, table: DeTable<'_>) -> Map<String, Value> {
         table
             .into_iter()
             .map(|(key, value)| {
                 let key = key.into_inner().into_owned();
-                let path = join(&path, &key);
+                let path = join(path, &key);
                 let place = self.lines.place(&value.span());
                 if matches!(value.get_ref(), DeValue::Table(_)) {
                     self.tables.insert(path.clone(), place.clone());
                 }
-                let kind = self.kind(path, value.into_inner());
+                let kind = self.kind(&path, value.into_inner());
                 (key, Value::new(Some(&place), kind))
             })
             .collect()
     }
 
-    fn kind(&mut self, path: String, value: DeValue<'_>) -> ValueKind {
+    fn kind(&mut self, path: &str, value: DeValue<'_>) -> ValueKind {
         match value {
             DeValue::String(text) => ValueKind::String(text.into_owned()),
             // A number too large for the type is too large for every setting.
@@ -102,7 +102,7 @@ impl Reader<'_> {
                     .into_iter()
                     .map(|item| {
                         let place = self.lines.place(&item.span());
-                        Value::new(Some(&place), self.kind(path.clone(), item.into_inner()))
+                        Value::new(Some(&place), self.kind(path, item.into_inner()))
                     })
                     .collect(),
             ),

@@ -85,7 +85,7 @@ impl Tally {
                 requests -= 1;
                 cost -= row.cost;
             }
-            self.take(row, before);
+            self.take(row, before.as_ref());
             self.fold_full();
         }
         for row in held.into_values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {

@@ -33,13 +33,13 @@ impl Tally {
     }
 
     /// Takes a row in that no sum has; `before` is what the sums had of it until now.
-    pub(super) fn take(&mut self, row: UsageRow, before: Option<UsageRow>) {
+    pub(super) fn take(&mut self, row: UsageRow, before: Option<&UsageRow>) {
         let now = self.now();
         self.newest = self.newest.max(Some(row.started_at));
         if row.counted {
             self.enter(&row);
         }
-        self.book(&row, before.as_ref());
+        self.book(&row, before);
         let final_since = row.is_final.then(|| {
             let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
             ended.min(now)

@@ -149,7 +149,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(at as f64).fetch_one(&mut ledger).await.unwrap();
         differ += requests;
         let near = |ours: f64, theirs: f64| {
-            assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1.0), "{ours} {theirs} at {at}")
+            assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1.0), "{ours} {theirs} at {at}");
         };
         near(one(&prometheus, "sum(llm_relay_requests_total)", at).await, requests as f64);
         near(one(&prometheus, "sum(llm_relay_cost_usd_total)", at).await, cost);

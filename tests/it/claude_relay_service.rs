@@ -1060,9 +1060,9 @@ async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     scene.run("HSET apikey:hash_map planted-digest planted-id").await;
     scene
         .write(|pipe| {
-            (0..25_000).for_each(|n| {
+            for n in 0..25_000 {
                 pipe.set(format!("session:planted-{n}"), 1);
-            })
+            }
         })
         .await;
 

@@ -58,7 +58,7 @@ impl Exporter {
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    async fn page(&self) -> Page {
+    fn page(&self) -> Page {
         let text = tokio::task::block_in_place(|| self.get("/metrics"));
         series(&parse(text.as_bytes(), Dialect::Text))
     }
@@ -67,7 +67,7 @@ impl Exporter {
     async fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
         loop {
-            let page = self.page().await;
+            let page = self.page();
             if holds(&page) {
                 return began.elapsed();
             }
@@ -126,7 +126,7 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
         history: HistoryOptions { days: 3, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() },
     };
-    let traffic = tokio::spawn(llm_relay_exporter::relays::claude_code_hub::demo::simulate(simulate, stop.clone()));
+    let traffic = tokio::spawn(claude_code_hub::demo::simulate(simulate, stop.clone()));
     let exporter = Exporter::start(&urls);
     let all_there =
         |page: &Page| [&FROM_LEDGER[..], &FROM_LIVE, &FROM_DIRECTORY].concat().iter().all(|it| has(page, it));
@@ -134,13 +134,13 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
     // The traffic would fail with its stores; what it wrote stays.
     stop.cancel();
     traffic.await.unwrap().unwrap();
-    let before = exporter.page().await;
+    let before = exporter.page();
     assert_eq!(exporter.get("/readyz").lines().next(), Some("ready"));
 
     redis.stop();
     let gone = exporter.until("live state vanishes", |page| FROM_LIVE.iter().all(|name| !has(page, name))).await;
     println!("Redis stopped: its series vanished after {:.1} s (stale_after is 3 s)", gone.as_secs_f64());
-    let page = exporter.page().await;
+    let page = exporter.page();
     assert_eq!((up(&page, "live"), up(&page, "ledger"), up(&page, "directory")), (0.0, 1.0, 1.0));
     assert!(FROM_LEDGER.iter().chain(&FROM_DIRECTORY).all(|name| has(&page, name)), "the rest goes on");
     assert!(total(&page, "llm_relay_refresh_failures_total") > 0.0);
@@ -152,7 +152,7 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
         })
         .await;
     println!("PostgreSQL stopped: its series vanished after {:.1} s", gone.as_secs_f64());
-    let page = exporter.page().await;
+    let page = exporter.page();
     assert_eq!((up(&page, "live"), up(&page, "ledger"), up(&page, "directory")), (0.0, 0.0, 0.0));
     assert!(!page.iter().any(|((name, _), value)| name == "llm_relay_sessions_active" && *value == 0.0));
     assert!(
@@ -163,7 +163,7 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
     postgres.restart().await.unwrap();
     let back = exporter.until("everything returns", all_there).await;
     println!("both started again: everything was back after {:.1} s", back.as_secs_f64());
-    let page = exporter.page().await;
+    let page = exporter.page();
     assert_eq!((up(&page, "live"), up(&page, "ledger"), up(&page, "directory")), (1.0, 1.0, 1.0));
     for ((name, labels), old) in &before {
         if name.starts_with("llm_relay_requests_total") || name.starts_with("llm_relay_cost_usd_total") {
@@ -178,10 +178,10 @@ async fn without_redis_everything_else_is_there() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
     let database_url = postgres.database("claude_code_hub").await.unwrap().into();
     let history = HistoryOptions { days: 2, requests_per_day: 200, ..HistoryOptions::default() };
-    llm_relay_exporter::relays::claude_code_hub::demo::create(&database_url, &history).await.unwrap();
+    claude_code_hub::demo::create(&database_url, &history).await.unwrap();
     let exporter = Exporter::start(&Urls { database_url, redis_url: None });
     exporter.until("the ledger is read", |page| FROM_LEDGER.iter().all(|name| has(page, name))).await;
-    let page = exporter.page().await;
+    let page = exporter.page();
     assert!(FROM_LIVE.iter().all(|name| !has(&page, name)));
     assert_eq!(value(&page, "llm_relay_source_up", &[("source", "live")]), None, "a source that is not configured");
     exporter.stop().await;

@@ -125,7 +125,7 @@ async fn pass(client: TcpStream, server: u16, fault: watch::Receiver<Fault>) {
                     if matches!(present, Fault::Cut(_)) {
                         return None::<()>;
                     }
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 Fault::Stall(_) | Fault::Cut(_) => write(&answers, answer).await?,
                 Fault::Garbage => {

@@ -159,14 +159,14 @@ async fn goes_on(plan: &RelayPlan, store: &str) {
 async fn a_restart_goes_on_from_a_file_and_reads_only_what_is_new() {
     let plan = relay("goes_on_sqlite", 4, 3000).await;
     let directory = tempfile::tempdir().unwrap();
-    goes_on(&plan, &sqlite(directory.path())).await;
+    Box::pin(goes_on(&plan, &sqlite(directory.path()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_from_postgres_and_reads_only_what_is_new() {
     let plan = relay("goes_on_postgres", 4, 3000).await;
     let store = server().await.database("store_goes_on").await.unwrap();
-    goes_on(&plan, &store).await;
+    Box::pin(goes_on(&plan, &store)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

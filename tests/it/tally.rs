@@ -517,7 +517,7 @@ proptest! {
             tally.complete();
             let mut view = view(&mut tally, &directory);
             let lines = counter_lines(&view.counters.take().unwrap());
-            (format!("{:?}", view), lines)
+            (format!("{view:?}"), lines)
         };
         let straight = total(vec![rows.clone()], false);
         // Backwards, as history is read.

@@ -75,7 +75,7 @@ fn named(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
-async fn encrypted(url: &str) -> Result<bool, llm_relay_exporter::model::ReadError> {
+async fn encrypted(url: &str) -> Result<bool, ReadError> {
     let mut database = Database::new(&url.into(), LIMIT).unwrap();
     let mut snapshot = database.snapshot().await?;
     let question = sqlx::query("select ssl from pg_stat_ssl where pid = pg_backend_pid()");
@@ -162,7 +162,7 @@ async fn of_several_hosts_the_first_that_answers_is_read() {
         let mut snapshot = database.snapshot().await?;
         let row = snapshot.fetch_one("asking", sqlx::query("select name from which")).await?;
         database.finish(snapshot).await;
-        Ok::<_, llm_relay_exporter::model::ReadError>(sqlx::Row::get(&row, 0))
+        Ok::<_, ReadError>(sqlx::Row::get(&row, 0))
     };
     assert_eq!(which(&mut database).await.unwrap(), "first");
     first.stop();
@@ -225,7 +225,7 @@ fn free_port() -> u16 {
     }
 }
 
-async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<String>>, llm_relay_exporter::model::ReadError> {
+async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<String>>, ReadError> {
     let commands: Vec<_> = keys.iter().map(|key| redis::Cmd::get(*key)).collect();
     let answers: Vec<RedisResult<Value>> = redis.read("reading", &commands).await?;
     let text = |answer: RedisResult<Value>| match answer {

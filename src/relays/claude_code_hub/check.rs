@@ -84,9 +84,9 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     let (zone, from) = zones.choose(settings.timezone.as_deref());
     let text = format!("days begin at midnight of {zone}, from {from}");
     if from.contains("no known zone") {
-        report.problem("time zone", text)
+        report.problem("time zone", text);
     } else {
-        report.ok("time zone", text)
+        report.ok("time zone", text);
     }
     if settings.sessions_untracked {
         report.note("sessions", "the relay's high concurrency mode is on: it tracks no sessions, so none are counted");

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::demo::{DemoOptions, Environment, Urls};
 use crate::servers::host::Host;
 
-pub async fn set_up(_: DemoOptions) -> anyhow::Result<Environment> {
+pub(super) async fn set_up(_: DemoOptions) -> anyhow::Result<Environment> {
     let host = Host::new("TERM", "KILL")?;
     let path = host.path().join("stub.sqlite");
     let mut file = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;

@@ -16,18 +16,18 @@ use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, civil};
 
-pub struct Reader {
+pub(super) struct Reader {
     file: File,
     calendars: Calendars,
 }
 
 impl Reader {
-    pub fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
+    pub(super) fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
         Ok(Self { file: File::new(&plan.database_url, plan.timeout)?, calendars: Calendars::new(Tz::UTC) })
     }
 
     /// The greatest id.
-    pub async fn top(&mut self) -> Result<i64, ReadError> {
+    pub(super) async fn top(&mut self) -> Result<i64, ReadError> {
         Ok(self.ends().await?.0)
     }
 

@@ -6,4 +6,4 @@ mod ledger;
 mod product;
 mod tests;
 
-pub use product::PRODUCT;
+pub(super) use product::PRODUCT;

@@ -7,7 +7,7 @@ use crate::relay::report::Report;
 use crate::relay::setting::{AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, TOP_USERS};
 use crate::relay::{Need, OpenError, Product, Relay, Store, Unsupported, Usage};
 
-pub static PRODUCT: Product = Product {
+pub(crate) static PRODUCT: Product = Product {
     label: "stub",
     database: Need::Required(&[Store::Sqlite]),
     redis: Need::Nothing,

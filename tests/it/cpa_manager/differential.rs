@@ -246,7 +246,7 @@ impl Scene {
             for (name, value) in all {
                 let words: Vec<&str> = name.split(' ').collect();
                 let name = match words.as_slice() {
-                    ["requests", "of", ..] | ["cost", "of", ..] => name.clone(),
+                    ["requests" | "cost", "of", ..] => name.clone(),
                     ["requests", provider, _, outcome] => format!("requests {provider} {outcome}"),
                     ["cost", provider, _] => format!("cost {provider}"),
                     ["tokens", kind, provider, _] => format!("tokens {kind} {provider}"),

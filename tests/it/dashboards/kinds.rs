@@ -152,7 +152,7 @@ impl Pages<'_> {
         let scope = exact.filter(|matcher| matcher.name == "scope").map(|matcher| matcher.value.clone()).next();
         let scope = scope.map_or_else(String::new, |scope| format!(r#",scope="{scope}""#));
         let name = selector.name.as_deref().unwrap_or_default();
-        let told = format!(r#"last_over_time({name}{{relay="{}"{scope}}}[10m])"#, kind);
+        let told = format!(r#"last_over_time({name}{{relay="{kind}"{scope}}}[10m])"#);
         let prometheus = self.prometheus;
         let found =
             self.known.entry(told).or_insert_with_key(|told| !prometheus.instant(told).unwrap_or_default().is_empty());
