@@ -354,7 +354,7 @@ fn meaning(code: &str) -> (Reason, &'static str) {
     match code {
         "57014" => (Reason::Timeout, "; raise `timeout`, or see `check` for a missing index"),
         "55P03" => (Reason::Timeout, "; a lock is held on the table, perhaps by a migration"),
-        "42501" => (Reason::Permission, "; grant it with deploy/claude-code-hub/readonly-role.sql"),
+        "42501" => (Reason::Permission, "; grant it: deploy/ has a readonly-role.sql for the relay"),
         "28P01" | "28000" => (Reason::Permission, "; check user and password of the URL, and pg_hba.conf"),
         "42P01" | "42703" | "42883" | "42704" => {
             (Reason::Schema, "; is this the relay's database, in a version that is supported?")
