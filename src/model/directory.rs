@@ -19,6 +19,8 @@ pub struct Directory {
     pub timezone: String,
     /// The relay does not track sessions now (a mode for high load), so that none can be counted.
     pub sessions_untracked: bool,
+    /// How far the database that is read is behind the one that is written, in seconds; `None` where it is that one.
+    pub replica_lag_seconds: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -203,6 +203,7 @@ fn live() -> Live {
 fn directory() -> Directory {
     Directory {
         sessions_untracked: false,
+        replica_lag_seconds: Some(7.5),
         users: vec![user(7, "alice")],
         keys: vec![Key {
             id: 4.into(),
