@@ -245,11 +245,11 @@ async fn a_replica_says_how_far_it_is_behind_and_check_names_one_that_stands_sti
     let mut second = PgConnection::connect(&standby.url_of(NAME)).await.unwrap();
     sqlx::raw_sql("select pg_wal_replay_pause()").execute(&mut second).await.unwrap();
     relay.people().await;
-    while lag(standby.port()).await == Some(0.0) {
+    while lag(standby.port()).await.is_none_or(|lag| lag == 0.0) {
         assert!(began.elapsed() < Duration::from_secs(60), "what is not replayed is not told");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let report = check::check(&reader(standby.port())).await.unwrap();
-    let finding = report.findings.iter().find(|it| it.subject == "replica").unwrap();
+    let finding = report.findings.iter().find(|it| it.subject == "replica").unwrap_or_else(|| panic!("{report}"));
     assert!(finding.text.starts_with("this is a read replica, "), "{}", finding.text);
 }
