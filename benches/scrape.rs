@@ -70,13 +70,13 @@ async fn measure() -> anyhow::Result<()> {
 fn serve(series: usize, stop: CancellationToken) -> anyhow::Result<u16> {
     let state = State {
         page: Shared::new(Page::new(views(series), ExporterInfo::default())),
-        telemetry_path: "/metrics".into(),
+        paths: "/metrics".into(),
         protection: Protection::load(None)?,
         reload: None,
     };
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let port = listener.local_addr()?.port();
-    tokio::spawn(http::run(listener, state, stop));
+    tokio::spawn(http::run(vec![listener], state, stop));
     Ok(port)
 }
 

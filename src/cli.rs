@@ -2,6 +2,7 @@
 
 mod backfill;
 mod demo;
+mod listen;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::check::{self, Level};
 use crate::exporter_info::ExporterInfo;
+use crate::http::Paths;
 use crate::log;
 use crate::reload::Reloader;
 use crate::serve::Reloads;
@@ -48,9 +51,18 @@ struct Options {
     /// Configuration file (TOML). Without one, DATABASE_URL (or DSN), REDIS_URL and TZ configure one Claude Code Hub.
     #[arg(long = "config.file", global = true, value_name = "FILE")]
     config_file: Option<PathBuf>,
-    /// Address to listen on.
+    /// Address to listen on; may be given several times. `:9879` means all addresses of this machine.
     #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9879")]
-    listen_address: String,
+    listen_addresses: Vec<listen::Address>,
+    /// Use the sockets that systemd hands over instead of addresses.
+    #[arg(long = "web.systemd-socket", global = true)]
+    systemd_socket: bool,
+    /// URL under which the exporter is reachable from outside, where that has a path, e.g. behind a reverse proxy.
+    #[arg(long = "web.external-url", global = true, value_name = "URL", value_parser = parse_external)]
+    external_url: Option<Url>,
+    /// Path below which everything is served; without it, the path of --web.external-url.
+    #[arg(long = "web.route-prefix", global = true, value_name = "PATH")]
+    route_prefix: Option<String>,
     /// Path under which to expose metrics.
     #[arg(long = "web.telemetry-path", global = true, value_name = "PATH", default_value = "/metrics")]
     telemetry_path: String,
@@ -131,10 +143,13 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         }
     };
     let options = &cli.options;
-    if let Err(problem) = crate::http::check_telemetry_path(&options.telemetry_path) {
-        eprintln!("--web.telemetry-path: {problem}");
-        return Ok(ExitCode::from(EX_USAGE));
-    }
+    let paths = match options.paths() {
+        Ok(paths) => paths,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return Ok(ExitCode::from(EX_USAGE));
+        }
+    };
     log::start(options.log_level, options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS))
@@ -142,7 +157,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         .build()
         .context("cannot start the async runtime")?;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => runtime.block_on(serve_relays(options)),
+        Command::Serve => runtime.block_on(serve_relays(options, paths)),
         Command::Check => runtime.block_on(check_relays(options)),
         Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
         Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
@@ -159,7 +174,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
             web::hash_password(cost)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options)),
+        Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options, paths)),
         Command::Simulate(arguments) => runtime.block_on(demo::simulate(arguments)),
     }
 }
@@ -195,7 +210,7 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
+async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCode> {
     let env = environment();
     let loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
@@ -208,7 +223,7 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
     let own = ExporterInfo::read();
     tracing::info!(version = own.version, revision = own.revision, rustc = own.rustc, "starting llm-relay-exporter");
     let shutdown = CancellationToken::new();
-    let listener = listen(options)?;
+    let listeners = listen(options)?;
     let signalled = shutdown.clone();
     tokio::spawn(async move {
         stop_signal().await;
@@ -225,8 +240,7 @@ async fn serve_relays(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(loaded.plan)
     };
     let reloads = Reloads { read: Box::new(read), requests, over_http };
-    let served =
-        serve::run_with(&loaded.plan, Some(reloads), listener, &options.telemetry_path, protection, shutdown).await;
+    let served = serve::run_with(&loaded.plan, Some(reloads), listeners, paths, protection, shutdown).await;
     match served.as_ref().err().and_then(|error| error.downcast_ref()) {
         Some(StoreError::Refused(text)) => {
             tracing::error!(error = text, "the store is refused");
@@ -245,10 +259,24 @@ async fn reload_on_signal(reloader: Reloader) {
     }
 }
 
-fn listen(options: &Options) -> anyhow::Result<TcpListener> {
-    let address = &options.listen_address;
-    TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; is another exporter running? (--web.listen-address)"))
+fn listen(options: &Options) -> anyhow::Result<Vec<TcpListener>> {
+    if options.systemd_socket { listen::from_systemd() } else { listen::listen(&options.listen_addresses) }
+}
+
+fn parse_external(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; write it as https://host/path"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
+        return Err("write it as https://host/path".to_owned());
+    }
+    Ok(url)
+}
+
+impl Options {
+    fn paths(&self) -> Result<Paths, String> {
+        let external = self.external_url.as_ref().map_or("/", Url::path);
+        let prefix = self.route_prefix.as_deref().unwrap_or(external);
+        Paths::new(&self.telemetry_path, prefix, external)
+    }
 }
 
 async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {

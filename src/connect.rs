@@ -5,6 +5,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
+pub(crate) mod tls;
 
 /// What became of a statement in its time.
 type Timed<T> = Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>;

@@ -5,6 +5,7 @@
 mod connection;
 mod guard;
 mod landing;
+mod paths;
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -21,9 +22,10 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum_server::Handle;
+use futures_util::future::try_join_all;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,7 @@ use crate::page::accept::{Coding, Format};
 use crate::reload::Reloader;
 use crate::view::View;
 use crate::web::Protection;
+pub use paths::Paths;
 
 /// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,22 +51,31 @@ const HEADERS: usize = 64;
 pub struct State {
     /// What `/metrics` answers, and the landing page counts.
     pub page: Shared,
-    /// Path of the metrics; `/` gives up the landing page. To be checked with [`check_telemetry_path`].
-    pub telemetry_path: Arc<str>,
+    /// Where it shows it.
+    pub paths: Paths,
     /// Who may read, and over which transport.
     pub protection: Arc<Protection>,
     /// Does what `/-/reload` asks for; without one, that is refused.
     pub reload: Option<Reloader>,
 }
 
-/// Serves until `shutdown`, then lets running responses finish for a few seconds.
+/// Serves on all listeners until `shutdown`, then lets running responses finish for a few seconds.
 ///
 /// # Errors
-/// When the telemetry path is unusable or the listener fails.
-pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// When a listener fails; the others end then as well.
+pub async fn run(listeners: Vec<TcpListener>, state: State, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let protection = state.protection.clone();
+    let serving = listeners.into_iter().map(|listener| serve(listener, state.clone(), shutdown.clone()));
+    tokio::select! {
+        ended = try_join_all(serving) => ended.map(drop),
+        () = protection.keep_current() => Ok(()),
+    }
+}
+
+async fn serve(listener: TcpListener, state: State, shutdown: CancellationToken) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot use the listening socket")?;
     let protection = state.protection.clone();
-    let app = router(state, address)?;
+    let app = router(state, address);
     if exposed(address, &protection) {
         tracing::warn!(
             "everybody who reaches {address} can read the metrics; add basic_auth_users to --web.config.file, \
@@ -88,7 +100,6 @@ pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToke
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended.context("the HTTP server ended"),
-        () = protection.keep_current() => Ok(()),
         () = shutdown.cancelled() => {
             handle.graceful_shutdown(Some(DRAIN));
             serving.await.context("the HTTP server did not end well")
@@ -96,38 +107,32 @@ pub async fn run(listener: TcpListener, state: State, shutdown: CancellationToke
     }
 }
 
-/// # Errors
-/// A sentence that says what is wrong with the path.
-pub fn check_telemetry_path(path: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-    if !path.starts_with('/') || !path.chars().all(plain) {
-        return Err(format!("{path:?} must start with / and hold only letters, digits and / - _ . ~"));
-    }
-    if matches!(path, "/healthz" | "/readyz" | "/-/reload") {
-        return Err(format!("{path:?} has another meaning; choose another, e.g. /metrics"));
-    }
-    Ok(())
-}
-
 /// Whether other machines can read without showing who they are.
 fn exposed(address: SocketAddr, protection: &Protection) -> bool {
     !address.ip().to_canonical().is_loopback() && !protection.rules().authenticate()
 }
 
-fn router(state: State, address: SocketAddr) -> anyhow::Result<Router> {
-    check_telemetry_path(&state.telemetry_path).map_err(|problem| anyhow::anyhow!("telemetry path: {problem}"))?;
+fn router(state: State, address: SocketAddr) -> Router {
+    let paths = state.paths.clone();
     let mut routes = Router::new()
-        .route(&state.telemetry_path, get(metrics))
+        .route(&paths.telemetry, get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/-/reload", post(reload).put(reload));
-    if &*state.telemetry_path != "/" {
+    if &*paths.telemetry != "/" {
         routes = routes.route("/", get(async move |state| landing(state, address).await));
     }
-    Ok(routes
+    let routes = routes
         .layer(middleware::from_fn_with_state(state.protection.clone(), guard::admit))
         .layer(middleware::from_fn(refuse_bodies))
-        .with_state(state))
+        .with_state(state);
+    if paths.prefix.is_empty() {
+        return routes;
+    }
+    // As in Prometheus: whoever asks for the root is sent below the prefix.
+    let root = paths.root();
+    let to_root = get(async move || Redirect::to(&root));
+    Router::new().nest(&format!("{}/", paths.prefix), routes).route("/", to_root.clone()).route(&paths.prefix, to_root)
 }
 
 /// The methods, codes and texts of Prometheus itself.
@@ -170,7 +175,7 @@ fn values(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
 async fn landing(extract::State(state): extract::State<State>, address: SocketAddr) -> Response {
     let exposed = exposed(address, &state.protection);
     let now = chrono::Utc::now();
-    let html = move || landing::html(&state.page.current(), &state.telemetry_path, exposed, now);
+    let html = move || landing::html(&state.page.current(), &state.paths, exposed, now);
     // It counts the series of a page that may not have been written down yet.
     let Ok(html) = tokio::task::spawn_blocking(html).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
@@ -15,16 +15,13 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Notify;
-use tokio_rustls::TlsConnector;
 use url::{Position, Url};
 
 use crate::back_off::back_off;
+use crate::connect::tls::Trust;
 
 /// A health page says a few words; what is longer is not read on.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -113,12 +110,10 @@ impl Target {
         let addresses: Vec<_> = addresses.collect();
         let stream = TcpStream::connect(&*addresses).await.map_err(|error| failed(Reason::Connection, &error))?;
         let answer = if self.url.scheme() == "https" {
-            let config = self.trust().map_err(|text| failed(Reason::Tls, &text))?;
-            let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(Reason::Tls, &error))?;
-            let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-            let stream = connecting.await.map_err(|error| {
-                // Its own words for what it refuses; anything else is the network's.
-                let refused = error.kind() == io::ErrorKind::InvalidData;
+            let trust = Trust { authorities: self.ca_file.clone(), client: None, name: Some(host.to_owned()) };
+            let stream = trust.connect(stream).await.map_err(|error| {
+                // Its own words for what it refuses, and for a file; anything else is the network's.
+                let refused = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound);
                 failed(if refused { Reason::Tls } else { Reason::Connection }, &error)
             })?;
             self.get(stream).await
@@ -161,26 +156,6 @@ impl Target {
                 Err(error) => Err(error),
             },
         }
-    }
-
-    fn trust(&self) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Some(path) => {
-                let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-                let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-                for certificate in found {
-                    let certificate = certificate.map_err(|error| unreadable(&error))?;
-                    roots.add(certificate).map_err(|error| unreadable(&error))?;
-                }
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use self::relay_set::RelaySet;
 use crate::exporter_info::ExporterInfo;
 use crate::http;
+use crate::http::Paths;
 use crate::page::{Page, Shared};
 use crate::poll::ViewRegistry;
 use crate::reload::{Outcome, Reload, Reloader, Requests};
@@ -47,22 +48,22 @@ pub struct Reloads {
 pub async fn run(
     plan: &Plan,
     listener: TcpListener,
-    telemetry_path: &str,
+    paths: impl Into<Paths>,
     protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    run_with(plan, None, listener, telemetry_path, protection, shutdown).await
+    run_with(plan, None, vec![listener], paths.into(), protection, shutdown).await
 }
 
-/// [`run`], with a configuration that may change meanwhile.
+/// [`run`] on several listeners, with a configuration that may change meanwhile.
 ///
 /// # Errors
 /// The same. A changed configuration that cannot be used is none: the last good one stays in force.
 pub async fn run_with(
     plan: &Plan,
     reloads: Option<Reloads>,
-    listener: TcpListener,
-    telemetry_path: &str,
+    listeners: Vec<TcpListener>,
+    paths: Paths,
     protection: Arc<Protection>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -78,7 +79,7 @@ pub async fn run_with(
     publisher.renew();
     let state = http::State {
         page: publisher.page.clone(),
-        telemetry_path: telemetry_path.into(),
+        paths: paths.clone(),
         protection,
         reload: reloads.as_ref().and_then(|reloads| reloads.over_http.clone()),
     };
@@ -95,10 +96,10 @@ pub async fn run_with(
         relay_set.stop().await;
     });
     tasks.close();
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, path = telemetry_path, "listening");
+    for address in listeners.iter().filter_map(|it| it.local_addr().ok()) {
+        tracing::info!(%address, path = paths.metrics(), "listening");
     }
-    let served = http::run(listener, state, shutdown.clone()).await;
+    let served = http::run(listeners, state, shutdown.clone()).await;
     // The server may have failed on its own: then everything else ends with it.
     shutdown.cancel();
     tasks.wait().await;

@@ -126,7 +126,7 @@ fn relay<'a>(plan: &'a Plan, name: Option<&str>) -> Result<&'a RelayPlan, String
 fn labels(options: &Options, given: Vec<(String, String)>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("job".to_owned(), "llm-relay".to_owned()),
-        ("instance".to_owned(), options.listen_address.clone()),
+        ("instance".to_owned(), options.listen_addresses[0].to_string()),
     ]);
     labels.extend(given);
     labels

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, configure, listen, protect, stop_signal};
 use crate::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
+use crate::http::Paths;
 use crate::relays::PRODUCTS;
 use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate_hub};
 use crate::{relay, serve, settings};
@@ -87,14 +89,14 @@ pub(crate) async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -> anyhow::Result<ExitCode> {
     let protection = match protect(options) {
         Ok(protection) => protection,
         Err(code) => return Ok(code),
     };
     // First the port: filling a history for nothing would annoy.
-    let listener = listen(options)?;
-    let address = listener.local_addr()?;
+    let listeners = listen(options)?;
+    let address = listeners.first().context("no address to listen on")?.local_addr()?;
     let environment = DemoOptions { history: arguments.traffic.history(), simulator: arguments.traffic.simulator() };
     // Dropping a stage that is being set up leaves nothing behind.
     let environments = tokio::select! {
@@ -121,9 +123,10 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Resu
     for relay in loaded.plan.relays.values_mut() {
         relay.history_budget = Duration::from_secs(60);
     }
-    let url = format!("http://{address}{}", options.telemetry_path);
+    let (root, url) = (paths.root(), paths.metrics());
+    let (root, url) = (format!("http://{address}{root}"), format!("http://{address}{url}"));
     eprintln!(
-        "\nThe demo is running: http://{address}/\n\n  \
+        "\nThe demo is running: {root}\n\n  \
          curl -s {url} | grep llm_relay_day_\n  \
          curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"key\",period=\"today\"'\n\n  \
          scrape_configs: [{{job_name: llm-relay, scrape_interval: 5s, static_configs: [{{targets: ['{address}']}}]}}]\n  \
@@ -137,7 +140,7 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options) -> anyhow::Resu
         stop_signal().await;
         signalled.cancel();
     });
-    let served = serve::run(&loaded.plan, listener, &options.telemetry_path, protection, shutdown).await;
+    let served = serve::run_with(&loaded.plan, None, listeners, paths, protection, shutdown).await;
     for (_, environment) in environments {
         environment.tear_down().await;
     }

@@ -1,15 +1,18 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use super::tls::{self, Trust};
 use super::{Timed, settle};
 use crate::connect::address::{Address, Flaw, Host, OpenError, Store};
 use crate::model::{ReadError, Reason};
@@ -20,12 +23,13 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 const PORT: u16 = 5432;
 
 /// What a URL of PostgreSQL may say after the `?`.
-const PARAMETERS: [&str; 14] = [
+const PARAMETERS: [&str; 15] = [
     "sslmode",
     "ssl",
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "sslservername",
     "host",
     "hostaddr",
     "port",
@@ -206,6 +210,8 @@ pub(crate) struct Server {
     endpoint: String,
     /// The URL's own limit of connecting.
     connect_timeout: Option<Duration>,
+    /// TLS of our own, and the host and port to reach.
+    tls: Option<(Trust, String, u16)>,
 }
 
 impl Server {
@@ -215,7 +221,12 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        PgConnection::connect_with(&self.options).await
+        let Some((trust, host, port)) = &self.tls else { return PgConnection::connect_with(&self.options).await };
+        let mut stream = TcpStream::connect((&**host, *port)).await?;
+        tls::request_of_postgres(&mut stream).await?;
+        let port = tls::forward(trust.connect(stream).await?).await?;
+        let options = self.options.clone().host("127.0.0.1").port(port).ssl_mode(PgSslMode::Disable);
+        PgConnection::connect_with(&options).await
     }
 }
 
@@ -242,16 +253,22 @@ pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
     let (mut hosts, mut database) = (address.hosts.clone(), address.path.as_str());
     let (mut user, mut password) = (address.user.as_deref(), address.password.as_deref());
     let (mut port, mut connect_timeout) = (None, None);
+    let (mut mode, mut trust, mut addresses) = (None, Trust::default(), Vec::new());
+    let (mut certificate, mut key) = (None, None);
     for (name, value) in address.parameters() {
+        let named = || {
+            let port = hosts.first().and_then(|host| host.port);
+            value.split(',').map(|host| Host::named(host, port)).collect::<Result<Vec<_>, _>>()
+        };
         match name {
-            "sslmode" | "ssl" => options = options.ssl_mode(ssl_mode(name, value)?),
-            "sslrootcert" => options = options.ssl_root_cert(value),
-            "sslcert" => options = options.ssl_client_cert(value),
-            "sslkey" => options = options.ssl_client_key(value),
-            "host" | "hostaddr" => {
-                let port = hosts.first().and_then(|host| host.port);
-                hosts = value.split(',').map(|host| Host::named(host, port)).collect::<Result<_, _>>()?;
-            }
+            "sslmode" | "ssl" => mode = Some(ssl_mode(name, value)?),
+            "sslrootcert" => trust.authorities = Some(value.into()),
+            "sslcert" => certificate = Some(value.into()),
+            "sslkey" => key = Some(value.into()),
+            "sslservername" => trust.name = Some(value.to_owned()),
+            "host" => hosts = named()?,
+            // Of libpq: where to connect to, while the certificate is that of `host`.
+            "hostaddr" => addresses = named()?,
             "port" => port = Some(value.parse().map_err(|_| Flaw::value(name, "a port"))?),
             "dbname" => database = value,
             "user" => user = Some(value),
@@ -275,7 +292,34 @@ pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
     if !database.is_empty() {
         options = options.database(database);
     }
-    let server = |mut host: Host| {
+    if let Some(path) = &trust.authorities {
+        let is_system = path == Path::new(tls::SYSTEM);
+        if is_system && mode.is_some_and(|mode| !matches!(mode, PgSslMode::VerifyFull)) {
+            return Err(Flaw::value("sslmode", "verify-full, with sslrootcert=system"));
+        }
+        if is_system {
+            mode = Some(PgSslMode::VerifyFull);
+        } else {
+            options = options.ssl_root_cert(path);
+        }
+    }
+    if let (Some(certificate), Some(key)) = (&certificate, &key) {
+        let (certificate, key): (&PathBuf, &PathBuf) = (certificate, key);
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    trust.client = certificate.zip(key);
+    options = options.ssl_mode(mode.unwrap_or(PgSslMode::Prefer));
+    if !addresses.is_empty() && addresses.len() != hosts.len() {
+        return Err(Flaw::value("hostaddr", "one address for each host"));
+    }
+    let verifies = matches!(mode, Some(PgSslMode::VerifyCa | PgSslMode::VerifyFull));
+    let names_server = trust.name.is_some() || !addresses.is_empty();
+    let own_tls = verifies && (trust.authorities.is_some() || names_server);
+    let server = |(index, mut host): (usize, Host)| {
+        let name = trust.name.clone().unwrap_or_else(|| host.name.clone());
+        if let Some(address) = addresses.get(index) {
+            host.name.clone_from(&address.name);
+        }
         host.port = port.or(host.port).or(Some(PORT));
         if host.name.is_empty() {
             // A socket where there is one, as libpq does.
@@ -284,9 +328,12 @@ pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
         let endpoint = format!("{}{}", host.with_port(PORT), address.shown(database));
         let options = options.clone().port(host.port.unwrap_or(PORT));
         let options = if host.is_socket() { options.socket(&host.name) } else { options.host(&host.name) };
-        Server { options, endpoint, connect_timeout }
+        let name = Some(name).filter(|_| matches!(mode, Some(PgSslMode::VerifyFull)));
+        let tls = (own_tls && !host.is_socket())
+            .then(|| (Trust { name, ..trust.clone() }, host.name.clone(), host.port.unwrap_or(PORT)));
+        Server { options, endpoint, connect_timeout, tls }
     };
-    Ok(hosts.into_iter().map(server).collect())
+    Ok(hosts.iter().cloned().enumerate().map(server).collect())
 }
 
 /// libpq's words for TLS, and those of JDBC and node-postgres that it takes as well.
@@ -360,7 +407,7 @@ fn meaning(code: &str) -> (Reason, &'static str) {
     match code {
         "57014" => (Reason::Timeout, "; raise `timeout`, or see `check` for a missing index"),
         "55P03" => (Reason::Timeout, "; a lock is held on the table, perhaps by a migration"),
-        "42501" => (Reason::Permission, "; grant it with deploy/claude-code-hub/readonly-role.sql"),
+        "42501" => (Reason::Permission, "; grant it: deploy/ has a readonly-role.sql for the relay"),
         "28P01" | "28000" => (Reason::Permission, "; check user and password of the URL, and pg_hba.conf"),
         "42P01" | "42703" | "42883" | "42704" => {
             (Reason::Schema, "; is this the relay's database, in a version that is supported?")

@@ -116,7 +116,8 @@ fn delays() -> Row {
     let lag = lines("Ledger lag")
         .unit("s")
         .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
-        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", EACH));
+        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", EACH))
+        .query(Query::lines("replica", "llm_relay_replica_lag_seconds", "{{relay}} replica"));
     let delay = lines("Delay of the relay's collector").unit("s").query(Query::lines(
         "delay",
         "llm_relay_collector_delay_seconds",

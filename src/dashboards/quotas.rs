@@ -166,14 +166,22 @@ fn accounts_over_time() -> Panel {
         .query(Query::lines("used", Named::Provider.of(&used), "{{provider}}, {{window}}"))
 }
 
+/// A metric by unit, with the unit as a label.
+fn by_unit(metric: impl Fn(&str) -> String) -> String {
+    let one = |unit| format!("label_replace({}, \"unit\", \"{unit}\", \"\", \"\")", metric(unit));
+    format!("({})", ["requests", "tokens", "usd"].map(one).join(" or "))
+}
+
 fn rate_limits() -> Panel {
     let by = ["relay", "key_id", "unit"];
-    let limit = Named::Key.of("llm_relay_rate_limit");
+    let limit = by_unit(|unit| Named::Key.of(&format!("llm_relay_rate_limit_{unit}")));
+    let used = by_unit(|unit| format!("llm_relay_rate_limit_used_{unit}"));
+    let share = by_unit(|unit| format!("llm_relay_rate_limit_used_{unit} / (llm_relay_rate_limit_{unit} > 0)"));
     table("Rate limits of keys")
         .note("A window opens with a request; without a time to reset none is open.")
-        .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &["key", "unit"])))
-        .query(Query::rows("used", keyed("llm_relay_rate_limit_used", &by, &[])))
-        .query(Query::rows("share", keyed("(llm_relay_rate_limit_used / (llm_relay_rate_limit > 0))", &by, &[])))
+        .query(Query::rows("limit", keyed(&limit, &by, &["key", "unit"])))
+        .query(Query::rows("used", keyed(&used, &by, &[])))
+        .query(Query::rows("share", keyed(&share, &by, &[])))
         .query(Query::rows("reset", keyed("(llm_relay_rate_limit_reset_timestamp_seconds - time() > 0)", &by, &[])))
         .columns([
             column("key", "Key", ""),

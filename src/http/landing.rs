@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use chrono::{DateTime, Utc};
 
+use super::Paths;
 use crate::page::Page;
 use crate::view::{SourceStatus, View};
 
@@ -17,7 +18,7 @@ const EXPOSED: &str = r#"<p class="down" role="alert">Everybody who reaches this
 
 const STYLE: &str = include_str!("landing.css");
 
-pub(crate) fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTime<Utc>) -> String {
+pub(crate) fn html(page: &Page, paths: &Paths, exposed: bool, now: DateTime<Utc>) -> String {
     let warning = if exposed { EXPOSED } else { "" };
     let relays: String = page.views.iter().map(|view| relay(view, now)).collect();
     format!(
@@ -34,7 +35,7 @@ pub(crate) fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTi
 <header>
 <h1>{name}</h1>
 <p class="soft">Version {version}. Reads the stores of LLM relays, read-only, and gives Prometheus their metrics.</p>
-<nav><a href="{path}">Metrics</a> <a href="/healthz">Health</a> <a href="/readyz">Readiness</a></nav>
+<nav><a href="{root}{path}">Metrics</a> <a href="{root}/healthz">Health</a> <a href="{root}/readyz">Readiness</a></nav>
 </header>
 <main>
 {warning}{relays}</main>
@@ -44,7 +45,8 @@ pub(crate) fn html(page: &Page, telemetry_path: &str, exposed: bool, now: DateTi
 "#,
         name = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
-        path = Escaped(telemetry_path),
+        root = Escaped(&paths.external),
+        path = Escaped(&paths.telemetry),
         series = page.series(),
         age = Age(now, page.at),
     )

@@ -2,34 +2,64 @@
 
 use super::Emit::Relay;
 use super::MetricType::Gauge;
-use super::{Group, Metric, keys, ledger, live, unix};
+use super::{Group, Metric, Sink, keys, ledger, live, unix};
+use crate::model::RateWindow;
+use crate::view::View;
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
-        name: "llm_relay_rate_limit",
+        name: "llm_relay_rate_limit_requests",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["key_id", "unit"],
-        help: "What the key may use in one rate limit window (unit requests, tokens or usd); absent without a limit.",
-        help_zh: "密钥在一个限流窗口内的用量上限（单位 requests、tokens 或 usd）；无限制时不存在。",
-        emit: Relay(|view, out| {
-            for it in live(view).into_iter().flat_map(|it| &it.rate_windows) {
-                out.sample(&[&it.key_id.to_string(), it.unit], it.limit);
-            }
-        }),
+        labels: &["key_id"],
+        help: "Requests that the key may use in one rate limit window; absent without such a limit.",
+        help_zh: "密钥在一个限流窗口内可用的请求数；无此限制时不存在。",
+        emit: Relay(|view, out| rate_limit(view, out, "requests", |it| it.limit)),
     },
     Metric {
-        name: "llm_relay_rate_limit_used",
+        name: "llm_relay_rate_limit_used_requests",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["key_id", "unit"],
-        help: "What the key has used in the open rate limit window; 0 when none is open.",
-        help_zh: "密钥在当前限流窗口内的用量；没有打开的窗口时为 0。",
-        emit: Relay(|view, out| {
-            for it in live(view).into_iter().flat_map(|it| &it.rate_windows) {
-                out.sample(&[&it.key_id.to_string(), it.unit], it.used);
-            }
-        }),
+        labels: &["key_id"],
+        help: "Requests that the key has used in the open rate limit window; 0 when none is open.",
+        help_zh: "密钥在当前限流窗口内已用的请求数；没有打开的窗口时为 0。",
+        emit: Relay(|view, out| rate_limit(view, out, "requests", |it| it.used)),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_tokens",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id"],
+        help: "Tokens that the key may use in one rate limit window; absent without such a limit.",
+        help_zh: "密钥在一个限流窗口内可用的Token 数；无此限制时不存在。",
+        emit: Relay(|view, out| rate_limit(view, out, "tokens", |it| it.limit)),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_used_tokens",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id"],
+        help: "Tokens that the key has used in the open rate limit window; 0 when none is open.",
+        help_zh: "密钥在当前限流窗口内已用的Token 数；没有打开的窗口时为 0。",
+        emit: Relay(|view, out| rate_limit(view, out, "tokens", |it| it.used)),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id"],
+        help: "US dollars that the key may use in one rate limit window; absent without such a limit.",
+        help_zh: "密钥在一个限流窗口内可用的美元；无此限制时不存在。",
+        emit: Relay(|view, out| rate_limit(view, out, "usd", |it| it.limit)),
+    },
+    Metric {
+        name: "llm_relay_rate_limit_used_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["key_id"],
+        help: "US dollars that the key has used in the open rate limit window; 0 when none is open.",
+        help_zh: "密钥在当前限流窗口内已用的美元；没有打开的窗口时为 0。",
+        emit: Relay(|view, out| rate_limit(view, out, "usd", |it| it.used)),
     },
     Metric {
         name: "llm_relay_rate_limit_reset_timestamp_seconds",
@@ -116,3 +146,10 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
 ];
+
+/// Of the limits in one unit.
+fn rate_limit(view: &View, out: &mut dyn Sink, unit: &str, value: fn(&RateWindow) -> f64) {
+    for it in live(view).into_iter().flat_map(|it| &it.rate_windows).filter(|it| it.unit == unit) {
+        out.sample(&[&it.key_id.to_string()], value(it));
+    }
+}

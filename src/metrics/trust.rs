@@ -15,6 +15,15 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| out.known(&[], ledger(view).and_then(|it| it.lag_seconds))),
     },
     Metric {
+        name: "llm_relay_replica_lag_seconds",
+        kind: Gauge,
+        group: Group::Exporter,
+        labels: &[],
+        help: "How far the read replica that is read is behind its primary; absent where the primary is read.",
+        help_zh: "所读取的只读副本落后主库的时间；读取主库时不存在。",
+        emit: Relay(|view, out| out.known(&[], view.directory.as_ref().and_then(|it| it.replica_lag_seconds))),
+    },
+    Metric {
         name: "llm_relay_audit_drift_requests",
         kind: Gauge,
         group: Group::Exporter,

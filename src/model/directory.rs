@@ -24,6 +24,8 @@ pub struct Directory {
     pub timezone: String,
     /// The relay does not track sessions now (a mode for high load), so that none can be counted.
     pub sessions_untracked: bool,
+    /// How far the database that is read is behind the one that is written, in seconds; `None` where it is that one.
+    pub replica_lag_seconds: Option<f64>,
 }
 
 /// Somebody who owns keys.
@@ -132,7 +134,7 @@ pub enum WindowRule {
     Monthly,
     /// Since the beginning, or [`Limit::since`].
     Total,
-    /// Known to the live state alone ([`Live::window_spend`]).
+    /// Known to the live state alone ([`Live::window_spend`](super::Live)).
     Live,
 }
 

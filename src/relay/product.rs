@@ -10,7 +10,7 @@ use crate::relay::plan::RelayPlan;
 use crate::relay::report::Report;
 use crate::relay::setting::Setting;
 
-/// A relay product. All of it stands in the product's folder; [`PRODUCTS`](super::PRODUCTS) lists them.
+/// A relay product. All of it stands in the product's folder; [`PRODUCTS`](crate::relays::PRODUCTS) lists them.
 pub struct Product {
     /// Its `kind` in the configuration and on the page.
     pub label: &'static str,

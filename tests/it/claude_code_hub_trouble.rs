@@ -219,3 +219,37 @@ async fn no_secret_of_the_relay_is_ever_said() {
     let secrets = all_said.replace("as planted", "").replace("\"planted\"", "");
     assert!(!secrets.contains("planted"), "{secrets}");
 }
+
+#[tokio::test]
+async fn a_replica_says_how_far_it_is_behind_and_check_names_one_that_stands_still() {
+    const NAME: &str = "replica";
+    let primary = PrivatePostgres::start().await.unwrap();
+    let url = primary.database(NAME).await.unwrap();
+    let mut relay = Store { owner: PgConnection::connect(&url).await.unwrap(), url };
+    for script in claude_code_hub::least_schema("v0.9.2") {
+        relay.run(script).await;
+    }
+    relay
+        .run("create role reader login password 'reader'; grant select on all tables in schema public to reader")
+        .await;
+    let standby = primary.standby().await.unwrap();
+    let reader = |port: u16| plan(&format!("postgres://reader:reader@127.0.0.1:{port}/{NAME}?sslmode=disable"), None);
+    let lag = async |port: u16| relay::open(&reader(port)).unwrap().directory.read().await.unwrap().replica_lag_seconds;
+    assert_eq!(lag(primary.port()).await, None);
+    let began = Instant::now();
+    while lag(standby.port()).await != Some(0.0) {
+        assert!(began.elapsed() < Duration::from_secs(30), "the standby does not follow");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let mut second = PgConnection::connect(&standby.url_of(NAME)).await.unwrap();
+    sqlx::raw_sql("select pg_wal_replay_pause()").execute(&mut second).await.unwrap();
+    relay.people().await;
+    while lag(standby.port()).await.is_none_or(|lag| lag == 0.0) {
+        assert!(began.elapsed() < Duration::from_secs(60), "what is not replayed is not told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let report = check::check(&reader(standby.port())).await.unwrap();
+    let finding = report.findings.iter().find(|it| it.subject == "replica").unwrap_or_else(|| panic!("{report}"));
+    assert!(finding.text.starts_with("this is a read replica, "), "{}", finding.text);
+}

@@ -896,10 +896,10 @@ async fn rate_windows_queues_and_weekly_spending_are_those_of_the_relay() {
     scene.run(&format!("SET usage:opus:weekly:{id}:{} 17.5", start.format("%Y-%m-%dT%H"))).await;
     scene.run(&format!("SET usage:cost:total:{id} 20.25")).await;
     let page = scene.page().await;
-    let used = values(&page, "llm_relay_rate_limit_used", &["key_id", "unit"]);
-    let expected =
-        [(format!("{id} requests"), 12.0), (format!("{id} usd"), 0.75), (format!("{} tokens", key_id(2)), 0.0)];
-    assert_eq!(used, expected.into());
+    for (unit, key, used) in [("requests", &id, 12.0), ("usd", &id, 0.75), ("tokens", &key_id(2), 0.0)] {
+        let of_unit = values(&page, &format!("llm_relay_rate_limit_used_{unit}"), &["key_id"]);
+        assert_eq!(of_unit, [(key.clone(), used)].into(), "{unit}");
+    }
     let reset = values(&page, "llm_relay_rate_limit_reset_timestamp_seconds", &["key_id", "unit"]);
     assert_eq!(reset.len(), 2, "a window that is not open has no end");
     assert_eq!(reset[&format!("{id} usd")], (opened + 600_000) as f64 / 1e3);

@@ -182,6 +182,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Answered by another model than asked for", "count", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
     ("Statements that are refused", "refused", "all are run"),
+    ("Ledger lag", "replica", "the demo's database is no replica"),
     ("The relay itself", "up", "the demo is a relay's stores, without the relay"),
     ("Duration of the probe", "duration", "the demo is a relay's stores, without the relay"),
     ("Failed probes per minute", "failures", "the demo is a relay's stores, without the relay"),

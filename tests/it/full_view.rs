@@ -183,13 +183,9 @@ fn live() -> Live {
         error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],
         queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
-        rate_windows: vec![RateWindow {
-            key_id: 4.into(),
-            unit: "requests",
-            limit: 100.0,
-            used: 40.0,
-            resets_at: Some(at(600)),
-        }],
+        rate_windows: ["requests", "tokens", "usd"]
+            .map(|unit| RateWindow { key_id: 4.into(), unit, limit: 100.0, used: 40.0, resets_at: Some(at(600)) })
+            .into(),
         accounts: vec![(3.into(), AccountState::RateLimited)],
         subscriptions: vec![Subscription {
             provider_id: 3.into(),
@@ -203,6 +199,7 @@ fn live() -> Live {
 fn directory() -> Directory {
     Directory {
         sessions_untracked: false,
+        replica_lag_seconds: Some(7.5),
         users: vec![user(7, "alice")],
         keys: vec![Key {
             id: 4.into(),

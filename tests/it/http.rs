@@ -3,7 +3,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::http::{self, State, check_telemetry_path};
+use llm_relay_exporter::http::{self, Paths, State};
 use llm_relay_exporter::model::Source;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Page, Shared};
@@ -31,17 +31,21 @@ impl Server {
     }
 
     fn start_at(telemetry_path: &str, views: Vec<View>) -> Self {
+        Self::start_with(telemetry_path.into(), views)
+    }
+
+    fn start_with(paths: Paths, views: Vec<View>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = State {
             page: Shared::new(Page::new(views, own())),
-            telemetry_path: telemetry_path.into(),
+            paths,
             protection: Protection::load(None).unwrap(),
             reload: None,
         };
         let shutdown = CancellationToken::new();
         let runtime = Runtime::new().unwrap();
-        let running = runtime.spawn(http::run(listener, state.clone(), shutdown.clone()));
+        let running = runtime.spawn(http::run(vec![listener], state.clone(), shutdown.clone()));
         Self { runtime, address, state, shutdown, running }
     }
 
@@ -202,16 +206,39 @@ fn another_telemetry_path_takes_the_place_of_the_first() {
 }
 
 #[test]
-fn an_unusable_telemetry_path_is_an_error_and_not_a_panic() {
-    for path in ["", "metrics", "/{a}", "/{*a}", "/{", "/:a", "/*a", "/a b", "/ä", "/?q", "/healthz", "/readyz"] {
-        assert!(check_telemetry_path(path).is_err(), "{path}");
-        let server = Server::start_at(path, Vec::new());
-        let ended = server.runtime.block_on(server.running).unwrap();
-        assert!(ended.unwrap_err().to_string().starts_with("telemetry path: "), "{path}");
+fn an_unusable_path_is_refused_by_the_name_of_its_argument() {
+    for path in ["", "metrics", "/{a}", "/{*a}", "/{", "/:a", "/*a", "/a b", "/ä", "/?q", "//", "/healthz", "/readyz"]
+    {
+        assert!(Paths::new(path, "/", "/").unwrap_err().starts_with("--web.telemetry-path: "), "{path}");
     }
-    for path in ["/", "/metrics", "/a/b-c_d.e~f/", "//"] {
-        assert_eq!(check_telemetry_path(path), Ok(()), "{path}");
+    assert!(Paths::new("/metrics", "llm", "/").unwrap_err().starts_with("--web.route-prefix: "));
+    assert!(Paths::new("/metrics", "/", "/{a}").unwrap_err().starts_with("--web.external-url: "));
+    for path in ["/", "/metrics", "/a/b-c_d.e~f/"] {
+        assert!(Paths::new(path, path, path).is_ok(), "{path}");
     }
+}
+
+#[test]
+fn below_a_prefix_everything_is_served_there_and_the_root_leads_to_it() {
+    let server = Server::start_with(Paths::new("/metrics", "/llm/", "/llm/").unwrap(), vec![view("main")]);
+    for path in ["/llm/", "/llm/metrics", "/llm/healthz"] {
+        assert_eq!(server.get(path, "").status, 200, "{path}");
+    }
+    for path in ["/metrics", "/healthz", "/llmmetrics"] {
+        assert_eq!(server.get(path, "").status, 404, "{path}");
+    }
+    for path in ["/", "/llm"] {
+        let answer = server.get(path, "");
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/llm/")), "{path}");
+    }
+    assert!(server.get("/llm/", "").text().contains(r#"href="/llm/metrics""#));
+}
+
+#[test]
+fn behind_a_proxy_that_takes_the_prefix_away_the_links_still_lead_there() {
+    let server = Server::start_with(Paths::new("/metrics", "/", "/llm/").unwrap(), vec![view("main")]);
+    assert_eq!(server.get("/metrics", "").status, 200);
+    assert!(server.get("/", "").text().contains(r#"href="/llm/metrics""#));
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod histories;
 mod hostile;
 mod http;
 mod increase;
+mod listen;
 mod load;
 mod many_relays;
 mod metrics_docs;

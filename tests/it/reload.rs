@@ -190,7 +190,7 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
         let (stop, protection, first) =
             (shutdown.clone(), Protection::load(None).unwrap(), next.lock().unwrap().clone());
         let running = tokio::spawn(async move {
-            serve::run_with(&first, Some(reloads), listener, "/metrics", protection, stop).await
+            serve::run_with(&first, Some(reloads), vec![listener], "/metrics".into(), protection, stop).await
         });
         (reloader, address, shutdown, running)
     };

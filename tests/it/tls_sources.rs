@@ -139,6 +139,99 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     assert!(encrypted(&format!("{}&sslcert={certificate}&sslkey={key}", at("verify-full", &right))).await.unwrap());
 }
 
+/// A certificate that signs itself and says that it is an authority: `openssl req -x509`, as the manuals write it.
+fn self_signed(papers: &Papers, names: Vec<SanType>) -> PathBuf {
+    let key = KeyPair::generate().unwrap();
+    let mut wanted = CertificateParams::default();
+    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    wanted.subject_alt_names = names;
+    let certificate = wanted.self_signed(&key).unwrap();
+    std::fs::write(papers.path("server.pem"), certificate.pem()).unwrap();
+    std::fs::write(papers.path("server.key"), key.serialize_pem()).unwrap();
+    papers.path("server.pem")
+}
+
+#[tokio::test]
+async fn postgres_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (papers, other) = (Papers::new(), Papers::new());
+    let certificate = self_signed(&papers, vec![named("db.internal")]);
+    papers.hand_over(&server.directory().join("data"));
+    let mut owner = PgConnection::connect(&server.url()).await.unwrap();
+    for sql in [
+        "alter system set ssl = on",
+        "alter system set ssl_cert_file = 'server.pem'",
+        "alter system set ssl_key_file = 'server.key'",
+        "select pg_reload_conf()",
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let url = |mode: &str, authority: &Path, more: &str| {
+        format!("{}?sslmode={mode}&sslrootcert={}{more}", server.url(), authority.display())
+    };
+    assert!(encrypted(&url("verify-ca", &certificate, "")).await.unwrap());
+    assert!(encrypted(&url("verify-full", &certificate, "&sslservername=db.internal")).await.unwrap());
+    // As in libpq: the certificate is the host's, the connection goes to the address.
+    let by_name = server.url().replace("@127.0.0.1:", "@db.internal:");
+    let by_name = format!("{by_name}?sslmode=verify-full&sslrootcert={}&hostaddr=127.0.0.1", certificate.display());
+    assert!(encrypted(&by_name).await.unwrap());
+    // What this machine trusts.
+    let by_system = server.url().replace("@127.0.0.1:", "@db.internal:") + "?sslrootcert=system&hostaddr=127.0.0.1";
+    let config = papers.path("exporter.toml");
+    std::fs::write(&config, format!("[relays.main]\nkind = \"claude-code-hub\"\ndatabase_url = \"{by_system}\"\n"))
+        .unwrap();
+    let check = |trusted: &Path| {
+        let program = env!("CARGO_BIN_EXE_llm-relay-exporter");
+        let arguments = ["check", "--config.file", config.to_str().unwrap()];
+        let output = Command::new(program).args(arguments).env("SSL_CERT_FILE", trusted).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let report = check(&certificate);
+    assert!(report.contains("connected to 127.0.0.1:"), "{report}");
+    let report = check(&papers.path("ca.pem"));
+    assert!(report.contains("TLS: "), "{report}");
+    let stranger = self_signed(&other, vec![named("db.internal")]);
+    for url in [
+        url("verify-full", &certificate, ""),
+        url("verify-full", &certificate, "&sslservername=other.internal"),
+        url("verify-ca", &stranger, ""),
+        url("verify-full", &stranger, "&sslservername=db.internal"),
+    ] {
+        let error = encrypted(&url).await.unwrap_err();
+        assert!(error.reason == Reason::Connection && error.text.contains("sslrootcert"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn redis_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
+    let (papers, other) = (Papers::new(), Papers::new());
+    let certificate = self_signed(&papers, vec![named("redis.internal")]);
+    let port = free_port();
+    let words = ["--port", "0", "--tls-auth-clients", "no", "--requirepass", "secret"];
+    let mut arguments = words.map(str::to_owned).to_vec();
+    let files = [("--tls-cert-file", "server.pem"), ("--tls-key-file", "server.key"), ("--tls-ca-cert-file", "ca.pem")];
+    arguments.extend(["--tls-port".to_owned(), port.to_string()]);
+    for (option, file) in files {
+        arguments.extend([option.to_owned(), papers.path(file).display().to_string()]);
+    }
+    let _server = RedisServer::start(port, &arguments);
+    let url = |certificate: &Path, more: &str| {
+        format!("rediss://:secret@127.0.0.1:{port}/3?sslrootcert={}{more}", certificate.display())
+    };
+    let mut redis = Redis::new(&url(&certificate, "&sslservername=redis.internal").into(), LIMIT).unwrap();
+    let began = Instant::now();
+    while let Err(error) = get(&mut redis, &["nothing"]).await {
+        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stranger = self_signed(&other, vec![named("redis.internal")]);
+    for url in [url(&certificate, ""), url(&stranger, "&sslservername=redis.internal")] {
+        let error = get(&mut Redis::new(&url.into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
+        assert!(error.reason == Reason::Connection && error.text.contains("sslrootcert"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn of_several_hosts_the_first_that_answers_is_read() {
     let (mut first, second) = (PrivatePostgres::start().await.unwrap(), PrivatePostgres::start().await.unwrap());

@@ -62,7 +62,7 @@ impl Site {
         let listener = TcpListener::bind(address).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let shutdown = CancellationToken::new();
-        runtime.spawn(http::run(listener, state(&protection), shutdown.clone()));
+        runtime.spawn(http::run(vec![listener], state(&protection), shutdown.clone()));
         Self { files, address, protection, shutdown, _runtime: runtime }
     }
 
@@ -87,7 +87,7 @@ fn state(protection: &Arc<Protection>) -> State {
     let views = vec![view("main")];
     State {
         page: Shared::new(Page::new(views, own())),
-        telemetry_path: "/metrics".into(),
+        paths: "/metrics".into(),
         protection: protection.clone(),
         reload: None,
     }

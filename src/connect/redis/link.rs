@@ -14,8 +14,11 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode, Value,
 };
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::connect::address::{Address, Flaw, Host, Store};
+use crate::connect::tls::{Trust, authorities};
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;
@@ -27,7 +30,7 @@ pub(crate) struct Target {
     reach: Reach,
     /// The servers that the URL lists, each with the credentials and the database.
     listed: Vec<ConnectionInfo>,
-    tls: Option<Files>,
+    tls: Option<Trust>,
     endpoint: String,
 }
 
@@ -43,15 +46,6 @@ enum Reach {
     Cluster,
 }
 
-/// PEM files, read at each connecting: they may be renewed at any time.
-#[derive(Default)]
-struct Files {
-    /// In place of the authorities that browsers trust.
-    authorities: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
 /// An open connection, or those to the nodes of a cluster.
 pub(crate) enum Link {
     Server(MultiplexedConnection),
@@ -59,8 +53,18 @@ pub(crate) enum Link {
 }
 
 /// What a URL of Redis may say after the `?`; the first two of a socket, the next of sentinels.
-const PARAMETERS: [&str; 9] =
-    ["user", "pass", "sentinel_user", "sentinel_password", "db", "family", "sslrootcert", "sslcert", "sslkey"];
+const PARAMETERS: [&str; 10] = [
+    "user",
+    "pass",
+    "sentinel_user",
+    "sentinel_password",
+    "db",
+    "family",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslservername",
+];
 
 impl Target {
     /// # Errors
@@ -74,7 +78,8 @@ impl Target {
         }
         let (transport, variant) = scheme.split_once('+').unwrap_or((&scheme, ""));
         let (mut user, mut password) = (address.user.clone(), address.password.clone());
-        let (mut sentinel, mut files, mut asked) = ((None, None), Files::default(), None);
+        let (mut sentinel, mut trust, mut asked) = ((None, None), Trust::default(), None);
+        let (mut certificate, mut key) = (None, None);
         for (name, value) in address.parameters() {
             match name {
                 "user" if variant == "unix" => user = Some(value.to_owned()),
@@ -85,9 +90,10 @@ impl Target {
                 // Of ioredis: any family, which is what happens here.
                 "family" if value == "0" => {}
                 "family" => return Err(Flaw::value(name, "0, addresses of any family")),
-                "sslrootcert" => files.authorities = Some(value.into()),
-                "sslcert" => files.certificate = Some(value.into()),
-                "sslkey" => files.key = Some(value.into()),
+                "sslrootcert" => trust.authorities = Some(value.into()),
+                "sslcert" => certificate = Some(value.into()),
+                "sslkey" => key = Some(value.into()),
+                "sslservername" if variant.is_empty() => trust.name = Some(value.to_owned()),
                 _ => return Err(Address::unknown(name, &PARAMETERS)),
             }
         }
@@ -111,9 +117,11 @@ impl Target {
             let hint = "write redis+sentinel:// or redis+cluster://";
             return Err(Flaw::new("the URL lists several hosts", hint));
         }
-        if files.certificate.is_some() != files.key.is_some() {
-            return Err(wrong("the URL has one of sslcert and sslkey without the other"));
-        }
+        trust.client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(wrong("the URL has one of sslcert and sslkey without the other")),
+        };
         let mut settings = RedisConnectionInfo::default().set_db(database);
         if let Some(user) = user {
             settings = settings.set_username(user);
@@ -156,7 +164,7 @@ impl Target {
             _ => Reach::Server,
         };
         let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
-        Ok(Self { reach, listed, tls: with_tls.then_some(files), endpoint })
+        Ok(Self { reach, listed, tls: with_tls.then_some(trust), endpoint })
     }
 
     /// Hosts and ports, with the master's name and the database; for people.
@@ -169,15 +177,28 @@ impl Target {
         let (connecting, answering) = (limit.mul_f64(0.4), limit.mul_f64(0.9));
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(Some(answering));
-        let certificates = self.tls.as_ref().map(Files::read).transpose()?;
+        let certificates = self.tls.as_ref().map(read).transpose()?;
         match &self.reach {
             Reach::Server => {
-                let info = self.listed[0].clone();
-                let client = match certificates {
-                    Some(certificates) => Client::build_with_tls(info, certificates)?,
-                    None => Client::open(info)?,
+                let info = &self.listed[0];
+                let connection = match (&self.tls, info.addr()) {
+                    (Some(trust), ConnectionAddr::TcpTls { host, port, .. }) => {
+                        let name = trust.name.clone().unwrap_or_else(|| host.clone());
+                        let trust = Trust { name: Some(name), ..trust.clone() };
+                        let stream = async { trust.connect(TcpStream::connect((&**host, *port)).await?).await };
+                        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+                        let stream = timeout(connecting, stream).await.map_err(late)??;
+                        let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
+                        let (connection, driver) = opening.await?;
+                        tokio::spawn(driver);
+                        connection
+                    }
+                    _ => {
+                        let client = Client::open(info.clone())?;
+                        client.get_multiplexed_async_connection_with_config(&config).await?
+                    }
                 };
-                Ok(Link::Server(client.get_multiplexed_async_connection_with_config(&config).await?))
+                Ok(Link::Server(connection))
             }
             Reach::Master { name, user, password } => {
                 let settings = self.listed[0].redis_settings();
@@ -218,17 +239,15 @@ impl Target {
     }
 }
 
-impl Files {
-    fn read(&self) -> RedisResult<TlsCertificates> {
-        let read = |path: &PathBuf| fs::read(path).map_err(|error| named(path, &error));
-        let client_tls = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
-            }
-            _ => None,
-        };
-        Ok(TlsCertificates { client_tls, root_cert: self.authorities.as_ref().map(read).transpose()? })
-    }
+/// The files, for the driver.
+fn read(trust: &Trust) -> RedisResult<TlsCertificates> {
+    let read = |path: &Path| fs::read(path).map_err(|error| named(path, &error));
+    let client_tls = match &trust.client {
+        Some((certificate, key)) => Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? }),
+        None => None,
+    };
+    let authorities = trust.authorities.as_deref().map(authorities).transpose()?;
+    Ok(TlsCertificates { client_tls, root_cert: authorities.as_deref().map(read).transpose()? })
 }
 
 /// A database number.

@@ -6,9 +6,11 @@ use chrono::{DateTime, Utc};
 use redis::{FromRedisValue, cmd};
 use sqlx::{AssertSqlSafe, Row};
 
+use super::directory::replica_lag;
 use super::plans::{self, LARGE, Statement};
 use super::schema::{Level, Schema, SchemaCache};
-use super::{Settings, Zones, directory, statements};
+use super::zone::{From, Zones};
+use super::{Settings, directory, statements};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
@@ -48,6 +50,9 @@ pub(crate) async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     Ok(report)
 }
 
+/// A replica that is so far behind is stuck.
+const STUCK_SECONDS: f64 = 120.0;
+
 /// The server, the relay's version, zone and size, and what this role may read.
 async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -> Result<(), ReadError> {
     let schema = SchemaCache::default().get(Schema::detect(snapshot)).await?;
@@ -80,13 +85,20 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     }
     privileges(&schema, report);
     let settings = Settings::read(snapshot, &schema).await?;
-    let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
-    let (zone, from) = zones.choose(settings.timezone.as_deref());
-    let text = format!("days begin at midnight of {zone}, from {from}");
-    if from.contains("no known zone") {
+    let (zone, from) = Zones::of(plan).choose(settings.timezone.as_deref());
+    let text = format!("days begin at midnight of {zone}, from {}", from.text());
+    if from == From::Unknown {
         report.problem("time zone", text);
     } else {
         report.ok("time zone", text);
+    }
+    match replica_lag(snapshot).await {
+        None => {}
+        Some(lag) if lag > STUCK_SECONDS => report.problem(
+            "replica",
+            format!("this is a read replica, {lag:.0} s behind: every number is as old; is its replay paused?"),
+        ),
+        Some(lag) => report.note("replica", format!("this is a read replica, {lag:.0} s behind its primary")),
     }
     if settings.sessions_untracked {
         report.note("sessions", "the relay's high concurrency mode is on: it tracks no sessions, so none are counted");

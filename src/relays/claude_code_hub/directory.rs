@@ -1,11 +1,13 @@
 //! Names, limits, settings.
 
 use async_trait::async_trait;
+use chrono_tz::Tz;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::schema::{Schema, SchemaCache};
-use super::{Settings, Zones, limits};
+use super::zone::{From, Zones};
+use super::{Settings, limits};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
 use crate::relay::DirectorySource;
@@ -18,11 +20,26 @@ pub(crate) struct DirectoryReader {
     database: Database,
     zones: Zones,
     schema: SchemaCache,
+    /// A setting that is no known zone and has been logged.
+    unknown_zone: Option<String>,
 }
 
 impl DirectoryReader {
     pub(crate) fn new(database: Database, zones: Zones) -> Self {
-        Self { database, zones, schema: SchemaCache::default() }
+        Self { database, zones, schema: SchemaCache::default(), unknown_zone: None }
+    }
+
+    /// The zone of the relay's setting; one that is not known is logged when it appears.
+    fn zone(&mut self, setting: Option<String>) -> Tz {
+        let (zone, from) = self.zones.choose(setting.as_deref());
+        let unknown = setting.filter(|_| from == From::Unknown);
+        if unknown != self.unknown_zone {
+            if let Some(setting) = &unknown {
+                tracing::warn!(setting, used = zone.name(), "the relay's time zone is not known here: set `timezone`");
+            }
+            self.unknown_zone = unknown;
+        }
+        zone
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
@@ -31,7 +48,7 @@ impl DirectoryReader {
         let mut directory = Directory {
             currency: settings.currency,
             version: schema.level.label().to_owned(),
-            timezone: self.zones.choose(settings.timezone.as_deref()).0.name().to_owned(),
+            timezone: self.zone(settings.timezone).name().to_owned(),
             sessions_untracked: settings.sessions_untracked,
             ..Directory::default()
         };
@@ -53,6 +70,7 @@ impl DirectoryReader {
                 directory.providers.push(provider);
             }
         }
+        directory.replica_lag_seconds = replica_lag(snapshot).await;
         Ok(directory)
     }
 }
@@ -65,6 +83,14 @@ impl DirectorySource for DirectoryReader {
         self.database.finish(snapshot).await;
         result.inspect_err(|error| self.schema.forget_after(error))
     }
+}
+
+/// Seconds that a replica is behind; `None` on a primary, and on a service that does not tell. To be asked last: what the
+/// server refuses ends the transaction.
+pub(super) async fn replica_lag(snapshot: &mut Snapshot) -> Option<f64> {
+    let query = sqlx::query(include_str!("replica.sql"));
+    let row = snapshot.fetch_one("looking at the replication", query).await;
+    row.inspect_err(|error| tracing::debug!(%error, "the replication's state is not told")).ok()?.try_get("lag").ok()?
 }
 
 /// One entity that cannot be understood does not take the others with it.

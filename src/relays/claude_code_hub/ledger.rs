@@ -12,11 +12,11 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::Zones;
 use super::plans::{Plans, Statement};
 use super::prices::Prices;
 use super::row::{BillingModel, End, RowReader};
 use super::schema::{Level, Schema, SchemaCache};
+use super::zone::Zones;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};

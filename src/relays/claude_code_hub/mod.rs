@@ -22,8 +22,8 @@ mod row;
 mod schema;
 mod statements;
 mod unsupported;
+mod zone;
 
-use chrono_tz::Tz;
 use sqlx::Row;
 
 pub(crate) use check::check;
@@ -37,6 +37,7 @@ use crate::model::ReadError;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{LiveState, OpenError, Relay, Usage};
 use schema::Schema;
+use zone::Zones;
 
 /// Opens the parts of one relay: ledger and directory hold one connection each, live state has its own Redis.
 ///
@@ -44,7 +45,7 @@ use schema::Schema;
 /// When an address cannot be used.
 pub(crate) fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
-    let zones = Zones { wanted: plan.timezone, fallback: plan.timezone_fallback };
+    let zones = Zones::of(plan);
     let live = match &plan.redis_url {
         Some(url) => {
             let live = live::LiveReader::new(Redis::new(url, plan.timeout)?, product::session_ttl(plan));
@@ -57,28 +58,6 @@ pub(crate) fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
         live,
         directory: Box::new(directory::DirectoryReader::new(database()?, zones)),
     })
-}
-
-/// The relay's choice of a time zone: its setting, else its `TZ` (v0.9.2 `src/lib/utils/timezone.ts`), which cannot be
-/// seen from outside.
-#[derive(Clone, Copy)]
-pub(crate) struct Zones {
-    pub wanted: Option<Tz>,
-    pub fallback: Tz,
-}
-
-impl Zones {
-    /// The zone, and where it came from.
-    pub(crate) fn choose(self, setting: Option<&str>) -> (Tz, &'static str) {
-        if let Some(zone) = self.wanted {
-            return (zone, "`timezone` of the configuration");
-        }
-        match setting.filter(|name| !name.is_empty()).map(str::parse) {
-            Some(Ok(zone)) => (zone, "the relay's settings"),
-            Some(Err(_)) => (self.fallback, "`timezone_fallback`: the relay's setting is no known zone"),
-            None => (self.fallback, "`timezone_fallback`: the relay's setting is empty"),
-        }
-    }
 }
 
 /// The relay's settings that numbers depend on.

@@ -22,8 +22,5 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("the relay has no queue", &["llm_relay_queue_"]),
     Unsupported::metrics(NO_ACCOUNTS, &["llm_relay_provider_account_state", "llm_relay_account_"]),
-    Unsupported::metrics(
-        "keys have no rate limits",
-        &["llm_relay_rate_limit", "llm_relay_rate_limit_used", "llm_relay_rate_limit_reset_timestamp_seconds"],
-    ),
+    Unsupported::metrics("keys have no rate limits", &["llm_relay_rate_limit_"]),
 ];

@@ -68,4 +68,5 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_quota_exhaustion_timestamp_seconds"],
     ),
     Unsupported::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
+    Unsupported::metrics("Redis does not tell its replicas how old they are", &["llm_relay_replica_lag_seconds"]),
 ];

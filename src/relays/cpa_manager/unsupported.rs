@@ -31,17 +31,12 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("there is no error log beside the events", &["llm_relay_error_log_entries_total"]),
     Unsupported::metrics(
         "client keys have no limits",
-        &[
-            "llm_relay_rate_limit",
-            "llm_relay_rate_limit_used",
-            "llm_relay_rate_limit_reset_timestamp_seconds",
-            "llm_relay_quota_",
-            "llm_relay_key_expiry_timestamp_seconds",
-        ],
+        &["llm_relay_rate_limit_", "llm_relay_quota_", "llm_relay_key_expiry_timestamp_seconds"],
     ),
     Unsupported::metrics("the manager's pages show dollars", &["llm_relay_currency_info"]),
     Unsupported::metrics(
         "no recurring statement can become expensive: all are bounded by an index",
         &["llm_relay_statement_refused"],
     ),
+    Unsupported::metrics("the file has no replica", &["llm_relay_replica_lag_seconds"]),
 ];

@@ -60,16 +60,11 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics(
         "the relay sets no limits",
-        &[
-            "llm_relay_rate_limit",
-            "llm_relay_rate_limit_used",
-            "llm_relay_rate_limit_reset_timestamp_seconds",
-            "llm_relay_quota_",
-            "llm_relay_key_expiry_timestamp_seconds",
-        ],
+        &["llm_relay_rate_limit_", "llm_relay_quota_", "llm_relay_key_expiry_timestamp_seconds"],
     ),
     Unsupported::metrics(
         "no recurring statement can become expensive: all are bounded by id",
         &["llm_relay_statement_refused"],
     ),
+    Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),
 ];
