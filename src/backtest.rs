@@ -50,11 +50,14 @@ pub struct Options {
     pub rules: Option<PathBuf>,
 }
 
-/// The past, and since when alerts are judged.
-struct Judge {
+/// The past, and since when alerts are judged by which rules.
+struct Judge<'a> {
     bench: Bench,
     from: i64,
     names: Directory,
+    rules: &'a Rules,
+    routing: &'a Routing,
+    progress: &'a Progress,
 }
 
 /// Tests a relay's past. Nothing is left behind.
@@ -84,23 +87,52 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
     let align = |at: DateTime<Utc>| at.timestamp().div_euclid(step) * step;
     let (begin, to) = (align(filling.job().from), align(filling.job().to));
     let mut bench = Bench { prometheus, relay: plan.name.clone(), begin, to, step };
+    fill(&mut bench, &mut filling, &progress).await?;
+    let mut bench = bench.start().await?;
+    record(&mut bench, &rules, &progress).await?;
+
+    let from = begin.max(align(filling.job().to - options.last));
+    let judge = Judge { bench, from, names, rules: &rules, routing: &routing, progress: &progress };
+    let alerts = judge.lines().await?;
+    let thresholds = judge.thresholds(&alerts).await?;
+    let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
+    Ok(Report {
+        relay: plan.name.clone(),
+        from: at(from),
+        to: at(to),
+        data_since: at(begin),
+        zone: filling.zone(),
+        alerts,
+        thresholds,
+        untestable: rules.untestable,
+        rows: filling.rows_read(),
+        seconds: progress.elapsed().as_secs_f64(),
+    })
+}
+
+/// Gives the bench what the ledger tells.
+async fn fill(bench: &mut Bench, filling: &mut Filling, progress: &Progress) -> anyhow::Result<()> {
     while let Some(chunk) = filling.next_chunk() {
         let path = bench.prometheus.directory().join("chunk.om");
         filling.write(chunk, &path, |done, at| progress.at(done * FILLED, &format!("reading {at}"))).await?;
         bench.prometheus.import(&path, filling.job().block_seconds()).await?;
         fs::remove_file(&path)?;
     }
-    let mut bench = bench.start().await?;
+    Ok(())
+}
+
+/// Gives the bench what recording rules make of that, level by level.
+async fn record(bench: &mut Bench, rules: &Rules, progress: &Progress) -> anyhow::Result<()> {
+    let all = rules.levels.len() as f64;
     for (level, records) in rules.levels.iter().enumerate() {
-        let all = rules.levels.len() as f64;
         let done = FILLED + (RECORDED - FILLED) * level as f64 / all;
-        let spans = bench.spans(begin);
+        let spans = bench.spans(bench.begin);
         let (count, mut files) = (spans.len() as f64, Vec::new());
         for (index, span) in spans.enumerate() {
             let done = done + (RECORDED - FILLED) / all * index as f64 / count;
             progress.at(done, &format!("recording rules, level {} of {all}", level + 1));
             let path = bench.prometheus.directory().join(format!("rules-{index}.om"));
-            bench.record(&rules, &records.iter().collect::<Vec<_>>(), span, &path).await?;
+            bench.record(rules, &records.iter().collect::<Vec<_>>(), span, &path).await?;
             files.push(path);
         }
         for path in files {
@@ -109,55 +141,52 @@ pub async fn run(plan: &RelayPlan, options: &Options) -> anyhow::Result<Report> 
         }
         bench.restart().await?;
     }
-    let judge = Judge { from: begin.max(align(filling.job().to - options.last)), bench, names };
-    let mut lines = Vec::new();
-    for (index, alert) in rules.alerts.iter().enumerate() {
-        progress.at(RECORDED + (JUDGED - RECORDED) * index as f64 / rules.alerts.len() as f64, &alert.name);
-        lines.push(judge.line(alert).await?);
-    }
-    routing.tell(&plan.name, &mut lines);
-    let limits = thresholds::find(&rules.alerts);
-    let mut thresholds = Vec::new();
-    for (index, limit) in limits.iter().enumerate() {
-        progress.at(JUDGED + (1.0 - JUDGED) * index as f64 / limits.len() as f64, &limit.threshold);
-        let Some((present, quiet)) = judge.quiet(limit, &rules.alerts[limit.alert], &lines[limit.alert]).await? else {
-            continue;
-        };
-        // All alerts are told of anew: one that falls silent no longer explains others.
-        let mut after = lines.clone();
-        after[limit.alert] = judge.line(&limit.alert_with(&rules, quiet.suggested)).await?;
-        routing.tell(&plan.name, &mut after);
-        let (line, after) = (&lines[limit.alert], after.swap_remove(limit.alert));
-        thresholds.push(Measured {
-            threshold: limit.threshold.clone(),
-            alert: line.alert.clone(),
-            severity: line.severity().to_owned(),
-            below: limit.below,
-            present,
-            quiet_median: quiet.median,
-            quiet_worst: quiet.worst,
-            suggested: quiet.suggested,
-            before: line.count(),
-            after: after.count(),
-            episodes_after: after.episodes,
-        });
-    }
-    let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
-    Ok(Report {
-        relay: plan.name.clone(),
-        from: at(judge.from),
-        to: at(to),
-        data_since: at(begin),
-        zone: filling.zone(),
-        alerts: lines,
-        thresholds,
-        untestable: rules.untestable,
-        rows: filling.rows_read(),
-        seconds: progress.elapsed().as_secs_f64(),
-    })
+    Ok(())
 }
 
-impl Judge {
+impl Judge<'_> {
+    /// What every alert would have done, and who would have been told.
+    async fn lines(&self) -> anyhow::Result<Vec<Line>> {
+        let alerts = &self.rules.alerts;
+        let mut lines = Vec::new();
+        for (index, alert) in alerts.iter().enumerate() {
+            self.progress.at(RECORDED + (JUDGED - RECORDED) * index as f64 / alerts.len() as f64, &alert.name);
+            lines.push(self.line(alert).await?);
+        }
+        self.routing.tell(&self.bench.relay, &mut lines);
+        Ok(lines)
+    }
+
+    /// The limits that something came near.
+    async fn thresholds(&self, lines: &[Line]) -> anyhow::Result<Vec<Measured>> {
+        let limits = thresholds::find(&self.rules.alerts);
+        let mut thresholds = Vec::new();
+        for (index, limit) in limits.iter().enumerate() {
+            self.progress.at(JUDGED + (1.0 - JUDGED) * index as f64 / limits.len() as f64, &limit.threshold);
+            let (alert, line) = (&self.rules.alerts[limit.alert], &lines[limit.alert]);
+            let Some((present, quiet)) = self.quiet(limit, alert, line).await? else { continue };
+            // All alerts are told of anew: one that falls silent no longer explains others.
+            let mut after = lines.to_vec();
+            after[limit.alert] = self.line(&limit.alert_with(self.rules, quiet.suggested)).await?;
+            self.routing.tell(&self.bench.relay, &mut after);
+            let after = after.swap_remove(limit.alert);
+            thresholds.push(Measured {
+                threshold: limit.threshold.clone(),
+                alert: line.alert.clone(),
+                severity: line.severity().to_owned(),
+                below: limit.below,
+                present,
+                quiet_median: quiet.median,
+                quiet_worst: quiet.worst,
+                suggested: quiet.suggested,
+                before: line.count(),
+                after: after.count(),
+                episodes_after: after.episodes,
+            });
+        }
+        Ok(thresholds)
+    }
+
     /// When an alert would have fired, by labels of its series.
     async fn episodes(&self, alert: &Alert) -> anyhow::Result<Vec<(Episode, BTreeMap<String, String>)>> {
         let Bench { prometheus, to, step, .. } = &self.bench;

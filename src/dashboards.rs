@@ -8,6 +8,7 @@
 //!
 //! A panel is one call in a dashboard's file; both languages, the committed JSON and the checks follow.
 
+mod board;
 mod column;
 mod dashboard;
 mod exporter;

@@ -4,31 +4,26 @@
 //! of the order of their ids) and the rows that may still change. No statement touches the day or the history, but the
 //! audit: every `audit_interval` it holds today, yesterday and one older day against the ledger's own sums.
 
+mod audit;
 mod checkpoint;
 mod counters;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
-use serde::{Deserialize, Serialize};
 
-use crate::model::LedgerSum;
-use crate::model::{ReadError, UsageRow, Usd};
+use crate::model::{ReadError, UsageRow};
+use crate::relay::overlap::Overlap;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{Ledger, Refresh, RefreshRequest, within};
 use crate::tally::{Moment, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
+use audit::{Day, Drift};
 pub use counters::CounterFollower;
 
-/// Ids behind the cursor that are read again, at most: at about three ids per request (Claude Code Hub burns one on
-/// each update of a row), the requests of some busy seconds.
-const OVERLAP_IDS: i64 = 2000;
-/// A commit that becomes visible later than this after a greater id did is left to the audit.
-const OVERLAP_SECONDS: i64 = 60;
 /// Rows of one bounded step: over before anybody notices, and some megabytes until they are told apart.
 const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
@@ -57,8 +52,8 @@ struct State {
     bottom: i64,
     /// Ids before the first refresh, for the progress of the history.
     history: i64,
-    /// Tops of the last minute, oldest first: `(second, top)`.
-    recent_tops: VecDeque<(i64, i64)>,
+    /// What becomes visible too late for it is left to the audit.
+    overlap: Overlap,
     audit: Option<AuditView>,
     /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
     unrepairable: HashMap<NaiveDate, Drift>,
@@ -72,32 +67,11 @@ struct State {
     restored: bool,
     /// What the ledger wants to be told again.
     resume_token: String,
-}
-
-/// The exporter's sums minus the ledger's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Drift {
-    requests: i128,
-    cost: Usd,
-    board_tokens: i128,
-    errors: i128,
-    millis: i128,
-    /// Another provider, model or outcome.
-    labels: u64,
-}
-
-impl Drift {
-    fn between(ours: LedgerSum, theirs: LedgerSum) -> Self {
-        let minus = |a: u64, b: u64| i128::from(a) - i128::from(b);
-        Self {
-            requests: minus(ours.requests, theirs.requests),
-            cost: ours.cost - theirs.cost,
-            board_tokens: minus(ours.board_tokens, theirs.board_tokens),
-            errors: minus(ours.errors, theirs.errors),
-            millis: theirs.millis.map_or(0, |theirs| minus(ours.millis.unwrap_or(0), theirs)),
-            labels: ours.labels.wrapping_sub(theirs.labels),
-        }
-    }
+    /// The last [`Refresh::month_since`], and whether what the relay has of its day is still to be summed.
+    month_since: Option<DateTime<Utc>>,
+    month_moved: bool,
+    /// The last [`Refresh::zone_error`].
+    zone_error: Option<i64>,
 }
 
 /// What a refresh left to do.
@@ -158,6 +132,7 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded();
         view.audit = state.audit;
+        view.zone_error_seconds = state.zone_error.map(|error| error as f64);
         Some(view)
     }
 
@@ -171,27 +146,13 @@ impl Follower {
             self.begin(&refresh, Tally::new(moment(&refresh)), HashMap::new());
             return Ok(Backlog::NewRows);
         };
-        let audit_due = state.audit_due(self.audit_interval);
-        // An audit compares what has been read, so it first reads everything that may have changed.
-        let due = if audit_due { state.tally.unsettled() } else { state.tally.due() };
-        let days = if audit_due { state.audit_days() } else { Vec::new() };
-        let floor = state.floor();
-        let request = RefreshRequest {
-            after: Some(floor),
-            limit: STEP_ROWS,
-            // Those above the floor come again as new rows.
-            reread: due.iter().copied().filter(|id| !state.tally.is_above(*id, floor)).collect(),
-            audit: days.iter().map(|(_, range)| range.clone()).collect(),
-            resume_token: state.resume_token.clone(),
-        };
-        let refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
+        let days = if state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
+        let oldest_day = state.oldest_day();
+        let (request, due) = state.request(days.iter().chain(&oldest_day), !days.is_empty());
+        let mut refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
         self.rows_read += refresh.rows.len() as u64;
         let contradicts = state.tally.contradicts(&refresh.rows, refresh.now);
-        let is_gone = |(request_id, id): (i64, i64)| {
-            let asked = request.reread.contains(&request_id) || (id > floor && !refresh.more);
-            asked && !refresh.rows.iter().any(|row| row.request_id == request_id)
-        };
-        if contradicts || refresh.top < state.top || state.tally.newest_held().is_some_and(is_gone) {
+        if contradicts || refresh.top < state.top || state.has_lost_newest(&request, &refresh) {
             let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);
             tracing::warn!(
                 %since,
@@ -202,51 +163,21 @@ impl Follower {
             );
             part_ways(&mut *self.ledger, self.timeout, &mut state.tally, refresh.now).await?;
         }
-        let anew = if contradicts || refresh.basis != state.basis || refresh.top < state.top - OVERLAP_IDS {
-            let (basis, was) = (&refresh.basis, &state.basis);
-            tracing::warn!(basis, was, "the ledger or the settings it is read by have changed; reading it anew");
-            true
-        } else if refresh.tariff != state.tariff {
-            tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
-            true
-        } else {
-            false
-        };
-        if anew {
+        if state.begins_anew(&refresh, contradicts) {
             if let Some(State { tally, unrepairable, .. }) = self.state.take() {
                 self.begin(&refresh, tally.restart(moment(&refresh)), unrepairable);
             }
             return Ok(Backlog::NewRows);
         }
-        let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
-        let second = refresh.now.timestamp();
-        if refresh.top < state.top {
-            // Ids below the new top may be given out again as well.
-            state.recent_tops = VecDeque::from([(second, refresh.top - OVERLAP_IDS)]);
-            state.top = refresh.top;
-        }
-        state.resume_token.clone_from(&refresh.resume_token);
-        if refresh.lost_rows {
-            // What is gone from older days does not come back, and their counters cannot be told apart any more.
-            state.audit_now = true;
-            state.audit_day = None;
-        }
-        state.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(state.top);
-        state.recent_tops.push_back((second, state.top));
-        state.tally.advance(moment(&refresh));
-        state.tally.rows_may_grow(refresh.tariff.is_empty());
-        let mut rows = refresh.rows;
-        rows.sort_unstable_by_key(|row| row.id);
-        state.tally.apply(rows);
-        state.tally.looked_at(if refresh.more { &request.reread } else { &due }, &found);
-        let floor = state.floor();
-        state.tally.settle(floor);
-        state.behind = refresh.more;
-        if !refresh.more && !refresh.lost_rows {
-            self.note_audit(refresh.now, refresh.kept_since, &days, &refresh.audit).await?;
+        let (now, kept_since, sums) = (refresh.now, refresh.kept_since, std::mem::take(&mut refresh.audit));
+        let (is_behind, more) = (refresh.more, refresh.more || refresh.lost_rows);
+        state.take(refresh, if is_behind { &request.reread } else { &due });
+        if !more {
+            let repairs = self.note_audit(now, kept_since, &days, &sums).await?;
+            self.note_month(oldest_day.map(|(date, _)| date), sums.get(days.len()), repairs);
         }
         self.answer_wants().await;
-        let more = refresh.more || refresh.lost_rows || self.awaits_audit();
+        let more = more || self.awaits_audit();
         Ok(self.rest(more))
     }
 
@@ -281,17 +212,10 @@ impl Follower {
         Ok(self.rest(false))
     }
 
-    /// What was restored has yet to be held against the ledger.
-    fn awaits_audit(&mut self) -> bool {
-        let Some(state) = &mut self.state else { return false };
-        state.restored &= state.audit.is_none() && state.tally.covers_yesterday();
-        state.restored
-    }
-
     fn begin(&mut self, refresh: &Refresh, mut tally: Tally, unrepairable: HashMap<NaiveDate, Drift>) {
         tally.pin(&self.pinned);
         // The cursor starts behind the newest rows: smaller ids may still become visible.
-        let start = refresh.top.saturating_sub(OVERLAP_IDS).max(0);
+        let start = refresh.top.saturating_sub(Overlap::IDS).max(0);
         let state = State {
             tally,
             basis: refresh.basis.clone(),
@@ -299,7 +223,7 @@ impl Follower {
             top: start,
             bottom: start + 1,
             history: start,
-            recent_tops: VecDeque::from([(refresh.now.timestamp(), start)]),
+            overlap: Overlap::after(refresh.now.timestamp(), start),
             audit: None,
             unrepairable,
             audit_day: None,
@@ -307,6 +231,9 @@ impl Follower {
             behind: false,
             restored: false,
             resume_token: refresh.resume_token.clone(),
+            month_since: None,
+            month_moved: false,
+            zone_error: refresh.zone_error,
         };
         self.state = Some(state);
     }
@@ -322,59 +249,6 @@ impl Follower {
         } else {
             Backlog::History
         }
-    }
-
-    /// Publishes the drift, and reads a day that drifted again.
-    async fn note_audit(
-        &mut self,
-        now: DateTime<Utc>,
-        kept_since: Option<NaiveDate>,
-        days: &[(NaiveDate, Range<DateTime<Utc>>)],
-        ledger: &[LedgerSum],
-    ) -> Result<(), ReadError> {
-        let Some(state) = &mut self.state else { return Ok(()) };
-        if days.is_empty() {
-            return Ok(());
-        }
-        let mut drift_requests = 0;
-        let mut drift_cost = Usd::ZERO;
-        let mut drifted = Vec::new();
-        for ((date, range), theirs) in days.iter().zip(ledger) {
-            // What the relay has cleaned up is no drift: the tally keeps it.
-            if kept_since.is_some_and(|since| state.tally.outlives(*date, since)) {
-                continue;
-            }
-            let drift = Drift::between(state.tally.day_sum(*date), *theirs);
-            drift_requests += drift.requests;
-            drift_cost += drift.cost;
-            if drift == Drift::default() {
-                // Reading again did mend it: the same drift, should it come back, is a new one.
-                state.unrepairable.remove(date);
-                continue;
-            }
-            if state.unrepairable.get(date) == Some(&drift) {
-                continue;
-            }
-            tracing::warn!(%date, ?drift, "the audit found a drift; reading the rows again");
-            drifted.push((*date, range.clone(), *theirs));
-        }
-        let drift_cost_usd = self.ledger.facts().cost.then(|| drift_cost.to_f64());
-        state.audit = Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd });
-        state.audit_day = state.next_audit_day();
-        state.audit_now = false;
-        for (date, range, theirs) in drifted {
-            if !state.tally.is_repairable(date) {
-                // Too long ago for its boards to be replaced: all rows are read again.
-                state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
-                state.basis.clear();
-                continue;
-            }
-            let rows = rows_of_span(&mut *self.ledger, self.timeout, range).await?;
-            self.rows_read += rows.len() as u64;
-            state.tally.replace_day(date, rows);
-            state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
-        }
-        Ok(())
     }
 
     async fn answer_wants(&mut self) {
@@ -397,16 +271,6 @@ impl Follower {
 }
 
 impl State {
-    /// Rows up to this id are not asked for again: where the cursor stood a minute ago, but not too far back.
-    fn floor(&mut self) -> i64 {
-        let newest = self.recent_tops.back().map_or(0, |(second, _)| *second);
-        // The last top that is old enough stays in front.
-        while self.recent_tops.len() > 1 && self.recent_tops[1].0 <= newest - OVERLAP_SECONDS {
-            self.recent_tops.pop_front();
-        }
-        self.recent_tops.front().map_or(0, |(_, top)| *top).max(self.top - OVERLAP_IDS)
-    }
-
     fn history_loaded(&self) -> f64 {
         if self.tally.is_complete() || self.history <= 0 {
             return 1.0;
@@ -414,27 +278,73 @@ impl State {
         (self.history - self.bottom + 1).max(0) as f64 / self.history as f64
     }
 
-    fn audit_due(&self, interval: Duration) -> bool {
-        let Some(now) = self.recent_tops.back().map(|(second, _)| *second) else { return false };
-        let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-        let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
-        !self.behind && self.tally.covers_yesterday() && (due || self.audit_now)
+    /// What to read next, and of which requests the version is wanted.
+    fn request<'a>(&mut self, days: impl Iterator<Item = &'a Day>, is_audit: bool) -> (RefreshRequest, Vec<i64>) {
+        // An audit compares what has been read, so it first reads everything that may have changed.
+        let due = if is_audit { self.tally.unsettled() } else { self.tally.due() };
+        let floor = self.overlap.floor();
+        let request = RefreshRequest {
+            after: Some(floor),
+            limit: STEP_ROWS,
+            // Those above the floor come again as new rows.
+            reread: due.iter().copied().filter(|id| !self.tally.is_above(*id, floor)).collect(),
+            audit: days.map(|(_, range)| range.clone()).collect(),
+            resume_token: self.resume_token.clone(),
+        };
+        (request, due)
     }
 
-    /// Today, yesterday, and one older day in turn, as far as they have been read.
-    fn audit_days(&self) -> Vec<(NaiveDate, Range<DateTime<Utc>>)> {
-        let today = self.tally.today();
-        [Some(today), today.pred_opt(), self.audit_day]
-            .into_iter()
-            .flatten()
-            .filter_map(|date| Some((date, self.tally.day_range(date)?)))
-            .collect()
+    /// Whether the newest row that is held should have been read, and was not.
+    fn has_lost_newest(&self, request: &RefreshRequest, refresh: &Refresh) -> bool {
+        let is_new = |id| request.after.is_some_and(|after| id > after) && !refresh.more;
+        self.tally.newest_held().is_some_and(|(request_id, id)| {
+            let asked = request.reread.contains(&request_id) || is_new(id);
+            asked && !refresh.rows.iter().any(|row| row.request_id == request_id)
+        })
     }
 
-    fn next_audit_day(&self) -> Option<NaiveDate> {
-        let newest = self.tally.today() - Days::new(2);
-        let next = self.audit_day.and_then(|date| date.pred_opt()).unwrap_or(newest);
-        Some(if self.tally.day_range(next).is_some() { next } else { newest })
+    /// Whether all rows have to be read again, with the reason in the log.
+    fn begins_anew(&self, refresh: &Refresh, contradicts: bool) -> bool {
+        if contradicts || refresh.basis != self.basis || refresh.top < self.top - Overlap::IDS {
+            let (basis, was) = (&refresh.basis, &self.basis);
+            tracing::warn!(basis, was, "the ledger or the settings it is read by have changed; reading it anew");
+            return true;
+        }
+        if refresh.tariff != self.tariff {
+            tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
+            return true;
+        }
+        false
+    }
+
+    /// Takes what a refresh has read.
+    fn take(&mut self, refresh: Refresh, asked: &[i64]) {
+        let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+        let second = refresh.now.timestamp();
+        if refresh.top < self.top {
+            // Ids below the new top may be given out again as well.
+            self.overlap = Overlap::after(second, refresh.top - Overlap::IDS);
+            self.top = refresh.top;
+        }
+        self.resume_token.clone_from(&refresh.resume_token);
+        if refresh.lost_rows {
+            // What is gone from older days does not come back, and their counters cannot be told apart any more.
+            self.audit_now = true;
+            self.audit_day = None;
+        }
+        self.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(self.top);
+        self.overlap.note(second, self.top);
+        self.tally.advance(moment(&refresh));
+        self.tally.rows_may_grow(refresh.tariff.is_empty());
+        let mut rows = refresh.rows;
+        rows.sort_unstable_by_key(|row| row.id);
+        self.tally.apply(rows);
+        self.tally.looked_at(asked, &found);
+        self.tally.settle(self.overlap.floor());
+        self.behind = refresh.more;
+        self.month_moved |= self.month_since != refresh.month_since;
+        self.month_since = refresh.month_since;
+        self.zone_error = refresh.zone_error;
     }
 }
 
@@ -446,7 +356,7 @@ async fn part_ways(
     now: DateTime<Utc>,
 ) -> Result<(), ReadError> {
     // Ids and request ids hardly differ in their order.
-    let newest = within(timeout, ledger.older(i64::MAX, OVERLAP_IDS as u32)).await?;
+    let newest = within(timeout, ledger.older(i64::MAX, Overlap::IDS as u32)).await?;
     let last = newest.rows.iter().map(|row| row.request_id).max().unwrap_or(i64::MIN);
     let since = tally.looked_until() + TimeDelta::microseconds(1);
     let (mut newer, mut after) = (Vec::new(), i64::MIN);

@@ -37,17 +37,18 @@
 //! A module stands above all that it imports; a test draws this from the code.
 //!
 //! ```text floors
-//! 12  cli
-//! 11  backtest
-//! 10  backfill  serve
-//!  9  bench  http
-//!  8  check  dashboards  page  rules
-//!  7  metrics  poll  settings
-//!  6  follow  relays
-//!  5  relays/claude_code_hub  relays/claude_relay_service  relays/cpa_manager  relays/gemini_balance  store
-//!  4  relay  tally
-//!  3  view
-//!  2  connect  demo  exporter_info  probe  web
+//! 13  cli
+//! 12  backtest
+//! 11  backfill  serve
+//! 10  bench  http
+//!  9  check  dashboards  page  rules
+//!  8  metrics  poll  settings
+//!  7  follow  relays
+//!  6  relays/claude_code_hub  relays/claude_relay_service  relays/cpa_manager  relays/gemini_balance  store
+//!  5  relay  tally
+//!  4  view
+//!  3  probe
+//!  2  connect  demo  exporter_info  web
 //!  1  back_off  log  model  parts  progress  reload  servers
 //! ```
 //!

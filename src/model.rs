@@ -11,11 +11,14 @@ mod usage;
 mod usd;
 
 pub use calendar::{Calendar, CalendarError};
-pub use counters::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
+pub use counters::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 pub use directory::{Directory, Key, Limit, Provider, QuotaWindow, User, WindowRule};
 pub use entity::{EntityId, Scope};
 pub use ledger_sum::LedgerSum;
-pub use live::{AccountState, Circuit, Collector, ErrorCount, Live, Queue, RateWindow, Subscription, WindowSpend};
+pub use live::{
+    AccountReturn, AccountState, Circuit, Collector, ErrorCount, Live, Queue, RateWindow, Subscription,
+    SubscriptionStatus, WindowSpend,
+};
 pub use read::{ReadError, Reason, Source};
 pub use usage::{Facts, FailureClass, Outcome, Tokens, UsageRow};
 pub use usd::Usd;

@@ -5,6 +5,7 @@
 
 pub(crate) mod civil;
 pub mod demo;
+pub(crate) mod overlap;
 pub(crate) mod plan;
 pub(crate) mod product;
 pub(crate) mod report;
@@ -103,6 +104,8 @@ pub struct Refresh {
     pub top: i64,
     /// The local date of the oldest row, where the relay deletes old rows by itself; `None` where it keeps them all.
     pub kept_since: Option<NaiveDate>,
+    /// Start of the oldest row, where the relay's own screen counts of the present month what it still has; else `None`.
+    pub month_since: Option<DateTime<Utc>>,
     /// New and re-read rows in any order. A re-read request that is missing here is gone from the ledger.
     pub rows: Vec<UsageRow>,
     /// More new rows than `limit` are waiting.
@@ -115,6 +118,9 @@ pub struct Refresh {
     pub lost_rows: bool,
     /// What the ledger itself must remember; kept with the cursor.
     pub resume_token: String,
+    /// Where times stand without their zone, in seconds: how old rows seem when they appear, because they are read in
+    /// another zone than the relay's; 0 when it is the relay's. `None` where or until this cannot be told.
+    pub zone_error: Option<i64>,
 }
 
 /// Rows of the past, for a first read from the newest to the oldest.

@@ -39,6 +39,7 @@ use counters::Counters;
 use days::Daily;
 use log::{KEPT_SECONDS, Log};
 use names::{Names, Sym};
+use rows::{next_look, settled};
 use sums::BoardSums;
 use windows::Windows;
 
@@ -97,6 +98,8 @@ pub struct Tally {
     total: BoardSums,
     /// Every day's sum, to hold against the ledger's own.
     day_sums: BTreeMap<NaiveDate, LedgerSum>,
+    /// First day of a month, and success, failure and neither of its requests that the relay's screen has not any more.
+    gone_from_month: (NaiveDate, [u64; 3]),
     counters: Counters,
     counted: Counted,
     /// Counted requests that a ledger of another past has not: it may bring them again, or give their ids to others,
@@ -184,6 +187,7 @@ impl Tally {
             month: Span::default(),
             total: BoardSums::default(),
             day_sums: BTreeMap::new(),
+            gone_from_month: (NaiveDate::MIN, [0; 3]),
             counters: Counters::default(),
             counted: Counted::default(),
             doubtful: BTreeMap::new(),
@@ -462,7 +466,7 @@ impl Tally {
         self.days.pack_before(recent);
         let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
         self.week = self.span_since(monday);
-        self.month = self.span_since(today.with_day(1).unwrap_or(today));
+        self.month = self.span_since(self.first_of_month());
     }
 
     fn span_since(&self, date: NaiveDate) -> Span {
@@ -485,16 +489,4 @@ fn is_same(one: &UsageRow, other: &UsageRow) -> bool {
 
 fn identity(row: &UsageRow) -> (i64, i64) {
     (row.started_at.timestamp(), row.request_id)
-}
-
-/// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
-fn next_look(now: i64, final_since: Option<i64>) -> i64 {
-    now + final_since.map_or(0, |since| now - since).max(1)
-}
-
-fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {
-    match final_since {
-        Some(since) => now - since > GRACE_SECONDS,
-        None => now - row.started_at.timestamp() > ORPHAN_SECONDS,
-    }
 }

@@ -71,6 +71,8 @@ pub struct LedgerView {
     pub windows: Vec<(&'static str, [u64; 3])>,
     /// By period, then scope.
     pub boards: Vec<Board>,
+    /// Key id, model, requests of the last 24 hours: of the keys that are on the board of these.
+    pub key_models: Vec<(String, String, u64)>,
     /// One for each limit.
     pub quotas: Vec<QuotaView>,
     /// `None` until the whole history has been read.
@@ -79,6 +81,8 @@ pub struct LedgerView {
     pub history_loaded: f64,
     /// Age of the newest row by the store's clock; `None` in an empty ledger, and of counters.
     pub lag_seconds: Option<f64>,
+    /// How old rows seem when they appear because their zone is another one than the relay's; negative: of the future.
+    pub zone_error_seconds: Option<f64>,
     /// `None` before the first audit, and of counters.
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.
@@ -92,7 +96,9 @@ pub struct DayView {
     pub requests: u64,
     /// `None` where the relay knows no costs; so everywhere.
     pub cost_usd: Option<f64>,
-    /// Of requests that have a duration; `None` when none has.
+    /// At the upstream's list prices.
+    pub list_cost_usd: Option<f64>,
+    /// Of requests that have ended; `None` without any.
     pub mean_duration_seconds: Option<f64>,
     /// `None` where the relay does not count errors.
     pub error_ratio: Option<f64>,
@@ -107,6 +113,8 @@ pub struct Board {
     pub period: &'static str,
     /// By cost, descending; `other` last.
     pub entries: Vec<BoardEntry>,
+    /// When the relay last renewed it, where it does so from time to time only.
+    pub renewed_at: Option<DateTime<Utc>>,
 }
 
 /// One place of a leaderboard.
@@ -164,6 +172,8 @@ pub struct CountersView {
     pub users: Vec<EntityCounters>,
     /// By key.
     pub keys: Vec<EntityCounters>,
+    /// Provider id, dollars; only of relays whose totals do not tell.
+    pub spent: Vec<(String, f64)>,
     /// Provider id, reason, dollars.
     pub wasted: Vec<(String, &'static str, f64)>,
     /// Model, count.
@@ -208,6 +218,8 @@ pub struct EntityCounters {
     pub id: String,
     /// Final requests; successful ones alone where the relay keeps only those.
     pub requests: u64,
+    /// By [`crate::model::Outcome::ALL`]; `None` where the relay counts successes alone.
+    pub outcomes: Option<[u64; 3]>,
     /// `None` where the relay knows no costs.
     pub cost_usd: Option<f64>,
     /// At the upstream's list prices; `None` where the relay does not keep it.

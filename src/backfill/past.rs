@@ -185,6 +185,7 @@ fn in_flight(row: &UsageRow) -> UsageRow {
     UsageRow {
         is_final: false,
         is_error: false,
+        is_success: None,
         outcome: None,
         failure: None,
         answered_model: None,

@@ -148,14 +148,25 @@ pub(crate) fn owner(labels: &BTreeMap<String, String>, directory: &Directory) ->
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let local = |at: DateTime<Utc>| at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M").to_string();
-        let second = |at: i64| DateTime::from_timestamp(at, 0).map_or_else(String::new, local);
-        writeln!(f, "relay {}, {} to {} ({})", self.relay, local(self.from), local(self.to), self.zone)?;
+        writeln!(f, "relay {}, {} to {} ({})", self.relay, self.local(self.from), self.local(self.to), self.zone)?;
         writeln!(f, "{} rows, tested in {}", self.rows, span(self.seconds as i64))?;
         if self.data_since + super::LOOK_BACK > self.from {
-            let since = local(self.data_since);
+            let since = self.local(self.data_since);
             writeln!(f, "the past is known since {since}: what compares with last week is silent for a while")?;
         }
+        self.write_alerts(f)?;
+        self.write_episodes(f)?;
+        self.write_thresholds(f)?;
+        self.write_untestable(f)
+    }
+}
+
+impl Report {
+    fn local(&self, at: DateTime<Utc>) -> String {
+        at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M").to_string()
+    }
+
+    fn write_alerts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["alert", "severity", "fired", "told", "total", "longest"].map(str::to_owned).to_vec()];
         for line in &self.alerts {
             let Count { fired, told } = line.count();
@@ -165,69 +176,73 @@ impl fmt::Display for Report {
             }
             rows.push(row);
         }
-        table(f, &rows)?;
+        table(f, &rows)
+    }
+
+    fn write_episodes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all: Vec<_> =
             self.alerts.iter().flat_map(|line| line.episodes.iter().map(move |it| (line, it))).collect();
         all.sort_by_key(|(_, it)| it.start);
-        if !all.is_empty() {
-            writeln!(f, "\nevery time, and who was told (by the routes and inhibitions of Alertmanager)")?;
-            let mut rows = vec![["from", "for", "alert", "severity", "where", "told"].map(str::to_owned).to_vec()];
-            for (line, it) in all {
-                let told = match &it.told {
-                    Told { receiver: Some(receiver), at: Some(at), kept_back_by: Some(by) } => {
-                        format!("{receiver}, after {} ({by})", span(at - it.start))
-                    }
-                    Told { receiver: Some(receiver), .. } => receiver.clone(),
-                    Told { kept_back_by, .. } => {
-                        format!("nobody: {}", kept_back_by.as_deref().unwrap_or("no receiver"))
-                    }
-                };
-                let (length, severity) = (span(it.end - it.start), line.severity().to_owned());
-                rows.push(vec![second(it.start), length, line.alert.clone(), severity, it.place(), told]);
-            }
-            table(f, &rows)?;
+        if all.is_empty() {
+            return Ok(());
         }
-        if !self.thresholds.is_empty() {
-            writeln!(
-                f,
-                "\nlimits that something came near, beside what they were held against in quiet times (around what fired is not \
-                 quiet, unless it is often); suggested: the worst of quiet times and a quarter more, and what would fire then"
-            )?;
-            let head = [
-                "threshold",
-                "alert",
-                "severity",
-                "now",
-                "half",
-                "worst",
-                "fired",
-                "told",
-                "suggested",
-                "fired",
-                "told",
-            ];
-            let mut rows = vec![head.map(str::to_owned).to_vec()];
-            for it in &self.thresholds {
-                let mut row = vec![it.threshold.clone(), it.alert.clone(), it.severity.clone()];
-                row.extend([it.present, it.quiet_median, it.quiet_worst].map(short));
-                row.extend([it.before.fired, it.before.told].map(|it| it.to_string()));
-                row.push(short(it.suggested));
-                row.extend([it.after.fired, it.after.told].map(|it| it.to_string()));
-                rows.push(row);
-            }
-            table(f, &rows)?;
+        writeln!(f, "\nevery time, and who was told (by the routes and inhibitions of Alertmanager)")?;
+        let mut rows = vec![["from", "for", "alert", "severity", "where", "told"].map(str::to_owned).to_vec()];
+        for (line, it) in all {
+            let from = DateTime::from_timestamp(it.start, 0).map_or_else(String::new, |at| self.local(at));
+            let (length, severity) = (span(it.end - it.start), line.severity().to_owned());
+            rows.push(vec![from, length, line.alert.clone(), severity, it.place(), it.told.words(it.start)]);
         }
-        if !self.untestable.is_empty() {
-            writeln!(f, "\nnot tested, for the ledger does not tell")?;
-            let mut seen = BTreeSet::new();
-            for (alert, missing) in self.untestable.iter().filter(|(alert, _)| seen.insert(alert)) {
-                let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
-                let why =
-                    if missing.is_empty() { "it is about Prometheus itself".to_owned() } else { missing.join(", ") };
-                writeln!(f, "  {alert}: {why}")?;
-            }
+        table(f, &rows)
+    }
+
+    fn write_thresholds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.thresholds.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\nlimits that something came near, beside what they were held against in quiet times (around what fired is not \
+             quiet, unless it is often); suggested: the worst of quiet times and a quarter more, and what would fire then"
+        )?;
+        const HEAD: &str = "threshold alert severity now half worst fired told suggested fired told";
+        let mut rows = vec![HEAD.split(' ').map(str::to_owned).collect()];
+        for it in &self.thresholds {
+            let mut row = vec![it.threshold.clone(), it.alert.clone(), it.severity.clone()];
+            row.extend([it.present, it.quiet_median, it.quiet_worst].map(short));
+            row.extend([it.before.fired, it.before.told].map(|it| it.to_string()));
+            row.push(short(it.suggested));
+            row.extend([it.after.fired, it.after.told].map(|it| it.to_string()));
+            rows.push(row);
+        }
+        table(f, &rows)
+    }
+
+    fn write_untestable(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.untestable.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nnot tested, for the ledger does not tell")?;
+        let mut seen = BTreeSet::new();
+        for (alert, missing) in self.untestable.iter().filter(|(alert, _)| seen.insert(alert)) {
+            let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+            let why = if missing.is_empty() { "it is about Prometheus itself".to_owned() } else { missing.join(", ") };
+            writeln!(f, "  {alert}: {why}")?;
         }
         Ok(())
+    }
+}
+
+impl Told {
+    /// Of an episode that began at `start`.
+    fn words(&self, start: i64) -> String {
+        match self {
+            Self { receiver: Some(receiver), at: Some(at), kept_back_by: Some(by) } => {
+                format!("{receiver}, after {} ({by})", span(at - start))
+            }
+            Self { receiver: Some(receiver), .. } => receiver.clone(),
+            Self { kept_back_by, .. } => format!("nobody: {}", kept_back_by.as_deref().unwrap_or("no receiver")),
+        }
     }
 }
 

@@ -192,11 +192,6 @@ impl Address {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The last value of a parameter.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters().filter(|(known, _)| *known == name).last().map(|(_, value)| value)
-    }
-
     /// Refuses a parameter. Nothing that was asked for is left out silently.
     pub(crate) fn unknown(name: &str, understood: &[&str]) -> Flaw {
         let what = match FOREIGN.iter().chain(understood).find(|known| **known == name) {

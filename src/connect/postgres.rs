@@ -1,45 +1,23 @@
 //! The one place that opens PostgreSQL: one held connection, read-only snapshots, limits on both sides, honest errors.
 
+mod server;
+
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, PgConnection, Postgres};
-use tokio::net::TcpStream;
+use sqlx::{Connection, PgConnection, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
-use url::Url;
 
-use super::tls::{self, Trust};
 use super::{Timed, settle};
-use crate::connect::address::{Address, Flaw, Host, OpenError, Store};
+use crate::connect::address::OpenError;
 use crate::model::{ReadError, Reason};
+pub(crate) use server::{Server, servers};
 
 /// How long one connection is used: addresses and roles change behind names.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
-
-const PORT: u16 = 5432;
-
-/// What a URL of PostgreSQL may say after the `?`.
-const PARAMETERS: [&str; 15] = [
-    "sslmode",
-    "ssl",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "sslservername",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "options",
-    "application_name",
-    "connect_timeout",
-];
 
 /// A relay's database. Holds at most one connection, opened by the first snapshot.
 pub struct Database {
@@ -96,14 +74,14 @@ impl Database {
             let time = server.connect_timeout.map_or(time, |own| own.min(time));
             let error = match timeout(time, server.connect()).await {
                 Ok(Ok(connection)) => {
-                    let held = Held { connection, since: Instant::now(), endpoint: server.endpoint.clone() };
+                    let held = Held { connection, since: Instant::now(), endpoint: server.endpoint().to_owned() };
                     return self.begin(held, deadline).await;
                 }
-                Ok(Err(error)) => read_error(&server.endpoint, "connecting", &error),
+                Ok(Err(error)) => read_error(server.endpoint(), "connecting", &error),
                 Err(_) => {
                     let text = format!(
                         "connecting to PostgreSQL at {}: no answer within {time:.1?}; check the address and the firewall",
-                        server.endpoint
+                        server.endpoint()
                     );
                     ReadError::new(Reason::Timeout, text)
                 }
@@ -201,148 +179,6 @@ impl Snapshot {
     /// An error of this store in the words of the log.
     pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         read_error(&self.held.endpoint, what, error)
-    }
-}
-
-/// One server that a URL names.
-pub(crate) struct Server {
-    options: PgConnectOptions,
-    endpoint: String,
-    /// The URL's own limit of connecting.
-    connect_timeout: Option<Duration>,
-    /// TLS of our own, and the host and port to reach.
-    tls: Option<(Trust, String, u16)>,
-}
-
-impl Server {
-    /// `host:port/database`, for people.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let Some((trust, host, port)) = &self.tls else { return PgConnection::connect_with(&self.options).await };
-        let mut stream = TcpStream::connect((&**host, *port)).await?;
-        tls::request_of_postgres(&mut stream).await?;
-        let port = tls::forward(trust.connect(stream).await?).await?;
-        let options = self.options.clone().host("127.0.0.1").port(port).ssl_mode(PgSslMode::Disable);
-        PgConnection::connect_with(&options).await
-    }
-}
-
-/// The servers of a URL of PostgreSQL, in its order.
-///
-/// # Errors
-/// When it is none, or says something that is not understood. The text holds no secret.
-pub(crate) fn servers(url: &str) -> Result<Vec<Server>, Flaw> {
-    let hint = format!("write it as {}", Store::Postgres.example());
-    let address = Address::parse(url).map_err(|flaw| Flaw::new(flaw.what, format!("{hint}; {}", flaw.hint)))?;
-    if !Store::Postgres.schemes().contains(&&*address.scheme) {
-        return Err(Flaw::new("the URL is not one of PostgreSQL", hint));
-    }
-    let mut options = match address.parameter("options") {
-        // The driver takes them whole from its own URLs only; a password keeps it from looking for one in ~/.pgpass.
-        Some(words) => Url::parse_with_params("postgres:", [("password", ""), ("options", words)])
-            .ok()
-            .and_then(|url| PgConnectOptions::from_url(&url).ok())
-            .ok_or_else(|| Flaw::value("options", "-c name=value"))?,
-        None => PgConnectOptions::new_without_pgpass(),
-    };
-    // Poolers refuse start parameters that they do not know.
-    options = options.application_name("llm-relay-exporter").extra_float_digits(None).disable_statement_logging();
-    let (mut hosts, mut database) = (address.hosts.clone(), address.path.as_str());
-    let (mut user, mut password) = (address.user.as_deref(), address.password.as_deref());
-    let (mut port, mut connect_timeout) = (None, None);
-    let (mut mode, mut trust, mut addresses) = (None, Trust::default(), Vec::new());
-    let (mut certificate, mut key) = (None, None);
-    for (name, value) in address.parameters() {
-        let named = || {
-            let port = hosts.first().and_then(|host| host.port);
-            value.split(',').map(|host| Host::named(host, port)).collect::<Result<Vec<_>, _>>()
-        };
-        match name {
-            "sslmode" | "ssl" => mode = Some(ssl_mode(name, value)?),
-            "sslrootcert" => trust.authorities = Some(value.into()),
-            "sslcert" => certificate = Some(value.into()),
-            "sslkey" => key = Some(value.into()),
-            "sslservername" => trust.name = Some(value.to_owned()),
-            "host" => hosts = named()?,
-            // Of libpq: where to connect to, while the certificate is that of `host`.
-            "hostaddr" => addresses = named()?,
-            "port" => port = Some(value.parse().map_err(|_| Flaw::value(name, "a port"))?),
-            "dbname" => database = value,
-            "user" => user = Some(value),
-            "password" => password = Some(value),
-            "options" => {}
-            "application_name" => options = options.application_name(value),
-            "connect_timeout" => {
-                let seconds = value.parse().map_err(|_| Flaw::value(name, "whole seconds"))?;
-                // Of libpq, 0 is no limit.
-                connect_timeout = Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
-            }
-            _ => return Err(Address::unknown(name, &PARAMETERS)),
-        }
-    }
-    if let Some(user) = user {
-        options = options.username(user);
-    }
-    if let Some(password) = password {
-        options = options.password(password);
-    }
-    if !database.is_empty() {
-        options = options.database(database);
-    }
-    if let Some(path) = &trust.authorities {
-        let is_system = path == Path::new(tls::SYSTEM);
-        if is_system && mode.is_some_and(|mode| !matches!(mode, PgSslMode::VerifyFull)) {
-            return Err(Flaw::value("sslmode", "verify-full, with sslrootcert=system"));
-        }
-        if is_system {
-            mode = Some(PgSslMode::VerifyFull);
-        } else {
-            options = options.ssl_root_cert(path);
-        }
-    }
-    if let (Some(certificate), Some(key)) = (&certificate, &key) {
-        let (certificate, key): (&PathBuf, &PathBuf) = (certificate, key);
-        options = options.ssl_client_cert(certificate).ssl_client_key(key);
-    }
-    trust.client = certificate.zip(key);
-    options = options.ssl_mode(mode.unwrap_or(PgSslMode::Prefer));
-    if !addresses.is_empty() && addresses.len() != hosts.len() {
-        return Err(Flaw::value("hostaddr", "one address for each host"));
-    }
-    let verifies = matches!(mode, Some(PgSslMode::VerifyCa | PgSslMode::VerifyFull));
-    let names_server = trust.name.is_some() || !addresses.is_empty();
-    let own_tls = verifies && (trust.authorities.is_some() || names_server);
-    let server = |(index, mut host): (usize, Host)| {
-        let name = trust.name.clone().unwrap_or_else(|| host.name.clone());
-        if let Some(address) = addresses.get(index) {
-            host.name.clone_from(&address.name);
-        }
-        host.port = port.or(host.port).or(Some(PORT));
-        if host.name.is_empty() {
-            // A socket where there is one, as libpq does.
-            host.name = options.get_host().to_owned();
-        }
-        let endpoint = format!("{}{}", host.with_port(PORT), address.shown(database));
-        let options = options.clone().port(host.port.unwrap_or(PORT));
-        let options = if host.is_socket() { options.socket(&host.name) } else { options.host(&host.name) };
-        let name = Some(name).filter(|_| matches!(mode, Some(PgSslMode::VerifyFull)));
-        let tls = (own_tls && !host.is_socket())
-            .then(|| (Trust { name, ..trust.clone() }, host.name.clone(), host.port.unwrap_or(PORT)));
-        Server { options, endpoint, connect_timeout, tls }
-    };
-    Ok(hosts.iter().cloned().enumerate().map(server).collect())
-}
-
-/// libpq's words for TLS, and those of JDBC and node-postgres that it takes as well.
-fn ssl_mode(name: &str, value: &str) -> Result<PgSslMode, Flaw> {
-    match value {
-        "true" | "1" if name == "ssl" => Ok(PgSslMode::Require),
-        "false" | "0" if name == "ssl" => Ok(PgSslMode::Disable),
-        "no-verify" => Ok(PgSslMode::Require),
-        _ => value.parse().map_err(|_| Flaw::value(name, "disable, allow, prefer, require, verify-ca, verify-full")),
     }
 }
 

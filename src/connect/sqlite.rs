@@ -29,7 +29,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -44,9 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_STEPS: i32 = 10_000;
 /// Rows that SQLite may be ahead of us: a statement, and the lock it may hold, does not wait for this process.
 const ROWS_AHEAD: usize = 32_768;
-/// With a rollback journal, the longest statement. gemini-balance v2.2.8 gives up a write after five seconds: it opens
-/// the file with Python's default (`app/database/connection.py`).
-const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
 /// With a rollback journal, how many times as long as a statement took nothing is read after it.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -76,20 +73,28 @@ struct Known {
 pub struct File {
     path: PathBuf,
     limit: Duration,
+    longest_statement: Duration,
 }
 
 impl File {
-    /// `limit` is the limit of one snapshot, waiting for its turn and opening included.
+    /// `limit` is the limit of one snapshot, waiting for its turn and opening included. Of a file with a rollback journal,
+    /// `longest_statement` is the limit of one statement: the relay's writes wait for it, and give up after a while.
     ///
     /// # Errors
     /// When the URL names no file.
-    pub fn new(url: &SecretString, limit: Duration) -> Result<Self, OpenError> {
-        Ok(Self { path: path(url.expose_secret())?, limit })
+    pub fn new(url: &SecretString, limit: Duration, longest_statement: Duration) -> Result<Self, OpenError> {
+        Ok(Self { path: path(url.expose_secret())?, limit, longest_statement })
     }
 
     /// The path, for people.
     pub fn endpoint(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// Sizes of the file and, where there is one, of its write-ahead log, in bytes.
+    pub fn sizes(&self) -> Vec<(&'static str, u64)> {
+        let files = [("main", self.path.clone()), ("wal", beside(&self.path, "-wal"))];
+        files.into_iter().filter_map(|(name, path)| Some((name, fs::metadata(path).ok()?.len()))).collect()
     }
 
     /// Opens a view of the file: a consistent one where the file has a write-ahead log. Dropped without
@@ -115,6 +120,7 @@ impl File {
             endpoint: self.endpoint(),
             deadline,
             limit: self.limit,
+            longest_statement: self.longest_statement,
             rests: self.limit / RESTS,
             usable: true,
         };
@@ -262,6 +268,7 @@ pub struct Snapshot {
     endpoint: String,
     deadline: Instant,
     limit: Duration,
+    longest_statement: Duration,
     /// How much of it may still be rests.
     rests: Duration,
     /// False once the connection is in an unknown state.
@@ -312,6 +319,16 @@ impl Snapshot {
         row.ok_or_else(|| self.error(what, &sqlx::Error::RowNotFound))
     }
 
+    /// A number that is another one once a table or a column has been added.
+    ///
+    /// # Errors
+    /// Those of [`Self::fetch`].
+    pub async fn schema_version(&mut self) -> Result<i64, ReadError> {
+        let what = "looking at the version of the schema";
+        let row = self.fetch_one(what, sqlx::query("pragma schema_version")).await?;
+        row.try_get(0).map_err(|error| self.error(what, &error))
+    }
+
     async fn begin(&mut self) -> Result<(), ReadError> {
         if !self.write_ahead {
             return Ok(());
@@ -328,7 +345,7 @@ impl Snapshot {
     }
 
     fn statement_deadline(&self, began: Instant) -> Instant {
-        self.last_moment().min(began + LONGEST_STATEMENT)
+        self.last_moment().min(began + self.longest_statement)
     }
 
     async fn interrupt_at(&mut self, what: &str, moment: Instant) -> Result<(), ReadError> {
@@ -359,7 +376,7 @@ impl Snapshot {
     pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
             Some(INTERRUPTED) if self.write_ahead => too_late(&self.endpoint, what, self.limit),
-            Some(INTERRUPTED) => too_late(&self.endpoint, what, self.limit.min(LONGEST_STATEMENT)),
+            Some(INTERRUPTED) => too_late(&self.endpoint, what, self.limit.min(self.longest_statement)),
             _ => read_error(&self.endpoint, what, error),
         }
     }

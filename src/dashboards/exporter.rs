@@ -30,6 +30,7 @@ pub(crate) fn dashboard() -> Dashboard {
             sources(),
             relay(),
             delays(),
+            database(),
             refreshes(),
             work(),
             truth(),
@@ -127,6 +128,25 @@ fn delays() -> Row {
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
     row(8, [(8, lag), (8, delay), (8, failed)])
+}
+
+fn database() -> Row {
+    let bytes = lines("Size of the relay's database")
+        .unit("bytes")
+        .empty("Its database is a server")
+        .note("The file, and its write-ahead log, which must not grow for ever.")
+        .query(Query::lines("bytes", "llm_relay_database_bytes", "{{instance}} {{relay}} {{file}}"));
+    let record = lines("Age of the collector's last record").unit("s").query(Query::lines(
+        "record",
+        "time() - llm_relay_collector_last_record_timestamp_seconds",
+        EACH,
+    ));
+    let zone = lines("Error of the time zone")
+        .unit("s")
+        .set("min", json!(null))
+        .note("How old rows seem when they appear because the configured zone is not the relay's; below 0: of the future.")
+        .query(Query::lines("error", "llm_relay_timezone_error_seconds", EACH));
+    row(8, [(8, bytes), (8, record), (8, zone)])
 }
 
 fn refreshes() -> Row {

@@ -1,23 +1,15 @@
 //! Who and what costs how much: the relay's leaderboards in every scope and period, and any time range by the counters.
 
+use super::board::{Board, Measure};
 use super::column::column;
-use super::dashboard::{Dashboard, row};
+use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
-use super::panel_types::table;
+use super::panel_types::{stat, table};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::shared::{Board, Measure};
 use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
-    use Measure::{CacheHit, Cost, CostPerMillionTokens, CostPerRequest, FirstToken, Requests, Speed, Success, Tokens};
-    let board = |scope, heading| Board { scope, heading, matchers: "", filter: "", ids: true };
-    let providers = Board {
-        filter: r#" unless on (relay, id) label_replace(llm_relay_provider_info{type!~"$type"}, "id", "$1", "provider_id", "(.+)")"#,
-        ..board("provider", "Provider")
-    };
-    // What is folded into "other" has no ratio of its own.
-    let cached = |board: Board| Board { matchers: r#",id!="other""#, ids: false, ..board };
     Dashboard {
         uid: "llm-relay-leaderboards",
         title: "Leaderboards",
@@ -28,133 +20,147 @@ pub(crate) fn dashboard() -> Dashboard {
         variables: vec![Variable::Source, JOB, RELAY, PERIOD, TYPE],
         links: vec![],
         quick_ranges: true,
-        rows: vec![
-            row(
-                11,
-                [(
-                    24,
-                    providers.panel(
-                        "Providers",
-                        "$period",
-                        &[
-                            Cost,
-                            Requests,
-                            Tokens,
-                            Success,
-                            FirstToken,
-                            Speed,
-                            CostPerRequest,
-                            CostPerMillionTokens,
-                            CacheHit,
-                        ],
-                        None,
-                    ),
-                )],
-            )
-            .under("By period (filters: Period, Provider type)"),
-            row(
-                11,
-                [
-                    (
-                        12,
-                        board("user", "User").panel(
-                            "Users",
-                            "$period",
-                            &[Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens, CacheHit],
-                            None,
-                        ),
-                    ),
-                    (
-                        12,
-                        // A model's id is its name.
-                        Board { ids: false, ..board("model", "Model") }.panel(
-                            "Models",
-                            "$period",
-                            &[Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens],
-                            None,
-                        ),
-                    ),
-                ],
-            ),
-            row(
-                11,
-                [
-                    (
-                        12,
-                        board("key", "Key").panel(
-                            "Keys",
-                            "$period",
-                            &[Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens],
-                            None,
-                        ),
-                    ),
-                    (
-                        6,
-                        cached(board("user", "User")).panel(
-                            "Users by cache hits",
-                            "$period",
-                            &[CacheHit, Tokens],
-                            None,
-                        ),
-                    ),
-                    (6, cached(providers).panel("Providers by cache hits", "$period", &[CacheHit, Tokens], None)),
-                ],
-            ),
-            row(
-                10,
-                [
-                    (
-                        7,
-                        in_range(
-                            "Users in the time range",
-                            Named::User,
-                            [
-                                "llm_relay_user_cost_usd_total",
-                                "llm_relay_user_requests_total",
-                                "llm_relay_user_tokens_total",
-                            ],
-                            None,
-                            "User",
-                        ),
-                    ),
-                    (
-                        9,
-                        in_range(
-                            "Keys in the time range",
-                            Named::Key,
-                            [
-                                "llm_relay_key_cost_usd_total",
-                                "llm_relay_key_requests_total",
-                                "llm_relay_key_tokens_total",
-                            ],
-                            Some("llm_relay_key_list_cost_usd_total"),
-                            "Key",
-                        ),
-                    ),
-                    (
-                        8,
-                        in_range(
-                            "Providers in the time range",
-                            Named::Provider,
-                            ["llm_relay_cost_usd_total", "llm_relay_requests_total", "llm_relay_tokens_total"],
-                            Some("llm_relay_list_cost_usd_total"),
-                            "Provider",
-                        ),
-                    ),
-                ],
-            )
-            .under("In the dashboard's time range, by the counters"),
-        ],
+        rows: by_period()
+            .into_iter()
+            .chain([
+                in_range(),
+                row(10, [(12, outcomes()), (12, models_of_keys())]),
+                row(8, [(14, tags()), (5, list_cost()), (5, renewed())])
+                    .under("Tags, list prices and age of the ranking (claude-relay-service)"),
+            ])
+            .collect(),
     }
 }
 
-/// A board of any span, from counters: what Prometheus has seen of it.
-///
-/// `list` is the cost at the upstream's list prices, of those that a relay keeps it for.
-fn in_range(title: &'static str, of: Named, counters: [&str; 3], list: Option<&str>, heading: &'static str) -> Panel {
+/// Cost by the tags of keys; a key with several counts with each.
+fn tags() -> Panel {
+    let over = |counter: &str| {
+        let of_keys = format!("(sum by (relay, key_id) (increase({counter}[$__range])) > 0)");
+        let tagged = format!("{of_keys} * on (relay, key_id) group_right () (llm_relay_key_tag_info @ end())");
+        keyed(&format!("(sum by (relay, tag) ({tagged}))"), &["relay", "tag"], &["tag"])
+    };
+    table("Keys by tag in the time range")
+        .empty(NOTHING)
+        .note("A key with several tags counts with each of them.")
+        .money(Money::Columns(&["#cost"]))
+        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total")))
+        .query(Query::rows("requests", over("llm_relay_key_requests_total")))
+        .columns([
+            column("tag", "Tag", ""),
+            column("#cost", "Cost", "").gauge().decimals(2),
+            column("#requests", "Requests", "locale").decimals(0).width(90),
+        ])
+        .sort("Cost", true, Some(50))
+}
+
+/// What such a relay shows as today's cost: before its own rates.
+fn list_cost() -> Panel {
+    stat("Today at list prices")
+        .money(Money::All)
+        .decimals(2)
+        .query(Query::rows("now", r#"sum(llm_relay_day_list_cost_usd{day="today"})"#))
+}
+
+fn renewed() -> Panel {
+    stat("Ranking renewed before")
+        .unit("s")
+        .decimals(0)
+        .note("Boards of 7 and 30 days are the relay's own ranking, which it renews every half hour and every hour.")
+        .query(Query::rows("now", "max(time() - llm_relay_leaderboard_timestamp_seconds)"))
+}
+
+/// Keys by what became of their requests: what is not the provider's fault is on neither side of the ratio.
+fn outcomes() -> Panel {
+    let by = ["relay", "key_id"];
+    let of = |outcome: &str| {
+        let counter = format!(r#"llm_relay_key_outcomes_total{{outcome=~"{outcome}"}}"#);
+        format!("sum by (relay, key_id) (increase({counter}[$__range]))")
+    };
+    let all = format!("({} > 0)", of(".+"));
+    let judged = format!("({} > 0)", of("success|failure"));
+    let success = format!("(({} or 0 * {judged}) / {judged})", of("success"));
+    let failed = format!("({} or 0 * {all})", of("failure"));
+    table("Outcomes of keys in the time range")
+        .empty(NOTHING)
+        .query(Query::rows("requests", keyed(&format!("({})", Named::Key.of(&all)), &by, &["key"])))
+        .query(Query::rows("success", keyed(&success, &by, &[])))
+        .query(Query::rows("failed", keyed(&failed, &by, &[])))
+        .columns([
+            column("key", "Key", ""),
+            column("#requests", "Requests", "locale").decimals(0).gauge(),
+            column("#failed", "Failed", "locale").decimals(0).width(95),
+            column("#success", "Success", "percentunit").success(),
+        ])
+        .map("other", "Others", "")
+        .sort("Requests", true, Some(50))
+}
+
+fn models_of_keys() -> Panel {
+    let requests = format!("({})", Named::Key.of("llm_relay_key_model_requests"));
+    table("Models of keys, last 24 hours")
+        .empty(NOTHING)
+        .query(Query::rows("requests", keyed(&requests, &["relay", "key_id", "model"], &["key", "model"])))
+        .columns([
+            column("key", "Key", ""),
+            column("model", "Model", "").width(220),
+            column("#requests", "Requests", "locale").decimals(0).gauge(),
+        ])
+        .map("other", "Others", "")
+        .sort("Requests", true, Some(100))
+}
+
+fn by_period() -> Vec<Row> {
+    use Measure::{CacheHit, Cost, CostPerMillionTokens, CostPerRequest, FirstToken, Requests, Speed, Success, Tokens};
+    let board = |scope, heading| Board { scope, heading, matchers: "", filter: "", ids: true };
+    let users = board("user", "User");
+    let providers = Board {
+        filter: r#" unless on (relay, id) label_replace(llm_relay_provider_info{type!~"$type"}, "id", "$1", "provider_id", "(.+)")"#,
+        ..board("provider", "Provider")
+    };
+    // A model's id is its name.
+    let models = Board { ids: false, ..board("model", "Model") };
+    let of = |board: &Board, title, measures: &[Measure]| board.panel(title, "$period", measures, None);
+    let of_providers =
+        [Cost, Requests, Tokens, Success, FirstToken, Speed, CostPerRequest, CostPerMillionTokens, CacheHit];
+    let of_users = [Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens, CacheHit];
+    let of_models = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens, CacheHit];
+    let of_keys = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
+    // What is folded into "other" has no ratio of its own.
+    let cached = |board: &Board, title| {
+        of(&Board { matchers: r#",id!="other""#, ids: false, ..*board }, title, &[CacheHit, Tokens])
+    };
+    vec![
+        row(11, [(24, of(&providers, "Providers", &of_providers))]).under("By period (filters: Period, Provider type)"),
+        row(11, [(12, of(&users, "Users", &of_users)), (12, of(&models, "Models", &of_models))]),
+        row(
+            11,
+            [
+                (12, of(&board("key", "Key"), "Keys", &of_keys)),
+                (6, cached(&users, "Users by cache hits")),
+                (6, cached(&providers, "Providers by cache hits")),
+            ],
+        ),
+    ]
+}
+
+fn in_range() -> Row {
+    row(
+        10,
+        [
+            (7, ranked("Users in the time range", Named::User, "User", "llm_relay_user", false)),
+            (9, ranked("Keys in the time range", Named::Key, "Key", "llm_relay_key", true)),
+            (8, ranked("Providers in the time range", Named::Provider, "Provider", "llm_relay", true)),
+        ],
+    )
+    .under("In the dashboard's time range, by the counters")
+}
+
+/// A board of any span, from counters whose names begin with `prefix`: what Prometheus has seen of it. `with_list` adds
+/// the cost at the upstream's list prices, of those that a relay keeps it for.
+fn ranked(title: &'static str, of: Named, heading: &'static str, prefix: &str, with_list: bool) -> Panel {
     let by = ["relay", of.id()];
-    let over = |counter: &str| format!("(sum by (relay, {}) (increase({counter}[$__range])) > 0)", of.id());
-    let [cost, requests, tokens] = counters.map(over);
+    let over = |counter| format!("(sum by (relay, {}) (increase({prefix}_{counter}_total[$__range])) > 0)", of.id());
+    let (cost, requests) = (over("cost_usd"), over("requests"));
     let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label()]);
     let mut panel = table(title)
         .empty(NOTHING)
@@ -162,16 +168,11 @@ fn in_range(title: &'static str, of: Named, counters: [&str; 3], list: Option<&s
         .query(Query::rows("order", order))
         .query(Query::rows("cost", keyed(&cost, &by, &[])))
         .query(Query::rows("requests", keyed(&requests, &by, &[])))
-        .query(Query::rows("tokens", keyed(&tokens, &by, &[])))
+        .query(Query::rows("tokens", keyed(&over("tokens"), &by, &[])))
         .columns([column(of.label(), heading, ""), column("#cost", "Cost", "").gauge().decimals(2)]);
-    if let Some(list) = list {
-        panel = panel.query(Query::rows("list", keyed(&over(list), &by, &[]))).columns([column(
-            "#list",
-            "At list prices",
-            "",
-        )
-        .decimals(2)
-        .width(110)]);
+    if with_list {
+        let list = column("#list", "At list prices", "").decimals(2).width(110);
+        panel = panel.query(Query::rows("list", keyed(&over("list_cost_usd"), &by, &[]))).columns([list]);
     }
     panel
         .columns([

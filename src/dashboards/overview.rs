@@ -2,16 +2,16 @@
 
 use serde_json::json;
 
+use super::board::{Board, Measure};
 use super::dashboard::{Dashboard, row};
 use super::panel::{NOTHING, Panel};
 use super::panel_types::{ranking, stat};
 use super::promql::{Named, Replicas};
 use super::query::Query;
-use super::shared::{self, Board, Measure};
+use super::shared;
 use super::variable::{JOB, PERIOD, RELAY, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
-    let board = |scope, heading| Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
     Dashboard {
         uid: "llm-relay-overview",
         title: "Overview",
@@ -55,41 +55,23 @@ pub(crate) fn dashboard() -> Dashboard {
                     (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
                 ],
             ),
-            row(
-                8,
-                [
-                    (
-                        6,
-                        board("user", "User").panel(
-                            "Top users",
-                            "$period",
-                            &[Measure::Cost, Measure::Requests, Measure::Tokens],
-                            Some(5),
-                        ),
-                    ),
-                    (
-                        9,
-                        board("provider", "Provider").panel(
-                            "Top providers",
-                            "$period",
-                            &[Measure::Cost, Measure::Requests, Measure::Success, Measure::FirstToken, Measure::Speed],
-                            Some(5),
-                        ),
-                    ),
-                    (
-                        9,
-                        board("model", "Model").panel(
-                            "Top models",
-                            "$period",
-                            &[Measure::Cost, Measure::Requests, Measure::Tokens],
-                            Some(5),
-                        ),
-                    ),
-                ],
-            ),
+            row(8, boards()),
             row(10, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))]),
         ],
     }
+}
+
+fn boards() -> [(u32, Panel); 3] {
+    use Measure::{Cost, FirstToken, Requests, Speed, Success, Tokens};
+    let top = |title, scope, heading, measures: &[Measure]| {
+        let board = Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
+        board.panel(title, "$period", measures, Some(5))
+    };
+    [
+        (6, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
+        (9, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
+        (9, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
+    ]
 }
 
 fn in_progress() -> Panel {

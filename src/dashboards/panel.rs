@@ -10,7 +10,9 @@ use super::text::Texts;
 use crate::metrics::Metric;
 
 /// What a panel shows where a relay does not have such numbers.
-pub(crate) const UNAVAILABLE: &str = "Not available for this relay";
+pub(super) const UNAVAILABLE: &str = "Not available for this relay";
+/// What a panel about success shows where a relay does not say what failed: no failures would be something else.
+pub(super) const UNRECORDED: &str = "This relay does not record which requests fail";
 /// What a panel shows where there may simply be nothing.
 pub(crate) const NOTHING: &str = "Nothing here now";
 

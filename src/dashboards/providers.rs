@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
-use super::panel::{Money, NOTHING, Panel};
-use super::panel_types::{heatmap, legend_table, lines, stack, table, timeline};
+use super::panel::{Money, NOTHING, Panel, UNRECORDED};
+use super::panel_types::{heatmap, legend_table, lines, stack, stat, table, timeline};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
@@ -39,6 +39,7 @@ pub(crate) fn dashboard() -> Dashboard {
             capacity(),
             errors(),
             pools(),
+            keys(),
             models(),
             row(9, [(24, value())]).under("Money"),
             money(),
@@ -120,6 +121,7 @@ fn windows() -> Panel {
     };
     table("Success of the relay by window")
         .note("Exact to the second, by the relay's own rule of success; all providers.")
+        .empty(UNRECORDED)
         .query(Query::rows("requests", of(".+")))
         .query(Query::rows("failures", of("failure")))
         .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))
@@ -144,6 +146,7 @@ fn traffic() -> Row {
         .set("min", json!(null))
         .style("axisSoftMin", json!(0.8))
         .decimals(1)
+        .empty(UNRECORDED)
         .query(Query::lines("success", success, "{{provider}}").step("10m"));
     row(9, [(12, requests), (12, success)]).under("Over time (filters: Provider, Provider type, Model)")
 }
@@ -250,23 +253,60 @@ fn pools() -> Row {
     let state =
         TROUBLES.iter().zip(NUMBERS).fold(state, |state, ((_, words, color), number)| state.map(number, words, color));
 
-    let failing = Named::Key.of("llm_relay_key_consecutive_failures");
-    let failing = table("Failures of upstream keys in a row")
-        .query(Query::rows("failures", keyed(&format!("({failing})"), &["relay", "key_id"], &["key"])))
+    let back = format!("(llm_relay_account_return_timestamp_seconds{{{PROVIDER_FILTER}}}{OF_TYPE} - time())");
+    let plan = format!("llm_relay_account_plan_info{{{PROVIDER_FILTER}}}{OF_TYPE}");
+    let plan = keyed(&format!("({plan})"), &ROW, &["plan"]);
+    let known = format!("sum by ({BY}) (llm_relay_provider_account_state{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let accounts = table("Upstream accounts")
+        .note("Back in: when the relay means to use the account again; below 0 it is late.")
+        .query(Query::rows("known", named_cell(&known)))
+        .query(Query::rows("plan", plan))
+        .query(Query::rows("back", cell(&format!("max by ({BY}) ({back})"))))
+        .columns([
+            column("provider", "Provider", ""),
+            column("plan", "Plan", "").width(90),
+            column("#back", "Back in", "s").decimals(0).width(110),
+        ])
+        .sort("Back in", true, Some(100));
+    row(9, [(16, state), (8, accounts)])
+        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+}
+
+/// Upstream keys of relays that share one upstream among many.
+fn keys() -> Row {
+    const FAILURES: &str = "llm_relay_key_consecutive_failures";
+    let all = stat("Upstream keys").decimals(0).query(Query::rows("now", format!("count({FAILURES})")));
+    let failing = stat("Keys that fail")
+        .note("At least three times in a row.")
+        .decimals(0)
+        .levels(&[(None, "green"), (Some(1.0), "orange")])
+        .query(Query::rows("now", format!("count({FAILURES} >= 3) or 0 * count({FAILURES})")));
+    let of = |outcome: &str| {
+        let counter = format!(r#"llm_relay_key_outcomes_total{{outcome=~"{outcome}"}}"#);
+        format!("(sum by (relay, key_id) (increase({counter}[24h])) and on (relay, key_id) {FAILURES})")
+    };
+    let judged = format!("({} > 0)", of("success|failure"));
+    let success = format!("(({} or 0 * {judged}) / {judged})", of("success"));
+    let by = ["relay", "key_id"];
+    let each = table("Upstream keys")
+        .query(Query::rows("failures", keyed(&format!("({})", Named::Key.of(FAILURES)), &by, &["key"])))
+        .query(Query::rows("day", keyed(&success, &by, &[])))
+        .query(Query::rows("calls", keyed(&of(".+"), &by, &[])))
         .columns([
             column("key", "Key", ""),
-            column("#failures", "Failures", "short")
+            column("#failures", "Failures in a row", "short")
                 .with("custom.cellOptions", json!({"type": "color-text"}))
                 .with("color", json!({"mode": "thresholds"}))
                 .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(3.0), "red")])),
+            column("#calls", "Calls in 24 h", "locale").decimals(0),
+            column("#day", "Success 24 h", "percentunit").success(),
         ])
-        .sort("Failures", true, Some(100));
+        .sort("Failures in a row", true, Some(100));
 
     let entries = "sum by (type, code) (rate(llm_relay_error_log_entries_total[$__rate_interval])) * 60";
     let entries = legend_table(stack("Entries of the error log per minute"), &[("mean", "Mean")])
         .query(Query::lines("entries", entries, "{{type}} {{code}}").step("2m"));
-    row(9, [(10, state), (5, failing), (9, entries)])
-        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+    row(9, [(3, all), (3, failing), (9, each), (9, entries)])
 }
 
 fn models() -> Row {
@@ -296,7 +336,10 @@ fn models() -> Row {
 }
 
 fn value() -> Panel {
-    let cost = growth("llm_relay_cost_usd_total", FILTER, "$__range", BY);
+    // Of relays whose totals do not tell providers apart, what their records of single requests tell.
+    let cost = [("llm_relay_cost_usd_total", FILTER), ("llm_relay_provider_cost_usd_total", PROVIDER_FILTER)];
+    let cost = cost.map(|(counter, filter)| growth(counter, filter, "$__range", BY));
+    let cost = format!("({})", cost.join(" or "));
     let list = growth("llm_relay_list_cost_usd_total", FILTER, "$__range", BY);
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);

@@ -56,7 +56,7 @@ pub(crate) fn dashboard() -> Dashboard {
             row(9, [(24, nearest())]).under("Over time"),
             row(9, [(12, accounts()), (12, accounts_over_time())])
                 .under("Upstream subscriptions (claude-relay-service, CPA-Manager-Plus)"),
-            row(9, [(10, rate_limits()), (8, slots_of_keys()), (6, queues())])
+            row(9, [(8, rate_limits()), (6, slots_of_keys()), (5, queues()), (5, waits())])
                 .under("Rate limits, slots and queues of keys (claude-relay-service)"),
         ],
     }
@@ -143,16 +143,32 @@ fn expiry() -> Panel {
 /// Windows of subscriptions, as the upstream last told.
 fn accounts() -> Panel {
     let by = ["relay", "provider_id", "window"];
-    let used = Named::Provider.of("llm_relay_account_utilization_ratio");
-    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0 and llm_relay_account_utilization_ratio)";
+    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0)";
+    let known = "(0 * (llm_relay_account_reset_timestamp_seconds or llm_relay_account_utilization_ratio))";
+    let told = "(time() - llm_relay_account_utilization_timestamp_seconds)";
+    let state = |state: &str| format!(r#"llm_relay_account_window_state{{state="{state}"}}"#);
+    let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
     table("Windows of upstream accounts")
-        .query(Query::rows("used", keyed(&format!("({used})"), &by, &["provider", "window"])))
+        .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
+        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "window"])))
+        .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
+        .query(Query::rows("told", keyed(told, &by, &[])))
+        .query(Query::rows("state", keyed(&state, &by, &[])))
         .query(Query::rows("reset", keyed(reset, &by, &[])))
         .columns([
             column("provider", "Account", ""),
             column("window", "Window", "").width(80),
             column("#used", "Share", "percentunit").fill(),
-            column("#reset", "Resets in", "s").decimals(1).width(100),
+            column("#told", "Told before", "s").decimals(1).width(95),
+            column("#state", "Upstream says", "").width(110).with(
+                "mappings",
+                json!([{"type": "value", "options": {
+                    "0": {"text": "allowed", "color": "green"},
+                    "1": {"text": "allowed_warning", "color": "orange"},
+                    "2": {"text": "rejected", "color": "red"}
+                }}]),
+            ),
+            column("#reset", "Resets in", "s").decimals(1).width(90),
         ])
         .sort("Share", true, None)
 }
@@ -213,6 +229,15 @@ fn slots_of_keys() -> Panel {
             column("#waiting", "Waiting", "short").width(80),
         ])
         .sort("In use", true, None)
+}
+
+fn waits() -> Panel {
+    let waits = "max by (percentile) (llm_relay_queue_wait_seconds)";
+    lines("Waited for a slot")
+        .unit("s")
+        .empty(NOTHING)
+        .note("Percentiles of the newest 2000 requests of a day that had to wait.")
+        .query(Query::lines("waits", waits, "p{{percentile}}").step("2m"))
 }
 
 fn queues() -> Panel {

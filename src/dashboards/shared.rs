@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::column::column;
-use super::panel::{Money, NOTHING, Panel};
+use super::panel::{Money, Panel, UNRECORDED};
 use super::panel_types::{Better, chart, stat, table, timeline, versus};
 use super::promql::{self, Named, keyed};
 use super::query::Query;
@@ -83,6 +83,7 @@ pub(crate) fn error_ratio() -> Panel {
         .unit("percentunit")
         .decimals(1)
         .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
+        .empty(UNRECORDED)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
 }
@@ -161,123 +162,6 @@ pub(crate) fn cost_and_calls(step: &'static str) -> Panel {
         .legend("Cost per hour, yesterday", [dashed(), vec![color("light-blue")]].concat())
         .legend("Calls per hour", right(vec![color("orange")]))
         .legend("Calls per hour, yesterday", right([dashed(), vec![color("light-orange")]].concat()))
-}
-
-/// A leaderboard of one scope in `$period`.
-pub(crate) struct Board {
-    pub scope: &'static str,
-    pub heading: &'static str,
-    /// Further matchers.
-    pub matchers: &'static str,
-    /// What follows each of its metrics, e.g. a filter.
-    pub filter: &'static str,
-    /// Shows the id of its rows.
-    pub ids: bool,
-}
-
-/// What a leaderboard can show beside the name: one query and one column each.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Measure {
-    Cost,
-    Requests,
-    Tokens,
-    Success,
-    FirstToken,
-    Speed,
-    CacheHit,
-    CostPerRequest,
-    CostPerMillionTokens,
-}
-
-impl Board {
-    /// `period` is the variable or one period.
-    pub(crate) fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
-        let all = |metric: &str| {
-            let Self { scope, matchers, filter, .. } = self;
-            format!(r#"({metric}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
-        };
-        // A model is the same in every relay, a user is not.
-        let is_one = self.scope == "model";
-        let sum = |metric: &str| if is_one { format!("sum by (id, name) {}", all(metric)) } else { all(metric) };
-        let mean = |metric: &str| {
-            let (mean, requests) = (all(metric), all("llm_relay_leaderboard_requests"));
-            if is_one {
-                format!("(sum by (id, name) ({mean} * {requests}) / sum by (id, name) ({requests} and {mean}))")
-            } else {
-                mean
-            }
-        };
-        let cost = all("llm_relay_leaderboard_cost_usd");
-        let hits = all("llm_relay_leaderboard_cache_hit_ratio");
-        let parts: &[&str] = if is_one { &["id"] } else { &["relay", "id"] };
-        let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, parts, keep));
-        let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
-        let name = column("name", self.heading, "");
-        // Names of models are long; those of others take what is left.
-        let name = if self.scope == "model" { name.width(220) } else { name };
-        let mut panel = table(title).empty(NOTHING).columns([name]);
-        if self.ids {
-            panel = panel.columns([column("id", "ID", "").width(130)]);
-        }
-        if by_cost {
-            // A relay that knows no cost ranks by requests.
-            let order = promql::rank(&cost, &all("llm_relay_leaderboard_requests"));
-            panel = panel.query(rows("order", &order, &names));
-        }
-        for measure in measures {
-            let over = |by: &str| format!("{} / ({} > 0)", sum("llm_relay_leaderboard_cost_usd"), sum(by));
-            let (id, expr, column) = match measure {
-                Measure::Cost => ("cost", cost.clone(), column("#cost", "Cost", "").gauge().decimals(2)),
-                Measure::Requests => (
-                    "requests",
-                    all("llm_relay_leaderboard_requests"),
-                    column("#requests", "Requests", "short").width(90),
-                ),
-                Measure::Tokens => {
-                    let tokens = all("llm_relay_leaderboard_tokens");
-                    let expr = if by_cost { tokens } else { format!("({tokens} and on (relay, id) {hits})") };
-                    ("tokens", expr, column("#tokens", "Tokens", "short").width(95))
-                }
-                Measure::Success => (
-                    "success",
-                    mean("llm_relay_leaderboard_success_ratio"),
-                    column("#success", "Success", "percentunit").success().width(90),
-                ),
-                Measure::FirstToken => (
-                    "ttft",
-                    mean("llm_relay_leaderboard_mean_ttft_seconds"),
-                    column("#ttft", "First token", "s").decimals(2),
-                ),
-                Measure::Speed => (
-                    "speed",
-                    mean("llm_relay_leaderboard_mean_output_tokens_per_second"),
-                    column("#speed", "Tokens/s", "short").decimals(1),
-                ),
-                Measure::CacheHit => (
-                    "cache",
-                    mean("llm_relay_leaderboard_cache_hit_ratio"),
-                    column("#cache", "Cache hits", "percentunit").decimals(1),
-                ),
-                Measure::CostPerRequest => (
-                    "per_request",
-                    over("llm_relay_leaderboard_requests"),
-                    column("#per_request", "Cost per request", "").decimals(4).width(122),
-                ),
-                Measure::CostPerMillionTokens => (
-                    "per_million",
-                    format!("1e6 * {}", over("llm_relay_leaderboard_tokens")),
-                    column("#per_million", "Cost per 1M tokens", "").decimals(2).width(145),
-                ),
-            };
-            let keep: &[&str] = if !by_cost && *measure == measures[0] { &names } else { &[] };
-            panel = panel.query(rows(id, &expr, keep)).columns([column]);
-        }
-        let by = if by_cost { "#order" } else { "Cache hits" };
-        panel
-            .money(Money::Columns(&["#cost", "#per_request", "#per_million"]))
-            .map("other", "Others", "")
-            .sort(by, true, limit)
-    }
 }
 
 /// Providers by the share of their slots that is in use.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
-use super::panel::{Money, NOTHING, Panel};
+use super::panel::{Money, NOTHING, Panel, UNRECORDED};
 use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
@@ -32,7 +32,7 @@ macro_rules! range {
 }
 
 pub(crate) fn dashboard() -> Dashboard {
-    let mut rows = totals();
+    let mut rows = vec![totals().under("Totals (filters: Provider, Provider type, Model)"), by_bucket()];
     rows.extend([
         cost(Split::User, ["Cost of users, overlaid", "Cost of users, stacked"]).under("By user (filter: User)"),
         calls(Split::User, ["Calls of users, overlaid", "Calls of users, stacked"]),
@@ -74,7 +74,7 @@ fn compared(counter: &str, matchers: &str) -> String {
     promql::versus(&over(""), &over("$compare"))
 }
 
-fn totals() -> Vec<Row> {
+fn totals() -> Row {
     const NOTE: &str = "Over the time range, by the counters. The change is against the same span as many days earlier as chosen above.";
     let ratio = |at: &str| {
         let over = |outcome: &str| {
@@ -84,64 +84,50 @@ fn totals() -> Vec<Row> {
         };
         format!("({} / ({} > 0))", over("success"), over("success|failure"))
     };
+    let count =
+        |title, counter, better| versus(title, better).note(NOTE).query(Query::rows("now", compared(counter, FILTER)));
+    row(
+        4,
+        [
+            (6, count("Cost", "llm_relay_cost_usd_total", Better::Lower).money(Money::All).decimals(2)),
+            (6, count("Calls", "llm_relay_requests_total", Better::Neither)),
+            (6, count("Tokens", "llm_relay_tokens_total", Better::Neither)),
+            (
+                6,
+                versus("Success", Better::Higher)
+                    .unit("percentunit")
+                    .decimals(1)
+                    .note(NOTE)
+                    .empty(UNRECORDED)
+                    .query(Query::rows("now", promql::versus(&ratio(""), &ratio(" offset $compare")))),
+            ),
+        ],
+    )
+}
+
+fn by_bucket() -> Row {
     // As on the overview.
     let color = |color: &str| json!({"mode": "fixed", "fixedColor": color});
     let bucket = |counter: &str| format!("sum(increase({counter}{FILTER}[$bucket] offset -$bucket){OF_TYPE})");
-    vec![
-        row(
-            4,
-            [
-                (
-                    6,
-                    versus("Cost", Better::Lower)
-                        .money(Money::All)
-                        .decimals(2)
-                        .note(NOTE)
-                        .query(Query::rows("now", compared("llm_relay_cost_usd_total", FILTER))),
-                ),
-                (
-                    6,
-                    versus("Calls", Better::Neither)
-                        .note(NOTE)
-                        .query(Query::rows("now", compared("llm_relay_requests_total", FILTER))),
-                ),
-                (
-                    6,
-                    versus("Tokens", Better::Neither)
-                        .note(NOTE)
-                        .query(Query::rows("now", compared("llm_relay_tokens_total", FILTER))),
-                ),
-                (
-                    6,
-                    versus("Success", Better::Higher)
-                        .unit("percentunit")
-                        .decimals(1)
-                        .note(NOTE)
-                        .query(Query::rows("now", promql::versus(&ratio(""), &ratio(" offset $compare")))),
-                ),
-            ],
-        )
-        .under("Totals (filters: Provider, Provider type, Model)"),
-        row(
-            8,
-            [
-                (
-                    12,
-                    bars("Cost by hour or day")
-                        .money(Money::Legends(&["Cost"]))
-                        .unit("currencyUSD")
-                        .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket"))
-                        .set("color", color("blue")),
-                ),
-                (
-                    12,
-                    bars("Calls by hour or day")
-                        .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket"))
-                        .set("color", color("orange")),
-                ),
-            ],
-        ),
-    ]
+    row(
+        8,
+        [
+            (
+                12,
+                bars("Cost by hour or day")
+                    .money(Money::Legends(&["Cost"]))
+                    .unit("currencyUSD")
+                    .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket"))
+                    .set("color", color("blue")),
+            ),
+            (
+                12,
+                bars("Calls by hour or day")
+                    .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket"))
+                    .set("color", color("orange")),
+            ),
+        ],
+    )
 }
 
 #[derive(Clone, Copy)]

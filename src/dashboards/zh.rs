@@ -1,6 +1,29 @@
 //! The words of the dashboards in Chinese, by the English ones.
 
-pub(crate) const TEXTS: &[(&str, &str)] = &[
+pub(super) const TEXTS: &[(&str, &str)] = &[
+    ("Upstream accounts", "上游账号"),
+    (
+        "Back in: when the relay means to use the account again; below 0 it is late.",
+        "恢复时间：中转计划何时重新使用该账号；小于 0 表示已逾期。",
+    ),
+    ("Plan", "套餐"),
+    ("Back in", "恢复还需"),
+    ("Upstream keys", "上游密钥"),
+    ("Keys that fail", "失败的密钥"),
+    ("At least three times in a row.", "连续失败至少三次。"),
+    ("Failures in a row", "连续失败次数"),
+    ("Calls in 24 h", "24 小时调用"),
+    ("Outcomes of keys in the time range", "所选时间内各密钥的结果"),
+    ("Models of keys, last 24 hours", "各密钥使用的模型（最近 24 小时）"),
+    ("Size of the relay's database", "中转数据库大小"),
+    ("Its database is a server", "其数据库为独立服务器"),
+    ("The file, and its write-ahead log, which must not grow for ever.", "数据库文件及其预写日志；后者不应持续增长。"),
+    ("Age of the collector's last record", "采集器最近一次写入距今"),
+    ("Error of the time zone", "时区偏差"),
+    (
+        "How old rows seem when they appear because the configured zone is not the relay's; below 0: of the future.",
+        "因所配置时区与中转不符，新记录出现时显得有多旧；小于 0 表示在未来。",
+    ),
     ("1 day before", "1 天前"),
     ("30 days", "近 30 天"),
     ("30 days before", "30 天前"),
@@ -381,8 +404,6 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
     ("Disabled", "停用"),
     ("Entries of the error log per minute", "每分钟错误日志条数"),
     ("Error", "错误"),
-    ("Failures", "失败次数"),
-    ("Failures of upstream keys in a row", "上游密钥连续失败次数"),
     ("Imported", "补录"),
     (
         "Imported: recorded long after they happened. Not understood: the relay's collector has set them aside. Missed: counted by the relay, but their records were gone before they were read.",
@@ -422,4 +443,26 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
     ("Windows of upstream accounts", "上游账号窗口"),
     ("✗: the last reading failed, and the version before it is in force.", "✗：上次读取失败，沿用之前的版本。"),
     ("No store is configured", "未配置存储"),
+    ("This relay does not record which requests fail", "此中转服务不记录哪些请求失败"),
+    ("Told before", "告知于"),
+    ("Upstream says", "上游说明"),
+    (
+        "A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.",
+        "没有告知时间的比例与页面同时；过期的比例不显示。上游说明随每次应答更新。",
+    ),
+    ("Waited for a slot", "槽位等待时间"),
+    ("Percentiles of the newest 2000 requests of a day that had to wait.", "一天内最近 2000 个需等待的请求的分位数。"),
+    ("Keys by tag in the time range", "时间范围内按标签统计的密钥"),
+    ("A key with several tags counts with each of them.", "有多个标签的密钥在每个标签下都计入。"),
+    ("Tag", "标签"),
+    ("Today at list prices", "今日标价成本"),
+    ("Ranking renewed before", "排行榜更新于"),
+    (
+        "Boards of 7 and 30 days are the relay's own ranking, which it renews every half hour and every hour.",
+        "7 天与 30 天的榜单是中转服务自己的排行榜，每半小时和每小时更新一次。",
+    ),
+    (
+        "Tags, list prices and age of the ranking (claude-relay-service)",
+        "标签、标价与排行榜更新时间（claude-relay-service）",
+    ),
 ];

@@ -109,7 +109,6 @@ impl Outcome {
     pub(crate) fn apply(self, traffic: &mut Traffic, session: &Session, request: &mut Request) {
         let Some(first) = request.first else { return };
         let chosen = if session.sequence == 1 { "initial_selection" } else { "session_reuse" };
-        let mut chain = vec![step(first, chosen, 1, None, None)];
         let second = traffic.other(first, request.family, request.at);
         let outcome = match self {
             Self::Hedge if second.id == first.id => Self::Success,
@@ -117,53 +116,59 @@ impl Outcome {
             Self::CountTokens if request.family == Family::Gemini => Self::Success,
             outcome => outcome,
         };
-        match outcome {
+        let price =
+            |request: &Request| request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, second.multiplier));
+        let steps = match outcome {
+            Self::Replay | Self::Warmup | Self::SensitiveWord | Self::Orphan => {
+                outcome.without_chain(request);
+                return;
+            }
             Self::Success => {
-                chain.push(step(first, "request_success", 1, Some(200), None));
                 if first.id == 3 && traffic.chance(0.01) {
                     request.answered_model = Some("claude-haiku-4-5-20251001");
                 }
+                vec![step(first, "request_success", 1, Some(200), None)]
             }
             Self::Failover(failure) => {
-                chain.push(failure.step(first, 1));
-                chain.push(step(second, "retry_success", 2, Some(200), None));
-                let lost = traffic.log_normal(failure.after_ms, 0.4) as i32;
-                request.provider = Some(second);
-                request.multiplier = second.multiplier;
-                request.cost = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, second.multiplier));
-                request.duration_ms += lost;
-                request.ttft_ms = request.ttft_ms.map(|ms| ms + lost);
-                request.first_byte_ms = request.first_byte_ms.map(|ms| ms + lost);
+                request.cost = price(request);
+                request.fail_over(second, traffic.log_normal(failure.after_ms, 0.4) as i32);
+                vec![failure.step(first, 1), step(second, "retry_success", 2, Some(200), None)]
             }
             Self::Hedge => {
-                chain.push(step(first, "hedge_triggered", 1, None, None));
-                chain.push(step(second, "hedge_launched", 2, None, None));
-                let winner = step(first, "hedge_winner", 1, Some(200), None);
-                let loser = step(second, "hedge_loser_billed", 2, None, None);
-                // Whoever is noted last counts as the one that answered: sometimes that is the loser.
-                chain.extend(if traffic.chance(0.3) { [winner, loser] } else { [loser, winner] });
-                let cost = request.tokens.map_or(Usd::ZERO, |t| cost(session.model, &t, second.multiplier));
+                let cost = price(request);
                 request.loser = cost.is_positive().then_some((second, cost));
+                hedged(traffic, first, second)
             }
             Self::Failed(failure) => {
                 let attempts = if failure.reason == "client_error_non_retryable" { 1 } else { 2 };
-                chain.extend((1..=attempts).map(|attempt| failure.step(first, attempt)));
                 request.fail(failure.status, failure.text, traffic.log_normal(failure.after_ms, 0.4) as i32);
+                (1..=attempts).map(|attempt| failure.step(first, attempt)).collect()
             }
             Self::Abort(paid) => {
-                chain.push(step(first, "client_abort", 1, Some(499), None));
                 let part = traffic.unit();
                 let (tokens, cost) = (request.tokens, request.cost);
                 request.fail(499, "client disconnected", (f64::from(request.duration_ms) * part) as i32 + 50);
                 if paid {
                     (request.tokens, request.cost) = (tokens, cost);
                 }
+                vec![step(first, "client_abort", 1, Some(499), None)]
             }
             Self::FakeSuccess => {
                 const TEXT: &str = "upstream answered 200 with an error body";
-                chain.push(step(first, "retry_failed", 1, Some(200), Some(TEXT)));
                 request.fail(200, TEXT, request.duration_ms);
+                vec![step(first, "retry_failed", 1, Some(200), Some(TEXT))]
             }
+            Self::CountTokens => {
+                request.only_count_tokens();
+                vec![step(first, "request_success", 1, Some(200), None)]
+            }
+        };
+        request.chain = [vec![step(first, chosen, 1, None, None)], steps].concat();
+    }
+
+    /// What no provider answers, or nobody ends.
+    fn without_chain(self, request: &mut Request) {
+        match self {
             Self::Replay => {
                 request.serve_here(120, Some(200));
                 request.is_replay = true;
@@ -171,37 +176,30 @@ impl Outcome {
             }
             Self::Warmup => {
                 request.serve_here(3, Some(200));
-                request.tokens = None;
                 request.blocked_by = Some("warmup");
-                return;
             }
             Self::SensitiveWord => {
                 request.serve_here(5, Some(400));
-                request.tokens = None;
                 request.blocked_by = Some("sensitive_word");
                 request.error = Some("blocked by a sensitive word");
-                return;
             }
-            Self::CountTokens => {
-                chain.push(step(first, "request_success", 1, Some(200), None));
-                let claude = request.family == Family::Claude;
-                request.endpoint =
-                    if claude { "/v1/messages/count_tokens" } else { "/v1/responses/compact" }.to_owned();
-                request.tokens = None;
-                request.cost = Usd::ZERO;
-                request.duration_ms = 350;
-                request.ttft_ms = None;
-                request.first_byte_ms = None;
-            }
-            Self::Orphan => {
+            _ => {
                 request.status = None;
-                request.tokens = None;
                 request.cost = Usd::ZERO;
-                return;
             }
         }
-        request.chain = chain;
+        request.tokens = None;
     }
+}
+
+/// Two providers that were asked at the same time.
+fn hedged(traffic: &mut Traffic, first: &Provider, second: &Provider) -> Vec<Step> {
+    let winner = step(first, "hedge_winner", 1, Some(200), None);
+    let loser = step(second, "hedge_loser_billed", 2, None, None);
+    // Whoever is noted last counts as the one that answered: sometimes that is the loser.
+    let ends = if traffic.chance(0.3) { [winner, loser] } else { [loser, winner] };
+    let begin = [step(first, "hedge_triggered", 1, None, None), step(second, "hedge_launched", 2, None, None)];
+    begin.into_iter().chain(ends).collect()
 }
 
 impl Failure {
@@ -221,6 +219,15 @@ impl Request {
         self.first_byte_ms = None;
     }
 
+    /// Answered by another provider, later.
+    fn fail_over(&mut self, provider: &'static Provider, lost_ms: i32) {
+        self.provider = Some(provider);
+        self.multiplier = provider.multiplier;
+        self.duration_ms += lost_ms;
+        self.ttft_ms = self.ttft_ms.map(|ms| ms + lost_ms);
+        self.first_byte_ms = self.first_byte_ms.map(|ms| ms + lost_ms);
+    }
+
     /// Answered by the relay itself.
     fn serve_here(&mut self, duration_ms: i32, status: Option<i32>) {
         self.first = None;
@@ -228,6 +235,16 @@ impl Request {
         self.status = status;
         self.duration_ms = duration_ms;
         self.cost = Usd::ZERO;
+        self.ttft_ms = None;
+        self.first_byte_ms = None;
+    }
+
+    fn only_count_tokens(&mut self) {
+        let claude = self.family == Family::Claude;
+        self.endpoint = if claude { "/v1/messages/count_tokens" } else { "/v1/responses/compact" }.to_owned();
+        self.tokens = None;
+        self.cost = Usd::ZERO;
+        self.duration_ms = 350;
         self.ttft_ms = None;
         self.first_byte_ms = None;
     }

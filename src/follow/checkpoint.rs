@@ -1,14 +1,16 @@
 //! A follower written down and taken up again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Drift, Follower, State};
+use super::audit::Drift;
+use super::{Follower, State};
 use crate::parts::{Part, PartError, decoded, encoded};
+use crate::relay::overlap::Overlap;
 use crate::store::Kept;
 use crate::tally::Tally;
 
@@ -22,7 +24,7 @@ struct Cursor<S, T, H> {
     top: i64,
     bottom: i64,
     history: i64,
-    recent_tops: T,
+    overlap: T,
     unrepairable: H,
     audit_day: Option<NaiveDate>,
     resume_token: S,
@@ -38,7 +40,7 @@ impl Kept for Follower {
             top: state.top,
             bottom: state.bottom,
             history: state.history,
-            recent_tops: &state.recent_tops,
+            overlap: &state.overlap,
             unrepairable: &state.unrepairable,
             audit_day: state.audit_day,
             resume_token: &state.resume_token,
@@ -49,7 +51,7 @@ impl Kept for Follower {
 
     /// First what is new and what may have changed is read, then the audit.
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-        let cursor: Cursor<String, VecDeque<(i64, i64)>, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
+        let cursor: Cursor<String, Overlap, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
         let mut tally = Tally::restore(parts)?;
         tally.pin(&self.pinned);
         self.state = Some(State {
@@ -59,7 +61,7 @@ impl Kept for Follower {
             top: cursor.top,
             bottom: cursor.bottom,
             history: cursor.history,
-            recent_tops: cursor.recent_tops,
+            overlap: cursor.overlap,
             audit: None,
             unrepairable: cursor.unrepairable,
             audit_day: cursor.audit_day,
@@ -67,6 +69,9 @@ impl Kept for Follower {
             behind: false,
             restored: true,
             resume_token: cursor.resume_token,
+            month_since: None,
+            month_moved: false,
+            zone_error: None,
         });
         Ok(())
     }

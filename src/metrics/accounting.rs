@@ -19,6 +19,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_provider_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id"],
+        help: "Cost in US dollars of the requests of the provider, as far as the relay's records of single requests tell, since they were first read; only where llm_relay_cost_usd_total does not tell providers apart.",
+        help_zh: "供应商请求的成本（美元），以中转服务的逐条记录为限，自首次读取记录起；仅限 llm_relay_cost_usd_total 不区分供应商的中转。",
+        emit: Relay(|view, out| {
+            for (provider, cost) in counters(view).into_iter().flat_map(|it| &it.spent) {
+                out.sample(&[provider], *cost);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_cache_saved_usd_total",
         kind: Counter,
         group: Group::Counters,

@@ -3,7 +3,7 @@
 use super::Emit::Relay;
 use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, keys, live, unix};
-use crate::model::AccountState;
+use crate::model::{AccountState, SubscriptionStatus};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -87,6 +87,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_queue_wait_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["percentile"],
+        help: "How long the newest requests that had to wait for a slot did so (at most 2000 of a day), by percentile (50, 90, 99), by the relay's own rule.",
+        help_zh: "最近需等待槽位的请求（一天内最多 2000 个）的等待时间，按百分位（50、90、99），采用中转服务自己的规则。",
+        emit: Relay(|view, out| {
+            for (percentile, seconds) in live(view).into_iter().flat_map(|it| &it.queue_waits) {
+                out.sample(&[percentile], *seconds);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_provider_account_state",
         kind: Gauge,
         group: Group::Live,
@@ -102,6 +115,32 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_account_return_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "models"],
+        help: "When the relay means to use the upstream account again: all its models, or the family of models (opus, sonnet, haiku, fable) for which alone the upstream limits it; in the past where the relay is late, absent while it is in use or left out for no set time.",
+        help_zh: "中转服务何时重新使用该上游账号：全部模型（all），或上游仅限制的那一类模型（opus、sonnet、haiku、fable）。已过去的时间表示中转逾期未恢复。账号可用或停用时间不定时不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.returns) {
+                out.sample(&[&it.provider_id.to_string(), it.models], unix(it.at));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_plan_info",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "plan"],
+        help: "The plan of the upstream account, in the upstream's word, as it last told.",
+        help_zh: "上游账号的套餐，采用上游的用词，以上游最近告知为准。",
+        emit: Relay(|view, out| {
+            for (account, plan) in live(view).into_iter().flat_map(|it| &it.plans) {
+                out.sample(&[&account.to_string(), plan], 1.0);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_account_utilization_ratio",
         kind: Gauge,
         group: Group::Live,
@@ -111,6 +150,35 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| {
             for it in live(view).into_iter().flat_map(|it| &it.subscriptions) {
                 out.known(&[&it.provider_id.to_string(), it.window], it.used_ratio);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_utilization_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "window"],
+        help: "When the upstream last told how much of the window of the subscription is used, out of date or not; absent once the window has ended.",
+        help_zh: "上游最近一次告知订阅窗口已用比例的时间，无论是否已过期；窗口结束后不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.subscriptions) {
+                out.known(&[&it.provider_id.to_string(), it.window], it.told_at.map(unix));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_window_state",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "window", "state"],
+        help: "The upstream's word for the window of the subscription with its newest answer (allowed, allowed_warning, rejected): 1 for the present state, 0 for the others; absent once the window has ended.",
+        help_zh: "上游在最近一次应答中对订阅窗口的说明（allowed、allowed_warning、rejected）：当前状态为 1，其余为 0；窗口结束后不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.subscriptions) {
+                let Some(present) = it.status else { continue };
+                for state in SubscriptionStatus::ALL {
+                    out.sample(&[&it.provider_id.to_string(), it.window, state.label()], flag(state == present));
+                }
             }
         }),
     },

@@ -46,6 +46,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_key_tag_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["key_id", "tag"],
+        help: "A tag that the relay's people have given to a key.",
+        help_zh: "中转服务中为密钥设置的一个标签。",
+        emit: Relay(|view, out| {
+            for (key, tag) in view.directory.iter().flat_map(|directory| &directory.key_tags) {
+                out.sample(&[&key.to_string(), tag], 1.0);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_provider_info",
         kind: Gauge,
         group: Group::Facts,

@@ -18,6 +18,33 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_collector_last_record_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &[],
+        help: "When the relay's collector last wrote a request into the ledger.",
+        help_zh: "中转服务的采集器上次向账本写入请求的时刻。",
+        emit: Relay(|view, out| {
+            out.known(
+                &[],
+                live(view).and_then(|it| it.collector).and_then(|collector| collector.last_record).map(unix),
+            );
+        }),
+    },
+    Metric {
+        name: "llm_relay_database_bytes",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["file"],
+        help: "Size of the relay's database where it is a file: main, and wal where it has a write-ahead log.",
+        help_zh: "中转服务数据库文件的大小：main 为主文件，wal 为预写日志（如有）。",
+        emit: Relay(|view, out| {
+            for (file, bytes) in live(view).into_iter().flat_map(|it| &it.database_bytes) {
+                out.sample(&[file], *bytes as f64);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_dead_letters_total",
         kind: Counter,
         group: Group::Counters,

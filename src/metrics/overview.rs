@@ -68,6 +68,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_day_list_cost_usd",
+        kind: Gauge,
+        group: Group::Overview,
+        labels: &["day"],
+        help: "What the requests of the day cost at the upstream's list prices, in US dollars, before the relay's own rates.",
+        help_zh: "当日请求按上游标价计算的成本（美元），未计中转服务自身的倍率。",
+        emit: Relay(|view, out| {
+            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
+                out.known(&[day], sums.list_cost_usd);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_day_mean_duration_seconds",
         kind: Gauge,
         group: Group::Overview,

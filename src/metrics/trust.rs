@@ -24,6 +24,15 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| out.known(&[], view.directory.as_ref().and_then(|it| it.replica_lag_seconds))),
     },
     Metric {
+        name: "llm_relay_timezone_error_seconds",
+        kind: Gauge,
+        group: Group::Exporter,
+        labels: &[],
+        help: "How old the relay's rows seem when they appear, because timezone is not the relay's; negative: of the future; 0 when it is; only where the relay writes no zone, and once some rows have come.",
+        help_zh: "因 timezone 与中转服务的时区不符，新记录出现时显得有多旧（秒）；负数表示在未来；相符时为 0。仅限不记录时区的中转，且需已有若干新记录。",
+        emit: Relay(|view, out| out.known(&[], ledger(view).and_then(|it| it.zone_error_seconds))),
+    },
+    Metric {
         name: "llm_relay_audit_drift_requests",
         kind: Gauge,
         group: Group::Exporter,

@@ -143,6 +143,23 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_key_outcomes_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["key_id", "outcome"],
+        help: "Final requests since the ledger began, by key and outcome (success, failure, excluded: not the provider's fault); only outcomes that occurred.",
+        help_zh: "账本开始以来的已结束请求数，按密钥和结果（success、failure、excluded：非供应商过错）；仅列出出现过的结果。",
+        emit: Backfillable(|view, out| {
+            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+                for (outcome, count) in Outcome::ALL.iter().zip(key.outcomes.into_iter().flatten()) {
+                    if count > 0 {
+                        out.sample(&[&key.id, outcome.label()], count as f64);
+                    }
+                }
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_key_cost_usd_total",
         kind: Counter,
         group: Group::Counters,

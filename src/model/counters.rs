@@ -9,14 +9,16 @@ use super::{EntityId, FailureClass, Scope, Tokens, Usd};
 /// What a relay's counters say at one moment: totals that never fall, events since the reading before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CounterSnapshot {
-    /// Start of today by the relay's clock and zone.
-    pub day_start: DateTime<Utc>,
+    /// The share of what the relay has that has been read; below 1 only the means, and events, are told.
+    pub loaded: f64,
+    /// Start of today by the relay's clock and zone; `None` where these are not known.
+    pub day_start: Option<DateTime<Utc>>,
     /// Means as on the relay's screen.
     pub requests_per_minute: Option<f64>,
     /// Tokens of all types, a mean like [`Self::requests_per_minute`].
     pub tokens_per_minute: Option<f64>,
-    /// Label of the day, requests, cost.
-    pub days: Vec<(&'static str, u64, Usd)>,
+    /// Today and yesterday.
+    pub days: Vec<DayReading>,
     /// Totals since the relay counts.
     pub traffic: Vec<TrafficCounters>,
     /// In an order that is the same for every process: the first of them have series of their own.
@@ -29,10 +31,25 @@ pub struct CounterSnapshot {
     pub failures: Vec<(EntityId, FailureClass, u64)>,
     /// Provider, model and milliseconds of requests that have ended since the last reading.
     pub durations: Vec<(EntityId, Arc<str>, u64)>,
+    /// What was spent by provider since the last reading, as far as single requests are known.
+    pub spent: Vec<(EntityId, Usd)>,
     /// Requests since the last reading that left no trace but their count.
     pub missed: u64,
     /// Redis keys (or the like) that were read.
     pub read: u64,
+}
+
+/// Requests and money of a day.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DayReading {
+    /// `today` or `yesterday`.
+    pub day: &'static str,
+    /// Successful ones.
+    pub requests: u64,
+    /// In US dollars, at the relay's own rates.
+    pub cost: Usd,
+    /// At the upstream's list prices; `None` where these are not known.
+    pub list_cost: Option<Usd>,
 }
 
 /// Successful requests of one provider with one model. What the relay does not keep apart by provider has none.
@@ -76,6 +93,8 @@ pub struct Ranking {
     pub period: &'static str,
     /// In any order.
     pub entries: Vec<Ranked>,
+    /// When the relay last renewed it, where it does so from time to time only.
+    pub renewed_at: Option<DateTime<Utc>>,
 }
 
 /// One entry of a ranking, in its period.

@@ -16,6 +16,8 @@ pub struct Directory {
     pub providers: Vec<Provider>,
     /// Spending limits; what is unlimited has none.
     pub limits: Vec<Limit>,
+    /// Keys and the tags that the relay's people have given them.
+    pub key_tags: Vec<(EntityId, String)>,
     /// ISO code of the currency that the relay's screens show; amounts stay in USD.
     pub currency: Option<String>,
     /// The relay's version or schema level, as far as its store tells.

@@ -19,11 +19,36 @@ pub struct LedgerSum {
     pub millis: Option<u64>,
     /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
     pub labels: u64,
+    /// Successes and failures.
+    pub outcomes: [u64; 2],
 }
 
 impl LedgerSum {
+    /// Adds requests of one provider, model and outcome.
+    pub fn count(&mut self, provider_id: i64, model: Option<&str>, outcome: Option<Outcome>, requests: u64) {
+        let labels = Self::labels_of(provider_id, model, outcome);
+        self.requests = self.requests.wrapping_add(requests);
+        self.labels = self.labels.wrapping_add(labels.wrapping_mul(requests));
+        match outcome {
+            Some(Outcome::Success) => self.outcomes[0] = self.outcomes[0].wrapping_add(requests),
+            Some(Outcome::Failure) => self.outcomes[1] = self.outcomes[1].wrapping_add(requests),
+            Some(Outcome::Excluded) | None => {}
+        }
+    }
+
+    /// Takes one request away again.
+    pub fn uncount(&mut self, provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) {
+        self.count(provider_id, model, outcome, u64::MAX);
+    }
+
+    /// Success, failure and neither.
+    pub const fn by_outcome(&self) -> [u64; 3] {
+        let [successes, failures] = self.outcomes;
+        [successes, failures, self.requests.wrapping_sub(successes).wrapping_sub(failures)]
+    }
+
     /// One row's part in [`Self::labels`]: FNV-1a over its provider, model and outcome. An absent model is an empty one.
-    pub fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
+    fn labels_of(provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) -> u64 {
         let outcome = outcome.map_or("", Outcome::label);
         let bytes = provider_id.to_le_bytes().into_iter().chain(outcome.bytes()).chain([0]);
         bytes

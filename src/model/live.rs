@@ -27,14 +27,23 @@ pub struct Live {
     pub key_slots_used: Vec<(EntityId, u64)>,
     /// Of keys whose requests wait when too many run at a time.
     pub queues: Vec<Queue>,
+    /// Percentile as a label, and seconds that requests waited for a slot.
+    pub queue_waits: Vec<(&'static str, f64)>,
     /// Of keys that have such a limit.
     pub rate_windows: Vec<RateWindow>,
     /// By provider id.
     pub accounts: Vec<(EntityId, AccountState)>,
     /// Windows of upstream accounts.
+    /// When accounts that are left out come back.
+    pub returns: Vec<AccountReturn>,
+    /// Usage windows of upstream subscriptions.
     pub subscriptions: Vec<Subscription>,
+    /// By provider id: the plan of the upstream account, in the upstream's word.
+    pub plans: Vec<(EntityId, String)>,
     /// Where the relay's ledger is filled by a collector beside it.
     pub collector: Option<Collector>,
+    /// Of a database that is a file: `main` and, where it has one, its write-ahead log `wal`, in bytes.
+    pub database_bytes: Vec<(&'static str, u64)>,
 }
 
 /// Requests of one key that wait for a slot.
@@ -120,6 +129,17 @@ impl AccountState {
     }
 }
 
+/// An upstream account that the relay leaves out for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountReturn {
+    /// The account.
+    pub provider_id: EntityId,
+    /// `all`, or the family of models for which alone it is left out.
+    pub models: &'static str,
+    /// When the relay means to use it again; in the past where it has not done so.
+    pub at: DateTime<Utc>,
+}
+
 /// A usage window of an upstream subscription, as the upstream last told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
@@ -129,8 +149,42 @@ pub struct Subscription {
     pub window: &'static str,
     /// 0 to 1; `None` when what the upstream told is out of date.
     pub used_ratio: Option<f64>,
+    /// When the upstream told the share, out of date or not.
+    pub told_at: Option<DateTime<Utc>>,
     /// The end of the window; `None` where the upstream has not told.
     pub resets_at: Option<DateTime<Utc>>,
+    /// The upstream's own word for the window, as long as it lasts.
+    pub status: Option<SubscriptionStatus>,
+}
+
+/// Whether an upstream takes requests in a window of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionStatus {
+    /// It does.
+    Allowed,
+    /// Soon no more.
+    AllowedWarning,
+    /// Not until the window ends.
+    Rejected,
+}
+
+impl SubscriptionStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Allowed, Self::AllowedWarning, Self::Rejected];
+
+    /// The upstream's word.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::AllowedWarning => "allowed_warning",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// `None` for a word that is not known.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.label() == label)
+    }
 }
 
 /// What stands between a relay's requests and its ledger.
@@ -138,6 +192,8 @@ pub struct Subscription {
 pub struct Collector {
     /// From the end of the newest request to its record in the ledger.
     pub delay_seconds: Option<f64>,
+    /// When it wrote last.
+    pub last_record: Option<DateTime<Utc>>,
     /// Requests that never reached the ledger, because the collector did not understand what it was told of them.
     pub dead_letters: u64,
 }

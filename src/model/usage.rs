@@ -19,6 +19,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Success or failure; `None` for neither.
+    pub const fn verdict(self) -> Option<bool> {
+        match self {
+            Self::Success => Some(true),
+            Self::Failure => Some(false),
+            Self::Excluded => None,
+        }
+    }
+
     /// In the order of the counters' arrays.
     pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Excluded];
 
@@ -173,6 +182,8 @@ pub struct UsageRow {
     pub is_error: bool,
     /// `None` while in flight or when the relay does not say.
     pub outcome: Option<Outcome>,
+    /// Whether it is a success on the relay's own boards; `None` when it is neither success nor failure there.
+    pub is_success: Option<bool>,
     /// Set when the request is final and did not succeed.
     pub failure: Option<FailureClass>,
     /// Who called; without meaning where [`Facts::users`] is false.
@@ -203,7 +214,8 @@ pub struct UsageRow {
     pub cache_saved: Option<Usd>,
 }
 
-/// What the rows of a ledger tell. What they do not is absent from the page, never 0.
+/// What the rows of a ledger tell, and how its relay's screens add them up. What they do not tell is absent from the page,
+/// never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Who called.
@@ -216,9 +228,12 @@ pub struct Facts {
     pub in_progress: bool,
     /// Requests that were recorded long after they happened.
     pub imports: bool,
+    /// Its cache hit ratio is a share of the input of requests that touched a cache; else of all input.
+    pub hits_of_cached: bool,
 }
 
 impl Facts {
     /// Of a relay that tells everything.
-    pub const ALL: Self = Self { users: true, cost: true, tokens: true, in_progress: true, imports: true };
+    pub const ALL: Self =
+        Self { users: true, cost: true, tokens: true, in_progress: true, imports: true, hits_of_cached: true };
 }

@@ -90,20 +90,7 @@ impl RelaySet {
                         Some(before) => before.stop().await,
                         None => None,
                     };
-                    let Relay { usage, live, directory } = relay;
-                    let usage = match (usage, kept) {
-                        (relay::Usage::Rows(ledger), Some(Usage::Rows(follower, checkpointer))) => {
-                            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), checkpointer)
-                        }
-                        (relay::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
-                        (relay::Usage::Counters(counters), Some(Usage::Counters(counter_follower, checkpointer))) => {
-                            Usage::Counters(Box::new(counter_follower.reopened(counters)), checkpointer)
-                        }
-                        (relay::Usage::Counters(counters), _) => {
-                            Usage::Counters(Box::new(CounterFollower::new(counters)), None)
-                        }
-                    };
-                    (Subject { plan, usage, live, directory }, before)
+                    (again(plan, relay, kept), before)
                 }
             };
             let name = subject.plan.name.clone();
@@ -164,6 +151,21 @@ impl RelaySet {
             None => Ok(None),
         }
     }
+}
+
+/// A relay that was opened anew, where it was left.
+fn again(plan: RelayPlan, Relay { usage, live, directory }: Relay, kept: Option<Usage>) -> Subject {
+    let usage = match (usage, kept) {
+        (relay::Usage::Rows(ledger), Some(Usage::Rows(follower, checkpointer))) => {
+            Usage::Rows(Box::new(follower.reopened(ledger, &plan)), checkpointer)
+        }
+        (relay::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
+        (relay::Usage::Counters(counters), Some(Usage::Counters(follower, checkpointer))) => {
+            Usage::Counters(Box::new(follower.reopened(counters)), checkpointer)
+        }
+        (relay::Usage::Counters(counters), _) => Usage::Counters(Box::new(CounterFollower::new(counters)), None),
+    };
+    Subject { plan, usage, live, directory }
 }
 
 async fn finish(poller: &mut Poller) {

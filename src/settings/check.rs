@@ -352,18 +352,7 @@ fn apply(value_type: &ValueType, kind: ValueKind, folder: &Path, relay: &mut Rel
                 None => return Err(InvalidValue::new("is out of range", format!("allowed: {value_type}"))),
             }
         }
-        (ValueType::TimeZone(set), ValueKind::String(text)) => match text.parse() {
-            Ok(zone) => set(relay, zone),
-            Err(_) => {
-                let names = TZ_VARIANTS.iter().map(|zone| zone.name());
-                let same = names.clone().find(|name| name.eq_ignore_ascii_case(&text));
-                let hint = match same.or_else(|| catalogue::nearest(&text, names)) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => "an IANA name like \"Asia/Shanghai\" or \"UTC\"".to_owned(),
-                };
-                return Err(InvalidValue::new("is not a time zone", hint));
-            }
-        },
+        (ValueType::TimeZone(set), ValueKind::String(text)) => set(relay, zone(&text)?),
         // The relay would take any text for some offset; one that is no number is a mistake.
         (ValueType::Offset(set), ValueKind::String(text)) if text.parse::<f64>().is_ok() => set(relay, text),
         (ValueType::Offset(set), ValueKind::I128(number)) => set(relay, number.to_string()),
@@ -377,24 +366,38 @@ fn apply(value_type: &ValueType, kind: ValueKind, folder: &Path, relay: &mut Rel
         }
         (ValueType::Page(set), ValueKind::String(text)) => set(relay, page(&text)?),
         (ValueType::Path(set), ValueKind::String(text)) if !text.is_empty() => set(relay, folder.join(text)),
-        (value_type, kind) => {
-            let (expected, hint) = match value_type {
-                ValueType::OneOf(_) | ValueType::Product => ("text", format!("allowed: {value_type}")),
-                ValueType::Duration { .. } => ("a duration", DURATIONS.to_owned()),
-                ValueType::Count { .. } => {
-                    ("a whole number", "write it without quotes and without a point, like 20".to_owned())
-                }
-                ValueType::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
-                ValueType::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
-                ValueType::Texts(_) => ("a list of texts", TEXTS.to_owned()),
-                ValueType::Page(_) => ("a URL", PAGE.to_owned()),
-                ValueType::Path(_) => ("the path of a file", "write it in quotes".to_owned()),
-                ValueType::Secret { .. } => ("text", "write it in quotes".to_owned()),
-            };
-            return Err(InvalidValue::new(format!("expected {expected}, found {}", a(&kind)), hint));
-        }
+        (value_type, kind) => return Err(of_another_type(value_type, &kind)),
     }
     Ok(())
+}
+
+fn of_another_type(value_type: &ValueType, kind: &ValueKind) -> InvalidValue {
+    let (expected, hint) = match value_type {
+        ValueType::OneOf(_) | ValueType::Product => ("text", format!("allowed: {value_type}")),
+        ValueType::Duration { .. } => ("a duration", DURATIONS.to_owned()),
+        ValueType::Count { .. } => {
+            ("a whole number", "write it without quotes and without a point, like 20".to_owned())
+        }
+        ValueType::TimeZone(_) => ("a time zone", "an IANA name in quotes, like \"Asia/Shanghai\"".to_owned()),
+        ValueType::Offset(_) => ("hours", "write what the relay has as TIMEZONE_OFFSET, like 8".to_owned()),
+        ValueType::Texts(_) => ("a list of texts", TEXTS.to_owned()),
+        ValueType::Page(_) => ("a URL", PAGE.to_owned()),
+        ValueType::Path(_) => ("the path of a file", "write it in quotes".to_owned()),
+        ValueType::Secret { .. } => ("text", "write it in quotes".to_owned()),
+    };
+    InvalidValue::new(format!("expected {expected}, found {}", a(kind)), hint)
+}
+
+fn zone(text: &str) -> Result<Tz, InvalidValue> {
+    text.parse().map_err(|_| {
+        let names = TZ_VARIANTS.iter().map(|zone| zone.name());
+        let same = names.clone().find(|name| name.eq_ignore_ascii_case(text));
+        let hint = match same.or_else(|| catalogue::nearest(text, names)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "an IANA name like \"Asia/Shanghai\" or \"UTC\"".to_owned(),
+        };
+        InvalidValue::new("is not a time zone", hint)
+    })
 }
 
 /// The address of a page that anybody may read. The texts show no part of it.

@@ -145,19 +145,18 @@ pub(super) fn board<'a>(
             let id = if scope == Scope::Model { name.to_owned() } else { id.to_string() };
             let sums = boards.sums(scope, entity);
             let speeds = sums.filter(|_| scope == Scope::Provider);
-            let caches = matches!(scope, Scope::User | Scope::Provider);
             BoardEntry {
                 name: names.shown(scope, &id, name),
-                success_ratio: sums.and_then(Sums::success_ratio),
+                success_ratio: spent.success_ratio(),
                 mean_ttft_seconds: speeds.and_then(Sums::mean_ttft_seconds),
                 mean_output_tokens_per_second: speeds.and_then(Sums::mean_speed),
-                cache_hit_ratio: spent.cache_hit_ratio().filter(|_| caches),
+                cache_hit_ratio: spent.cache_hit_ratio(facts),
                 ..entry(id, spent, facts)
             }
         })
         .collect();
     entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other, facts) });
-    Board { scope, period, entries }
+    Board { scope, period, entries, renewed_at: None }
 }
 
 fn person<'a>(names: &HashMap<EntityId, &'a str>, id: i64) -> Option<(i64, &'a str)> {

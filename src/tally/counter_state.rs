@@ -13,7 +13,7 @@ use super::boards::BoardNames;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
-use crate::model::{CounterSnapshot, KeyCounters, Ranked, Ranking, TrafficCounters};
+use crate::model::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 use crate::model::{EntityId, FailureClass, Tokens, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::view::{
@@ -34,6 +34,8 @@ pub struct CounterState {
     reading: Option<CounterSnapshot>,
     failures: BTreeMap<(EntityId, FailureClass), u64>,
     latency: BTreeMap<(EntityId, Arc<str>), Histogram>,
+    /// By provider, in money.
+    spent: BTreeMap<EntityId, Usd>,
     missed: u64,
     read: u64,
     models: Order<Arc<str>>,
@@ -42,9 +44,10 @@ pub struct CounterState {
 
 /// A part of a checkpoint: what the readings do not tell again.
 #[derive(Serialize, Deserialize)]
-struct MeterPart<F, L, M, K> {
+struct MeterPart<F, L, S, M, K> {
     failures: F,
     latency: L,
+    spent: S,
     missed: u64,
     models: M,
     keys: K,
@@ -113,6 +116,9 @@ impl CounterState {
             }
             self.latency.entry((provider, model)).or_default().observe(DURATION_BOUNDS, 1e3, ms);
         }
+        for (provider, cost) in reading.spent.drain(..) {
+            *self.spent.entry(provider).or_default() += cost;
+        }
         self.missed += reading.missed;
         self.read += reading.read;
         self.models.admit(&reading.models);
@@ -127,8 +133,9 @@ impl CounterState {
     pub(crate) fn part(&self) -> Result<Part, PartError> {
         let (failures, latency) = (self.failures.iter().collect(), self.latency.iter().collect());
         let (failures, latency): (Vec<_>, Vec<_>) = (failures, latency);
+        let spent: Vec<_> = self.spent.iter().collect();
         let (models, keys) = (&self.models.values, &self.keys.values);
-        encoded(METER, &MeterPart { failures, latency, missed: self.missed, models, keys })
+        encoded(METER, &MeterPart { failures, latency, spent, missed: self.missed, models, keys })
     }
 
     /// The meter that [`Self::part`] came from.
@@ -137,10 +144,11 @@ impl CounterState {
     /// When the part is missing or cannot be understood.
     pub(crate) fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         type Events<K, V> = Vec<(K, V)>;
-        let part: MeterPart<Events<_, _>, Events<_, _>, Vec<_>, Vec<_>> = decoded(parts, METER)?;
+        let part: MeterPart<Events<_, _>, Events<_, _>, Events<_, _>, Vec<_>, Vec<_>> = decoded(parts, METER)?;
         Ok(Self {
             failures: part.failures.into_iter().collect(),
             latency: part.latency.into_iter().collect(),
+            spent: part.spent.into_iter().collect(),
             missed: part.missed,
             models: part.models.into(),
             keys: part.keys.into(),
@@ -155,10 +163,10 @@ impl CounterState {
         let mut view = LedgerView {
             requests_last_minute: reading.requests_per_minute,
             tokens_last_minute: reading.tokens_per_minute,
-            days: reading.days.iter().map(|(day, requests, cost)| (*day, day_view(*requests, *cost))).collect(),
-            day_start: Some(reading.day_start),
-            counters: Some(counters),
-            history_loaded: 1.0,
+            days: reading.days.iter().map(|day| (day.day, day_view(day))).collect(),
+            day_start: reading.day_start,
+            counters: (reading.loaded >= 1.0).then_some(counters),
+            history_loaded: reading.loaded,
             folded,
             ..LedgerView::default()
         };
@@ -181,64 +189,69 @@ impl CounterState {
         let (models, limited_models) = self.models.admitted(budget.max_models, pinned);
         let (keys, limited_keys) = self.keys.admitted(budget.max_keys, |_| false);
         let model = |name: &Arc<str>| if models.contains(name) { name.to_string() } else { other() };
-        let mut view = CountersView { missed: Some(self.missed), ..CountersView::default() };
+        let (latency, folded) = self.latency(budget.max_histograms, model);
+        let view = CountersView {
+            traffic: traffic(&reading.traffic, model),
+            keys: spenders(&reading.keys, &keys),
+            failures: (self.failures.iter())
+                .map(|((provider, class), count)| (provider.to_string(), class.label(), *count))
+                .collect(),
+            spent: self.spent.iter().map(|(provider, cost)| (provider.to_string(), cost.to_f64())).collect(),
+            latency,
+            missed: Some(self.missed),
+            ..CountersView::default()
+        };
+        (view, vec![("model", limited_models), ("key", limited_keys), ("histogram", folded)])
+    }
 
-        let mut traffic: BTreeMap<(String, String), TrafficCounters> = BTreeMap::new();
-        for it in &reading.traffic {
-            let provider = it.provider.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string);
-            let sum = traffic.entry((provider, model(&it.model))).or_default();
-            sum.requests = plus(sum.requests, it.requests);
-            sum.cost = plus(sum.cost, it.cost);
-            sum.list_cost = plus(sum.list_cost, it.list_cost);
-            sum.tokens = sum.tokens.plus(it.tokens);
-        }
-        view.traffic = traffic.into_iter().map(|(labels, sum)| traffic_view(labels, &sum)).collect();
-
-        let mut rest: Option<EntityCounters> = None;
-        for key in &reading.keys {
-            if keys.contains(&key.id) {
-                view.keys.push(key_view(key.id.to_string(), key));
-            } else {
-                let one = key_view(other(), key);
-                rest = Some(match rest {
-                    Some(sum) => EntityCounters {
-                        requests: sum.requests + one.requests,
-                        tokens: plus(sum.tokens, one.tokens),
-                        cost_usd: plus(sum.cost_usd, one.cost_usd),
-                        list_cost_usd: plus(sum.list_cost_usd, one.list_cost_usd),
-                        ..sum
-                    },
-                    None => one,
-                });
-            }
-        }
-        view.keys.extend(rest);
-
-        for ((provider, class), count) in &self.failures {
-            view.failures.push((provider.to_string(), class.label(), *count));
-        }
+    /// At most `most` combinations apart, and how many are not.
+    fn latency(&self, most: usize, model: impl Fn(&Arc<str>) -> String) -> (Vec<LatencyView>, u64) {
         let mut latency: BTreeMap<(String, String), Histogram> = BTreeMap::new();
         let mut folded = 0;
         for ((provider, name), histogram) in &self.latency {
             let mut labels = (provider.to_string(), model(name));
-            if latency.len() >= budget.max_histograms && !latency.contains_key(&labels) {
+            if latency.len() >= most && !latency.contains_key(&labels) {
                 folded += 1;
                 labels.1 = other();
             }
             latency.entry(labels).or_default().merge(histogram);
         }
-        view.latency = latency
-            .into_iter()
-            .map(|((provider_id, model), durations)| LatencyView {
-                provider_id,
-                model,
-                duration: histogram(&durations, DURATION_BOUNDS, 1e3),
-                ttft: none(TTFT_BOUNDS),
-                speed: none(SPEED_BOUNDS),
-            })
-            .collect();
-        (view, vec![("model", limited_models), ("key", limited_keys), ("histogram", folded)])
+        let views = latency.into_iter().map(|((provider_id, model), durations)| LatencyView {
+            provider_id,
+            model,
+            duration: histogram(&durations, DURATION_BOUNDS, 1e3),
+            ttft: none(TTFT_BOUNDS),
+            speed: none(SPEED_BOUNDS),
+        });
+        (views.collect(), folded)
     }
+}
+
+/// By the labels that it is shown under.
+fn traffic(counters: &[TrafficCounters], model: impl Fn(&Arc<str>) -> String) -> Vec<TrafficView> {
+    let mut traffic: BTreeMap<(String, String), TrafficCounters> = BTreeMap::new();
+    for it in counters {
+        let provider = it.provider.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string);
+        let sum = traffic.entry((provider, model(&it.model))).or_default();
+        sum.requests = plus(sum.requests, it.requests);
+        sum.cost = plus(sum.cost, it.cost);
+        sum.list_cost = plus(sum.list_cost, it.list_cost);
+        sum.tokens = sum.tokens.plus(it.tokens);
+    }
+    traffic.into_iter().map(|(labels, sum)| traffic_view(labels, &sum)).collect()
+}
+
+/// Those that are admitted, and the others together.
+fn spenders(counters: &[KeyCounters], admitted: &HashSet<&EntityId>) -> Vec<EntityCounters> {
+    let (shown, folded): (Vec<_>, Vec<_>) = counters.iter().partition(|key| admitted.contains(&key.id));
+    let rest = folded.into_iter().map(|key| key_view(other(), key)).reduce(|sum, one| EntityCounters {
+        requests: sum.requests + one.requests,
+        tokens: plus(sum.tokens, one.tokens),
+        cost_usd: plus(sum.cost_usd, one.cost_usd),
+        list_cost_usd: plus(sum.list_cost_usd, one.list_cost_usd),
+        ..sum
+    });
+    shown.into_iter().map(|key| key_view(key.id.to_string(), key)).chain(rest).collect()
 }
 
 fn plus<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
@@ -248,8 +261,13 @@ fn plus<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-fn day_view(requests: u64, cost: Usd) -> DayView {
-    DayView { requests, cost_usd: Some(cost.to_f64()), mean_duration_seconds: None, error_ratio: None }
+fn day_view(day: &DayReading) -> DayView {
+    DayView {
+        requests: day.requests,
+        cost_usd: Some(day.cost.to_f64()),
+        list_cost_usd: day.list_cost.map(Usd::to_f64),
+        ..DayView::default()
+    }
 }
 
 fn traffic_view((provider_id, model): (String, String), sum: &TrafficCounters) -> TrafficView {
@@ -269,6 +287,7 @@ fn key_view(id: String, key: &KeyCounters) -> EntityCounters {
     EntityCounters {
         id,
         requests: key.requests,
+        outcomes: None,
         cost_usd: Some(key.cost.to_f64()),
         list_cost_usd: key.list_cost.map(Usd::to_f64),
         tokens: Some(key.tokens),
@@ -279,7 +298,7 @@ fn none(bounds: &'static [f64]) -> HistogramView {
     HistogramView { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
 }
 
-fn board(Ranking { scope, period, entries }: &Ranking, names: &BoardNames<'_>) -> Board {
+fn board(Ranking { scope, period, entries, renewed_at }: &Ranking, names: &BoardNames<'_>) -> Board {
     let mut ranked: Vec<(&Ranked, String, &str)> = entries
         .iter()
         .filter_map(|entry| {
@@ -315,5 +334,5 @@ fn board(Ranking { scope, period, entries }: &Ranking, names: &BoardNames<'_>) -
         tokens: entry.tokens,
         ..BoardEntry::default()
     });
-    Board { scope: *scope, period, entries: entries.chain([rest]).collect() }
+    Board { scope: *scope, period, entries: entries.chain([rest]).collect(), renewed_at: *renewed_at }
 }

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{FailureClass, Outcome, Scope, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, Scope, Tokens, UsageRow, Usd};
 
 /// Upper bounds of request durations in seconds; agents work for many minutes.
 pub(crate) const DURATION_BOUNDS: &[f64] =
@@ -91,16 +91,23 @@ impl Default for Traffic {
 
 /// One user or key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Spender {
-    pub requests: u64,
+pub(super) struct Spender {
+    /// By [`Outcome::ALL`].
+    pub outcomes: [u64; 3],
     pub cost: Usd,
     pub tokens: u64,
     pub last_second: i64,
 }
 
 impl Spender {
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.requests += other.requests;
+    pub(super) fn requests(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *mine += theirs;
+        }
         self.cost += other.cost;
         self.tokens = self.tokens.saturating_add(other.tokens);
         self.last_second = self.last_second.max(other.last_second);
@@ -192,7 +199,7 @@ impl Counters {
         }
         for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
             let spender = spenders.entry(entity).or_default();
-            spender.requests += 1;
+            spender.outcomes[outcome as usize] += 1;
             spender.tokens = spender.tokens.saturating_add(row.tokens.total());
             spender.last_second = spender.last_second.max(second);
         }
@@ -211,25 +218,7 @@ impl Counters {
         let had = it.row;
         let late = now.tokens.beyond(had.tokens);
         let late_cost = positive(positive(now.cost) - positive(had.cost));
-        let all = UsageRow {
-            imported: had.imported,
-            is_error: had.is_error,
-            outcome: had.outcome,
-            failure: had.failure,
-            user_id: had.user_id,
-            key_id: had.key_id,
-            provider_id: had.provider_id,
-            model: had.model.clone(),
-            answered_model: had.answered_model.clone(),
-            status: had.status,
-            cost: had.cost + late_cost,
-            tokens: had.tokens.plus(late),
-            duration_ms: had.duration_ms.or(now.duration_ms),
-            ttft_ms: had.ttft_ms.or(now.ttft_ms),
-            output_speed_micro: had.output_speed_micro.or(now.output_speed_micro),
-            cache_saved: had.cache_saved.max(now.cache_saved),
-            ..now.clone()
-        };
+        let all = completed(had, now, late, late_cost);
         let amount = |row: &UsageRow| {
             (row.cost, row.tokens, row.duration_ms, row.ttft_ms, row.output_speed_micro, row.cache_saved)
         };
@@ -329,6 +318,30 @@ impl Counters {
         rekey(&mut self.traffic, traffic, merge_traffic);
         rekey(&mut self.unpriced, |(asked, early)| model(asked, early), merge_count);
         rekey(&mut self.substitutions, substitution, merge_count);
+    }
+}
+
+/// A counted row with what a later version of it has more: `late` and `late_cost` of it.
+fn completed(had: &UsageRow, now: &UsageRow, late: Tokens, late_cost: Usd) -> UsageRow {
+    UsageRow {
+        imported: had.imported,
+        is_error: had.is_error,
+        outcome: had.outcome,
+        is_success: had.is_success,
+        failure: had.failure,
+        user_id: had.user_id,
+        key_id: had.key_id,
+        provider_id: had.provider_id,
+        model: had.model.clone(),
+        answered_model: had.answered_model.clone(),
+        status: had.status,
+        cost: had.cost + late_cost,
+        tokens: had.tokens.plus(late),
+        duration_ms: had.duration_ms.or(now.duration_ms),
+        ttft_ms: had.ttft_ms.or(now.ttft_ms),
+        output_speed_micro: had.output_speed_micro.or(now.output_speed_micro),
+        cache_saved: had.cache_saved.max(now.cache_saved),
+        ..now.clone()
     }
 }
 

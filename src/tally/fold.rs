@@ -62,6 +62,7 @@ impl Tally {
         for boards in [&mut self.windows.day.total, &mut self.week.boards, &mut self.month.boards, &mut self.total] {
             boards.retain(scope, |sym| names.has(scope, sym));
         }
+        self.windows.key_models.total.retain(scope, |sym| names.has(scope, sym));
         for day in self.days.all_ready() {
             day.retain(scope, |sym| names.has(scope, sym));
         }

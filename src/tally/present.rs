@@ -1,18 +1,19 @@
 //! The tally as a view.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::Duration;
 use hashbrown::HashMap;
 
 use super::boards::{BoardNames, board};
-use super::counters::{self, Counters, Histogram, Traffic};
+use super::counters::{self, Count, Counters, Histogram, Traffic};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{BoardSums, Sum, Sums};
-use super::{Correction, Corrections, Tally};
-use crate::model::{Directory, Facts, Live, Scope, Tokens};
+use super::{Correction, Corrections, Dimensions, Tally};
+use crate::model::{Directory, Facts, Live, Scope, Tokens, Usd};
 use crate::view;
-use crate::view::{CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
+use crate::view::{Board, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
 
 /// What the view needs beside the tally.
 pub struct Presentation<'a> {
@@ -49,6 +50,7 @@ impl Tally {
                     view.boards.push(board(&self.names, &names, scope, period, boards, self.facts));
                 }
             }
+            view.key_models = self.key_models(&view.boards, with.boards.top_models);
             view.quotas = self.quotas(directory, with.live);
         }
         if self.counters_complete {
@@ -69,6 +71,25 @@ impl Tally {
             .values()
             .filter(|held| held.row.counted && !held.row.is_final && held.row.started_at.timestamp() >= oldest)
             .count() as u64
+    }
+
+    /// The models of the first keys of the last 24 hours; what is none of the first models is `other`.
+    fn key_models(&self, boards: &[Board], top: usize) -> Vec<(String, String, u64)> {
+        let keys = boards.iter().find(|board| (board.scope, board.period) == (Scope::Key, "last24h"));
+        let mut view = Vec::new();
+        for key in keys.filter(|_| top > 0).into_iter().flat_map(|board| &board.entries) {
+            let Some(sym) = key.id.parse().ok().and_then(|id| self.names.keys.find(&id)) else { continue };
+            let name = |(model, requests)| Some((requests, self.names.models.value(model)?));
+            let mut models: Vec<_> = self.windows.key_models.total.of(sym).filter_map(name).collect();
+            models.sort_unstable_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+            models.truncate(top);
+            let rest = key.requests.unwrap_or(0).saturating_sub(models.iter().map(|(requests, _)| requests).sum());
+            view.extend(models.into_iter().map(|(requests, model)| (key.id.clone(), model.to_string(), requests)));
+            if rest > 0 {
+                view.push((key.id.clone(), other(), rest));
+            }
+        }
+        view
     }
 
     fn day_views(&self) -> Vec<(&'static str, DayView)> {
@@ -94,17 +115,14 @@ impl Tally {
     fn window_views(&self) -> Vec<(&'static str, [u64; 3])> {
         let now = self.now();
         let windows = [
-            ("1m", now - 60, &self.windows.minute.total),
-            ("1h", now - 3600, &self.windows.hour.total),
-            ("8h", now - 8 * 3600, &self.windows.eight_hours.total),
-            ("24h", now - 24 * 3600, &self.windows.day.total.whole),
-            ("month", self.month.start, &self.month.boards.whole),
+            ("1m", now - 60, self.windows.minute.total.spent.by_outcome()),
+            ("1h", now - 3600, self.windows.hour.total.spent.by_outcome()),
+            ("8h", now - 8 * 3600, self.windows.eight_hours.total.spent.by_outcome()),
+            ("24h", now - 24 * 3600, self.windows.day.total.whole.spent.by_outcome()),
+            ("month", self.month.start, self.month()),
         ];
-        windows
-            .into_iter()
-            .filter(|(_, start, _)| self.covered_since <= *start)
-            .map(|(label, _, sums)| (label, [sums.successes, sums.failures, sums.unknown()]))
-            .collect()
+        let covered = windows.into_iter().filter(|(_, start, _)| self.covered_since <= *start);
+        covered.map(|(label, _, counts)| (label, counts)).collect()
     }
 
     fn periods(&self) -> Vec<(&'static str, &BoardSums)> {
@@ -126,103 +144,53 @@ impl Tally {
 
     fn counters_view(&self, budget: &view::SeriesBudget) -> (CountersView, Vec<(&'static str, u64)>) {
         let fresh_since = self.now() - i64::try_from(budget.idle_after.as_secs()).unwrap_or(i64::MAX);
-        let models = self
-            .names
-            .models
-            .admitted(budget.max_models, |model| budget.pinned_models.iter().any(|it| **it == **model));
+        let is_pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
+        let labels = Labels { names: &self.names, models: self.names.models.admitted(budget.max_models, is_pinned) };
         let users = self.names.users.admitted(budget.max_users, |_| false);
         let keys = self.names.keys.admitted(budget.max_keys, |_| false);
-        let provider = |sym: Sym| self.names.providers.value(sym).map_or_else(other, i64::to_string);
-        let model = |sym: Sym, early: bool| match self.names.models.value(sym) {
-            Some(name) if !early && models.has(sym) => name.to_string(),
-            _ => other(),
-        };
-
-        let facts = self.facts;
+        let (facts, counters) = (self.facts, &self.counters);
+        let traffic = combine(counters, &labels);
+        let (latency, folded_histograms) = latency_views(&traffic, budget.max_histograms, fresh_since);
+        let fresh = |count: &Count| (count.last_second >= fresh_since).then_some(count.value);
+        let code = |status: Option<u16>| status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let substitutions = sums(counters.substitutions.iter().map(|((provider, asked, answered, early), count)| {
+            ((labels.provider(*provider), labels.model(*asked, *early), labels.model(*answered, false)), count.value)
+        }));
         let mut view = CountersView {
+            traffic: (traffic.iter())
+                .filter(|(_, traffic)| traffic.last_second >= fresh_since)
+                .map(|(labels, traffic)| traffic_view(labels, traffic, facts))
+                .collect(),
+            responses: (counters.responses.iter())
+                .filter_map(|((sym, status), count)| Some((labels.provider(*sym), code(*status), fresh(count)?)))
+                .collect(),
+            failures: (counters.failures.iter())
+                .filter_map(|((sym, class), count)| Some((labels.provider(*sym), class.label(), fresh(count)?)))
+                .collect(),
+            keys: spenders(&self.names.keys, &keys, &counters.keys, fresh_since, facts),
+            unpriced: sums(
+                counters.unpriced.iter().map(|((sym, early), count)| (labels.model(*sym, *early), count.value)),
+            )
+            .into_iter()
+            .collect(),
+            substitutions: substitutions.into_iter().map(|((a, b, c), count)| (a, b, c, count)).collect(),
             corrections: corrections(self.corrections),
-            imported: facts.imports.then_some(self.counters.imported),
+            imported: facts.imports.then_some(counters.imported),
+            latency,
             ..CountersView::default()
         };
-        let combined = combine(&self.counters, provider, model);
-        let histograms = histograms(&combined, budget.max_histograms);
-        let mut folded_histograms = 0;
-        let mut latency: BTreeMap<(String, String), Vec<&Traffic>> = BTreeMap::new();
-        for ((provider, model), traffic) in &combined {
-            let shown = if histograms.contains(&(provider.as_str(), model.as_str())) {
-                model.clone()
-            } else {
-                folded_histograms += 1;
-                other()
-            };
-            latency.entry((provider.clone(), shown)).or_default().push(traffic);
-            if traffic.last_second < fresh_since {
-                continue;
-            }
-            view.traffic.push(TrafficView {
-                provider_id: provider.clone(),
-                model: model.clone(),
-                requests: traffic.requests,
-                cost_usd: facts.cost.then(|| traffic.cost.to_f64()),
-                list_cost_usd: None,
-                tokens: Tokens::default()
-                    .by_type()
-                    .iter()
-                    .zip(traffic.tokens)
-                    .filter(|(_, count)| *count > 0)
-                    .map(|((kind, _), count)| (*kind, count))
-                    .collect(),
-                cache_saved_usd: traffic.cache_saved.map(crate::model::Usd::to_f64),
-            });
-        }
-        for ((provider_id, model), parts) in latency {
-            let whole = counters::fold(parts.into_iter());
-            if whole.last_second < fresh_since {
-                continue;
-            }
-            view.latency.push(LatencyView {
-                provider_id,
-                model,
-                duration: histogram(&whole.duration, counters::DURATION_BOUNDS, 1e3),
-                ttft: histogram(&whole.ttft, counters::TTFT_BOUNDS, 1e3),
-                speed: histogram(&whole.speed, counters::SPEED_BOUNDS, 1e6),
-            });
-        }
-        for ((sym, status), count) in &self.counters.responses {
-            if count.last_second >= fresh_since {
-                let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-                view.responses.push((provider(*sym), code, count.value));
-            }
-        }
-        for ((sym, class), count) in &self.counters.failures {
-            if count.last_second >= fresh_since {
-                view.failures.push((provider(*sym), class.label(), count.value));
-            }
-        }
         if facts.cost {
+            let wasted = counters.wasted.iter();
+            view.wasted =
+                wasted.map(|((sym, reason), cost)| (labels.provider(*sym), reason.label(), cost.to_f64())).collect();
             view.corrections_usd = corrections_usd(self.corrections);
-            let wasted = self.counters.wasted.iter();
-            view.wasted = wasted.map(|((sym, reason), cost)| (provider(*sym), reason.label(), cost.to_f64())).collect();
         }
-        let mut unpriced: BTreeMap<String, u64> = BTreeMap::new();
-        for ((sym, early), count) in &self.counters.unpriced {
-            *unpriced.entry(model(*sym, *early)).or_default() += count.value;
-        }
-        view.unpriced = unpriced.into_iter().collect();
-        let mut substitutions: BTreeMap<(String, String, String), u64> = BTreeMap::new();
-        for ((sym, asked, answered, early), count) in &self.counters.substitutions {
-            let key = (provider(*sym), model(*asked, *early), model(*answered, false));
-            *substitutions.entry(key).or_default() += count.value;
-        }
-        view.substitutions = substitutions.into_iter().map(|((a, b, c), count)| (a, b, c, count)).collect();
         if facts.users {
-            view.users = spenders(&self.names.users, &users, &self.counters.users, fresh_since, facts);
+            view.users = spenders(&self.names.users, &users, &counters.users, fresh_since, facts);
         }
-        view.keys = spenders(&self.names.keys, &keys, &self.counters.keys, fresh_since, facts);
-
         let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
         let mut folded = vec![
-            ("model", models.folded),
+            ("model", labels.models.folded),
             ("model_without_success", unproven as u64 + self.names.models.folded().others),
             ("user", users.folded),
             ("key", keys.folded),
@@ -233,36 +201,102 @@ impl Tally {
     }
 }
 
+/// What providers and models are shown as.
+struct Labels<'a> {
+    names: &'a Dimensions,
+    models: Admitted,
+}
+
+impl Labels<'_> {
+    fn provider(&self, sym: Sym) -> String {
+        self.names.providers.value(sym).map_or_else(other, i64::to_string)
+    }
+
+    fn model(&self, sym: Sym, early: bool) -> String {
+        match self.names.models.value(sym) {
+            Some(name) if !early && self.models.has(sym) => name.to_string(),
+            _ => other(),
+        }
+    }
+}
+
 fn empty() -> &'static BoardSums {
     static EMPTY: std::sync::LazyLock<BoardSums> = std::sync::LazyLock::new(BoardSums::default);
     &EMPTY
 }
 
+const OTHER: &str = "other";
+
 pub(super) fn other() -> String {
-    "other".to_owned()
+    OTHER.to_owned()
 }
 
 fn day_view(sums: &Sums, facts: Facts) -> DayView {
     DayView {
         requests: sums.spent.requests,
         cost_usd: facts.cost.then(|| sums.spent.cost.to_f64()),
+        list_cost_usd: None,
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: Some(if sums.spent.requests > 0 { sums.errors as f64 / sums.spent.requests as f64 } else { 0.0 }),
+        error_ratio: Some(sums.spent.errors as f64 / sums.spent.requests.max(1) as f64),
     }
 }
 
+fn sums<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> BTreeMap<K, u64> {
+    let mut sums = BTreeMap::new();
+    for (labels, count) in counts {
+        *sums.entry(labels).or_default() += count;
+    }
+    sums
+}
+
 /// Traffic by the labels it is shown under.
-fn combine(
-    counters: &Counters,
-    provider: impl Fn(Sym) -> String,
-    model: impl Fn(Sym, bool) -> String,
-) -> BTreeMap<(String, String), Traffic> {
+fn combine(counters: &Counters, labels: &Labels<'_>) -> BTreeMap<(String, String), Traffic> {
     let mut parts: BTreeMap<(String, String), Vec<&Traffic>> = BTreeMap::new();
-    for ((provider_sym, model_sym, early), traffic) in &counters.traffic {
-        parts.entry((provider(*provider_sym), model(*model_sym, *early))).or_default().push(traffic);
+    for ((provider, model, early), traffic) in &counters.traffic {
+        parts.entry((labels.provider(*provider), labels.model(*model, *early))).or_default().push(traffic);
     }
     parts.into_iter().map(|(labels, parts)| (labels, counters::fold(parts.into_iter()))).collect()
+}
+
+fn traffic_view((provider_id, model): &(String, String), traffic: &Traffic, facts: Facts) -> TrafficView {
+    let tokens = Tokens::default().by_type().map(|(kind, _)| kind).into_iter().zip(traffic.tokens);
+    TrafficView {
+        provider_id: provider_id.clone(),
+        model: model.clone(),
+        requests: traffic.requests,
+        cost_usd: facts.cost.then(|| traffic.cost.to_f64()),
+        list_cost_usd: None,
+        tokens: tokens.filter(|(_, count)| *count > 0).collect(),
+        cache_saved_usd: traffic.cache_saved.map(Usd::to_f64),
+    }
+}
+
+/// At most `most` combinations apart, and how many are not.
+fn latency_views(
+    combined: &BTreeMap<(String, String), Traffic>,
+    most: usize,
+    fresh_since: i64,
+) -> (Vec<LatencyView>, u64) {
+    let apart = histograms(combined, most);
+    let mut latency: BTreeMap<(&str, &str), Vec<&Traffic>> = BTreeMap::new();
+    let mut folded = 0;
+    for ((provider, model), traffic) in combined {
+        let labels = (provider.as_str(), model.as_str());
+        let is_apart = apart.contains(&labels);
+        folded += u64::from(!is_apart);
+        latency.entry(if is_apart { labels } else { (provider, OTHER) }).or_default().push(traffic);
+    }
+    let wholes = latency.into_iter().map(|(labels, parts)| (labels, counters::fold(parts.into_iter())));
+    let fresh = wholes.filter(|(_, whole)| whole.last_second >= fresh_since);
+    let view = |((provider_id, model), whole): ((&str, &str), Traffic)| LatencyView {
+        provider_id: provider_id.to_owned(),
+        model: model.to_owned(),
+        duration: histogram(&whole.duration, counters::DURATION_BOUNDS, 1e3),
+        ttft: histogram(&whole.ttft, counters::TTFT_BOUNDS, 1e3),
+        speed: histogram(&whole.speed, counters::SPEED_BOUNDS, 1e6),
+    };
+    (fresh.map(view).collect(), folded)
 }
 
 /// The combinations that have histograms of their own: the first `max` by first appearance.
@@ -300,7 +334,7 @@ fn spenders(
             _ => rest.merge(spender),
         }
     }
-    if rest.requests > 0 {
+    if rest.requests() > 0 {
         view.push(spender_view(other(), &rest, facts));
     }
     view
@@ -309,7 +343,8 @@ fn spenders(
 fn spender_view(id: String, spender: &counters::Spender, facts: Facts) -> EntityCounters {
     EntityCounters {
         id,
-        requests: spender.requests,
+        requests: spender.requests(),
+        outcomes: Some(spender.outcomes),
         cost_usd: facts.cost.then(|| spender.cost.to_f64()),
         list_cost_usd: None,
         tokens: facts.tokens.then_some(spender.tokens),

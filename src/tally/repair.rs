@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use hashbrown::HashMap;
 
 use super::log::KEPT_SECONDS;
-use super::{KEPT_DAYS, Tally};
+use super::sums::WindowFact;
+use super::{Corrections, KEPT_DAYS, Tally};
 use crate::model::{LedgerSum, UsageRow, Usd};
 
 impl Tally {
@@ -28,6 +29,35 @@ impl Tally {
         date < kept_since || (date == kept_since && lost())
     }
 
+    /// The local date of an instant; `None` outside the calendar.
+    pub fn date(&self, at: DateTime<Utc>) -> Option<NaiveDate> {
+        self.moment.calendar.date(at)
+    }
+
+    /// On the relay's screen the month begins with the oldest row that it has: on this day, of which this is left.
+    pub fn begin_month_with(&mut self, date: NaiveDate, left: LedgerSum) {
+        let first = self.first_of_month();
+        let mut gone = [0; 3];
+        if date >= first {
+            let days = self.day_sums.range(first..=date).map(|(_, sum)| sum.by_outcome());
+            gone = days.fold(gone, |all: [u64; 3], day| std::array::from_fn(|it| all[it] + day[it]));
+            let left = left.by_outcome();
+            gone = std::array::from_fn(|it| gone[it].saturating_sub(left[it]));
+        }
+        self.gone_from_month = (first, gone);
+    }
+
+    /// Success, failure and neither of the present month's requests, as the relay's screen counts them.
+    pub(super) fn month(&self) -> [u64; 3] {
+        let all = self.month.boards.whole.spent.by_outcome();
+        let (month, gone) = self.gone_from_month;
+        if month == self.first_of_month() { std::array::from_fn(|it| all[it].saturating_sub(gone[it])) } else { all }
+    }
+
+    pub(super) fn first_of_month(&self) -> NaiveDate {
+        self.today().with_day(1).unwrap_or(NaiveDate::MIN)
+    }
+
     /// Whether [`Self::replace_day`] can repair the day.
     pub(crate) fn is_repairable(&self, date: NaiveDate) -> bool {
         date + Days::new(KEPT_DAYS) >= self.today()
@@ -35,7 +65,6 @@ impl Tally {
 
     /// Puts `rows`, all that started on `date`, in the place of what the tally has of that day.
     pub fn replace_day(&mut self, date: NaiveDate, rows: Vec<UsageRow>) {
-        let calendar = self.moment.calendar.clone();
         let old_sum = self.day_sums.remove(&date).unwrap_or_default();
         self.total.unmerge(&self.days.remove(date).unwrap_or_default());
         self.names.models.forget_folded();
@@ -44,32 +73,14 @@ impl Tally {
         self.log.each(self.now() - KEPT_SECONDS..i64::MAX, |second, fact| {
             logged.insert(fact.request_id, second);
         });
-        let mut facts = HashMap::new();
-        if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
-        {
-            let span = start.timestamp()..end.timestamp();
-            self.log.each(span.clone(), |_, fact| {
-                facts.insert(fact.request_id, *fact);
-            });
-            self.log.cut(span);
-        }
-        let mut held: HashMap<i64, UsageRow> = self
-            .held
-            .extract_if(|_, held| calendar.date(held.row.started_at) == Some(date))
-            .map(|(request_id, held)| (request_id, held.row))
-            .collect();
+        let (mut facts, mut held) = self.take_out(date);
 
         // What is known of single rows is told apart; the rest of the day only as a whole.
-        let (mut requests, mut cost) = (i128::from(old_sum.requests), old_sum.cost);
-        for fact in facts.values() {
-            requests -= 1;
-            cost -= fact.cost;
-        }
+        let mut remainder = Remainder { requests: old_sum.requests.into(), cost: old_sum.cost };
+        facts.values().for_each(|fact| remainder.without(fact.cost));
         // Rows that are older than the log but have only just come.
-        for row in held.values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
-            requests -= 1;
-            cost -= row.cost;
-        }
+        let older = |row: &&UsageRow| row.counted && !facts.contains_key(&row.request_id);
+        held.values().filter(older).for_each(|row| remainder.without(row.cost));
         for row in rows {
             let before = held.remove(&row.request_id);
             let known = logged.get(&row.request_id);
@@ -82,29 +93,60 @@ impl Tally {
             };
             let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
             if before.is_none() && row.counted && self.has_counted(&row) {
-                requests -= 1;
-                cost -= row.cost;
+                remainder.without(row.cost);
             }
             self.take(row, before.as_ref());
             self.fold_full();
         }
-        for row in held.into_values().filter(|row| row.counted && !facts.contains_key(&row.request_id)) {
-            if self.knows(row.request_id) {
-                self.corrections.deleted.note(1, row.cost);
+        held.retain(|request_id, row| row.counted && !facts.contains_key(request_id));
+        let gone = held.values().map(|row| (row.request_id, row.cost));
+        for (request_id, cost) in gone.chain(facts.values().map(|fact| (fact.request_id, fact.cost))) {
+            if self.knows(request_id) {
+                self.corrections.deleted.note(1, cost);
             }
         }
-        for fact in facts.into_values() {
-            if self.knows(fact.request_id) {
-                self.corrections.deleted.note(1, fact.cost);
-            }
-        }
-        let gone = u64::try_from(requests).unwrap_or(0);
-        let (less, more) = (cost.max(Usd::ZERO), (-cost).max(Usd::ZERO));
-        let which = if gone > 0 { &mut self.corrections.deleted } else { &mut self.corrections.lowered };
-        which.note(if less.is_positive() { gone.max(1) } else { gone }, less);
-        self.corrections.rewritten.note(u64::from(more.is_positive()), more);
+        remainder.note(&mut self.corrections);
         self.rest();
         self.rebuild_windows();
         self.marks.clear();
+    }
+
+    /// Takes a day's single rows out: what the log has of them, and those that are held.
+    fn take_out(&mut self, date: NaiveDate) -> (HashMap<i64, WindowFact>, HashMap<i64, UsageRow>) {
+        let calendar = self.moment.calendar.clone();
+        let mut facts = HashMap::new();
+        if let (Some(start), Some(end)) = (calendar.start(date), date.succ_opt().and_then(|next| calendar.start(next)))
+        {
+            let span = start.timestamp()..end.timestamp();
+            self.log.each(span.clone(), |_, fact| {
+                facts.insert(fact.request_id, *fact);
+            });
+            self.log.cut(span);
+        }
+        let held = self.held.extract_if(|_, held| calendar.date(held.row.started_at) == Some(date));
+        let held = held.map(|(request_id, held)| (request_id, held.row)).collect();
+        (facts, held)
+    }
+}
+
+/// What a day's old sum has beyond the single rows that are known.
+struct Remainder {
+    requests: i128,
+    cost: Usd,
+}
+
+impl Remainder {
+    fn without(&mut self, cost: Usd) {
+        self.requests -= 1;
+        self.cost -= cost;
+    }
+
+    /// It is gone, or was written anew.
+    fn note(self, corrections: &mut Corrections) {
+        let gone = u64::try_from(self.requests).unwrap_or(0);
+        let (less, more) = (self.cost.max(Usd::ZERO), (-self.cost).max(Usd::ZERO));
+        let which = if gone > 0 { &mut corrections.deleted } else { &mut corrections.lowered };
+        which.note(if less.is_positive() { gone.max(1) } else { gone }, less);
+        corrections.rewritten.note(u64::from(more.is_positive()), more);
     }
 }

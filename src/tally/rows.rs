@@ -6,8 +6,8 @@ use super::counters::{Counters, Final};
 use super::log::KEPT_SECONDS;
 use super::names::{NONE, Sym};
 use super::sums::{ABSURD, BoardSums, Total, WindowFact};
-use super::{Held, KEPT_DAYS, Tally, identity, is_same, next_look, settled};
-use crate::model::{LedgerSum, Outcome, UsageRow, Usd};
+use super::{GRACE_SECONDS, Held, KEPT_DAYS, ORPHAN_SECONDS, Tally, identity, is_same};
+use crate::model::{Outcome, UsageRow, Usd};
 
 impl Tally {
     pub(super) fn put(&mut self, row: UsageRow) {
@@ -162,6 +162,7 @@ impl Tally {
             tokens: row.tokens,
             is_error: row.is_error,
             outcome: row.outcome,
+            is_success: row.is_success,
             failure: row.failure,
         }
     }
@@ -172,6 +173,7 @@ impl Tally {
             counted: true,
             is_error: fact.is_error,
             outcome: fact.outcome,
+            is_success: fact.is_success,
             failure: fact.failure,
             user_id: self.names.users.value(fact.user).copied().unwrap_or(now.user_id),
             key_id: self.names.keys.value(fact.key).copied(),
@@ -203,13 +205,11 @@ impl Tally {
         }
         if let Some(date) = self.moment.calendar.date(row.started_at) {
             let sum = self.day_sums.entry(date).or_default();
-            sum.requests += 1;
+            sum.count(row.provider_id, row.model.as_deref(), row.outcome, 1);
             sum.cost += fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
             sum.errors += u64::from(fact.is_error);
             sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
-            sum.labels =
-                sum.labels.wrapping_add(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
         for span in [&mut self.week, &mut self.month] {
             if second >= span.start {
@@ -231,13 +231,11 @@ impl Tally {
             day.sub(&fact);
         }
         if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
-            sum.requests -= 1;
+            sum.uncount(row.provider_id, row.model.as_deref(), row.outcome);
             sum.cost -= fact.cost;
             sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
             sum.errors -= u64::from(fact.is_error);
             sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));
-            sum.labels =
-                sum.labels.wrapping_sub(LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome));
         }
         for span in [&mut self.week, &mut self.month] {
             if second >= span.start {
@@ -256,7 +254,19 @@ fn class(row: &UsageRow) -> impl PartialEq + '_ {
     (row.counted, row.is_final, row.outcome, row.failure, row.status, labels)
 }
 
-/// See [`LedgerSum::millis`].
+/// See [`LedgerSum::millis`](crate::model::LedgerSum).
 fn millis(row: &UsageRow) -> u64 {
     u64::from(row.duration_ms.unwrap_or(0)) + u64::from(row.ttft_ms.unwrap_or(0))
+}
+
+/// When to read a row again that is as it should be now: one in flight each time, a final one when its age has doubled.
+pub(super) fn next_look(now: i64, final_since: Option<i64>) -> i64 {
+    now + final_since.map_or(0, |since| now - since).max(1)
+}
+
+pub(super) fn settled(row: &UsageRow, final_since: Option<i64>, now: i64) -> bool {
+    match final_since {
+        Some(since) => now - since > GRACE_SECONDS,
+        None => now - row.started_at.timestamp() > ORPHAN_SECONDS,
+    }
 }

@@ -6,7 +6,7 @@ use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{FailureClass, Outcome, Scope, Tokens, Usd};
+use crate::model::{Facts, FailureClass, Outcome, Scope, Tokens, Usd};
 
 /// Tokens beyond this are not a request's but a broken row's; the limit keeps a sum of them within 64 bits.
 pub(crate) const ABSURD: u64 = 1 << 40;
@@ -27,6 +27,7 @@ pub(crate) struct WindowFact {
     pub tokens: Tokens,
     pub is_error: bool,
     pub outcome: Option<Outcome>,
+    pub is_success: Option<bool>,
     pub failure: Option<FailureClass>,
 }
 
@@ -48,14 +49,28 @@ pub(crate) struct Spent {
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
+    pub errors: u64,
+    successes: u64,
+    failures: u64,
     cache_read: u64,
-    /// All input of requests that touched a cache: the denominator of the cache hit ratio.
+    /// All input of requests that touched a cache.
     cache_input: u64,
+    input: u64,
 }
 
 impl Spent {
-    pub(crate) fn cache_hit_ratio(&self) -> Option<f64> {
-        mean(self.cache_read, self.cache_input, 1.0)
+    /// Success, failure, and neither, as the relay's boards have them.
+    pub(super) const fn by_outcome(&self) -> [u64; 3] {
+        let neither = self.requests.saturating_sub(self.successes).saturating_sub(self.failures);
+        [self.successes, self.failures, neither]
+    }
+
+    pub(super) fn success_ratio(&self) -> Option<f64> {
+        mean(self.successes, self.successes + self.failures, 1.0)
+    }
+
+    pub(super) fn cache_hit_ratio(&self, facts: Facts) -> Option<f64> {
+        mean(self.cache_read, if facts.hits_of_cached { self.cache_input } else { self.input }, 1.0)
     }
 }
 
@@ -63,9 +78,6 @@ impl Spent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sums {
     pub spent: Spent,
-    pub errors: u64,
-    pub successes: u64,
-    pub failures: u64,
     duration_ms: u64,
     durations: u64,
     ttft_ms: u64,
@@ -75,12 +87,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// Neither success nor failure: in flight, or not the provider's fault.
-    pub(crate) const fn unknown(&self) -> u64 {
-        self.spent.requests.saturating_sub(self.successes).saturating_sub(self.failures)
-    }
-
-    pub(crate) fn mean_duration_seconds(&self) -> Option<f64> {
+    pub(super) fn mean_duration_seconds(&self) -> Option<f64> {
         mean(self.duration_ms, self.durations, 1e3)
     }
 
@@ -90,10 +97,6 @@ impl Sums {
 
     pub(crate) fn mean_speed(&self) -> Option<f64> {
         mean(self.speed_micro, self.speeds, 1e6)
-    }
-
-    pub(crate) fn success_ratio(&self) -> Option<f64> {
-        mean(self.successes, self.successes + self.failures, 1.0)
     }
 }
 
@@ -145,8 +148,12 @@ impl Sum for Spent {
             requests: 1,
             cost: fact.cost,
             board_tokens: fact.board_tokens,
+            errors: u64::from(fact.is_error),
+            successes: u64::from(fact.is_success == Some(true)),
+            failures: u64::from(fact.is_success == Some(false)),
             cache_read: read.min(ABSURD),
             cache_input: if touched_cache { input.min(ABSURD) } else { 0 },
+            input: input.min(ABSURD),
         }
     }
 
@@ -158,8 +165,12 @@ impl Sum for Spent {
         self.cost = cost(self.cost, other.cost);
         self.requests = count(self.requests, other.requests);
         self.board_tokens = count(self.board_tokens, other.board_tokens);
+        self.errors = count(self.errors, other.errors);
+        self.successes = count(self.successes, other.successes);
+        self.failures = count(self.failures, other.failures);
         self.cache_read = count(self.cache_read, other.cache_read);
         self.cache_input = count(self.cache_input, other.cache_input);
+        self.input = count(self.input, other.input);
     }
 }
 
@@ -167,9 +178,6 @@ impl Sum for Sums {
     fn of(fact: &WindowFact) -> Self {
         Self {
             spent: Spent::of(fact),
-            errors: u64::from(fact.is_error),
-            successes: u64::from(fact.outcome == Some(Outcome::Success)),
-            failures: u64::from(fact.outcome == Some(Outcome::Failure)),
             duration_ms: fact.duration_ms.unwrap_or(0).into(),
             durations: u64::from(fact.duration_ms.is_some()),
             ttft_ms: fact.ttft_ms.unwrap_or(0).into(),
@@ -185,9 +193,6 @@ impl Sum for Sums {
 
     fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64) {
         self.spent.combine(&other.spent, cost, count);
-        self.errors = count(self.errors, other.errors);
-        self.successes = count(self.successes, other.successes);
-        self.failures = count(self.failures, other.failures);
         self.duration_ms = count(self.duration_ms, other.duration_ms);
         self.durations = count(self.durations, other.durations);
         self.ttft_ms = count(self.ttft_ms, other.ttft_ms);
@@ -359,5 +364,46 @@ impl Total for Spending {
 
     fn sub(&mut self, fact: &WindowFact) {
         self.change(fact, -fact.cost);
+    }
+}
+
+/// Requests by key and model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct KeyModels(HashMap<Sym, HashMap<Sym, u64>>);
+
+impl KeyModels {
+    /// The models of a key, with their requests.
+    pub(super) fn of(&self, key: Sym) -> impl Iterator<Item = (Sym, u64)> + '_ {
+        self.0.get(&key).into_iter().flatten().map(|(model, requests)| (*model, *requests))
+    }
+
+    /// Keeps only some entities of a scope apart.
+    pub(super) fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
+        match scope {
+            Scope::Key => self.0.retain(|key, _| keep(*key)),
+            Scope::Model => self.0.values_mut().for_each(|models| models.retain(|model, _| keep(*model))),
+            Scope::User | Scope::Provider => {}
+        }
+    }
+}
+
+impl Total for KeyModels {
+    fn add(&mut self, fact: &WindowFact) {
+        if fact.key != NONE && fact.model != NONE {
+            *self.0.entry(fact.key).or_default().entry(fact.model).or_default() += 1;
+        }
+    }
+
+    fn sub(&mut self, fact: &WindowFact) {
+        let Some(models) = self.0.get_mut(&fact.key) else { return };
+        if let Entry::Occupied(mut left) = models.entry(fact.model) {
+            *left.get_mut() -= 1;
+            if *left.get() == 0 {
+                left.remove();
+            }
+        }
+        if models.is_empty() {
+            self.0.remove(&fact.key);
+        }
     }
 }

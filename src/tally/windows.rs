@@ -5,7 +5,7 @@
 
 use super::Moment;
 use super::log::Log;
-use super::sums::{BoardSums, Spending, Sums, Total, WindowFact};
+use super::sums::{BoardSums, KeyModels, Spending, Sums, Total, WindowFact};
 
 /// The windows that end now.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub(crate) struct Windows {
     pub hour: Window<Sums>,
     pub eight_hours: Window<Sums>,
     pub day: Window<BoardSums>,
+    pub key_models: Window<KeyModels>,
     pub five_hours: Window<Spending>,
     pub since_same_time_yesterday: Window<Sums>,
     pub since_midnight: Window<Sums>,
@@ -49,12 +50,13 @@ impl Windows {
         log.each(edges.into_iter().min().unwrap_or(i64::MIN)..i64::MAX, |second, fact| self.add(second, fact));
     }
 
-    fn all(&mut self) -> [&mut dyn Sliding; 7] {
+    fn all(&mut self) -> [&mut dyn Sliding; 8] {
         [
             &mut self.minute,
             &mut self.hour,
             &mut self.eight_hours,
             &mut self.day,
+            &mut self.key_models,
             &mut self.five_hours,
             &mut self.since_same_time_yesterday,
             &mut self.since_midnight,
@@ -63,13 +65,14 @@ impl Windows {
 }
 
 /// Where the windows begin at a moment, in the order of [`Windows::all`].
-fn edges(moment: &Moment) -> [i64; 7] {
+fn edges(moment: &Moment) -> [i64; 8] {
     let now = moment.now.timestamp();
     let midnight = moment.calendar.start(moment.today()).map_or(now, |start| start.timestamp());
     [
         now - 60,
         now - 3600,
         now - 8 * 3600,
+        now - 24 * 3600,
         now - 24 * 3600,
         now - 5 * 3600,
         moment.same_time_yesterday.timestamp(),

@@ -1,7 +1,11 @@
 //! claude-relay-service: what the relay writes into a real Redis, against what the page says, as the ACL user of the
 //! documentation.
 
+mod accounts;
 mod counters;
+mod moved;
+mod releases;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -93,8 +97,18 @@ impl Exporter {
         Self { metered: CounterFollower::new(counters), live: live.unwrap(), directory }
     }
 
-    /// The page after one refresh of everything.
+    /// The page once everything has been read.
     async fn page(&mut self, plan: &RelayPlan) -> Page {
+        loop {
+            let page = self.refresh(plan).await;
+            if one(&page, "llm_relay_history_loaded_ratio", &[]) == Some(1.0) {
+                return page;
+            }
+        }
+    }
+
+    /// The page after one refresh of everything.
+    async fn refresh(&mut self, plan: &RelayPlan) -> Page {
         let directory = self.directory.read().await.unwrap();
         let live = self.live.read(&directory).await.unwrap();
         self.metered.refresh(&directory).await.unwrap();
@@ -436,7 +450,8 @@ async fn random_traffic_gives_the_numbers_that_are_in_redis() {
         for _ in 0..random.random_range(0..12) {
             let (model, counted_model) = models[random.random_range(0..models.len())];
             let cost = if random.random_bool(0.2) { 0.0 } else { random.random_range(1..9_000_000) as f64 / 1e8 };
-            let days = if random.random_bool(0.2) { 1 } else { 0 };
+            // What is booked belongs to the present day; a new exporter finds the days before.
+            let days = if restarts && random.random_bool(0.5) { 1 } else { 0 };
             let usage = Usage {
                 model: model.to_owned(),
                 counted_model: counted_model.to_owned(),
@@ -683,6 +698,7 @@ async fn what_is_no_number_is_absent_and_never_0() {
     assert_eq!(one(&page, "llm_relay_key_requests_total", &[]), Some(1.0));
     let day = keys_of_today(&mut scene).await;
     scene.run(&format!("HSET {day} requests many")).await;
+    scene.restart();
     assert_eq!(one(&scene.page().await, "llm_relay_day_requests", &[("day", "today")]), None);
 }
 
@@ -779,323 +795,4 @@ async fn failures_of_one_millisecond_each_count_once() {
         let expected = [("auth", 1.0), ("overloaded", 1.0), ("unknown", 1.0)].into_iter().chain(none);
         assert_eq!(failures, expected.map(|(class, count)| (class.to_owned(), count)).collect());
     }
-}
-
-#[tokio::test]
-async fn accounts_of_all_ten_platforms_have_a_state() {
-    let mut scene = Scene::new(10).await;
-    scene.add_key(&key_id(1), &[]).await;
-    let in_an_hour = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
-    let an_hour_ago = (Utc::now() - TimeDelta::hours(1)).to_rfc3339();
-    /// Index, prefix of the account's key, name, fields, expected state.
-    type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case<'_>; 9] = [
-        (
-            "claude:account:index",
-            "claude:account:",
-            "limited",
-            &[("rateLimitStatus", "limited"), ("rateLimitEndAt", &in_an_hour), ("schedulable", "false")],
-            "rate_limited",
-        ),
-        (
-            "claude_console_account:index",
-            "claude_console_account:",
-            "quota",
-            &[("quotaStoppedAt", "2026-01-01T00:00:00Z")],
-            "quota_exceeded",
-        ),
-        ("ccr_account:index", "ccr_account:", "off", &[("isActive", "false"), ("status", "error")], "disabled"),
-        ("gemini_account:index", "gemini_account:", "cooling", &[("status", "active")], "cooling_down"),
-        ("gemini_api_account:index", "gemini_api_account:", "paused", &[("schedulable", "false")], "paused"),
-        (
-            "openai:account:index",
-            "openai:account:",
-            "was-limited",
-            &[("rateLimitStatus", "limited"), ("rateLimitResetAt", &an_hour_ago)],
-            "normal",
-        ),
-        (
-            "openai_responses_account:index",
-            "openai_responses_account:",
-            "unauthorized",
-            &[("status", "unauthorized")],
-            "unauthorized",
-        ),
-        ("azure_openai:account:index", "azure_openai:account:", "broken", &[("status", "temp_error")], "error"),
-        ("droid:account:index", "droid:account:", "fine", &[("status", "created")], "normal"),
-    ];
-    for (index, prefix, id, fields, _) in cases {
-        scene.add_account(index, prefix, id, fields).await;
-    }
-    scene.run("SET temp_unavailable:gemini:cooling {} EX 60").await;
-    scene.run("SADD bedrock_account:index rock gone").await;
-    let rock =
-        r#"{"name":"rock","isActive":true,"schedulable":false,"awsCredentials":"planted-secret","status":"active"}"#;
-    cmd("SET").arg("bedrock_account:rock").arg(rock).exec_async(&mut scene.admin).await.unwrap();
-    let page = scene.page().await;
-    let mut present = values(&page, "llm_relay_provider_account_state", &["provider_id", "state"]);
-    present.retain(|_, value| *value == 1.0);
-    let mut expected: Vec<String> = cases.iter().map(|(_, _, id, _, state)| format!("{id} {state}")).collect();
-    expected.push("rock paused".to_owned());
-    expected.sort();
-    assert_eq!(present.into_keys().collect::<Vec<_>>(), expected);
-    assert_eq!(values(&page, "llm_relay_provider_info", &["type"]).len(), 10);
-}
-
-#[tokio::test]
-async fn subscription_windows_are_shares_with_their_end_and_vanish_when_over() {
-    let mut scene = Scene::new(11).await;
-    scene.add_key(&key_id(1), &[]).await;
-    let (soon, past) = ((Utc::now() + TimeDelta::hours(2)).to_rfc3339(), "2026-01-01T00:00:00Z");
-    let claude = [
-        ("claudeFiveHourUtilization", "42.5"),
-        ("claudeFiveHourResetsAt", &soon),
-        ("claudeSevenDayUtilization", "99"),
-        ("claudeSevenDayResetsAt", past),
-        ("claudeSevenDayOpusUtilization", "7"),
-        ("claudeSevenDayOpusResetsAt", &soon),
-    ];
-    scene.add_account("claude:account:index", "claude:account:", "max", &claude).await;
-    let now = Utc::now().to_rfc3339();
-    let codex = [
-        ("codexUsageUpdatedAt", now.as_str()),
-        ("codexPrimaryUsedPercent", "12"),
-        ("codexPrimaryResetAfterSeconds", "3600"),
-        ("codexSecondaryUsedPercent", "50"),
-        ("codexSecondaryResetAfterSeconds", "360000"),
-    ];
-    scene.add_account("openai:account:index", "openai:account:", "plus", &codex).await;
-    let page = scene.page().await;
-    let expected = [("max 5h", 0.425), ("max 7d_sonnet", 0.07), ("plus primary", 0.12), ("plus secondary", 0.5)];
-    let ratios = values(&page, "llm_relay_account_utilization_ratio", &["provider_id", "window"]);
-    same(&ratios, &expected.map(|(name, value)| (name.to_owned(), value)).into(), "utilization");
-    let resets = values(&page, "llm_relay_account_reset_timestamp_seconds", &["provider_id", "window"]);
-    assert!((resets["plus primary"] - Utc::now().timestamp() as f64 - 3600.0).abs() < 60.0);
-    assert_eq!(resets.len(), 4);
-}
-
-#[tokio::test]
-async fn rate_windows_queues_and_weekly_spending_are_those_of_the_relay() {
-    let mut scene = Scene::new(12).await;
-    let id = key_id(1);
-    let week =
-        [("weeklyOpusCostLimit", "100"), ("weeklyResetDay", "3"), ("weeklyResetHour", "9"), ("totalCostLimit", "50")];
-    let rates = [("rateLimitWindow", "10"), ("rateLimitRequests", "60"), ("rateLimitCost", "2.5")];
-    scene.add_key(&id, &[week.as_slice(), &rates].concat()).await;
-    scene.add_key(&key_id(2), &[("rateLimitWindow", "10"), ("tokenLimit", "1000"), ("rateLimitCost", "9")]).await;
-    scene.add_key(&key_id(3), &[("rateLimitWindow", "10")]).await;
-    let opened = Utc::now().timestamp_millis() - 60_000;
-    scene.run(&format!("MSET rate_limit:window_start:{id} {opened} rate_limit:requests:{id} 12 rate_limit:tokens:{id} 999 rate_limit:cost:{id} 0.75")).await;
-    scene.run(&format!("SET concurrency:queue:{id} 2")).await;
-    scene.run(&format!("HSET concurrency:queue:stats:{id} entered 9 success 6 timeout 1")).await;
-    // The latest Wednesday, 9:00 by the relay's clock.
-    let mut start = (Utc::now() + TimeDelta::hours(8)).naive_utc();
-    while start.format("%u %H").to_string() != "3 09" {
-        start -= TimeDelta::hours(1);
-    }
-    scene.run(&format!("SET usage:opus:weekly:{id}:{} 17.5", start.format("%Y-%m-%dT%H"))).await;
-    scene.run(&format!("SET usage:cost:total:{id} 20.25")).await;
-    let page = scene.page().await;
-    for (unit, key, used) in [("requests", &id, 12.0), ("usd", &id, 0.75), ("tokens", &key_id(2), 0.0)] {
-        let of_unit = values(&page, &format!("llm_relay_rate_limit_used_{unit}"), &["key_id"]);
-        assert_eq!(of_unit, [(key.clone(), used)].into(), "{unit}");
-    }
-    let reset = values(&page, "llm_relay_rate_limit_reset_timestamp_seconds", &["key_id", "unit"]);
-    assert_eq!(reset.len(), 2, "a window that is not open has no end");
-    assert_eq!(reset[&format!("{id} usd")], (opened + 600_000) as f64 / 1e3);
-    assert_eq!(one(&page, "llm_relay_queue_waiting", &[]), Some(2.0));
-    let events = values(&page, "llm_relay_queue_events_total", &["event"]);
-    assert_eq!(events, [("entered", 9.0), ("success", 6.0), ("timeout", 1.0)].map(|(k, v)| (k.to_owned(), v)).into());
-    let spent = values(&page, "llm_relay_quota_used_usd", &["window"]);
-    assert_eq!(spent, [("total", 20.25), ("weekly", 17.5)].map(|(k, v)| (k.to_owned(), v)).into());
-    let end = one(&page, "llm_relay_quota_reset_timestamp_seconds", &[("window", "weekly")]).unwrap();
-    assert_eq!(
-        end,
-        (start.and_utc() + TimeDelta::days(7) - TimeDelta::hours(8))
-            .format("%Y-%m-%dT%H:00:00Z")
-            .to_string()
-            .parse::<DateTime<Utc>>()
-            .unwrap()
-            .timestamp() as f64
-    );
-}
-
-#[tokio::test]
-async fn the_cost_ranking_is_a_board_of_cost_alone() {
-    let mut scene = Scene::new(13).await;
-    scene.plan.boards.top_keys = 1;
-    for key in [1, 2] {
-        scene.add_key(&key_id(key), &[("name", "twin \"a\"\\ops")]).await;
-    }
-    scene.run(&format!("ZADD cost_rank:7days 3.5 {} 1.25 {} 0.5 {}", key_id(1), key_id(2), key_id(9))).await;
-    let page = scene.page().await;
-    let board = page.iter().filter(|((_, labels), _)| labels.get("period").is_some_and(|it| it == "7d"));
-    let board: Vec<_> = board
-        .map(|((name, labels), value)| (name.as_str(), labels["id"].clone(), labels["name"].as_str(), *value))
-        .collect();
-    let cost = "llm_relay_leaderboard_cost_usd";
-    assert_eq!(board, [(cost, key_id(1), "twin \"a\"\\ops", 3.5), (cost, "other".to_owned(), "other", 1.75)]);
-}
-
-#[test]
-fn the_offset_is_understood_as_the_relay_understands_it() {
-    let at: DateTime<Utc> = "2026-05-31T20:30:00Z".parse().unwrap();
-    for (text, shown, day) in [
-        ("8", "UTC+8", "2026-06-01"),
-        ("0", "UTC+8", "2026-06-01"),
-        ("", "UTC+8", "2026-06-01"),
-        ("x", "UTC+8", "2026-06-01"),
-        ("5.5", "UTC+5", "2026-06-01"),
-        ("-5", "UTC-5", "2026-05-31"),
-        (" +3h", "UTC+3", "2026-05-31"),
-        ("0x4", "UTC+4", "2026-06-01"),
-    ] {
-        let offset = Offset::of(text);
-        assert_eq!((offset.to_string().as_str(), offset.date(at).to_string().as_str()), (shown, day), "{text:?}");
-    }
-}
-
-#[tokio::test]
-async fn check_says_what_is_there_and_what_the_user_may_not() {
-    let mut scene = Scene::new(14).await;
-    scene.run("SET system:migrated:version 1.1.314").await;
-    scene.add_key(&key_id(1), &[("dailyCostLimit", "3")]).await;
-    scene.add_account("droid:account:index", "droid:account:", "d1", &[]).await;
-    let report = check::check(&scene.plan).await.unwrap().to_string();
-    for part in
-        ["claude-relay-service 1.1.314", "UTC+8", "1, of which 0 deleted; 1 limits", "1 droid", "a later refresh read"]
-    {
-        assert!(report.contains(part), "{part} is missing in\n{report}");
-    }
-    assert!(!report.contains("may do more") && !report.contains("PROBLEM") && !report.contains("planted"), "{report}");
-    let report = check::check(&plan(&server().await.url().replace("/0", "/15"))).await.unwrap().to_string();
-    assert!(report.contains("may do more") && report.contains("no key found"), "{report}");
-
-    scene.run("ACL SETUSER narrow on >planted-secret ~* -@all +time +get +select").await;
-    let narrow = format!("redis://narrow:planted-secret@127.0.0.1:{}/14", server().await.port());
-    let error = relay::open(&plan(&narrow)).unwrap().directory.read().await.unwrap_err();
-    assert_eq!(error.reason, Reason::Permission);
-    assert!(error.text.contains("smembers") && !error.text.contains("planted"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_exporter_serves_the_simulated_relay() {
-    let mut scene = Scene::new(21).await;
-    let options = simulated::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
-    simulated::fill(&mut scene.admin, &options).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let plan = Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None };
-    let stop = CancellationToken::new();
-    let (protection, stopped) = (Protection::load(None).unwrap(), stop.clone());
-    let serving = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stopped).await });
-    let get = || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        exposition::series(&exposition::parse(answer.split_once("\r\n\r\n").unwrap().1.as_bytes(), Dialect::Text))
-    };
-    let requests = |page: &Page| values(page, "llm_relay_key_requests_total", &["key_id"]).values().sum::<f64>();
-    let until = async |what: &str, ready: &dyn Fn(&Page) -> bool| {
-        for _ in 0..100 {
-            let page = tokio::task::block_in_place(get);
-            if ready(&page) {
-                return page;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        panic!("{what} did not happen")
-    };
-    let up = |page: &Page, source: &str| one(page, "llm_relay_source_up", &[("source", source)]) == Some(1.0);
-    let all_up = |page: &Page| ["ledger", "live", "directory"].iter().all(|source| up(page, source));
-    let first = until("the first refresh", &|page| requests(page) > 0.0 && all_up(page)).await;
-    assert_eq!(values(&first, "llm_relay_account_utilization_ratio", &["provider_id", "window"]).len(), 4);
-    let mut random = StdRng::seed_from_u64(5);
-    for _ in 0..40 {
-        simulated::tick(&mut scene.admin, options.offset, &mut random).await.unwrap();
-    }
-    let raw = Raw::read(&mut scene.admin).await;
-    let total = raw.count("usage:global:total", "requests");
-    let before = requests(&first);
-    assert!(total > before);
-    // Each request is booked or fails.
-    until("the last refresh", &|page| {
-        let failures: f64 = values(page, "llm_relay_failures_total", &["provider_id", "class"]).values().sum();
-        requests(page) == total && failures + total - before == 40.0
-    })
-    .await;
-    stop.cancel();
-    serving.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
-    let server = PrivateRedis::start().await.unwrap();
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
-    documented_user().exec_async(&mut admin).await.unwrap();
-    let mut plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{}/0", server.port()));
-    let mut scene = Scene { admin, exporter: Exporter::open(&plan), plan: plan.clone() };
-    // As v1.1.249 has it, among more names than one refresh looks at.
-    let today = Offset::default().date(Utc::now()).format("%Y-%m-%d").to_string();
-    for n in 0..30 {
-        let id = key_id(n);
-        scene
-            .write(|pipe| {
-                pipe.hset_multiple(
-                    format!("apikey:{id}"),
-                    &[("name", "old"), ("isActive", "true"), ("dailyCostLimit", "5")],
-                );
-                pipe.hset_multiple(format!("usage:{id}"), &[("totalRequests", "7"), ("totalTokens", "70")]);
-                pipe.set(format!("usage:cost:total:{id}"), "0.5").set(format!("usage:cost:daily:{id}:{today}"), "0.25");
-                pipe.hset(format!("usage:daily:{id}:{today}"), "requests", 3);
-            })
-            .await;
-    }
-    scene.run("HSET claude:account:a1 name a1 isActive true status active").await;
-    scene.run("SET bedrock_account:b1 {\"name\":\"b1\",\"isActive\":true}").await;
-    scene.run("SADD apikey:tag:my-team planted-tag").await;
-    scene.run("HSET apikey:hash_map planted-digest planted-id").await;
-    scene
-        .write(|pipe| {
-            for n in 0..25_000 {
-                pipe.set(format!("session:planted-{n}"), 1);
-            }
-        })
-        .await;
-
-    assert_eq!(values(&scene.page().await, "llm_relay_key_requests_total", &["key_id"]).len(), 0, "not allowed");
-    plan.own.set("find_keys", OwnValue::Text("scan".to_owned()));
-    scene.plan = plan;
-    scene.restart();
-    let error = scene.exporter.directory.read().await.unwrap_err();
-    assert!(error.reason == Reason::Permission && error.text.contains("scan"), "{error}");
-    documented(1).exec_async(&mut scene.admin).await.unwrap();
-    cmd("CONFIG").arg("RESETSTAT").exec_async(&mut scene.admin).await.unwrap();
-    let first = scene.page().await;
-    let stats: String = cmd("INFO").arg("commandstats").query_async(&mut scene.admin).await.unwrap();
-    assert!(stats.contains("cmdstat_scan:calls=20,"), "{stats}");
-    let keys = |page: &Page| values(page, "llm_relay_key_requests_total", &["key_id"]);
-    assert!(keys(&first).len() < 30, "a refresh has its measure");
-    for _ in 0..6 {
-        scene.page().await;
-    }
-    let page = scene.page().await;
-    assert_eq!(keys(&page), (0..30).map(|n| (key_id(n), 7.0)).collect());
-    assert_eq!(one(&page, "llm_relay_day_requests", &[("day", "today")]), Some(90.0));
-    assert_eq!(one(&page, "llm_relay_day_cost_usd", &[("day", "today")]), Some(7.5));
-    assert_eq!(values(&page, "llm_relay_quota_used_usd", &["id", "window"]).len(), 30);
-    let types = values(&page, "llm_relay_provider_info", &["type", "provider"]);
-    assert_eq!(types.into_keys().collect::<Vec<_>>(), ["bedrock b1", "claude a1"]);
-
-    // Traffic is seen at once; a deleted key is gone after the next pass.
-    scene.run(&format!("HINCRBY usage:{} totalRequests 1", key_id(2))).await;
-    scene.run(&format!("DEL apikey:{0} usage:{0}", key_id(1))).await;
-    assert_eq!(keys(&scene.page().await)[&key_id(2)], 8.0);
-    for _ in 0..14 {
-        scene.page().await;
-    }
-    assert_eq!(values(&scene.page().await, "llm_relay_key_info", &["key_id"]).len(), 29);
 }

@@ -90,8 +90,12 @@ async fn an_upgrade_in_place_is_noticed() {
     relay.run(include_str!("../../src/relays/cpa_manager/least_schema/0002_v1.3.sql")).await;
     relay.run(include_str!("../../src/relays/cpa_manager/least_schema/0003_plus.sql")).await;
     relay.level = Level::Plus;
-    relay.insert(&Event::default()).await;
-    assert_eq!(today(&looked_at(&mut follower, &relay).await).requests, 2);
+    // What only the new columns tell is told of the first row that has them, and nothing is counted twice.
+    relay.insert(&Event { failed: true, status: Some(404), ..Event::default() }).await;
+    let view = looked_at(&mut follower, &relay).await;
+    assert_eq!(today(&view).requests, 2);
+    let outcomes = counters(&view).traffic.iter().map(|it| it.requests);
+    assert_eq!(outcomes.fold([0; 3], |all, it| std::array::from_fn(|n| all[n] + it[n])), [1, 0, 1]);
     assert_eq!(directory(&relay).await.version, Level::Plus.label());
 }
 
@@ -293,10 +297,10 @@ async fn quotas_cooldowns_and_the_collector_are_told() {
              delete from dead_letter_events;
              insert into quota_cooldowns (auth_file_name, auth_index, recover_at_ms, status) values
                ('a.json', '0', {0}, 'active'), ('b.json', '1', {1}, 'active'), ('c.json', '2', {0}, 'recovered'), ('d.json', '', {0}, 'active');
-             insert into account_quota_snapshots (account_key, provider, provider_window_id, window_kind, model_scope_kind, model_scope_key, observed_at_ms, cycle_end_ms, used_percent) values
-               ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 3, {0}, 62.5), ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 75.0),
-               ('{2}', 'codex', 'weekly', 'weekly', 'family', 'codex_main', 2, {1}, 99.0), ('{2}', 'xai', 'free', 'rolling_24h', 'all', null, 2, {0}, 20.0),
-               ('{2}', 'codex', 'spark', 'five_hour', 'family', 'codex_spark', 2, {0}, 100.0), ('someone', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 100.0)",
+             insert into account_quota_snapshots (account_key, provider, provider_window_id, window_kind, model_scope_kind, model_scope_key, observed_at_ms, cycle_end_ms, used_percent, plan_type) values
+               ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 3, {0}, 62.5, ''), ('{2}', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 75.0, 'Plus'),
+               ('{2}', 'codex', 'weekly', 'weekly', 'family', 'codex_main', 1, {1}, 99.0, 'free'), ('{2}', 'xai', 'free', 'rolling_24h', 'all', null, 2, {0}, 20.0, null),
+               ('{2}', 'codex', 'spark', 'five_hour', 'family', 'codex_spark', 2, {0}, 100.0, null), ('someone', 'codex', 'five-hour', 'five_hour', 'family', 'codex_main', 2, {0}, 100.0, 'team')",
             now + 60_000,
             now - 60_000,
             key("0"),
@@ -307,7 +311,15 @@ async fn quotas_cooldowns_and_the_collector_are_told() {
     assert_eq!((collector.delay_seconds, collector.dead_letters), (Some(2.5), 2));
     let id = |index: &str| provider_id(index.as_bytes(), b"", b"").into();
     let (off, on) = (AccountState::QuotaExceeded, AccountState::Normal);
-    assert_eq!(live.accounts, [(id("0"), off), (id("1"), on), (id("2"), on)]);
+    // One that should be on again, and that the manager has not switched on yet, is off.
+    assert_eq!(live.accounts, [(id("0"), off), (id("1"), off), (id("2"), on)]);
+    let returns: Vec<_> =
+        live.returns.iter().map(|it| (&it.provider_id, it.models, it.at.timestamp_millis())).collect();
+    assert_eq!(returns, [(&id("0"), "all", now + 60_000), (&id("1"), "all", now - 60_000)]);
+    assert_eq!(live.plans, [(id("0"), "plus".to_owned())]);
+    assert_eq!(collector.last_record.unwrap().timestamp_millis(), now + 2300);
+    let bytes: std::collections::BTreeMap<_, _> = live.database_bytes.iter().copied().collect();
+    assert!(bytes["main"] > 0 && bytes["wal"] > 0, "{bytes:?}");
     let told: Vec<_> = live.subscriptions.iter().map(|it| (&it.provider_id, it.window, it.used_ratio)).collect();
     // The newest observation counts, whatever was written last; the weekly window is over: its use is out of date.
     assert_eq!(told, [(&id("0"), "5h", Some(0.625)), (&id("0"), "24h", Some(0.2)), (&id("0"), "7d", None)]);
@@ -457,7 +469,7 @@ async fn check_says_what_there_is_and_what_is_missing() {
         "hourly sums up to id 2 agree: 2 requests",
         "without a price, so they cost nothing: gpt-5-codex",
         "1 of them were recorded an hour or more after",
-        "all 11 recurring statements run, each by an index",
+        "all 12 recurring statements run, each by an index",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }

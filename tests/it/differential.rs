@@ -28,16 +28,14 @@ struct Release {
     /// What the relay's screens count, of `l`.
     counted: &'static str,
     is_error: &'static str,
-    /// The column of outcomes, or what stands for it.
-    outcome: &'static str,
+    /// Success, failure or neither on its boards.
+    verdict: &'static str,
+    has_outcomes: bool,
     first_byte: &'static str,
 }
 
 const ENDPOINTS: &str =
     "lower(regexp_replace(l.endpoint, '/+$', '')) not in ('/v1/messages/count_tokens', '/v1/responses/compact')";
-const DERIVED: &str = "case when l.blocked_by is not null then 'excluded' when l.status_code is null then null when l.is_success then 'success' \
-     when l.status_code in (404, 499) then 'excluded' else 'failure' end";
-
 /// Every generation of the schema, from the newest back.
 const RELEASES: [Release; 4] = [
     Release {
@@ -45,7 +43,8 @@ const RELEASES: [Release; 4] = [
         has_ledger: true,
         counted: "l.blocked_by is null and not l.is_replay",
         is_error: "not l.is_success",
-        outcome: "l.success_rate_outcome",
+        verdict: "l.success_rate_outcome",
+        has_outcomes: true,
         first_byte: "l.first_byte_ms",
     },
     Release {
@@ -53,7 +52,8 @@ const RELEASES: [Release; 4] = [
         has_ledger: true,
         counted: "l.blocked_by is null",
         is_error: "not l.is_success",
-        outcome: "l.success_rate_outcome",
+        verdict: "l.success_rate_outcome",
+        has_outcomes: true,
         first_byte: "l.ttfb_ms",
     },
     Release {
@@ -61,7 +61,8 @@ const RELEASES: [Release; 4] = [
         has_ledger: true,
         counted: "l.blocked_by is null",
         is_error: "not l.is_success",
-        outcome: DERIVED,
+        verdict: "case when l.is_success then 'success' else 'failure' end",
+        has_outcomes: false,
         first_byte: "l.ttfb_ms",
     },
     Release {
@@ -69,7 +70,8 @@ const RELEASES: [Release; 4] = [
         has_ledger: false,
         counted: "l.blocked_by is distinct from 'warmup'",
         is_error: "coalesce(l.status_code >= 400, false)",
-        outcome: DERIVED,
+        verdict: "case when coalesce(l.error_message, '') = '' then 'success' else 'failure' end",
+        has_outcomes: false,
         first_byte: "l.ttfb_ms",
     },
 ];
@@ -220,10 +222,8 @@ impl Scene<'_> {
             }
             82..86 if self.release.has_ledger => {
                 // Ids drawn long ago that become visible now, as by a long transaction. The relay writes an outcome, too.
-                let (outcome, success) = match self.release.outcome {
-                    DERIVED => ("", ""),
-                    _ => (", success_rate_outcome", ", 'success'"),
-                };
+                let (outcome, success) =
+                    if self.release.has_outcomes { (", success_rate_outcome", ", 'success'") } else { ("", "") };
                 let ago = self.rng.random_range(0..250_000);
                 self.run(&format!(
                     "insert into usage_ledger (id, request_id, user_id, key, provider_id, final_provider_id, model, status_code, is_success, cost_usd, input_tokens, output_tokens, created_at{outcome}) \
@@ -342,7 +342,7 @@ impl Scene<'_> {
             ("24h", format!("{at} - interval '24 hours'")),
             ("month", self.local("month", 0)),
         ] {
-            let of = |outcome| format!("(count(*) filter (where {} = '{outcome}'))::float8", self.release.outcome);
+            let of = |outcome| format!("(count(*) filter (where {} = '{outcome}'))::float8", self.release.verdict);
             let select = format!("{}, {}, count(*)::float8, {tokens}", of("success"), of("failure"));
             let sql = self.numbers(&select, &format!("l.created_at >= {from}")).await;
             let (_, ours) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
@@ -367,7 +367,7 @@ impl Scene<'_> {
 
     async fn compare_boards(&mut self, view: &LedgerView, period: &str, span: &str, tokens: &str) {
         let (counted, fact) = (self.counted(), self.fact());
-        let outcome = self.release.outcome;
+        let outcome = self.release.verdict;
         let rate = format!(
             "(count(*) filter (where {outcome} = 'success'))::float8 / nullif(count(*) filter (where {outcome} in ('success', 'failure')), 0)"
         );
@@ -417,17 +417,13 @@ impl Scene<'_> {
                 assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
                 close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
                 assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                if matches!(scope, "provider" | "model") {
-                    close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
-                }
+                close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
+                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
                 if scope == "provider" {
                     close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), it[4], &format!("ttft of {what}"));
                     // Speeds are kept to 10^-6 tokens per second each.
                     let speed = entry.mean_output_tokens_per_second.map_or(f64::NAN, |speed| speed + 1.0);
                     close(speed, it[5] + 1.0, &format!("speed of {what}"));
-                }
-                if matches!(scope, "user" | "provider") {
-                    close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
                 }
             }
             let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
-    AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow, RateWindow,
-    Reason, Scope, Source, Subscription, User,
+    AccountReturn, AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow,
+    RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, User,
 };
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
@@ -85,9 +85,15 @@ pub fn full_histogram() -> HistogramView {
 }
 
 fn ledger() -> LedgerView {
-    let day =
-        DayView { requests: 120, cost_usd: Some(1.5), mean_duration_seconds: Some(3.25), error_ratio: Some(0.05) };
+    let day = DayView {
+        requests: 120,
+        cost_usd: Some(1.5),
+        list_cost_usd: Some(1.75),
+        mean_duration_seconds: Some(3.25),
+        error_ratio: Some(0.05),
+    };
     let board = |scope| Board {
+        renewed_at: Some(at(-900)),
         scope,
         period: "today",
         entries: vec![entry("7", "alice", 0.75), entry("other", "other", 0.25)],
@@ -100,6 +106,7 @@ fn ledger() -> LedgerView {
         day_start: Some(at(-3600)),
         windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
         boards: Scope::ALL.map(board).into(),
+        key_models: vec![("4".into(), "claude-sonnet-4".into(), 50), ("4".into(), "other".into(), 10)],
         quotas: vec![QuotaView {
             scope: Scope::Key,
             id: 4.into(),
@@ -112,6 +119,7 @@ fn ledger() -> LedgerView {
         counters: Some(counters()),
         history_loaded: 1.0,
         lag_seconds: Some(0.5),
+        zone_error_seconds: Some(-28_800.0),
         audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: Some(-0.25) }),
         folded: vec![("model", 0)],
     }
@@ -135,11 +143,13 @@ fn counters() -> CountersView {
     let entity = |id: &str| EntityCounters {
         id: id.into(),
         requests: 500,
+        outcomes: Some([400, 60, 40]),
         cost_usd: Some(12.345_678),
         list_cost_usd: Some(11.5),
         tokens: Some(9_007_199_254_740_991),
     };
     CountersView {
+        spent: vec![("3".into(), 0.25)],
         traffic: vec![TrafficView {
             provider_id: "3".into(),
             model: "claude-sonnet-4".into(),
@@ -178,20 +188,26 @@ fn live() -> Live {
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
-        collector: Some(Collector { delay_seconds: Some(1.5), dead_letters: 2 }),
+        collector: Some(Collector { delay_seconds: Some(1.5), last_record: Some(at(-2)), dead_letters: 2 }),
+        database_bytes: vec![("main", 1_200_000_000), ("wal", 70_000_000)],
         key_failures: Some(vec![(4.into(), 2)]),
         error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],
         queues: vec![Queue { key_id: 4.into(), waiting: 1, events: vec![("entered", 9), ("success", 8)] }],
+        queue_waits: vec![("50", 0.25), ("90", 1.5)],
         rate_windows: ["requests", "tokens", "usd"]
             .map(|unit| RateWindow { key_id: 4.into(), unit, limit: 100.0, used: 40.0, resets_at: Some(at(600)) })
             .into(),
         accounts: vec![(3.into(), AccountState::RateLimited)],
+        returns: vec![AccountReturn { provider_id: 3.into(), models: "all", at: at(900) }],
+        plans: vec![(3.into(), "plus".into())],
         subscriptions: vec![Subscription {
             provider_id: 3.into(),
             window: "5h",
             used_ratio: Some(0.75),
+            told_at: Some(at(-60)),
             resets_at: Some(at(3600)),
+            status: Some(SubscriptionStatus::AllowedWarning),
         }],
     }
 }
@@ -200,6 +216,7 @@ fn directory() -> Directory {
     Directory {
         sessions_untracked: false,
         replica_lag_seconds: Some(7.5),
+        key_tags: vec![(4.into(), "team-a".into())],
         users: vec![user(7, "alice")],
         keys: vec![Key {
             id: 4.into(),

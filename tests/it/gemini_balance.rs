@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self};
 use llm_relay_exporter::relays::gemini_balance;
 use llm_relay_exporter::relays::gemini_balance::demo::Simulator;
@@ -25,7 +25,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::mysql::MySqlConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use tempfile::TempDir;
 
 const ZONE: Tz = Tz::Asia__Shanghai;
@@ -155,7 +155,7 @@ impl Scene {
     async fn set_up(mut db: Db, label: &'static str, seed: u64) -> Self {
         let shadow = if db.is_sqlite() { gemini_balance::SQLITE_SCHEMA } else { gemini_balance::MYSQL_SCHEMA };
         let shadow = shadow.split(");").next().unwrap().replace("t_request_log", "shadow");
-        db.run(&format!("{shadow}); alter table shadow add column gone int not null default 0")).await;
+        db.run(&format!("{shadow});")).await;
         let mut scene = Self { db, rng: StdRng::seed_from_u64(seed), label };
         scene.successes(Utc::now() - TimeDelta::days(14)).await;
         // The last 2000 ids are read again for a while, so what the clean-up takes lies further back.
@@ -231,14 +231,13 @@ impl Scene {
                 "the newest rows are deleted, and more than before come"
             }
             82..90 => {
-                let days = self.rng.random_range(2..12);
-                let midnight = Utc::now().with_timezone(&ZONE).date_naive() - chrono::Days::new(days);
-                self.db.run(&format!("delete from t_request_log where request_time < '{midnight} 00:00:00'")).await;
+                // It runs at midnight of another setting's zone.
+                let kept = TimeDelta::hours(self.rng.random_range(48..300));
+                let since = naive(Utc::now() - kept);
+                self.db.run(&format!("delete from t_request_log where request_time < '{since}'")).await;
                 "the clean-up deletes old rows"
             }
             90..94 => {
-                let yesterday = Self::yesterday();
-                self.db.run(&format!("update shadow set gone = 1 where request_time >= '{yesterday} 00:00:00'")).await;
                 let truncate = if self.db.is_sqlite() { "delete from t_request_log" } else { "truncate t_request_log" };
                 self.db.run(truncate).await;
                 self.successes(Utc::now() - TimeDelta::seconds(2)).await;
@@ -249,20 +248,8 @@ impl Scene {
     }
 
     async fn delete_newest(&mut self, count: usize) {
-        let newest = format!("select cast(id as char), id from t_request_log order by id desc limit {count}");
-        for ids in self.db.table(&newest).await.values() {
-            // Of rows that are the same in all columns, any may go.
-            self.db
-                .run(&format!(
-                    "update shadow set gone = 1 where id = (select * from (select max(s.id) from shadow s join t_request_log r \
-                     on s.request_time = r.request_time and s.api_key = r.api_key and s.latency_ms = r.latency_ms \
-                     and coalesce(s.status_code, -1) = coalesce(r.status_code, -1) \
-                     and coalesce(s.model_name, '') = coalesce(r.model_name, '') \
-                     where r.id = {0} and s.gone = 0) it); delete from t_request_log where id = {0}",
-                    ids[0]
-                ))
-                .await;
-        }
+        let newest = format!("select * from (select id from t_request_log order by id desc limit {count}) it");
+        self.db.run(&format!("delete from t_request_log where id in ({newest})")).await;
     }
 
     /// The exporter knows nothing but the table from here on.
@@ -283,16 +270,11 @@ impl Scene {
         let mut windows = BTreeMap::new();
         let success = self.db.sum("case when status_code >= 200 and status_code < 300 then 1 else 0 end");
         let failure = self.db.sum("case when status_code < 200 or status_code >= 300 then 1 else 0 end");
-        for (name, from, table) in [
-            ("1m", naive(now - TimeDelta::minutes(1)), "t_request_log"),
-            ("1h", ago(1), "t_request_log"),
-            ("8h", ago(8), "t_request_log"),
-            ("24h", ago(24), "t_request_log"),
-            // What the clean-up took stays in the exporter's month.
-            ("month", month, "(select * from shadow where gone = 0) kept"),
-        ] {
-            let sql =
-                format!("select '{name}', {success}, {failure}, count(*) from {table} where request_time >= '{from}'");
+        let minute = naive(now - TimeDelta::minutes(1));
+        for (name, from) in [("1m", minute), ("1h", ago(1)), ("8h", ago(8)), ("24h", ago(24)), ("month", month)] {
+            let sql = format!(
+                "select '{name}', {success}, {failure}, count(*) from t_request_log where request_time >= '{from}'"
+            );
             let mut counts = self.db.table(&sql).await.remove(name).unwrap();
             counts[2] -= counts[0] + counts[1];
             windows.insert(name.to_owned(), counts);
@@ -346,8 +328,7 @@ impl Scene {
             "case when status_code is null then 'client_abort' when {number} status_code = 429 then 'rate_limited' \
              when {number} status_code = 503 then 'overloaded' when {number} status_code in (401, 403) then 'auth' \
              when {number} status_code between 400 and 498 then 'caller' when {number} status_code between 500 and 599 then 'server' \
-             when {} then 'timeout' else 'unknown' end",
-            if self.db.is_sqlite() { "status_code = ''" } else { "false" }
+             else 'unknown' end"
         );
         let failed = "(status_code is null or not status_code between 200 and 299)";
         let classes = self.db.table(&format!("select {class}, count(*) from shadow where {failed} group by 1")).await;
@@ -548,8 +529,53 @@ async fn rows_that_become_visible_late_are_counted_on_mariadb() {
     second.run("set lock_wait_timeout = 1; alter table t_request_log add column note int").await;
 }
 
+/// Failures by key.
+fn failures(state: &Live) -> BTreeMap<String, u64> {
+    state.key_failures.iter().flatten().map(|(key, n)| (key.to_string(), *n)).collect()
+}
+
 #[tokio::test]
-async fn texts_in_the_column_of_codes_are_failures_with_the_class_of_their_error_log_entry() {
+async fn live_numbers_do_not_depend_on_when_they_were_read_on_mariadb() {
+    let server = PrivateMariaDb::start().await.unwrap();
+    let (mut first, url) = Db::mysql(&server, "late_live").await;
+    let mut second = Db::MySql(MySqlConnection::connect(&url).await.unwrap());
+    let none = Directory::default();
+    let open = || relay::open(&plan(&url)).unwrap().live.unwrap();
+    let attempt = |status| {
+        let attempt = Attempt { at: Utc::now(), model: "m", key: KEYS[0], status, latency_ms: 7 };
+        format!("insert into t_request_log {COLUMNS} values {};", attempt.values())
+    };
+    let entry =
+        |code| format!("insert into t_error_logs (error_type, error_code) values ('gemini-chat-stream', {code});");
+    let mut live = open();
+    first.run(&attempt("200")).await;
+    live.read(&none).await.unwrap();
+    // The smaller ids are committed after the greater ones have been read: a success before a failure, and two failures.
+    first.run(&format!("begin; {} {}", attempt("500"), entry(500))).await;
+    second.run(&format!("{} {}", attempt("429"), entry(429))).await;
+    live.read(&none).await.unwrap();
+    first.run("commit").await;
+    let followed = live.read(&none).await.unwrap();
+    assert_eq!(failures(&followed), BTreeMap::from([(key_label(KEYS[0]), 2)]));
+    first.run(&format!("begin; {}", attempt("200"))).await;
+    second.run(&attempt("503")).await;
+    live.read(&none).await.unwrap();
+    first.run("commit").await;
+    let followed = live.read(&none).await.unwrap();
+    assert_eq!(failures(&followed), BTreeMap::from([(key_label(KEYS[0]), 1)]));
+    assert_eq!(followed.error_log.as_ref().unwrap().len(), 2);
+    assert_eq!(followed, open().read(&none).await.unwrap(), "a new exporter");
+    // Deleting the newest entry, and one more with its id, count once.
+    second.run("delete from t_error_logs order by id desc limit 1").await;
+    assert_eq!(live.read(&none).await.unwrap().error_log, followed.error_log);
+    second.run(&entry(403)).await;
+    assert_eq!(live.read(&none).await.unwrap().error_log.unwrap().len(), 3);
+}
+
+/// A text leaves no entry in the error log, so an entry near it is of another request (seen with v2.2.8: the relay fails on
+/// `e.args[1]` before it writes one).
+#[tokio::test]
+async fn texts_in_the_column_of_codes_are_failures_of_no_known_class_whatever_the_error_log_says() {
     let folder = TempDir::new().unwrap();
     let (mut db, url) = Db::sqlite(&folder).await;
     let at = Utc::now() - TimeDelta::seconds(30);
@@ -557,20 +583,15 @@ async fn texts_in_the_column_of_codes_are_failures_with_the_class_of_their_error
     for (status, key) in statuses.into_iter().zip([KEYS[0], KEYS[1], KEYS[2], KEYS[2]]) {
         let values = Attempt { at, model: "m", key, status, latency_ms: 5 }.values();
         db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
-    }
-    let entry = |key, code, at| {
         let at = naive(at);
-        format!(
-            "insert into t_error_logs (gemini_key, error_type, error_code, request_time) values ('{key}', 'gemini-chat-stream', {code}, '{at}')"
-        )
-    };
-    db.run(&entry(KEYS[1], 503, at)).await;
-    db.run(&entry(KEYS[1], 429, at + TimeDelta::minutes(1))).await;
-    db.run(&entry(KEYS[2], 401, at - TimeDelta::minutes(6))).await;
+        let entry = format!("('{key}', 'gemini-chat-stream', 503, '{at}')");
+        db.run(&format!("insert into t_error_logs (gemini_key, error_type, error_code, request_time) values {entry}"))
+            .await;
+    }
     let view = whole_view(&url).await;
     let counters = view.counters.unwrap();
     let failures: BTreeMap<&str, u64> = counters.failures.iter().map(|(_, class, n)| (*class, *n)).collect();
-    assert_eq!(failures, BTreeMap::from([("timeout", 1), ("overloaded", 1), ("unknown", 1), ("client_abort", 1)]));
+    assert_eq!(failures, BTreeMap::from([("unknown", 3), ("client_abort", 1)]));
     assert_eq!(counters.responses, [("1".to_owned(), "none".to_owned(), 4)]);
     let (_, minute) = view.windows[0];
     assert_eq!(minute, [0, 3, 1], "the relay's total, success, failure are 4, 0, 3");
@@ -592,10 +613,9 @@ async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
     let (mut live, mut source) = (parts.live.unwrap(), parts.directory);
     let directory = source.read().await.unwrap();
     let state = live.read(&directory).await.unwrap();
-    let failures: BTreeMap<String, u64> =
-        state.key_failures.as_ref().unwrap().iter().map(|(key, n)| (key.to_string(), *n)).collect();
     let expected = [(key_label(KEYS[0]), 2), (key_label(KEYS[1]), 0), (key_label(KEYS[2]), 2)];
-    assert_eq!(failures, BTreeMap::from(expected));
+    assert_eq!(failures(&state), BTreeMap::from(expected), "the settings name no keys: those that were used are shown");
+    assert!(directory.keys.iter().all(|key| key.enabled.is_none()));
     let log = state.error_log.as_ref().unwrap();
     let log: Vec<_> = log.iter().map(|it| (it.kind.as_str(), it.code.as_str(), it.count)).collect();
     assert_eq!(log, [("none", "none", 1), ("openai-embedding", "429", 2)]);
@@ -617,7 +637,6 @@ async fn the_documented_account_reads_all_that_is_needed_and_no_secret() {
     let script = document.split("CREATE USER 'exporter'@'%'").nth(1).unwrap().split("```").next().unwrap();
     let script =
         format!("CREATE USER 'exporter'@'%'{script}").replace("default_db", "narrow_db").replace("...", "narrow");
-    db.run("create table t_settings (`key` varchar(100), value text)").await;
     db.run(&script).await;
     let values = Attempt { at: Utc::now(), model: "m", key: KEYS[0], status: "200", latency_ms: 5 }.values();
     db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
@@ -625,11 +644,57 @@ async fn the_documented_account_reads_all_that_is_needed_and_no_secret() {
     let report = check::check(&plan(&account)).await.unwrap();
     assert!(report.worst() < Level::Problem, "{report}");
     let text = report.to_string();
-    assert!(text.contains("keys included") && !text.contains("t_settings"), "{text}");
+    assert!(text.contains("t_error_logs can be read") && !text.contains("may read t_settings"), "{text}");
     assert_eq!(whole_view(&account).await.windows[0].1, [1, 0, 0]);
+    assert!(text.contains("exporter_keys"), "the view is not there: {text}");
+    // With it, the keys of the pool are known, and nothing else of the settings.
+    db.run(&format!(
+        "insert into t_settings (`key`, value) values ('API_KEYS', '[\"{}\", \"{}\"]'), ('AUTH_TOKEN', 'sk')",
+        KEYS[1], KEYS[2]
+    ))
+    .await;
+    let view = document.split("CREATE SQL SECURITY DEFINER VIEW").nth(1).unwrap().split("```").next().unwrap();
+    db.run(&format!("CREATE SQL SECURITY DEFINER VIEW{view}").replace("default_db", "narrow_db")).await;
+    let enabled: BTreeMap<String, Option<bool>> = keys(&account).await;
+    let expected = [(KEYS[0], Some(false)), (KEYS[1], Some(true)), (KEYS[2], Some(true))];
+    assert_eq!(enabled, expected.map(|(key, enabled)| (key_label(key), enabled)).into());
+    let refused = MySqlConnection::connect(&account).await.unwrap().execute("select * from t_settings").await;
+    assert!(refused.is_err());
     // With more than that, `check` says so.
     let report = check::check(&plan(&url)).await.unwrap().to_string();
     assert!(report.contains("may read t_settings"), "{report}");
+}
+
+/// Keys, and whether they are in the pool.
+async fn keys(url: &str) -> BTreeMap<String, Option<bool>> {
+    let directory = relay::open(&plan(url)).unwrap().directory.read().await.unwrap();
+    directory.keys.iter().map(|key| (key.id.to_string(), key.enabled)).collect()
+}
+
+#[tokio::test]
+async fn keys_that_were_never_used_are_known_and_those_that_left_the_pool_fail_no_more() {
+    let folder = TempDir::new().unwrap();
+    let (mut db, url) = Db::sqlite(&folder).await;
+    for key in [KEYS[0], KEYS[1]] {
+        let values = Attempt { at: Utc::now(), model: "m", key, status: "429", latency_ms: 5 }.values();
+        db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
+    }
+    let pool = |keys: &str| format!("insert or replace into t_settings (key, value) values ('API_KEYS', '{keys}')");
+    db.run(&pool(&format!(r#"["{}", "{}"]"#, KEYS[1], KEYS[2]))).await;
+    db.run("insert into t_settings (key, value) values ('VERTEX_API_KEYS', '[]'), ('AUTH_TOKEN', 'sk-secret')").await;
+    let expected = [(KEYS[0], Some(false)), (KEYS[1], Some(true)), (KEYS[2], Some(true))];
+    assert_eq!(keys(&url).await, expected.map(|(key, enabled)| (key_label(key), enabled)).into());
+    let parts = relay::open(&plan(&url)).unwrap();
+    let (mut live, mut source) = (parts.live.unwrap(), parts.directory);
+    let directory = source.read().await.unwrap();
+    let state = live.read(&directory).await.unwrap();
+    assert_eq!(failures(&state), BTreeMap::from([(key_label(KEYS[1]), 1), (key_label(KEYS[2]), 0)]));
+    assert!(!format!("{directory:?}").contains("sk-secret"));
+    let report = check::check(&plan(&url)).await.unwrap().to_string();
+    assert!(report.contains("2 keys are in the pool"), "{report}");
+    // Settings that are no list take nothing else with them.
+    db.run(&pool("no list")).await;
+    assert_eq!(keys(&url).await, [KEYS[0], KEYS[1]].map(|key| (key_label(key), None)).into());
 }
 
 #[tokio::test]
@@ -647,6 +712,27 @@ async fn check_tells_a_wrong_zone_by_whole_hours() {
     plan.timezone = Some(Tz::Asia__Tokyo);
     let behind = check::check(&plan).await.unwrap();
     assert!(behind.to_string().contains("1 hours old, almost to the minute"), "{behind}");
+}
+
+#[tokio::test]
+async fn a_wrong_zone_is_told_by_the_rows_that_come_and_so_is_the_right_one() {
+    let folder = TempDir::new().unwrap();
+    let (mut db, url) = Db::sqlite(&folder).await;
+    let old = Attempt { at: Utc::now() - TimeDelta::hours(7), model: "m", key: KEYS[0], status: "200", latency_ms: 5 };
+    db.run(&format!("insert into t_request_log {COLUMNS} values {}", old.values())).await;
+    for (zone, error) in [(Tz::Asia__Tokyo, 3600.0), (ZONE, 0.0), (Tz::UTC, -28_800.0)] {
+        let plan = RelayPlan { timezone: Some(zone), ..plan(&url) };
+        let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+        settle(&mut follower).await;
+        let told = |follower: &mut Follower| view(follower, &plan, &Directory::default()).zone_error_seconds;
+        assert_eq!(told(&mut follower), None, "rows that were there may be old");
+        for n in 1..=3 {
+            let values = Attempt { at: Utc::now(), model: "m", key: KEYS[0], status: "200", latency_ms: 5 }.values();
+            db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
+            follower.refresh().await.unwrap();
+            assert_eq!(told(&mut follower), Some(error).filter(|_| n == 3), "{zone}, {n} rows");
+        }
+    }
 }
 
 #[tokio::test]

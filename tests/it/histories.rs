@@ -125,6 +125,7 @@ impl Relay {
         }
         it.board_tokens = it.tokens.total();
         it.failure = (it.outcome == Some(Outcome::Failure)).then_some(FailureClass::Server);
+        it.is_success = it.outcome.and_then(Outcome::verdict);
         it.is_error = it.failure.is_some();
         it
     }
@@ -171,14 +172,12 @@ impl Ledger for Shared {
         let sum = |span: &Range<DateTime<Utc>>| {
             let mut sum = LedgerSum { millis: Some(0), ..LedgerSum::default() };
             for row in relay.readings().filter(|row| row.counted && span.contains(&row.started_at)) {
-                sum.requests += 1;
+                sum.count(row.provider_id, row.model.as_deref(), row.outcome, 1);
                 sum.cost += row.cost;
                 sum.board_tokens += row.board_tokens;
                 sum.errors += u64::from(row.is_error);
                 let millis = [row.duration_ms, row.ttft_ms].into_iter().flatten().map(u64::from).sum::<u64>();
                 sum.millis = sum.millis.map(|sum| sum + millis);
-                let labels = LedgerSum::labels_of(row.provider_id, row.model.as_deref(), row.outcome);
-                sum.labels = sum.labels.wrapping_add(labels);
             }
             sum
         };
@@ -190,12 +189,14 @@ impl Ledger for Shared {
             tariff: relay.price.map_or_else(String::new, |price| price.to_string()),
             top: relay.readings().map(|row| row.id).max().unwrap_or(0),
             kept_since: None,
+            month_since: None,
             rows,
             more,
             refused: 0,
             audit: ask.audit.iter().map(sum).collect(),
             lost_rows: false,
             resume_token: String::new(),
+            zone_error: None,
         })
     }
 

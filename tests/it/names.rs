@@ -31,6 +31,7 @@ fn success(id: i64, model: &str, cost: f64) -> UsageRow {
 fn failure(id: i64, model: &str) -> UsageRow {
     UsageRow {
         outcome: Some(Outcome::Failure),
+        is_success: Some(false),
         failure: Some(FailureClass::Server),
         status: Some(400),
         is_error: true,

@@ -17,7 +17,7 @@ const COUNT: &str = "select count(*) from t";
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn reader(path: &Path) -> File {
-    File::new(&format!("sqlite:{}", path.display()).into(), LIMIT).unwrap()
+    File::new(&format!("sqlite:{}", path.display()).into(), LIMIT, LIMIT).unwrap()
 }
 
 /// A relay's connection that does not wait for locks: whoever stands in its way is found out.
@@ -140,7 +140,7 @@ async fn nothing_is_written_and_nothing_is_checkpointed() {
 async fn a_statement_that_takes_too_long_is_interrupted() {
     let (_dir, path, _relay) = place(SqliteJournalMode::Wal).await;
     let url = format!("sqlite://{}", path.display());
-    let file = File::new(&url.into(), Duration::from_millis(300)).unwrap();
+    let file = File::new(&url.into(), Duration::from_millis(300), LIMIT).unwrap();
     let mut snapshot = file.snapshot().await.unwrap();
     let endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
     let began = Instant::now();
@@ -233,6 +233,6 @@ async fn what_cannot_be_opened_says_why() {
     }
     assert!(!dir.path().join("missing").exists());
     for url in ["postgres://host/db", "sqlite:", "sqlite::memory:", "sqlite:/a?mode=rwc", "/a"] {
-        assert!(File::new(&url.into(), LIMIT).is_err(), "{url}");
+        assert!(File::new(&url.into(), LIMIT, LIMIT).is_err(), "{url}");
     }
 }

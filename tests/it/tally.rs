@@ -47,6 +47,7 @@ pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
         is_final: true,
         is_error: false,
         outcome: Some(Outcome::Success),
+        is_success: Some(true),
         failure: None,
         user_id: 1,
         key_id: Some(11),
@@ -197,6 +198,7 @@ fn insert(id: i64, now: DateTime<Utc>, ago: i64, kind: u8, who: u8) -> UsageRow 
         }
         _ => {}
     }
+    it.is_success = it.outcome.and_then(Outcome::verdict);
     it
 }
 
@@ -343,8 +345,8 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
         assert_eq!(entry.tokens, Some(rows.iter().map(|row| row.board_tokens).sum::<u64>()));
         let success = rows.iter().filter(|row| row.outcome == Some(Outcome::Success)).count() as f64;
         let failure = rows.iter().filter(|row| row.outcome == Some(Outcome::Failure)).count() as f64;
-        let ratio = matches!(scope, Scope::Provider | Scope::Model).then(|| success / (success + failure));
-        assert_eq!(entry.success_ratio, ratio.filter(|ratio| !ratio.is_nan()));
+        let ratio = success / (success + failure);
+        assert_eq!(entry.success_ratio, Some(ratio).filter(|ratio| !ratio.is_nan()));
     }
     let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
     for (id, rows) in &groups {
@@ -421,6 +423,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
                 if !row.is_final {
                     row.is_final = true;
                     row.outcome = Some(Outcome::Success);
+                    row.is_success = Some(true);
                     row.status = Some(200);
                     row.cost = Usd::from_femto(777_000_000_000_123);
                     row.duration_ms = Some(90_000);

@@ -18,7 +18,8 @@ use crate::process::{Page, Process};
 use crate::{generated, probe};
 
 /// What a relay may tell, and the demo's cannot.
-const NOT_IN_THE_DEMO: [&str; 1] = ["llm_relay_replica_lag_seconds"];
+const NOT_IN_THE_DEMO: [&str; 3] =
+    ["llm_relay_replica_lag_seconds", "llm_relay_rate_limit_tokens", "llm_relay_rate_limit_used_tokens"];
 
 fn of_relays() -> impl Iterator<Item = &'static Metric> {
     CATALOGUE.iter().filter(|metric| metric.is_of_relay())

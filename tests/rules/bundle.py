@@ -45,7 +45,9 @@ def program(variable, *names):
 
 
 def run(*command, **kwargs):
-    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+    # Fewer rounds of promtool's garbage collector: a sixth of its time.
+    environment = {"GOGC": "400", **kwargs.pop("env", os.environ)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **kwargs)
 
 
 def load(path):
@@ -66,7 +68,7 @@ def catalogue():
     source = "".join(path.read_text(encoding="utf-8") for path in METRICS)
     found = {}
     for name, kind, labels, text, emit in entry.findall(source):
-        own = {"relay"} if emit in ("Relay", "Past") else set()
+        own = {"relay"} if emit in ("Relay", "Backfillable") else set()
         found[name] = (kind, set(re.findall(r'"(\w+)"', labels)) | own | {"job", "instance"}, text)
     assert len(found) == source.count("    Metric {\n") > 0, "an entry of the catalogue was not understood"
     return found
@@ -172,7 +174,7 @@ def labels_of(metric):
 def vocabulary(label):
     """Words that a closed label may have as its value: those of the domain, and of the help of the metrics with it."""
     words = {word for _, labels, text in catalogue().values() if label in labels for word in re.findall(r"\w+", text)}
-    for path in [ROOT / "src" / "model.rs", ROOT / "src" / "view.rs", *METRICS]:
+    for path in [*(ROOT / "src" / "model").glob("*.rs"), ROOT / "src" / "view.rs", *METRICS]:
         words |= set(re.findall(r'"(\w+)"', path.read_text(encoding="utf-8")))
     return words
 

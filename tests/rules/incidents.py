@@ -4,8 +4,7 @@ A case:
     incident   what happens, for the table
     phases     {name: duration}; the first is the healthy past, the last begins when the trouble is over
     hours      day (the default) or night: whether Alertmanager's receivers for waking hours are muted
-    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself), or is long;
-               cases of the same word share one
+    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself)
     traffic    requests per minute in each phase, as an exporter shows them: success, failure; null: not shown.
                class: of the failures (server); told: false for a relay that does not tell which requests failed
     series     further series: value (a gauge), per_minute (a counter) or behind (a clock, in seconds) in each phase; from:
@@ -13,7 +12,7 @@ A case:
     expect     page or chat: the alert that is told first, and within: how soon; messages: how many at most, that all is
                well included. Empty: nobody is told anything but the digest
 
-Every case of the shared Prometheus is a relay of its own. Prometheus is promtool's, in steps of 30 seconds; Alertmanager is
+Cases share a Prometheus, each as a relay of its own. Prometheus is promtool's, in steps of 30 seconds; Alertmanager is
 a real one with the shipped configuration, whose waits are shortened so that an hour takes half a minute or less.
 """
 
@@ -33,7 +32,7 @@ from test_alertmanager import alertmanager, request
 FOLDER = pathlib.Path(__file__).parent / "incidents"
 SAMPLES = 30
 STEP = 30
-LONG = 2 * 3600
+LONG = 3 * 3600
 
 
 class Case:
@@ -104,15 +103,13 @@ def cases():
 
 def timelines(every):
     """Each case's alerts: {second: [(labels, annotations)]} of every step from its beginning on, by promtool."""
-    shared = [case for case in every if not case.told.get("alone")]
-    apart = {}
+    worlds = {}
     for case in every:
-        if alone := case.told.get("alone"):
-            apart.setdefault(case.relay if alone is True else alone, []).append(case)
-    worlds = [shared[0::2], shared[1::2], *apart.values()]
+        # A relay is judged until the last case of its Prometheus is over: those of hours share another one.
+        worlds.setdefault(case.relay if case.told.get("alone") else case.ends > LONG, []).append(case)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = {}
-        for world, steps in zip(worlds, pool.map(evaluate, worlds)):
+        for world, steps in zip(worlds.values(), pool.map(evaluate, worlds.values())):
             for case in world:
                 found[case.relay] = {
                     at - case.begins: [alert for alert in steps.get(at, []) if case.is_of(alert[0])]
@@ -167,7 +164,7 @@ def messages(every, found):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         kinds = {}
         for case in every:
-            kinds.setdefault((case.told.get("hours", "day"), case.ends - case.begins > LONG), []).append(case)
+            kinds.setdefault((case.told.get("hours", "day"), case.ends > LONG), []).append(case)
         for job in [pool.submit(replay, hours, some, found, sent) for (hours, _), some in kinds.items()]:
             job.result()
     return sent

@@ -16,6 +16,7 @@ use redis::{
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use crate::connect::address::{Address, Flaw, Host, Store};
 use crate::connect::tls::{Trust, authorities};
@@ -66,68 +67,106 @@ const PARAMETERS: [&str; 10] = [
     "sslservername",
 ];
 
+/// What a URL says, its parameters before the rest.
+struct Wanted {
+    user: Option<String>,
+    password: Option<String>,
+    sentinel_user: Option<String>,
+    sentinel_password: Option<String>,
+    /// The database number, if it is a parameter.
+    number: Option<i64>,
+    trust: Trust,
+}
+
+impl Wanted {
+    /// `variant` is what the scheme says after the `+`.
+    fn of(address: &Address, variant: &str) -> Result<Self, Flaw> {
+        let mut it = Self {
+            user: address.user.clone(),
+            password: address.password.clone(),
+            sentinel_user: None,
+            sentinel_password: None,
+            number: None,
+            trust: Trust::default(),
+        };
+        let (mut certificate, mut key) = (None, None);
+        for (name, value) in address.parameters() {
+            match name {
+                "user" if variant == "unix" => it.user = Some(value.to_owned()),
+                "pass" if variant == "unix" => it.password = Some(value.to_owned()),
+                "sentinel_user" if variant == "sentinel" => it.sentinel_user = Some(value.to_owned()),
+                "sentinel_password" if variant == "sentinel" => it.sentinel_password = Some(value.to_owned()),
+                "db" => it.number = Some(number(value).ok_or_else(|| Flaw::value(name, "a database number"))?),
+                // Of ioredis: any family, which is what happens here.
+                "family" if value == "0" => {}
+                "family" => return Err(Flaw::value(name, "0, addresses of any family")),
+                "sslrootcert" => it.trust.authorities = Some(value.into()),
+                "sslcert" => certificate = Some(value.into()),
+                "sslkey" => key = Some(value.into()),
+                "sslservername" if variant.is_empty() => it.trust.name = Some(value.to_owned()),
+                _ => return Err(Address::unknown(name, &PARAMETERS)),
+            }
+        }
+        it.trust.client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(wrong("the URL has one of sslcert and sslkey without the other")),
+        };
+        Ok(it)
+    }
+
+    /// The database number, which the path may name as well.
+    fn database(&self, path: &str) -> Result<i64, Flaw> {
+        let own = match path {
+            "" => None,
+            own => Some(number(own).ok_or_else(|| wrong("the database number is wrong"))?),
+        };
+        match (own, self.number) {
+            (Some(own), Some(asked)) if own != asked => Err(wrong("the URL names two database numbers")),
+            (own, asked) => Ok(own.or(asked).unwrap_or(0)),
+        }
+    }
+
+    fn settings(&self, database: i64) -> RedisConnectionInfo {
+        let mut settings = RedisConnectionInfo::default().set_db(database);
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        settings
+    }
+}
+
+fn wrong(what: &str) -> Flaw {
+    Flaw::new(what, format!("write it as {}", Store::Redis.example()))
+}
+
 impl Target {
     /// # Errors
     /// When the URL is not one of Redis, or says something that is not understood. The text holds no part of it.
     pub(crate) fn parse(url: &str) -> Result<Self, Flaw> {
         let address = Address::parse(url)?;
-        let wrong = |what: &str| Flaw::new(what, format!("write it as {}", Store::Redis.example()));
         let scheme = address.scheme.replace("valkey", "redis");
         if !Store::Redis.schemes().contains(&&*scheme) {
             return Err(wrong("the URL is not one of Redis"));
         }
         let (transport, variant) = scheme.split_once('+').unwrap_or((&scheme, ""));
-        let (mut user, mut password) = (address.user.clone(), address.password.clone());
-        let (mut sentinel, mut trust, mut asked) = ((None, None), Trust::default(), None);
-        let (mut certificate, mut key) = (None, None);
-        for (name, value) in address.parameters() {
-            match name {
-                "user" if variant == "unix" => user = Some(value.to_owned()),
-                "pass" if variant == "unix" => password = Some(value.to_owned()),
-                "sentinel_user" if variant == "sentinel" => sentinel.0 = Some(value.to_owned()),
-                "sentinel_password" if variant == "sentinel" => sentinel.1 = Some(value.to_owned()),
-                "db" => asked = Some(number(value).ok_or_else(|| Flaw::value(name, "a database number"))?),
-                // Of ioredis: any family, which is what happens here.
-                "family" if value == "0" => {}
-                "family" => return Err(Flaw::value(name, "0, addresses of any family")),
-                "sslrootcert" => trust.authorities = Some(value.into()),
-                "sslcert" => certificate = Some(value.into()),
-                "sslkey" => key = Some(value.into()),
-                "sslservername" if variant.is_empty() => trust.name = Some(value.to_owned()),
-                _ => return Err(Address::unknown(name, &PARAMETERS)),
-            }
-        }
+        let wanted = Wanted::of(&address, variant)?;
         let path = address.path.trim_end_matches('/');
         let (name, own) = match variant {
             "unix" => (path, ""),
             "sentinel" => path.split_once('/').unwrap_or((path, "")),
             _ => ("", path),
         };
-        let own =
-            if own.is_empty() { None } else { Some(number(own).ok_or_else(|| wrong("the database number is wrong"))?) };
-        let database = match (own, asked) {
-            (Some(own), Some(asked)) if own != asked => return Err(wrong("the URL names two database numbers")),
-            (own, asked) => own.or(asked).unwrap_or(0),
-        };
+        let database = wanted.database(own)?;
         if matches!(variant, "unix" | "sentinel") && name.is_empty() {
             let example = "redis+unix:///path, or redis+sentinel://user:password@host:26379,host:26379/master/0";
             return Err(Flaw::new("the URL names no socket or no master", format!("write it as {example}")));
         }
         if variant.is_empty() && address.hosts.len() > 1 {
-            let hint = "write redis+sentinel:// or redis+cluster://";
-            return Err(Flaw::new("the URL lists several hosts", hint));
-        }
-        trust.client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(wrong("the URL has one of sslcert and sslkey without the other")),
-        };
-        let mut settings = RedisConnectionInfo::default().set_db(database);
-        if let Some(user) = user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = password {
-            settings = settings.set_password(password);
+            return Err(Flaw::new("the URL lists several hosts", "write redis+sentinel:// or redis+cluster://"));
         }
         let with_tls = transport == "rediss";
         if with_tls {
@@ -136,6 +175,7 @@ impl Target {
         }
         let port = if variant == "sentinel" { SENTINEL_PORT } else { PORT };
         let socket = PathBuf::from(format!("/{name}"));
+        let settings = wanted.settings(database);
         let listed = |host: &Host| {
             let (host, port) = (host.name.clone(), host.port.unwrap_or(port));
             let addr = match variant {
@@ -143,10 +183,8 @@ impl Target {
                 _ if with_tls => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
                 _ => ConnectionAddr::Tcp(host, port),
             };
-            Ok(addr
-                .into_connection_info()
-                .map_err(|_| wrong("the host of the URL is wrong"))?
-                .set_redis_settings(settings.clone()))
+            let info = addr.into_connection_info().map_err(|_| wrong("the host of the URL is wrong"))?;
+            Ok(info.set_redis_settings(settings.clone()))
         };
         if variant != "unix" && address.hosts.iter().any(|host| host.name.is_empty() || host.is_socket()) {
             return Err(wrong("the host of the URL is wrong"));
@@ -158,13 +196,15 @@ impl Target {
             "cluster" => shown,
             _ => format!("{shown}/{database}"),
         };
+        let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
         let reach = match variant {
-            "sentinel" => Reach::Master { name: name.to_owned(), user: sentinel.0, password: sentinel.1 },
+            "sentinel" => {
+                Reach::Master { name: name.to_owned(), user: wanted.sentinel_user, password: wanted.sentinel_password }
+            }
             "cluster" => Reach::Cluster,
             _ => Reach::Server,
         };
-        let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
-        Ok(Self { reach, listed, tls: with_tls.then_some(trust), endpoint })
+        Ok(Self { reach, listed, tls: with_tls.then_some(wanted.trust), endpoint })
     }
 
     /// Hosts and ports, with the master's name and the database; for people.
@@ -181,24 +221,17 @@ impl Target {
         match &self.reach {
             Reach::Server => {
                 let info = &self.listed[0];
-                let connection = match (&self.tls, info.addr()) {
+                Ok(Link::Server(match (&self.tls, info.addr()) {
                     (Some(trust), ConnectionAddr::TcpTls { host, port, .. }) => {
-                        let name = trust.name.clone().unwrap_or_else(|| host.clone());
-                        let trust = Trust { name: Some(name), ..trust.clone() };
-                        let stream = async { trust.connect(TcpStream::connect((&**host, *port)).await?).await };
-                        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-                        let stream = timeout(connecting, stream).await.map_err(late)??;
+                        let stream = timeout(connecting, encrypted(trust, host, *port));
+                        let stream = stream.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                         let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
                         let (connection, driver) = opening.await?;
                         tokio::spawn(driver);
                         connection
                     }
-                    _ => {
-                        let client = Client::open(info.clone())?;
-                        client.get_multiplexed_async_connection_with_config(&config).await?
-                    }
-                };
-                Ok(Link::Server(connection))
+                    _ => Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?,
+                }))
             }
             Reach::Master { name, user, password } => {
                 let settings = self.listed[0].redis_settings();
@@ -237,6 +270,13 @@ impl Target {
             }
         }
     }
+}
+
+/// A session of our own TLS.
+async fn encrypted(trust: &Trust, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
+    let name = trust.name.clone().unwrap_or_else(|| host.to_owned());
+    let trust = Trust { name: Some(name), ..trust.clone() };
+    trust.connect(TcpStream::connect((host, port)).await?).await
 }
 
 /// The files, for the driver.

@@ -55,7 +55,7 @@ const STUCK_SECONDS: f64 = 120.0;
 
 /// The server, the relay's version, zone and size, and what this role may read.
 async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -> Result<(), ReadError> {
-    let schema = SchemaCache::default().get(Schema::detect(snapshot)).await?;
+    let schema = SchemaCache::default().get(None, Schema::detect(snapshot)).await?;
     let what = "looking at the server";
     let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
     let server = snapshot.fetch_one(what, query).await?;
@@ -122,7 +122,7 @@ fn privileges(schema: &Schema, report: &mut Report) {
 async fn statements(database: &mut Database, report: &mut Report) {
     let schema = match database.snapshot().await {
         Ok(mut snapshot) => {
-            let schema = SchemaCache::default().get(Schema::detect(&mut snapshot)).await;
+            let schema = SchemaCache::default().get(None, Schema::detect(&mut snapshot)).await;
             let size = match &schema {
                 Ok(schema) => plans::size(&mut snapshot, schema).await.unwrap_or(0),
                 Err(_) => 0,

@@ -43,7 +43,7 @@ impl DirectoryReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(Schema::detect(snapshot)).await?;
+        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
         let settings = Settings::read(snapshot, &schema).await?;
         let mut directory = Directory {
             currency: settings.currency,

@@ -55,7 +55,7 @@ impl LedgerReader {
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Basis, ReadError> {
-        let schema = self.schema.get(Schema::detect(snapshot)).await?;
+        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
         let settings = super::Settings::read(snapshot, &schema).await?;
         self.prices.renew(snapshot, &schema).await?;
         let billing = BillingModel::of_setting(&settings.billing_model_source);
@@ -70,7 +70,7 @@ impl LedgerReader {
     /// Looks at the plans before anything is read by them.
     async fn renew_plans(&mut self) -> Result<(), ReadError> {
         let mut snapshot = self.database.snapshot().await?;
-        let schema = self.schema.get(Schema::detect(&mut snapshot)).await;
+        let schema = self.schema.get(None, Schema::detect(&mut snapshot)).await;
         let schema = self.end(snapshot, schema).await?;
         self.plans.renew(&mut self.database, &schema).await
     }
@@ -129,12 +129,14 @@ impl LedgerReader {
             tariff: String::new(),
             top,
             kept_since,
+            month_since: None,
             rows,
             more,
             refused,
             audit,
             lost_rows: false,
             resume_token: String::new(),
+            zone_error: None,
         })
     }
 
@@ -243,7 +245,7 @@ impl Ledger for LedgerReader {
         let mut snapshot = self.database.snapshot().await?;
         let what = "summing one entity's spending";
         let result = async {
-            let schema = self.schema.get(Schema::detect(&mut snapshot)).await?;
+            let schema = self.schema.get(None, Schema::detect(&mut snapshot)).await?;
             let query = sqlx::query(self.statement(statement, &schema)?).bind(id).bind(range.start).bind(range.end);
             let row = snapshot.fetch_one(what, query).await?;
             row.try_get("cost_usd").map(Usd::from_decimal).map_err(|error| snapshot.error(what, &error))
@@ -281,14 +283,12 @@ fn ledger_sum(groups: &[PgRow], billing: BillingModel) -> Result<LedgerSum, sqlx
         let count = |column| group.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
         let requests = count("requests")?;
         let model = billing.of(group.try_get::<Option<&str>, _>("original_model")?, group.try_get("model")?);
-        let labels = LedgerSum::labels_of(group.try_get("provider_id")?, model, End::of(group)?.outcome());
-        sum.requests += requests;
+        sum.count(group.try_get("provider_id")?, model, End::of(group)?.outcome(), requests);
         sum.cost += Usd::from_decimal(group.try_get("cost_usd")?);
         let tokens = group.try_get::<Decimal, _>("board_tokens")?.to_u64().unwrap_or(u64::MAX);
         sum.board_tokens = sum.board_tokens.saturating_add(tokens);
         sum.errors += count("errors")?;
         sum.millis = Some(sum.millis.unwrap_or(0) + count("millis")?);
-        sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
     }
     Ok(sum)
 }

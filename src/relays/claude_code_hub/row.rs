@@ -135,6 +135,7 @@ impl RowReader {
             is_final: outcome.is_some(),
             is_error: row.try_get("is_error")?,
             outcome,
+            is_success: row.try_get::<Option<bool>, _>("succeeded")?.or_else(|| outcome?.verdict()),
             failure,
             user_id: row.try_get("user_id")?,
             key_id: row.try_get("key_id")?,

@@ -5,7 +5,7 @@ with wanted as materialized (
   select
     l.id, l.request_id, l.user_id, l.key, l.final_provider_id, l.model, l.original_model,
     {l.actual_response_model:varchar} as actual_response_model, l.endpoint, l.status_code, l.is_success,
-    {l.success_rate_outcome:varchar} as success_rate_outcome, l.blocked_by, {l.is_replay:boolean} as is_replay,
+    {l.success_rate_outcome:varchar} as success_rate_outcome, {succeeded} as succeeded, l.blocked_by, {l.is_replay:boolean} as is_replay,
     l.cost_usd, l.cost_multiplier, {l.group_cost_multiplier:numeric} as group_cost_multiplier, l.input_tokens,
     l.output_tokens, l.cache_creation_input_tokens, l.cache_read_input_tokens, l.cache_creation_5m_input_tokens,
     l.cache_creation_1h_input_tokens, l.duration_ms, l.ttfb_ms, {l.first_byte_ms:integer} as first_byte_ms, l.created_at
@@ -20,6 +20,7 @@ select
   {is_error} as is_error,
   l.is_success,
   l.success_rate_outcome,
+  l.succeeded,
   l.blocked_by is not null as blocked,
   l.user_id::bigint as user_id,
   k.id::bigint as key_id,

@@ -174,6 +174,7 @@ impl Schema {
                 "counted" => filled.push_str(self.counted()),
                 "is_error" if self.level >= Level::Ledger => filled.push_str("not l.is_success"),
                 "is_error" => filled.push_str("coalesce(l.status_code >= 400, false)"),
+                "succeeded" => filled.push_str(self.succeeded()),
                 "first_byte" if self.level >= Level::Replay => filled.push_str("l.first_byte_ms"),
                 "first_byte" => filled.push_str("l.ttfb_ms"),
                 "which" | "whose" => filled.push_str(condition),
@@ -198,6 +199,16 @@ impl Schema {
             }
             Level::Ledger => "(l.blocked_by is null)",
             Level::Log | Level::FirstToken | Level::TimeZone => "(l.blocked_by is distinct from 'warmup')",
+        }
+    }
+
+    /// What a success is on the boards of releases that kept no outcomes: of all requests, those in flight included, that
+    /// which is not an error (v0.6.8 `src/repository/leaderboard.ts`), before the ledger that which has no error text (v0.5.8).
+    fn succeeded(&self) -> &'static str {
+        match self.level {
+            Level::Replay | Level::Outcome => "null::boolean",
+            Level::Ledger => "l.is_success",
+            Level::Log | Level::FirstToken | Level::TimeZone => "l.has_no_error",
         }
     }
 

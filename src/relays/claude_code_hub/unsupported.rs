@@ -7,8 +7,11 @@ const NO_COLLECTOR: &str = "the relay writes its ledger itself, while requests h
 pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics(
         "the ledger has what is billed, the relay's multipliers included",
-        &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total"],
+        &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
     ),
+    Unsupported::metrics("`llm_relay_cost_usd_total` tells it", &["llm_relay_provider_cost_usd_total"]),
+    Unsupported::metrics("boards are summed up from the ledger at once", &["llm_relay_leaderboard_timestamp_seconds"]),
+    Unsupported::metrics("keys have no tags", &["llm_relay_key_tag_info"]),
     Unsupported::metrics("every request leaves a row", &["llm_relay_requests_missed_total"]),
     Unsupported::metrics(
         NO_COLLECTOR,
@@ -23,4 +26,6 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("the relay has no queue", &["llm_relay_queue_"]),
     Unsupported::metrics(NO_ACCOUNTS, &["llm_relay_provider_account_state", "llm_relay_account_"]),
     Unsupported::metrics("keys have no rate limits", &["llm_relay_rate_limit_"]),
+    Unsupported::metrics("the database works out its days", &["llm_relay_timezone_error_seconds"]),
+    Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
 ];

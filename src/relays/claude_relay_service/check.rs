@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use redis::cmd;
 
+use super::directory::clock;
 use super::keys::PLATFORMS;
 use super::open;
 use super::product;
+use super::zone::{Zone, wrong};
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, ReadError};
 use crate::relay::plan::RelayPlan;
@@ -28,6 +30,16 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     if let Err(error) = server(&mut redis, &mut report).await {
         report.problem("redis", error.text);
         return Ok(report);
+    }
+    let zone = Zone::new(offset);
+    match redis.now_ms().await {
+        Ok(now) => {
+            zone.look(&mut redis, clock(now)).await.unwrap_or_else(|error| report.problem("time zone", error.text));
+        }
+        Err(error) => report.problem("time zone", error.text),
+    }
+    if let Some(relays) = zone.relays() {
+        report.problem("time zone", wrong(offset, relays));
     }
     let Relay { usage, live, mut directory } = open(plan)?;
     let directory = match directory.read().await {

@@ -36,7 +36,12 @@ impl Offset {
         }
     }
 
-    /// The relay's local time.
+    /// A whole number of hours; -1000 to 1000.
+    pub const fn hours(hours: i64) -> Self {
+        Self(hours)
+    }
+
+    /// The local time of an instant.
     pub fn local(self, at: DateTime<Utc>) -> NaiveDateTime {
         at.naive_utc() + TimeDelta::hours(self.0)
     }
@@ -54,6 +59,16 @@ impl Offset {
     /// The first instant of a local date.
     pub fn start_of(self, date: NaiveDate) -> DateTime<Utc> {
         self.utc(date.and_time(chrono::NaiveTime::MIN))
+    }
+
+    /// The name of the local week in releases before v1.1.281 (v1.1.280 `src/models/redis.js`,
+    /// `getWeekStringInTimezone`, in a process whose own clock is UTC, as in its image): the year of the day itself, and the
+    /// week of the week's Thursday, which is one too high in years that begin on a Friday.
+    pub fn week_number(self, at: DateTime<Utc>) -> String {
+        let today = self.local(at).date();
+        let monday = today - Days::new(today.weekday().num_days_from_monday().into());
+        let thursday = monday + Days::new(3);
+        format!("{}-W{:02}", today.year(), thursday.ordinal() / 7 + 1)
     }
 
     /// The local start of the week that begins on `day` (1 is Monday) at `hour`; `getPeriodString`.

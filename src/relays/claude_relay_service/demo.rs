@@ -96,6 +96,9 @@ pub fn book(pipe: &mut Pipeline, offset: Offset, usage: &Usage) {
         book.member(&format!("usage:model:{span}:index:{at}"), model, ttl);
     }
     let alltime = format!("usage:{key}:model:alltime:{model}");
+    if book.age < DAY {
+        book.pipe.zadd("apikey:idx:lastUsedAt", key, usage.at.timestamp_millis()).ignore();
+    }
     book.hash(&alltime, usage, i64::MAX);
     book.pipe.hdel(&alltime, "allTokens").ignore();
     book.micro(&alltime, usage);
@@ -123,14 +126,17 @@ pub fn book(pipe: &mut Pipeline, offset: Offset, usage: &Usage) {
     if let Some(account) = &usage.account {
         book.totals(&format!("account_usage:{account}"), usage);
     }
+    // One for each request, each with its part.
+    let each = |sum: f64| sum / usage.requests as f64;
     let record = json!({
         "timestamp": usage.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         "model": usage.model, "accountId": usage.account, "accountType": "claude-official", "statusCode": 200,
         "durationMs": usage.duration_ms, "inputTokens": usage.input, "outputTokens": usage.output,
-        "totalTokens": usage.all_tokens(), "cost": usage.cost, "realCost": usage.list_cost,
+        "totalTokens": usage.all_tokens(), "cost": each(usage.cost), "realCost": each(usage.list_cost),
     });
     let records = format!("usage:records:{key}");
-    book.pipe.lpush(&records, record.to_string()).ignore().ltrim(&records, 0, 199).ignore();
+    let all: Vec<String> = (0..usage.requests.min(200)).map(|_| record.to_string()).collect();
+    book.pipe.lpush(&records, all).ignore().ltrim(&records, 0, 199).ignore();
     book.pipe.expire(&records, 90 * DAY).ignore();
 }
 
@@ -236,6 +242,16 @@ const ACCOUNTS: [(&str, &str, &str, &str, &str, f64); 4] = [
     ("openai:account", "openai", "openai:account:", "codex-plus", "gpt-5-codex", 10.0),
 ];
 
+/// What the relay writes now and then: how long requests waited, and who has spent most.
+fn waits_and_rankings(pipe: &mut Pipeline, now: DateTime<Utc>) {
+    pipe.rpush("concurrency:queue:wait_times:global", &[120, 480, 2300]).ignore();
+    for (ranking, cost) in [("7days", 40.0), ("30days", 160.0)] {
+        let renewed = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        pipe.hset(format!("cost_rank_meta:{ranking}"), "lastUpdate", renewed).ignore();
+        pipe.zadd(format!("cost_rank:{ranking}"), key_id(0), cost).ignore();
+    }
+}
+
 /// Makes an empty Redis that of a relay with people, accounts and a history.
 ///
 /// # Errors
@@ -259,6 +275,7 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
             ("rateLimitWindow", limit(n == RATED, &RATE_MINUTES.to_string())),
             ("rateLimitRequests", limit(n == RATED, "60")),
             ("rateLimitCost", limit(n == RATED, "2.5")),
+            ("tags", if n % 2 == 0 { "[\"team-a\"]" } else { "[]" }.to_owned()),
         ];
         pipe.hset_multiple(format!("apikey:{id}"), &fields).ignore().sadd("apikey:idx:all", &id).ignore();
     }
@@ -272,10 +289,14 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
                 ("claudeFiveHourResetsAt", resets(3)),
                 ("claudeSevenDayUtilization", "61".to_owned()),
                 ("claudeSevenDayResetsAt", resets(70)),
+                ("claudeUsageUpdatedAt", resets(0)),
+                ("sessionWindowEnd", resets(3)),
+                ("sessionWindowStatus", "allowed".to_owned()),
             ];
             pipe.hset_multiple(format!("{prefix}{id}"), &windows).ignore();
         }
     }
+    waits_and_rankings(&mut pipe, now);
     pipe.exec_async(redis).await?;
     let mut random = StdRng::seed_from_u64(options.seed);
     for ago in (0..i64::from(options.days)).rev() {

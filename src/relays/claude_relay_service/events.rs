@@ -1,6 +1,7 @@
-//! Failures and durations, from lists that the relay keeps short: what is new in them since the last reading.
+//! Failures, and durations and costs of single requests, from lists that the relay keeps short: what is new in them since
+//! the last reading.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{counted_model, platform_of};
 use super::reader::Reader;
-use super::totals::{KeyTotals, text};
+use super::totals::text;
 use crate::connect::redis::{KeyCommand, Redis};
-use crate::model::{Directory, EntityId, FailureClass, ReadError};
+use crate::model::{Directory, EntityId, FailureClass, ReadError, Usd};
 
 /// The relay keeps so many records per key, and so many errors per account.
 const RECORDS: usize = 200;
@@ -31,25 +32,63 @@ const REMEMBERED: usize = 4;
 /// A list in which the head is not found is read again, this much deeper.
 const DEEPER: usize = 25;
 
-/// How far failures and durations have been taken.
-#[derive(Clone, Default)]
+/// How far failures and records have been taken.
+#[derive(Default)]
 pub(super) struct Cursors {
     /// What is there at the first look is not new.
     pub began: bool,
     /// By account.
     pub errors: HashMap<Arc<str>, Seen>,
-    /// By key, with the requests that it had.
+    /// By key, with the requests whose records have been taken, or given up.
     pub records: HashMap<Arc<str>, (u64, Seen)>,
+    /// By key: how often records that must come were not there yet.
+    late: HashMap<Arc<str>, u8>,
+    /// What has been taken and not been told yet.
+    pub events: Events,
 }
 
+/// What has happened since the last reading.
+#[derive(Default)]
+pub(super) struct Events {
+    /// 0 for classes of which none has occurred.
+    pub failures: BTreeMap<(EntityId, FailureClass), u64>,
+    /// Account, model, milliseconds.
+    pub durations: Vec<(EntityId, Arc<str>, u64)>,
+    /// By account; 0 for those that have spent nothing.
+    pub spent: BTreeMap<EntityId, Usd>,
+    /// Requests whose records are gone unread.
+    pub missed: u64,
+}
+
+impl Events {
+    pub(super) fn is_empty(&self) -> bool {
+        let happened = self.failures.values().any(|count| *count > 0);
+        let spent = self.spent.values().any(|cost| cost.is_positive());
+        !happened && !spent && self.durations.is_empty() && self.missed == 0
+    }
+}
+
+/// What the new records of a key tell.
+#[derive(Default)]
+pub(super) struct Told {
+    pub models: BTreeSet<Arc<str>>,
+    /// Every request since the last look has told its model.
+    pub whole: bool,
+    /// Some are not there yet: the relay writes them last, after tokens, costs and accounts.
+    pub late: bool,
+}
+
+/// A record that has not come by then will not come.
+const LATE_AT_MOST: u8 = 3;
+
 impl Cursors {
-    /// New entries of the error histories. Accounts with some are added to `changed`.
+    /// Takes the new entries of the error histories. Accounts with some are added to `changed`.
     pub(super) async fn failures(
         &mut self,
         reader: &mut Reader,
         directory: &Directory,
         changed: &mut HashSet<Arc<str>>,
-    ) -> Result<Vec<(EntityId, FailureClass, u64)>, ReadError> {
+    ) -> Result<(), ReadError> {
         let accounts: Vec<(&EntityId, String)> = directory
             .providers
             .iter()
@@ -68,12 +107,14 @@ impl Cursors {
             .collect();
         reader.read += lists.len() as u64;
         let news = news(&mut reader.redis, "reading failures", &lists, ERRORS).await?;
-        let mut failures: BTreeMap<(&EntityId, FailureClass), u64> =
-            accounts.iter().flat_map(|(id, _)| CLASSES.map(|class| ((*id, class), 0))).collect();
         for ((id, _), news) in accounts.iter().zip(news) {
+            for class in CLASSES {
+                self.events.failures.entry(((*id).clone(), class)).or_default();
+            }
+            self.events.spent.entry((*id).clone()).or_default();
             let Some(news) = news else { continue };
             for entry in &news.entries {
-                *failures.entry((id, failure_class(entry))).or_default() += 1;
+                *self.events.failures.entry(((*id).clone(), failure_class(entry))).or_default() += 1;
             }
             let id = text(id);
             if self.errors.get(&id) != Some(&news.seen) {
@@ -81,54 +122,76 @@ impl Cursors {
                 changed.insert(id);
             }
         }
-        Ok(failures.into_iter().map(|((id, class), count)| (id.clone(), class, count)).collect())
+        Ok(())
     }
 
-    /// Durations since the last reading, and how many requests left none. Keys with some are added to `touched`.
-    pub(super) async fn durations(
+    /// Takes the new records of keys, each with the requests that it has. Keys with some are added to `changed`.
+    pub(super) async fn records(
         &mut self,
         reader: &mut Reader,
-        keys: &HashMap<Arc<str>, KeyTotals>,
-        touched: &mut HashSet<Arc<str>>,
-    ) -> Result<(Vec<(EntityId, Arc<str>, u64)>, u64), ReadError> {
-        let mut changed: Vec<(Arc<str>, u64, Option<Seen>, u64)> = Vec::new();
-        for (id, totals) in keys {
-            let requests = totals.requests.total();
-            match self.records.get(id) {
-                Some((before, _)) if *before == requests => {}
-                Some((before, seen)) => {
-                    changed.push((id.clone(), requests.saturating_sub(*before), Some(seen.clone()), requests));
-                }
-                None => changed.push((id.clone(), requests, self.began.then(Seen::default), requests)),
-            }
-        }
-        let lists: Vec<List> = changed
+        keys: &[(Arc<str>, u64)],
+        changed: &mut HashSet<Arc<str>>,
+    ) -> Result<Vec<Told>, ReadError> {
+        // A Redis that is a little older than what was shown has nothing new.
+        let grown = keys.iter().map(|(id, requests)| match self.records.get(id) {
+            Some((taken, _)) => requests.saturating_sub(*taken),
+            None => (*requests).max(1),
+        });
+        let wanted: Vec<(usize, u64)> = grown.enumerate().filter(|(_, grown)| *grown > 0).collect();
+        let lists: Vec<List> = wanted
             .iter()
-            .map(|(id, grown, seen, _)| List {
-                key: format!("usage:records:{id}"),
-                seen: seen.clone(),
-                expected: if seen.is_some() { usize::try_from(*grown).unwrap_or(RECORDS).min(RECORDS) } else { 0 },
+            .map(|(at, grown)| {
+                let id = &keys[*at].0;
+                let known = self.records.get(id).map(|(_, seen)| seen.clone());
+                let seen = known.or_else(|| self.began.then(Seen::default));
+                let expected = if seen.is_some() { usize::try_from(*grown).unwrap_or(RECORDS) } else { 0 };
+                List { key: format!("usage:records:{id}"), seen, expected: expected.min(RECORDS) }
             })
             .collect();
         reader.read += lists.len() as u64;
         let news = news(&mut reader.redis, "reading records", &lists, RECORDS).await?;
-        let (mut durations, mut missed) = (Vec::new(), 0);
-        for ((id, grown, seen, requests), news) in changed.into_iter().zip(news) {
-            let Some(news) = news else { continue };
-            if seen.is_some() && (news.torn || news.entries.len() >= RECORDS) {
-                missed += grown.saturating_sub(news.entries.len() as u64);
-            }
-            for record in news.entries.iter().rev().filter_map(|entry| serde_json::from_str::<Record>(entry).ok()) {
-                if let Some(ms) = record.duration_ms.filter(|ms| (0.0..1e12).contains(ms)) {
-                    let account = record.account_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown");
-                    let model = counted_model(record.model.as_deref().unwrap_or("unknown")).as_ref().into();
-                    durations.push((account.into(), model, ms.round() as u64));
-                }
-            }
-            touched.insert(id.clone());
-            self.records.insert(id, (requests, news.seen));
+        let mut told: Vec<Told> = keys.iter().map(|_| Told::default()).collect();
+        for (((at, grown), list), news) in wanted.into_iter().zip(lists).zip(news) {
+            let (id, requests) = &keys[at];
+            let grown = if list.seen.is_some() { grown.min(*requests) } else { 0 };
+            told[at] = self.take(id, *requests, grown, news.unwrap_or_default());
+            changed.insert(id.clone());
         }
-        Ok((durations, missed))
+        Ok(told)
+    }
+
+    /// Takes what the list of a key has got since it had `grown` requests less.
+    fn take(&mut self, id: &Arc<str>, requests: u64, grown: u64, news: News) -> Told {
+        let found = news.entries.len() as u64;
+        let is_cut = news.torn || news.entries.len() >= RECORDS;
+        if is_cut {
+            self.events.missed += grown.saturating_sub(found);
+        }
+        let mut models = BTreeSet::new();
+        for record in news.entries.iter().rev().filter_map(|entry| serde_json::from_str::<Record>(entry).ok()) {
+            let account = record.account_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown");
+            let account = EntityId::from(account);
+            let model: Arc<str> = counted_model(record.model.as_deref().unwrap_or("unknown")).as_ref().into();
+            if let Some(cost) = record.cost.and_then(Usd::from_f64).filter(|cost| *cost >= Usd::ZERO) {
+                *self.events.spent.entry(account.clone()).or_default() += cost;
+            }
+            if let Some(ms) = record.duration_ms.filter(|ms| (0.0..1e12).contains(ms)) {
+                self.events.durations.push((account, model.clone(), ms.round() as u64));
+            }
+            models.insert(model);
+        }
+        let mut late = !is_cut && found < grown;
+        if late && found == 0 {
+            let times = self.late.entry(id.clone()).or_default();
+            *times += 1;
+            late = *times <= LATE_AT_MOST;
+        }
+        if !late || found > 0 {
+            self.late.remove(id);
+        }
+        let taken = if late { requests - grown + found } else { requests };
+        self.records.insert(id.clone(), (taken, news.seen));
+        Told { models, whole: !is_cut && found >= grown, late }
     }
 }
 
@@ -233,8 +296,10 @@ pub(super) fn failure_class(entry: &str) -> FailureClass {
 /// What is read of an entry of `usage:records:*`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
-    pub model: Option<String>,
-    pub account_id: Option<String>,
-    pub duration_ms: Option<f64>,
+struct Record {
+    model: Option<String>,
+    account_id: Option<String>,
+    duration_ms: Option<f64>,
+    /// At the relay's rates, to 6 decimal places.
+    cost: Option<f64>,
 }

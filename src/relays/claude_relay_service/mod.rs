@@ -1,15 +1,19 @@
 //! claude-relay-service, v1.1.263 to v1.1.314: everything in Redis, as counters.
 //!
 //! # Layout
-//! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates.
+//! * `keys`: the names of its Redis keys, platforms, model names. `clock`: its local dates; `zone`: whether
+//!   they are those of the configuration.
 //! * `counters`: a refresh of all that is counted, by way of `reader`, and its checkpoint. `totals`: what is remembered. `rankings`: days
 //!   and boards. `events`: failures and durations from its short lists.
-//! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, windows, account states.
+//! * `directory`: keys, accounts, limits; `search` finds them where no index names them. `live`: slots, queues, and the `windows` of keys; `accounts`:
+//!   their states and subscriptions.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 
+mod accounts;
 mod check;
 mod clock;
 mod counters;
+mod days;
 pub mod demo;
 mod directory;
 mod events;
@@ -21,8 +25,12 @@ mod reader;
 mod search;
 mod totals;
 mod unsupported;
+mod windows;
+mod zone;
 
 use secrecy::SecretString;
+use windows::Windows;
+use zone::Zone;
 
 pub use check::check;
 pub use clock::Offset;
@@ -38,10 +46,11 @@ use crate::relay::{OpenError, Relay, Usage};
 /// # Errors
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
+    let (zone, windows) = (Zone::new(product::offset(plan)), Windows::default());
     Ok(Relay {
-        usage: Usage::Counters(Box::new(counters::CounterReader::new(redis(plan)?, plan))),
-        live: Some(Box::new(live::LiveReader::new(redis(plan)?, product::offset(plan)))),
-        directory: Box::new(directory::DirectoryReader::new(redis(plan)?, plan)),
+        usage: Usage::Counters(Box::new(counters::CounterReader::new(redis(plan)?, plan, zone.clone()))),
+        live: Some(Box::new(live::LiveReader::new(redis(plan)?, zone, windows.clone()))),
+        directory: Box::new(directory::DirectoryReader::new(redis(plan)?, plan, windows)),
     })
 }
 

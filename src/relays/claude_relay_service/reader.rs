@@ -21,10 +21,10 @@ impl Reader {
         &mut self,
         what: &str,
         keys: Vec<String>,
-        names: &[&str],
+        names: &'static [&'static str],
     ) -> Result<Vec<Option<Fields>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("HMGET", key).with(names)).collect();
+        let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("HMGET", key).fields(names)).collect();
         let answers = self.redis.each::<Vec<Option<String>>>(what, &asks).await?;
         let mut found = Vec::with_capacity(answers.len());
         for (key, answer) in keys.iter().zip(answers) {
@@ -53,18 +53,14 @@ impl Reader {
         keys: Vec<String>,
     ) -> Result<Vec<Option<Option<Usd>>>, ReadError> {
         self.read += keys.len() as u64;
-        let asks: Vec<KeyCommand> = keys.iter().map(|key| KeyCommand::new("GET", key)).collect();
-        let answers = self.redis.each::<Option<f64>>(what, &asks).await?;
-        let mut found = Vec::with_capacity(answers.len());
-        for (key, answer) in keys.iter().zip(answers) {
-            let dollars = answer.flatten().map(|dollars| Usd::from_f64(dollars).filter(|usd| *usd >= Usd::ZERO));
+        let texts = self.redis.texts(what, &keys).await?;
+        let mut found = Vec::with_capacity(texts.len());
+        for (key, text) in keys.iter().zip(texts) {
+            let dollars = text.map(|text| Usd::from_f64(text.parse().ok()?).filter(|usd| *usd >= Usd::ZERO));
             if dollars == Some(None) {
                 self.redis.report(key);
             }
-            found.push(match dollars {
-                Some(dollars) => dollars.map(Some),
-                None => answer.map(|_| None),
-            });
+            found.push(dollars.map_or(Some(None), |dollars| dollars.map(Some)));
         }
         Ok(found)
     }

@@ -17,8 +17,8 @@ pub(super) struct Known {
     /// Of the whole relay.
     pub requests: Steady<u64>,
     pub keys: HashMap<Arc<str>, KeyTotals>,
-    /// By key and model.
-    pub pairs: HashMap<Pair, PairTotals>,
+    /// By key, then by model; changed by [`Self::see_pair`] alone.
+    pairs: HashMap<Arc<str>, BTreeMap<Arc<str>, PairTotals>>,
     /// By account and model, one for each month of the year.
     pub traffic: HashMap<Pair, BTreeMap<u32, MonthTotals>>,
     pub year: i32,
@@ -26,6 +26,18 @@ pub(super) struct Known {
     pub models: Vec<Arc<str>>,
     /// Keys and accounts of which something has changed since they were last saved.
     pub changed: HashSet<Arc<str>>,
+    /// Sums of the pairs by model.
+    by_model: BTreeMap<Arc<str>, ModelTotals>,
+}
+
+/// All pairs of one model.
+#[derive(Clone, Copy, Debug, Default)]
+struct ModelTotals {
+    /// As it is shown.
+    cost: Usd,
+    list_cost: Usd,
+    /// As the relay has it.
+    now: PairCounts,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,12 +66,30 @@ pub(super) struct MonthTotals {
 }
 
 /// What the relay has of a key and a model at one moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PairCounts {
     pub requests: u64,
     pub tokens: u64,
     pub cost: Usd,
     pub list_cost: Usd,
+}
+
+impl ModelTotals {
+    fn replace(&mut self, was: PairTotals, now: PairTotals) {
+        self.cost = self.cost - was.cost.total() + now.cost.total();
+        self.list_cost = self.list_cost - was.list_cost.total() + now.list_cost.total();
+        self.now.replace(was.now(), now.now());
+    }
+}
+
+impl PairCounts {
+    /// One of the numbers that this is the sum of has become another.
+    pub(super) fn replace(&mut self, was: Self, now: Self) {
+        self.requests = self.requests.saturating_sub(was.requests).saturating_add(now.requests);
+        self.tokens = self.tokens.saturating_sub(was.tokens).saturating_add(now.tokens);
+        self.cost = self.cost - was.cost + now.cost;
+        self.list_cost = self.list_cost - was.list_cost + now.list_cost;
+    }
 }
 
 impl PairTotals {
@@ -120,6 +150,46 @@ impl Known {
         listed.into_iter().map(reading).collect()
     }
 
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeMap<Arc<str>, PairTotals>)> {
+        self.pairs.iter()
+    }
+
+    /// The models of a key.
+    pub(super) fn models_of(&self, key: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.pairs.get(key).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// The requests of a key by model, as the relay has them.
+    pub(super) fn requests_by_model(&self, key: &str) -> u64 {
+        let models = self.pairs.get(key).into_iter().flat_map(BTreeMap::values);
+        models.map(|totals| totals.requests.now()).fold(0, u64::saturating_add)
+    }
+
+    /// The relay has `now` of a key and a model; tells whether a counter has begun anew.
+    pub(super) fn see_pair(&mut self, (key, model): &Pair, now: PairCounts, resetting: bool) -> bool {
+        let totals = self.pairs.entry(key.clone()).or_default().entry(model.clone()).or_default();
+        let before = *totals;
+        let begins = totals.see(now, resetting);
+        if before != *totals {
+            let after = *totals;
+            self.by_model.entry(model.clone()).or_default().replace(before, after);
+            self.changed.insert(key.clone());
+        }
+        begins
+    }
+
+    pub(super) fn knows_pair(&self, (key, model): &Pair) -> bool {
+        self.pairs.get(key).is_some_and(|models| models.contains_key(model))
+    }
+
+    /// What a restart finds again.
+    pub(super) fn restore_pairs(&mut self, key: &Arc<str>, models: BTreeMap<Arc<str>, PairTotals>) {
+        for (model, totals) in &models {
+            self.by_model.entry(model.clone()).or_default().replace(PairTotals::default(), *totals);
+        }
+        self.pairs.insert(key.clone(), models);
+    }
+
     /// Requests and tokens by account and model, cost by model.
     pub(super) fn traffic(&self) -> Vec<TrafficCounters> {
         let mut traffic = Vec::new();
@@ -135,26 +205,25 @@ impl Known {
                 ..TrafficCounters::default()
             });
         }
-        let mut costs: BTreeMap<&Arc<str>, (Usd, Usd)> = BTreeMap::new();
-        for ((_, model), totals) in &self.pairs {
-            let sum = costs.entry(model).or_default();
-            sum.0 += totals.cost.total();
-            sum.1 += totals.list_cost.total();
-        }
-        traffic.extend(costs.into_iter().map(|(model, (cost, list_cost))| TrafficCounters {
+        traffic.extend(self.by_model.iter().map(|(model, sums)| TrafficCounters {
             model: model.clone(),
-            cost: Some(cost),
-            list_cost: Some(list_cost),
+            cost: Some(sums.cost),
+            list_cost: Some(sums.list_cost),
             ..TrafficCounters::default()
         }));
         traffic
+    }
+
+    /// Sums by model, as the relay has them.
+    pub(super) fn models_now(&self) -> impl Iterator<Item = (&Arc<str>, PairCounts)> {
+        self.by_model.iter().map(|(model, sums)| (model, sums.now))
     }
 
     /// Puts models that have none yet in their place: as they come in `first`, then by name.
     pub(super) fn order_models(&mut self, first: Vec<Arc<str>>) {
         let ordered: HashSet<&Arc<str>> = self.models.iter().collect();
         let months = self.traffic.iter().filter(|(_, months)| !months.is_empty()).map(|(pair, _)| pair);
-        let models = self.pairs.keys().chain(months).map(|(_, model)| model);
+        let models = self.by_model.keys().chain(months.map(|(_, model)| model));
         let mut new: BTreeSet<Arc<str>> = models.filter(|model| !ordered.contains(model)).cloned().collect();
         self.models.extend(first.into_iter().filter(|model| new.remove(model)));
         self.models.extend(new);

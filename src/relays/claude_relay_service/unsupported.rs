@@ -18,11 +18,12 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_responses_total",
             "llm_relay_wasted_cost_usd_total",
             "llm_relay_leaderboard_success_ratio",
+            "llm_relay_key_outcomes_total",
         ],
     ),
     Unsupported::metrics(
         "counters by day, hour and minute of the clock give no sliding windows",
-        &["llm_relay_window_requests"],
+        &["llm_relay_window_requests", "llm_relay_key_model_requests"],
     ),
     Unsupported::metrics(
         "the relay does not measure the time to the first token, nor the output speed",
@@ -69,4 +70,10 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("the relay's screens show dollars", &["llm_relay_currency_info"]),
     Unsupported::metrics("Redis does not tell its replicas how old they are", &["llm_relay_replica_lag_seconds"]),
+    Unsupported::metrics("its counters are by days of its own", &["llm_relay_timezone_error_seconds"]),
+    Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
+    Unsupported::metrics(
+        "of accounts, states and windows are read",
+        &["llm_relay_account_return_timestamp_seconds", "llm_relay_account_plan_info"],
+    ),
 ];

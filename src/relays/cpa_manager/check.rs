@@ -9,11 +9,11 @@ use sqlx::{AssertSqlSafe, Row, Sqlite};
 
 use super::directory::SEEN;
 use super::ledger::{AGAIN, AUDIT, BETWEEN, ENDS, MARKS, NEW, OLDER, ROWS};
-use super::live::{COLLECTOR, COOLDOWNS, QUOTA_WINDOWS};
+use super::live::{COLLECTOR, COOLDOWNS, PLANS, QUOTA_WINDOWS};
 use super::prices::Prices;
 use super::row::RowReader;
 use super::schema::{Level, Schema, SchemaCache};
-use crate::connect::sqlite::{File, Snapshot};
+use crate::connect::sqlite::Snapshot;
 use crate::model::{ReadError, Usd};
 use crate::relay::OpenError;
 use crate::relay::plan::RelayPlan;
@@ -25,7 +25,7 @@ use crate::relay::report::Report;
 /// When the address cannot be used at all.
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
-    let file = File::new(&plan.database_url, plan.timeout)?;
+    let file = super::file(plan)?;
     match file.snapshot().await {
         Err(error) => report.problem("sqlite", error.text),
         Ok(mut snapshot) => {
@@ -44,7 +44,7 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     if !snapshot.is_write_ahead() {
         report.note("sqlite", "the file has no write-ahead log: is the relay that writes it a CPA-Manager?");
     }
-    let schema = SchemaCache::default().get(Schema::detect(snapshot)).await?;
+    let schema = SchemaCache::default().get(None, Schema::detect(snapshot)).await?;
     report.ok("relay", schema.level.label());
     if schema.level < Level::Plus {
         report.note("relay", "before Plus: no time to first token, no status of failures, no quotas");
@@ -136,11 +136,14 @@ async fn statements(snapshot: &mut Snapshot, schema: &Schema, report: &mut Repor
         ("who is who", explain(AssertSqlSafe(SEEN.to_owned())).bind(id).bind(id)),
         ("collector", explain(AssertSqlSafe(COLLECTOR.to_owned()))),
     ];
-    let plus =
-        [("cooldowns", "quota_cooldowns", COOLDOWNS), ("quota windows", "account_quota_snapshots", QUOTA_WINDOWS)];
-    let plus = plus.into_iter().filter(|(_, table, _)| schema.has_table(table));
+    let plus = [
+        ("cooldowns", "quota_cooldowns", "auth_index", COOLDOWNS),
+        ("quota windows", "account_quota_snapshots", "model_scope_kind", QUOTA_WINDOWS),
+        ("plans", "account_quota_snapshots", "plan_type", PLANS),
+    ];
+    let plus = plus.into_iter().filter(|(_, table, column, _)| schema.has(table, column));
     let all: Vec<_> =
-        all.into_iter().chain(plus.map(|(name, _, text)| (name, explain(AssertSqlSafe(text.to_owned()))))).collect();
+        all.into_iter().chain(plus.map(|(name, _, _, text)| (name, explain(AssertSqlSafe(text.to_owned()))))).collect();
     let number = all.len();
     let mut bad = 0;
     for (name, query) in all {

@@ -58,7 +58,8 @@ impl DirectoryReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(Schema::detect(snapshot)).await?;
+        let version = snapshot.schema_version().await?;
+        let schema = self.schema.get(Some(version), Schema::detect(snapshot)).await?;
         self.seen.follow(snapshot).await?;
         let mut aliases: HashMap<i64, String> = HashMap::new();
         if schema.has_table("api_key_aliases") {

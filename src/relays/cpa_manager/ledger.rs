@@ -57,7 +57,8 @@ impl LedgerReader {
     }
 
     async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Arc<Schema>, ReadError> {
-        let schema = self.schema.get(Schema::detect(snapshot)).await?;
+        let version = snapshot.schema_version().await?;
+        let schema = self.schema.get(Some(version), Schema::detect(snapshot)).await?;
         self.prices.renew(snapshot, &schema).await?;
         Ok(schema)
     }
@@ -142,12 +143,14 @@ impl LedgerReader {
             top: self.stable_ids().top(top),
             // The relay deletes no events by itself.
             kept_since: None,
+            month_since: None,
             rows,
             more,
             refused,
             audit,
             lost_rows,
             resume_token: self.stable_ids().resume_token(),
+            zone_error: None,
         })
     }
 
@@ -213,9 +216,7 @@ impl LedgerReader {
         }
         let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
         let requests = unsigned(count("requests")?);
-        let labels = LedgerSum::labels_of(self.rows.provider(group)?, Some(name(level, models)), Some(end(group)?.1));
-        sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
-        sum.requests += requests;
+        sum.count(self.rows.provider(group)?, Some(name(level, models)), Some(end(group)?.1), requests);
         sum.errors += unsigned(count("errors")?);
         sum.board_tokens += unsigned(count("total_tokens")?);
         Ok(())
@@ -241,7 +242,8 @@ fn identity(row: &SqliteRow) -> Option<RowIdentity> {
 #[async_trait]
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
-        Facts { users: false, in_progress: false, ..Facts::ALL }
+        // Hits are a share of all input (Plus v1.12.2 `internal/usage/event.go`, `CacheHitTotals`).
+        Facts { users: false, in_progress: false, hits_of_cached: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {

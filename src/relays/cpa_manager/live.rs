@@ -7,14 +7,15 @@ use sqlx::sqlite::SqliteRow;
 
 use super::Clock;
 use super::identity::provider_id;
-use super::row::{IMPORTED_MS, moment};
+use super::row::{IMPORTED_MS, moment, text};
 use super::schema::{Schema, SchemaCache};
 use crate::connect::sqlite::{File, Snapshot};
-use crate::model::{AccountState, Collector, Directory, EntityId, Live, ReadError, Subscription};
+use crate::model::{AccountReturn, AccountState, Collector, Directory, EntityId, Live, ReadError, Subscription};
 use crate::relay::LiveState;
 
 pub(super) const COLLECTOR: &str = include_str!("collector.sql");
 pub(super) const COOLDOWNS: &str = include_str!("cooldowns.sql");
+pub(super) const PLANS: &str = include_str!("plans.sql");
 pub(super) const QUOTA_WINDOWS: &str = include_str!("quota_windows.sql");
 
 pub(super) struct LiveReader {
@@ -29,11 +30,16 @@ impl LiveReader {
     }
 
     async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Live, ReadError> {
-        let schema = self.schema.get(Schema::detect(snapshot)).await?;
+        let version = snapshot.schema_version().await?;
+        let schema = self.schema.get(Some(version), Schema::detect(snapshot)).await?;
         let now = (self.clock)();
-        let mut live = Live { collector: Some(collector(snapshot).await?), ..Live::default() };
+        let mut live =
+            Live { collector: Some(collector(snapshot).await?), database_bytes: self.file.sizes(), ..Live::default() };
         if schema.has("quota_cooldowns", "auth_index") {
-            live.accounts = cooldowns(snapshot, now).await?;
+            (live.accounts, live.returns) = cooldowns(snapshot).await?;
+        }
+        if schema.has("account_quota_snapshots", "plan_type") {
+            live.plans = plans(snapshot).await?;
         }
         if schema.has("account_quota_snapshots", "model_scope_kind") {
             live.subscriptions = subscriptions(snapshot, now).await?;
@@ -55,19 +61,51 @@ async fn collector(snapshot: &mut Snapshot) -> Result<Collector, ReadError> {
         _ => None,
     };
     let dead_letters = number("dead_letters")?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
-    Ok(Collector { delay_seconds: delay_ms.map(|ms| ms as f64 / 1e3), dead_letters })
+    let last_record = number("created_at_ms")?.and_then(moment);
+    Ok(Collector { delay_seconds: delay_ms.map(|ms| ms as f64 / 1e3), last_record, dead_letters })
 }
 
-/// Of credentials that were never switched off, nothing is known: the proxy has their state, not the manager.
-async fn cooldowns(snapshot: &mut Snapshot, now: DateTime<Utc>) -> Result<Vec<(EntityId, AccountState)>, ReadError> {
+/// Of credentials that were never switched off, nothing is known: the proxy has their state, not the manager. One is off
+/// until the manager has switched it on again, which may be later than it meant to (Plus v1.12.2 `ListActive` of
+/// `internal/repository/quotacooldown/repository.go`, which its pages show).
+async fn cooldowns(snapshot: &mut Snapshot) -> Result<(Vec<(EntityId, AccountState)>, Vec<AccountReturn>), ReadError> {
     let what = "reading cooldowns";
-    let rows = snapshot.fetch(what, sqlx::query(COOLDOWNS).bind(now.timestamp_millis())).await?;
-    let account = |row: &SqliteRow| {
-        let cooling: Option<bool> = row.try_get("cooling")?;
-        let state = if cooling == Some(true) { AccountState::QuotaExceeded } else { AccountState::Normal };
-        Ok((provider_id(row.try_get("auth_index")?, b"", b"").into(), state))
+    let (mut accounts, mut returns) = (Vec::new(), Vec::new());
+    for row in snapshot.fetch(what, sqlx::query(COOLDOWNS)).await? {
+        let mut note = || {
+            let id: EntityId = provider_id(row.try_get("auth_index")?, b"", b"").into();
+            if row.try_get("cooling")? {
+                let at = row.try_get::<Option<i64>, _>("recover_at_ms")?.and_then(moment);
+                returns.extend(at.map(|at| AccountReturn { provider_id: id.clone(), models: "all", at }));
+                accounts.push((id, AccountState::QuotaExceeded));
+            } else {
+                accounts.push((id, AccountState::Normal));
+            }
+            Ok(())
+        };
+        note().map_err(|error| snapshot.error(what, &error))?;
+    }
+    Ok((accounts, returns))
+}
+
+async fn plans(snapshot: &mut Snapshot) -> Result<Vec<(EntityId, String)>, ReadError> {
+    let what = "reading plans";
+    let rows = snapshot.fetch(what, sqlx::query(PLANS)).await?;
+    let plan = |row: &SqliteRow| {
+        let Some(auth_index) = auth_index(row.try_get("account_key")?) else { return Ok(None) };
+        Ok(Some((provider_id(&auth_index, b"", b"").into(), plan_name(&text(row, "plan_type")?))))
     };
-    rows.iter().map(account).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
+    rows.iter()
+        .filter_map(|row| plan(row).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(|error| snapshot.error(what, &error))
+}
+
+/// A header of the upstream's: what is no word is none of ours to show.
+fn plan_name(text: &str) -> String {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let word = text.trim().to_ascii_lowercase();
+    if word.len() <= 32 && word.bytes().all(is_word) { word } else { "other".to_owned() }
 }
 
 async fn subscriptions(snapshot: &mut Snapshot, now: DateTime<Utc>) -> Result<Vec<Subscription>, ReadError> {
@@ -104,7 +142,9 @@ fn subscription(row: &SqliteRow, now: DateTime<Utc>) -> Result<Option<Subscripti
         provider_id: provider_id(&auth_index, b"", b"").into(),
         window,
         used_ratio: used.filter(|_| !over).map(|percent| percent / 100.0),
+        told_at: None,
         resets_at: resets_at.filter(|_| !over),
+        status: None,
     }))
 }
 

@@ -25,6 +25,7 @@ mod schema;
 mod unsupported;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -55,11 +56,17 @@ pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
 /// # Errors
 /// When the address cannot be used.
 pub fn open_at(plan: &RelayPlan, clock: Clock) -> Result<Relay, OpenError> {
-    let file = || File::new(&plan.database_url, plan.timeout);
+    let file = || file(plan);
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(file()?, zone, Arc::clone(&clock)))),
         live: Some(Box::new(live::LiveReader::new(file()?, clock))),
         directory: Box::new(directory::DirectoryReader::new(file()?, zone)),
     })
+}
+
+/// The relay's file. It has a write-ahead log; without one, statements would have to be as short as the patience of the
+/// relay's writes, five seconds (Plus v1.12.2 `internal/repository/sqlite/db.go`).
+fn file(plan: &RelayPlan) -> Result<File, OpenError> {
+    File::new(&plan.database_url, plan.timeout, Duration::from_secs(3))
 }

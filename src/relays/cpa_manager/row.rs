@@ -72,6 +72,8 @@ impl RowReader {
             is_final: true,
             is_error: failed,
             outcome: Some(outcome),
+            // Its pages know nothing between (Plus v1.12.2 `internal/service/monitoring/service.go`).
+            is_success: Some(!failed),
             failure: failed.then(|| FailureClass::of_status(status)),
             user_id: 0,
             key_id: self.key(row.try_get::<Option<&[u8]>, _>("api_key_hash")?.unwrap_or_default()),

@@ -18,7 +18,14 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics(
         "the manager prices tokens at list prices, which is the cost",
-        &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total"],
+        &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
+    ),
+    Unsupported::metrics("`llm_relay_cost_usd_total` tells it", &["llm_relay_provider_cost_usd_total"]),
+    Unsupported::metrics("boards are summed up from the events at once", &["llm_relay_leaderboard_timestamp_seconds"]),
+    Unsupported::metrics("client keys have no tags", &["llm_relay_key_tag_info"]),
+    Unsupported::metrics(
+        "a share is as old as the manager's last look, and the upstream's word is not kept",
+        &["llm_relay_account_utilization_timestamp_seconds", "llm_relay_account_window_state"],
     ),
     Unsupported::metrics(
         "the file does not tell whether a credential is switched off",
@@ -34,6 +41,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_rate_limit_", "llm_relay_quota_", "llm_relay_key_expiry_timestamp_seconds"],
     ),
     Unsupported::metrics("the manager's pages show dollars", &["llm_relay_currency_info"]),
+    Unsupported::metrics("its times are of no zone", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics(
         "no recurring statement can become expensive: all are bounded by an index",
         &["llm_relay_statement_refused"],

@@ -63,11 +63,17 @@ impl Clock {
     }
 }
 
-/// By how many hours the zone seems wrong, if the row that is `age` seconds old was written just now.
-pub(super) fn doubt(age: i64) -> Option<f64> {
+/// By how many seconds the zone seems wrong, if the row that is `age` seconds old was written just now; `None` where its
+/// age is not that of another zone, nor of this one.
+pub(super) fn error(age: i64) -> Option<i64> {
     let quarters = (age + QUARTER / 2).div_euclid(QUARTER);
     let apart = (age - quarters * QUARTER).abs();
-    (quarters != 0 && quarters.abs() <= 26 * 4 && apart <= SLACK).then(|| (quarters * QUARTER) as f64 / HOUR as f64)
+    (quarters.abs() <= 26 * 4 && apart <= SLACK).then_some(quarters * QUARTER)
+}
+
+/// For people.
+pub(super) fn hours(seconds: i64) -> f64 {
+    seconds as f64 / HOUR as f64
 }
 
 #[cfg(test)]
@@ -80,12 +86,13 @@ mod tests {
 
     #[test]
     fn an_age_of_whole_hours_betrays_a_wrong_zone() {
-        assert_eq!(doubt(8 * HOUR + 3), Some(8.0));
-        assert_eq!(doubt(-8 * HOUR + 7), Some(-8.0));
-        assert_eq!(doubt(5 * HOUR + 45 * 60), Some(5.75));
-        assert_eq!(doubt(4), None);
-        assert_eq!(doubt(-30), None);
-        assert_eq!(doubt(8 * HOUR + 400), None);
+        let hours = |age| error(age).map(hours);
+        assert_eq!(hours(8 * HOUR + 3), Some(8.0));
+        assert_eq!(hours(-8 * HOUR + 7), Some(-8.0));
+        assert_eq!(hours(5 * HOUR + 45 * 60), Some(5.75));
+        assert_eq!(hours(4), Some(0.0));
+        assert_eq!(hours(-30), Some(0.0));
+        assert_eq!(hours(8 * HOUR + 400), None);
     }
 
     #[test]

@@ -7,15 +7,18 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
 use super::{MYSQL_SCHEMA, SQLITE_SCHEMA};
 use crate::demo::{DemoOptions, Environment, Urls, rhythm};
 use crate::servers::host::Host;
 
+/// Keys of the pool, and how many of them are used.
+const POOL: u32 = 14;
 const KEYS: u32 = 12;
 /// Model, share of the traffic, typical latency in milliseconds.
 const MODELS: [(&str, f64, f64); 5] = [
@@ -42,11 +45,26 @@ enum Store {
     Sqlite(SqliteConnection),
 }
 
-/// Rows of both tables, as values in SQL.
+/// Rows of both tables.
 #[derive(Default)]
 struct Rows {
-    attempts: Vec<String>,
-    errors: Vec<String>,
+    attempts: Vec<Value>,
+    errors: Vec<Value>,
+}
+
+/// A statement in the dialects of both engines.
+struct Text {
+    mysql: &'static str,
+    sqlite: &'static str,
+}
+
+macro_rules! dialects {
+    ($name:literal) => {
+        Text {
+            mysql: include_str!(concat!("demo/", $name, "_mysql.sql")),
+            sqlite: include_str!(concat!("demo/", $name, "_sqlite.sql")),
+        }
+    };
 }
 
 impl Simulator {
@@ -65,7 +83,11 @@ impl Simulator {
             (Store::MySql(MySqlConnection::connect(url).await?), MYSQL_SCHEMA)
         };
         let mut simulator = Self { store, zone, rng: StdRng::seed_from_u64(seed) };
-        simulator.run(schema.to_owned()).await?;
+        match &mut simulator.store {
+            Store::MySql(connection) => sqlx::raw_sql(schema).execute(connection).await.map(|_| ())?,
+            Store::Sqlite(connection) => sqlx::raw_sql(schema).execute(connection).await.map(|_| ())?,
+        }
+        simulator.insert(dialects!("pool"), (0..POOL).map(|number| json!(key(number))).collect()).await?;
         Ok(simulator)
     }
 
@@ -127,30 +149,33 @@ impl Simulator {
             let mut latency = typical * spread.exp();
             // The last key's quota is used up from the afternoon on, as that of free keys is.
             let exhausted = key == KEYS - 1 && start.with_timezone(&self.zone).hour() >= 15;
-            let (status, text) = match self.rng.random_range(0..1000) {
-                _ if exhausted => ("429", Some("quota")),
-                0..25 => ("429", Some("quota")),
-                25..34 => ("503", Some("overloaded")),
-                34..38 => ("500", Some("internal")),
-                38..43 => ("400", Some("invalid argument")),
-                43..46 => ("403", Some("permission denied")),
-                46..58 => ("null", None),
-                // MySQL refuses the row of a timeout, and the relay drops it.
-                58..62 if matches!(self.store, Store::Sqlite(_)) => ("''", None),
-                _ => ("200", None),
+            let (status, error) = match self.rng.random_range(0..1000) {
+                _ if exhausted => (json!(429), Some("quota")),
+                0..25 => (json!(429), Some("quota")),
+                25..34 => (json!(503), Some("overloaded")),
+                34..38 => (json!(500), Some("internal")),
+                38..43 => (json!(400), Some("invalid argument")),
+                43..46 => (json!(403), Some("permission denied")),
+                46..58 => (Value::Null, None),
+                // A timeout, of which MySQL refuses the row, and the relay drops it.
+                58..62 if matches!(self.store, Store::Sqlite(_)) => (json!(""), None),
+                _ => (json!(200), None),
             };
-            if status != "200" {
-                latency = if status == "''" { 300_000.0 } else { latency / 6.0 };
+            if status != 200 {
+                latency = if status == "" { 300_000.0 } else { latency / 6.0 };
             }
-            let time = start.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S%.6f");
-            let key = format!("AIzaSyInvented{key:025}");
-            let success = u8::from(status == "200");
-            rows.attempts.push(format!("('{time}', '{model}', '{key}', {success}, {status}, {})", latency as u64));
-            if let Some(text) = text {
+            let at = start.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+            let (key, latency_ms) = (self::key(key), latency as u64);
+            if let Some(error) = error {
                 let kind = if streams { "gemini-chat-stream" } else { "gemini-embed-single" };
-                rows.errors.push(format!("('{key}', '{model}', '{kind}', '{text}', {status}, 'null', '{time}')"));
+                let entry =
+                    json!({"key": key, "model": model, "kind": kind, "error": error, "status": status, "at": at});
+                rows.errors.push(entry);
             }
-            if matches!(status, "200" | "400" | "null" | "''") {
+            let ends = [json!(200), json!(400), json!(""), Value::Null].contains(&status);
+            rows.attempts
+                .push(json!({"at": at, "model": model, "key": key, "status": status, "latency_ms": latency_ms}));
+            if ends {
                 return;
             }
             start += TimeDelta::milliseconds(latency as i64);
@@ -159,24 +184,24 @@ impl Simulator {
 
     async fn write(&mut self, rows: Rows) -> Result<(), sqlx::Error> {
         // The relay logs the error first.
-        if !rows.errors.is_empty() {
-            let columns = "gemini_key, model_name, error_type, error_log, error_code, request_msg, request_time";
-            self.run(format!("insert into t_error_logs ({columns}) values {}", rows.errors.join(","))).await?;
-        }
-        if !rows.attempts.is_empty() {
-            let columns = "request_time, model_name, api_key, is_success, status_code, latency_ms";
-            self.run(format!("insert into t_request_log ({columns}) values {}", rows.attempts.join(","))).await?;
-        }
-        Ok(())
+        self.insert(dialects!("errors"), rows.errors).await?;
+        self.insert(dialects!("attempts"), rows.attempts).await
     }
 
-    async fn run(&mut self, statements: String) -> Result<(), sqlx::Error> {
-        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
+    async fn insert(&mut self, text: Text, rows: Vec<Value>) -> Result<(), sqlx::Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let rows = Value::from(rows).to_string();
         match &mut self.store {
-            Store::MySql(connection) => statements.execute(connection).await.map(|_| ()),
-            Store::Sqlite(connection) => statements.execute(connection).await.map(|_| ()),
+            Store::MySql(connection) => sqlx::query(text.mysql).bind(rows).execute(connection).await.map(|_| ()),
+            Store::Sqlite(connection) => sqlx::query(text.sqlite).bind(rows).execute(connection).await.map(|_| ()),
         }
     }
+}
+
+fn key(number: u32) -> String {
+    format!("AIzaSyInvented{number:025}")
 }
 
 /// A gemini-balance: one SQLite file in a temporary directory, on any machine.

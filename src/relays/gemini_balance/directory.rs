@@ -1,7 +1,7 @@
-//! The keys that have been used, and the one upstream.
+//! The keys of the pool, those that have been used, and the one upstream.
 //!
-//! The relay's own list of keys stands in clear among its secrets (`t_settings`), which need not be readable; a key that
-//! was never used has no numbers either.
+//! The relay's own list of keys stands in clear among its secrets (`t_settings`), which need not be readable: without it,
+//! the keys that have been used are known, and whether they are still in use is not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 use super::PROVIDER;
 use super::attempt::key_name;
 use super::clock::Clock;
-use super::store::{Store, Table};
-use crate::model::{Directory, Key, Provider, ReadError};
+use super::store::{Session, Store};
+use crate::model::{Directory, Key, Provider, ReadError, Reason};
 use crate::relay::DirectorySource;
 
 /// Ids of one statement.
@@ -26,51 +26,70 @@ pub(super) struct DirectoryReader {
     clock: Clock,
     /// Ids `(bottom, top]` have been looked at.
     seen: Option<(i64, i64)>,
-    keys: BTreeSet<i64>,
+    used: BTreeSet<i64>,
 }
 
 impl DirectoryReader {
     pub(super) fn new(store: Arc<Mutex<Store>>, clock: Clock) -> Self {
-        Self { store, clock, seen: None, keys: BTreeSet::new() }
+        Self { store, clock, seen: None, used: BTreeSet::new() }
     }
 
-    async fn find_keys(&mut self) -> Result<(), ReadError> {
+    /// The keys of the pool; `None` where they cannot be read.
+    async fn find_keys(&mut self) -> Result<Option<BTreeSet<i64>>, ReadError> {
         let store = Arc::clone(&self.store);
         let mut store = store.lock().await;
         let mut session = store.session().await?;
-        let result = async {
-            let top = session.top(Table::Attempts).await?;
-            let (bottom, seen) = self.seen.filter(|(_, seen)| *seen <= top).unwrap_or((top, top));
-            let mut after = seen;
-            while after < top {
-                let upto = (after + SLICE).min(top);
-                self.keys.extend(session.keys(after, upto).await?);
-                after = upto;
-            }
-            let mut below = bottom;
-            while below > 0 && bottom - below < STEP {
-                let after = (below - SLICE).max(0);
-                self.keys.extend(session.keys(after, below).await?);
-                below = after;
-            }
-            self.seen = Some((below, top));
-            Ok(())
-        }
-        .await;
+        let result = match self.find_used(&mut session).await {
+            Ok(()) => pool(&mut session).await,
+            Err(error) => Err(error),
+        };
         store.finish(session).await;
         result
+    }
+
+    async fn find_used(&mut self, session: &mut Session) -> Result<(), ReadError> {
+        let top = session.top_attempt().await?;
+        let (bottom, seen) = self.seen.filter(|(_, seen)| *seen <= top).unwrap_or((top, top));
+        let mut after = seen;
+        while after < top {
+            let upto = (after + SLICE).min(top);
+            self.used.extend(session.used_keys(after, upto).await?);
+            after = upto;
+        }
+        let mut below = bottom;
+        while below > 0 && bottom - below < STEP {
+            let after = (below - SLICE).max(0);
+            self.used.extend(session.used_keys(after, below).await?);
+            below = after;
+        }
+        self.seen = Some((below, top));
+        Ok(())
+    }
+}
+
+async fn pool(session: &mut Session) -> Result<Option<BTreeSet<i64>>, ReadError> {
+    match session.pool_keys().await {
+        Ok(keys) if keys.is_empty() => Ok(None),
+        Ok(keys) => Ok(Some(keys.into_iter().collect())),
+        // An account that may not read them, or settings that are none: nothing else suffers.
+        Err(error) if matches!(error.reason, Reason::Permission | Reason::Schema | Reason::Data) => {
+            tracing::debug!(error = error.text, "which keys are in the pool is not known");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        self.find_keys().await?;
+        let pool = self.find_keys().await?;
+        let known: BTreeSet<i64> = self.used.iter().chain(pool.iter().flatten()).copied().collect();
         let key = |id: &i64| Key {
             id: (*id).into(),
             name: key_name(*id),
             user_id: None,
-            enabled: None,
+            enabled: pool.as_ref().map(|pool| pool.contains(id)),
             deleted: false,
             expires_at: None,
             created_at: None,
@@ -87,7 +106,7 @@ impl DirectorySource for DirectoryReader {
             slots: None,
         };
         Ok(Directory {
-            keys: self.keys.iter().map(key).collect(),
+            keys: known.iter().map(key).collect(),
             providers: vec![provider],
             version: "v2.2".to_owned(),
             timezone: self.clock.zone().name().to_owned(),

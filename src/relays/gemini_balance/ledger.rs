@@ -11,10 +11,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::PROVIDER;
-use super::attempt::{Attempt, Names, Status};
+use super::attempt::{Attempt, Names};
 use super::clock::{self, Clock};
-use super::error_log::ErrorLog;
-use super::store::{Ends, Group, Session, Store};
+use super::store::{Ends, Group, Session, Store, Which};
 use crate::model::LedgerSum;
 use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
@@ -31,9 +30,9 @@ const DISORDER: TimeDelta = TimeDelta::hours(2);
 const LEAST_DAYS: Days = Days::new(40);
 /// Ids in one list.
 const LIST: usize = 1000;
-/// Rows in a row of which the zone seems wrong before somebody is told, and how often.
-const DOUBTFUL_ROWS: u32 = 3;
-const DOUBT_EVERY: Duration = Duration::from_secs(3600);
+/// Rows in a row that must agree on how wrong the zone is, and how often somebody is told.
+const AGREEING_ROWS: u32 = 3;
+const TELL_EVERY: Duration = Duration::from_secs(3600);
 /// A row is as new as the pause since the last refresh, if that was short.
 const SHORT_PAUSE: Duration = Duration::from_secs(60);
 
@@ -41,7 +40,6 @@ pub(super) struct LedgerReader {
     store: Store,
     clock: Clock,
     stable_ids: Option<StableIds>,
-    error_log: ErrorLog,
     names: Names,
     calendars: Calendars,
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
@@ -67,7 +65,6 @@ impl LedgerReader {
             store,
             clock,
             stable_ids: None,
-            error_log: ErrorLog::default(),
             names: Names::default(),
             calendars: Calendars::new(clock.zone()),
             lost_rows: false,
@@ -85,7 +82,8 @@ impl LedgerReader {
         }
         let ends = session.ends().await?;
         let lost_rows = self.notice_lost_rows(session, ends).await?;
-        let first = ends.first.and_then(|(_, at)| self.clock.instant(at)).map_or(ends.now, |at| at.min(ends.now));
+        let oldest = ends.first.and_then(|(_, at)| self.clock.instant(at));
+        let first = oldest.map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
         // What the relay has deleted may still be counted: the days of a month do not go with their rows.
         let calendar = self.calendars.get(self.clock.date(first).min(today - LEAST_DAYS), today)?;
@@ -95,8 +93,8 @@ impl LedgerReader {
         let mut more = false;
         if let Some(after) = request.after {
             let after = self.stable_ids().id_up_to(after);
-            let which = format!("id > {after} and id <= {} order by id limit {}", ends.top, request.limit);
-            let batch = self.batch(session, "reading new rows", &which).await?;
+            let which = Which::After { after, upto: ends.top, limit: request.limit.into() };
+            let batch = self.batch(session, "reading new rows", which).await?;
             more = batch.read >= request.limit as usize;
             let newest = self.stable_ids().identity();
             self.zone_watch.note(&batch.attempts, newest, self.clock, ends.now);
@@ -106,9 +104,7 @@ impl LedgerReader {
         }
         let again: Vec<i64> = request.reread.iter().filter_map(|position| self.stable_ids().id(*position)).collect();
         for ids in again.chunks(LIST) {
-            let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-            let which = format!("id in ({})", ids.join(","));
-            let batch = self.batch(session, "reading rows again", &which).await?;
+            let batch = self.batch(session, "reading rows again", Which::Ids(ids)).await?;
             rows.extend(batch.rows);
             refused += batch.refused;
         }
@@ -129,12 +125,14 @@ impl LedgerReader {
             tariff: String::new(),
             top: self.stable_ids().top(ends.top),
             kept_since,
+            month_since: oldest,
             rows,
             more,
             refused,
             audit,
             lost_rows,
             resume_token: self.stable_ids().resume_token(),
+            zone_error: self.zone_watch.error,
         })
     }
 
@@ -143,11 +141,11 @@ impl LedgerReader {
         let may_survive = self.stable_ids().oldest_is(ends.first);
         let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
         let what = "looking at the newest row again";
-        if self.identities(session, what, &format!("id = {}", newest.id)).await?.contains(&newest) {
+        if self.identities(session, what, Which::Ids(&[newest.id])).await?.contains(&newest) {
             return Ok(false);
         }
-        let which = format!("id >= {first} and id <= {}", newest.id);
-        let present = self.identities(session, what, &which).await?;
+        let which = Which::After { after: first - 1, upto: newest.id, limit: i64::MAX };
+        let present = self.identities(session, what, which).await?;
         let survivor = self.stable_ids().lose(&present, may_survive, ends.top);
         tracing::warn!(
             newest = newest.id,
@@ -163,12 +161,12 @@ impl LedgerReader {
         &mut self,
         session: &mut Session,
         what: &str,
-        which: &str,
+        which: Which<'_>,
     ) -> Result<Vec<RowIdentity>, ReadError> {
         Ok(session.attempts(what, which).await?.iter().flatten().map(identity).collect())
     }
 
-    async fn batch(&mut self, session: &mut Session, what: &str, which: &str) -> Result<Batch, ReadError> {
+    async fn batch(&mut self, session: &mut Session, what: &str, which: Which<'_>) -> Result<Batch, ReadError> {
         let read = session.attempts(what, which).await?;
         let mut batch =
             Batch { attempts: Vec::with_capacity(read.len()), rows: Vec::new(), refused: 0, read: read.len() };
@@ -181,17 +179,9 @@ impl LedgerReader {
                 }
             }
         }
-        let wordless = |attempt: &Attempt| matches!(attempt.status, Status::Text | Status::EmptyText);
-        if batch.attempts.iter().any(wordless) {
-            self.error_log.catch_up(session).await?;
-        }
         let stable_ids = self.stable_ids.get_or_insert_default();
         for attempt in &batch.attempts {
-            let class = match (attempt.key, attempt.at) {
-                (Some(key), Some(at)) if wordless(attempt) => self.error_log.class_of(key, at),
-                _ => None,
-            };
-            match attempt.row(stable_ids.of(attempt.id), self.clock, &mut self.names, class) {
+            match attempt.row(stable_ids.of(attempt.id), self.clock, &mut self.names) {
                 Some(row) => batch.rows.push(row),
                 None => {
                     batch.refused += 1;
@@ -233,10 +223,8 @@ impl LedgerReader {
         while after < upto {
             let next = (after + SLICE).min(upto);
             for Group { model, outcome, requests } in session.groups((after, next), &from, &to).await? {
-                let labels = LedgerSum::labels_of(PROVIDER, model.as_deref(), Some(outcome));
-                sum.requests += requests;
+                sum.count(PROVIDER, model.as_deref(), Some(outcome), requests);
                 sum.errors += if outcome == Outcome::Failure { requests } else { 0 };
-                sum.labels = sum.labels.wrapping_add(labels.wrapping_mul(requests));
             }
             after = next;
         }
@@ -249,7 +237,7 @@ async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) ->
     let (mut low, mut high) = (after, top);
     while low < high {
         let middle = low + (high - low) / 2;
-        match session.timed_from(middle + 1, top).await? {
+        match session.timed_after(middle, top).await? {
             Some((id, at)) if at < since => low = id.min(high),
             _ => high = middle,
         }
@@ -260,7 +248,7 @@ async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) ->
 #[async_trait]
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
-        Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false }
+        Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
@@ -273,8 +261,8 @@ impl Ledger for LedgerReader {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let upto = self.stable_ids().id_up_to(below.saturating_sub(1));
         let mut session = self.store.session().await?;
-        let which = format!("id <= {upto} order by id desc limit {limit}");
-        let result = self.batch(&mut session, "reading older rows", &which).await;
+        let which = Which::Before { upto, limit: limit.into() };
+        let result = self.batch(&mut session, "reading older rows", which).await;
         self.store.finish(session).await;
         let batch = result?;
         Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
@@ -290,12 +278,10 @@ impl Ledger for LedgerReader {
         let result = async {
             let ends = session.ends().await?;
             let (low, high) = self.ids_of(&mut session, &range, ends).await?;
-            let low = low.max(self.stable_ids().id_up_to(after));
+            let after = low.max(self.stable_ids().id_up_to(after));
             let (from, to) = (self.clock.text(range.start), self.clock.text(range.end));
-            let which = format!(
-                "id > {low} and id <= {high} and request_time >= '{from}' and request_time < '{to}' order by id limit {limit}"
-            );
-            Ok(self.batch(&mut session, "reading rows of a span", &which).await?.rows)
+            let which = Which::Began { after, upto: high, from: &from, to: &to, limit: limit.into() };
+            Ok(self.batch(&mut session, "reading rows of a span", which).await?.rows)
         }
         .await;
         self.store.finish(session).await;
@@ -307,12 +293,14 @@ impl Ledger for LedgerReader {
     }
 }
 
-/// Tells when new rows have ages of whole hours: the configured zone is not the relay's.
+/// How old new rows are, by the configured zone: if by whole hours, it is not the relay's.
 #[derive(Default)]
 struct ZoneWatch {
     last_refresh: Option<Instant>,
-    /// The offset in hours that the latest rows agree on, and how many they are.
-    doubt: Option<(f64, u32)>,
+    /// The seconds that the latest rows agree on, and how many they are.
+    latest: Option<(i64, u32)>,
+    /// What enough of them agreed on.
+    error: Option<i64>,
     told: Option<Instant>,
 }
 
@@ -323,16 +311,20 @@ impl ZoneWatch {
         for attempt in attempts.iter().filter(|attempt| attempt.id > newest.id) {
             let Some(started) = attempt.at.and_then(|at| clock.instant(at)) else { continue };
             let ended = started + TimeDelta::milliseconds(attempt.latency_ms.unwrap_or(0));
-            self.doubt = match (clock::doubt((now - ended).num_seconds()), self.doubt) {
-                (None, _) => None,
-                (Some(hours), Some((same, count))) if same == hours => Some((hours, count + 1)),
-                (Some(hours), _) => Some((hours, 1)),
-            };
+            let error = clock::error((now - ended).num_seconds());
+            self.latest = error.map(|error| match self.latest {
+                Some((same, rows)) if same == error => (error, rows + 1),
+                _ => (error, 1),
+            });
+            if let Some((error, AGREEING_ROWS..)) = self.latest {
+                self.error = Some(error);
+            }
         }
-        if let Some((hours, DOUBTFUL_ROWS..)) = self.doubt
-            && self.told.is_none_or(|told| told.elapsed() > DOUBT_EVERY)
+        if let Some(error) = self.error.filter(|error| *error != 0)
+            && self.told.is_none_or(|told| told.elapsed() > TELL_EVERY)
         {
             self.told = Some(Instant::now());
+            let hours = clock::hours(error);
             tracing::warn!(
                 hours,
                 zone = clock.zone().name(),

@@ -10,7 +10,7 @@
 //! # Layout
 //! * `store`: the engines, behind statements that say what they want.
 //! * `attempt`: a row. `clock`: naive times.
-//! * `ledger`: attempts in our words. `error_log`: what is known of a failure beside its row.
+//! * `ledger`: attempts in our words.
 //! * `live`: key health and the error log's counts. `directory`: the keys.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 
@@ -19,7 +19,6 @@ mod check;
 mod clock;
 pub mod demo;
 mod directory;
-mod error_log;
 mod ledger;
 mod live;
 mod product;

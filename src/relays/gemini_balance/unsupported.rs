@@ -18,6 +18,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         "the relay knows no prices and no costs",
         &[
             "llm_relay_day_cost_usd",
+            "llm_relay_day_list_cost_usd",
+            "llm_relay_provider_cost_usd_total",
             "llm_relay_cost_usd_total",
             "llm_relay_list_cost_usd_total",
             "llm_relay_key_cost_usd_total",
@@ -49,6 +51,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("a key is in use as long as it is in the settings", &["llm_relay_provider_enabled"]),
     Unsupported::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
+    Unsupported::metrics("boards are summed up from the rows at once", &["llm_relay_leaderboard_timestamp_seconds"]),
+    Unsupported::metrics("keys have no tags", &["llm_relay_key_tag_info"]),
     Unsupported::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
     Unsupported::metrics(
         "the relay writes its rows itself",

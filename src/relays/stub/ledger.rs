@@ -23,7 +23,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
-        Ok(Self { file: File::new(&plan.database_url, plan.timeout)?, calendars: Calendars::new(Tz::UTC) })
+        let file = File::new(&plan.database_url, plan.timeout, plan.timeout)?;
+        Ok(Self { file, calendars: Calendars::new(Tz::UTC) })
     }
 
     /// The greatest id.
@@ -75,13 +76,13 @@ impl Ledger for Reader {
         let mut audit = Vec::new();
         for span in &request.audit {
             let rows = self.rows_between(span.clone(), 0, u32::MAX).await?;
-            audit.push(rows.iter().fold(LedgerSum::default(), |sum, row| LedgerSum {
-                requests: sum.requests + 1,
-                cost: sum.cost + row.cost,
-                board_tokens: sum.board_tokens + row.board_tokens,
-                labels: sum.labels.wrapping_add(LedgerSum::labels_of(0, row.model.as_deref(), row.outcome)),
-                ..sum
-            }));
+            let mut sum = LedgerSum::default();
+            for row in rows {
+                sum.count(0, row.model.as_deref(), row.outcome, 1);
+                sum.cost += row.cost;
+                sum.board_tokens += row.board_tokens;
+            }
+            audit.push(sum);
         }
         Ok(Refresh {
             now,
@@ -91,12 +92,14 @@ impl Ledger for Reader {
             tariff: String::new(),
             top,
             kept_since: None,
+            month_since: None,
             rows,
             more,
             refused: 0,
             audit,
             lost_rows: false,
             resume_token: String::new(),
+            zone_error: None,
         })
     }
 
@@ -145,6 +148,7 @@ fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
         is_final: true,
         is_error: false,
         outcome: Some(Outcome::Success),
+        is_success: Some(true),
         failure: None,
         user_id: id_of(row.try_get("user")?),
         key_id: None,

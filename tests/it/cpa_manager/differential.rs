@@ -200,6 +200,7 @@ impl Scene {
             add(format!("requests {provider} {model} {outcome}"), 5);
             add(format!("cost {provider} {model}"), 6);
             add(format!("requests of key {key}"), 5);
+            add(format!("{outcome} of key {key}"), 5);
             add(format!("cost of key {key}"), 6);
             for (kind, i) in [("input", 7), ("output", 8), ("cache_read", 9), ("cache_write", 10)] {
                 add(format!("tokens {kind} {provider} {model}"), i);
@@ -234,6 +235,9 @@ impl Scene {
         }
         for it in &counters.keys {
             add(format!("requests of key {}", it.id), it.requests as f64);
+            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.outcomes.unwrap()) {
+                add(format!("{outcome} of key {}", it.id), count as f64);
+            }
             add(format!("cost of key {}", it.id), it.cost_usd.unwrap());
         }
         for (_, count) in &counters.unpriced {
@@ -300,7 +304,7 @@ impl Scene {
             ("month", month),
         ] {
             let sql = format!(
-                "select count(*) filter (where outcome = 'success'), count(*) filter (where outcome = 'failure'), count(*), coalesce(sum(total), 0)
+                "select count(*) filter (where not failed), count(*) filter (where failed), count(*), coalesce(sum(total), 0)
                  from facts where start >= {from}"
             );
             let sql = self.relay.numbers(&sql).await;
@@ -311,6 +315,7 @@ impl Scene {
                 assert_eq!(view.tokens_last_minute, Some(sql[3]));
             }
         }
+        self.compare_key_models(view, second - 24 * 3_600_000).await;
         let monday = today - Duration::days(today.weekday().num_days_from_monday().into());
         let ever = i64::MAX;
         for (period, from, to) in [
@@ -324,14 +329,40 @@ impl Scene {
         }
     }
 
+    /// The models of each key that is on the board of the last 24 hours.
+    async fn compare_key_models(&mut self, view: &LedgerView, since: i64) {
+        let sql = format!("select api_key_hash, a, count(*) from facts where start >= {since} group by 1, 2");
+        let mut theirs: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+        for row in self.relay.rows(&sql).await {
+            let text = |i: usize| row.get::<Option<String>, _>(i).unwrap_or_default();
+            let Some(key) = key_id(text(0).as_bytes()) else { continue };
+            theirs.entry(key.to_string()).or_default().push((row.get::<i64, _>(2) as u64, text(1)));
+        }
+        let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::Key, "last24h")).unwrap();
+        let mut expected = Vec::new();
+        for entry in &board.entries {
+            let Some(models) = theirs.get_mut(&entry.id) else { continue };
+            let all: u64 = models.iter().map(|(requests, _)| requests).sum();
+            models.retain(|(_, model)| !model.is_empty());
+            models.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
+            models.truncate(self.relay.plan.boards.top_models);
+            let rest = all - models.iter().map(|(requests, _)| requests).sum::<u64>();
+            expected.extend(models.iter().map(|(requests, model)| (entry.id.clone(), model.clone(), *requests)));
+            if rest > 0 {
+                expected.push((entry.id.clone(), "other".to_owned(), rest));
+            }
+        }
+        assert_eq!(view.key_models, expected);
+    }
+
     async fn compare_boards(&mut self, view: &LedgerView, period: &str, span: &str) {
         for (scope, size) in [(Scope::Key, 3), (Scope::Provider, 2), (Scope::Model, 2)] {
             let sql = format!(
                 "select auth_index, provider, api_key_hash, a, count(*), coalesce(sum(cost), 0), coalesce(sum(total), 0),
-                   count(*) filter (where outcome = 'success') * 1.0, count(*) filter (where outcome in ('success', 'failure')),
+                   count(*) filter (where not failed) * 1.0, count(*),
                    coalesce(sum(ttft), 0) / 1000.0, count(ttft),
                    coalesce(sum(o * 1000.0 / latency) filter (where o > 0), 0), count(*) filter (where o > 0 and latency is not null),
-                   coalesce(sum(c + r) filter (where c + r + w > 0), 0), coalesce(sum(p + c + r + w) filter (where c + r + w > 0), 0)
+                   coalesce(sum(c + r), 0), coalesce(sum(p + c + r + w), 0)
                  from facts where {span} group by 1, 2, 3, 4"
             );
             let mut theirs: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -360,14 +391,12 @@ impl Scene {
                 assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
                 close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
                 assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                if scope != Scope::Key {
-                    close(entry.success_ratio.unwrap_or(f64::NAN), mean(it[3], it[4]), &format!("success of {what}"));
-                }
+                close(entry.success_ratio.unwrap_or(f64::NAN), mean(it[3], it[4]), &format!("success of {what}"));
+                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), mean(it[9], it[10]), &format!("cache of {what}"));
                 if scope == Scope::Provider {
                     close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), mean(it[5], it[6]), &format!("ttft of {what}"));
                     let speed = entry.mean_output_tokens_per_second.unwrap_or(f64::NAN);
                     close(speed + 1.0, mean(it[7], it[8]) + 1.0, &format!("speed of {what}"));
-                    close(entry.cache_hit_ratio.unwrap_or(f64::NAN), mean(it[9], it[10]), &format!("cache of {what}"));
                 }
                 rest.iter_mut().zip(it).for_each(|(rest, number)| *rest -= number);
             }

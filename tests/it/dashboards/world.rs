@@ -167,6 +167,7 @@ fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
         "type" if metric.contains("tokens") => list(&["input", "output", "cache_read", "cache_write_5m"]),
         "day" => list(&["today", "yesterday_same_time", "yesterday"]),
         "period" => list(&["today", "week"]),
+        "state" if metric.contains("window_state") => list(&["allowed", "allowed_warning", "rejected"]),
         "state" if metric.contains("account") => list(&["normal", "rate_limited"]),
         "state" => list(&["closed", "open", "half_open"]),
         "source" => list(&["ledger", "live", "directory"]),

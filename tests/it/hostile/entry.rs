@@ -59,7 +59,7 @@ pub fn addresses(bytes: &[u8]) {
     for scheme in ["", "mysql://", "sqlite:"] {
         let url = format!("{scheme}{text}").into();
         drop(llm_relay_exporter::connect::mysql::Database::new(&url, Duration::from_secs(1)));
-        drop(llm_relay_exporter::connect::sqlite::File::new(&url, Duration::from_secs(1)));
+        drop(llm_relay_exporter::connect::sqlite::File::new(&url, Duration::from_secs(1), Duration::from_secs(1)));
     }
 }
 

@@ -49,7 +49,7 @@ fn places(url: &str) -> String {
     let url = SecretString::from(url);
     let postgres = Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
     let mysql = mysql::Database::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
-    let sqlite = sqlite::File::new(&url, LIMIT).map(|it| it.endpoint());
+    let sqlite = sqlite::File::new(&url, LIMIT, LIMIT).map(|it| it.endpoint());
     let redis = Redis::new(&url, LIMIT).map(|it| it.endpoint().to_owned());
     [postgres, mysql, sqlite, redis].map(|endpoint| endpoint.unwrap_or_else(|error| error.to_string())).join("\n")
 }

@@ -38,6 +38,7 @@ const PLANTED: &[(&str, &str)] = &[
     ("claude-relay-service", "password hash of the administrator"),
     ("gemini-balance", "password of the MariaDB account"),
     ("gemini-balance", "upstream key of an attempt"),
+    ("gemini-balance", "upstream key that was never used"),
     ("gemini-balance", "error text"),
     ("gemini-balance", "body of a request"),
     ("gemini-balance", "token in the settings"),
@@ -160,14 +161,18 @@ async fn gemini(secrets: &mut Secrets, server: &PrivateMariaDb) -> String {
     let key = format!("AIza{}", secret("upstream key of an attempt"));
     let script = format!(
         "{MYSQL_SCHEMA}
-         create table t_settings (`key` varchar(100), value text);
-         insert into t_settings values ('AUTH_TOKEN', '{token}');
+         insert into t_settings (`key`, value) values ('AUTH_TOKEN', '{token}'), ('API_KEYS', '[\"{key}\", \"{unused}\"]');
+         create sql security definer view exporter_keys as
+           select cast(conv(left(sha2(k.api_key, 256), 8), 16, 10) as signed) as key_id
+           from t_settings s, json_table(s.value, '$[*]' columns (api_key varchar(100) path '$')) k
+           where s.`key` = 'API_KEYS';
          insert into t_request_log (request_time, model_name, api_key, is_success, status_code, latency_ms)
            values (utc_timestamp(), 'gemini-2.5-pro', '{key}', 1, 200, 900), (utc_timestamp(), 'gemini-2.5-pro', '{key}', 0, 429, 90);
          insert into t_error_logs (gemini_key, model_name, error_type, error_log, error_code, request_msg, request_time)
            values ('{key}', 'gemini-2.5-pro', 'gemini-chat', '{error}', 429, '\"{body}\"', utc_timestamp());
          create user reader identified by '{password}'; grant select on secrets.* to reader",
         token = secret("token in the settings"),
+        unused = secret("upstream key that was never used"),
         error = secret("error text"),
         body = secret("body of a request"),
     );

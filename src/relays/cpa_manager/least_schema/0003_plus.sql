@@ -90,5 +90,6 @@ create table account_quota_snapshots (
   model_scope_key text,
   observed_at_ms integer not null,
   cycle_end_ms integer,
-  used_percent real
+  used_percent real,
+  plan_type text
 );

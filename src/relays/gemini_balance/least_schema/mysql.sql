@@ -18,3 +18,11 @@ create table t_error_logs (
   request_msg json null,
   request_time datetime null
 );
+create table t_settings (
+  id int not null auto_increment primary key,
+  `key` varchar(100) not null unique,
+  value text null,
+  description varchar(255) null,
+  created_at datetime null,
+  updated_at datetime null
+);

@@ -18,3 +18,11 @@ create table t_error_logs (
   request_msg json,
   request_time datetime
 );
+create table t_settings (
+  id integer not null primary key,
+  key varchar(100) not null unique,
+  value text,
+  description varchar(255),
+  created_at datetime,
+  updated_at datetime
+);

@@ -1,10 +1,9 @@
--- What the error log knows beside its texts, by primary key.
+-- The error log without its texts. Primary key. v2.2. ?, ?: ids after, up to.
 select
   id,
   timestampdiff(microsecond, '1970-01-01 00:00:00', request_time) as at,
-  {key} as key_id,
-  cast(null as char(1)) as api_key,
   error_type,
   error_code
 from t_error_logs
-where {which}
+where id > ? and id <= ?
+order by id
