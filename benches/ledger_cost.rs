@@ -377,7 +377,7 @@ impl SqlExporter {
             .spawn()?;
         let peer = Self(process);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !ask(port, "").is_ok_and(|page| page.contains("sql_statistics{")) {
+        while !ask(port, "").is_ok_and(|page| String::from_utf8_lossy(&page).contains("sql_statistics{")) {
             anyhow::ensure!(Instant::now() < deadline, "sql_exporter shows no numbers");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -77,6 +77,8 @@ impl ServerError {
 const POSTGRES: &str = "PostgreSQL";
 const REDIS: &str = "Redis";
 const MARIADB: &str = "MariaDB";
+/// MariaDB's `fsync=off`; its data need not outlive a crash of the machine.
+const NO_SYNC: &str = "--debug-no-sync";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
@@ -321,7 +323,7 @@ impl PrivateMariaDb {
         let password = password();
         let mut install = host.command(&install.join("mariadb-install-db"));
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.args(["--innodb-log-file-size=4M"]).arg(data(&host));
+        install.args([NO_SYNC, "--innodb-log-file-size=4M"]).arg(data(&host));
         host.run(install).await.map_err(place)?.map_err(|text| ServerError::Start { server: MARIADB, text })?;
         let mut server = Self { host, program: bin.join("mariadbd"), port: 0, password };
         for _ in 1..PORT_TRIES {
@@ -392,7 +394,7 @@ impl PrivateMariaDb {
         let mut mariadb = self.host.command(&self.program);
         mariadb.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(data(&self.host));
         mariadb.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--max-connections=100"]);
-        mariadb.args(["--innodb-log-file-size=4M", "--default-time-zone=+00:00", "--pid-file=pid"]);
+        mariadb.args([NO_SYNC, "--innodb-log-file-size=4M", "--default-time-zone=+00:00", "--pid-file=pid"]);
         mariadb.arg(format!("--port={}", self.port));
         mariadb.arg(format!("--socket={}", self.host.path().join("s").display()));
         mariadb.arg(format!("--init-file={}", accounts.display()));

@@ -1,14 +1,17 @@
 //! The release binary at work, and what it costs the machine.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::time::sleep;
+
+#[path = "../../tests/it/client.rs"]
+#[allow(dead_code)] // What the tests alone need.
+mod client;
 
 /// What a page has once ledger and directory have been read to their ends.
 const COMPLETE: [&str; 4] = [
@@ -52,7 +55,7 @@ impl Exporter {
 
     /// What it says to a Prometheus.
     pub fn page(&self) -> Option<String> {
-        ask(self.port, OPEN_METRICS).ok()
+        String::from_utf8(ask(self.port, OPEN_METRICS).ok()?).ok()
     }
 
     /// Scrapes as a Prometheus does, until the process ends.
@@ -60,7 +63,7 @@ impl Exporter {
         let port = self.port;
         std::thread::spawn(move || {
             let headers = format!("{OPEN_METRICS}Accept-Encoding: gzip\r\n");
-            while ask_bytes(port, &headers).is_ok() {
+            while ask(port, &headers).is_ok() {
                 std::thread::sleep(interval);
             }
         });
@@ -124,17 +127,9 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(10 * ticks.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
-/// The page of whatever listens on the port, headers and all. `headers` are lines with their ends.
-pub fn ask(port: u16, headers: &str) -> std::io::Result<String> {
-    String::from_utf8(ask_bytes(port, headers)?).map_err(std::io::Error::other)
-}
-
-fn ask_bytes(port: u16, headers: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(answer)
+/// The page of whatever listens on the port. `headers` are lines with their ends.
+pub fn ask(port: u16, headers: &str) -> std::io::Result<Vec<u8>> {
+    Ok(client::send(("127.0.0.1", port), "GET /metrics", headers, "")?.body)
 }
 
 pub fn free_port() -> std::io::Result<u16> {

@@ -184,7 +184,8 @@ impl Redis {
         let what = "reading the clock of Redis";
         let answer = self.read(what, &[cmd("TIME")]).await?.pop();
         let time = answer.unwrap_or(Ok(Value::Nil)).and_then(|value| Ok(<(i64, i64)>::from_redis_value(value)?));
-        time.map(|(seconds, micros)| seconds * 1000 + micros / 1000).map_err(|error| self.error(what, &error))
+        time.map(|(seconds, micros)| seconds.saturating_mul(1000).saturating_add(micros / 1000))
+            .map_err(|error| self.error(what, &error))
     }
 
     /// An error in the words of the log: no key, no value, no secret.

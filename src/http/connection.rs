@@ -74,7 +74,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
                     Box::pin(accepted.inspect_err(refused)?.0)
                 }
             };
-            Ok((Connection { stream, unread: None, _place: place }, service))
+            Ok((Connection { stream, unread: None, reading: READING, _place: place }, service))
         })
     }
 }
@@ -88,13 +88,16 @@ pub(crate) struct Connection {
     stream: Pin<Box<dyn Stream>>,
     /// Runs from the moment the client's window is full until the response has left.
     unread: Option<Pin<Box<Sleep>>>,
+    /// How long that may take.
+    reading: Duration,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
     fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_pending() {
-            let unread = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(READING)));
+            let reading = self.reading;
+            let unread = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(reading)));
             ready!(unread.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -170,42 +173,48 @@ mod tests {
         while !answered(&mut TcpStream::connect(address).await.unwrap()).await {}
     }
 
-    fn connection(stream: impl Stream + 'static) -> Connection {
+    fn connection(stream: impl Stream + 'static, reading: Duration) -> Connection {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Connection { stream: Box::pin(stream), unread: None, _place: place }
+        Connection { stream: Box::pin(stream), unread: None, reading, _place: place }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_client_that_does_not_read_is_cut_off() {
         let (ours, _client) = tokio::io::duplex(16);
-        let failed = connection(ours).write_all(&[0; 64]).await.unwrap_err();
+        let failed = connection(ours, Duration::from_millis(20)).write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
         let (ours, mut client) = tokio::io::duplex(16);
         tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
-                tokio::time::sleep(READING / 10).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        let failed = connection(ours).write_all(&[0; 64]).await.unwrap_err();
+        let failed = connection(ours, Duration::from_millis(200)).write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_each_response_keeps_its_connection() {
+    #[tokio::test]
+    async fn a_client_that_reads_each_response_has_its_time_for_each() {
         let (ours, mut client) = tokio::io::duplex(16);
-        tokio::spawn(async move {
-            while client.read_exact(&mut [0; 16]).await.is_ok() {
-                tokio::time::sleep(READING / 10).await;
+        let mut connection = connection(ours, Duration::from_secs(3600));
+        for _ in 0..3 {
+            connection.write_all(&[0; 16]).await.unwrap();
+            let mut more = std::pin::pin!(connection.write_all(&[0; 16]));
+            tokio::select! {
+                biased;
+                _ = &mut more => panic!("the client's window is full"),
+                () = std::future::ready(()) => {}
             }
-        });
-        let mut connection = connection(ours);
-        for _ in 0..20 {
-            connection.write_all(&[0; 64]).await.unwrap();
+            client.read_exact(&mut [0; 16]).await.unwrap();
+            more.await.unwrap();
+            assert!(connection.unread.is_some(), "the clock runs");
+            client.read_exact(&mut [0; 16]).await.unwrap();
             connection.flush().await.unwrap();
+            assert!(connection.unread.is_none(), "it has stopped");
         }
     }
 }

@@ -21,6 +21,8 @@ use llm_relay_exporter::web::Protection;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
+use crate::dashboards::prometheus;
+
 fn command(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
     command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
@@ -56,6 +58,17 @@ fn past() -> BTreeSet<&'static str> {
 fn family(series: &str) -> &str {
     let bare = ["_bucket", "_sum", "_count"].iter().find_map(|end| series.strip_suffix(end));
     bare.filter(|name| past().contains(name)).unwrap_or(series)
+}
+
+/// A configuration with few series to write down; what is beyond them folds into `other`.
+fn narrow(series: &str) -> tempfile::NamedTempFile {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let settings = format!(
+        "[relays.it]\nkind = \"claude-code-hub\"\ndatabase_url_env = \"DATABASE_URL\"\ninterval = \"1s\"\n\
+         timezone_fallback = \"Asia/Shanghai\"\nseries = {{{series}}}\n"
+    );
+    fs::write(&config, settings).unwrap();
+    config
 }
 
 /// The values of an instant query by labels.
@@ -100,11 +113,10 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let out = prometheus.directory().join("fill");
     let instance = format!("instance={address}");
     // Budgets so small that some models, keys and histograms fold into `other`.
-    let config = tempfile::NamedTempFile::new().unwrap();
-    let settings = "[relays.it]\nkind = \"claude-code-hub\"\ndatabase_url_env = \"DATABASE_URL\"\ninterval = \"1s\"\n\
-                    timezone_fallback = \"Asia/Shanghai\"\nseries = {max_models = 4, max_keys = 6, max_histograms = 6}\n";
-    fs::write(&config, settings).unwrap();
+    let config = narrow("max_models = 4, max_keys = 6, max_histograms = 6");
     let config_file = format!("--config.file={}", config.path().display());
+    let filled_until = Utc::now();
+    let to = filled_until.to_rfc3339();
     let arguments = [
         &config_file,
         "backfill",
@@ -112,6 +124,8 @@ async fn live_series_go_on_where_the_back_fill_ends() {
         out.to_str().unwrap(),
         "--from",
         "26h",
+        "--to",
+        &to,
         "--step",
         "2m",
         "--label",
@@ -121,7 +135,6 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     ];
     let told = succeeded(&command(&url, &arguments).output().unwrap());
     assert!(told.contains("promtool tsdb create-blocks-from openmetrics"), "{told}");
-    let filled_until = Utc::now();
     println!("back-filled after {:.1} s", began.elapsed().as_secs_f64());
     for name in files(&out).keys().filter(|name| name.ends_with(".om")) {
         prometheus.import(&out.join(name), 6 * 3600).await.unwrap();
@@ -277,19 +290,22 @@ async fn live_series_go_on_where_the_back_fill_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_back_fill_continues_to_the_same_files() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
-    let url = filled(&postgres, &HistoryOptions { days: 3, requests_per_day: 300, ..HistoryOptions::default() }).await;
+    let url = filled(&postgres, &HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() }).await;
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
     let to = Utc::now().to_rfc3339();
+    let config = narrow("max_models = 2, max_keys = 2, max_histograms = 1");
+    let config_file = format!("--config.file={}", config.path().display());
     let run = |name: &str, from: &str| {
         let out = place.path().join(name);
-        command(&url, &["backfill", "--out", out.to_str().unwrap(), "--from", from, "--to", &to, "--step", "2m"])
+        let out = out.to_str().unwrap();
+        command(&url, &[&config_file, "backfill", "--out", out, "--from", from, "--to", &to, "--step", "2m"])
     };
-    succeeded(&run("whole", "60h").output().unwrap());
+    succeeded(&run("whole", "40h").output().unwrap());
     let whole = files(&place.path().join("whole"));
     assert!(whole.len() > 3, "{:?}", whole.keys());
 
-    let mut child = run("killed", "60h").spawn().unwrap();
+    let mut child = run("killed", "40h").spawn().unwrap();
     let out = place.path().join("killed");
     let waited = Instant::now();
     while !out.exists() || files(&out).keys().filter(|name| name.ends_with(".om")).count() < 1 {
@@ -300,7 +316,7 @@ async fn a_killed_back_fill_continues_to_the_same_files() {
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it must be killed in the middle");
     let kept = files(&out);
     assert!(kept.keys().filter(|name| name.ends_with(".om")).count() < whole.len() - 1);
-    let told = succeeded(&run("killed", "60h").output().unwrap());
+    let told = succeeded(&run("killed", "40h").output().unwrap());
     assert!(!told.contains("(0 of them from an earlier run)"), "{told}");
     let resumed = files(&out);
     assert_eq!(resumed.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
@@ -327,7 +343,7 @@ async fn a_killed_back_fill_continues_to_the_same_files() {
     assert_eq!(made.len(), 1, "{made:?}");
 
     // Another back-fill does not touch it, nor does any back-fill touch what is not one's.
-    let other = run("killed", "48h").output().unwrap();
+    let other = run("killed", "30h").output().unwrap();
     let told = String::from_utf8_lossy(&other.stderr);
     assert!(!other.status.success() && told.contains("holds another back-fill"), "{told}");
     assert!(files(&out) == resumed);
@@ -335,34 +351,11 @@ async fn a_killed_back_fill_continues_to_the_same_files() {
     fs::create_dir(&foreign).unwrap();
     let name = whole.keys().find(|name| name.ends_with(".om")).unwrap();
     fs::write(foreign.join(name), "mine").unwrap();
-    let refused = run("foreign", "60h").output().unwrap();
+    let refused = run("foreign", "40h").output().unwrap();
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && told.contains("holds other files"), "{told}");
     assert_eq!(files(&foreign), BTreeMap::from([(name.clone(), b"mine".to_vec())]));
     postgres.stop();
-}
-
-/// The shipped rules and alerts in a folder, as they are but for their pace: a test cannot wait.
-fn hurried(folder: &Path) -> String {
-    for part in ["rules", "alerts"] {
-        fs::create_dir(folder.join(part)).unwrap();
-        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus").join(part)).unwrap() {
-            let path = entry.unwrap().path();
-            let lines = fs::read_to_string(&path).unwrap();
-            let lines = lines.lines().map(|line| match line.trim_start() {
-                rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
-                rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
-                _ => line.to_owned(),
-            });
-            let copy = folder.join(part).join(path.file_name().unwrap());
-            fs::write(&copy, lines.collect::<Vec<_>>().join("\n")).unwrap();
-            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
-        }
-        fs::set_permissions(folder.join(part), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let folder = folder.display();
-    format!("rule_files: ['{folder}/rules/*.yml', '{folder}/alerts/*.yml']\n")
 }
 
 /// Nine days of history are back-filled up to an hour ago. The hour since is what Prometheus has scraped before its rules have
@@ -383,10 +376,7 @@ async fn a_surge_in_the_first_hour_is_told_by_the_past_of_the_rules() {
     .execute(&mut ledger)
     .await
     .unwrap();
-    let config = tempfile::NamedTempFile::new().unwrap();
-    let settings = "[relays.default]\nkind = \"claude-code-hub\"\ndatabase_url_env = \"DATABASE_URL\"\n\
-                    timezone_fallback = \"Asia/Shanghai\"\nseries = {max_models = 2, max_keys = 2, max_histograms = 1}\n";
-    fs::write(&config, settings).unwrap();
+    let config = narrow("max_models = 2, max_keys = 2, max_histograms = 1");
     let config_file = format!("--config.file={}", config.path().display());
     let place = tempfile::tempdir().unwrap();
     let out = |name: &str| place.path().join(name);
@@ -424,7 +414,7 @@ async fn a_surge_in_the_first_hour_is_told_by_the_past_of_the_rules() {
     let configuration = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 2s}}\n{}\
          scrape_configs: [{{job_name: llm-relay, static_configs: [{{targets: ['{address}'], labels: {{instance: '127.0.0.1:9879'}}}}]}}]\n",
-        hurried(folder.path())
+        prometheus::hurried(folder.path())
     );
     const SURGE: &str = "ALERTS{alertname=\"LLMRelayCostSurge\",alertstate=\"firing\"}";
     for (with_rules, name) in [(true, "past"), (false, "raw")] {

@@ -98,7 +98,7 @@ async fn a_ledger_without_its_index_is_refused_by_name_and_the_other_parts_go_on
         "llm_relay_user_info{relay=\"hub\",",
     ];
     loop {
-        let page = process.page().await.unwrap();
+        let page = process.page().unwrap();
         let missing: Vec<_> = wanted.iter().filter(|line| !page.contains(**line)).collect();
         let failures = page.lines().find(|line| {
             line.starts_with("llm_relay_refresh_failures_total{") && line.contains("\"ledger\",reason=\"plan\"")

@@ -8,8 +8,6 @@ mod releases;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exposition::{self, Dialect};
 use crate::full_view;
+use crate::process::Serving;
 
 async fn server() -> &'static PrivateRedis {
     static SERVER: OnceCell<PrivateRedis> = OnceCell::const_new();

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::dashboards::{self, Lang, Options};
 use serde_json::Value;
 
-use demo::Demo;
 use prometheus::{Prometheus, Span};
 
 use crate::generated;
@@ -210,15 +209,13 @@ const FEWER: &[Excuse] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
-    let demo = Demo::start().await;
+    let prometheus = &demo::scraped().await;
     let problems = tokio::task::block_in_place(|| {
-        let prometheus = &demo.prometheus;
         let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
         problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
         problems.extend(rules(prometheus));
         problems
     });
-    demo.stop().await;
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 

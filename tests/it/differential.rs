@@ -76,6 +76,9 @@ const RELEASES: [Release; 4] = [
     },
 ];
 
+/// How long ago a row begins at most.
+const OLDEST: Duration = Duration::seconds(250_000);
+
 struct Scene<'a> {
     release: &'a Release,
     zone: &'static str,
@@ -224,7 +227,7 @@ impl Scene<'_> {
                 // Ids drawn long ago that become visible now, as by a long transaction. The relay writes an outcome, too.
                 let (outcome, success) =
                     if self.release.has_outcomes { (", success_rate_outcome", ", 'success'") } else { ("", "") };
-                let ago = self.rng.random_range(0..250_000);
+                let ago = self.rng.random_range(0..OLDEST.num_seconds());
                 self.run(&format!(
                     "insert into usage_ledger (id, request_id, user_id, key, provider_id, final_provider_id, model, status_code, is_success, cost_usd, input_tokens, output_tokens, created_at{outcome}) \
                      select (select coalesce(min(id), 0) from usage_ledger) - 1 - n, -(select count(*) from usage_ledger) - n, 1, 'sk-secret-1', 1, 1, 'claude-sonnet', 200, true, 0.25, 10, 10, now() - interval '{ago} seconds'{success} \
@@ -498,9 +501,11 @@ fn close(ours: f64, theirs: f64, what: &str) {
     assert!(equal, "{what}: exporter {ours}, SQL {theirs}");
 }
 
-async fn settle(follower: &mut Follower) {
-    // A day that drifted long ago has its turn in the audit, and then all rows are read anew: that takes some refreshes.
-    for _ in 0..14 {
+/// Until each of so many older days has had its turn in the audit since anything was read anew.
+async fn settle(follower: &mut Follower, days: i64) {
+    let (mut calm, mut usual) = (0, None);
+    while calm <= days {
+        let before = follower.rows_read();
         let mut rest = follower.refresh().await.unwrap();
         while rest != Backlog::Nothing {
             rest = match rest {
@@ -508,6 +513,9 @@ async fn settle(follower: &mut Follower) {
                 _ => follower.read_history().await.unwrap(),
             };
         }
+        let read = Some(follower.rows_read() - before);
+        calm = if read == usual { calm + 1 } else { 0 };
+        usual = read;
     }
 }
 
@@ -556,16 +564,16 @@ async fn play(
             follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
             follower.restore(&saved).unwrap();
         }
-        settle(&mut follower).await;
+        // The oldest rows begin this long before the story does.
+        settle(&mut follower, (scene.now - start + OLDEST).num_days() + 1).await;
         let directory = directory_source.read().await.unwrap();
-        let mut view = None;
-        for _ in 0..2 {
-            let with =
-                Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-            view = follower.view(&with);
-            settle(&mut follower).await;
+        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
+        let mut view = follower.view(&with).unwrap();
+        // What only the ledger can tell of a limit is asked with the refresh after the view that lacks it.
+        while view.quotas.iter().any(|quota| quota.used_usd.is_none()) {
+            follower.refresh().await.unwrap();
+            view = follower.view(&with).unwrap();
         }
-        let view = view.unwrap();
         println!("{} {zone} seed {seed} step {n}: {step}", release.name);
         scene.compare(&view, &directory).await;
         let now = counters(&view);

@@ -34,7 +34,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
         let deadline = Instant::now() + Duration::from_secs(60);
         let began = loaded;
         loop {
-            let page = process.page().await.unwrap();
+            let page = process.page().unwrap();
             if let Some(now) = value(&page, LOADED) {
                 assert!(now >= began - 1e-9, "life {life} begins at {now}, the last one ended at {began}");
                 assert!(now < 1.0, "the history has been read too fast for this test");
@@ -56,7 +56,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     let process = Process::with_budget(&url, Some(&store), Some("1m")).await;
     let deadline = Instant::now() + Duration::from_secs(60);
     let page = loop {
-        let page = process.page().await.unwrap();
+        let page = process.page().unwrap();
         let now = value(&page, LOADED);
         assert!(now.is_none_or(|now| now >= loaded - 1e-9), "{now:?} after {loaded}");
         if now == Some(1.0) {

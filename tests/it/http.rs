@@ -1,6 +1,5 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::http::{self, Paths, State};
@@ -13,6 +12,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::{self, Answer};
+use crate::dashboards::prometheus::Prometheus;
 use crate::exposition::{Dialect, parse};
 use crate::full_view::{own, unread, user, view, with_users};
 
@@ -55,40 +56,12 @@ impl Server {
         stream
     }
 
-    /// Sends one request and reads until the server closes.
     fn ask(&self, request: &str) -> Answer {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
-        Answer::read(&mut stream)
+        client::exchange(self.address, request).unwrap()
     }
 
     fn get(&self, path: &str, headers: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"))
-    }
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(stream: &mut TcpStream) -> Self {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        Self { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body: bytes.split_off(end) }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
     }
 }
 
@@ -269,7 +242,7 @@ fn two_hundred_scrapes_at_once_get_identical_bytes() {
     let mut streams: Vec<_> = (0..200).map(|_| server.connect()).collect();
     streams.iter_mut().for_each(|stream| stream.write_all(request).unwrap());
     for mut stream in streams {
-        assert!(Answer::read(&mut stream).body == expected);
+        assert!(Answer::read(&mut stream).unwrap().body == expected);
     }
 }
 
@@ -309,76 +282,14 @@ fn a_shutdown_does_not_wait_for_idle_clients() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
-/// A real Prometheus that scrapes one target every second.
-pub struct Prometheus {
-    process: Child,
-    address: SocketAddr,
-    _data: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn scraping(target: SocketAddr) -> Self {
-        Self::scraping_with(target, "")
-    }
-
-    /// With further fields of the scrape configuration, as a YAML flow mapping's contents.
-    pub fn scraping_with(target: SocketAddr, fields: &str) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let config = data.path().join("prometheus.yml");
-        let scrape = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- {{job_name: relays, static_configs: [{{targets: ['{target}']}}], {fields}}}\n"
-        );
-        std::fs::write(&config, scrape).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus is installed");
-        Self { process, address, _data: data }
-    }
-
-    /// The result of an instant query as soon as it is not empty.
-    pub fn query(&self, expression: &str) -> serde_json::Value {
-        let expression: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
-        let request =
-            format!("GET /api/v1/query?query={expression} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");
-        let deadline = Instant::now() + Duration::from_secs(40);
-        while Instant::now() < deadline {
-            if let Ok(mut stream) = TcpStream::connect(self.address) {
-                stream.write_all(request.as_bytes()).unwrap();
-                let answer = Answer::read(&mut stream);
-                if answer.status == 200 {
-                    let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-                    if answer["data"]["result"].as_array().is_some_and(|result| !result.is_empty()) {
-                        return answer["data"]["result"].clone();
-                    }
-                }
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("Prometheus has no answer to {expression}");
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn a_real_prometheus_scrapes_the_page_and_gives_its_values_back() {
     let name = "14\" \\ two\nlines 🦀";
     let server = Server::start(vec![with_users(view("main"), vec![user(7, name)])]);
-    let prometheus = Prometheus::scraping(server.address);
-    let value = |expression: &str| prometheus.query(expression)[0]["value"][1].as_str().unwrap().to_owned();
+    let prometheus = Prometheus::scraping(server.address, "");
+    let value = |expression: &str| prometheus.some(expression)[0]["value"][1].as_str().unwrap().to_owned();
 
-    assert_eq!(prometheus.query("llm_relay_user_info")[0]["metric"]["user"], name);
+    assert_eq!(prometheus.some("llm_relay_user_info")[0]["metric"]["user"], name);
     assert_eq!(value("up"), "1");
     assert_eq!(value("llm_relay_user_info{user=\"14\\\" \\\\ two\\nlines 🦀\"}"), "1");
     assert_eq!(value("llm_relay_user_cost_usd_total"), "12.345678");

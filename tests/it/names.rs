@@ -19,6 +19,8 @@ use crate::claude_code_hub::{Store, ledger, plan};
 use crate::tally::{counter_lines, moment, row};
 
 const ZONE: chrono_tz::Tz = chrono_tz::Asia::Shanghai;
+/// More than twice as many as are kept apart (`MODELS` in `src/tally/names.rs`): names are let go of more than once.
+const FAR_MORE: i64 = 64_000;
 
 fn now() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap()
@@ -132,7 +134,7 @@ fn assert_boards(view: &LedgerView, rows: &[UsageRow]) {
 
 #[test]
 fn invented_names_take_no_place_whatever_the_order_of_reading() {
-    for junk in [12_000, 21_000, 100_000] {
+    for junk in [21_000, FAR_MORE] {
         let rows = invented(junk);
         for pins in [Vec::new(), pinned()] {
             let mut expected = BTreeMap::from([("real-model".to_owned(), 50), ("other".to_owned(), junk as u64 + 3)]);
@@ -152,8 +154,8 @@ fn invented_names_take_no_place_whatever_the_order_of_reading() {
 }
 
 #[test]
-fn a_model_that_succeeds_after_100_000_invented_names_has_a_series_also_after_a_restart() {
-    let mut tally = forwards(&invented(100_000), &[]);
+fn a_model_that_succeeds_after_far_more_names_than_are_kept_has_a_series_also_after_a_restart() {
+    let mut tally = forwards(&invented(FAR_MORE), &[]);
     tally.apply([success(200_001, "claude-next", 3.0)]);
     assert_eq!(requests(&view(&mut tally, &[]))["claude-next"], 1);
 
@@ -170,7 +172,7 @@ fn a_model_that_succeeds_after_100_000_invented_names_has_a_series_also_after_a_
 
 #[test]
 fn after_the_junk_rows_are_gone_boards_are_as_if_they_had_never_been() {
-    for junk in [12_000, 100_000] {
+    for junk in [12_000, FAR_MORE] {
         let mut tally = forwards(&invented(junk), &[]);
         let rows = invented(0);
         let today = tally.today();
@@ -205,7 +207,7 @@ fn a_model_that_was_let_go_of_while_reading_backwards_is_counted_as_if_it_had_be
 }
 
 #[test]
-fn a_million_invented_names_take_no_more_memory_than_some_ten_thousand() {
+fn hundreds_of_thousands_of_names_take_no_more_memory_than_some_ten_thousand() {
     // Weeks ago, so that no day of facts for the windows is in what is measured.
     let old =
         |n: i64| UsageRow { started_at: now() - Duration::days(60), ..failure(n, &format!("invented-model-{n}")) };
@@ -228,7 +230,7 @@ fn a_million_invented_names_take_no_more_memory_than_some_ten_thousand() {
         assert_eq!(models(&view(&mut tally, &[]), "all").len(), 21);
         sizes
     };
-    for (many, backwards) in [(200_000, false), (1_000_000, true)] {
+    for (many, backwards) in [(100_000, false), (300_000, true)] {
         let (some, many) = (size(25_000, backwards), size(many, backwards));
         for (part, bytes) in &many {
             assert!(*bytes <= some[part] * 5 / 4 + 4096, "{part}: {} bytes, {bytes} with many more", some[part]);
@@ -361,7 +363,7 @@ fn insert(model: &str, count: i64, status: i64, cost: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_invented_names_on_a_real_ledger() {
+async fn far_more_invented_names_than_are_kept_on_a_real_ledger() {
     let mut store = Store::new("invented_names", "v0.9.2").await;
     store.people().await;
     store.run(&insert("'real-model'", 50, 200, "7")).await;
@@ -377,11 +379,11 @@ async fn a_hundred_thousand_invented_names_on_a_real_ledger() {
         store.run(&insert("'junk-' || g", 10_000, 400, "0.01")).await;
         read(&mut running).await;
     }
-    store.run(&insert("'junk-' || g", 100_000, 400, "0.01")).await;
+    store.run(&insert("'junk-' || g", 40_000, 400, "0.01")).await;
     read(&mut running).await;
     store.run(&insert("'claude-next'", 2, 200, "3")).await;
     read(&mut running).await;
-    let series = [("real-model", 50), ("later", 3), ("claude-next", 2), ("other", 120_000)];
+    let series = [("real-model", 50), ("later", 3), ("claude-next", 2), ("other", 60_000)];
     assert_page(&mut running, &plan, &mut store, &series).await;
 
     // One that begins now reads them newest first.

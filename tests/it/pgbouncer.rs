@@ -122,7 +122,7 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
     let mut last = Default::default();
     let end = Instant::now() + Duration::from_secs(6);
     while Instant::now() < end {
-        if let Some(now) = one.counters().await {
+        if let Some(now) = one.counters() {
             assert_none_fell(&last, &now);
             last = now;
         }
@@ -136,7 +136,7 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
     for process in [one, other] {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let difference = match process.counters().await {
+            let difference = match process.counters() {
                 Some(now) => differs_from_plain_sql(&direct, &now).await,
                 None => Some("no counters".to_owned()),
             };
@@ -144,7 +144,7 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
             assert!(Instant::now() < deadline, "{difference}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let page = process.page().await.unwrap();
+        let page = process.page().unwrap();
         let failures: Vec<_> = page
             .lines()
             .filter(|line| line.starts_with("llm_relay_refresh_failures_total{") && !line.ends_with(" 0"))

@@ -1,14 +1,15 @@
 //! The exporter as its users run it: a process with a configuration file, scraped over HTTP.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 
+use crate::client;
 use crate::exposition::{Dialect, parse, series};
 
 pub type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
@@ -114,13 +115,8 @@ impl Drop for Process {
 }
 
 pub fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    Ok((head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0), body.to_owned()))
+    let answer = client::send(address, &format!("{method} {path}"), "", "")?;
+    Ok((answer.status, answer.text().to_owned()))
 }
 
 pub fn page(address: SocketAddr) -> Page {
@@ -183,6 +179,16 @@ impl Serving {
 
     pub fn page(&self) -> Page {
         tokio::task::block_in_place(|| page(self.address))
+    }
+
+    /// Waits until the page satisfies a condition; how long it took.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
+        let began = Instant::now();
+        while !holds(&self.page()) {
+            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        began.elapsed()
     }
 
     pub async fn stop(self) {

@@ -3,14 +3,15 @@
 mod passwords;
 mod relays;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::client;
 
 /// Every planted secret holds this.
 const MARK: &str = "HUSHHUSH";
@@ -60,12 +61,10 @@ async fn planted_relay(server: &PrivatePostgres) -> String {
     url.into()
 }
 
+/// All that the exporter says, head and body.
 fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let answer = client::get(address, path).unwrap();
+    format!("{}{}", answer.head, answer.text())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,7 +100,7 @@ struct Instance {
 impl Instance {
     async fn look(&mut self) {
         let Some(process) = &self.process else { return };
-        if let Some(now) = process.counters().await {
+        if let Some(now) = process.counters() {
             assert_none_fell(&self.last, &now);
             self.last = now;
             self.pages += 1;
@@ -136,7 +136,7 @@ async fn survives(name: &str, store: &str, replicas: usize) {
                 }
                 let is_silent = instances[which].pages == before;
                 if is_silent && began.elapsed() > Duration::from_secs(60) {
-                    let sources = instances[which].process.as_ref().unwrap().sources().await;
+                    let sources = instances[which].process.as_ref().unwrap().sources();
                     panic!("an exporter shows no counters for a minute:\n{sources}");
                 }
                 if !is_silent && at_work_since.is_none() {
@@ -174,7 +174,7 @@ async fn holds(url: &str, store: &str, shown: &[&Counters]) -> Counters {
     // Two refreshes later everything has been read.
     let deadline = Instant::now() + Duration::from_secs(30);
     let now = loop {
-        let (ours, theirs) = (restarted.counters().await, afresh.counters().await);
+        let (ours, theirs) = (restarted.counters(), afresh.counters());
         if let Some(ours) = &ours
             && theirs.as_ref() == Some(ours)
         {
@@ -222,14 +222,14 @@ async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_r
     let until = async |exporter: &Process, cost: f64| {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let page = exporter.page().await.unwrap_or_default();
+            let page = exporter.page().unwrap_or_default();
             if let Some(counters) = counters(&page)
                 && (shown(&counters) - cost).abs() < 1e-6
                 && value(&page, "llm_relay_history_loaded_ratio") == Some(1.0)
             {
                 break counters;
             }
-            assert!(Instant::now() < deadline, "{cost} dollars are not shown:\n{}", exporter.sources().await);
+            assert!(Instant::now() < deadline, "{cost} dollars are not shown:\n{}", exporter.sources());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -238,7 +238,7 @@ async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_r
     let exporter = Process::start(&url, Some(&store)).await;
     until(&exporter, spent(&mut relay).await).await;
     let saved = async || {
-        let page = exporter.page().await.unwrap_or_default();
+        let page = exporter.page().unwrap_or_default();
         value(&page, "llm_relay_store_last_save_timestamp_seconds").unwrap_or(0.0)
     };
     let (first_save, deadline) = (saved().await, Instant::now() + Duration::from_secs(60));
@@ -270,7 +270,7 @@ async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_r
         let exporter = Process::start(&url, Some(&store)).await;
         let deadline = Instant::now() + Duration::from_secs(60);
         let first = loop {
-            if let Some(counters) = exporter.counters().await {
+            if let Some(counters) = exporter.counters() {
                 break counters;
             }
             assert!(Instant::now() < deadline, "it shows no counters");

@@ -8,12 +8,12 @@ use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use llm_relay_exporter::serve;
 use llm_relay_exporter::settings::{Plan, StorePlan};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::claude_code_hub::plan;
+use crate::client;
 
 const DATABASE: &str = "STORE_TEST_DATABASE";
 const STORE: &str = "STORE_TEST_STORE";
@@ -82,24 +82,21 @@ impl Process {
     }
 
     /// Its page; `None` while it does not answer.
-    pub async fn page(&self) -> Option<String> {
-        let mut stream = TcpStream::connect(&self.address).await.ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        answer.starts_with("HTTP/1.1 200").then_some(answer)
+    pub fn page(&self) -> Option<String> {
+        let answer = tokio::task::block_in_place(|| client::get(&*self.address, "/metrics")).ok()?;
+        (answer.status == 200).then(|| answer.text().to_owned())
     }
 
     /// Its counters over the ledger, by series; `None` while it has none.
-    pub async fn counters(&self) -> Option<Counters> {
-        counters(&self.page().await?)
+    pub fn counters(&self) -> Option<Counters> {
+        counters(&self.page()?)
     }
 
     /// What its page says of how reading goes, for the message of a test that fails.
-    pub async fn sources(&self) -> String {
+    pub fn sources(&self) -> String {
         const TOLD: [&str; 4] =
             ["llm_relay_source_", "llm_relay_refresh_failures", "llm_relay_history", "llm_relay_store"];
-        let Some(page) = self.page().await else { return "no page".to_owned() };
+        let Some(page) = self.page() else { return "no page".to_owned() };
         page.lines().filter(|line| TOLD.iter().any(|it| line.starts_with(it))).collect::<Vec<_>>().join("\n")
     }
 

@@ -38,7 +38,7 @@ impl Pair {
     async fn writers(&self) -> Vec<bool> {
         let mut writers = Vec::new();
         for process in &self.processes {
-            let page = process.page().await.unwrap();
+            let page = process.page().unwrap();
             writers.push(value(&page, WRITER) == Some(1.0) && value(&page, SAVED).is_some());
         }
         writers
@@ -64,7 +64,7 @@ impl Pair {
         for (process, last) in self.processes.iter().zip(&mut self.last) {
             let deadline = Instant::now() + SOON;
             loop {
-                let now = process.counters().await;
+                let now = process.counters();
                 let difference = match &now {
                     Some(now) => differs_from_plain_sql(&self.relay, now).await,
                     None => Some("no counters".to_owned()),

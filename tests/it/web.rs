@@ -20,8 +20,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use crate::dashboards::prometheus::Prometheus;
 use crate::full_view::{own, view};
-use crate::http::Prometheus;
 
 /// A directory with a web configuration file and what it names.
 struct Files(TempDir);
@@ -243,6 +243,6 @@ fn the_landing_page_warns_when_other_machines_can_read() {
 #[test]
 fn a_real_prometheus_scrapes_with_a_token() {
     let site = Site::start(Files::with(&format!("bearer_tokens: ['{}']\n", sha256("scrape-token"))));
-    let prometheus = Prometheus::scraping_with(site.address, "authorization: {credentials: scrape-token}");
-    assert_eq!(prometheus.query("up == 1")[0]["value"][1], "1");
+    let prometheus = Prometheus::scraping(site.address, "authorization: {credentials: scrape-token}");
+    assert_eq!(prometheus.some("up == 1")[0]["value"][1], "1");
 }

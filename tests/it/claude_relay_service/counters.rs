@@ -455,18 +455,8 @@ async fn prometheus_sees_no_spending_in_a_redis_that_falls_or_an_exporter_that_r
         (stop, tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stopped).await }))
     };
     let (stop, serving) = start();
-    let prometheus = tokio::task::block_in_place(|| {
-        Prometheus::start(
-            tempfile::tempdir().unwrap(),
-            &format!(
-                "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: t\n    static_configs: [{{targets: ['{address}']}}]\n"
-            ),
-        )
-    });
-    let ask = |expr: &str| -> Option<f64> {
-        let answer = tokio::task::block_in_place(|| prometheus.instant(expr)).unwrap();
-        answer.first()?["value"][1].as_str()?.parse().ok()
-    };
+    let prometheus = tokio::task::block_in_place(|| Prometheus::scraping(address, ""));
+    let ask = |expr: &str| -> Option<f64> { tokio::task::block_in_place(|| prometheus.number(expr)) };
     let until = async |expr: &str, expected: f64| {
         for _ in 0..150 {
             if ask(expr).is_some_and(|value| (value - expected).abs() < 1e-6) {

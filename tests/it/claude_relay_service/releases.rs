@@ -30,23 +30,12 @@ async fn an_exporter_serves_the_simulated_relay() {
     let mut scene = Scene::new(21).await;
     let options = simulated::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
     simulated::fill(&mut scene.admin, &options).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let plan = Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None };
-    let stop = CancellationToken::new();
-    let (protection, stopped) = (Protection::load(None).unwrap(), stop.clone());
-    let serving = tokio::spawn(async move { serve::run(&plan, listener, "/metrics", protection, stopped).await });
-    let get = || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        exposition::series(&exposition::parse(answer.split_once("\r\n\r\n").unwrap().1.as_bytes(), Dialect::Text))
-    };
+    let exporter =
+        Serving::start(Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None });
     let requests = |page: &Page| values(page, "llm_relay_key_requests_total", &["key_id"]).values().sum::<f64>();
     let until = async |what: &str, ready: &dyn Fn(&Page) -> bool| {
         for _ in 0..100 {
-            let page = tokio::task::block_in_place(get);
+            let page = exporter.page();
             if ready(&page) {
                 return page;
             }
@@ -72,8 +61,7 @@ async fn an_exporter_serves_the_simulated_relay() {
         requests(page) == total && failures + total - before == 40.0
     })
     .await;
-    stop.cancel();
-    serving.await.unwrap().unwrap();
+    exporter.stop().await;
 }
 
 #[tokio::test]

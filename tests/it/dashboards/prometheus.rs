@@ -1,11 +1,17 @@
 //! A real Prometheus of the test's own, asked as Grafana asks.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
+
+use crate::client;
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
 /// The time range of a dashboard and what follows from it.
 #[derive(Clone, Copy)]
@@ -37,9 +43,9 @@ impl Prometheus {
     /// Over the blocks in the directory's `data`, if there are any.
     pub fn start(directory: tempfile::TempDir, config: &str) -> Self {
         let file = directory.path().join("prometheus.yml");
-        std::fs::write(&file, config).unwrap();
+        fs::write(&file, config).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
         let server = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
@@ -50,14 +56,38 @@ impl Prometheus {
             .expect("prometheus is installed");
         let server = Self { server, port, now: None, _directory: directory };
         let began = Instant::now();
-        while server
-            .exchange("GET /-/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            .map_or(true, |body| !body.contains("Ready"))
-        {
+        while !client::get(("127.0.0.1", port), "/-/ready").is_ok_and(|answer| answer.status == 200) {
             assert!(began.elapsed() < Duration::from_secs(30), "Prometheus does not start");
             std::thread::sleep(Duration::from_millis(50));
         }
         server
+    }
+
+    /// Of one target, every second. `fields` are further ones of the scrape configuration, as in a YAML flow mapping.
+    pub fn scraping(target: SocketAddr, fields: &str) -> Self {
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs: [{{job_name: relays, static_configs: [{{targets: ['{target}']}}], {fields}}}]\n"
+        );
+        Self::start(tempfile::tempdir().unwrap(), &config)
+    }
+
+    /// The answer to an instant query as soon as there is one.
+    pub fn some(&self, expr: &str) -> Vec<Value> {
+        let began = Instant::now();
+        loop {
+            let answer = self.instant(expr).unwrap();
+            if !answer.is_empty() {
+                return answer;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no answer to {expr}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The value of an instant query that gives one number.
+    pub fn number(&self, expr: &str) -> Option<f64> {
+        self.instant(expr).unwrap().first()?["value"][1].as_str()?.parse().ok()
     }
 
     pub fn instant(&self, expr: &str) -> Result<Vec<Value>, String> {
@@ -78,9 +108,8 @@ impl Prometheus {
 
     /// Every rule that the server was given.
     pub fn rules(&self) -> Vec<Value> {
-        let answer = self.exchange("GET /api/v1/rules HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-        let json: Value = serde_json::from_str(&answer).unwrap();
-        let groups = json["data"]["groups"].as_array().cloned().unwrap_or_default();
+        let groups = &self.get("rules")["groups"];
+        let groups = groups.as_array().cloned().unwrap_or_default();
         groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
     }
 
@@ -93,24 +122,42 @@ impl Prometheus {
 
     fn ask(&self, what: &str, form: &[(&str, &str)]) -> Result<Vec<Value>, String> {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = format!(
-            "POST /api/v1/{what} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = self.exchange(&request).map_err(|error| error.to_string())?;
-        let json: Value = serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))?;
+        let answer = client::send(("127.0.0.1", self.port), &format!("POST /api/v1/{what}"), FORM, &body);
+        let answer = answer.map_err(|error| error.to_string())?;
+        let json: Value =
+            serde_json::from_slice(&answer.body).map_err(|error| format!("{error}: {}", answer.text()))?;
         if json["status"] != "success" {
             return Err(json["error"].to_string());
         }
         Ok(json["data"]["result"].as_array().cloned().unwrap_or_default())
     }
 
-    fn exchange(&self, request: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    /// The data of a part of the API that takes no parameters.
+    pub fn get(&self, what: &str) -> Value {
+        let answer = client::get(("127.0.0.1", self.port), &format!("/api/v1/{what}")).unwrap();
+        serde_json::from_slice::<Value>(&answer.body).unwrap()["data"].clone()
     }
+}
+
+/// The shipped rules and alerts in a folder, as they are but for their pace: a test cannot wait.
+pub fn hurried(folder: &Path) -> String {
+    for part in ["rules", "alerts"] {
+        fs::create_dir(folder.join(part)).unwrap();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus").join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            let lines = fs::read_to_string(&path).unwrap();
+            let lines = lines.lines().map(|line| match line.trim_start() {
+                rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
+                rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
+                _ => line.to_owned(),
+            });
+            let copy = folder.join(part).join(path.file_name().unwrap());
+            fs::write(&copy, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(folder.join(part), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = folder.display();
+    format!("rule_files: ['{folder}/rules/*.yml', '{folder}/alerts/*.yml']\n")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Holder, Line, PATIENCE};
+use super::{Holder, LOOK, Line, PATIENCE};
 use crate::claude_code_hub::{Store, redis_server};
 use crate::process::{Page, Process, fallen, total, value};
 
@@ -149,7 +149,7 @@ fn wait(exporter: &Process, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "waited in vain: {what}\n{}", exporter.log());
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(LOOK);
     }
 }
 

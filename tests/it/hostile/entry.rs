@@ -111,7 +111,7 @@ pub async fn redis_replies(replies: Vec<Vec<u8>>) {
     plan.timeout = limit;
     read(&plan).await;
     // Six questions with a limit each; the rest is a busy machine's.
-    assert!(began.elapsed() < 30 * limit, "{:?}", began.elapsed());
+    assert!(began.elapsed() < 100 * limit, "{:?}", began.elapsed());
     server.abort();
 }
 
