@@ -59,6 +59,10 @@ pub struct SourceStatus {
 pub struct LedgerView {
     /// Requests that started in the last 24 hours and are not final; `None` where the relay records ended ones alone.
     pub requests_in_progress: Option<u64>,
+    /// By user id; only those that have some.
+    pub user_requests_in_progress: Vec<(String, u64)>,
+    /// Provider id, and the Unix second in which its newest request started.
+    pub last_requests: Vec<(String, i64)>,
     /// A mean per minute where the relay shows one.
     pub requests_last_minute: Option<f64>,
     /// Tokens as the relay's boards add them up; like [`Self::requests_last_minute`].

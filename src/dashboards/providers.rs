@@ -89,6 +89,9 @@ fn now() -> Panel {
         "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
     }}]);
     let known = format!("sum by ({BY}) (llm_relay_provider_enabled{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let last = format!(
+        "min by ({BY}) (time() - llm_relay_provider_last_request_timestamp_seconds{{{PROVIDER_FILTER}}}{OF_TYPE})"
+    );
     // One that was never asked has no series: 0 calls.
     let all = format!("sum by ({BY}) (llm_relay_provider_info{{{PROVIDER_FILTER}}}{OF_TYPE})");
     let requests = format!("({} or 0 * {all})", growth("llm_relay_requests_total", FILTER, "1h", BY));
@@ -101,6 +104,7 @@ fn now() -> Panel {
         .query(Query::rows("p95", cell(&of_provider("0.95", DURATION, "1h"))))
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
         .query(Query::rows("enabled", cell(&known)))
+        .query(Query::rows("last", cell(&last)))
         .columns([
             column("provider", "Provider", ""),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
@@ -110,6 +114,7 @@ fn now() -> Panel {
             column("#day", "Success 24 h", "percentunit").success(),
             column("#p95", "Duration p95", "s").decimals(1),
             column("#ttft", "First token p50", "s").decimals(2),
+            column("#last", "Last call before", "s").decimals(0),
         ])
         .sort("Calls in 1 h", true, Some(50))
 }

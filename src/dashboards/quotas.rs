@@ -53,6 +53,8 @@ pub(crate) fn dashboard() -> Dashboard {
             )
             .under("Used and left (filters: Whose, Window)"),
             row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
+            row(9, [(12, sessions_of_keys()), (12, limits_of_users())])
+                .under("Sessions, requests per minute and expiry (Claude Code Hub)"),
             row(9, [(24, nearest())]).under("Over time"),
             row(9, [(12, accounts()), (12, accounts_over_time())])
                 .under("Upstream subscriptions (claude-relay-service, CPA-Manager-Plus)"),
@@ -138,6 +140,45 @@ fn expiry() -> Panel {
                 ),
         ])
         .sort("In", false, Some(100))
+}
+
+fn sessions_of_keys() -> Panel {
+    let by = ["relay", "key_id"];
+    let limit = "(llm_relay_key_sessions_limit > 0)";
+    let used = format!("(llm_relay_key_sessions_active and on (relay, key_id) {limit} or 0 * {limit})");
+    table("Sessions of keys")
+        .note("Keys with a limit of their own or of their user.")
+        .query(Query::rows("limit", keyed(&format!("({})", Named::Key.of(limit)), &by, &["key"])))
+        .query(Query::rows("used", keyed(&used, &by, &[])))
+        .query(Query::rows("share", keyed(&format!("({used} / on (relay, key_id) {limit})"), &by, &[])))
+        .columns([
+            column("key", "Key", ""),
+            column("#used", "Used", "short").width(75),
+            column("#limit", "Limit", "short").width(75),
+            column("#share", "Share", "percentunit").fill(),
+        ])
+        .sort("Share", true, Some(100))
+}
+
+fn limits_of_users() -> Panel {
+    let by = ["relay", "user_id"];
+    let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress)";
+    table("Users: what runs, and other limits")
+        .query(Query::rows("all", keyed(&format!("({})", Named::User.of(all)), &by, &["user"])))
+        .query(Query::rows("running", keyed("llm_relay_user_requests_in_progress", &by, &[])))
+        .query(Query::rows("used", keyed("llm_relay_user_sessions_active", &by, &[])))
+        .query(Query::rows("sessions", keyed("llm_relay_user_sessions_limit", &by, &[])))
+        .query(Query::rows("minute", keyed("llm_relay_user_requests_per_minute_limit", &by, &[])))
+        .query(Query::rows("left", keyed("(llm_relay_user_expiry_timestamp_seconds - time())", &by, &[])))
+        .columns([
+            column("user", "User", ""),
+            column("#running", "In progress", "short").width(95),
+            column("#used", "Sessions", "short").width(85),
+            column("#sessions", "Of at most", "short").width(95),
+            column("#minute", "Requests a minute", "short").width(140),
+            column("#left", "Expires in", "s").decimals(1).width(105),
+        ])
+        .sort("In progress", true, Some(100))
 }
 
 /// Windows of subscriptions, as the upstream last told.

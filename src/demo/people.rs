@@ -127,12 +127,25 @@ pub(crate) struct User {
     pub deleted: Option<i64>,
     /// Limits start anew since so many days.
     pub cost_reset: Option<i64>,
+    /// Days until the account expires.
+    pub expires: Option<i64>,
     pub rpm: Option<i32>,
     pub limits: Limits,
 }
 
 const fn user(id: i32, name: &'static str, share: u32, limits: Limits) -> User {
-    User { id, name, role: "user", share, enabled: true, deleted: None, cost_reset: None, rpm: None, limits }
+    User {
+        id,
+        name,
+        role: "user",
+        share,
+        enabled: true,
+        deleted: None,
+        cost_reset: None,
+        expires: None,
+        rpm: None,
+        limits,
+    }
 }
 
 pub(crate) const USERS: &[User] = &[
@@ -148,7 +161,7 @@ pub(crate) const USERS: &[User] = &[
     user(7, "王芳", 80, Limits { daily: Some(20), ..FREE }),
     User { rpm: Some(20), ..user(8, "carol", 60, Limits { weekly: Some(60), monthly: Some(200), ..FREE }) },
     user(9, "liu.yang", 50, Limits { daily: Some(15), daily_at: "09:00", ..FREE }),
-    user(10, "diego", 35, FREE),
+    User { expires: Some(20), ..user(10, "diego", 35, FREE) },
     user(11, "ci-bot", 45, Limits { five_hours: Some(10), daily: Some(15), monthly: Some(300), ..FREE }),
     User { enabled: false, ..user(12, "intern", 0, Limits { total: Some(20), ..FREE }) },
     User { deleted: Some(11), ..user(13, "sunita", 70, FREE) },

@@ -2,7 +2,7 @@
 
 use super::Emit::Relay;
 use super::MetricType::{Counter, Gauge};
-use super::{Group, Metric, flag, float, live, providers, unix};
+use super::{Group, Metric, flag, float, keys, ledger, live, providers, unix, users};
 use crate::model::Circuit;
 
 pub(crate) const METRICS: &[Metric] = &[
@@ -95,6 +95,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_provider_last_request_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "When the newest request of the provider started, to the second.",
+        help_zh: "供应商最近一次请求的开始时刻，精确到秒。",
+        emit: Relay(|view, out| {
+            for (provider, second) in ledger(view).into_iter().flat_map(|it| &it.last_requests) {
+                out.sample(&[provider], *second as f64);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_provider_circuit_state",
         kind: Gauge,
         group: Group::Live,
@@ -139,6 +152,32 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| {
             for (user, sessions) in live(view).and_then(|it| it.user_sessions.as_ref()).into_iter().flatten() {
                 out.sample(&[&user.to_string()], *sessions as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_sessions_limit",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["user_id"],
+        help: "Live sessions that the user may have at a time; absent when unlimited.",
+        help_zh: "用户可同时拥有的实时会话数；不限时不存在。",
+        emit: Relay(|view, out| {
+            for user in users(view) {
+                out.known(&[&user.id.to_string()], float(user.sessions));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_key_sessions_limit",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["key_id"],
+        help: "Live sessions that the key may have at a time, by its own limit or else its user's; absent when unlimited.",
+        help_zh: "密钥可同时拥有的实时会话数，取自身上限，未设置时取用户上限；不限时不存在。",
+        emit: Relay(|view, out| {
+            for key in keys(view) {
+                out.known(&[&key.id.to_string()], float(key.sessions));
             }
         }),
     },

@@ -24,6 +24,19 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Backfillable(|view, out| out.known(&[], float(ledger(view).and_then(|it| it.requests_in_progress)))),
     },
     Metric {
+        name: "llm_relay_user_requests_in_progress",
+        kind: Gauge,
+        group: Group::Overview,
+        labels: &["user_id"],
+        help: "Requests of the user that have started within the last 24 hours and are not yet final; only users that have some.",
+        help_zh: "用户最近 24 小时内开始且尚未结束的请求数；仅列出有此类请求的用户。",
+        emit: Relay(|view, out| {
+            for (user, count) in ledger(view).into_iter().flat_map(|it| &it.user_requests_in_progress) {
+                out.sample(&[user], *count as f64);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_requests_last_minute",
         kind: Gauge,
         group: Group::Overview,

@@ -2,7 +2,7 @@
 
 use super::Emit::Relay;
 use super::MetricType::Gauge;
-use super::{Group, Metric, Sink, keys, ledger, live, unix};
+use super::{Group, Metric, Sink, float, keys, ledger, live, unix, users};
 use crate::model::RateWindow;
 use crate::view::View;
 
@@ -142,6 +142,32 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| {
             for key in keys(view) {
                 out.known(&[&key.id.to_string()], key.expires_at.map(unix));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_expiry_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["user_id"],
+        help: "When the user expires, and all keys with it; absent when it does not.",
+        help_zh: "用户何时到期，其所有密钥随之失效；不到期时不存在。",
+        emit: Relay(|view, out| {
+            for user in users(view) {
+                out.known(&[&user.id.to_string()], user.expires_at.map(unix));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_requests_per_minute_limit",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["user_id"],
+        help: "Requests that the user may make in a minute; absent when unlimited.",
+        help_zh: "用户每分钟可发起的请求数；不限时不存在。",
+        emit: Relay(|view, out| {
+            for user in users(view) {
+                out.known(&[&user.id.to_string()], float(user.requests_per_minute));
             }
         }),
     },

@@ -43,6 +43,12 @@ pub struct User {
     pub enabled: Option<bool>,
     /// Gone from the relay's screens.
     pub deleted: bool,
+    /// `None` when it does not expire.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Live sessions at a time; `None` when unlimited.
+    pub sessions: Option<u64>,
+    /// Requests in a minute; `None` when unlimited.
+    pub requests_per_minute: Option<u64>,
 }
 
 /// A key, told by its name and id; the secret is never read.
@@ -64,6 +70,8 @@ pub struct Key {
     pub created_at: Option<DateTime<Utc>>,
     /// Requests at a time; `None` when unlimited.
     pub slots: Option<u64>,
+    /// Live sessions at a time; `None` when unlimited.
+    pub sessions: Option<u64>,
     /// The key id under which this key's usage is counted: its own, unless two keys share one secret.
     pub counts_as: EntityId,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::Duration;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::boards::{BoardNames, board};
 use super::counters::{self, Count, Counters, Histogram, Traffic};
@@ -33,8 +33,16 @@ impl Tally {
         let now = self.now();
         let covers = |span: i64| self.covered_since <= now - span;
         let minute = covers(60).then_some(&self.windows.minute.total);
+        let in_progress = self.facts.in_progress && covers(super::ORPHAN_SECONDS);
+        let in_progress = in_progress.then(|| self.in_progress(with.directory));
         let mut view = LedgerView {
-            requests_in_progress: (self.facts.in_progress && covers(super::ORPHAN_SECONDS)).then(|| self.in_progress()),
+            requests_in_progress: in_progress.as_ref().map(|users| users.values().sum()),
+            user_requests_in_progress: in_progress
+                .into_iter()
+                .flatten()
+                .filter(|_| self.facts.users)
+                .map(|(user, requests)| (user.to_string(), requests))
+                .collect(),
             requests_last_minute: minute.map(|sums| sums.spent.requests as f64),
             tokens_last_minute: minute.filter(|_| self.facts.tokens).map(|sums| sums.spent.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
@@ -56,6 +64,7 @@ impl Tally {
         if self.counters_complete {
             let (counters, folded) = self.counters_view(with.series);
             view.counters = Some(counters);
+            view.last_requests = self.last_requests();
             view.folded = folded;
         }
         view
@@ -65,12 +74,37 @@ impl Tally {
         scope != Scope::User || self.facts.users
     }
 
-    fn in_progress(&self) -> u64 {
+    /// Requests that run, by user; those of deleted providers are not on the relay's screen (Claude Code Hub v0.9.2
+    /// `src/lib/proxy-status-tracker.ts`).
+    fn in_progress(&self, directory: Option<&Directory>) -> BTreeMap<i64, u64> {
         let oldest = self.now() - super::ORPHAN_SECONDS;
-        self.held
-            .values()
-            .filter(|held| held.row.counted && !held.row.is_final && held.row.started_at.timestamp() >= oldest)
-            .count() as u64
+        let deleted = directory.into_iter().flat_map(|it| &it.providers).filter(|provider| provider.deleted);
+        let deleted: HashSet<i64> = deleted.filter_map(|provider| provider.id.number()).collect();
+        let mut users = BTreeMap::new();
+        for row in self.held.values().map(|held| &held.row) {
+            let runs = row.counted && !row.is_final && row.started_at.timestamp() >= oldest;
+            if runs && !deleted.contains(&row.provider_id) {
+                *users.entry(row.user_id).or_default() += 1;
+            }
+        }
+        users
+    }
+
+    /// The second in which the newest request of each provider started.
+    fn last_requests(&self) -> Vec<(String, i64)> {
+        let mut last: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut note = |provider: i64, second| {
+            let last = last.entry(provider).or_insert(second);
+            *last = second.max(*last);
+        };
+        for ((provider, ..), traffic) in &self.counters.traffic {
+            if let Some(provider) = self.names.providers.value(*provider) {
+                note(*provider, traffic.last_second);
+            }
+        }
+        let held = self.held.values().map(|held| &held.row).filter(|row| row.counted && !row.imported);
+        held.for_each(|row| note(row.provider_id, row.started_at.timestamp()));
+        last.into_iter().filter(|(_, second)| *second > i64::MIN).map(|(id, second)| (id.to_string(), second)).collect()
     }
 
     /// The models of the first keys of the last 24 hours; what is none of the first models is `other`.
@@ -300,7 +334,7 @@ fn latency_views(
 }
 
 /// The combinations that have histograms of their own: the first `max` by first appearance.
-fn histograms(combined: &BTreeMap<(String, String), Traffic>, max: usize) -> hashbrown::HashSet<(&str, &str)> {
+fn histograms(combined: &BTreeMap<(String, String), Traffic>, max: usize) -> HashSet<(&str, &str)> {
     let mut order: Vec<(i64, (&str, &str))> = combined
         .iter()
         .map(|((provider, model), traffic)| (traffic.first_id, (provider.as_str(), model.as_str())))

@@ -357,6 +357,32 @@ async fn usage_of_a_shared_secret_counts_for_one_key() {
 }
 
 #[tokio::test]
+async fn a_key_is_what_its_user_is_and_has_its_users_limit_of_sessions() {
+    let mut store = Store::new("keys_of_users", "v0.9.2").await;
+    store
+        .run(
+            "insert into users (name, is_enabled, deleted_at, expires_at, limit_concurrent_sessions, rpm_limit) values
+               ('ann', true, null, '2100-01-01Z', 3, 60), ('gone', true, now(), null, null, null),
+               ('off', false, null, null, null, 0), ('late', true, null, now() - interval '1 minute', 0, null);
+             insert into keys (user_id, key, name, is_enabled, limit_concurrent_sessions, limit_5h_usd) values
+               (1, 'sk-1', 'own', true, 2, null), (1, 'sk-2', 'of the user', true, 0, null), (1, 'sk-3', 'off', false, null, null),
+               (2, 'sk-4', 'of nobody', true, 5, 9), (3, 'sk-5', 'of a disabled one', true, null, null),
+               (4, 'sk-6', 'of an expired one', true, null, null)",
+        )
+        .await;
+    let directory = store.relay().directory.read().await.unwrap();
+    let keys: Vec<_> = directory.keys.iter().map(|key| (key.enabled.unwrap(), key.deleted, key.sessions)).collect();
+    let off = (false, false, None);
+    assert_eq!(keys[..3], [(true, false, Some(2)), (true, false, Some(3)), (false, false, Some(3))]);
+    assert!(keys[3].1, "its user is gone");
+    assert_eq!(keys[4..], [off, off]);
+    assert_eq!(directory.limits, [], "who is gone has no limit");
+    let users: Vec<_> = directory.users.iter().map(|it| (it.sessions, it.requests_per_minute)).collect();
+    assert_eq!(users, [(Some(3), Some(60)), (None, None), (None, None), (None, None)]);
+    assert_eq!(directory.users[0].expires_at, Some("2100-01-01T00:00:00Z".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn cache_reads_save_what_the_price_of_their_time_says() {
     let mut store = Store::new("savings", "v0.9.2").await;
     store.people().await;

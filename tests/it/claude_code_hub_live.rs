@@ -38,6 +38,9 @@ fn directory(version: &str) -> Directory {
         role: "user".to_owned(),
         enabled: Some(true),
         deleted: false,
+        expires_at: None,
+        sessions: None,
+        requests_per_minute: None,
     };
     let key = |id: i64| Key {
         id: id.into(),
@@ -48,6 +51,7 @@ fn directory(version: &str) -> Directory {
         expires_at: None,
         created_at: None,
         slots: None,
+        sessions: None,
         counts_as: id.into(),
     };
     let provider = |id: i64| Provider {

@@ -386,7 +386,11 @@ impl Scene<'_> {
         let key = "(select min(k.id) from keys k where k.key = l.key and k.deleted_at is null)";
         for (scope, join, id) in [
             ("user", "join users e on e.id = l.user_id and e.deleted_at is null", "e.id::text"),
-            ("key", "join keys e on e.deleted_at is null and e.id = %", "e.id::text"),
+            (
+                "key",
+                "join keys e on e.deleted_at is null and e.id = % join users u on u.id = e.user_id and u.deleted_at is null",
+                "e.id::text",
+            ),
             ("provider", "join providers e on e.id = l.final_provider_id and e.deleted_at is null", "e.id::text"),
             ("model", "", "nullif(coalesce(l.original_model, l.model), '')"),
         ] {

@@ -100,6 +100,8 @@ fn ledger() -> LedgerView {
     };
     LedgerView {
         requests_in_progress: Some(3),
+        user_requests_in_progress: vec![("7".into(), 3)],
+        last_requests: vec![("3".into(), at(-5).timestamp())],
         requests_last_minute: Some(14.0),
         tokens_last_minute: Some(52_000.0),
         days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
@@ -227,6 +229,7 @@ fn directory() -> Directory {
             expires_at: Some(at(86_400)),
             created_at: None,
             slots: Some(5),
+            sessions: Some(6),
             counts_as: 4.into(),
         }],
         providers: vec![Provider {
@@ -246,7 +249,16 @@ fn directory() -> Directory {
 }
 
 pub fn user(id: i64, name: &str) -> User {
-    User { id: id.into(), name: name.into(), role: "user".into(), enabled: Some(true), deleted: false }
+    User {
+        id: id.into(),
+        name: name.into(),
+        role: "user".into(),
+        enabled: Some(true),
+        deleted: false,
+        expires_at: Some(at(864_000)),
+        sessions: Some(8),
+        requests_per_minute: Some(60),
+    }
 }
 
 /// The same relay with these users in its directory.

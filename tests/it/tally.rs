@@ -72,6 +72,9 @@ fn directory(limits: Vec<Limit>) -> Directory {
         role: "user".into(),
         enabled: Some(true),
         deleted,
+        expires_at: None,
+        sessions: None,
+        requests_per_minute: None,
     };
     let key = |id: i64| Key {
         id: id.into(),
@@ -82,6 +85,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         expires_at: None,
         created_at: None,
         slots: None,
+        sessions: None,
         counts_as: id.into(),
     };
     let provider = |id: i64| Provider {
@@ -670,6 +674,30 @@ fn totals(tally: &mut Tally) -> [(u64, i64); 3] {
     };
     let traffic = traffic.fold((0, 0), |sum, it: (u64, i64)| (sum.0 + it.0, sum.1 + it.1));
     [traffic, of(&counters.users), of(&counters.keys)]
+}
+
+#[test]
+fn what_runs_is_told_by_user_without_what_runs_at_deleted_providers() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let at = |id: i64| now - Duration::seconds(100 - id);
+    let runs = |id: i64, user_id, provider_id| UsageRow {
+        is_final: false,
+        outcome: None,
+        user_id,
+        provider_id,
+        ..row(id, at(id))
+    };
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    tally.complete();
+    let ended = UsageRow { user_id: 1, provider_id: 22, ..row(1, at(1)) };
+    tally.apply([ended, runs(2, 1, 21), runs(3, 2, 21), runs(4, 2, 21), runs(5, 2, 23)]);
+    let mut directory = directory(Vec::new());
+    directory.providers[2].deleted = true;
+    let told = view(&mut tally, &directory);
+    assert_eq!(told.requests_in_progress, Some(3));
+    assert_eq!(told.user_requests_in_progress, [("1".to_owned(), 1), ("2".to_owned(), 2)]);
+    let last = [(21, 4), (22, 1), (23, 5)].map(|(provider, id)| (provider.to_string(), at(id).timestamp()));
+    assert_eq!(told.last_requests, last);
 }
 
 #[test]

@@ -114,6 +114,9 @@ fn user(row: &PgRow) -> Result<User, sqlx::Error> {
         role: row.try_get("role")?,
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
+        expires_at: row.try_get("expires_at")?,
+        sessions: limit(row, "sessions")?,
+        requests_per_minute: limit(row, "requests_per_minute")?,
     })
 }
 
@@ -127,12 +130,12 @@ fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
         expires_at: row.try_get("expires_at")?,
         created_at: None,
         slots: None,
+        sessions: limit(row, "sessions")?,
         counts_as: id(row, "counts_as")?,
     })
 }
 
 fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
-    let slots: Option<i32> = row.try_get("slots")?;
     Ok(Provider {
         id: id(row, "id")?,
         name: row.try_get("name")?,
@@ -140,6 +143,12 @@ fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
         group: row.try_get("provider_group")?,
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
-        slots: slots.and_then(|slots| u64::try_from(slots).ok()).filter(|slots| *slots > 0),
+        slots: limit(row, "slots")?,
     })
+}
+
+/// 0 is no limit.
+fn limit(row: &PgRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
+    let limit: Option<i32> = row.try_get(column)?;
+    Ok(limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0))
 }

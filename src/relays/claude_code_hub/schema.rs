@@ -26,12 +26,14 @@ const READ: &[(&str, &str)] = &[
     (
         "users",
         "id name role is_enabled deleted_at limit_5h_usd limit_5h_reset_mode daily_limit_usd daily_reset_mode \
-         daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at limit_5h_cost_reset_at",
+         daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at limit_5h_cost_reset_at \
+         expires_at limit_concurrent_sessions rpm_limit",
     ),
     (
         "keys",
         "id user_id key name is_enabled expires_at deleted_at limit_5h_usd limit_5h_reset_mode limit_daily_usd \
-         daily_reset_mode daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at",
+         daily_reset_mode daily_reset_time limit_weekly_usd limit_monthly_usd limit_total_usd cost_reset_at \
+         limit_concurrent_sessions",
     ),
     (
         "providers",

@@ -110,6 +110,7 @@ impl DirectoryReader {
                 expires_at: expires_at.and_then(|text| instant(&text)),
                 created_at: created_at.and_then(|text| instant(&text)),
                 slots: slots.and_then(|text| text.parse().ok()).filter(|slots| *slots > 0),
+                sessions: None,
                 counts_as: id.clone(),
                 id,
             });

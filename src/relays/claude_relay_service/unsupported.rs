@@ -5,7 +5,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::users("the names of users are never read, and usage is not kept by user"),
     Unsupported::metrics(
         "the relay tracks running requests of keys and accounts with a limit only",
-        &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_active"],
+        &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_"],
     ),
     Unsupported::metrics(
         "durations are kept for the newest 200 requests of each key only",
@@ -41,6 +41,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_unpriced_requests_total",
             "llm_relay_model_substitutions_total",
             "llm_relay_leaderboard_cache_hit_ratio",
+            "llm_relay_provider_last_request_timestamp_seconds",
         ],
     ),
     Unsupported::metrics(

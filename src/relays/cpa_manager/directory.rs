@@ -81,6 +81,7 @@ impl DirectoryReader {
             name: aliases.remove(id).unwrap_or_else(|| digits.clone()),
             user_id: None,
             slots: None,
+            sessions: None,
             enabled: None,
             deleted: false,
             expires_at: None,

@@ -94,6 +94,7 @@ impl DirectorySource for DirectoryReader {
             expires_at: None,
             created_at: None,
             slots: None,
+            sessions: None,
             counts_as: (*id).into(),
         };
         let provider = Provider {

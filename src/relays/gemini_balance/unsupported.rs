@@ -8,7 +8,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &[
             "llm_relay_sessions_active",
             "llm_relay_requests_in_progress",
-            "llm_relay_key_sessions_active",
+            "llm_relay_key_sessions_",
             "llm_relay_provider_slots_",
             "llm_relay_key_slots_",
             "llm_relay_queue_",

@@ -130,7 +130,16 @@ impl DirectorySource for Reader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
         let user = |row: &SqliteRow| {
             let name: String = row.try_get("user")?;
-            Ok(User { id: id_of(&name).into(), name, role: String::new(), enabled: None, deleted: false })
+            Ok(User {
+                id: id_of(&name).into(),
+                name,
+                role: String::new(),
+                enabled: None,
+                deleted: false,
+                expires_at: None,
+                sessions: None,
+                requests_per_minute: None,
+            })
         };
         let users = Reader::read(self, "reading users", sqlx::query(include_str!("users.sql")), user).await?;
         Ok(Directory { users, version: "1".to_owned(), timezone: "UTC".to_owned(), ..Directory::default() })

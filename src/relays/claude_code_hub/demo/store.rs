@@ -73,7 +73,8 @@ async fn enter_cast(connection: &mut PgConnection, zone: Tz, now: DateTime<Utc>)
             .bind(founded)
             .bind(user.deleted.map(days_ago))
             .bind(user.cost_reset.map(days_ago))
-            .bind(user.rpm);
+            .bind(user.rpm)
+            .bind(user.expires.map(|days| days_ago(-days)));
         bind_limits(query, &user.limits).execute(&mut *connection).await?;
     }
     for key in KEYS {
