@@ -265,7 +265,8 @@ struct Functions {
 
 impl Functions {
     fn note(&mut self, name: &syn::Ident, body: &syn::Block) {
-        self.lines.push((name.to_string(), body.span().end().line - body.span().start().line + 1));
+        let span: proc_macro2::Span = body.span();
+        self.lines.push((name.to_string(), span.end().line - span.start().line + 1));
     }
 }
 
