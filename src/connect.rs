@@ -4,8 +4,11 @@ pub(crate) mod address;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
+mod session;
 pub mod sqlite;
 pub(crate) mod tls;
+
+use crate::model::{ReadError, Reason};
 
 /// What became of a statement in its time.
 type Timed<T> = Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>;
@@ -24,4 +27,15 @@ fn settle<T>(
     };
     *usable &= error.as_ref().is_some_and(harmless);
     Err(error)
+}
+
+/// What is wrong with an answer that the driver cannot read; `None` for every other error. `at` says what was read, where.
+fn undecodable(at: &str, error: &sqlx::Error) -> Option<ReadError> {
+    let text = match error {
+        sqlx::Error::ColumnDecode { index, source } => format!("{at}: column {index}: {source}"),
+        sqlx::Error::ColumnNotFound(column) => format!("{at}: no column {column} in the answer"),
+        sqlx::Error::RowNotFound => format!("{at}: no row in the answer"),
+        _ => return None,
+    };
+    Some(ReadError::new(Reason::Data, text))
 }

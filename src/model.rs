@@ -10,6 +10,7 @@ mod read;
 mod usage;
 mod usd;
 
+pub(crate) use calendar::local_instant;
 pub use calendar::{Calendar, CalendarError};
 pub use counters::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 pub use directory::{Directory, Key, Limit, Provider, QuotaWindow, User, WindowRule};

@@ -33,7 +33,7 @@ use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{Timed, settle};
+use super::{Timed, settle, undecodable};
 use crate::connect::address::Flaw;
 use crate::connect::address::OpenError;
 use crate::model::{ReadError, Reason};
@@ -432,17 +432,11 @@ fn too_late(endpoint: &str, what: &str, limit: Duration) -> ReadError {
 /// What went wrong, where, and what to do. SQLite's messages name tables and columns, never a value.
 fn read_error(endpoint: &str, what: &str, error: &sqlx::Error) -> ReadError {
     let at = format!("{what}: SQLite file {endpoint}");
+    if let Some(error) = undecodable(&at, error) {
+        return error;
+    }
     let Some(failure) = error.as_database_error() else {
-        return match error {
-            sqlx::Error::ColumnDecode { index, source } => {
-                ReadError::new(Reason::Data, format!("{at}: column {index}: {source}"))
-            }
-            sqlx::Error::ColumnNotFound(column) => {
-                ReadError::new(Reason::Data, format!("{at}: no column {column} in the answer"))
-            }
-            sqlx::Error::RowNotFound => ReadError::new(Reason::Data, format!("{at}: no row in the answer")),
-            _ => ReadError::new(Reason::Connection, format!("{at}: the file cannot be read")),
-        };
+        return ReadError::new(Reason::Connection, format!("{at}: the file cannot be read"));
     };
     let (reason, hint) = match code(error) {
         Some(BUSY | LOCKED) => (Reason::Timeout, "; the relay holds a lock"),

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
+
+use crate::model::local_instant;
 
 /// Relative traffic of each hour of a day.
 pub(crate) const HOURS: [f64; 24] = [
@@ -51,9 +53,5 @@ impl Planted {
 /// The instant of a local time of day; in a gap of the clock, the first one after it.
 pub(crate) fn instant(date: NaiveDate, second_of_day: u32, zone: Tz) -> DateTime<Utc> {
     let time = NaiveTime::from_num_seconds_from_midnight_opt(second_of_day, 0).unwrap_or_default();
-    let local = date.and_time(time);
-    // A gap is at most a day long (a zone that crosses the date line).
-    (0..=24)
-        .find_map(|hours| zone.from_local_datetime(&(local + TimeDelta::hours(hours))).earliest())
-        .map_or_else(|| local.and_utc(), |found| found.with_timezone(&Utc))
+    local_instant(zone, date.and_time(time))
 }

@@ -1,6 +1,7 @@
 //! The relay's days.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
 
 /// The relay's days: its own boundaries, in its own time zone, asked from its own database where it computes them there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,3 +63,15 @@ impl Calendar {
 #[derive(Debug, thiserror::Error)]
 #[error("the calendar's days are not consecutive")]
 pub struct CalendarError;
+
+/// The first instant at which local clocks show `local`, or would have been past it: midnight may not exist, or exist
+/// twice.
+pub(crate) fn local_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+    // No zone has ever skipped more than a day.
+    (0..=24 * 60)
+        .find_map(|minutes| match zone.from_local_datetime(&(local + Duration::minutes(minutes))) {
+            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc()),
+            LocalResult::None => None,
+        })
+        .unwrap_or_else(|| local.and_utc())
+}

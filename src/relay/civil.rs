@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 
-use crate::model::{Calendar, CalendarError, ReadError, Reason};
+use crate::model::{Calendar, CalendarError, ReadError, Reason, local_instant};
 
 /// Every day from `first` to the one after tomorrow.
 ///
@@ -13,7 +13,7 @@ use crate::model::{Calendar, CalendarError, ReadError, Reason};
 /// When `first` is after that.
 fn calendar(zone: Tz, first: NaiveDate, today: NaiveDate) -> Result<Calendar, CalendarError> {
     let days = first.iter_days().take_while(|date| *date <= today + Duration::days(2));
-    Calendar::new(zone.name(), days.map(|date| (date, instant(zone, date.and_time(chrono::NaiveTime::MIN)))).collect())
+    Calendar::new(zone.name(), days.map(|date| (date, local_instant(zone, date.and_time(NaiveTime::MIN)))).collect())
 }
 
 /// The calendar of a zone, made anew when the date changes or an older day turns up.
@@ -53,19 +53,7 @@ impl Calendars {
 
 /// The same local time of day, one local day before `now`.
 pub(crate) fn day_before(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
-    instant(zone, now.with_timezone(&zone).naive_local() - Duration::days(1))
-}
-
-/// The first instant at which local clocks show `local`, or would have been past it: midnight may not exist, or exist
-/// twice.
-fn instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
-    // No zone has ever skipped more than a day.
-    (0..=24 * 60)
-        .find_map(|minutes| match zone.from_local_datetime(&(local + Duration::minutes(minutes))) {
-            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc()),
-            LocalResult::None => None,
-        })
-        .unwrap_or_else(|| local.and_utc())
+    local_instant(zone, now.with_timezone(&zone).naive_local() - Duration::days(1))
 }
 
 #[cfg(test)]

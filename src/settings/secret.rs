@@ -82,7 +82,7 @@ pub(crate) fn address(stores: &[Store], text: &str) -> Result<SecretString, Inva
     // The verdict of the part that connects; it opens nothing.
     match store {
         Store::Postgres => postgres::servers(text).map(drop),
-        Store::MySql => mysql::options(text).map(drop),
+        Store::MySql => mysql::server(text).map(drop),
         Store::Sqlite => sqlite::path(text).map(drop),
         Store::Redis => Target::parse(text).map(drop),
     }

@@ -12,7 +12,7 @@ use super::Tally;
 use super::log::{KEPT_SECONDS, Log};
 use super::names::{Folded, Sym};
 use super::sums::WindowFact;
-use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule};
+use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule, local_instant};
 use crate::view::QuotaView;
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
@@ -318,9 +318,5 @@ fn instant(calendar: &Calendar, date: NaiveDate, hour: u32, minute: u32) -> Date
     }
     let time = NaiveTime::from_hms_opt(hour, minute, 0).unwrap_or_default();
     let zone: chrono_tz::Tz = calendar.zone().parse().unwrap_or(chrono_tz::UTC);
-    let local = date.and_time(time);
-    // In the gap of a clock change the hour does not exist: the first one that does.
-    (0..=12)
-        .find_map(|quarters| zone.from_local_datetime(&(local + chrono::Duration::minutes(15 * quarters))).earliest())
-        .map_or_else(|| local.and_utc(), |at| at.to_utc())
+    local_instant(zone, date.and_time(time))
 }

@@ -98,7 +98,7 @@ struct Instance {
 }
 
 impl Instance {
-    async fn look(&mut self) {
+    fn look(&mut self) {
         let Some(process) = &self.process else { return };
         if let Some(now) = process.counters() {
             assert_none_fell(&self.last, &now);
@@ -132,7 +132,7 @@ async fn survives(name: &str, store: &str, replicas: usize) {
             let mut at_work_since = (!at_work).then_some(began);
             while at_work_since.is_none_or(|since| since.elapsed() < life) {
                 for instance in &mut instances {
-                    instance.look().await;
+                    instance.look();
                 }
                 let is_silent = instances[which].pages == before;
                 if is_silent && began.elapsed() > Duration::from_secs(60) {

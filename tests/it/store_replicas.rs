@@ -35,7 +35,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn writers(&self) -> Vec<bool> {
+    fn writers(&self) -> Vec<bool> {
         let mut writers = Vec::new();
         for process in &self.processes {
             let page = process.page().unwrap();
@@ -48,7 +48,7 @@ impl Pair {
     async fn writer(&self) -> usize {
         let deadline = Instant::now() + SOON;
         loop {
-            let writers = self.writers().await;
+            let writers = self.writers();
             // One that was cut off says so after its next attempt to save.
             if writers.iter().filter(|writer| **writer).count() == 1 {
                 return writers.iter().position(|writer| *writer).unwrap();
@@ -102,7 +102,7 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
     for _ in 0..2 {
         pair.work("with a replica").await;
     }
-    assert_eq!(pair.writers().await, [true, false], "the first one saves, the other follows");
+    assert_eq!(pair.writers(), [true, false], "the first one saves, the other follows");
 
     for cut in 1..=2 {
         // The writer's session ends, as after a fault of the network; either may be the next one.

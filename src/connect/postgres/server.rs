@@ -33,7 +33,7 @@ const PARAMETERS: [&str; 15] = [
 ];
 
 /// One server that a URL names.
-pub(crate) struct Server {
+pub struct Server {
     pub(super) options: PgConnectOptions,
     endpoint: String,
     /// The URL's own limit of connecting.

@@ -28,7 +28,7 @@ pub(crate) async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     match database.snapshot().await {
         Err(error) => report.problem("postgres", error.text),
         Ok(mut snapshot) => {
-            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.role()));
+            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
             if let Err(error) = store(&mut snapshot, plan, &mut report).await {
                 report.problem("postgres", error.text);
             }
