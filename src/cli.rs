@@ -20,6 +20,8 @@ use crate::check::{self, Level};
 use crate::exporter_info::ExporterInfo;
 use crate::http::Paths;
 use crate::log;
+use crate::relay::Product;
+use crate::relays::PRODUCTS;
 use crate::reload::Reloader;
 use crate::serve::Reloads;
 use crate::settings::{self, Loaded};
@@ -114,6 +116,10 @@ struct DashboardsArgs {
     /// Directory to write to; one file per dashboard.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Only for relays of this kind: without what they can never tell. May be given several times; the kinds of the
+    /// configuration where one is named; for all kinds of relay otherwise.
+    #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
+    kinds: Vec<&'static Product>,
     /// Data source that the dashboards start with; without one, Grafana's default.
     #[arg(long, value_name = "UID")]
     datasource_uid: Option<String>,
@@ -127,6 +133,12 @@ fn parse_lang(code: &str) -> Result<dashboards::Lang, String> {
         .into_iter()
         .find(|lang| lang.label() == code)
         .ok_or_else(|| "the languages are en and zh".to_owned())
+}
+
+fn parse_kind(label: &str) -> Result<&'static Product, String> {
+    let found = PRODUCTS.iter().find(|product| product.label == label);
+    let labels = || PRODUCTS.iter().map(|product| product.label).collect::<Vec<_>>().join(", ");
+    found.copied().ok_or_else(|| format!("the kinds are {}", labels()))
 }
 
 /// Runs the program.
@@ -166,10 +178,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
             std::io::stdout().write_all(metrics::docs::markdown().as_bytes()).ok();
             Ok(ExitCode::SUCCESS)
         }
-        Command::Dashboards(DashboardsArgs { lang, out, datasource_uid, optional }) => {
-            dashboards::write(&dashboards::Options { lang, out, datasource_uid, optional })?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Dashboards(arguments) => write_dashboards(arguments, options),
         Command::HashPassword { cost } => {
             web::hash_password(cost)?;
             Ok(ExitCode::SUCCESS)
@@ -177,6 +186,19 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options, paths)),
         Command::Simulate(arguments) => runtime.block_on(demo::simulate(arguments)),
     }
+}
+
+fn write_dashboards(arguments: DashboardsArgs, options: &Options) -> anyhow::Result<ExitCode> {
+    let DashboardsArgs { lang, out, mut kinds, datasource_uid, optional } = arguments;
+    if kinds.is_empty() && options.config_file.is_some() {
+        match configure(options, &environment()) {
+            Ok(loaded) => kinds.extend(loaded.plan.relays.values().map(|relay| relay.product)),
+            Err(code) => return Ok(code),
+        }
+    }
+    let relays = kinds.iter().map(|product| product.unsupported).collect();
+    dashboards::write(&dashboards::Options { lang, out, relays, datasource_uid, optional })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration, or an exit code after its problems have been told.

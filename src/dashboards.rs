@@ -4,6 +4,7 @@
 //! * `query`, `column`, `panel`, `panel_types`, `variable`, `dashboard`: Grafana's JSON.
 //! * `shared`: panels that stand on several dashboards.
 //! * one file per dashboard.
+//! * `supported`: the dashboards of the relays that one has.
 //! * `text`, `zh`: languages; what a metric means stands in its entry of the catalogue.
 //!
 //! A panel is one call in a dashboard's file; both languages, the committed JSON and the checks follow.
@@ -16,11 +17,13 @@ mod leaderboards;
 mod overview;
 mod panel;
 mod panel_types;
+mod pools;
 pub mod promql;
 mod providers;
 mod query;
 mod quotas;
 mod shared;
+mod supported;
 mod text;
 mod trends;
 mod variable;
@@ -32,12 +35,15 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::relay::Unsupported;
+
 use dashboard::Dashboard;
+use supported::Relays;
 pub use text::Lang;
 use text::Texts;
 
 /// What to write where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Of titles, descriptions and legends.
     pub lang: Lang,
@@ -45,6 +51,8 @@ pub struct Options {
     pub out: PathBuf,
     /// The Prometheus data source to begin with; without it Grafana's default.
     pub datasource_uid: Option<String>,
+    /// What each of the relays that the dashboards are for does not support; for all kinds of relay when there are none.
+    pub relays: Vec<&'static [Unsupported]>,
     /// Instead of the bundle, what needs more than Prometheus: the wall with single requests from PostgreSQL.
     pub optional: bool,
 }
@@ -56,7 +64,7 @@ pub struct Options {
 pub fn write(options: &Options) -> anyhow::Result<()> {
     let out = &options.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the directory {}", out.display()))?;
-    for dashboard in build(options.lang, options.datasource_uid.as_deref(), options.optional)? {
+    for dashboard in build(options)? {
         let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
         let file = out.join(format!("{uid}.json"));
         let text = serde_json::to_string_pretty(&dashboard)? + "\n";
@@ -69,10 +77,11 @@ pub fn write(options: &Options) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When an expression names what the catalogue has not, or a Chinese text is missing.
-pub fn build(lang: Lang, datasource_uid: Option<&str>, optional: bool) -> anyhow::Result<Vec<Value>> {
-    let texts = Texts::new(lang);
+pub fn build(options: &Options) -> anyhow::Result<Vec<Value>> {
+    let (texts, relays) = (Texts::new(options.lang), Relays(&options.relays));
     let json = |dashboards: Vec<Dashboard>| -> anyhow::Result<Vec<Value>> {
-        dashboards.iter().map(|dashboard| dashboard.json(&texts, datasource_uid)).collect()
+        let fitted = dashboards.into_iter().filter_map(|dashboard| relays.fit(dashboard).transpose());
+        fitted.map(|dashboard| dashboard?.json(&texts, options.datasource_uid.as_deref())).collect()
     };
     let bundle = json(vec![
         overview::dashboard(),
@@ -84,6 +93,6 @@ pub fn build(lang: Lang, datasource_uid: Option<&str>, optional: bool) -> anyhow
         exporter::dashboard(),
     ])?;
     let extra = json(vec![wall::claude_code_hub()])?;
-    texts.check()?;
-    Ok(if optional { extra } else { bundle })
+    texts.check(options.relays.is_empty())?;
+    Ok(if options.optional { extra } else { bundle })
 }

@@ -34,15 +34,22 @@ pub(crate) struct Row {
     pub heading: Option<&'static str>,
     pub height: u32,
     pub panels: Vec<(u32, Panel)>,
+    /// What takes the places of panels that the relays can never fill, in order of preference.
+    pub instead: Vec<(u32, Panel)>,
 }
 
 pub(crate) fn row(height: u32, panels: impl IntoIterator<Item = (u32, Panel)>) -> Row {
-    Row { heading: None, height, panels: panels.into_iter().collect() }
+    Row { heading: None, height, panels: panels.into_iter().collect(), instead: Vec::new() }
 }
 
 impl Row {
     pub(crate) fn under(mut self, heading: &'static str) -> Self {
         self.heading = Some(heading);
+        self
+    }
+
+    pub(crate) fn or(mut self, instead: impl IntoIterator<Item = (u32, Panel)>) -> Self {
+        self.instead.extend(instead);
         self
     }
 }
@@ -129,6 +136,10 @@ impl Dashboard {
                     "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1},
                 }));
                 y += 1;
+            }
+            // Translated and checked with the others, though not shown here.
+            for (_, panel) in &row.instead {
+                panel.json(texts, self.replicas)?;
             }
             let mut x = 0;
             for (width, panel) in &row.panels {

@@ -26,7 +26,7 @@ pub(crate) fn dashboard() -> Dashboard {
                 in_range(),
                 row(10, [(12, outcomes()), (12, models_of_keys())]),
                 row(8, [(14, tags()), (5, list_cost()), (5, renewed())])
-                    .under("Tags, list prices and age of the ranking (claude-relay-service)"),
+                    .under("Tags, list prices and age of the ranking"),
             ])
             .collect(),
     }

@@ -6,6 +6,7 @@ use super::board::{Board, Measure};
 use super::dashboard::{Dashboard, row};
 use super::panel::{NOTHING, Panel};
 use super::panel_types::{ranking, stat};
+use super::pools::{self, Among};
 use super::promql::{Named, Replicas};
 use super::query::Query;
 use super::shared;
@@ -34,7 +35,13 @@ pub(crate) fn dashboard() -> Dashboard {
                     (6, shared::cost_today()),
                     (6, shared::response_time()),
                 ],
-            ),
+            )
+            .or([
+                (6, pools::accounts_in_use()),
+                (6, pools::keys()),
+                (6, pools::failing_keys()),
+                (6, shared::queue()),
+            ]),
             row(
                 4,
                 [
@@ -54,24 +61,32 @@ pub(crate) fn dashboard() -> Dashboard {
                     (4, live("Sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
                     (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
                 ],
-            ),
-            row(8, boards()),
-            row(10, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))]),
+            )
+            .or([
+                (8, pools::subscriptions()),
+                (4, pools::accounts(&Among::ALL)),
+                (8, pools::calls_by_window()),
+            ]),
+            row(8, boards())
+                .or([(6, top("Top keys", "key", "Key", &[Measure::Cost, Measure::Requests, Measure::Tokens]))]),
+            row(10, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))])
+                .or([(14, pools::account_states(&Among::ALL)), (12, pools::each_key()), (10, pools::error_log())]),
         ],
     }
 }
 
 fn boards() -> [(u32, Panel); 3] {
     use Measure::{Cost, FirstToken, Requests, Speed, Success, Tokens};
-    let top = |title, scope, heading, measures: &[Measure]| {
-        let board = Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
-        board.panel(title, "$period", measures, Some(5))
-    };
     [
         (6, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
         (9, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
         (9, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
     ]
+}
+
+fn top(title: &'static str, scope: &'static str, heading: &'static str, measures: &[Measure]) -> Panel {
+    let board = Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
+    board.panel(title, "$period", measures, Some(5))
 }
 
 fn in_progress() -> Panel {

@@ -47,6 +47,8 @@ pub(crate) struct Panel {
     /// Value of a label, its name in words, properties.
     pub renames: Vec<(&'static str, &'static str, Properties)>,
     pub transformations: Vec<Value>,
+    /// A metric without which the panel says nothing, though other queries of it have an answer.
+    pub needs: Option<&'static str>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
 }
@@ -107,6 +109,11 @@ impl Panel {
 
     pub(crate) fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
         self.mappings.push((value, text, color));
+        self
+    }
+
+    pub(crate) fn needs(mut self, metric: &'static str) -> Self {
+        self.needs = Some(metric);
         self
     }
 

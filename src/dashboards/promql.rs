@@ -36,6 +36,12 @@ pub fn families(text: &str) -> anyhow::Result<Vec<&'static Metric>> {
     Ok(found)
 }
 
+/// An expression that can be parsed: with a span of time for each of Grafana's variables that stand for one.
+pub(crate) fn filled(text: &str) -> String {
+    let spans = ["$__rate_interval", "$__range", "$bucket", "$compare"];
+    spans.iter().fold(text.to_owned(), |text, variable| text.replace(variable, "5m"))
+}
+
 /// Adds the matchers of the variables `job` and `relay` (and `instance`) to every selector and folds replicas:
 /// `sum(increase(x[5m]))` becomes `sum(max by (relay, ...) (increase(x{job=~"$job",relay=~"$relay"}[5m])))`.
 ///

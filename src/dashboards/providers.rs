@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::column::{column, thresholds};
+use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel, UNRECORDED};
-use super::panel_types::{heatmap, legend_table, lines, stack, stat, table, timeline};
+use super::panel_types::{heatmap, legend_table, lines, stack, table};
+use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
@@ -13,6 +14,7 @@ use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
+const CHOSEN: Among = Among { matchers: PROVIDER_FILTER, filter: OF_TYPE };
 const BY: &str = "relay, provider_id";
 const ROW: [&str; 2] = ["relay", "provider_id"];
 
@@ -32,7 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         links: vec![],
         quick_ranges: false,
         rows: vec![
-            row(10, [(16, now()), (8, windows())]).under("Now"),
+            row(10, [(16, now()), (8, pools::calls_by_window())]).under("Now"),
             traffic(),
             quantiles(),
             latency(),
@@ -117,26 +119,6 @@ fn now() -> Panel {
             column("#last", "Last call before", "s").decimals(0),
         ])
         .sort("Calls in 1 h", true, Some(50))
-}
-
-fn windows() -> Panel {
-    let of = |outcome: &str| {
-        let requests = format!(r#"llm_relay_window_requests{{outcome=~"{outcome}"}}"#);
-        format!(r#"sum by (row) (label_replace({requests}, "row", "$1", "window", "(.+)"))"#)
-    };
-    table("Success of the relay by window")
-        .note("Exact to the second, by the relay's own rule of success; all providers.")
-        .empty(UNRECORDED)
-        .query(Query::rows("requests", of(".+")))
-        .query(Query::rows("failures", of("failure")))
-        .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))
-        .columns([
-            column("row", "Window", ""),
-            column("#requests", "Calls", "locale"),
-            column("#failures", "Failed", "locale"),
-            column("#ratio", "Success", "percentunit").success(),
-        ])
-        .sort("Calls", false, None)
 }
 
 fn traffic() -> Row {
@@ -230,88 +212,14 @@ fn errors() -> Row {
     row(9, [(8, failures), (8, responses), (8, in_range)]).under("Errors")
 }
 
-/// What can be wrong with an upstream account, by its label; normal is none of these.
-const TROUBLES: [(&str, &str, &str); 9] = [
-    ("rate_limited", "Rate limited", "orange"),
-    ("cooling_down", "Cooling down", "yellow"),
-    ("overloaded", "Overloaded", "semi-dark-orange"),
-    ("quota_exceeded", "Quota exceeded", "dark-orange"),
-    ("unauthorized", "Unauthorized", "red"),
-    ("blocked", "Blocked", "dark-red"),
-    ("error", "Error", "semi-dark-red"),
-    ("paused", "Paused", "blue"),
-    ("disabled", "Disabled", "gray"),
-];
-/// The numbers that stand for [`TROUBLES`] in a chart; 0 is normal.
-const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
 /// Relays that share keys and accounts among all: which of them serve.
 fn pools() -> Row {
-    let of = |(state, number): (&str, &str)| {
-        format!(r#"llm_relay_provider_account_state{{state="{state}",{PROVIDER_FILTER}}} * {number}"#)
-    };
-    let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
-    let state = format!("(sum by (relay, provider_id) ({}){OF_TYPE})", states.join(" or "));
-    let state = timeline("State of upstream accounts", "{{provider}}")
-        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
-        .map("0", "Normal", "green");
-    let state =
-        TROUBLES.iter().zip(NUMBERS).fold(state, |state, ((_, words, color), number)| state.map(number, words, color));
-
-    let back = format!("(llm_relay_account_return_timestamp_seconds{{{PROVIDER_FILTER}}}{OF_TYPE} - time())");
-    let plan = format!("llm_relay_account_plan_info{{{PROVIDER_FILTER}}}{OF_TYPE}");
-    let plan = keyed(&format!("({plan})"), &ROW, &["plan"]);
-    let known = format!("sum by ({BY}) (llm_relay_provider_account_state{{{PROVIDER_FILTER}}}{OF_TYPE})");
-    let accounts = table("Upstream accounts")
-        .note("Back in: when the relay means to use the account again; below 0 it is late.")
-        .query(Query::rows("known", named_cell(&known)))
-        .query(Query::rows("plan", plan))
-        .query(Query::rows("back", cell(&format!("max by ({BY}) ({back})"))))
-        .columns([
-            column("provider", "Provider", ""),
-            column("plan", "Plan", "").width(90),
-            column("#back", "Back in", "s").decimals(0).width(110),
-        ])
-        .sort("Back in", true, Some(100));
-    row(9, [(16, state), (8, accounts)])
-        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+    row(9, [(16, pools::account_states(&CHOSEN)), (8, pools::accounts(&CHOSEN))]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.
 fn keys() -> Row {
-    const FAILURES: &str = "llm_relay_key_consecutive_failures";
-    let all = stat("Upstream keys").decimals(0).query(Query::rows("now", format!("count({FAILURES})")));
-    let failing = stat("Keys that fail")
-        .note("At least three times in a row.")
-        .decimals(0)
-        .levels(&[(None, "green"), (Some(1.0), "orange")])
-        .query(Query::rows("now", format!("count({FAILURES} >= 3) or 0 * count({FAILURES})")));
-    let of = |outcome: &str| {
-        let counter = format!(r#"llm_relay_key_outcomes_total{{outcome=~"{outcome}"}}"#);
-        format!("(sum by (relay, key_id) (increase({counter}[24h])) and on (relay, key_id) {FAILURES})")
-    };
-    let judged = format!("({} > 0)", of("success|failure"));
-    let success = format!("(({} or 0 * {judged}) / {judged})", of("success"));
-    let by = ["relay", "key_id"];
-    let each = table("Upstream keys")
-        .query(Query::rows("failures", keyed(&format!("({})", Named::Key.of(FAILURES)), &by, &["key"])))
-        .query(Query::rows("day", keyed(&success, &by, &[])))
-        .query(Query::rows("calls", keyed(&of(".+"), &by, &[])))
-        .columns([
-            column("key", "Key", ""),
-            column("#failures", "Failures in a row", "short")
-                .with("custom.cellOptions", json!({"type": "color-text"}))
-                .with("color", json!({"mode": "thresholds"}))
-                .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(3.0), "red")])),
-            column("#calls", "Calls in 24 h", "locale").decimals(0),
-            column("#day", "Success 24 h", "percentunit").success(),
-        ])
-        .sort("Failures in a row", true, Some(100));
-
-    let entries = "sum by (type, code) (rate(llm_relay_error_log_entries_total[$__rate_interval])) * 60";
-    let entries = legend_table(stack("Entries of the error log per minute"), &[("mean", "Mean")])
-        .query(Query::lines("entries", entries, "{{type}} {{code}}").step("2m"));
-    row(9, [(3, all), (3, failing), (9, each), (9, entries)])
+    row(9, [(3, pools::keys()), (3, pools::failing_keys()), (9, pools::each_key()), (9, pools::error_log())])
 }
 
 fn models() -> Row {
@@ -350,6 +258,7 @@ fn value() -> Panel {
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
+        .needs("llm_relay_cost_usd_total")
         .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
         .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
         .query(Query::rows("requests", cell(&requests)))

@@ -6,6 +6,7 @@ use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{legend_table, lines, stack, stat, table};
+use super::pools;
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
 use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};
@@ -54,12 +55,11 @@ pub(crate) fn dashboard() -> Dashboard {
             .under("Used and left (filters: Whose, Window)"),
             row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
             row(9, [(12, sessions_of_keys()), (12, limits_of_users())])
-                .under("Sessions, requests per minute and expiry (Claude Code Hub)"),
+                .under("Sessions, requests per minute and expiry"),
             row(9, [(24, nearest())]).under("Over time"),
-            row(9, [(12, accounts()), (12, accounts_over_time())])
-                .under("Upstream subscriptions (claude-relay-service, CPA-Manager-Plus)"),
+            row(9, [(12, pools::subscriptions()), (12, accounts_over_time())]).under("Upstream subscriptions"),
             row(9, [(8, rate_limits()), (6, slots_of_keys()), (5, queues()), (5, waits())])
-                .under("Rate limits, slots and queues of keys (claude-relay-service)"),
+                .under("Rate limits, slots and queues of keys"),
         ],
     }
 }
@@ -179,39 +179,6 @@ fn limits_of_users() -> Panel {
             column("#left", "Expires in", "s").decimals(1).width(105),
         ])
         .sort("In progress", true, Some(100))
-}
-
-/// Windows of subscriptions, as the upstream last told.
-fn accounts() -> Panel {
-    let by = ["relay", "provider_id", "window"];
-    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0)";
-    let known = "(0 * (llm_relay_account_reset_timestamp_seconds or llm_relay_account_utilization_ratio))";
-    let told = "(time() - llm_relay_account_utilization_timestamp_seconds)";
-    let state = |state: &str| format!(r#"llm_relay_account_window_state{{state="{state}"}}"#);
-    let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
-    table("Windows of upstream accounts")
-        .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
-        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "window"])))
-        .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
-        .query(Query::rows("told", keyed(told, &by, &[])))
-        .query(Query::rows("state", keyed(&state, &by, &[])))
-        .query(Query::rows("reset", keyed(reset, &by, &[])))
-        .columns([
-            column("provider", "Account", ""),
-            column("window", "Window", "").width(80),
-            column("#used", "Share", "percentunit").fill(),
-            column("#told", "Told before", "s").decimals(1).width(95),
-            column("#state", "Upstream says", "").width(110).with(
-                "mappings",
-                json!([{"type": "value", "options": {
-                    "0": {"text": "allowed", "color": "green"},
-                    "1": {"text": "allowed_warning", "color": "orange"},
-                    "2": {"text": "rejected", "color": "red"}
-                }}]),
-            ),
-            column("#reset", "Resets in", "s").decimals(1).width(90),
-        ])
-        .sort("Share", true, None)
 }
 
 fn accounts_over_time() -> Panel {

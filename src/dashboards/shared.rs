@@ -88,6 +88,11 @@ pub(crate) fn error_ratio() -> Panel {
         .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
 }
 
+/// Requests that wait for a slot of their key.
+pub(crate) fn queue() -> Panel {
+    stat("Waiting for a slot").decimals(0).query(Query::rows("now", "sum(llm_relay_queue_waiting)"))
+}
+
 /// Age of the numbers of requests and live state, whichever is older.
 pub(crate) fn data_age() -> Panel {
     stat("Data age")

@@ -7,6 +7,7 @@ use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{ranking, stack, stat, table};
+use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared;
@@ -64,9 +65,21 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
                     (5, shared::response_time()),
                     (4, shared::error_ratio()),
                 ],
-            ),
-            row(10, [(6, board("Users today", "user")), (10, traffic()), (8, activity)]),
-            row(9, [(6, board("Providers today", "provider")), (5, slots()), (5, models()), (8, active)]),
+            )
+            .or([
+                (5, pools::accounts_in_use()),
+                (4, pools::keys()),
+                (5, pools::failing_keys()),
+                (5, shared::requests_per_minute()),
+                (4, shared::queue()),
+            ]),
+            row(10, [(6, board("Users today", "user")), (10, traffic()), (8, activity)])
+                .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
+            row(9, [(6, board("Providers today", "provider")), (5, slots()), (5, models()), (8, active)]).or([
+                (8, pools::subscriptions()),
+                (6, pools::account_states(&Among::ALL)),
+                (11, pools::each_key()),
+            ]),
         ],
     }
 }

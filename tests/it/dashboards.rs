@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::dashboards::{self, Lang, Options};
+use llm_relay_exporter::relay::Product;
+use llm_relay_exporter::relays::PRODUCTS;
 use serde_json::Value;
 
 use prometheus::{Prometheus, Span};
@@ -38,7 +40,8 @@ impl Target {
 }
 
 fn all(lang: Lang) -> Vec<Value> {
-    [false, true].into_iter().flat_map(|optional| dashboards::build(lang, None, optional).unwrap()).collect()
+    let build = |optional| dashboards::build(&Options { lang, optional, ..Options::default() }).unwrap();
+    [false, true].into_iter().flat_map(build).collect()
 }
 
 fn text(value: &Value) -> &str {
@@ -94,7 +97,7 @@ fn committed_files_are_what_the_generator_makes() {
         for (optional, folder) in [(false, lang.label().to_owned()), (true, format!("optional/{}", lang.label()))] {
             let committed = grafana().join(&folder);
             let out = if generated::is_wanted() { committed.clone() } else { fresh.path().join(&folder) };
-            dashboards::write(&Options { lang, out: out.clone(), datasource_uid: None, optional }).unwrap();
+            dashboards::write(&Options { lang, out: out.clone(), optional, ..Options::default() }).unwrap();
             let files = |folder: &Path| -> BTreeSet<(String, String)> {
                 let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
                 let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
@@ -116,9 +119,38 @@ fn committed_files_are_what_the_generator_makes() {
 
 #[test]
 fn a_pinned_data_source_is_the_one_to_begin_with() {
-    for dashboard in dashboards::build(Lang::En, Some("my-prometheus"), false).unwrap() {
+    let pinned = Options { datasource_uid: Some("my-prometheus".to_owned()), ..Options::default() };
+    for dashboard in dashboards::build(&pinned).unwrap() {
         let source = &dashboard["templating"]["list"][0];
         assert_eq!((text(&source["name"]), text(&source["current"]["value"])), ("datasource", "my-prometheus"));
+    }
+}
+
+/// The dashboards of one kind of relay.
+fn of_kind(product: &Product, lang: Lang) -> Vec<Value> {
+    dashboards::build(&Options { lang, relays: vec![product.unsupported], ..Options::default() }).unwrap()
+}
+
+#[test]
+fn dashboards_of_a_kind_fill_the_grid_and_stay_those_of_the_bundle() {
+    let bundle: Vec<String> = all(Lang::En).iter().map(|dashboard| text(&dashboard["uid"]).to_owned()).collect();
+    for product in PRODUCTS {
+        for dashboard in of_kind(product, Lang::En).iter().chain(&of_kind(product, Lang::Zh)) {
+            let place = format!("{}: {}", product.label, dashboard["uid"]);
+            assert!(bundle.contains(&text(&dashboard["uid"]).replace("-zh", "")), "{place} is a dashboard of its own");
+            let mut rows: BTreeMap<u64, Vec<[u64; 3]>> = BTreeMap::new();
+            for panel in panels(dashboard) {
+                let [x, y, w, h] = ["x", "y", "w", "h"].map(|of| panel["gridPos"][of].as_u64().unwrap());
+                rows.entry(y).or_default().push([x, w, h]);
+            }
+            for (y, row) in rows {
+                let end = row.iter().fold(0, |end, [x, w, h]| {
+                    assert_eq!((*x, *h), (end, row[0][2]), "{place}: row {y}: {row:?}");
+                    end + w
+                });
+                assert_eq!(end, 24, "{place}: row {y} does not fill the screen: {row:?}");
+            }
+        }
     }
 }
 
@@ -213,6 +245,7 @@ async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
     let problems = tokio::task::block_in_place(|| {
         let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
         problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
+        problems.extend(kinds::boards(prometheus));
         problems.extend(rules(prometheus));
         problems
     });

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use llm_relay_exporter::dashboards::promql;
+use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::Metric;
 use llm_relay_exporter::relays::PRODUCTS;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
 use super::prometheus::{Prometheus, Span};
-use super::{Excuse, lint};
+use super::{Excuse, lint, of_kind, targets};
 
 /// What one kind alone need not show within the demo's first minute, though its page has the metrics.
 const NOTHING_YET: &[(&str, Excuse)] = &[
@@ -83,6 +83,20 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
             PRODUCTS.iter().map(|product| kinds.get(product.label).map_or_else(String::new, |answers| cell(answers)));
         let cells: Vec<_> = cells.collect();
         println!("| {place} | {} |", cells.join(" | "));
+    }
+    problems
+}
+
+/// What is wrong with the dashboards of each kind: every query of them must be one that the relay's page can answer.
+pub fn boards(prometheus: &Prometheus) -> Vec<String> {
+    let mut pages = Pages { prometheus, known: BTreeMap::new() };
+    let mut problems = Vec::new();
+    for product in PRODUCTS {
+        for target in of_kind(product, Lang::En).iter().flat_map(targets) {
+            if let Why::CannotTell(why) = pages.why_empty(&target.expr, product.label) {
+                problems.push(format!("{}: {} | {}: {why}", product.label, target.dashboard, target.panel));
+            }
+        }
     }
     problems
 }

@@ -1,0 +1,187 @@
+//! What a relay pools: upstream accounts with their states and windows, upstream keys with their failures.
+
+use serde_json::json;
+
+use super::column::{column, thresholds};
+use super::panel::{Panel, UNRECORDED};
+use super::panel_types::{legend_table, stack, stat, table, timeline};
+use super::promql::{Named, keyed};
+use super::query::Query;
+
+const BY: &str = "relay, provider_id";
+const ROW: [&str; 2] = ["relay", "provider_id"];
+
+/// Which providers a dashboard looks at.
+pub(crate) struct Among {
+    /// Matchers of the provider.
+    pub matchers: &'static str,
+    /// What follows a selector.
+    pub filter: &'static str,
+}
+
+impl Among {
+    /// Every provider.
+    pub(crate) const ALL: Self = Self { matchers: "", filter: "" };
+
+    fn of(&self, metric: &str) -> String {
+        format!("{metric}{{{}}}{}", self.matchers, self.filter)
+    }
+}
+
+/// What can be wrong with an upstream account, by its label; normal is none of these.
+const TROUBLES: [(&str, &str, &str); 9] = [
+    ("rate_limited", "Rate limited", "orange"),
+    ("cooling_down", "Cooling down", "yellow"),
+    ("overloaded", "Overloaded", "semi-dark-orange"),
+    ("quota_exceeded", "Quota exceeded", "dark-orange"),
+    ("unauthorized", "Unauthorized", "red"),
+    ("blocked", "Blocked", "dark-red"),
+    ("error", "Error", "semi-dark-red"),
+    ("paused", "Paused", "blue"),
+    ("disabled", "Disabled", "gray"),
+];
+/// The numbers that stand for [`TROUBLES`] in a chart; 0 is normal.
+const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// How many accounts are in their normal state.
+pub(crate) fn accounts_in_use() -> Panel {
+    stat("Accounts that serve")
+        .note("In their normal state: neither limited nor paused, failing or switched off.")
+        .decimals(0)
+        .query(Query::rows("now", r#"sum(llm_relay_provider_account_state{state="normal"})"#))
+}
+
+/// The state of each account over time.
+pub(crate) fn account_states(among: &Among) -> Panel {
+    let of = |(state, number): (&str, &str)| {
+        let matchers = among.matchers;
+        format!(r#"llm_relay_provider_account_state{{state="{state}",{matchers}}} * {number}"#)
+    };
+    let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
+    let state = format!("(sum by ({BY}) ({}){})", states.join(" or "), among.filter);
+    let panel = timeline("State of upstream accounts", "{{provider}}")
+        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .map("0", "Normal", "green");
+    TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))
+}
+
+/// Each account: its plan, and when the relay means to use it again.
+pub(crate) fn accounts(among: &Among) -> Panel {
+    let named = |expr: &str| keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"]);
+    let known = format!("sum by ({BY}) ({})", among.of("llm_relay_provider_account_state"));
+    let back = format!("({} - time())", among.of("llm_relay_account_return_timestamp_seconds"));
+    let plan = format!("({})", among.of("llm_relay_account_plan_info"));
+    table("Upstream accounts")
+        .note("Back in: when the relay means to use the account again; below 0 it is late.")
+        .query(Query::rows("known", named(&known)))
+        .query(Query::rows("plan", keyed(&plan, &ROW, &["plan"])))
+        .query(Query::rows("back", keyed(&format!("max by ({BY}) ({back})"), &ROW, &[])))
+        .columns([
+            column("provider", "Provider", ""),
+            column("plan", "Plan", "").width(90),
+            column("#back", "Back in", "s").decimals(0).width(110),
+        ])
+        .sort("Back in", true, Some(100))
+}
+
+const FAILURES: &str = "llm_relay_key_consecutive_failures";
+
+/// How many upstream keys there are.
+pub(crate) fn keys() -> Panel {
+    stat("Upstream keys").decimals(0).query(Query::rows("now", format!("count({FAILURES})")))
+}
+
+/// How many of them fail.
+pub(crate) fn failing_keys() -> Panel {
+    stat("Keys that fail")
+        .note("At least three times in a row.")
+        .decimals(0)
+        .levels(&[(None, "green"), (Some(1.0), "orange")])
+        .query(Query::rows("now", format!("count({FAILURES} >= 3) or 0 * count({FAILURES})")))
+}
+
+/// Each upstream key.
+pub(crate) fn each_key() -> Panel {
+    let of = |outcome: &str| {
+        let counter = format!(r#"llm_relay_key_outcomes_total{{outcome=~"{outcome}"}}"#);
+        format!("(sum by (relay, key_id) (increase({counter}[24h])) and on (relay, key_id) {FAILURES})")
+    };
+    let judged = format!("({} > 0)", of("success|failure"));
+    let success = format!("(({} or 0 * {judged}) / {judged})", of("success"));
+    let by = ["relay", "key_id"];
+    table("Upstream keys")
+        .query(Query::rows("failures", keyed(&format!("({})", Named::Key.of(FAILURES)), &by, &["key"])))
+        .query(Query::rows("day", keyed(&success, &by, &[])))
+        .query(Query::rows("calls", keyed(&of(".+"), &by, &[])))
+        .columns([
+            column("key", "Key", ""),
+            column("#failures", "Failures in a row", "short")
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("color", json!({"mode": "thresholds"}))
+                .with("thresholds", thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(3.0), "red")])),
+            column("#calls", "Calls in 24 h", "locale").decimals(0),
+            column("#day", "Success 24 h", "percentunit").success(),
+        ])
+        .sort("Failures in a row", true, Some(100))
+}
+
+/// The relay's own error log.
+pub(crate) fn error_log() -> Panel {
+    let entries = "sum by (type, code) (rate(llm_relay_error_log_entries_total[$__rate_interval])) * 60";
+    legend_table(stack("Entries of the error log per minute"), &[("mean", "Mean")])
+        .query(Query::lines("entries", entries, "{{type}} {{code}}").step("2m"))
+}
+
+/// Calls of the last minute, hour and day, as relays of pooled keys show them.
+pub(crate) fn calls_by_window() -> Panel {
+    let of = |outcome: &str| {
+        let requests = format!(r#"llm_relay_window_requests{{outcome=~"{outcome}"}}"#);
+        format!(r#"sum by (row) (label_replace({requests}, "row", "$1", "window", "(.+)"))"#)
+    };
+    table("Success of the relay by window")
+        .note("Exact to the second, by the relay's own rule of success; all providers.")
+        .empty(UNRECORDED)
+        .query(Query::rows("requests", of(".+")))
+        .query(Query::rows("failures", of("failure")))
+        .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))
+        .columns([
+            column("row", "Window", ""),
+            column("#requests", "Calls", "locale"),
+            column("#failures", "Failed", "locale"),
+            column("#ratio", "Success", "percentunit").success(),
+        ])
+        .sort("Calls", false, None)
+}
+
+/// Windows of subscriptions, as the upstream last told.
+pub(crate) fn subscriptions() -> Panel {
+    let by = ["relay", "provider_id", "window"];
+    let reset = "(llm_relay_account_reset_timestamp_seconds - time() > 0)";
+    let known = "(0 * (llm_relay_account_reset_timestamp_seconds or llm_relay_account_utilization_ratio))";
+    let told = "(time() - llm_relay_account_utilization_timestamp_seconds)";
+    let state = |state: &str| format!(r#"llm_relay_account_window_state{{state="{state}"}}"#);
+    let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
+    table("Windows of upstream accounts")
+        .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
+        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "window"])))
+        .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
+        .query(Query::rows("told", keyed(told, &by, &[])))
+        .query(Query::rows("state", keyed(&state, &by, &[])))
+        .query(Query::rows("reset", keyed(reset, &by, &[])))
+        .columns([
+            column("provider", "Account", ""),
+            column("window", "Window", "").width(80),
+            column("#used", "Share", "percentunit").fill(),
+            column("#told", "Told before", "s").decimals(1).width(95),
+            column("#state", "Upstream says", "").width(110).with(
+                "mappings",
+                json!([{"type": "value", "options": {
+                    "0": {"text": "allowed", "color": "green"},
+                    "1": {"text": "allowed_warning", "color": "orange"},
+                    "2": {"text": "rejected", "color": "red"}
+                }}]),
+            ),
+            column("#reset", "Resets in", "s").decimals(1).width(90),
+        ])
+        .sort("Share", true, None)
+}
