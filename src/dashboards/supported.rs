@@ -8,8 +8,9 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use super::dashboard::{Dashboard, Row};
 use super::panel::{Money, Panel};
 use super::promql;
+use crate::model::Scope;
 use crate::relay::Unsupported;
-use crate::relay::unsupported::unsupported_reason;
+use crate::relay::unsupported::{unsupported_reason, unsupported_scopes};
 
 /// What each of the relays does not support.
 pub(crate) struct Relays<'a>(pub &'a [&'static [Unsupported]]);
@@ -107,7 +108,7 @@ fn stretch(panels: &mut [(u32, Panel)], full: u32) {
     }
 }
 
-fn tells(unsupported: &[Unsupported], expr: &Expr) -> bool {
+fn tells(unsupported: &'static [Unsupported], expr: &Expr) -> bool {
     let tells = |expr: &Expr| tells(unsupported, expr);
     match expr {
         Expr::Binary(it) if it.op.id() == T_LOR => tells(&it.lhs) || tells(&it.rhs),
@@ -124,12 +125,12 @@ fn tells(unsupported: &[Unsupported], expr: &Expr) -> bool {
     }
 }
 
-fn told(unsupported: &[Unsupported], selector: &VectorSelector) -> bool {
-    let metric = selector.name.as_deref().and_then(promql::family);
-    let of_scope = selector.matchers.matchers.iter().any(|it| {
-        matches!(it.op, MatchOp::Equal)
-            && ["scope", "dimension"].contains(&it.name.as_str())
-            && unsupported.iter().flat_map(|it| it.scopes).any(|scope| scope.label() == it.value)
-    });
-    !of_scope && metric.is_none_or(|metric| unsupported_reason(unsupported, metric.name).is_none())
+fn told(unsupported: &'static [Unsupported], selector: &VectorSelector) -> bool {
+    let Some(metric) = selector.name.as_deref().and_then(promql::family) else { return true };
+    let of_scope = |scope: Scope| {
+        let mut matchers = selector.matchers.matchers.iter().filter(|it| matches!(it.op, MatchOp::Equal));
+        matchers.any(|it| matches!(it.name.as_str(), "scope" | "dimension") && it.value == scope.label())
+    };
+    unsupported_reason(unsupported, metric.name).is_none()
+        && !unsupported_scopes(unsupported, metric.name).any(|(scope, _)| of_scope(scope))
 }

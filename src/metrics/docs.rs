@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use super::{CATALOGUE, Emit, Group, Metric};
-use crate::model::Scope;
 use crate::relay::Product;
-use crate::relay::unsupported::unsupported_reason;
+use crate::relay::unsupported::{unsupported_reason, unsupported_scopes};
 use crate::relays::PRODUCTS;
 
 const INTRODUCTION: &str = "\
@@ -99,11 +98,13 @@ pub fn relay_table() -> String {
             text += &format!("| `{}` |", metric.name);
             for product in PRODUCTS {
                 let scoped = metric.labels.iter().any(|label| matches!(*label, "scope" | "dimension"));
-                let partly = product.unsupported.iter().find(|it| scoped && !it.scopes.is_empty());
-                text += &match (unsupported_reason(product.unsupported, metric.name), partly) {
-                    (Some(why), _) => format!(" no ({}) |", number(why)),
-                    (None, Some(it)) => format!(" yes, no {} ({}) |", of(it.scopes), number(it.why)),
-                    (None, None) => " yes |".to_owned(),
+                text += &match unsupported_reason(product.unsupported, metric.name) {
+                    Some(why) => format!(" no ({}) |", number(why)),
+                    None => {
+                        let absent = unsupported_scopes(product.unsupported, metric.name).filter(|_| scoped);
+                        let absent = absent.map(|(scope, why)| format!(", no `{}` ({})", scope.label(), number(why)));
+                        format!(" yes{} |", absent.collect::<String>())
+                    }
                 };
             }
             text.push('\n');
@@ -114,8 +115,4 @@ pub fn relay_table() -> String {
         text += &format!("{}. {why}\n", n + 1);
     }
     text
-}
-
-fn of(scopes: &[Scope]) -> String {
-    scopes.iter().map(|scope| format!("`{}`", scope.label())).collect::<Vec<_>>().join(", ")
 }

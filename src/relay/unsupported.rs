@@ -10,19 +10,24 @@ pub struct Unsupported {
     pub why: &'static str,
     /// Names of metrics; one that ends in `_` stands for all that begin so.
     pub metrics: &'static [&'static str],
-    /// The samples of these, in every metric with the label `scope` or `dimension`.
-    pub scopes: &'static [Scope],
+    /// In metrics whose names begin so, the samples whose label `scope` or `dimension` has this value.
+    pub scope: Option<(&'static str, Scope)>,
 }
 
 impl Unsupported {
     /// Metrics that are absent as a whole.
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
-        Self { why, metrics, scopes: &[] }
+        Self { why, metrics, scope: None }
     }
 
     /// Users and all that is counted by user.
     pub(crate) const fn users(why: &'static str) -> Self {
-        Self { why, metrics: &["llm_relay_user_"], scopes: &[Scope::User] }
+        Self { why, metrics: &["llm_relay_user_"], scope: Some(("llm_relay_", Scope::User)) }
+    }
+
+    /// Leaderboards of a scope.
+    pub(crate) const fn leaderboards(why: &'static str, scope: Scope) -> Self {
+        Self { why, metrics: &[], scope: Some(("llm_relay_leaderboard_", scope)) }
     }
 }
 
@@ -30,4 +35,15 @@ impl Unsupported {
 pub fn unsupported_reason(unsupported: &[Unsupported], metric: &str) -> Option<&'static str> {
     let names = |name: &&str| *name == metric || (name.ends_with('_') && metric.starts_with(name));
     unsupported.iter().find(|it| it.metrics.iter().any(names)).map(|it| it.why)
+}
+
+/// The scopes that are absent from a metric that has one, and why.
+pub fn unsupported_scopes(
+    unsupported: &'static [Unsupported],
+    metric: &str,
+) -> impl Iterator<Item = (Scope, &'static str)> {
+    unsupported.iter().filter_map(move |it| {
+        let (prefix, scope) = it.scope?;
+        metric.starts_with(prefix).then_some((scope, it.why))
+    })
 }

@@ -9,6 +9,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::dashboards::{self, Lang, Options};
@@ -155,6 +156,29 @@ fn dashboards_of_a_kind_fill_the_grid_and_stay_those_of_the_bundle() {
 }
 
 #[test]
+fn the_kinds_are_those_of_the_command_line_or_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("exporter.toml");
+    std::fs::write(&config, "[relays.g]\nkind = \"gemini-balance\"\ndatabase_url = \"sqlite:/nowhere.db\"\n").unwrap();
+    let written = |out: &str, arguments: &[&str]| {
+        let out = folder.path().join(out);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
+        let ended = command.args(["dashboards", "--lang", "en", "--out"]).arg(&out).args(arguments).output().unwrap();
+        let files = std::fs::read_dir(&out).into_iter().flatten().count();
+        (ended.status.code(), files, String::from_utf8(ended.stderr).unwrap())
+    };
+    let config = format!("--config.file={}", config.display());
+    assert_eq!(written("all", &[]).1, 7);
+    // It sets no limits.
+    assert_eq!(written("named", &["--kind", "gemini-balance"]).1, 6);
+    assert_eq!(written("configured", &[&config]).1, 6);
+    assert_eq!(written("both", &["--kind", "gemini-balance", "--kind", "claude-code-hub"]).1, 7);
+    let (code, files, said) = written("wrong", &["--kind", "gemini"]);
+    assert_eq!((code, files), (Some(64), 0));
+    assert!(said.contains("the kinds are claude-code-hub, "), "{said}");
+}
+
+#[test]
 fn languages_differ_in_words_alone() {
     /// Structure with every text that may be translated left out.
     fn bones(value: &Value) -> Value {
@@ -211,6 +235,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Cost and calls", "cost_before", "the day before its first scrape"),
     ("Cost and calls", "calls_before", "the day before its first scrape"),
     ("Answered by another model than asked for", "count", "too rare for one minute"),
+    ("Requests without a price", "unpriced", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
     ("Statements that are refused", "refused", "all are run"),
     ("Ledger lag", "replica", "the demo's database is no replica"),

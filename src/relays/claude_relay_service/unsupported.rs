@@ -1,8 +1,10 @@
+use crate::model::Scope;
 use crate::relay::Unsupported;
 
 /// What Redis does not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::users("the names of users are never read, and usage is not kept by user"),
+    Unsupported::leaderboards("the relay ranks keys and counts models; accounts it does not compare", Scope::Provider),
     Unsupported::metrics(
         "the relay tracks running requests of keys and accounts with a limit only",
         &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_"],
