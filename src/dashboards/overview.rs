@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::board::{Board, Measure};
-use super::dashboard::{Dashboard, row};
+use super::dashboard::{Dashboard, Row, row};
 use super::panel::{NOTHING, Panel};
 use super::panel_types::{ranking, stat};
 use super::pools::{self, Among};
@@ -53,26 +53,27 @@ pub(crate) fn dashboard() -> Dashboard {
                     (3, shared::state("Sources", false)),
                 ],
             ),
-            row(
-                9,
-                [
-                    (12, shared::cost_and_calls("10m")),
-                    (4, live("Sessions by user", Named::User, "llm_relay_user_sessions_active", "{{user}}")),
-                    (4, live("Sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
-                    (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
-                ],
-            )
-            .or([
-                (8, pools::subscriptions()),
-                (4, pools::accounts(&Among::ALL)),
-                (8, pools::calls_by_window()),
-            ]),
+            course(),
             row(8, boards())
                 .or([(6, top("Top keys", "key", "Key", &[Measure::Cost, Measure::Requests, Measure::Tokens]))]),
             row(10, [(10, shared::slots("Provider slots by usage", None)), (14, shared::circuits("Circuit breakers"))])
                 .or([(14, pools::account_states(&Among::ALL)), (12, pools::each_key()), (10, pools::error_log())]),
         ],
     }
+}
+
+/// What the day was like, and who is at work.
+fn course() -> Row {
+    row(
+        9,
+        [
+            (12, shared::cost_and_calls("10m")),
+            (4, live("Sessions by user", Named::User, "llm_relay_user_sessions_active", "{{user}}")),
+            (4, live("Sessions by key", Named::Key, "llm_relay_key_sessions_active", "{{key}}")),
+            (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
+        ],
+    )
+    .or([(8, pools::subscriptions()), (4, pools::accounts(&Among::ALL)), (8, pools::calls_by_window())])
 }
 
 fn boards() -> [(u32, Panel); 3] {
