@@ -150,8 +150,13 @@ impl Dashboard {
             }
             y += row.height;
         }
+        let titles: Vec<Value> = panels.iter().map(|panel| panel["title"].clone()).collect();
         for (index, panel) in panels.iter_mut().enumerate() {
             panel["id"] = (index + 1).into();
+            if let Some(shared) = panel.pointer_mut("/targets/0/panelId") {
+                let of = titles.iter().position(|title| title == shared);
+                *shared = of.with_context(|| format!("there is no panel {shared}"))?.saturating_add(1).into();
+            }
         }
         Ok(panels)
     }

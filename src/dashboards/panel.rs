@@ -49,6 +49,8 @@ pub(crate) struct Panel {
     pub transformations: Vec<Value>,
     /// A metric without which the panel says nothing, though other queries of it have an answer.
     pub needs: Option<&'static str>,
+    /// The title of the panel whose answers it shows, so that they are asked for once, and the query that it leaves out.
+    pub same_as: Option<(&'static str, &'static str)>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
 }
@@ -109,6 +111,11 @@ impl Panel {
 
     pub(crate) fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
         self.mappings.push((value, text, color));
+        self
+    }
+
+    pub(crate) fn same_as(mut self, title: &'static str, without: &'static str) -> Self {
+        self.same_as = Some((title, without));
         self
     }
 
@@ -174,9 +181,15 @@ impl Panel {
                 overrides.push(by_name(&texts.get(column.title), &properties));
             }
         }
-        let (datasource, targets) = match &self.foreign {
-            Some(foreign) => (foreign["datasource"].clone(), json!([foreign])),
-            None => (prometheus(), Value::Array(targets)),
+        let (datasource, targets) = match (&self.foreign, self.same_as) {
+            (Some(foreign), _) => (foreign["datasource"].clone(), json!([foreign])),
+            (None, Some((title, _))) => {
+                let dashboard = json!({"type": "datasource", "uid": "-- Dashboard --"});
+                // A dashboard knows the ids of its panels, and puts one in the place of the title.
+                let shared = json!({"datasource": dashboard, "refId": "shared", "panelId": texts.get(title)});
+                (dashboard, json!([shared]))
+            }
+            (None, None) => (prometheus(), Value::Array(targets)),
         };
         Ok(json!({
             "type": self.plugin,
@@ -231,7 +244,8 @@ impl Panel {
     }
 
     fn transform(&self, texts: &Texts) -> Value {
-        let mut steps: Vec<Value> = Vec::new();
+        let left_out = |(_, query)| json!({"id": "filterByRefId", "options": {"exclude": query}});
+        let mut steps: Vec<Value> = self.same_as.map(left_out).into_iter().collect();
         let apply_to = match self.money {
             Money::None => None,
             Money::All => Some(json!({"id": "byType", "options": "number"})),

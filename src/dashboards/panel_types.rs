@@ -22,6 +22,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         renames: Vec::new(),
         transformations: Vec::new(),
         needs: None,
+        same_as: None,
         foreign: None,
     }
 }

@@ -196,7 +196,7 @@ impl Split {
 
     /// The first lines of a counter over the time range, and the rest as one, per bucket. A bucket's point stands at its
     /// start, hence the offset into its future; the last bucket is the present one.
-    fn lines(self, panel: Panel, counter: &str, rest: bool) -> Panel {
+    fn lines(self, panel: Panel, counter: &str) -> Panel {
         let (labels, filter) = (self.labels(), self.filter());
         let sum = |range: &str, at: &str| {
             format!("sum by ({labels}) (increase({counter}[{range}] offset -$bucket{at}){filter})")
@@ -204,26 +204,24 @@ impl Split {
         let each = sum("$bucket", "");
         let first = format!("topk({LINES}, {} > 0)", sum("$__range", " @ end()"));
         let top = self.named(&format!("({each} and on ({labels}) {first})"));
-        let panel = panel.query(Query::lines("top", top, self.legend()).step("$bucket"));
-        if !rest {
-            return panel;
-        }
         let others = format!("sum({each} unless on ({labels}) {first}) > 0");
-        panel.query(Query::line("others", others, "Others").step("$bucket"))
+        panel
+            .query(Query::lines("top", top, self.legend()).step("$bucket"))
+            .query(Query::line("others", others, "Others").step("$bucket"))
     }
 }
 
 const OVERLAY: &str = "The ten greatest over the time range, one line each.";
 const STACKED: &str = "The ten greatest over the time range and the rest, on top of each other.";
 
-/// The same lines overlaid and stacked.
+/// The same lines overlaid and stacked, asked for once.
 fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, look: fn(Panel) -> Panel) -> Row {
     let look = |panel| look(legend_table(panel, &[("sum", "Total")])).empty(NOTHING);
     row(
         10,
         [
-            (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter, false)),
-            (12, split.lines(look(stack(stacked)).note(STACKED), counter, true)),
+            (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter).same_as(stacked, "others")),
+            (12, split.lines(look(stack(stacked)).note(STACKED), counter)),
         ],
     )
 }
