@@ -1,6 +1,6 @@
 //! Leaderboards, from the relay's own.
 
-use super::column::{Column, column};
+use super::column::{Column, Link, column};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::table;
 use super::promql::{self, keyed};
@@ -41,10 +41,9 @@ impl Board {
         let name = column("name", self.heading, "");
         // Names of models are long; those of others take what is left.
         let name = if self.is_of_models() { name.width(220) } else { name };
-        let mut panel = table(title).empty(NOTHING).columns([name]);
-        if self.ids {
-            panel = panel.columns([column("id", "ID", "").width(130)]);
-        }
+        let id = column("id", "ID", "");
+        let id = if self.ids { id.width(130) } else { id.hidden() };
+        let mut panel = table(title).empty(NOTHING).columns([name.link(self.link()), id]);
         if by_cost {
             // A relay that knows no cost ranks by requests.
             let order = promql::rank(&self.all(period, "cost_usd"), &self.all(period, "requests"));
@@ -101,6 +100,15 @@ impl Board {
     fn all(&self, period: &str, of: &str) -> String {
         let Self { scope, matchers, filter, .. } = self;
         format!(r#"(llm_relay_leaderboard_{of}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
+    }
+
+    fn link(&self) -> Link {
+        match self.scope {
+            "user" => Link::USER,
+            "key" => Link::KEY,
+            "provider" => Link::PROVIDER,
+            _ => Link::MODEL,
+        }
     }
 
     /// A model is the same in every relay, a user is not.

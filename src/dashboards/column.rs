@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::text::Texts;
+
 /// Properties of one series or column: id and value.
 pub(crate) type Properties = Vec<(&'static str, Value)>;
 
@@ -12,13 +14,47 @@ pub(crate) struct Column {
     pub title: &'static str,
     pub unit: &'static str,
     pub properties: Properties,
+    /// Where a click on a cell leads.
+    pub link: Option<Link>,
+}
+
+/// A link to another dashboard, which keeps the data source, the relays and the time range.
+#[derive(Clone, Copy)]
+pub(crate) struct Link {
+    /// In words, from where one is: "Trends of this user".
+    pub title: &'static str,
+    /// Without the language.
+    pub dashboard: &'static str,
+    /// Further variables; `$name` and `$id` stand for the first and the second column of the row.
+    pub variables: &'static str,
+}
+
+impl Link {
+    pub(crate) const TRENDS: Self = Self::to("Trends", "llm-relay-trends", "");
+    pub(crate) const PROVIDERS: Self = Self::to("Providers", "llm-relay-providers", "");
+    pub(crate) const USER: Self = Self::to("Trends of this user", "llm-relay-trends", "&var-user=$id");
+    pub(crate) const KEY: Self = Self::to("Trends of this key", "llm-relay-trends", "&var-key=$id");
+    pub(crate) const PROVIDER: Self = Self::to("This provider alone", "llm-relay-providers", "&var-provider=$id");
+    pub(crate) const MODEL: Self = Self::to("Trends of this model", "llm-relay-trends", "&var-model=$name");
+
+    const fn to(title: &'static str, dashboard: &'static str, variables: &'static str) -> Self {
+        Self { title, dashboard, variables }
+    }
+
+    pub(crate) fn json(self, texts: &Texts) -> Value {
+        let Self { title, dashboard, variables } = self;
+        let suffix = texts.lang.suffix();
+        let variables = variables.replace("$name", "${__data.fields[0]}").replace("$id", "${__data.fields[1]}");
+        let kept = "${datasource:queryparam}&${relay:queryparam}&${__url_time_range}";
+        json!([{"title": texts.get(title), "url": format!("/d/{dashboard}{suffix}?{kept}{variables}")}])
+    }
 }
 
 pub(crate) fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
     let unit = if unit.is_empty() && !from.starts_with('#') { "string" } else { unit };
     // A number that is missing in one row.
     let properties = if from.starts_with('#') { vec![("noValue", json!("–"))] } else { Vec::new() };
-    Column { from, title, unit, properties }
+    Column { from, title, unit, properties, link: None }
 }
 
 impl Column {
@@ -63,6 +99,17 @@ impl Column {
                     (Some(0.98), "green"),
                 ]),
             )
+    }
+
+    /// Not shown: links of the row use it.
+    pub(crate) fn hidden(self) -> Self {
+        // The first is Grafana 11's, the second that of 12 and later.
+        self.with("custom.hidden", json!(true)).with("custom.hideFrom.viz", json!(true))
+    }
+
+    pub(crate) fn link(mut self, link: Link) -> Self {
+        self.link = Some(link);
+        self
     }
 
     pub(crate) fn width(self, pixels: u32) -> Self {

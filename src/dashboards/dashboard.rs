@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::panel::Panel;
 use super::promql::Replicas;
+use super::query::prometheus;
 use super::text::{Lang, Texts};
 use super::variable::Variable;
 
@@ -25,6 +26,8 @@ pub(crate) struct Dashboard {
     pub rows: Vec<Row>,
     /// Further links: text and URL. `{suffix}` stands for the language's part of a uid.
     pub links: Vec<(&'static str, &'static str)>,
+    /// Marks alerts that fired on its charts.
+    pub alerts: bool,
     /// A menu of time ranges of its own.
     pub quick_ranges: bool,
 }
@@ -80,7 +83,7 @@ impl Dashboard {
             "timepicker": self.timepicker(texts),
             "liveNow": false,
             "templating": {"list": variables},
-            "annotations": {"list": []},
+            "annotations": {"list": self.annotations(texts)},
             "links": self.links(texts),
             "panels": self.panels(texts).with_context(context)?,
         }))
@@ -100,6 +103,18 @@ impl Dashboard {
             json["quick_ranges"] = json!(ranges);
         }
         json
+    }
+
+    /// Alerts that fired, as marks on every chart.
+    fn annotations(&self, texts: &Texts) -> Value {
+        if !self.alerts {
+            return json!([]);
+        }
+        json!([{
+            "name": texts.get("Alerts"), "enable": true, "hide": false, "iconColor": "red",
+            "datasource": prometheus(), "expr": r#"ALERTS{alertstate="firing",relay=~"$relay"}"#, "step": "60s",
+            "titleFormat": "{{alertname}}", "textFormat": "{{relay}} {{provider}}", "tagKeys": "severity",
+        }])
     }
 
     fn links(&self, texts: &Texts) -> Value {

@@ -24,6 +24,7 @@ pub(crate) fn dashboard() -> Dashboard {
         replicas: Replicas::Each,
         variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
         links: vec![],
+        alerts: false,
         quick_ranges: false,
         rows: vec![
             glance(),

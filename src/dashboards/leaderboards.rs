@@ -19,6 +19,7 @@ pub(crate) fn dashboard() -> Dashboard {
         replicas: Replicas::Fold,
         variables: vec![Variable::Source, JOB, RELAY, PERIOD, TYPE],
         links: vec![],
+        alerts: false,
         quick_ranges: true,
         rows: by_period()
             .into_iter()
@@ -161,7 +162,7 @@ fn ranked(title: &'static str, of: Named, heading: &'static str, prefix: &str, w
     let by = ["relay", of.id()];
     let over = |counter| format!("(sum by (relay, {}) (increase({prefix}_{counter}_total[$__range])) > 0)", of.id());
     let (cost, requests) = (over("cost_usd"), over("requests"));
-    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label()]);
+    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label(), of.id()]);
     let mut panel = table(title)
         .empty(NOTHING)
         .money(Money::Columns(&["#cost", "#list"]))
@@ -169,7 +170,11 @@ fn ranked(title: &'static str, of: Named, heading: &'static str, prefix: &str, w
         .query(Query::rows("cost", keyed(&cost, &by, &[])))
         .query(Query::rows("requests", keyed(&requests, &by, &[])))
         .query(Query::rows("tokens", keyed(&over("tokens"), &by, &[])))
-        .columns([column(of.label(), heading, ""), column("#cost", "Cost", "").gauge().decimals(2)]);
+        .columns([
+            column(of.label(), heading, "").link(of.link()),
+            column(of.id(), "ID", "").hidden(),
+            column("#cost", "Cost", "").gauge().decimals(2),
+        ]);
     if with_list {
         let list = column("#list", "At list prices", "").decimals(2).width(110);
         panel = panel.query(Query::rows("list", keyed(&over("list_cost_usd"), &by, &[]))).columns([list]);

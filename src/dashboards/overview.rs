@@ -25,6 +25,7 @@ pub(crate) fn dashboard() -> Dashboard {
             "Wall",
             "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",
         )],
+        alerts: true,
         quick_ranges: true,
         rows: vec![
             row(

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::column::{Column, Properties, thresholds};
+use super::column::{Column, Link, Properties, thresholds};
 use super::promql::{self, Replicas};
 use super::query::{Query, prometheus};
 use super::text::Texts;
@@ -47,6 +47,8 @@ pub(crate) struct Panel {
     /// Value of a label, its name in words, properties.
     pub renames: Vec<(&'static str, &'static str, Properties)>,
     pub transformations: Vec<Value>,
+    /// Where a click on a number leads.
+    pub link: Option<Link>,
     /// A metric without which the panel says nothing, though other queries of it have an answer.
     pub needs: Option<&'static str>,
     /// The title of the panel whose answers it shows, so that they are asked for once, and the query that it leaves out.
@@ -114,6 +116,11 @@ impl Panel {
         self
     }
 
+    pub(crate) fn link(mut self, link: Link) -> Self {
+        self.link = Some(link);
+        self
+    }
+
     pub(crate) fn same_as(mut self, title: &'static str, without: &'static str) -> Self {
         self.same_as = Some((title, without));
         self
@@ -163,6 +170,9 @@ impl Panel {
         defaults.insert("noValue".to_owned(), texts.get(self.empty).into());
         defaults.insert("custom".to_owned(), Value::Object(self.custom.clone()));
         defaults.insert("mappings".to_owned(), self.mapping(texts));
+        if let Some(link) = self.link {
+            defaults.insert("links".to_owned(), link.json(texts));
+        }
 
         let mut overrides: Vec<Value> = Vec::new();
         for (words, properties) in &self.overrides {
@@ -177,6 +187,7 @@ impl Panel {
             if !column.unit.is_empty() {
                 properties.insert(0, ("unit", column.unit.into()));
             }
+            properties.extend(column.link.map(|link| ("links", link.json(texts))));
             if !properties.is_empty() {
                 overrides.push(by_name(&texts.get(column.title), &properties));
             }

@@ -21,6 +21,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         overrides: Vec::new(),
         renames: Vec::new(),
         transformations: Vec::new(),
+        link: None,
         needs: None,
         same_as: None,
         foreign: None,

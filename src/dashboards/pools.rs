@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::column::{column, thresholds};
+use super::column::{Link, column, thresholds};
 use super::panel::{Panel, UNRECORDED};
 use super::panel_types::{legend_table, stack, stat, table, timeline};
 use super::promql::{Named, keyed};
@@ -46,6 +46,7 @@ const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// How many accounts are in their normal state.
 pub(crate) fn accounts_in_use() -> Panel {
     stat("Accounts that serve")
+        .link(Link::PROVIDERS)
         .note("In their normal state: neither limited nor paused, failing or switched off.")
         .decimals(0)
         .query(Query::rows("now", r#"sum(llm_relay_provider_account_state{state="normal"})"#))

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 
+use super::column::Link;
 use crate::metrics::{CATALOGUE, Metric, MetricType};
 
 /// Whether an expression sees the replicas of an exporter as one.
@@ -160,6 +161,15 @@ impl Named {
             Self::User => "user",
             Self::Key => "key",
             Self::Provider => "provider",
+        }
+    }
+
+    /// Where its rows lead.
+    pub(crate) const fn link(self) -> Link {
+        match self {
+            Self::User => Link::USER,
+            Self::Key => Link::KEY,
+            Self::Provider => Link::PROVIDER,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{Link, column};
 use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel, UNRECORDED};
 use super::panel_types::{heatmap, legend_table, lines, stack, table};
@@ -32,6 +32,7 @@ pub(crate) fn dashboard() -> Dashboard {
         replicas: Replicas::Fold,
         variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL],
         links: vec![],
+        alerts: true,
         quick_ranges: false,
         rows: vec![
             row(10, [(16, now()), (8, pools::calls_by_window())]).under("Now"),
@@ -83,7 +84,7 @@ fn cell(expr: &str) -> String {
 }
 
 fn named_cell(expr: &str) -> String {
-    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"])
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider", "provider_id"])
 }
 
 fn now() -> Panel {
@@ -108,7 +109,8 @@ fn now() -> Panel {
         .query(Query::rows("enabled", cell(&known)))
         .query(Query::rows("last", cell(&last)))
         .columns([
-            column("provider", "Provider", ""),
+            column("provider", "Provider", "").link(Link::PROVIDER),
+            column("provider_id", "ID", "").hidden(),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
             column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
             column("#hour", "Success 1 h", "percentunit").success(),
@@ -194,7 +196,7 @@ fn errors() -> Row {
     let by = format!("{BY}, class");
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
-    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "class"]);
+    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "class"]);
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
         .query(Query::lines("failures", failures, "{{class}}").step("5m"));
@@ -204,7 +206,8 @@ fn errors() -> Row {
         .empty(NOTHING)
         .query(Query::rows("count", in_range))
         .columns([
-            column("provider", "Provider", ""),
+            column("provider", "Provider", "").link(Link::PROVIDER),
+            column("provider_id", "ID", "").hidden(),
             column("class", "Class", ""),
             column("#count", "Requests", "short").decimals(0).gauge(),
         ])
@@ -271,7 +274,8 @@ fn value() -> Panel {
         .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
         .query(Query::rows("wasted", cell(&wasted)))
         .columns([
-            column("provider", "Provider", ""),
+            column("provider", "Provider", "").link(Link::PROVIDER),
+            column("provider_id", "ID", "").hidden(),
             column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),

@@ -34,6 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         replicas: Replicas::Fold,
         variables: vec![Variable::Source, JOB, RELAY, SCOPE, WINDOW],
         links: vec![],
+        alerts: false,
         quick_ranges: false,
         rows: vec![
             row(

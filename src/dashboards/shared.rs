@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{Link, column};
 use super::panel::{Money, Panel, UNRECORDED};
 use super::panel_types::{Better, chart, stat, table, timeline, versus};
 use super::promql::{self, Named, keyed};
@@ -42,6 +42,7 @@ pub(crate) fn tokens_per_minute() -> Panel {
 pub(crate) fn cost_today() -> Panel {
     let day = |day: &str| format!(r#"llm_relay_day_cost_usd{{day="{day}"}}"#);
     versus("Cost today", Better::Lower)
+        .link(Link::TRENDS)
         .money(Money::All)
         .decimals(2)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
@@ -51,6 +52,7 @@ pub(crate) fn cost_today() -> Panel {
 pub(crate) fn requests_today() -> Panel {
     let day = |day: &str| format!(r#"llm_relay_day_requests{{day="{day}"}}"#);
     versus("Requests today", Better::Neither)
+        .link(Link::TRENDS)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus_by_relay(&day("today"), &day("yesterday_same_time"))))
 }
@@ -64,6 +66,7 @@ pub(crate) fn response_time() -> Panel {
         format!("(sum({mean} * {requests}) / sum({requests} and {mean}))")
     };
     versus("Mean response time", Better::Lower)
+        .link(Link::PROVIDERS)
         .unit("s")
         .decimals(1)
         .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
@@ -80,6 +83,7 @@ pub(crate) fn error_ratio() -> Panel {
         format!("(sum({ratio} * {requests}) / (sum({requests} and on (relay) {ratio}) > 0) or sum({ratio}))")
     };
     versus("Error rate today", Better::Lower)
+        .link(Link::PROVIDERS)
         .unit("percentunit")
         .decimals(1)
         .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])

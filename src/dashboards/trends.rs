@@ -60,6 +60,7 @@ pub(crate) fn dashboard() -> Dashboard {
             ("30 days", range!("now-29d/d", "1d", "30d")),
             ("This month", range!("now/M", "1d", "30d")),
         ],
+        alerts: true,
         quick_ranges: true,
         rows,
     }

@@ -53,6 +53,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
         replicas: Replicas::Fold,
         variables: Vec::new(),
         links: Vec::new(),
+        alerts: false,
         quick_ranges: false,
         rows: vec![
             row(3, [(16, shared::state("State of the data", true)), (4, shared::data_age()), (4, circuits_open)]),

@@ -6,6 +6,7 @@ use super::{Target, all, filled, panels, targets, text, world};
 use llm_relay_exporter::dashboards::{Lang, promql};
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
+use regex::Regex;
 
 const UIDS: &[&str] = &[
     "llm-relay-overview",
@@ -155,6 +156,30 @@ fn everything_asks_the_data_source_of_the_variable() {
                 assert!(allowed.contains(&text(&asked["datasource"]["uid"])), "{}", panel["title"]);
             }
         }
+    }
+}
+
+#[test]
+fn links_lead_to_dashboards_that_have_their_variables() {
+    let link = Regex::new(r#""url":"/d/([a-z-]+)\?([^"]*)""#).unwrap();
+    let variable = Regex::new(r"var-([a-z]+)=").unwrap();
+    for lang in Lang::ALL {
+        let dashboards = all(lang);
+        let mut links = 0;
+        for dashboard in &dashboards {
+            let json = dashboard.to_string();
+            for found in link.captures_iter(&json) {
+                let mut targets = dashboards.iter().filter(|to| to["uid"] == found[1]);
+                let target =
+                    targets.next().unwrap_or_else(|| panic!("{}: no dashboard {}", dashboard["uid"], &found[1]));
+                let variables = target["templating"]["list"].as_array().unwrap();
+                for wanted in variable.captures_iter(&found[2]) {
+                    assert!(variables.iter().any(|it| it["name"] == wanted[1]), "{}: no {}", &found[0], &wanted[1]);
+                }
+                links += 1;
+            }
+        }
+        assert!(links > 20, "{links}");
     }
 }
 
