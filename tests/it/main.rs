@@ -37,6 +37,7 @@ mod pgbouncer;
 mod probe;
 mod process;
 mod proxy;
+mod redis_servers;
 mod reload;
 mod secrets;
 mod settings;
