@@ -249,9 +249,10 @@ impl Opening<'_> {
         sentinel: &RedisConnectionInfo,
     ) -> RedisResult<MultiplexedConnection> {
         // One that is mute leaves time for the others.
-        let hasty = Self { connecting: self.connecting / listed.len().max(1) as u32, ..self };
+        let share = self.connecting / listed.len().max(1) as u32;
+        let hasty = Self { connecting: share, answering: share, ..self };
         let mut failed = None;
-        for (at, info) in listed.iter().enumerate() {
+        for info in listed {
             let asking = async {
                 let mut connection = hasty.server(&info.clone().set_redis_settings(sentinel.clone())).await?;
                 let question = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
@@ -259,8 +260,8 @@ impl Opening<'_> {
             };
             match asking.await {
                 Ok(Some((host, port))) => {
-                    let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
-                    return self.of_role(&info.set_redis_settings(listed[at].redis_settings().clone())).await;
+                    let master = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+                    return self.as_master(&master.set_redis_settings(info.redis_settings().clone())).await;
                 }
                 Ok(None) => failed = Some(io::Error::other("the sentinels know no master of that name").into()),
                 Err(error) => failed = Some(error),
@@ -270,7 +271,7 @@ impl Opening<'_> {
     }
 
     /// A server that says that it is a master, or does not tell this user.
-    async fn of_role(self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    async fn as_master(self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
         let mut connection = self.server(info).await?;
         match cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await {
             Ok(role) if role.first().is_some_and(|it| *it != Value::BulkString(b"master".to_vec())) => {
