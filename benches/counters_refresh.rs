@@ -117,7 +117,7 @@ impl Bench {
         println!("{} keys with {MODELS} models each, {ACCOUNTS} accounts", self.keys);
         println!("{:34} {:>9} {:>9} {:>9} {:>9}", "", "commands", "redis", "exporter", "clock");
         let before = self.cost().await?;
-        let names = self.directory.read().await?;
+        let names = Arc::new(self.directory.read().await?);
         show("names, every 30 s", self.cost().await?.since(before));
 
         let (before, mut attempts) = (self.cost().await?, 0);
@@ -144,9 +144,12 @@ impl Bench {
     }
 
     /// The mean refresh of counters, live state and page, after requests of so many keys.
-    async fn refreshes(&mut self, what: &str, names: &Directory, active: u32) -> anyhow::Result<Cost> {
+    async fn refreshes(&mut self, what: &str, names: &Arc<Directory>, active: u32) -> anyhow::Result<Cost> {
         let (mut counters, mut live, mut page) = (Cost([0.0; 4]), Cost([0.0; 4]), Cost([0.0; 4]));
+        let mut due = Instant::now();
         for round in 0..=ROUNDS {
+            tokio::time::sleep_until(due.into()).await;
+            due = Instant::now() + Duration::from_secs_f64(INTERVAL);
             let mut pipe = pipe();
             for n in 0..active {
                 let key = (self.random.random_range(0..10) + n * 10).min(self.keys - 1);
@@ -167,7 +170,7 @@ impl Bench {
                 kind: self.plan.product.label,
                 ledger: view.map(Arc::new),
                 live: Some(Arc::new(state)),
-                directory: Some(Arc::new(names.clone())),
+                directory: Some(names.clone()),
                 sources: Vec::new(),
                 probe: None,
                 store: None,

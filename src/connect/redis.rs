@@ -17,6 +17,9 @@ use crate::model::{ReadError, Reason};
 /// Keys of an unexpected type that are remembered and reported: clients may make up names of models without end.
 const MOST_REPORTED: usize = 1000;
 
+/// What is said of a wrong user or password.
+const REFUSED: &str = "user or password refused; check the URL";
+
 /// Keys of one `MGET`: a fraction of a millisecond of the server's time.
 const TEXTS_AT_ONCE: usize = 500;
 
@@ -194,9 +197,13 @@ impl Redis {
         let (reason, text) = match error.kind() {
             _ if error.is_timeout() => (Reason::Timeout, format!("{at}: no answer in time")),
             ErrorKind::Io => {
-                // The network's or TLS's own words: they know no password.
-                let cause =
-                    std::error::Error::source(error).map_or_else(|| "connection lost".to_owned(), ToString::to_string);
+                // The network's or TLS's own words, which a cluster's driver passes on: they know no password.
+                let source = std::error::Error::source(error).map(ToString::to_string);
+                let cause = source.or_else(|| error.detail().map(str::to_owned));
+                let cause = cause.unwrap_or_else(|| "connection lost".to_owned());
+                if cause.contains("AuthenticationFailed") {
+                    return ReadError::new(Reason::Permission, format!("{at}: {REFUSED}"));
+                }
                 // Both sides speak of certificates when it is one that they refuse.
                 let hint = if cause.contains("ertificate") || cause.contains("fatal alert") {
                     "check `sslrootcert`, `sslcert` and `sslkey` in the URL"
@@ -212,16 +219,14 @@ impl Redis {
                 Reason::Connection,
                 format!("{at}: an answer that is not Redis's, or half of one; check host and port"),
             ),
-            ErrorKind::AuthenticationFailed => {
-                (Reason::Permission, format!("{at}: user or password refused; check the URL"))
-            }
+            ErrorKind::AuthenticationFailed => (Reason::Permission, format!("{at}: {REFUSED}")),
             ErrorKind::Server(ServerErrorKind::NoPerm) => {
                 // Redis names the command here, never its arguments.
                 let detail = error.detail().unwrap_or("not permitted");
                 (Reason::Permission, format!("{at}: {detail}; allow the exporter's commands in the ACL"))
             }
             _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
-                (Reason::Permission, format!("{at}: user or password refused; check the URL"))
+                (Reason::Permission, format!("{at}: {REFUSED}"))
             }
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading

@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,8 +16,12 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// How long a driver may take to come to a port that was opened for it.
+const DRIVER_CONNECTS: Duration = Duration::from_secs(10);
 
 /// The word for the authorities that this machine trusts, as in libpq 16.
 pub(crate) const SYSTEM: &str = "system";
@@ -186,7 +191,7 @@ pub(crate) async fn forward(mut stream: TlsStream<TcpStream>) -> io::Result<u16>
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
-        let Ok((mut driver, _)) = listener.accept().await else { return };
+        let Ok(Ok((mut driver, _))) = timeout(DRIVER_CONNECTS, listener.accept()).await else { return };
         drop(listener);
         // Either side may go at any time; the other then sees the end.
         copy_bidirectional(&mut driver, &mut stream).await.ok();

@@ -236,6 +236,8 @@ fn parameters_that_mean_nothing_are_refused() {
         ("redis://:pw@one,two", "several hosts"),
         ("redis://:pw@/0", "host"),
         ("redis+sentinel://:pw@kv", "no master"),
+        ("redis://:pw@kv?sslrootcert=/ca.pem", "asks for none"),
+        ("redis+cluster://:pw@kv?sslservername=hunter2", "asks for none"),
     ] {
         let text = refused(dsn, url).unwrap_or_else(|| panic!("{url} is taken"));
         assert!(text.contains(said) && !text.contains("hunter2"), "{url}: {text}");

@@ -17,6 +17,7 @@ use llm_relay_exporter::follow::CounterFollower;
 use llm_relay_exporter::model::{Reason, Source};
 use llm_relay_exporter::page;
 use llm_relay_exporter::page::accept::{Coding, Format};
+use llm_relay_exporter::relay::unsupported::unsupported_reason;
 use llm_relay_exporter::relay::{self, DirectorySource, LiveState, Relay};
 use llm_relay_exporter::relays::claude_relay_service::demo::{self as simulated, Usage};
 use llm_relay_exporter::relays::claude_relay_service::{Offset, PRODUCT};
@@ -130,7 +131,12 @@ impl Exporter {
         let page = page::Page::new(vec![view], full_view::own());
         let bytes = page.bytes(Format::Text, Coding::Identity);
         assert!(!String::from_utf8_lossy(bytes).contains("planted"), "a secret is on the page");
-        exposition::series(&exposition::parse(bytes, Dialect::Text))
+        let page = exposition::series(&exposition::parse(bytes, Dialect::Text));
+        // What the exporter itself says of its sources is made up here.
+        let mut of_relay = page.keys().filter(|(_, labels)| !labels.contains_key("source"));
+        let denied = of_relay.find(|(name, _)| unsupported_reason(PRODUCT.unsupported, name).is_some());
+        assert_eq!(denied, None, "the documentation says that the relay does not tell it");
+        page
     }
 }
 

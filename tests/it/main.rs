@@ -39,6 +39,7 @@ mod pgbouncer;
 mod probe;
 mod process;
 mod proxy;
+mod redis_servers;
 mod reload;
 mod secrets;
 mod settings;

@@ -34,7 +34,7 @@ const LOOPS: [(&str, &[&str], &str); 4] = [
 ];
 
 /// Longer files, with the reason.
-const LONG_FILES: [(&str, &str); 9] = [
+const LONG_FILES: [(&str, &str); 8] = [
     (
         "tests/it/claude_relay_service.rs",
         "one Redis and what each of its keys means, beside what the relay shows of it",
@@ -45,7 +45,6 @@ const LONG_FILES: [(&str, &str); 9] = [
     ("tests/it/gemini_balance.rs", "one relay's database and what each of its columns means, in two dialects"),
     ("tests/it/histories.rs", "a language of histories, and what must hold after each word of it"),
     ("tests/it/settings.rs", "every mistake that can be made in a configuration, beside what is said about it"),
-    ("tests/it/tls_sources.rs", "the authorities, servers and mistakes of TLS, made once for both stores"),
     ("tests/it/tally.rs", "a second, naive tally, to be read from top to bottom"),
 ];
 const LONGEST_FILE: usize = 500;

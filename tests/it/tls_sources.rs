@@ -1,8 +1,8 @@
-//! Stores behind TLS, sentinels, clusters and several hosts: real servers, certificates of an authority made for the test.
+//! Stores behind TLS, and several hosts: real servers, certificates of an authority made for the test.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::connect::postgres::Database;
@@ -13,21 +13,22 @@ use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo as crs;
 use llm_relay_exporter::servers::PrivatePostgres;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
-use redis::{RedisResult, Value, cmd};
+use redis::cmd;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::claude_relay_service::{documented_user, plan};
+use crate::redis_servers::{RedisServer, free_port, get};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// PEM files of an authority, and of what it issued.
-struct Papers {
+pub(crate) struct Papers {
     directory: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Papers {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +42,7 @@ impl Papers {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -71,7 +72,7 @@ fn here() -> SanType {
     SanType::IpAddress([127, 0, 0, 1].into())
 }
 
-fn named(name: &str) -> SanType {
+pub(crate) fn named(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
@@ -140,7 +141,7 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
 }
 
 /// A certificate that signs itself and says that it is an authority: `openssl req -x509`, as the manuals write it.
-fn self_signed(papers: &Papers, names: Vec<SanType>) -> PathBuf {
+pub(crate) fn self_signed(papers: &Papers, names: Vec<SanType>) -> PathBuf {
     let key = KeyPair::generate().unwrap();
     let mut wanted = CertificateParams::default();
     wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -270,93 +271,6 @@ async fn of_several_hosts_the_first_that_answers_is_read() {
     assert!(!error.text.contains("pw@"), "{error}");
 }
 
-/// A server of Redis' own programs, in a directory of its own.
-struct RedisServer {
-    child: Child,
-    port: u16,
-    _directory: tempfile::TempDir,
-}
-
-impl RedisServer {
-    fn start(port: u16, arguments: &[String]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
-        command.current_dir(&directory);
-        if arguments.iter().any(|it| it == "--sentinel") {
-            // Sentinels keep what they learn in their file.
-            let file = directory.path().join("sentinel.conf");
-            std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{}\n", arguments[1..].join("\n"))).unwrap();
-            command.arg(file).arg("--sentinel");
-        } else {
-            command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(arguments);
-        }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { child, port, _directory: directory }
-    }
-
-    fn plain(arguments: &[&str]) -> Self {
-        let port = free_port();
-        let words = ["--port".to_owned(), port.to_string()].into_iter();
-        Self::start(port, &words.chain(arguments.iter().map(|it| (*it).to_owned())).collect::<Vec<_>>())
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn free_port() -> u16 {
-    // A cluster's bus has its port 10000 above the clients'.
-    loop {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if port < 50_000 {
-            return port;
-        }
-    }
-}
-
-async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<String>>, ReadError> {
-    let commands: Vec<_> = keys.iter().map(|key| redis::Cmd::get(*key)).collect();
-    let answers: Vec<RedisResult<Value>> = redis.read("reading", &commands).await?;
-    let text = |answer: RedisResult<Value>| match answer {
-        Ok(value) => Ok(redis::from_redis_value(value).unwrap()),
-        Err(error) => Err(redis.error("reading", &error)),
-    };
-    answers.into_iter().map(text).collect()
-}
-
-/// Reads until the answer is this one.
-async fn until(redis: &mut Redis, key: &str, wanted: &str) {
-    let began = Instant::now();
-    loop {
-        let answer = get(redis, &[key]).await;
-        if matches!(&answer, Ok(found) if found[0].as_deref() == Some(wanted)) {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(40), "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// What `redis-cli` says, with the password that is used here.
-fn cli(port: u16, arguments: &[&str]) -> String {
-    let mut command = Command::new("redis-cli");
-    command.args(["-p", &port.to_string(), "-a", "pw", "--no-auth-warning"]).args(arguments);
-    let output = command.output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn answers(port: u16) {
-    let began = Instant::now();
-    while !cli(port, &["ping"]).contains("PONG") {
-        assert!(began.elapsed() < Duration::from_secs(60), "no Redis at {port}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[tokio::test]
 async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own() {
     let (papers, other) = (Papers::new(), Papers::new());
@@ -420,8 +334,8 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
     for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
         arguments.extend([format!("--tls-{option}-file"), path(file)]);
     }
-    let _server = RedisServer::start(plain, &arguments);
-    answers(plain);
+    let server = RedisServer::start(plain, &arguments);
+    server.answers();
     let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
     let mut admin = client.get_multiplexed_async_connection().await.unwrap();
     let options = crs::Options { days: 3, requests_per_day: 200, rate: 1.0, seed: 3, offset: Offset::default() };
@@ -451,102 +365,4 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
         let error = read(user, &parameters).await.unwrap_err();
         assert!(error.reason == reason && !error.text.contains("planted"), "{error}");
     }
-}
-
-#[tokio::test]
-async fn sentinels_name_the_master_and_its_successor() {
-    let auth = ["--requirepass", "pw", "--masterauth", "pw"];
-    let mut primary = RedisServer::plain(&auth);
-    let replica = RedisServer::plain(&[&auth[..], &["--replicaof", "127.0.0.1", &primary.port.to_string()]].concat());
-    answers(primary.port);
-    answers(replica.port);
-    cli(primary.port, &["set", "who", "primary"]);
-    let began = Instant::now();
-    while !cli(replica.port, &["get", "who"]).contains("primary") {
-        assert!(began.elapsed() < Duration::from_secs(30), "the replica does not follow");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let watch = free_port();
-    let lines = [
-        "--sentinel".to_owned(),
-        format!("sentinel monitor hub 127.0.0.1 {} 1", primary.port),
-        "sentinel auth-pass hub pw".to_owned(),
-        "sentinel down-after-milliseconds hub 500".to_owned(),
-        "sentinel failover-timeout hub 2000".to_owned(),
-    ];
-    let _sentinel = RedisServer::start(watch, &lines);
-    answers(watch);
-    let began = Instant::now();
-    while !cli(watch, &["sentinel", "replicas", "hub"]).contains(&replica.port.to_string()) {
-        assert!(began.elapsed() < Duration::from_secs(30), "the sentinel does not see the replica");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    // The first sentinel does not run.
-    let url = format!("redis+sentinel://:pw@127.0.0.1:1,127.0.0.1:{watch}/hub/0");
-    let mut redis = Redis::new(&url.into(), Duration::from_secs(5)).unwrap();
-    until(&mut redis, "who", "primary").await;
-    primary.child.kill().unwrap();
-    primary.child.wait().unwrap();
-    let began = Instant::now();
-    until(&mut redis, "who", "primary").await;
-    println!("read again from the new master after {:.1} s", began.elapsed().as_secs_f64());
-    let began = Instant::now();
-    while !cli(replica.port, &["role"]).starts_with("master") {
-        assert!(began.elapsed() < Duration::from_secs(30));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    cli(replica.port, &["set", "who", "successor"]);
-    until(&mut redis, "who", "successor").await;
-    let unknown = format!("redis+sentinel://:pw@127.0.0.1:{watch}/nobody/0");
-    let error = get(&mut Redis::new(&unknown.into(), LIMIT).unwrap(), &["who"]).await.unwrap_err();
-    assert!(!error.text.contains("pw"), "{error}");
-}
-
-#[tokio::test]
-async fn a_cluster_is_read_key_by_key() {
-    let nodes: Vec<RedisServer> = (0..3)
-        .map(|_| {
-            RedisServer::plain(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--requirepass",
-                "pw",
-                "--masterauth",
-                "pw",
-            ])
-        })
-        .collect();
-    nodes.iter().for_each(|node| answers(node.port));
-    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-    let mut create = vec!["--cluster", "create"];
-    create.extend(addresses.iter().map(String::as_str));
-    create.extend(["--cluster-replicas", "0", "--cluster-yes"]);
-    let made = cli(nodes[0].port, &create);
-    assert!(made.contains("All 16384 slots covered"), "{made}");
-    for node in &nodes {
-        let began = Instant::now();
-        while !cli(node.port, &["cluster", "info"]).contains("cluster_state:ok") {
-            assert!(began.elapsed() < Duration::from_secs(60), "the cluster does not come together");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    let keys: Vec<String> = (0..40).map(|n| format!("key:{n}")).collect();
-    for key in &keys {
-        cli(nodes[0].port, &["-c", "set", key, &format!("of {key}")]);
-    }
-    let url = format!("redis+cluster://:pw@127.0.0.1:1,{}", addresses[0]);
-    let mut redis = Redis::new(&url.into(), LIMIT).unwrap();
-    let asked: Vec<&str> = keys.iter().map(String::as_str).chain(["none"]).collect();
-    let found = get(&mut redis, &asked).await.unwrap();
-    let wanted: Vec<Option<String>> = keys.iter().map(|key| Some(format!("of {key}"))).chain([None]).collect();
-    assert_eq!(found, wanted);
-    assert!(redis.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
-    // A node that has gone takes its keys with it: that is an error, not an absence.
-    let [mut gone, _one, _two]: [RedisServer; 3] = nodes.try_into().ok().unwrap();
-    gone.child.kill().unwrap();
-    let error = get(&mut redis, &asked).await.unwrap_err();
-    println!("a node is down: {error}");
-    assert!(matches!(error.reason, Reason::Connection | Reason::Timeout), "{error}");
 }

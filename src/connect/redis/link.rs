@@ -1,25 +1,26 @@
 //! How a Redis is reached: one server, the master that sentinels name, or a cluster; each with or without TLS.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::io::AsyncDNSResolver;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisFuture, RedisResult, ServerErrorKind, Value, cmd,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::connect::address::{Address, Flaw, Host, Store};
-use crate::connect::tls::{Trust, authorities};
+use crate::connect::tls::{Trust, forward};
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;
@@ -40,8 +41,8 @@ enum Reach {
     /// The listed are sentinels, and know the master of this name.
     Master {
         name: String,
-        user: Option<String>,
-        password: Option<String>,
+        /// The credentials of the sentinels.
+        sentinel: RedisConnectionInfo,
     },
     /// The listed know the others.
     Cluster,
@@ -69,10 +70,9 @@ const PARAMETERS: [&str; 10] = [
 
 /// What a URL says, its parameters before the rest.
 struct Wanted {
-    user: Option<String>,
-    password: Option<String>,
-    sentinel_user: Option<String>,
-    sentinel_password: Option<String>,
+    /// User and password, and those of the sentinels.
+    own: (Option<String>, Option<String>),
+    sentinel: (Option<String>, Option<String>),
     /// The database number, if it is a parameter.
     number: Option<i64>,
     trust: Trust,
@@ -82,20 +82,18 @@ impl Wanted {
     /// `variant` is what the scheme says after the `+`.
     fn of(address: &Address, variant: &str) -> Result<Self, Flaw> {
         let mut it = Self {
-            user: address.user.clone(),
-            password: address.password.clone(),
-            sentinel_user: None,
-            sentinel_password: None,
+            own: (address.user.clone(), address.password.clone()),
+            sentinel: (None, None),
             number: None,
             trust: Trust::default(),
         };
         let (mut certificate, mut key) = (None, None);
         for (name, value) in address.parameters() {
             match name {
-                "user" if variant == "unix" => it.user = Some(value.to_owned()),
-                "pass" if variant == "unix" => it.password = Some(value.to_owned()),
-                "sentinel_user" if variant == "sentinel" => it.sentinel_user = Some(value.to_owned()),
-                "sentinel_password" if variant == "sentinel" => it.sentinel_password = Some(value.to_owned()),
+                "user" if variant == "unix" => it.own.0 = Some(value.to_owned()),
+                "pass" if variant == "unix" => it.own.1 = Some(value.to_owned()),
+                "sentinel_user" if variant == "sentinel" => it.sentinel.0 = Some(value.to_owned()),
+                "sentinel_password" if variant == "sentinel" => it.sentinel.1 = Some(value.to_owned()),
                 "db" => it.number = Some(number(value).ok_or_else(|| Flaw::value(name, "a database number"))?),
                 // Of ioredis: any family, which is what happens here.
                 "family" if value == "0" => {}
@@ -103,7 +101,7 @@ impl Wanted {
                 "sslrootcert" => it.trust.authorities = Some(value.into()),
                 "sslcert" => certificate = Some(value.into()),
                 "sslkey" => key = Some(value.into()),
-                "sslservername" if variant.is_empty() => it.trust.name = Some(value.to_owned()),
+                "sslservername" => it.trust.name = Some(value.to_owned()),
                 _ => return Err(Address::unknown(name, &PARAMETERS)),
             }
         }
@@ -126,17 +124,17 @@ impl Wanted {
             (own, asked) => Ok(own.or(asked).unwrap_or(0)),
         }
     }
+}
 
-    fn settings(&self, database: i64) -> RedisConnectionInfo {
-        let mut settings = RedisConnectionInfo::default().set_db(database);
-        if let Some(user) = &self.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
-        }
-        settings
+fn settings((user, password): &(Option<String>, Option<String>), database: i64) -> RedisConnectionInfo {
+    let mut settings = RedisConnectionInfo::default().set_db(database);
+    if let Some(user) = user {
+        settings = settings.set_username(user);
     }
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    settings
 }
 
 fn wrong(what: &str) -> Flaw {
@@ -169,18 +167,16 @@ impl Target {
             return Err(Flaw::new("the URL lists several hosts", "write redis+sentinel:// or redis+cluster://"));
         }
         let with_tls = transport == "rediss";
-        if with_tls {
-            // An error only says that a provider is already installed.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+        if !with_tls && wanted.trust != Trust::default() {
+            return Err(Flaw::new("the URL says whom to trust by TLS, and asks for none", "let it begin with rediss"));
         }
         let port = if variant == "sentinel" { SENTINEL_PORT } else { PORT };
         let socket = PathBuf::from(format!("/{name}"));
-        let settings = wanted.settings(database);
+        let settings = settings(&wanted.own, database);
         let listed = |host: &Host| {
             let (host, port) = (host.name.clone(), host.port.unwrap_or(port));
             let addr = match variant {
                 "unix" => ConnectionAddr::Unix(socket.clone()),
-                _ if with_tls => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
                 _ => ConnectionAddr::Tcp(host, port),
             };
             let info = addr.into_connection_info().map_err(|_| wrong("the host of the URL is wrong"))?;
@@ -198,9 +194,7 @@ impl Target {
         };
         let listed = address.hosts.iter().map(listed).collect::<Result<_, _>>()?;
         let reach = match variant {
-            "sentinel" => {
-                Reach::Master { name: name.to_owned(), user: wanted.sentinel_user, password: wanted.sentinel_password }
-            }
+            "sentinel" => Reach::Master { name: name.to_owned(), sentinel: self::settings(&wanted.sentinel, 0) },
             "cluster" => Reach::Cluster,
             _ => Reach::Server,
         };
@@ -214,89 +208,125 @@ impl Target {
 
     /// `limit` is that of connecting and asking together.
     pub(crate) async fn connect(&self, limit: Duration) -> RedisResult<Link> {
-        let (connecting, answering) = (limit.mul_f64(0.4), limit.mul_f64(0.9));
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(Some(answering));
-        let certificates = self.tls.as_ref().map(read).transpose()?;
+        let opening = Opening { tls: self.tls.as_ref(), connecting: limit.mul_f64(0.4), answering: limit.mul_f64(0.9) };
         match &self.reach {
-            Reach::Server => {
-                let info = &self.listed[0];
-                Ok(Link::Server(match (&self.tls, info.addr()) {
-                    (Some(trust), ConnectionAddr::TcpTls { host, port, .. }) => {
-                        let stream = timeout(connecting, encrypted(trust, host, *port));
-                        let stream = stream.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                        let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
-                        let (connection, driver) = opening.await?;
-                        tokio::spawn(driver);
-                        connection
-                    }
-                    _ => Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?,
-                }))
-            }
-            Reach::Master { name, user, password } => {
-                let settings = self.listed[0].redis_settings();
-                let sentinels = self.listed.iter().map(|info| info.addr().clone());
-                let mut builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master)?
-                    .set_client_to_redis_db(settings.db());
-                if let Some(user) = settings.username() {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = settings.password() {
-                    builder = builder.set_client_to_redis_password(password);
-                }
-                if let Some(user) = user {
-                    builder = builder.set_client_to_sentinel_username(user);
-                }
-                if let Some(password) = password {
-                    builder = builder.set_client_to_sentinel_password(password);
-                }
-                if let Some(certificates) = certificates {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_certificates(certificates);
-                }
-                Ok(Link::Server(builder.build()?.get_async_connection_with_config(&config).await?))
-            }
-            Reach::Cluster => {
-                let mut builder = ClusterClientBuilder::new(self.listed.clone())
-                    .connection_timeout(connecting)
-                    .response_timeout(answering)
-                    .retries(3);
-                if let Some(certificates) = certificates {
-                    builder = builder.certs(certificates);
-                }
-                Ok(Link::Cluster(builder.build()?.get_async_connection().await?))
-            }
+            Reach::Server => Ok(Link::Server(opening.server(&self.listed[0]).await?)),
+            Reach::Master { name, sentinel } => Ok(Link::Server(opening.master(name, &self.listed, sentinel).await?)),
+            Reach::Cluster => Ok(Link::Cluster(opening.cluster(&self.listed).await?)),
         }
     }
 }
 
-/// A session of our own TLS.
-async fn encrypted(trust: &Trust, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
-    let name = trust.name.clone().unwrap_or_else(|| host.to_owned());
-    let trust = Trust { name: Some(name), ..trust.clone() };
-    trust.connect(TcpStream::connect((host, port)).await?).await
+/// How servers are connected to.
+#[derive(Clone, Copy)]
+struct Opening<'a> {
+    tls: Option<&'a Trust>,
+    /// Limits.
+    connecting: Duration,
+    answering: Duration,
 }
 
-/// The files, for the driver.
-fn read(trust: &Trust) -> RedisResult<TlsCertificates> {
-    let read = |path: &Path| fs::read(path).map_err(|error| named(path, &error));
-    let client_tls = match &trust.client {
-        Some((certificate, key)) => Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? }),
-        None => None,
-    };
-    let authorities = trust.authorities.as_deref().map(authorities).transpose()?;
-    Ok(TlsCertificates { client_tls, root_cert: authorities.as_deref().map(read).transpose()? })
+impl Opening<'_> {
+    async fn server(self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connecting))
+            .set_response_timeout(Some(self.answering));
+        let (Some(trust), ConnectionAddr::Tcp(host, port)) = (self.tls, info.addr()) else {
+            return Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await;
+        };
+        let stream = encrypted(trust, host, *port, self.connecting).await?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await?;
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    /// The master that the first sentinel names which knows it.
+    async fn master(
+        self,
+        name: &str,
+        listed: &[ConnectionInfo],
+        sentinel: &RedisConnectionInfo,
+    ) -> RedisResult<MultiplexedConnection> {
+        // One that is mute leaves time for the others.
+        let share = self.connecting / listed.len().max(1) as u32;
+        let hasty = Self { connecting: share, answering: share, ..self };
+        let mut failed = None;
+        for info in listed {
+            let asking = async {
+                let mut connection = hasty.server(&info.clone().set_redis_settings(sentinel.clone())).await?;
+                let question = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
+                question.query_async::<Option<(String, u16)>>(&mut connection).await
+            };
+            match asking.await {
+                Ok(Some((host, port))) => {
+                    let master = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+                    return self.as_master(&master.set_redis_settings(info.redis_settings().clone())).await;
+                }
+                Ok(None) => failed = Some(io::Error::other("the sentinels know no master of that name").into()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
+    }
+
+    /// A server that says that it is a master, or does not tell this user.
+    async fn as_master(self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.server(info).await?;
+        match cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await {
+            Ok(role) if role.first().is_some_and(|it| *it != Value::BulkString(b"master".to_vec())) => {
+                Err(io::Error::other("the sentinels name a server that is no master yet").into())
+            }
+            Err(error) if error.kind() != ErrorKind::Server(ServerErrorKind::NoPerm) => Err(error),
+            _ => Ok(connection),
+        }
+    }
+
+    async fn cluster(self, listed: &[ConnectionInfo]) -> RedisResult<ClusterConnection> {
+        let mut builder = ClusterClientBuilder::new(listed.to_vec())
+            .connection_timeout(self.connecting)
+            .response_timeout(self.answering)
+            .retries(3);
+        if let Some(trust) = self.tls {
+            builder = builder.async_dns_resolver(Tunnels { trust: trust.clone(), limit: self.connecting });
+        }
+        builder.build()?.get_async_connection().await
+    }
+}
+
+/// A session of our own TLS.
+async fn encrypted(trust: &Trust, host: &str, port: u16, limit: Duration) -> io::Result<TlsStream<TcpStream>> {
+    let name = trust.name.clone().unwrap_or_else(|| host.to_owned());
+    let trust = Trust { name: Some(name), ..trust.clone() };
+    let connecting = async { trust.connect(TcpStream::connect((host, port)).await?).await };
+    timeout(limit, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// The nodes of a cluster behind TLS, whose driver knows them by their addresses alone: each time that it connects to one,
+/// it is given a port of this machine that leads there.
+struct Tunnels {
+    trust: Trust,
+    limit: Duration,
+}
+
+impl AsyncDNSResolver for Tunnels {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let port = forward(encrypted(&self.trust, host, port, self.limit).await?).await?;
+            let leads: Box<dyn Iterator<Item = SocketAddr> + Send> =
+                Box::new(iter::once((Ipv4Addr::LOCALHOST, port).into()));
+            Ok(leads)
+        })
+    }
 }
 
 /// A database number.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|number| *number >= 0)
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Link {

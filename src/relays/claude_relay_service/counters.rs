@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use self::keys::Totals;
 use self::sweep::Sweep;
+use super::clock::Offset;
 use super::days::TwoDays;
 use super::directory::clock;
 use super::events::Cursors;
@@ -142,8 +143,8 @@ impl CounterReader {
         self.progress.requests = requests;
 
         let offset = self.zone.offset();
-        let (today, year) = (offset.date(now), offset.date(now - DAY_ENDS).year());
-        let last_month = if year == today.year() { today.month() } else { 12 };
+        let today = offset.date(now);
+        let (year, last_month) = counted_year(offset, now);
         let is_early = now - offset.start_of(today) < DAY_ENDS;
         let resetting = self.progress.reset_at.is_some_and(|at| now - at < RESET_TAKES);
         self.progress.days.begin(today);
@@ -209,6 +210,12 @@ impl CounterReader {
     }
 }
 
+/// The year whose months are counted by account, and the last of them: for the first minutes of a year, those of the one before.
+fn counted_year(offset: Offset, now: DateTime<Utc>) -> (i32, u32) {
+    let (today, year) = (offset.date(now), offset.date(now - DAY_ENDS).year());
+    (year, if year == today.year() { today.month() } else { 12 })
+}
+
 #[async_trait]
 impl Counters for CounterReader {
     async fn read(&mut self, directory: &Directory) -> Result<CounterSnapshot, ReadError> {
@@ -220,7 +227,7 @@ impl Counters for CounterReader {
         }
         self.sweep(directory, &span).await?;
         let (requests_per_minute, tokens_per_minute) = self.pace(span.now).await?;
-        let rankings = self.progress.rankings.read(&mut self.reader).await?;
+        let rankings = self.progress.rankings.read(&mut self.reader, directory).await?;
         self.cursors.failures(&mut self.reader, directory, &mut self.known.changed).await?;
         if self.progress.sweep.loaded() >= 1.0 {
             self.cursors.began = true;
@@ -245,5 +252,22 @@ impl Counters for CounterReader {
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         self.go_on_from(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_requests_of_a_year_are_read_before_the_next_begins() {
+        for (now, counted) in [
+            ("2026-12-31T15:59:59Z", (2026, 12)),
+            ("2026-12-31T16:09:59Z", (2026, 12)),
+            ("2026-12-31T16:10:00Z", (2027, 1)),
+            ("2027-01-31T16:00:00Z", (2027, 2)),
+        ] {
+            assert_eq!(counted_year(Offset::hours(8), now.parse().unwrap()), counted, "{now}");
+        }
     }
 }

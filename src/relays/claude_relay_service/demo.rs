@@ -252,6 +252,25 @@ fn waits_and_rankings(pipe: &mut Pipeline, now: DateTime<Utc>) {
     }
 }
 
+/// What the relay knows of a subscription of Claude; the first has no Opus left for this week.
+fn subscription(pipe: &mut Pipeline, id: &str, now: DateTime<Utc>) {
+    let at = |hours| (now + TimeDelta::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let windows = [
+        ("claudeFiveHourUtilization", "42".to_owned()),
+        ("claudeFiveHourResetsAt", at(3)),
+        ("claudeSevenDayUtilization", "61".to_owned()),
+        ("claudeSevenDayResetsAt", at(70)),
+        ("claudeUsageUpdatedAt", at(0)),
+        ("sessionWindowEnd", at(3)),
+        ("sessionWindowStatus", "allowed".to_owned()),
+    ];
+    let limits = [("opusRateLimitedAt", at(-5)), ("opusRateLimitEndAt", at(70))];
+    pipe.hset_multiple(format!("claude:account:{id}"), &windows).ignore();
+    if id == "max-1" {
+        pipe.hset_multiple(format!("claude:account:{id}"), &limits).ignore();
+    }
+}
+
 /// Makes an empty Redis that of a relay with people, accounts and a history.
 ///
 /// # Errors
@@ -280,20 +299,10 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
         pipe.hset_multiple(format!("apikey:{id}"), &fields).ignore().sadd("apikey:idx:all", &id).ignore();
     }
     for (index, _, prefix, id, ..) in ACCOUNTS {
-        let resets = |hours| (now + TimeDelta::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let state = [("name", id), ("isActive", "true"), ("status", "active"), ("schedulable", "true")];
         pipe.sadd(format!("{index}:index"), id).ignore().hset_multiple(format!("{prefix}{id}"), &state).ignore();
         if prefix == "claude:account:" {
-            let windows = [
-                ("claudeFiveHourUtilization", "42".to_owned()),
-                ("claudeFiveHourResetsAt", resets(3)),
-                ("claudeSevenDayUtilization", "61".to_owned()),
-                ("claudeSevenDayResetsAt", resets(70)),
-                ("claudeUsageUpdatedAt", resets(0)),
-                ("sessionWindowEnd", resets(3)),
-                ("sessionWindowStatus", "allowed".to_owned()),
-            ];
-            pipe.hset_multiple(format!("{prefix}{id}"), &windows).ignore();
+            subscription(&mut pipe, id, now);
         }
     }
     waits_and_rankings(&mut pipe, now);

@@ -200,13 +200,13 @@ impl Cursors {
 pub(super) struct Seen(Vec<u64>);
 
 impl Seen {
-    pub(super) fn of(entries: &[String]) -> Self {
-        Self(entries.iter().take(REMEMBERED).map(|entry| digest(entry)).collect())
+    /// Of the digests of a list, newest first.
+    fn of(digests: &[u64]) -> Self {
+        Self(digests.iter().take(REMEMBERED).copied().collect())
     }
 
     /// How many of the list's newest entries were not there; `None` when nothing of what was seen is left.
-    fn new_in(&self, entries: &[String]) -> Option<usize> {
-        let digests: Vec<u64> = entries.iter().map(|entry| digest(entry)).collect();
+    fn new_in(&self, digests: &[u64]) -> Option<usize> {
         (0..digests.len())
             .find(|start| self.0.iter().zip(&digests[*start..]).all(|(a, b)| a == b) && !self.0.is_empty())
     }
@@ -251,11 +251,12 @@ async fn news(redis: &mut Redis, what: &str, lists: &[List], longest: usize) -> 
         let mut deeper = Vec::new();
         for ((at, depth), entries) in waiting.into_iter().zip(answers) {
             let Some(mut entries) = entries else { continue };
-            let seen = Seen::of(&entries);
+            let digests: Vec<u64> = entries.iter().map(|entry| digest(entry)).collect();
+            let seen = Seen::of(&digests);
             let is_whole = entries.len() < depth || depth >= longest;
             let (new, torn) = match &lists[at].seen {
                 None => (0, false),
-                Some(before) => match before.new_in(&entries) {
+                Some(before) => match before.new_in(&digests) {
                     Some(new) => (new, false),
                     None if is_whole => (entries.len(), !before.0.is_empty()),
                     None => {

@@ -8,29 +8,36 @@ use super::directory::instant;
 use super::reader::Reader;
 use super::totals::PairCounts;
 use crate::connect::redis::KeyCommand;
-use crate::model::{EntityId, ReadError, Scope, Usd};
-use crate::model::{Ranked, Ranking};
+use crate::model::{Directory, EntityId, Ranked, Ranking, ReadError, Scope, Usd};
 
 /// Period, and the relay's name of the ranking.
 const RANKINGS: [(&str, &str); 2] = [("7d", "7days"), ("30d", "30days")];
 
 /// The relay's own rankings of keys, which it renews every half hour and every hour, as they were last read.
 #[derive(Default)]
-pub(super) struct Rankings(Vec<Ranking>);
+pub(super) struct Rankings {
+    read: Vec<Ranking>,
+    /// Keys that there were.
+    keys: usize,
+}
 
 impl Rankings {
-    /// Reads those that the relay has renewed since.
-    pub(super) async fn read(&mut self, reader: &mut Reader) -> Result<Vec<Ranking>, ReadError> {
+    /// Reads those that the relay has renewed since; all of them when keys have come or gone, which it adds and takes out at
+    /// once (v1.1.314 `src/services/costRankService.js`).
+    pub(super) async fn read(&mut self, reader: &mut Reader, directory: &Directory) -> Result<Vec<Ranking>, ReadError> {
         let what = "reading rankings";
         let asks =
             RANKINGS.map(|(_, name)| KeyCommand::new("HMGET", format!("cost_rank_meta:{name}")).with(&["lastUpdate"]));
         let told = reader.redis.each::<Vec<Option<String>>>(what, &asks).await?;
         let told = told.into_iter().map(|fields| instant(fields?.first()?.as_deref()?));
+        let keys = directory.keys.iter().filter(|key| !key.deleted).count();
+        let are_same = keys == self.keys;
         let wanted: Vec<_> = RANKINGS
             .into_iter()
             .zip(told)
             .filter(|((period, _), at)| {
-                at.is_none() || !self.0.iter().any(|it| it.period == *period && it.renewed_at == *at)
+                let is_known = self.read.iter().any(|it| it.period == *period && it.renewed_at == *at);
+                at.is_none() || !are_same || !is_known
             })
             .collect();
         let asks = wanted.iter().map(|((_, name), _)| {
@@ -39,10 +46,11 @@ impl Rankings {
         let asks: Vec<KeyCommand> = asks.collect();
         let answers = reader.redis.each::<Vec<(String, f64)>>(what, &asks).await?;
         for (((period, _), at), members) in wanted.into_iter().zip(answers) {
-            self.0.retain(|it| it.period != period);
-            self.0.extend(members.filter(|it| !it.is_empty()).map(|it| ranking(period, at, it)));
+            self.read.retain(|it| it.period != period);
+            self.read.extend(members.filter(|it| !it.is_empty()).map(|it| ranking(period, at, it)));
         }
-        Ok(self.0.clone())
+        self.keys = keys;
+        Ok(self.read.clone())
     }
 }
 

@@ -75,8 +75,5 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("Redis does not tell its replicas how old they are", &["llm_relay_replica_lag_seconds"]),
     Unsupported::metrics("its counters are by days of its own", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
-    Unsupported::metrics(
-        "of accounts, states and windows are read",
-        &["llm_relay_account_return_timestamp_seconds", "llm_relay_account_plan_info"],
-    ),
+    Unsupported::metrics("of accounts, states and windows are read", &["llm_relay_account_plan_info"]),
 ];

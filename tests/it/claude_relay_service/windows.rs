@@ -77,6 +77,13 @@ async fn the_cost_ranking_is_a_board_of_cost_alone() {
         .collect();
     let cost = "llm_relay_leaderboard_cost_usd";
     assert_eq!(board, [(cost, key_id(1), "twin \"a\"\\ops", 3.5), (cost, "other".to_owned(), "other", 1.75)]);
+    // A new key stands in the relay's ranking at once, with 0.
+    scene.add_key(&key_id(3), &[]).await;
+    scene.run(&format!("ZADD cost_rank:7days 0 {}", key_id(3))).await;
+    scene.plan.boards.top_keys = 3;
+    let page = scene.page().await;
+    let of = |key| one(&page, cost, &[("scope", "key"), ("period", "7d"), ("id", key)]);
+    assert_eq!((of(&key_id(2)), of(&key_id(3))), (Some(9.0), Some(0.0)));
 }
 
 #[test]
