@@ -19,6 +19,7 @@ use url::Url;
 use crate::check::{self, Level};
 use crate::exporter_info::ExporterInfo;
 use crate::http::Paths;
+use crate::lang::Lang;
 use crate::log;
 use crate::reload::Reloader;
 use crate::serve::Reloads;
@@ -110,7 +111,7 @@ enum Command {
 struct DashboardsArgs {
     /// Language of titles and descriptions.
     #[arg(long, value_parser = parse_lang)]
-    lang: dashboards::Lang,
+    lang: Lang,
     /// Directory to write to; one file per dashboard.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -122,11 +123,8 @@ struct DashboardsArgs {
     optional: bool,
 }
 
-fn parse_lang(code: &str) -> Result<dashboards::Lang, String> {
-    dashboards::Lang::ALL
-        .into_iter()
-        .find(|lang| lang.label() == code)
-        .ok_or_else(|| "the languages are en and zh".to_owned())
+fn parse_lang(code: &str) -> Result<Lang, String> {
+    Lang::ALL.into_iter().find(|lang| lang.label() == code).ok_or_else(|| "the languages are en and zh".to_owned())
 }
 
 /// Runs the program.

@@ -32,8 +32,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::lang::Lang;
 use dashboard::Dashboard;
-pub use text::Lang;
 use text::Texts;
 
 /// What to write where.

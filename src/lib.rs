@@ -73,6 +73,7 @@ pub mod demo;
 pub mod exporter_info;
 pub mod follow;
 pub mod http;
+pub mod lang;
 mod log;
 pub mod metrics;
 pub mod model;

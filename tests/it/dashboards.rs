@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::dashboards::{self, Lang, Options};
+use llm_relay_exporter::dashboards::{self, Options};
+use llm_relay_exporter::lang::Lang;
 use serde_json::Value;
 
 use demo::Demo;

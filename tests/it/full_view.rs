@@ -12,7 +12,7 @@ use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
     AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
-    ProbeStatus, QuotaView, SourceStatus, StoreStatus, TrafficView, View,
+    NameMode, ProbeStatus, QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
 
 pub fn at(second: i64) -> DateTime<Utc> {
@@ -24,6 +24,7 @@ pub fn view(relay: &str) -> View {
         relay: relay.into(),
         // Of no kind that exists: each of those has something that it cannot tell.
         kind: "every-relay",
+        names: NameMode::Name,
         ledger: Some(Arc::new(ledger())),
         live: Some(Arc::new(live())),
         directory: Some(Arc::new(directory())),
@@ -105,6 +106,7 @@ fn ledger() -> LedgerView {
         days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
         day_start: Some(at(-3600)),
         windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
+        course: Vec::new(),
         boards: Scope::ALL.map(board).into(),
         key_models: vec![("4".into(), "claude-sonnet-4".into(), 50), ("4".into(), "other".into(), 10)],
         quotas: vec![QuotaView {
