@@ -55,12 +55,13 @@ impl<'a> Screen<'a> {
 
     fn head(&self) -> String {
         let directory = self.directory();
-        let version = directory.filter(|it| !it.version.is_empty()).map(|it| format!(" · {}", Escaped(&it.version)));
+        let kind = Some(self.view.kind).filter(|kind| **kind != *self.view.relay);
+        let version = directory.map(|directory| directory.version.as_str()).filter(|version| !version.is_empty());
+        let facts: Vec<_> = kind.into_iter().chain(version).collect();
         format!(
-            "<header><h2>{relay}</h2><p class=\"soft\">{kind}{version}</p><p class=\"clock\">{clock}</p></header>\n",
+            "<header><h2>{relay}</h2><p class=\"soft\">{facts}</p><p class=\"clock\">{clock}</p></header>\n",
             relay = Escaped(&self.view.relay),
-            kind = Escaped(self.view.kind),
-            version = version.unwrap_or_default(),
+            facts = Escaped(&facts.join(" · ")),
             clock = TimeOfDay::of(self),
         )
     }

@@ -21,8 +21,12 @@ pub(super) fn boards(screen: &Screen<'_>) -> String {
 }
 
 fn board(screen: &Screen<'_>, scope: Scope, title: &str) -> String {
-    let boards = screen.ledger().into_iter().flat_map(|ledger| &ledger.boards);
-    let Some(board) = boards.into_iter().find(|board| (board.scope, board.period) == (scope, "today")) else {
+    let boards = screen.ledger().map_or(&[][..], |ledger| &ledger.boards);
+    // Of what is never ranked there is no board of another period either.
+    if !boards.is_empty() && boards.iter().all(|board| board.scope != scope) {
+        return String::new();
+    }
+    let Some(board) = boards.iter().find(|board| (board.scope, board.period) == (scope, "today")) else {
         let source = if screen.directory().is_none() { Source::Directory } else { Source::Ledger };
         return format!("<div><h3>{title}</h3><p class=\"soft\">{}</p></div>\n", screen.missing(source));
     };
@@ -56,13 +60,11 @@ fn row(scope: Scope, entry: &BoardEntry, highest: f64) -> String {
 }
 
 pub(super) fn label(name: &str) -> String {
-    format!("<span class=\"name\">{}</span>", Escaped(name))
+    format!("<bdi class=\"name\">{}</bdi>", Escaped(name))
 }
 
 /// A line under a row: how much of the whole it is, 0 to 1.
 pub(super) fn bar(share: f64) -> String {
-    format!(
-        "<svg class=\"bar\" aria-hidden=\"true\"><rect width=\"{:.1}%\" height=\"100%\"/></svg>",
-        share.clamp(0.0, 1.0) * 100.0
-    )
+    let width = share.clamp(0.0, 1.0) * 100.0;
+    format!("<svg class=\"bar\" aria-hidden=\"true\"><rect width=\"{width:.1}%\" height=\"100%\"/></svg>")
 }

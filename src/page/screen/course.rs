@@ -24,8 +24,9 @@ pub(super) fn courses(screen: &Screen<'_>) -> String {
     let steps = screen.ledger().map_or(&[][..], |ledger| &ledger.course);
     // The running one is not over: drawn, it would always seem to fall.
     let [whole @ .., _] = steps else {
-        let (title, why) = (lang.of("Last 24 hours", "最近 24 小时"), screen.missing(Source::Ledger));
-        return format!("<p class=\"soft none\">{title}: {why}</p>\n");
+        let (title, colon) = (lang.of("Last 24 hours", "最近 24 小时"), lang.of(": ", "："));
+        let why = screen.missing(Source::Ledger);
+        return format!("<p class=\"soft courses\">{title}{colon}{why}</p>\n");
     };
     let midnight = screen.ledger().and_then(|ledger| ledger.day_start);
     let requests: Vec<f64> = whole.iter().map(|step| step.requests as f64).collect();
@@ -48,8 +49,8 @@ fn figure(
 ) -> String {
     let highest = values.iter().copied().fold(0.0, f64::max);
     let peak = match lang {
-        Lang::En => format!("peak {} in half an hour", show(highest)),
-        Lang::Zh => format!("半小时峰值 {}", show(highest)),
+        Lang::En => format!("peak {} in 30 min", show(highest)),
+        Lang::Zh => format!("30 分钟峰值 {}", show(highest)),
     };
     let line = line(values, highest);
     let midnight = midnight.and_then(|midnight| x(midnight, steps)).map_or_else(String::new, |x| {
@@ -60,7 +61,7 @@ fn figure(
          <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{title}, {span}: {peak}\">\
          {midnight}<path class=\"area\" d=\"M0 {HEIGHT}L{line}L{WIDTH} {HEIGHT}Z\"/><path class=\"line\" d=\"M{line}\"/></svg>\
          <p class=\"axis\"><span>−24 h</span><span>−12 h</span><span>{now}</span></p></figure>\n",
-        span = lang.of("in the last 24 hours", "最近 24 小时"),
+        span = lang.of("last 24 h", "最近 24 小时"),
         now = lang.of("now", "现在"),
     )
 }

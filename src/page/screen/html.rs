@@ -51,8 +51,8 @@ pub(super) fn count(value: f64) -> String {
 pub(super) fn size(value: f64) -> String {
     match value {
         ..10_000.0 => count(value.round()),
-        ..10_000_000.0 => format!("{} k", count((value / 1e3).round())),
-        _ => format!("{} M", count((value / 1e6).round())),
+        ..1_000_000.0 => format!("{:.0} k", value / 1e3),
+        _ => format!("{:.1} M", value / 1e6),
     }
 }
 

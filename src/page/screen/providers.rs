@@ -29,6 +29,10 @@ impl<'a> Row<'a> {
         }
     }
 
+    fn tells(&self) -> bool {
+        self.used.is_some() || self.circuit.is_some() || self.account.is_some()
+    }
+
     /// The worse the higher.
     fn trouble(&self) -> u8 {
         match (self.circuit, self.account) {
@@ -73,7 +77,10 @@ pub(super) fn providers(screen: &Screen<'_>) -> String {
         return format!("<div><h3>{title}</h3><p class=\"soft\">{}</p></div>\n", screen.missing(source));
     };
     let there = directory.providers.iter().filter(|it| !it.deleted && it.enabled != Some(false));
-    let mut rows: Vec<_> = there.map(|provider| Row::new(provider, live)).collect();
+    let mut rows: Vec<_> = there.map(|provider| Row::new(provider, live)).filter(Row::tells).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     rows.sort_by_key(|row| Reverse((row.trouble(), row.used)));
     let more = rows.len().saturating_sub(MOST);
     rows.truncate(MOST);

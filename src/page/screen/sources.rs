@@ -1,5 +1,7 @@
 //! How old the numbers are, and what cannot be read.
 
+use chrono::Duration;
+
 use super::Screen;
 use super::absent::name;
 use super::html::{Escaped, number, percent, span};
@@ -52,6 +54,7 @@ pub(super) fn sources(screen: &Screen<'_>) -> String {
 fn source(screen: &Screen<'_>, status: &SourceStatus) -> String {
     let lang = screen.lang;
     let age = match (status.last_success, lang) {
+        (Some(last), _) if screen.at - last < Duration::seconds(1) => lang.of("read just now", "刚刚读取").to_owned(),
         (Some(last), Lang::En) => format!("read {} ago", span(screen.at - last, lang)),
         (Some(last), Lang::Zh) => format!("{}前读取", span(screen.at - last, lang)),
         (None, _) => lang.of("never read", "从未读取").to_owned(),

@@ -97,7 +97,7 @@ fn sessions(screen: &Screen<'_>) -> Tile {
     let metric = "llm_relay_sessions_active";
     let running = screen.ledger().and_then(|ledger| ledger.requests_in_progress).map(|running| {
         let number = number("llm_relay_requests_in_progress", &[], running as f64, &count(running as f64));
-        if lang == Lang::En { format!("{number} requests running") } else { format!("{number} 个请求进行中") }
+        if lang == Lang::En { format!("{number} running") } else { format!("{number} 个进行中") }
     });
     let sessions = screen.view.live.as_ref().and_then(|live| live.sessions);
     Tile {
@@ -114,11 +114,11 @@ fn last_minute(screen: &Screen<'_>) -> Tile {
     let metric = "llm_relay_requests_last_minute";
     let tokens = screen.ledger().and_then(|ledger| ledger.tokens_last_minute).map(|tokens| {
         let number = number("llm_relay_tokens_last_minute", &[], tokens, &size(tokens));
-        if lang == Lang::En { format!("{number} tokens per minute") } else { format!("每分钟 {number} Token") }
+        if lang == Lang::En { format!("{number} tokens / min") } else { format!("每分钟 {number} Token") }
     });
     let requests = screen.ledger().and_then(|ledger| ledger.requests_last_minute);
     Tile {
-        label: lang.of("Requests per minute", "每分钟请求数"),
+        label: lang.of("Requests / min", "每分钟请求数"),
         metric,
         source: Source::Ledger,
         number: requests.map(|requests| number(metric, &[], requests, &count(requests))),
@@ -146,7 +146,7 @@ fn of_day(
             let before = shown("yesterday_same_time", before);
             let text =
                 if lang == Lang::En { format!("{before} yesterday by now") } else { format!("昨日此时 {before}") };
-            format!("{change} {text}")
+            format!("{change}<span>{text}</span>")
         }
         (None, Some(whole)) => {
             let whole = shown("yesterday", whole);
