@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, configure, listen, protect, stop_signal};
-use crate::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
+use crate::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions, Urls};
 use crate::http::Paths;
 use crate::relays::PRODUCTS;
 use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate_hub};
@@ -24,9 +24,9 @@ pub(crate) struct Traffic {
     /// Mean number of requests per day of the history.
     #[arg(long, default_value_t = 4000)]
     requests_per_day: u32,
-    /// Live requests per second at the busiest hour.
-    #[arg(long, default_value_t = 1.0)]
-    rate: f64,
+    /// Live requests per second [default: as many as the history has at the hour].
+    #[arg(long)]
+    rate: Option<f64>,
     /// The same seed makes the same people, requests and incidents.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -68,7 +68,8 @@ impl Traffic {
     }
 
     fn simulator(&self) -> SimulatorOptions {
-        SimulatorOptions { rate: self.rate, seed: self.seed, zone: self.timezone, ..SimulatorOptions::default() }
+        let pace = self.rate.map_or(Pace::Daily(self.requests_per_day), Pace::Steady);
+        SimulatorOptions { pace, seed: self.seed, zone: self.timezone, ..SimulatorOptions::default() }
     }
 }
 

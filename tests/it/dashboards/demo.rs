@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{DemoOptions, Environment, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::demo::{DemoOptions, Environment, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::relay::Product;
 use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relays::PRODUCTS;
@@ -29,7 +29,7 @@ impl Demo {
             &DemoOptions {
                 history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
                 simulator: SimulatorOptions {
-                    rate: 20.0,
+                    pace: Pace::Steady(20.0),
                     trouble_period: Duration::from_secs(40),
                     ..SimulatorOptions::default()
                 },
