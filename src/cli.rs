@@ -3,6 +3,7 @@
 mod backfill;
 mod demo;
 mod listen;
+mod neighbours;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use rand::Rng;
 use tokio::time::Instant;
 
 use super::rhythm::Pace;
 use super::traffic::{Request, Session, Traffic, Trouble};
+
+/// How often a client whose provider is full looks for another.
+const TRIES: usize = 20;
 
 /// How live traffic comes.
 #[derive(Clone, Debug)]
@@ -60,18 +63,35 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(options: &SimulatorOptions) -> Self {
         let now = Utc::now();
-        let mut traffic = Traffic::new(options.seed, now);
+        let traffic = Traffic::new(options.seed, now);
         // A client asks about twice a minute.
         let count = (options.per_second() * 25.0).clamp(8.0, 400.0) as usize;
-        let sessions = (0..count).map(|_| traffic.session(now)).collect();
-        Self { traffic, sessions, started: Instant::now() }
+        let mut clients = Self { traffic, sessions: Vec::with_capacity(count), started: Instant::now() };
+        while clients.sessions.len() < count {
+            let session = clients.open(now);
+            clients.sessions.push(session);
+        }
+        clients
+    }
+
+    /// A session for which its provider has a slot: of these, half go to sessions that have ended and are not yet forgotten.
+    fn open(&mut self, now: DateTime<Utc>) -> Session {
+        let mut session = self.traffic.session(now);
+        for _ in 0..TRIES {
+            let held = self.sessions.iter().filter(|it| it.provider.id == session.provider.id).count();
+            if session.provider.limits.sessions.is_none_or(|slots| 2 * held < slots.unsigned_abs() as usize) {
+                break;
+            }
+            session = self.traffic.session(now);
+        }
+        session
     }
 
     pub(crate) fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
         let now = Utc::now();
         let at = self.traffic.rng.random_range(0..self.sessions.len());
         if self.sessions[at].left == 0 {
-            self.sessions[at] = self.traffic.session(now);
+            self.sessions[at] = self.open(now);
         }
         let request = self.traffic.request(&mut self.sessions[at], now, trouble);
         (self.sessions[at].clone(), request)
