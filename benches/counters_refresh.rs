@@ -168,6 +168,7 @@ impl Bench {
             let view = View {
                 relay: "bench".into(),
                 kind: self.plan.product.label,
+                names: self.plan.boards.names,
                 ledger: view.map(Arc::new),
                 live: Some(Arc::new(state)),
                 directory: Some(names.clone()),

@@ -273,6 +273,11 @@ async fn record(
     Ok(())
 }
 
+/// Whether a relay's ledger tells when things happened.
+pub(crate) fn has_a_past(plan: &RelayPlan) -> bool {
+    relay::open(plan).is_ok_and(|relay| matches!(relay.usage, Usage::Rows(_)))
+}
+
 /// A back-fill at work.
 pub(crate) struct Filling {
     past: Past,

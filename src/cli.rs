@@ -3,6 +3,7 @@
 mod backfill;
 mod demo;
 mod listen;
+mod neighbours;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,6 +20,7 @@ use url::Url;
 use crate::check::{self, Level};
 use crate::exporter_info::ExporterInfo;
 use crate::http::Paths;
+use crate::lang::Lang;
 use crate::log;
 use crate::relay::Product;
 use crate::relays::PRODUCTS;
@@ -112,7 +114,7 @@ enum Command {
 struct DashboardsArgs {
     /// Language of titles and descriptions.
     #[arg(long, value_parser = parse_lang)]
-    lang: dashboards::Lang,
+    lang: Lang,
     /// Directory to write to; one file per dashboard.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -128,11 +130,8 @@ struct DashboardsArgs {
     optional: bool,
 }
 
-fn parse_lang(code: &str) -> Result<dashboards::Lang, String> {
-    dashboards::Lang::ALL
-        .into_iter()
-        .find(|lang| lang.label() == code)
-        .ok_or_else(|| "the languages are en and zh".to_owned())
+fn parse_lang(code: &str) -> Result<Lang, String> {
+    Lang::ALL.into_iter().find(|lang| lang.label() == code).ok_or_else(|| "the languages are en and zh".to_owned())
 }
 
 fn parse_kind(label: &str) -> Result<&'static Product, String> {

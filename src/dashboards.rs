@@ -35,11 +35,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::lang::Lang;
 use crate::relay::Unsupported;
 
 use dashboard::Dashboard;
 use supported::Relays;
-pub use text::Lang;
 use text::Texts;
 
 /// What to write where.

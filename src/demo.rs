@@ -16,4 +16,4 @@ pub(crate) mod traffic;
 pub use clients::SimulatorOptions;
 pub use environment::{DemoOptions, Environment, Urls};
 pub use history::HistoryOptions;
-pub use rhythm::Planted;
+pub use rhythm::{Pace, Planted};

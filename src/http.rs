@@ -15,10 +15,10 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::body::HttpBody;
-use axum::extract::{self, Request};
+use axum::extract::{self, RawQuery, Request};
 use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -30,9 +30,10 @@ use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Gate;
+use self::landing::Frames;
 use crate::model::Source;
 use crate::page::Shared;
-use crate::page::accept::{Coding, Format};
+use crate::page::accept::{self, Coding, Format};
 use crate::reload::Reloader;
 use crate::view::View;
 use crate::web::Protection;
@@ -120,7 +121,9 @@ fn router(state: State, address: SocketAddr) -> Router {
         .route("/readyz", get(ready))
         .route("/-/reload", post(reload).put(reload));
     if &*paths.telemetry != "/" {
-        routes = routes.route("/", get(async move |state| landing(state, address).await));
+        let frames = [false, true].map(|exposed| Frames::new(&paths, exposed));
+        let landing = async move |state, query, headers: HeaderMap| landing(state, query, &headers, address, &frames);
+        routes = routes.route("/", get(landing));
     }
     let routes = routes
         .layer(middleware::from_fn_with_state(state.protection.clone(), guard::admit))
@@ -172,22 +175,30 @@ fn values(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes).collect()
 }
 
-async fn landing(extract::State(state): extract::State<State>, address: SocketAddr) -> Response {
-    let exposed = exposed(address, &state.protection);
-    let now = chrono::Utc::now();
-    let html = move || landing::html(&state.page.current(), &state.paths, exposed, now);
-    // It counts the series of a page that may not have been written down yet.
-    let Ok(html) = tokio::task::spawn_blocking(html).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+/// The whole page, or for `?main` what of it changes.
+fn landing(
+    extract::State(state): extract::State<State>,
+    RawQuery(query): RawQuery,
+    headers: &HeaderMap,
+    address: SocketAddr,
+    frames: &[Frames; 2],
+) -> Response {
+    let lang = accept::language(&values(headers, ACCEPT_LANGUAGE));
+    let page = state.page.current();
+    let numbers = page.screen(lang);
+    let body = match query.as_deref() {
+        Some("main") => numbers.clone(),
+        _ => frames[usize::from(exposed(address, &state.protection))].around(numbers, lang).into(),
     };
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, landing::SECURITY_POLICY),
+        (CONTENT_SECURITY_POLICY, &*landing::SECURITY_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CACHE_CONTROL, "no-store"),
+        (VARY, "Accept-Language"),
     ];
-    (headers, html).into_response()
+    (headers, body).into_response()
 }
 
 /// 200 once the ledger and the directory of every relay have been read since the start.

@@ -24,7 +24,8 @@
 //! * [`tally`]: what the rows, or a relay's own counters, amount to. Pure and deterministic.
 //! * [`store`]: the tally's checkpoint, so that a restart goes on where it was; [`parts`]: what it consists of.
 //! * [`metrics`]: the catalogue, the only list of metrics, by family. [`exporter_info`]: what the exporter knows about itself.
-//! * [`page`]: views rendered to bytes, once per refresh. [`http`]: how they are served. [`web`]: to whom, over which transport.
+//! * [`page`]: views rendered to bytes, once per refresh, for Prometheus and for people. [`lang`]: the languages these
+//!   read. [`http`]: how pages are served. [`web`]: to whom, over which transport.
 //! * [`serve`]: all of this at work; [`reload`]: with a configuration that may change. [`cli`], [`log`]: around it.
 //!   [`check`]: what can be read and what cannot, for people.
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
@@ -49,7 +50,7 @@
 //!  4  view
 //!  3  probe
 //!  2  connect  demo  exporter_info  web
-//!  1  back_off  log  model  parts  progress  reload  servers
+//!  1  back_off  lang  log  model  parts  progress  reload  servers
 //! ```
 //!
 //! # Glossary
@@ -73,6 +74,7 @@ pub mod demo;
 pub mod exporter_info;
 pub mod follow;
 pub mod http;
+pub mod lang;
 mod log;
 pub mod metrics;
 pub mod model;

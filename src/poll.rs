@@ -167,6 +167,7 @@ impl Parts {
         View {
             relay: self.plan.name.as_str().into(),
             kind: self.plan.product.label,
+            names: self.plan.boards.names,
             ledger: self.ledger.fresh(stale_after),
             live: self.live(),
             directory: self.directory(),

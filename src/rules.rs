@@ -23,8 +23,8 @@ const OVERRIDE: &str = ":override:";
 /// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
 const PROBE: &str = "llm_relay_http_up";
 
-/// The shipped rules and alerts.
-const SHIPPED: [(&str, &str); 11] = [
+/// The shipped rules and alerts, by their path below `prometheus`.
+pub(crate) const SHIPPED: [(&str, &str); 11] = [
     ("rules/thresholds.yml", include_str!("../prometheus/rules/thresholds.yml")),
     ("rules/traffic.yml", include_str!("../prometheus/rules/traffic.yml")),
     ("rules/cost.yml", include_str!("../prometheus/rules/cost.yml")),

@@ -1,8 +1,10 @@
-//! Private PostgreSQL, MariaDB and Redis servers: on 127.0.0.1, in a temporary directory, with a random password.
+//! Private PostgreSQL, MariaDB, Redis, Prometheus, Alertmanager and Grafana servers: on 127.0.0.1, in a temporary directory, with a random password.
 //!
 //! They end with their value, and with the process however it ends, even by `kill -9`: a small guard process waits for
 //! that. A test binary may therefore keep one in a `static` and take a fresh [`PrivatePostgres::database`] per test.
 
+pub mod alertmanager;
+pub mod grafana;
 pub(crate) mod host;
 pub mod prometheus;
 
@@ -41,6 +43,16 @@ pub enum ServerError {
         "Prometheus is not installed (prometheus and promtool on PATH): apt-get install prometheus, or brew install prometheus"
     )]
     PrometheusMissing,
+    /// Neither `alertmanager` nor `prometheus-alertmanager` is found.
+    #[error(
+        "Alertmanager is not installed (alertmanager on PATH): apt-get install prometheus-alertmanager, or https://prometheus.io/download"
+    )]
+    AlertmanagerMissing,
+    /// Neither `grafana` nor `grafana-server` is found, or not what it shows.
+    #[error(
+        "Grafana is not installed (grafana on PATH): https://grafana.com/docs/grafana/latest/setup-grafana/installation, or brew install grafana"
+    )]
+    GrafanaMissing,
     /// It ended, or does not answer.
     #[error("the private {server} did not start: {text}")]
     Start {

@@ -13,6 +13,7 @@ mod boards;
 mod counted;
 mod counter_state;
 mod counters;
+mod course;
 mod days;
 mod fold;
 mod log;

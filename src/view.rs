@@ -17,6 +17,8 @@ pub struct View {
     pub relay: Arc<str>,
     /// The relay product, e.g. `claude-code-hub`.
     pub kind: &'static str,
+    /// How people and things are named on its boards.
+    pub names: NameMode,
     /// `None` before it has been read, and when it has not been read for too long.
     pub ledger: Option<Arc<LedgerView>>,
     /// Like [`Self::ledger`]; also `None` where no live store is configured.
@@ -73,6 +75,8 @@ pub struct LedgerView {
     pub day_start: Option<DateTime<Utc>>,
     /// Window label (`1m`, ...) and requests by outcome: success, failure, unknown.
     pub windows: Vec<(&'static str, [u64; 3])>,
+    /// The last day in half hours, 48 whole ones and the running one; empty until all of it has been read.
+    pub course: Vec<CourseStep>,
     /// By period, then scope.
     pub boards: Vec<Board>,
     /// Key id, model, requests of the last 24 hours: of the keys that are on the board of these.
@@ -106,6 +110,17 @@ pub struct DayView {
     pub mean_duration_seconds: Option<f64>,
     /// `None` where the relay does not count errors.
     pub error_ratio: Option<f64>,
+}
+
+/// Requests that started in a half hour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CourseStep {
+    /// Its first instant.
+    pub start: DateTime<Utc>,
+    /// All that the relay counts.
+    pub requests: u64,
+    /// `None` where the relay knows no costs.
+    pub cost_usd: Option<f64>,
 }
 
 /// A leaderboard: the first by cost, and `other`, so that the sum is the total.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llm_relay_exporter::view::{CountersView, LedgerView, TrafficView, View};
+use llm_relay_exporter::view::{CountersView, LedgerView, NameMode, TrafficView, View};
 
 /// Five series for each of many models: three outcomes, a cost, a token count.
 pub fn views(series: usize) -> Vec<View> {
@@ -20,6 +20,7 @@ pub fn views(series: usize) -> Vec<View> {
     vec![View {
         relay: "main".into(),
         kind: "claude-code-hub",
+        names: NameMode::Name,
         ledger: Some(Arc::new(ledger)),
         live: None,
         directory: None,

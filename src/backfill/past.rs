@@ -61,6 +61,7 @@ impl Past {
         let frame = View {
             relay: plan.name.as_str().into(),
             kind: plan.product.label,
+            names: plan.boards.names,
             ledger: None,
             live: None,
             directory: None,

@@ -1,16 +1,20 @@
 //! `demo` and `simulate`: see the product before connecting a relay.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, configure, listen, protect, stop_signal};
-use crate::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
+use super::{Options, configure, listen, neighbours, protect, stop_signal};
+use crate::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions, Urls};
 use crate::http::Paths;
 use crate::relays::PRODUCTS;
 use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate_hub};
@@ -24,9 +28,9 @@ pub(crate) struct Traffic {
     /// Mean number of requests per day of the history.
     #[arg(long, default_value_t = 4000)]
     requests_per_day: u32,
-    /// Live requests per second at the busiest hour.
-    #[arg(long, default_value_t = 1.0)]
-    rate: f64,
+    /// Live requests per second [default: as many as the history has at the hour].
+    #[arg(long)]
+    rate: Option<f64>,
     /// The same seed makes the same people, requests and incidents.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -68,7 +72,8 @@ impl Traffic {
     }
 
     fn simulator(&self) -> SimulatorOptions {
-        SimulatorOptions { rate: self.rate, seed: self.seed, zone: self.timezone, ..SimulatorOptions::default() }
+        let pace = self.rate.map_or(Pace::Daily(self.requests_per_day), Pace::Steady);
+        SimulatorOptions { pace, seed: self.seed, zone: self.timezone, ..SimulatorOptions::default() }
     }
 }
 
@@ -103,10 +108,14 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
         environments = relay::demo::set_up(&environment, PRODUCTS) => environments?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
-    // Each relay under the name of its kind.
-    let mut env = BTreeMap::new();
+    // Each relay under the name of its kind; the same in a file, for a second terminal.
+    let (mut env, mut file) = (BTreeMap::new(), String::new());
     for (product, environment) in &environments {
-        let mut set = |path: &str, text: &str| env.insert(settings::variable(product.label, path), text.to_owned());
+        let _ = writeln!(file, "[relays.{}]", product.label);
+        let mut set = |path: &str, text: &str| {
+            let _ = writeln!(file, "{path} = {text:?}");
+            env.insert(settings::variable(product.label, path), text.to_owned())
+        };
         set("kind", product.label);
         environment.urls().settings().for_each(|(path, url)| {
             set(path, url);
@@ -123,27 +132,48 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
     for relay in loaded.plan.relays.values_mut() {
         relay.history_budget = Duration::from_secs(60);
     }
-    let (root, url) = (paths.root(), paths.metrics());
-    let (root, url) = (format!("http://{address}{root}"), format!("http://{address}{url}"));
-    eprintln!(
-        "\nThe demo is running: {root}\n\n  \
-         curl -s {url} | grep llm_relay_day_\n  \
-         curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"key\",period=\"today\"'\n\n  \
-         scrape_configs: [{{job_name: llm-relay, scrape_interval: 5s, static_configs: [{{targets: ['{address}']}}]}}]\n  \
-         sum by (outcome) (rate(llm_relay_requests_total[1m]))\n  \
-         llm_relay_day_cost_usd{{day=\"today\"}} / on (relay) llm_relay_day_cost_usd{{day=\"yesterday_same_time\"}}\n\n\
-         Ctrl-C ends it and leaves nothing behind.\n"
-    );
+    // For whoever may read the stores' passwords, which is nobody else.
+    let config = tempfile::Builder::new().prefix("llm-relay-demo-").suffix(".toml").tempfile()?;
+    std::fs::write(config.path(), &file)?;
+    greet(address, &paths, &file, config.path());
     let shutdown = CancellationToken::new();
     let signalled = shutdown.clone();
     tokio::spawn(async move {
         stop_signal().await;
         signalled.cancel();
     });
+    // A Prometheus of ours would not know what a web configuration asks for.
+    let neighbours = options.web_config_file.is_none().then(|| {
+        let relays = loaded.plan.relays.values().cloned().collect();
+        let (path, days, stop) = (paths.metrics(), arguments.traffic.days, shutdown.clone());
+        // Aside: filling Prometheus is hard work.
+        tokio::task::spawn_blocking(move || {
+            Handle::current().block_on(stop.run_until_cancelled(neighbours::run(relays, address, path, days)))
+        })
+    });
     let served = serve::run_with(&loaded.plan, None, listeners, paths, protection, shutdown).await;
+    if let Some(neighbours) = neighbours {
+        neighbours.await?;
+    }
     for (_, environment) in environments {
         environment.tear_down().await;
     }
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where to look, and how to try the other commands on the stores, whose addresses are in the file.
+fn greet(address: SocketAddr, paths: &Paths, stores: &str, file: &Path) {
+    let [root, url] = [paths.root(), paths.metrics()].map(|path| format!("http://{address}{path}"));
+    let file = file.display();
+    eprintln!(
+        "\nThe demo is running: {root}\n\n  \
+         curl -s {url} | grep llm_relay_day_\n  \
+         curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"key\",period=\"today\"'\n\n\
+         Its stores, as in {file}:\n\n{stores}\n  \
+         llm-relay-exporter check --config.file {file}\n  \
+         llm-relay-exporter backfill --config.file {file} --relay gemini-balance --out history\n  \
+         llm-relay-exporter backtest --config.file {file} --relay cpa-manager\n\n\
+         Ctrl-C ends it and leaves nothing behind.\n"
+    );
 }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::panel::Panel;
 use super::promql::Replicas;
 use super::query::prometheus;
-use super::text::{Lang, Texts};
+use super::text::Texts;
 use super::variable::Variable;
+use crate::lang::Lang;
 
 const SCHEMA_VERSION: u32 = 39;
 /// Grafana's grid: columns over the width of the screen.

@@ -6,38 +6,8 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 
 use super::zh;
+use crate::lang::Lang;
 use crate::metrics::Metric;
-
-/// The language of a dashboard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lang {
-    /// English.
-    #[default]
-    En,
-    /// Simplified Chinese.
-    Zh,
-}
-
-impl Lang {
-    /// Both, English first.
-    pub const ALL: [Self; 2] = [Self::En, Self::Zh];
-
-    /// As `--lang` has it.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::En => "en",
-            Self::Zh => "zh",
-        }
-    }
-
-    /// What the uids of a language end with, so that both can be installed side by side.
-    pub const fn suffix(self) -> &'static str {
-        match self {
-            Self::En => "",
-            Self::Zh => "-zh",
-        }
-    }
-}
 
 /// The words of one bundle.
 pub(crate) struct Texts {

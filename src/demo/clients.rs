@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use chrono::{Timelike, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::rhythm::HOURS;
+use super::rhythm::Pace;
 use super::traffic::{Request, Session, Traffic, Trouble};
+
+/// How often a client whose provider is full looks for another.
+const TRIES: usize = 20;
 
 /// How live traffic comes.
 #[derive(Clone, Debug)]
 pub struct SimulatorOptions {
-    /// Requests per second at the busiest hour.
-    pub rate: f64,
+    /// How many requests come.
+    pub pace: Pace,
     /// Of every choice that is made.
     pub seed: u64,
     /// The relay's time zone.
@@ -26,13 +29,25 @@ pub struct SimulatorOptions {
 
 impl Default for SimulatorOptions {
     fn default() -> Self {
-        Self { rate: 1.0, seed: 1, zone: chrono_tz::Asia::Shanghai, trouble_period: Duration::from_secs(180) }
+        Self {
+            pace: Pace::Steady(1.0),
+            seed: 1,
+            zone: chrono_tz::Asia::Shanghai,
+            trouble_period: Duration::from_secs(180),
+        }
     }
 }
 
 impl SimulatorOptions {
+    /// Requests per second now.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.pace.per_second(Utc::now().with_timezone(&self.zone).naive_local())
+    }
+
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        ensure!((1e-3..=1e4).contains(&self.rate), "--rate is {}; give 0.001 to 10000 requests per second", self.rate);
+        if let Pace::Steady(rate) = self.pace {
+            ensure!((1e-3..=1e4).contains(&rate), "--rate is {rate}; give 0.001 to 10000 requests per second");
+        }
         ensure!(self.trouble_period >= Duration::from_secs(1), "the period of troubles is shorter than a second");
         Ok(())
     }
@@ -48,18 +63,35 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(options: &SimulatorOptions) -> Self {
         let now = Utc::now();
-        let mut traffic = Traffic::new(options.seed, now);
+        let traffic = Traffic::new(options.seed, now);
         // A client asks about twice a minute.
-        let count = (options.rate * 25.0).clamp(8.0, 400.0) as usize;
-        let sessions = (0..count).map(|_| traffic.session(now)).collect();
-        Self { traffic, sessions, started: Instant::now() }
+        let count = (options.per_second() * 25.0).clamp(8.0, 400.0) as usize;
+        let mut clients = Self { traffic, sessions: Vec::with_capacity(count), started: Instant::now() };
+        while clients.sessions.len() < count {
+            let session = clients.open(now);
+            clients.sessions.push(session);
+        }
+        clients
+    }
+
+    /// A session for which its provider has a slot: of these, half go to sessions that have ended and are not yet forgotten.
+    fn open(&mut self, now: DateTime<Utc>) -> Session {
+        let mut session = self.traffic.session(now);
+        for _ in 0..TRIES {
+            let held = self.sessions.iter().filter(|it| it.provider.id == session.provider.id).count();
+            if session.provider.limits.sessions.is_none_or(|slots| 2 * held < slots.unsigned_abs() as usize) {
+                break;
+            }
+            session = self.traffic.session(now);
+        }
+        session
     }
 
     pub(crate) fn next(&mut self, trouble: Option<Trouble>) -> (Session, Request) {
         let now = Utc::now();
         let at = self.traffic.rng.random_range(0..self.sessions.len());
         if self.sessions[at].left == 0 {
-            self.sessions[at] = self.traffic.session(now);
+            self.sessions[at] = self.open(now);
         }
         let request = self.traffic.request(&mut self.sessions[at], now, trouble);
         (self.sessions[at].clone(), request)
@@ -67,9 +99,8 @@ impl Clients {
 
     /// Time to the next request: a Poisson process with the hour's rate, a wave of ten minutes on top.
     pub(crate) fn pause(&mut self, options: &SimulatorOptions) -> Duration {
-        let hour = Utc::now().with_timezone(&options.zone).hour() as usize;
         let wave = (self.started.elapsed().as_secs_f64() * std::f64::consts::TAU / 600.0).sin();
-        let rate = options.rate * (0.55 + 0.4 * HOURS[hour]) * (1.0 + 0.2 * wave);
+        let rate = options.per_second() * (1.0 + 0.2 * wave);
         Duration::from_secs_f64(-self.traffic.unit().ln() / rate)
     }
 }

@@ -90,7 +90,7 @@ pub(crate) const MODELS: &[Model] = &[
 /// The model of the cost surge.
 pub(crate) const SURGE_MODEL: &Model = &MODELS[3];
 
-/// Spending limits in whole USD.
+/// Spending limits in whole USD. A relay enforces them, so they are such that the default traffic stays within.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub five_hours: Option<i32>,
@@ -152,17 +152,17 @@ pub(crate) const USERS: &[User] = &[
     User { role: "admin", ..user(1, "admin", 40, FREE) },
     User {
         rpm: Some(60),
-        ..user(2, "chen.wei", 200, Limits { daily: Some(60), daily_at: "09:00", monthly: Some(1500), ..FREE })
+        ..user(2, "chen.wei", 200, Limits { daily: Some(80), daily_at: "09:00", monthly: Some(1100), ..FREE })
     },
-    user(3, "李娜", 150, Limits { five_hours: Some(15), five_hours_fixed: true, weekly: Some(250), ..FREE }),
-    user(4, "zhang.min", 120, Limits { daily: Some(40), daily_rolling: true, total: Some(1200), ..FREE }),
-    user(5, "alice", 110, Limits { five_hours: Some(12), monthly: Some(600), sessions: Some(8), ..FREE }),
+    user(3, "李娜", 150, Limits { five_hours: Some(40), five_hours_fixed: true, weekly: Some(220), ..FREE }),
+    user(4, "zhang.min", 120, Limits { daily: Some(40), daily_rolling: true, total: Some(700), ..FREE }),
+    user(5, "alice", 110, Limits { monthly: Some(800), sessions: Some(8), ..FREE }),
     User { cost_reset: Some(3), ..user(6, "bob", 90, Limits { weekly: Some(120), total: Some(400), ..FREE }) },
-    user(7, "王芳", 80, Limits { daily: Some(20), ..FREE }),
-    User { rpm: Some(20), ..user(8, "carol", 60, Limits { weekly: Some(60), monthly: Some(200), ..FREE }) },
-    user(9, "liu.yang", 50, Limits { daily: Some(15), daily_at: "09:00", ..FREE }),
+    user(7, "王芳", 80, Limits { daily: Some(32), ..FREE }),
+    User { rpm: Some(20), ..user(8, "carol", 60, Limits { weekly: Some(80), monthly: Some(300), ..FREE }) },
+    user(9, "liu.yang", 50, Limits { daily: Some(25), daily_at: "09:00", ..FREE }),
     User { expires: Some(20), ..user(10, "diego", 35, FREE) },
-    user(11, "ci-bot", 45, Limits { five_hours: Some(10), daily: Some(15), monthly: Some(300), ..FREE }),
+    user(11, "ci-bot", 45, Limits { five_hours: Some(12), daily: Some(22), monthly: Some(260), ..FREE }),
     User { enabled: false, ..user(12, "intern", 0, Limits { total: Some(20), ..FREE }) },
     User { deleted: Some(11), ..user(13, "sunita", 70, FREE) },
 ];
@@ -198,19 +198,19 @@ impl Key {
 
 pub(crate) const KEYS: &[Key] = &[
     key(1, 1, "console", 1),
-    Key { limits: Limits { daily: Some(40), weekly: Some(200), ..FREE }, ..key(2, 2, "laptop", 7) },
+    Key { limits: Limits { daily: Some(65), weekly: Some(220), ..FREE }, ..key(2, 2, "laptop", 7) },
     key(3, 2, "desktop", 3),
     key(4, 3, "laptop", 6),
-    Key { limits: Limits { five_hours: Some(8), five_hours_fixed: true, ..FREE }, ..key(5, 3, "agent", 4) },
-    Key { limits: Limits { daily: Some(30), daily_at: "09:00", ..FREE }, ..key(6, 4, "work", 1) },
+    Key { limits: Limits { five_hours: Some(25), five_hours_fixed: true, ..FREE }, ..key(5, 3, "agent", 4) },
+    Key { limits: Limits { daily: Some(40), daily_at: "09:00", ..FREE }, ..key(6, 4, "work", 1) },
     key(7, 5, "macbook", 8),
     Key { expires: Some(5), ..key(8, 5, "server", 2) },
-    Key { limits: Limits { monthly: Some(250), ..FREE }, ..key(9, 6, "default", 1) },
-    Key { limits: Limits { daily: Some(12), daily_rolling: true, ..FREE }, ..key(10, 7, "default", 1) },
+    Key { limits: Limits { monthly: Some(500), ..FREE }, ..key(9, 6, "default", 1) },
+    Key { limits: Limits { daily: Some(30), daily_rolling: true, ..FREE }, ..key(10, 7, "default", 1) },
     key(11, 8, "default", 1),
     Key { limits: Limits { total: Some(300), ..FREE }, ..key(12, 9, "default", 1) },
     key(13, 10, "default", 1),
-    Key { limits: Limits { five_hours: Some(6), sessions: Some(4), ..FREE }, ..key(14, 11, "pipeline", 3) },
+    Key { limits: Limits { five_hours: Some(10), sessions: Some(4), ..FREE }, ..key(14, 11, "pipeline", 3) },
     Key { expires: Some(40), ..key(15, 11, "nightly", 1) },
     key(16, 12, "trial", 0),
     key(17, 13, "default", 1),
@@ -267,7 +267,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     },
     Provider {
         multiplier: 6_000,
-        limits: Limits { sessions: Some(20), five_hours: Some(30), five_hours_fixed: true, weekly: Some(400), ..FREE },
+        limits: Limits { sessions: Some(20), five_hours: Some(50), five_hours_fixed: true, weekly: Some(300), ..FREE },
         ..provider(3, "pool-hongkong", "claude", Family::Claude, 30)
     },
     Provider { group: "premium", ..provider(4, "bedrock-west", "claude", Family::Claude, 15) },

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
 
 use crate::model::local_instant;
@@ -21,6 +21,28 @@ pub(crate) fn day(date: NaiveDate) -> f64 {
         Weekday::Mon => 1.20,
         Weekday::Fri => 1.14,
         _ => 1.286,
+    }
+}
+
+/// How many requests come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many per second at any hour.
+    Steady(f64),
+    /// As in a history with so many on an average day.
+    Daily(u32),
+}
+
+impl Pace {
+    /// Requests per second at a local time.
+    pub(crate) fn per_second(self, local: NaiveDateTime) -> f64 {
+        match self {
+            Self::Steady(rate) => rate,
+            Self::Daily(requests) => {
+                let of_day = HOURS[local.hour() as usize] / HOURS.iter().sum::<f64>();
+                f64::from(requests) * day(local.date()) * of_day / 3600.0
+            }
+        }
     }
 }
 

@@ -1,121 +1,83 @@
-//! The landing page: what is being read, and how that goes. One file, no scripts, nothing from elsewhere.
+//! The landing page: a frame around the numbers, with its style and a script that renews them; nothing from elsewhere.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::Paths;
-use crate::page::Page;
-use crate::view::{SourceStatus, View};
-
-/// The page brings its style along and needs nothing else.
-pub(crate) const SECURITY_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Shown while other machines can read without a password.
-const EXPOSED: &str = r#"<p class="down" role="alert">Everybody who reaches this address can read these metrics. Add basic_auth_users to the web configuration file, or listen on 127.0.0.1.</p>
-"#;
+use crate::lang::Lang;
 
 const STYLE: &str = include_str!("landing.css");
+const SCRIPT: &str = include_str!("landing.js");
 
-pub(crate) fn html(page: &Page, paths: &Paths, exposed: bool, now: DateTime<Utc>) -> String {
-    let warning = if exposed { EXPOSED } else { "" };
-    let relays: String = page.views.iter().map(|view| relay(view, now)).collect();
+/// The page's own style and script run, by their digests, and nothing else does.
+pub(crate) static SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let digest = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
+    format!(
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'",
+        digest(STYLE),
+        digest(SCRIPT),
+    )
+});
+
+/// What stands before the numbers in each language.
+#[derive(Clone, Debug)]
+pub(crate) struct Frames([String; Lang::ALL.len()]);
+
+impl Frames {
+    /// `exposed`: other machines can read without a password.
+    pub(crate) fn new(paths: &Paths, exposed: bool) -> Self {
+        Self(Lang::ALL.map(|lang| head(paths, exposed, lang)))
+    }
+
+    /// The whole page.
+    pub(crate) fn around(&self, numbers: &Bytes, lang: Lang) -> Vec<u8> {
+        [self.0[lang as usize].as_bytes(), numbers, b"</main>\n</body>\n</html>\n"].concat()
+    }
+}
+
+/// The paths hold nothing that has a meaning in HTML.
+fn head(paths: &Paths, exposed: bool, lang: Lang) -> String {
+    let warning = if exposed { exposed_warning(lang) } else { "" };
+    let (metrics, health, ready) =
+        (lang.of("Metrics", "指标"), lang.of("Health", "存活"), lang.of("Readiness", "就绪"));
     format!(
         r#"<!doctype html>
-<html lang="en">
+<html lang="{lang}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{name}</title>
-<style>
-{STYLE}</style>
+<style>{STYLE}</style>
+<noscript><meta http-equiv="refresh" content="10"></noscript>
+<script type="module">{SCRIPT}</script>
 </head>
 <body>
-<header>
-<h1>{name}</h1>
-<p class="soft">Version {version}. Reads the stores of LLM relays, read-only, and gives Prometheus their metrics.</p>
-<nav><a href="{root}{path}">Metrics</a> <a href="{root}/healthz">Health</a> <a href="{root}/readyz">Readiness</a></nav>
-</header>
+<nav><h1>{name}</h1><span class="soft">{version}</span>
+<a href="{root}{path}">{metrics}</a> <a href="{root}/healthz">{health}</a> <a href="{root}/readyz">{ready}</a></nav>
+{warning}<p class="alarm lost" role="status">{lost}</p>
 <main>
-{warning}{relays}</main>
-<footer class="soft"><p>{series} series, written {age}.</p></footer>
-</body>
-</html>
 "#,
+        lang = lang.label(),
         name = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
-        root = Escaped(&paths.external),
-        path = Escaped(&paths.telemetry),
-        series = page.series(),
-        age = Age(now, page.at),
+        root = paths.external,
+        path = paths.telemetry,
+        lost = lang.of(
+            "The exporter does not answer: these numbers are no longer renewed.",
+            "采集器没有响应：以下数字已停止更新。",
+        ),
     )
 }
 
-fn relay(view: &View, now: DateTime<Utc>) -> String {
-    let mut facts = view.kind.to_owned();
-    if let Some(directory) = &view.directory {
-        for (label, fact) in [("version", &directory.version), ("time zone", &directory.timezone)] {
-            if !fact.is_empty() {
-                facts.push_str(&format!(" · {label} {fact}"));
-            }
-        }
-    }
-    let parts: String = view.sources.iter().map(|status| part(status, now)).collect();
-    format!(
-        r#"<section>
-<h2>{relay}</h2>
-<p class="soft">{facts}</p>
-<table>
-<thead><tr><th scope="col">Source</th><th scope="col">State</th><th scope="col">Last read</th><th scope="col">Problem</th></tr></thead>
-<tbody>
-{parts}</tbody>
-</table>
-</section>
-"#,
-        relay = Escaped(&view.relay),
-        facts = Escaped(&facts),
+const fn exposed_warning(lang: Lang) -> &'static str {
+    lang.of(
+        "<p class=\"alarm\" role=\"alert\">Everybody who reaches this address can read these metrics. Add basic_auth_users to the web configuration file, or listen on 127.0.0.1.</p>\n",
+        "<p class=\"alarm\" role=\"alert\">任何能访问此地址的人都可以读取这些指标。请在 web 配置文件中添加 basic_auth_users，或只监听 127.0.0.1。</p>\n",
     )
-}
-
-fn part(status: &SourceStatus, now: DateTime<Utc>) -> String {
-    let state = if status.up { "up" } else { "down" };
-    let last = status.last_success.map_or_else(|| "never".to_owned(), |at| Age(now, at).to_string());
-    format!(
-        "<tr><th scope=\"row\">{source}</th><td class=\"{state}\">{state}</td><td>{last}</td><td>{problem}</td></tr>\n",
-        source = status.source,
-        problem = Escaped(status.problem.as_deref().unwrap_or("")),
-    )
-}
-
-/// Text that is safe between tags and in a quoted attribute.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            _ => f.write_char(c),
-        })
-    }
-}
-
-/// The time from the second instant to the first, in its two greatest units.
-struct Age(DateTime<Utc>, DateTime<Utc>);
-
-impl Display for Age {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let seconds = (self.0 - self.1).num_seconds();
-        match seconds {
-            ..=0 => write!(f, "just now"),
-            1..60 => write!(f, "{seconds} s ago"),
-            60..3600 => write!(f, "{} min {} s ago", seconds / 60, seconds % 60),
-            3600..86400 => write!(f, "{} h {} min ago", seconds / 3600, seconds / 60 % 60),
-            _ => write!(f, "{} d {} h ago", seconds / 86400, seconds / 3600 % 24),
-        }
-    }
 }

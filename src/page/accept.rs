@@ -1,5 +1,7 @@
 //! Content negotiation: which of its forms a page is sent in. A client that asks for none of them gets the plainest.
 
+use crate::lang::Lang;
+
 /// The formats of a page, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -68,6 +70,22 @@ impl Coding {
             Some(quality) if quality > 0.0 && quality >= identity.unwrap_or(0.0) => Self::Gzip,
             _ => Self::Identity,
         }
+    }
+}
+
+/// The language for the values of the request's `Accept-Language` headers; every Chinese is one.
+pub fn language(accept_language: &[&[u8]]) -> Lang {
+    let weight = |lang: Lang| {
+        weight(accept_language, |range, _| match range.split_once('-').map_or(range, |(primary, _)| primary) {
+            "*" => 1,
+            primary if primary == lang.label() => 2,
+            _ => 0,
+        })
+    };
+    // Every other language is answered in English.
+    match weight(Lang::Zh) {
+        Some(quality) if quality > weight(Lang::En).unwrap_or(0.0) => Lang::Zh,
+        _ => Lang::En,
     }
 }
 

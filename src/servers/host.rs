@@ -75,6 +75,28 @@ impl Host {
         Ok(path)
     }
 
+    /// The same in a directory below, which is made.
+    pub(crate) fn write_below(&self, path: &str, text: &str) -> io::Result<()> {
+        let mut below = self.path().to_owned();
+        for part in Path::new(path).parent().into_iter().flat_map(Path::iter) {
+            below.push(part);
+            self.make_directory(&below)?;
+        }
+        self.write(path, text).map(drop)
+    }
+
+    /// A directory that the account can write to, unless it is there.
+    fn make_directory(&self, directory: &Path) -> io::Result<()> {
+        if directory.exists() {
+            return Ok(());
+        }
+        fs::create_dir(directory)?;
+        match self.account {
+            Some((uid, gid)) => chown(directory, Some(uid), Some(gid)),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a file the account's own.
     pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -86,12 +108,7 @@ impl Host {
 
     /// Copies what is in a directory and not in the other yet, for the account to read and write.
     pub(super) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !to.exists() {
-            fs::create_dir(to)?;
-            if let Some((uid, gid)) = self.account {
-                chown(to, Some(uid), Some(gid))?;
-            }
-        }
+        self.make_directory(to)?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             let to = to.join(entry.file_name());

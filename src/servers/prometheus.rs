@@ -1,8 +1,8 @@
 //! A private Prometheus: on 127.0.0.1, in a temporary directory, filled from files. It ends with its value.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -88,6 +88,34 @@ impl PrivatePrometheus {
         self.host.stop();
         let data = self.host.path().join(DATA);
         self.host.copy(blocks, &data)
+    }
+
+    /// Takes copies of blocks while it runs: it looks for new ones every minute.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn take_in(&self, blocks: &Path) -> io::Result<()> {
+        // One that is not whole yet must not be seen.
+        let aside = self.host.path().join("aside");
+        self.host.copy(blocks, &aside)?;
+        for block in fs::read_dir(&aside)? {
+            let block = block?;
+            fs::rename(block.path(), self.host.path().join(DATA).join(block.file_name()))?;
+        }
+        fs::remove_dir(aside)
+    }
+
+    /// Writes a file for the configuration to name, by its path below [`Self::directory`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, text: &str) -> io::Result<()> {
+        self.host.write_below(path, text)
+    }
+
+    /// Of 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts the server on what has been imported, with a configuration in YAML.

@@ -3,14 +3,12 @@
 use std::cmp::{Ordering, Reverse};
 
 use hashbrown::HashMap;
-use sha2::{Digest, Sha256};
 
 use super::Dimensions;
 use super::names::Sym;
 use super::sums::{BoardSums, Spent, Sum, Sums};
 use crate::model::{Directory, EntityId, Facts, Scope};
-use crate::view::{Board, BoardEntry};
-use crate::view::{Boards, NameMode};
+use crate::view::{Board, BoardEntry, Boards};
 
 /// Who stands on a board: those that the relay still has, with their names.
 pub(crate) struct BoardNames<'a> {
@@ -56,21 +54,8 @@ impl<'a> BoardNames<'a> {
     }
 
     pub(crate) fn shown(&self, scope: Scope, id: &str, name: &str) -> String {
-        match self.settings.names {
-            NameMode::Name => name.to_owned(),
-            NameMode::Alias => alias(scope, id),
-            NameMode::Id => id.to_owned(),
-        }
+        self.settings.names.shown(scope, id, name)
     }
-}
-
-/// A pseudonym that stays the same for the same entity, on every replica. Models are not people: they keep their names.
-fn alias(scope: Scope, id: &str) -> String {
-    if scope == Scope::Model {
-        return id.to_owned();
-    }
-    let digest = Sha256::digest(format!("{}/{id}", scope.label()));
-    format!("{}-{:02x}{:02x}{:02x}", scope.label(), digest[0], digest[1], digest[2])
 }
 
 /// Entities of a board that keep numbers of their own when there are too many: twice the longest leaderboard.

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::Duration;
+use chrono::{DateTime, Duration};
 use hashbrown::{HashMap, HashSet};
 
 use super::boards::{BoardNames, board};
 use super::counters::{self, Count, Counters, Histogram, Traffic};
+use super::course::{Course, Step};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
 use crate::model::{Directory, Facts, Live, Scope, Tokens, Usd};
 use crate::view;
-use crate::view::{Board, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView};
+use crate::view::{
+    Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
+};
 
 /// What the view needs beside the tally.
 pub struct Presentation<'a> {
@@ -48,6 +51,7 @@ impl Tally {
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
             windows: self.window_views(),
+            course: self.course(),
             lag_seconds: self.newest.map(|newest| (self.moment.now - newest).max(Duration::zero()).as_seconds_f64()),
             ..LedgerView::default()
         };
@@ -157,6 +161,21 @@ impl Tally {
         ];
         let covered = windows.into_iter().filter(|(_, start, _)| self.covered_since <= *start);
         covered.map(|(label, _, counts)| (label, counts)).collect()
+    }
+
+    /// Absent before the whole of it has been read.
+    fn course(&self) -> Vec<CourseStep> {
+        let now = self.now();
+        let covered = self.covered_since <= Course::edge_at(now);
+        let steps = self.windows.course.steps(now).filter(|_| covered);
+        let view = |(start, step): (i64, Step)| {
+            Some(CourseStep {
+                start: DateTime::from_timestamp(start, 0)?,
+                requests: step.requests,
+                cost_usd: self.facts.cost.then(|| step.cost.to_f64()),
+            })
+        };
+        steps.filter_map(view).collect()
     }
 
     fn periods(&self) -> Vec<(&'static str, &BoardSums)> {

@@ -110,6 +110,14 @@ pub(crate) trait Total: Default {
     fn sub(&mut self, fact: &WindowFact);
 }
 
+/// What rows are added to as they come, and taken from when its edge has passed them.
+pub(crate) trait Sliding {
+    fn edge(&self) -> i64;
+    fn begin_at(&mut self, edge: i64);
+    fn add(&mut self, second: i64, fact: &WindowFact);
+    fn sub(&mut self, second: i64, fact: &WindowFact);
+}
+
 /// A total without parts, that others can be added to and taken from.
 pub(crate) trait Sum: Default + Clone {
     fn of(fact: &WindowFact) -> Self;

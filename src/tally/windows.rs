@@ -4,8 +4,9 @@
 //! refresh costs what came and went, whatever the window holds.
 
 use super::Moment;
+use super::course::Course;
 use super::log::Log;
-use super::sums::{BoardSums, KeyModels, Spending, Sums, Total, WindowFact};
+use super::sums::{BoardSums, KeyModels, Sliding, Spending, Sums, Total, WindowFact};
 
 /// The windows that end now.
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ pub(crate) struct Windows {
     pub five_hours: Window<Spending>,
     pub since_same_time_yesterday: Window<Sums>,
     pub since_midnight: Window<Sums>,
+    pub course: Course,
 }
 
 impl Windows {
@@ -50,7 +52,7 @@ impl Windows {
         log.each(edges.into_iter().min().unwrap_or(i64::MIN)..i64::MAX, |second, fact| self.add(second, fact));
     }
 
-    fn all(&mut self) -> [&mut dyn Sliding; 8] {
+    fn all(&mut self) -> [&mut dyn Sliding; 9] {
         [
             &mut self.minute,
             &mut self.hour,
@@ -60,12 +62,13 @@ impl Windows {
             &mut self.five_hours,
             &mut self.since_same_time_yesterday,
             &mut self.since_midnight,
+            &mut self.course,
         ]
     }
 }
 
 /// Where the windows begin at a moment, in the order of [`Windows::all`].
-fn edges(moment: &Moment) -> [i64; 8] {
+fn edges(moment: &Moment) -> [i64; 9] {
     let now = moment.now.timestamp();
     let midnight = moment.calendar.start(moment.today()).map_or(now, |start| start.timestamp());
     [
@@ -77,6 +80,7 @@ fn edges(moment: &Moment) -> [i64; 8] {
         now - 5 * 3600,
         moment.same_time_yesterday.timestamp(),
         midnight,
+        Course::edge_at(now),
     ]
 }
 
@@ -85,13 +89,6 @@ fn edges(moment: &Moment) -> [i64; 8] {
 pub(crate) struct Window<T> {
     edge: i64,
     pub total: T,
-}
-
-trait Sliding {
-    fn edge(&self) -> i64;
-    fn begin_at(&mut self, edge: i64);
-    fn add(&mut self, second: i64, fact: &WindowFact);
-    fn sub(&mut self, second: i64, fact: &WindowFact);
 }
 
 impl<T: Total> Sliding for Window<T> {

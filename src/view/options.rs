@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use crate::model::Scope;
+
 /// Sizes of the leaderboards and how they name people and things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boards {
@@ -26,6 +30,26 @@ pub enum NameMode {
     Alias,
     /// The id.
     Id,
+}
+
+impl NameMode {
+    /// What an entity is called.
+    pub(crate) fn shown(self, scope: Scope, id: &str, name: &str) -> String {
+        match self {
+            Self::Name => name.to_owned(),
+            Self::Alias => alias(scope, id),
+            Self::Id => id.to_owned(),
+        }
+    }
+}
+
+/// A pseudonym that stays the same for the same entity, on every replica. Models are not people: they keep their names.
+fn alias(scope: Scope, id: &str) -> String {
+    if scope == Scope::Model {
+        return id.to_owned();
+    }
+    let digest = Sha256::digest(format!("{}/{id}", scope.label()));
+    format!("{}-{:02x}{:02x}{:02x}", scope.label(), digest[0], digest[1], digest[2])
 }
 
 /// How many values each dimension that clients can grow may have; further ones count as `other`.

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, Pace, SimulatorOptions, Urls};
 use llm_relay_exporter::metrics::{CATALOGUE, Emit, MetricType};
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use llm_relay_exporter::serve;
@@ -234,7 +234,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
         urls: Urls { database_url: url.clone().into(), redis_url: None },
         init: false,
         history: HistoryOptions::default(),
-        simulator: SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() },
+        simulator: SimulatorOptions { pace: Pace::Steady(20.0), ..SimulatorOptions::default() },
     };
     let traffic = tokio::spawn(demo::simulate(simulate, calm.clone()));
     tokio::time::sleep(Duration::from_secs(15)).await;

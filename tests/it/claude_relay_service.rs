@@ -121,6 +121,7 @@ impl Exporter {
         let view = View {
             relay: "crs".into(),
             kind: plan.product.label,
+            names: plan.boards.names,
             ledger: ledger.map(Arc::new),
             live: Some(Arc::new(live)),
             directory: Some(Arc::new(directory)),

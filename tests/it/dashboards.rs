@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::dashboards::{self, Lang, Options};
+use llm_relay_exporter::dashboards::{self, Options};
+use llm_relay_exporter::lang::Lang;
 use llm_relay_exporter::relay::Product;
 use llm_relay_exporter::relays::PRODUCTS;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Planted, SimulatorOptions, Urls};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, Planted, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
@@ -249,7 +249,8 @@ async fn live_traffic_begins_ends_and_is_seen_in_redis() {
     let redis = PrivateRedis::start().await.unwrap();
     let url = server().await.database("live").await.unwrap();
     let mut options = simulate_options(&url, Some(&redis), HistoryOptions { days: 0, ..month() });
-    options.simulator = SimulatorOptions { rate: 150.0, trouble_period: Duration::from_secs(3), ..options.simulator };
+    options.simulator =
+        SimulatorOptions { pace: Pace::Steady(150.0), trouble_period: Duration::from_secs(3), ..options.simulator };
     let stop = CancellationToken::new();
     let traffic = tokio::spawn(demo::simulate(options, stop.clone()));
 
@@ -310,7 +311,7 @@ async fn live_traffic_goes_on_without_redis() {
     let mut redis = PrivateRedis::start().await.unwrap();
     let url = server().await.database("without_redis").await.unwrap();
     let mut options = simulate_options(&url, Some(&redis), HistoryOptions { days: 0, ..month() });
-    options.simulator.rate = 40.0;
+    options.simulator.pace = Pace::Steady(40.0);
     let stop = CancellationToken::new();
     let traffic = tokio::spawn(demo::simulate(options, stop.clone()));
     let mut db = PgConnection::connect(&url).await.unwrap();
@@ -358,7 +359,7 @@ async fn simulate_refuses_a_redis_that_is_not_its_own() {
 async fn a_rate_that_makes_no_sense_is_refused() {
     for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut options = simulate_options("postgres://nowhere", None, month());
-        options.simulator.rate = rate;
+        options.simulator.pace = Pace::Steady(rate);
         let error = demo::simulate(options, CancellationToken::new()).await.unwrap_err().to_string();
         assert!(error.contains("--rate"), "{error}");
     }
@@ -377,7 +378,7 @@ async fn an_error_shows_no_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_is_alive_and_leaves_nothing() {
     let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    let simulator = SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() };
+    let simulator = SimulatorOptions { pace: Pace::Steady(20.0), ..SimulatorOptions::default() };
     let environment = (claude_code_hub::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
     let mut db = PgConnection::connect(environment.urls().database_url.expose_secret()).await.unwrap();
     let live = "select count(*) from usage_ledger where created_at > now() - interval '10 seconds'";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::relays::claude_code_hub::demo::SimulateOptions;
 use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
@@ -61,7 +61,7 @@ async fn what_cannot_be_read_vanishes_alone_and_returns_by_itself() {
         urls: urls.clone(),
         init: true,
         history: HistoryOptions { days: 3, requests_per_day: 300, ..HistoryOptions::default() },
-        simulator: SimulatorOptions { rate: 20.0, ..SimulatorOptions::default() },
+        simulator: SimulatorOptions { pace: Pace::Steady(20.0), ..SimulatorOptions::default() },
     };
     let traffic = tokio::spawn(claude_code_hub::demo::simulate(simulate, stop.clone()));
     let exporter = exporter(&urls);
@@ -130,7 +130,7 @@ async fn without_redis_everything_else_is_there() {
 async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
     let environment = (claude_code_hub::PRODUCT.demo)(DemoOptions {
         history: HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() },
-        simulator: SimulatorOptions { rate: 40.0, ..SimulatorOptions::default() },
+        simulator: SimulatorOptions { pace: Pace::Steady(40.0), ..SimulatorOptions::default() },
     })
     .await
     .unwrap();

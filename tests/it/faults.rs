@@ -199,7 +199,7 @@ async fn neighbour() -> Relay {
 /// What the landing page says about the sources.
 fn problems(address: SocketAddr) -> String {
     let (_, html) = tokio::task::block_in_place(|| crate::process::ask(address, "GET", "/")).unwrap();
-    html.lines().filter(|line| line.starts_with("<tr><th scope=\"row\">")).collect::<Vec<_>>().join("\n")
+    html.lines().filter(|line| line.starts_with("<li class=\"source")).collect::<Vec<_>>().join("\n")
 }
 
 fn up(page: &Page, relay: &str, source: Source) -> bool {

@@ -11,8 +11,8 @@ use llm_relay_exporter::model::{
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
 use llm_relay_exporter::view::{
-    AuditView, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
-    ProbeStatus, QuotaView, SourceStatus, StoreStatus, TrafficView, View,
+    AuditView, Board, BoardEntry, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView,
+    LedgerView, NameMode, ProbeStatus, QuotaView, SourceStatus, StoreStatus, TrafficView, View,
 };
 
 pub fn at(second: i64) -> DateTime<Utc> {
@@ -24,6 +24,7 @@ pub fn view(relay: &str) -> View {
         relay: relay.into(),
         // Of no kind that exists: each of those has something that it cannot tell.
         kind: "every-relay",
+        names: NameMode::Name,
         ledger: Some(Arc::new(ledger())),
         live: Some(Arc::new(live())),
         directory: Some(Arc::new(directory())),
@@ -107,6 +108,7 @@ fn ledger() -> LedgerView {
         days: vec![("today", day.clone()), ("yesterday_same_time", day.clone()), ("yesterday", day)],
         day_start: Some(at(-3600)),
         windows: vec![("1m", [10, 2, 2]), ("24h", [1000, 20, 2])],
+        course: (0..49).map(course_step).collect(),
         boards: Scope::ALL.map(board).into(),
         key_models: vec![("4".into(), "claude-sonnet-4".into(), 50), ("4".into(), "other".into(), 10)],
         quotas: vec![QuotaView {
@@ -125,6 +127,11 @@ fn ledger() -> LedgerView {
         audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: Some(-0.25) }),
         folded: vec![("model", 0)],
     }
+}
+
+fn course_step(step: i64) -> CourseStep {
+    let requests = (step as u64 * 7) % 30;
+    CourseStep { start: at(1800 * (step - 49)), requests, cost_usd: Some(requests as f64 / 4.0) }
 }
 
 fn entry(id: &str, name: &str, cost_usd: f64) -> BoardEntry {

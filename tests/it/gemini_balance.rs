@@ -11,6 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::demo::Pace;
 use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self};
@@ -752,13 +753,13 @@ async fn the_simulator_writes_as_the_relay_does() {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite:{}", folder.path().join("default_db").display());
     let mut simulator = Simulator::create(&url, ZONE, 1).await.unwrap();
-    let attempts = simulator.fill(Utc::now() - TimeDelta::days(2), 2000.0).await.unwrap();
+    let attempts = simulator.fill(Utc::now() - TimeDelta::days(2), 2000).await.unwrap();
     assert!((1000..9000).contains(&attempts), "{attempts}");
     let before = whole_view(&url).await;
     let total =
         |view: &LedgerView| -> u64 { view.counters.as_ref().unwrap().traffic.iter().flat_map(|it| it.requests).sum() };
     assert_eq!(total(&before), attempts);
-    let live = tokio::time::timeout(Duration::from_secs(2), simulator.live(6000.0)).await;
+    let live = tokio::time::timeout(Duration::from_secs(2), simulator.live(Pace::Steady(100.0))).await;
     assert!(live.is_err(), "it goes on for ever");
     let after = whole_view(&url).await;
     assert!(total(&after) > total(&before) + 10);

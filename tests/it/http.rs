@@ -18,16 +18,16 @@ use crate::exposition::{Dialect, parse};
 use crate::full_view::{own, unread, user, view, with_users};
 
 /// A running server on a free port.
-struct Server {
+pub struct Server {
     runtime: Runtime,
-    address: SocketAddr,
-    state: State,
-    shutdown: CancellationToken,
+    pub address: SocketAddr,
+    pub state: State,
+    pub shutdown: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Server {
-    fn start(views: Vec<View>) -> Self {
+    pub fn start(views: Vec<View>) -> Self {
         Self::start_at("/metrics", views)
     }
 
@@ -60,7 +60,7 @@ impl Server {
         client::exchange(self.address, request).unwrap()
     }
 
-    fn get(&self, path: &str, headers: &str) -> Answer {
+    pub fn get(&self, path: &str, headers: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"))
     }
 }
@@ -150,21 +150,53 @@ fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
     let server = Server::start(vec![view("main"), broken]);
     let answer = server.get("/", "");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
+    assert_eq!((answer.header("vary"), answer.header("cache-control")), (Some("Accept-Language"), Some("no-store")));
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
     let html = answer.text();
     for shown in [
-        "<h2>main</h2>",
-        "every-relay · version 0.9.9 · time zone Asia/Shanghai",
-        "<td class=\"up\">up</td>",
-        "<td class=\"down\">down</td><td>never</td>",
+        "<h2>main</h2><p class=\"soft\">every-relay · 0.9.9</p>",
+        "<span class=\"soft\">Asia/Shanghai</span>",
+        "<li class=\"source up\">ledger read ",
+        "<li class=\"source down\">ledger never read",
+        "The ledger cannot be read.",
         "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2>",
         "schema: column &quot;a&quot; &amp; &#39;b&#39; are &lt;missing&gt;",
         "<a href=\"/metrics\">",
-        concat!("Version ", env!("CARGO_PKG_VERSION")),
+        concat!("<span class=\"soft\">", env!("CARGO_PKG_VERSION"), "</span>"),
     ] {
         assert!(html.contains(shown), "{shown} is missing in {html}");
     }
-    assert!(!html.contains("<script") && !html.contains("http://") && !html.contains("https://"));
+    assert_eq!(html.matches("<script").count(), 1, "its own alone");
+    assert!(!html.contains("http://") && !html.contains("https://"));
+    let main = server.get("/?main", "");
+    assert!(html.contains(main.text()) && main.text().starts_with("<section>"), "{}", main.text());
+}
+
+#[test]
+fn what_is_absent_on_the_landing_page_says_why() {
+    let section = |view: View| Server::start(vec![view]).get("/?main", "").text().to_owned();
+    let first = section(unread("main"));
+    assert!(first.contains("<dd>–</dd><dd class=\"below\">ledger cannot be read</dd>") && !first.contains("<data"));
+
+    let mut waiting = unread("main");
+    waiting.sources.iter_mut().for_each(|status| status.problem = None);
+    assert!(section(waiting).contains("<dd class=\"below\">not read yet</dd>"));
+
+    let mut without_redis = View { live: None, ..view("main") };
+    without_redis.sources.retain(|status| status.source != Source::Live);
+    assert!(section(without_redis).contains("<dd>–</dd><dd class=\"below\">no live store is configured</dd>"));
+
+    // What a kind of relay never tells has no place but a reason.
+    let balance = section(View { kind: "gemini-balance", ..unread("main") });
+    assert!(!balance.contains("<dt>Sessions</dt>") && balance.contains("<dt>Requests today</dt>"));
+    assert!(balance.contains("<li><b>Cost today</b>: the relay knows no prices and no costs</li>"), "{balance}");
+    let chinese = server_in_chinese(View { kind: "gemini-balance", ..unread("main") });
+    assert!(chinese.contains("<li><b>今日成本</b>：中转没有价格，也不计成本</li>"), "{chinese}");
+}
+
+fn server_in_chinese(view: View) -> String {
+    Server::start(vec![view]).get("/", "Accept-Language: zh-CN,zh;q=0.9,en;q=0.8\r\n").text().to_owned()
 }
 
 #[test]

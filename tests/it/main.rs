@@ -28,6 +28,7 @@ mod histories;
 mod hostile;
 mod http;
 mod increase;
+mod landing;
 mod listen;
 mod load;
 mod many_relays;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relays::PRODUCTS;
 
@@ -27,7 +27,7 @@ fn relay(name: &str, kind: &str, urls: &[(&str, &str)]) -> String {
 async fn ten_relays_of_all_kinds_do_not_wait_for_each_other() {
     let options = DemoOptions {
         history: HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() },
-        simulator: SimulatorOptions { rate: 10.0, ..SimulatorOptions::default() },
+        simulator: SimulatorOptions { pace: Pace::Steady(10.0), ..SimulatorOptions::default() },
     };
     let environments = set_up(&options, PRODUCTS).await.unwrap();
     assert_eq!(environments.len(), PRODUCTS.len(), "a relay of the demo cannot run here");

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{Level, check};
-use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, Pace, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
@@ -114,7 +114,7 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
         urls: Urls { database_url: direct.clone().into(), redis_url: None },
         init: false,
         history,
-        simulator: SimulatorOptions { rate: 40.0, ..SimulatorOptions::default() },
+        simulator: SimulatorOptions { pace: Pace::Steady(40.0), ..SimulatorOptions::default() },
     };
     let traffic = tokio::spawn(demo::simulate(simulation, stop.clone()));
     let one = Process::start(&bouncer.url, None).await;

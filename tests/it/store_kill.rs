@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{HistoryOptions, SimulatorOptions, Urls};
+use llm_relay_exporter::demo::{HistoryOptions, Pace, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use rand::Rng;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -56,7 +56,11 @@ impl Traffic {
             urls: Urls { database_url: url.to_owned().into(), redis_url: None },
             init: false,
             history,
-            simulator: SimulatorOptions { rate: 20.0, seed: rand::rng().random(), ..SimulatorOptions::default() },
+            simulator: SimulatorOptions {
+                pace: Pace::Steady(20.0),
+                seed: rand::rng().random(),
+                ..SimulatorOptions::default()
+            },
         };
         let stop = CancellationToken::new();
         let disorder = tokio::spawn(disorder(url.to_owned(), stop.clone()));

@@ -283,6 +283,15 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
     assert_eq!(view.requests_last_minute, Some(minute.len() as f64));
     assert_eq!(view.tokens_last_minute, Some(minute.iter().map(|row| row.board_tokens).sum::<u64>() as f64));
 
+    let step = Duration::minutes(30);
+    let (first_step, last_step) = (view.course.first().unwrap(), view.course.last().unwrap());
+    assert!((0..1800).contains(&(now - last_step.start).num_seconds()), "{last_step:?} runs at {now}");
+    assert_eq!((view.course.len(), last_step.start - first_step.start), (49, step * 48));
+    for it in &view.course {
+        let rows = naive.between(it.start, it.start + step);
+        assert_eq!((it.requests, it.cost_usd), (rows.len() as u64, Some(cost(&rows))), "{}", it.start);
+    }
+
     for (period, rows) in [
         ("today", naive.between(midnight, tomorrow)),
         ("last24h", naive.since(now - Duration::hours(24))),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
+use llm_relay_exporter::demo::Pace;
 use llm_relay_exporter::model::{ReadError, Reason};
 use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
@@ -338,7 +339,8 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
     server.answers();
     let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
     let mut admin = client.get_multiplexed_async_connection().await.unwrap();
-    let options = crs::Options { days: 3, requests_per_day: 200, rate: 1.0, seed: 3, offset: Offset::default() };
+    let options =
+        crs::Options { days: 3, requests_per_day: 200, pace: Pace::Steady(1.0), seed: 3, offset: Offset::default() };
     crs::fill(&mut admin, &options).await.unwrap();
     documented_user().exec_async(&mut admin).await.unwrap();
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::metrics::{self, CATALOGUE, Metric};
 use llm_relay_exporter::relay::Product;
 use llm_relay_exporter::relay::demo::set_up;
@@ -74,7 +74,7 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
     let options = DemoOptions {
         history: HistoryOptions { days: 40, requests_per_day: 300, ..HistoryOptions::default() },
         simulator: SimulatorOptions {
-            rate: 20.0,
+            pace: Pace::Steady(20.0),
             trouble_period: Duration::from_secs(10),
             ..SimulatorOptions::default()
         },

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::ConnectionLike;
@@ -12,8 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Offset;
-use crate::demo::rhythm::HOURS;
-use crate::demo::{DemoOptions, Environment, Urls};
+use crate::demo::{DemoOptions, Environment, Pace, Urls};
 use crate::servers::PrivateRedis;
 
 /// Which traffic to make.
@@ -23,8 +22,8 @@ pub struct Options {
     pub days: u32,
     /// Mean number of requests per day of the history.
     pub requests_per_day: u32,
-    /// Requests per second at the busiest hour.
-    pub rate: f64,
+    /// How many requests come from then on.
+    pub pace: Pace,
     /// Of every choice that is made.
     pub seed: u64,
     /// The relay's clock.
@@ -328,8 +327,7 @@ pub async fn run(redis: &mut (impl ConnectionLike + Send), options: &Options, st
     let mut random = StdRng::seed_from_u64(options.seed ^ 1);
     let mut was_down = false;
     loop {
-        let hour = options.offset.local(Utc::now()).hour() as usize;
-        let rate = options.rate * (0.55 + 0.4 * HOURS[hour]);
+        let rate = options.pace.per_second(options.offset.local(Utc::now()));
         let pause = Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / rate);
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
@@ -426,7 +424,7 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
     let options = Options {
         days: history.days,
         requests_per_day: history.requests_per_day,
-        rate: simulator.rate,
+        pace: simulator.pace,
         seed: history.seed,
         offset: Offset::default(),
     };

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
 use super::{MYSQL_SCHEMA, SQLITE_SCHEMA};
-use crate::demo::{DemoOptions, Environment, Urls, rhythm};
+use crate::demo::{DemoOptions, Environment, Pace, Urls};
 use crate::servers::host::Host;
 
 /// Keys of the pool, and how many of them are used.
@@ -95,7 +95,7 @@ impl Simulator {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn fill(&mut self, since: DateTime<Utc>, requests_per_day: f64) -> Result<u64, sqlx::Error> {
+    pub async fn fill(&mut self, since: DateTime<Utc>, requests_per_day: u32) -> Result<u64, sqlx::Error> {
         let mut rows = Rows::default();
         let mut written = 0;
         let mut at = since;
@@ -106,10 +106,8 @@ impl Simulator {
                 self.write(std::mem::take(&mut rows)).await?;
             }
             let local = at.with_timezone(&self.zone);
-            let rate = requests_per_day * rhythm::day(local.date_naive()) * rhythm::HOURS[local.hour() as usize];
-            // Requests come by chance, so many in a day of 24 hours that weigh 0.57 on average.
-            let mean = 86_400.0 * 0.57 / rate.max(0.1);
-            let pause = -mean * (1.0 - self.rng.random::<f64>()).ln();
+            let rate = Pace::Daily(requests_per_day).per_second(local.naive_local()).max(1e-5);
+            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
             at += TimeDelta::milliseconds((pause * 1000.0).clamp(1.0, 36e5) as i64);
         }
         written += rows.attempts.len() as u64;
@@ -121,13 +119,14 @@ impl Simulator {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn live(&mut self, requests_per_minute: f64) -> Result<(), sqlx::Error> {
+    pub async fn live(&mut self, pace: Pace) -> Result<(), sqlx::Error> {
         loop {
             let mut rows = Rows::default();
             self.request(Utc::now() - TimeDelta::seconds(1), &mut rows);
             self.write(rows).await?;
-            let pause = -(1.0 - self.rng.random::<f64>()).ln() * 60.0 / requests_per_minute;
-            tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))).await;
+            let rate = pace.per_second(Utc::now().with_timezone(&self.zone).naive_local());
+            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
+            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
         }
     }
 
@@ -214,12 +213,12 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
     let url = format!("sqlite:{}", host.path().join("default_db").display());
     let mut relay = Simulator::create(&url, history.zone, history.seed).await?;
     let since = Utc::now() - TimeDelta::days(i64::from(history.days));
-    relay.fill(since, f64::from(history.requests_per_day)).await?;
+    relay.fill(since, history.requests_per_day).await?;
     let urls = Urls { database_url: url.into(), redis_url: None };
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let traffic = async move {
-        let live = relay.live(60.0 * simulator.rate);
+        let live = relay.live(simulator.pace);
         stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
     };
     Ok(Environment::live(urls, traffic, stop, host))

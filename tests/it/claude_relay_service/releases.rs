@@ -1,5 +1,7 @@
 //! What `check` says, a whole exporter at work, and releases without index sets.
 
+use llm_relay_exporter::demo::Pace;
+
 use super::*;
 
 #[tokio::test]
@@ -28,7 +30,13 @@ async fn check_says_what_is_there_and_what_the_user_may_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exporter_serves_the_simulated_relay() {
     let mut scene = Scene::new(21).await;
-    let options = simulated::Options { days: 4, requests_per_day: 800, rate: 50.0, seed: 5, offset: Offset::default() };
+    let options = simulated::Options {
+        days: 4,
+        requests_per_day: 800,
+        pace: Pace::Steady(50.0),
+        seed: 5,
+        offset: Offset::default(),
+    };
     simulated::fill(&mut scene.admin, &options).await.unwrap();
     let exporter =
         Serving::start(Plan { relays: BTreeMap::from([("crs".to_owned(), scene.plan.clone())]), store: None });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relay::{self, Usage};
@@ -15,8 +15,11 @@ use super::relay::{Relay, read_all, view};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_needs_no_server_and_leaves_nothing() {
     let history = HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() };
-    let simulator =
-        SimulatorOptions { rate: 40.0, trouble_period: Duration::from_secs(2), ..SimulatorOptions::default() };
+    let simulator = SimulatorOptions {
+        pace: Pace::Steady(40.0),
+        trouble_period: Duration::from_secs(2),
+        ..SimulatorOptions::default()
+    };
     let environment = (cpa_manager::PRODUCT.demo)(DemoOptions { history, simulator }).await.unwrap();
     let mut plan = Relay::new(cpa_manager::Level::Plus, "Asia/Shanghai", chrono::Utc::now()).await.plan.clone();
     plan.database_url = environment.urls().database_url.clone();

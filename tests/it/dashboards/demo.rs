@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, SimulatorOptions};
+use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relays::PRODUCTS;
 
@@ -18,7 +18,7 @@ pub async fn scraped() -> Prometheus {
         &DemoOptions {
             history: HistoryOptions { days: 3, requests_per_day: 600, ..HistoryOptions::default() },
             simulator: SimulatorOptions {
-                rate: 20.0,
+                pace: Pace::Steady(20.0),
                 trouble_period: Duration::from_secs(15),
                 ..SimulatorOptions::default()
             },

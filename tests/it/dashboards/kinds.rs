@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use llm_relay_exporter::dashboards::{Lang, promql};
+use llm_relay_exporter::dashboards::promql;
+use llm_relay_exporter::lang::Lang;
 use llm_relay_exporter::metrics::Metric;
 use llm_relay_exporter::relays::PRODUCTS;
 use promql_parser::label::MatchOp;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Target, all, filled, panels, targets, text, world};
-use llm_relay_exporter::dashboards::{Lang, promql};
+use llm_relay_exporter::dashboards::promql;
+use llm_relay_exporter::lang::Lang;
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use regex::Regex;

@@ -235,6 +235,7 @@ async fn read(plan: &RelayPlan) {
     let view = View {
         relay: "fuzz".into(),
         kind: plan.product.label,
+        names: plan.boards.names,
         ledger: ledger.map(Arc::new),
         live: live.map(Arc::new),
         directory: Some(Arc::new(directory)),
