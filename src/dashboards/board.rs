@@ -14,8 +14,6 @@ pub(crate) struct Board {
     pub matchers: &'static str,
     /// What follows each of its metrics, e.g. a filter.
     pub filter: &'static str,
-    /// Shows the id of its rows.
-    pub ids: bool,
 }
 
 /// What a leaderboard can show beside the name: one query and one column each.
@@ -41,9 +39,7 @@ impl Board {
         let name = column("name", self.heading, "");
         // Names of models are long; those of others take what is left.
         let name = if self.is_of_models() { name.width(220) } else { name };
-        let id = column("id", "ID", "");
-        let id = if self.ids { id.width(130) } else { id.hidden() };
-        let mut panel = table(title).empty(NOTHING).columns([name.link(self.link()), id]);
+        let mut panel = table(title).empty(NOTHING).columns([name.link(self.link()), column("id", "ID", "").hidden()]);
         if by_cost {
             // A relay that knows no cost ranks by requests.
             let order = promql::rank(&self.all(period, "cost_usd"), &self.all(period, "requests"));

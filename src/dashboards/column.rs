@@ -7,6 +7,9 @@ use super::text::Texts;
 /// Properties of one series or column: id and value.
 pub(crate) type Properties = Vec<(&'static str, Value)>;
 
+pub(crate) const WIDTH: &str = "custom.width";
+const HIDDEN: &str = "custom.hidden";
+
 /// A column of a table: where it comes from (a label, or `#` and the id of a query), its heading, its unit and further
 /// properties. Without a unit, numbers have the panel's, and labels are text, also where they look like numbers.
 pub(crate) struct Column {
@@ -52,9 +55,8 @@ impl Link {
 
 pub(crate) fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
     let unit = if unit.is_empty() && !from.starts_with('#') { "string" } else { unit };
-    // A number that is missing in one row.
-    let properties = if from.starts_with('#') { vec![("noValue", json!("–"))] } else { Vec::new() };
-    Column { from, title, unit, properties, link: None }
+    // What is missing in one row.
+    Column { from, title, unit, properties: vec![("noValue", json!("–"))], link: None }
 }
 
 impl Column {
@@ -104,7 +106,7 @@ impl Column {
     /// Not shown: links of the row use it.
     pub(crate) fn hidden(self) -> Self {
         // The first is Grafana 11's, the second that of 12 and later.
-        self.with("custom.hidden", json!(true)).with("custom.hideFrom.viz", json!(true))
+        self.with(HIDDEN, json!(true)).with("custom.hideFrom.viz", json!(true))
     }
 
     pub(crate) fn link(mut self, link: Link) -> Self {
@@ -113,7 +115,12 @@ impl Column {
     }
 
     pub(crate) fn width(self, pixels: u32) -> Self {
-        self.with("custom.width", json!(pixels))
+        self.with(WIDTH, json!(pixels))
+    }
+
+    /// Of a width of its own, or not shown.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.properties.iter().any(|(property, _)| *property == WIDTH || *property == HIDDEN)
     }
 
     pub(crate) fn decimals(self, decimals: u8) -> Self {

@@ -70,7 +70,7 @@ fn glance() -> Row {
     row(
         4,
         [
-            (4, shared::state("Sources", false)),
+            (4, shared::state("Sources")),
             (4, shared::data_age()),
             (4, history),
             (4, drift_of_requests),

@@ -112,14 +112,14 @@ fn models_of_keys() -> Panel {
 
 fn by_period() -> Vec<Row> {
     use Measure::{CacheHit, Cost, CostPerMillionTokens, CostPerRequest, FirstToken, Requests, Speed, Success, Tokens};
-    let board = |scope, heading| Board { scope, heading, matchers: "", filter: "", ids: true };
+    let board = |scope, heading| Board { scope, heading, matchers: "", filter: "" };
     let users = board("user", "User");
     let providers = Board {
         filter: r#" unless on (relay, id) label_replace(llm_relay_provider_info{type!~"$type"}, "id", "$1", "provider_id", "(.+)")"#,
         ..board("provider", "Provider")
     };
     // A model's id is its name.
-    let models = Board { ids: false, ..board("model", "Model") };
+    let models = Board { ..board("model", "Model") };
     let of = |board: &Board, title, measures: &[Measure]| board.panel(title, "$period", measures, None);
     let of_providers =
         [Cost, Requests, Tokens, Success, FirstToken, Speed, CostPerRequest, CostPerMillionTokens, CacheHit];
@@ -127,9 +127,8 @@ fn by_period() -> Vec<Row> {
     let of_models = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens, CacheHit];
     let of_keys = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
     // What is folded into "other" has no ratio of its own.
-    let cached = |board: &Board, title| {
-        of(&Board { matchers: r#",id!="other""#, ids: false, ..*board }, title, &[CacheHit, Tokens])
-    };
+    let cached =
+        |board: &Board, title| of(&Board { matchers: r#",id!="other""#, ..*board }, title, &[CacheHit, Tokens]);
     vec![
         row(11, [(24, of(&providers, "Providers", &of_providers))]).under("By period (filters: Period, Provider type)"),
         row(11, [(12, of(&users, "Users", &of_users)), (12, of(&models, "Models", &of_models))]),

@@ -37,12 +37,7 @@ pub(crate) fn dashboard() -> Dashboard {
                     (6, shared::response_time()),
                 ],
             )
-            .or([
-                (6, pools::accounts_in_use()),
-                (6, pools::keys()),
-                (6, pools::failing_keys()),
-                (6, shared::queue()),
-            ]),
+            .or([(6, pools::accounts_in_use()), (6, pools::keys()), (6, pools::failing_keys())]),
             row(
                 4,
                 [
@@ -51,7 +46,7 @@ pub(crate) fn dashboard() -> Dashboard {
                     (4, shared::tokens_per_minute()),
                     (4, in_progress()),
                     (3, shared::data_age()),
-                    (3, shared::state("Sources", false)),
+                    (3, shared::state("Sources")),
                 ],
             ),
             course(),
@@ -87,7 +82,7 @@ fn boards() -> [(u32, Panel); 3] {
 }
 
 fn top(title: &'static str, scope: &'static str, heading: &'static str, measures: &[Measure]) -> Panel {
-    let board = Board { scope, heading, matchers: r#",id!="other""#, filter: "", ids: false };
+    let board = Board { scope, heading, matchers: r#",id!="other""#, filter: "" };
     board.panel(title, "$period", measures, Some(5))
 }
 

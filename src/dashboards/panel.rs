@@ -47,6 +47,8 @@ pub(crate) struct Panel {
     /// Value of a label, its name in words, properties.
     pub renames: Vec<(&'static str, &'static str, Properties)>,
     pub transformations: Vec<Value>,
+    /// Its name stands beside its number instead of above.
+    pub slim: bool,
     /// Where a click on a number leads.
     pub link: Option<Link>,
     /// A metric without which the panel says nothing, though other queries of it have an answer.
@@ -116,6 +118,11 @@ impl Panel {
         self
     }
 
+    pub(crate) fn slim(mut self) -> Self {
+        self.slim = true;
+        self.option("textMode", json!("value_and_name")).option("wideLayout", json!(true))
+    }
+
     pub(crate) fn link(mut self, link: Link) -> Self {
         self.link = Some(link);
         self
@@ -170,10 +177,39 @@ impl Panel {
         defaults.insert("noValue".to_owned(), texts.get(self.empty).into());
         defaults.insert("custom".to_owned(), Value::Object(self.custom.clone()));
         defaults.insert("mappings".to_owned(), self.mapping(texts));
+        if self.slim {
+            let name = texts.get(self.title);
+            defaults.entry("displayName").or_insert(name.into());
+        }
         if let Some(link) = self.link {
             defaults.insert("links".to_owned(), link.json(texts));
         }
 
+        let overrides = self.overrides(texts);
+        let (datasource, targets) = match (&self.foreign, self.same_as) {
+            (Some(foreign), _) => (foreign["datasource"].clone(), json!([foreign])),
+            (None, Some((title, _))) => {
+                let dashboard = json!({"type": "datasource", "uid": "-- Dashboard --"});
+                // A dashboard knows the ids of its panels, and puts one in the place of the title.
+                let shared = json!({"datasource": dashboard, "refId": "shared", "panelId": texts.get(title)});
+                (dashboard, json!([shared]))
+            }
+            (None, None) => (prometheus(), Value::Array(targets)),
+        };
+        Ok(json!({
+            "type": self.plugin,
+            "title": if self.title.is_empty() || self.slim { String::new() } else { texts.get(self.title) },
+            "description": self.description(texts)?,
+            "datasource": datasource,
+            "targets": targets,
+            "fieldConfig": {"defaults": defaults, "overrides": overrides},
+            "options": self.options,
+            "transformations": self.transform(texts),
+        }))
+    }
+
+    /// Properties of single series and columns.
+    fn overrides(&self, texts: &Texts) -> Vec<Value> {
         let mut overrides: Vec<Value> = Vec::new();
         for (words, properties) in &self.overrides {
             overrides.push(by_name(&texts.get(words), properties));
@@ -192,26 +228,7 @@ impl Panel {
                 overrides.push(by_name(&texts.get(column.title), &properties));
             }
         }
-        let (datasource, targets) = match (&self.foreign, self.same_as) {
-            (Some(foreign), _) => (foreign["datasource"].clone(), json!([foreign])),
-            (None, Some((title, _))) => {
-                let dashboard = json!({"type": "datasource", "uid": "-- Dashboard --"});
-                // A dashboard knows the ids of its panels, and puts one in the place of the title.
-                let shared = json!({"datasource": dashboard, "refId": "shared", "panelId": texts.get(title)});
-                (dashboard, json!([shared]))
-            }
-            (None, None) => (prometheus(), Value::Array(targets)),
-        };
-        Ok(json!({
-            "type": self.plugin,
-            "title": if self.title.is_empty() { String::new() } else { texts.get(self.title) },
-            "description": self.description(texts)?,
-            "datasource": datasource,
-            "targets": targets,
-            "fieldConfig": {"defaults": defaults, "overrides": overrides},
-            "options": self.options,
-            "transformations": self.transform(texts),
-        }))
+        overrides
     }
 
     /// The panel's note, then what its metrics mean.

@@ -21,6 +21,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         overrides: Vec::new(),
         renames: Vec::new(),
         transformations: Vec::new(),
+        slim: false,
         link: None,
         needs: None,
         same_as: None,
@@ -143,8 +144,8 @@ pub(crate) fn ranking(title: &'static str) -> Panel {
 /// Coloured spans of states, one line per series under a name from labels, e.g. `{{provider}}`.
 pub(crate) fn timeline(title: &'static str, name: &str) -> Panel {
     let options = json!({
-        "mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
+        "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
         "tooltip": {"mode": "single", "sort": "none"},
     });
     // Every state has its own colour; thresholds would put their bounds where the states' names belong.

@@ -174,7 +174,7 @@ pub(crate) fn subscriptions() -> Panel {
             column("window", "Window", "").width(80),
             column("#used", "Share", "percentunit").fill(),
             column("#told", "Told before", "s").decimals(1).width(95),
-            column("#state", "Upstream says", "").width(110).with(
+            column("#state", "Upstream says", "").width(125).with(
                 "mappings",
                 json!([{"type": "value", "options": {
                     "0": {"text": "allowed", "color": "green"},

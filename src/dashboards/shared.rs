@@ -88,13 +88,23 @@ pub(crate) fn error_ratio() -> Panel {
         .decimals(1)
         .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
         .empty(UNRECORDED)
-        .note("The change is against yesterday up to the same local time, by the relay's own numbers.")
-        .query(Query::rows("now", promql::versus(&day("today"), &day("yesterday_same_time"))))
+        .note("The change is in percentage points, against yesterday up to the same local time, by the relay's own numbers.")
+        .query(Query::rows("now", promql::versus_in_points(&day("today"), &day("yesterday_same_time"))))
 }
 
-/// Requests that wait for a slot of their key.
-pub(crate) fn queue() -> Panel {
-    stat("Waiting for a slot").decimals(0).query(Query::rows("now", "sum(llm_relay_queue_waiting)"))
+/// The time of day where the relay is, and the name of its zone.
+pub(crate) fn clock() -> Panel {
+    let since_midnight = "(time() - max by (relay) (llm_relay_day_start_timestamp_seconds))";
+    let zones = "max by (relay, timezone) (llm_relay_info)";
+    stat("Time of the relay")
+        .unit("dthms")
+        .set("displayName", json!("${__field.labels.timezone}"))
+        .note("Since the relay's midnight, in its time zone: on the day of a clock change it is an hour off.")
+        .query(Query::values(
+            "now",
+            format!("max by (timezone) ({since_midnight} * on (relay) group_left (timezone) {zones})"),
+            "{{timezone}}",
+        ))
 }
 
 /// Age of the numbers of requests and live state, whichever is older.
@@ -102,7 +112,7 @@ pub(crate) fn data_age() -> Panel {
     stat("Data age")
         .unit("s")
         .decimals(0)
-        .levels(&[(None, "red"), (Some(0.0), "dark-green"), (Some(30.0), "dark-orange"), (Some(60.0), "red")])
+        .levels(&[(None, "red"), (Some(0.0), "transparent"), (Some(30.0), "dark-orange"), (Some(60.0), "red")])
         .option("colorMode", json!("background_solid"))
         .note("How long ago requests and live state were last read, whichever is longer.")
         .empty("NO DATA")
@@ -115,23 +125,18 @@ pub(crate) fn data_age() -> Panel {
 /// 0 all is well, 1 a source is down, 2 data are old, 3 nothing is scraped.
 pub(crate) const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
 
-/// `loud` fills the panel with words.
-pub(crate) fn state(title: &'static str, loud: bool) -> Panel {
-    let panel = stat(title)
+/// Quiet while all is well.
+pub(crate) fn state(title: &'static str) -> Panel {
+    stat(title)
         .option("colorMode", json!("background_solid"))
         .set("color", json!({"mode": "thresholds"}))
-        .note("Green: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
+        .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
         .empty("NO DATA")
-        .query(Query::rows("now", STATE));
-    if loud {
-        panel
-            .map("0", "Live", "dark-green")
-            .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
-            .map("2", "DATA ARE OLD: do not trust these numbers", "red")
-            .map("3", "NO DATA: the exporter is not being scraped", "red")
-    } else {
-        panel.map("0", "Live", "dark-green").map("1", "Down", "red").map("2", "Old", "red").map("3", "None", "red")
-    }
+        .query(Query::rows("now", STATE))
+        .map("0", "Live", "transparent")
+        .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
+        .map("2", "DATA ARE OLD: do not trust these numbers", "red")
+        .map("3", "NO DATA: the exporter is not being scraped", "red")
 }
 
 /// Cost and calls over time, yesterday dashed. `step` is the shortest span that one point stands for.

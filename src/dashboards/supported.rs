@@ -5,6 +5,7 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::token::{T_LOR, T_LUNLESS};
 use promql_parser::parser::{self, Expr, VectorSelector};
 
+use super::column::WIDTH;
 use super::dashboard::{Dashboard, Row};
 use super::panel::{Money, Panel};
 use super::promql;
@@ -78,6 +79,12 @@ impl Relays<'_> {
         }
         let asked = |from: &str| from.strip_prefix('#').is_none_or(|id| panel.queries.iter().any(|it| it.id == id));
         panel.columns.retain(|column| asked(column.from));
+        // Somebody must take the room that is left.
+        if panel.columns.iter().all(|column| column.is_narrow())
+            && let Some(first) = panel.columns.first_mut()
+        {
+            first.properties.retain(|(property, _)| *property != WIDTH);
+        }
         panel.order = panel.order.filter(|(by, ..)| match by.starts_with('#') {
             true => asked(by),
             false => panel.columns.iter().any(|column| column.title == *by),

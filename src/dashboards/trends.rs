@@ -98,9 +98,9 @@ fn totals() -> Row {
                 versus("Success", Better::Higher)
                     .unit("percentunit")
                     .decimals(1)
-                    .note(NOTE)
+                    .note("Over the time range, by the counters. The change is in percentage points, against the same span as many days earlier as chosen above.")
                     .empty(UNRECORDED)
-                    .query(Query::rows("now", promql::versus(&ratio(""), &ratio(" offset $compare")))),
+                    .query(Query::rows("now", promql::versus_in_points(&ratio(""), &ratio(" offset $compare")))),
             ),
         ],
     )

@@ -41,7 +41,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
     let circuits_open = stat("Open circuits")
         .decimals(0)
         // What is not known is not green.
-        .levels(&[(None, "transparent"), (Some(0.0), "dark-green"), (Some(1.0), "red")])
+        .levels(&[(None, "transparent"), (Some(0.0), "transparent"), (Some(1.0), "red")])
         .option("colorMode", json!("background_solid"))
         .query(Query::rows("now", r#"sum(llm_relay_provider_circuit_state{state="open"})"#));
     Dashboard {
@@ -56,9 +56,8 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
         alerts: false,
         quick_ranges: false,
         rows: vec![
-            row(3, [(16, shared::state("State of the data", true)), (4, shared::data_age()), (4, circuits_open)]),
             row(
-                4,
+                6,
                 [
                     (5, shared::sessions()),
                     (5, shared::requests_today()),
@@ -72,9 +71,17 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
                 (4, pools::keys()),
                 (5, pools::failing_keys()),
                 (5, shared::requests_per_minute()),
-                (4, shared::queue()),
             ]),
-            row(10, [(6, board("Users today", "user")), (10, traffic()), (8, activity)])
+            row(
+                2,
+                [
+                    (12, shared::state("State of the data").slim()),
+                    (4, shared::data_age().slim()),
+                    (4, circuits_open.slim()),
+                    (4, shared::clock().slim()),
+                ],
+            ),
+            row(9, [(6, board("Users today", "user")), (10, traffic()), (8, activity)])
                 .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
             row(9, [(6, board("Providers today", "provider")), (5, slots()), (5, models()), (8, active)]).or([
                 (8, pools::subscriptions()),
@@ -120,6 +127,7 @@ fn traffic() -> Panel {
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
     bars("Provider slots by usage")
+        .empty(NOTHING)
         .unit("percentunit")
         .decimals(0)
         .set("max", json!(1))
@@ -152,8 +160,10 @@ fn activity() -> Panel {
     let requests = format!("({})", Named::Provider.of(&count("")));
     let failed = count(r#"{outcome="failure"}"#);
     let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds_{part}"));
-    let mean = format!("({} / ({} > 0))", duration("sum"), duration("count"));
-    let cost = format!("({} > 0)", minute("llm_relay_cost_usd_total"));
+    // Of rows that have a name alone.
+    let listed = format!("and on (relay, provider_id, model) {}", count(""));
+    let mean = format!("({} / ({} > 0) {listed})", duration("sum"), duration("count"));
+    let cost = format!("({} > 0 {listed})", minute("llm_relay_cost_usd_total"));
     table("Activity in the last minute")
         .empty(NOTHING)
         .note(
@@ -166,7 +176,7 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", ""),
-            column("provider", "Provider", "").width(115),
+            column("provider", "Provider", "").width(140),
             column("#requests", "Calls", "short").width(75),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),

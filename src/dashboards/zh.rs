@@ -138,10 +138,6 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("First token p50", "首 Token p50"),
     ("For", "已运行"),
     (
-        "Green: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.",
-        "绿色：所有中转服务的所有数据源均可读取。无法更新的数字会消失，而不会一直显示旧值。",
-    ),
-    (
         "Grows while nobody sends requests; only a lag under traffic is a fault.",
         "无人请求时会增长；只有在有流量时的滞后才是故障。",
     ),
@@ -192,12 +188,10 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("NO DATA", "无数据"),
     ("NO DATA: the exporter is not being scraped", "无数据：采集器未被抓取"),
     ("Negative: expired.", "负值表示已过期。"),
-    ("None", "无"),
     ("Not available for this relay", "此中转服务不提供该数据"),
     ("Not the provider's fault", "非供应商原因"),
     ("Nothing here now", "暂无数据"),
     ("Now", "当前"),
-    ("Old", "过期"),
     ("Open", "打开"),
     ("Open circuits", "熔断中"),
     ("Open circuits try again in", "熔断恢复倒计时"),
@@ -447,7 +441,23 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Trends of this key", "该密钥的趋势"),
     ("Trends of this model", "该模型的趋势"),
     ("This provider alone", "仅看该供应商"),
-    ("Waiting for a slot", "等待槽位"),
+    ("Time of the relay", "中转所在时区的时间"),
+    (
+        "Since the relay's midnight, in its time zone: on the day of a clock change it is an hour off.",
+        "按中转时区自零点起计；夏令时切换当天会差一小时。",
+    ),
+    (
+        "The change is in percentage points, against yesterday up to the same local time, by the relay's own numbers.",
+        "变化以百分点计，与昨日同一时刻相比，取自中转自身的数字。",
+    ),
+    (
+        "Over the time range, by the counters. The change is in percentage points, against the same span as many days earlier as chosen above.",
+        "按计数器统计所选时间段；变化以百分点计，与上方所选天数之前的同样时段相比。",
+    ),
+    (
+        "Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.",
+        "实时：所有中转的所有数据源都在读取。无法更新的数字会消失，而不会变旧。",
+    ),
     ("Top keys", "密钥排行"),
     ("Keys today", "今日密钥"),
     ("Accounts that serve", "可用账号"),
