@@ -69,7 +69,7 @@ impl Tally {
         let oldest = self.now() - super::ORPHAN_SECONDS;
         self.held
             .values()
-            .filter(|held| held.row.counted && !held.row.is_final && held.row.started_at.timestamp() >= oldest)
+            .filter(|held| held.row.is_shown() && !held.row.is_final && held.row.started_at.timestamp() >= oldest)
             .count() as u64
     }
 
@@ -185,6 +185,10 @@ impl Tally {
                 wasted.map(|((sym, reason), cost)| (labels.provider(*sym), reason.label(), cost.to_f64())).collect();
             view.corrections_usd = corrections_usd(self.corrections);
         }
+        if facts.cost && facts.refunds {
+            let refunds = counters.refunds.iter();
+            view.refunds = refunds.map(|(sym, amount)| (labels.provider(*sym), amount.to_f64())).collect();
+        }
         if facts.users {
             view.users = spenders(&self.names.users, &users, &counters.users, fresh_since, facts);
         }
@@ -238,7 +242,7 @@ fn day_view(sums: &Sums, facts: Facts) -> DayView {
         list_cost_usd: None,
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: Some(sums.spent.errors as f64 / sums.spent.requests.max(1) as f64),
+        error_ratio: facts.errors.then(|| sums.spent.errors as f64 / sums.spent.requests.max(1) as f64),
     }
 }
 

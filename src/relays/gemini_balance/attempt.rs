@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::PROVIDER;
 use super::clock::Clock;
 use super::store::Cells;
-use crate::model::{FailureClass, Outcome, Tokens, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
 
 /// Distinct model names that are shared between rows.
 const MOST_NAMES: usize = 10_000;
@@ -94,6 +94,7 @@ impl Attempt {
             request_id: position,
             started_at: clock.instant(self.at?)?,
             counted: true,
+            kind: RowKind::Request,
             imported: false,
             is_final: true,
             is_error: outcome == Outcome::Failure,

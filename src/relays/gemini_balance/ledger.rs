@@ -248,7 +248,15 @@ async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) ->
 #[async_trait]
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
-        Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false, ..Facts::ALL }
+        Facts {
+            users: false,
+            cost: false,
+            tokens: false,
+            in_progress: false,
+            imports: false,
+            refunds: false,
+            ..Facts::ALL
+        }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
