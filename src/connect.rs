@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
+pub(crate) mod sql;
 pub mod sqlite;
 pub(crate) mod tls;
 

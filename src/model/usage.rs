@@ -248,6 +248,8 @@ pub struct Facts {
     pub in_progress: bool,
     /// Requests that were recorded long after they happened.
     pub imports: bool,
+    /// Requests that failed.
+    pub failures: bool,
     /// Its screens know errors, and with them shares of failures and successes.
     pub errors: bool,
     /// Money that was given back.
@@ -264,6 +266,7 @@ impl Facts {
         tokens: true,
         in_progress: true,
         imports: true,
+        failures: true,
         errors: true,
         refunds: true,
         hits_of_cached: true,

@@ -39,7 +39,7 @@ impl Tally {
             tokens_last_minute: minute.filter(|_| self.facts.tokens).map(|sums| sums.spent.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
-            windows: self.window_views(),
+            windows: if self.facts.failures { self.window_views() } else { Vec::new() },
             lag_seconds: self.newest.map(|newest| (self.moment.now - newest).max(Duration::zero()).as_seconds_f64()),
             ..LedgerView::default()
         };
@@ -161,7 +161,7 @@ impl Tally {
                 .filter(|(_, traffic)| traffic.last_second >= fresh_since)
                 .map(|(labels, traffic)| traffic_view(labels, traffic, facts))
                 .collect(),
-            responses: (counters.responses.iter())
+            responses: (counters.responses.iter().filter(|_| facts.failures))
                 .filter_map(|((sym, status), count)| Some((labels.provider(*sym), code(*status), fresh(count)?)))
                 .collect(),
             failures: (counters.failures.iter())
