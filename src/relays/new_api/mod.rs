@@ -51,6 +51,9 @@ pub const POSTGRES_SCHEMA: &str = include_str!("least_schema/postgres.sql");
 /// [`SQLITE_SCHEMA`] for MySQL and MariaDB.
 pub const MYSQL_SCHEMA: &str = include_str!("least_schema/mysql.sql");
 
+/// [`SQLITE_SCHEMA`] of one-api.
+pub const ONE_API_SCHEMA: &str = include_str!("least_schema/one_api.sql");
+
 /// The longest statement on SQLite: new-api gives up a write after five seconds, one-api after three.
 const LONGEST_STATEMENT: Duration = Duration::from_millis(1500);
 

@@ -9,7 +9,7 @@ use crate::relay::schema_cache;
 
 /// Generations of new-api's store, by what they brought, and of one-api's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(super) enum Level {
     /// one-api up to v0.6.10.
     Untimed,
     /// one-api from v0.6.11 on: durations.
@@ -28,7 +28,7 @@ pub enum Level {
 
 impl Level {
     /// The releases that have this store, for people.
-    pub const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Untimed => "up to v0.6.10",
             Self::Timed => "v0.6.11",
