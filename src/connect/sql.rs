@@ -188,8 +188,10 @@ impl Session {
     }
 }
 
-/// PostgreSQL's placeholders have numbers.
+/// PostgreSQL's placeholders have numbers. Lines of comment, which explain them, are left out.
 fn numbered(text: &str) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("--")).collect();
+    let text = lines.join("\n");
     let mut parts = text.split('?');
     let mut numbered = parts.next().unwrap_or_default().to_owned();
     for (place, part) in parts.enumerate() {

@@ -305,7 +305,7 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
             }
             WindowRule::Weekly => monday,
             WindowRule::Monthly => first,
-            WindowRule::Total | WindowRule::Live => DateTime::UNIX_EPOCH,
+            WindowRule::Total | WindowRule::Live | WindowRule::Told { .. } => DateTime::UNIX_EPOCH,
         };
         let rows = naive.since(start.max(limit.since.unwrap_or(start)));
         let mine: Vec<_> = rows

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
 use chrono_tz::Tz;
 
-use super::Family;
 use super::keys::KeyNames;
 use super::options::Options;
 use super::row::{LogRow, Meaning, identity, moment};
 use super::schema::{Schema, SchemaCache};
+use super::{Clock, Family};
 use crate::connect::sql::{Database, Engine, Session, Value};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
@@ -50,6 +50,7 @@ pub(super) struct LedgerReader {
     keys: KeyNames,
     names: SharedNames,
     calendars: Calendars,
+    clock: Clock,
     stable_ids: Option<StableIds>,
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
     lost_rows: bool,
@@ -58,7 +59,8 @@ pub(super) struct LedgerReader {
 /// Both ends of the log, and the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
-    pub now: DateTime<Utc>,
+    /// The server's clock; a SQLite file has none.
+    pub now: Option<DateTime<Utc>>,
     /// The greatest id; 0 when there is none.
     pub top: i64,
     /// The smallest id, and when its row was written.
@@ -121,7 +123,7 @@ impl Slices {
 }
 
 impl LedgerReader {
-    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, zone: Tz) -> Self {
+    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, zone: Tz, clock: Clock) -> Self {
         Self {
             family,
             logs,
@@ -132,6 +134,7 @@ impl LedgerReader {
             keys: KeyNames::default(),
             names: SharedNames::default(),
             calendars: Calendars::new(zone),
+            clock,
             stable_ids: None,
             lost_rows: false,
         }
@@ -181,11 +184,12 @@ impl LedgerReader {
             self.stable_ids = StableIds::restore(&request.resume_token);
         }
         let ends = ends(session).await?;
+        let now = ends.now.unwrap_or_else(|| (self.clock)());
         let lost_rows = self.notice_lost_rows(session, ends).await?;
         let zone = self.calendars.zone();
         let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
-        let first = ends.first.and_then(|(_, at)| moment(at)).map_or(ends.now, |at| at.min(ends.now));
-        let today = date(ends.now);
+        let first = ends.first.and_then(|(_, at)| moment(at)).map_or(now, |at| at.min(now));
+        let today = date(now);
         // What was cleaned up may still be counted: the days of a month do not go with their rows.
         let calendar = self.calendars.get(date(first).min(today - LEAST_DAYS), today)?;
         let mut batch = Batch::default();
@@ -212,8 +216,8 @@ impl LedgerReader {
             self.lost_rows = false;
         }
         Ok(Refresh {
-            now: ends.now,
-            same_time_yesterday: civil::day_before(zone, ends.now),
+            now,
+            same_time_yesterday: civil::day_before(zone, now),
             calendar,
             basis: format!("{zone}; {}", self.family.label()),
             tariff: self.options.as_ref().map_or_else(String::new, |it| format!("unit {}", it.quota_per_unit)),
@@ -379,9 +383,7 @@ pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
         Ok((row.int("top")?.unwrap_or(0), first, row.int("now")?))
     });
     let (top, first, now) = ends.await?;
-    // A SQLite file has no clock of its own; relay and exporter share a machine, and with it one.
-    let now = now.and_then(DateTime::from_timestamp_micros).unwrap_or_else(Utc::now);
-    Ok(Ends { now, top, first })
+    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first })
 }
 
 fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {
@@ -426,11 +428,7 @@ async fn read_identities(
     values: &[Value<'_>],
 ) -> Result<Vec<RowIdentity>, ReadError> {
     let text = IDENTITIES.replace("{which}", condition);
-    let read = session.fetch_good("looking at rows again", &text, values, |row| {
-        let number = |column| row.int(column).map(Option::unwrap_or_default);
-        Ok(identity(number("id")?, number("created_at")?, number("user_id")?, number("quota")?))
-    });
-    read.await
+    session.fetch_good("looking at rows again", &text, values, identity).await
 }
 
 #[async_trait]
@@ -460,8 +458,9 @@ impl Ledger for LedgerReader {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let (mut session, schema) = self.session().await?;
         let result = async {
-            let first = ends(&mut session).await?.first.map_or(0, |(first, _)| first);
-            let upto = self.stable_ids().id_up_to(below.saturating_sub(1));
+            let ends = ends(&mut session).await?;
+            let first = ends.first.map_or(0, |(first, _)| first);
+            let upto = self.stable_ids().id_up_to(below.saturating_sub(1)).min(ends.top);
             let slices = Slices { after: first - 1, upto, seconds: None, newest_first: true };
             let batch = self.slices(&mut session, &schema, "reading older rows", slices, limit).await?;
             Ok(Older { rows: batch.rows, bottom: batch.exhausted, refused: batch.refused })

@@ -33,6 +33,7 @@ mod unsupported;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
@@ -95,6 +96,9 @@ impl Family {
     }
 }
 
+/// Tells the time. A SQLite file has no clock of its own; relay and exporter share a machine, and with it one.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
 fn database(plan: &RelayPlan, url: &SecretString) -> Result<Database, OpenError> {
     Database::new(url, plan.timeout, LONGEST_STATEMENT)
 }
@@ -105,6 +109,14 @@ fn database(plan: &RelayPlan, url: &SecretString) -> Result<Database, OpenError>
 /// # Errors
 /// When an address cannot be used.
 fn open(plan: &RelayPlan, family: Family) -> Result<Relay, OpenError> {
+    open_at(plan, family, Arc::new(Utc::now))
+}
+
+/// Opens them with another clock for a SQLite file.
+///
+/// # Errors
+/// When an address cannot be used.
+pub fn open_at(plan: &RelayPlan, family: Family, clock: Clock) -> Result<Relay, OpenError> {
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
     let (logs, main) = match product::log_database_url(plan) {
         Some(url) => (database(plan, url)?, Some(database(plan, &plan.database_url)?)),
@@ -112,7 +124,7 @@ fn open(plan: &RelayPlan, family: Family) -> Result<Relay, OpenError> {
     };
     let shared = Arc::new(Mutex::new(directory::Main::new(database(plan, &plan.database_url)?, family)));
     Ok(Relay {
-        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(family, logs, main, zone))),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(family, logs, main, zone, clock))),
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared)))),
         directory: Box::new(directory::DirectoryReader::new(shared, family, zone)),
     })

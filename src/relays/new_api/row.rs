@@ -73,8 +73,9 @@ impl LogRow {
         })
     }
 
-    pub(super) const fn identity(&self) -> RowIdentity {
-        identity(self.id, self.created_at, self.user_id, self.quota)
+    pub(super) fn identity(&self) -> RowIdentity {
+        let Self { user_id, channel_id, quota, prompt_tokens, completion_tokens, .. } = *self;
+        identity_of(self.id, self.created_at, [user_id, channel_id, quota, prompt_tokens, completion_tokens])
     }
 
     /// In our words, at a position of the ledger; `None` for what is none of its rows.
@@ -192,8 +193,27 @@ impl LogRow {
 }
 
 /// What tells a row from another with its id.
-pub(super) const fn identity(id: i64, created_at: i64, user_id: i64, quota: i64) -> RowIdentity {
-    RowIdentity { id, at: Some(created_at), key: Some((user_id << 32) ^ quota) }
+///
+/// # Errors
+/// When it has no id.
+pub(super) fn identity(row: &dyn Cells) -> Result<RowIdentity, sqlx::Error> {
+    let number = |column| row.int(column).map(Option::unwrap_or_default);
+    let rest = [
+        number("user_id")?,
+        number("channel_id")?,
+        number("quota")?,
+        number("prompt_tokens")?,
+        number("completion_tokens")?,
+    ];
+    Ok(identity_of(row.int("id")?.ok_or(sqlx::Error::RowNotFound)?, number("created_at")?, rest))
+}
+
+/// `rest` is what else a row has that never changes, folded as FNV-1a does it.
+fn identity_of(id: i64, created_at: i64, rest: [i64; 5]) -> RowIdentity {
+    let key = rest.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, number| {
+        (hash ^ number.cast_unsigned()).wrapping_mul(0x0100_0000_01b3)
+    });
+    RowIdentity { id, at: Some(created_at), key: Some(key.cast_signed()) }
 }
 
 pub(super) fn moment(seconds: i64) -> Option<DateTime<Utc>> {
