@@ -71,7 +71,8 @@ impl DirectoryReader {
             timezone: self.zone.name().to_owned(),
             ..Directory::default()
         };
-        if schema.has_table("system_instances")
+        if schema.has("system_instances", "info")
+            && schema.has("system_instances", "last_seen_at")
             && let Some(version) = version(session).await?
         {
             directory.version = version;

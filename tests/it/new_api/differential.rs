@@ -17,7 +17,7 @@ use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::relay::{Db, Place, Row, TestClock, follower, open, people, plan, settle, view};
+use super::database::{Db, Place, Row, TestClock, follower, open, people, plan, settle, view};
 
 const MODELS: [&str; 3] = ["gpt-4o", "claude-sonnet-4", "gemini-2.5-pro"];
 const MEANING: &str = "create table meaning (log bigint, provider bigint, client bigint, token bigint, quota bigint,
