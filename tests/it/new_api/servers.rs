@@ -35,20 +35,27 @@ async fn nothing_is_lost_and_nothing_counted_twice(place: Place) {
     let plan = plan(&url, "UTC");
     let clock = Arc::new(Mutex::new(Utc::now()));
     let mut exporter = follower(&plan, &clock);
-    let (mut seen, mut late, mut refreshes) = (BTreeSet::new(), 0, 0);
+    // How many rows come after a greater id: without them this would prove nothing.
+    let observer = tokio::spawn(async move {
+        let (mut seen, mut late) = (BTreeSet::new(), 0_u64);
+        while seen.len() < WRITERS as usize * ROWS {
+            let ids = db.table("select cast(id as char(20)), id from logs").await;
+            let top = seen.last().copied().unwrap_or(0);
+            for id in ids.into_values().map(|id| id[0]) {
+                late += u64::from(seen.insert(id) && id < top);
+            }
+        }
+        late
+    });
+    let mut refreshes = 0;
     while writers.iter().any(|writer| !writer.is_finished()) {
         settle(&mut exporter).await;
         refreshes += 1;
-        // How many rows come after a greater id: without them this would prove nothing.
-        let ids = db.table("select cast(id as char(20)), id from logs").await;
-        let top = seen.last().copied().unwrap_or(0);
-        for id in ids.into_values().map(|id| id[0]) {
-            late += u64::from(seen.insert(id) && id < top);
-        }
     }
     for writer in writers {
         writer.await.unwrap();
     }
+    let late = observer.await.unwrap();
     settle(&mut exporter).await;
     let view = view(&mut exporter, &plan, &Directory::default());
     println!("{refreshes} refreshes, {late} rows came late");
