@@ -49,14 +49,6 @@ impl Database {
         }
     }
 
-    pub(crate) const fn engine(&self) -> Engine {
-        match self {
-            Self::Postgres(_) => Engine::Postgres,
-            Self::MySql(_) => Engine::MySql,
-            Self::Sqlite(_) => Engine::Sqlite,
-        }
-    }
-
     /// For people.
     pub(crate) fn endpoint(&self) -> String {
         match self {

@@ -39,6 +39,7 @@ pub(crate) fn dashboard() -> Dashboard {
             capacity(),
             errors(),
             pools(),
+            row(9, [(24, channels())]),
             keys(),
             models(),
             row(9, [(24, value())]).under("Money"),
@@ -269,7 +270,36 @@ fn pools() -> Row {
         ])
         .sort("Back in", true, Some(100));
     row(9, [(16, state), (8, accounts)])
-        .under("Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)")
+        .under("Pools (states of claude-relay-service, CPA-Manager-Plus, new-api and one-api, keys and error log of gemini-balance)")
+}
+
+/// What a relay has asked its upstream accounts, and how many of their keys are left.
+fn channels() -> Panel {
+    let of = |metric: &str| format!("max by ({BY}) ({metric}{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let age = |metric: &str| format!("(time() - {})", of(metric));
+    let keys = |state: &str| format!("sum by ({BY}) (llm_relay_account_keys{{{state},{PROVIDER_FILTER}}}{OF_TYPE})");
+    let known = format!(
+        "sum by ({BY}) (llm_relay_account_balance{{{PROVIDER_FILTER}}}{OF_TYPE} or llm_relay_account_test_duration_seconds{{{PROVIDER_FILTER}}}{OF_TYPE} or llm_relay_account_keys{{{PROVIDER_FILTER}}}{OF_TYPE})"
+    );
+    table("Balances, tests and keys of upstream accounts")
+        .note("A balance is in the upstream's currency. Keys: of accounts that have several.")
+        .query(Query::rows("known", named_cell(&known)))
+        .query(Query::rows("balance", cell(&of("llm_relay_account_balance"))))
+        .query(Query::rows("told", cell(&age("llm_relay_account_balance_timestamp_seconds"))))
+        .query(Query::rows("test", cell(&of("llm_relay_account_test_duration_seconds"))))
+        .query(Query::rows("tested", cell(&age("llm_relay_account_test_timestamp_seconds"))))
+        .query(Query::rows("keys", cell(&keys(r#"state="normal""#))))
+        .query(Query::rows("out", cell(&keys(r#"state!="normal""#))))
+        .columns([
+            column("provider", "Provider", ""),
+            column("#balance", "Balance", "short").decimals(2),
+            column("#told", "Told before", "s").decimals(0),
+            column("#test", "Last test", "s").decimals(2),
+            column("#tested", "Tested before", "s").decimals(0),
+            column("#keys", "Keys in use", "short").decimals(0),
+            column("#out", "Keys out", "short").decimals(0),
+        ])
+        .sort("Balance", true, Some(100))
 }
 
 /// Upstream keys of relays that share one upstream among many.
@@ -344,8 +374,9 @@ fn value() -> Panel {
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
+    let refunded = growth("llm_relay_refunded_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
-        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
+        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted", "#refunded"]))
         .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
         .query(Query::rows("requests", cell(&requests)))
         .query(Query::rows("cost", cell(&cost)))
@@ -356,6 +387,7 @@ fn value() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "$__range"))))
         .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
         .query(Query::rows("wasted", cell(&wasted)))
+        .query(Query::rows("refunded", cell(&refunded)))
         .columns([
             column("provider", "Provider", ""),
             column("#requests", "Calls", "locale").decimals(0),
@@ -367,6 +399,7 @@ fn value() -> Panel {
             column("#ttft", "First token p50", "s").decimals(2),
             column("#speed", "Tokens/s p50", "short").decimals(1),
             column("#wasted", "Wasted", "").decimals(2),
+            column("#refunded", "Given back", "").decimals(2),
         ])
         .sort("#order", true, Some(50))
 }

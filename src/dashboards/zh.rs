@@ -415,8 +415,8 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Overloaded", "过载"),
     ("Paused", "暂停"),
     (
-        "Pools (states of claude-relay-service and CPA-Manager-Plus, keys and error log of gemini-balance)",
-        "资源池（claude-relay-service 与 CPA-Manager-Plus 的账号状态，gemini-balance 的密钥与错误日志）",
+        "Pools (states of claude-relay-service, CPA-Manager-Plus, new-api and one-api, keys and error log of gemini-balance)",
+        "资源池（claude-relay-service、CPA-Manager-Plus、new-api 与 one-api 的账号状态，gemini-balance 的密钥与错误日志）",
     ),
     ("Queue events per minute", "每分钟排队事件"),
     ("Quota exceeded", "额度用尽"),
@@ -465,4 +465,15 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
         "Tags, list prices and age of the ranking (claude-relay-service)",
         "标签、标价与排行榜更新时间（claude-relay-service）",
     ),
+    ("Balances, tests and keys of upstream accounts", "上游账号的余额、测试与密钥"),
+    (
+        "A balance is in the upstream's currency. Keys: of accounts that have several.",
+        "余额以上游货币计。密钥仅限有多个密钥的账号。",
+    ),
+    ("Balance", "余额"),
+    ("Last test", "最近测试"),
+    ("Tested before", "测试于"),
+    ("Keys in use", "可用密钥"),
+    ("Keys out", "停用密钥"),
+    ("Given back", "已退还"),
 ];

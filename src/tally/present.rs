@@ -184,9 +184,7 @@ impl Tally {
             view.wasted =
                 wasted.map(|((sym, reason), cost)| (labels.provider(*sym), reason.label(), cost.to_f64())).collect();
             view.corrections_usd = corrections_usd(self.corrections);
-        }
-        if facts.cost && facts.refunds {
-            let refunds = counters.refunds.iter();
+            let refunds = counters.refunds.iter().filter(|_| facts.refunds);
             view.refunds = refunds.map(|(sym, amount)| (labels.provider(*sym), amount.to_f64())).collect();
         }
         if facts.users {

@@ -3,6 +3,7 @@
 mod database;
 mod differential;
 mod one_api;
+mod screens;
 mod servers;
 mod sqlite;
 
@@ -74,7 +75,10 @@ fn a_clickhouse_is_refused_with_what_to_do() {
     let path = folder.path().join("exporter.toml");
     std::fs::write(&path, file).unwrap();
     let problems = llm_relay_exporter::settings::load(Some(&path), &BTreeMap::new()).unwrap_err().to_string();
-    assert!(problems.contains("log_database_url") && problems.contains("ClickHouse, which is not supported"), "{problems}");
+    assert!(
+        problems.contains("log_database_url") && problems.contains("ClickHouse, which is not supported"),
+        "{problems}"
+    );
     assert!(!problems.contains("secretpassword"), "{problems}");
 }
 
@@ -175,7 +179,9 @@ async fn channels_tell_their_state_their_keys_their_balance_and_their_last_test(
             Db::Sqlite(_) => format!("cast('{json}' as blob)"),
             Db::Postgres(_) | Db::MySql(_) => format!("'{json}'"),
         };
-        let pool = blob(r#"{"is_multi_key":true,"multi_key_size":5,"multi_key_status_list":{"1":3,"4":3,"2":2},"multi_key_disabled_reason":{"1":"status_code=401, bad"}}"#);
+        let pool = blob(
+            r#"{"is_multi_key":true,"multi_key_size":5,"multi_key_status_list":{"1":3,"4":3,"2":2},"multi_key_disabled_reason":{"1":"status_code=401, bad"}}"#,
+        );
         let none = blob(r#"{"is_multi_key":true,"multi_key_size":3,"multi_key_status_list":null}"#);
         let single = blob(r#"{"is_multi_key":false,"multi_key_size":0,"multi_key_status_list":null}"#);
         let reason = |text: &str| format!("'{{\"status_reason\":\"{text}\",\"status_time\":1}}'");
@@ -197,18 +203,39 @@ async fn channels_tell_their_state_their_keys_their_balance_and_their_last_test(
         let (directory, live) = parts(&plan(&url, "UTC")).await;
         let states: BTreeMap<_, _> = live.accounts.iter().map(|(id, state)| (id.number().unwrap(), *state)).collect();
         use AccountState::{Disabled, Error, Normal, QuotaExceeded, RateLimited, Unauthorized};
-        let expected = [(1, Normal), (2, Disabled), (3, Unauthorized), (4, RateLimited), (5, QuotaExceeded), (6, Error)];
+        let expected =
+            [(1, Normal), (2, Disabled), (3, Unauthorized), (4, RateLimited), (5, QuotaExceeded), (6, Error)];
         assert_eq!(states, expected.into());
         let keys: Vec<_> = live.account_keys.iter().map(|(id, state, n)| (id.number().unwrap(), *state, *n)).collect();
-        let of = |id, numbers: [u64; 3]| [Normal, Disabled, Error].into_iter().zip(numbers).map(move |(it, n)| (id, it, n));
+        let of =
+            |id, numbers: [u64; 3]| [Normal, Disabled, Error].into_iter().zip(numbers).map(move |(it, n)| (id, it, n));
         assert_eq!(keys, of(3, [2, 1, 2]).chain(of(4, [3, 0, 0])).collect::<Vec<_>>());
-        let balances: Vec<_> = live.balances.iter().map(|it| (it.provider_id.number().unwrap(), it.amount, it.told_at.timestamp())).collect();
+        let balances: Vec<_> = live
+            .balances
+            .iter()
+            .map(|it| (it.provider_id.number().unwrap(), it.amount, it.told_at.timestamp()))
+            .collect();
         assert_eq!(balances, [(1, 12.5, 1_790_000_000), (4, -3.0, 1_790_000_000)]);
-        let tests: Vec<_> = live.tests.iter().map(|it| (it.provider_id.number().unwrap(), it.duration_ms, it.at.timestamp())).collect();
+        let tests: Vec<_> =
+            live.tests.iter().map(|it| (it.provider_id.number().unwrap(), it.duration_ms, it.at.timestamp())).collect();
         assert_eq!(tests, [(1, 840, 1_790_000_100)]);
         let kinds: Vec<_> = directory.providers.iter().map(|it| (it.kind.as_str(), it.enabled == Some(true))).collect();
-        assert_eq!(kinds, [("openai", true), ("anthropic", false), ("gemini", false), ("codex", false), ("99", false), ("vertex", false), ("vertex", false)]);
-        assert_eq!((directory.providers[0].name.as_str(), directory.providers[0].group.as_str()), ("模型渠道 \"ü\" 😀", "default,vip"));
+        assert_eq!(
+            kinds,
+            [
+                ("openai", true),
+                ("anthropic", false),
+                ("gemini", false),
+                ("codex", false),
+                ("99", false),
+                ("vertex", false),
+                ("vertex", false)
+            ]
+        );
+        assert_eq!(
+            (directory.providers[0].name.as_str(), directory.providers[0].group.as_str()),
+            ("模型渠道 \"ü\" 😀", "default,vip")
+        );
         assert!(!format!("{directory:?} {live:?}").contains("hidden"));
     }
 }
@@ -227,9 +254,11 @@ async fn users_and_keys_are_told_with_their_ends() {
     )
     .await;
     let (directory, _) = parts(&plan).await;
-    let users: Vec<_> = directory.users.iter().map(|it| (it.name.as_str(), it.role.as_str(), it.enabled == Some(true))).collect();
+    let users: Vec<_> =
+        directory.users.iter().map(|it| (it.name.as_str(), it.role.as_str(), it.enabled == Some(true))).collect();
     assert_eq!(users, [("root", "root", true), ("alice", "user", false), ("bo", "user", true)]);
-    let ends: Vec<_> = directory.keys.iter().map(|it| (it.enabled, it.deleted, it.expires_at.map(|at| at.timestamp()))).collect();
+    let ends: Vec<_> =
+        directory.keys.iter().map(|it| (it.enabled, it.deleted, it.expires_at.map(|at| at.timestamp()))).collect();
     assert_eq!(ends, [(Some(true), false, None), (Some(false), false, Some(1_893_456_000)), (Some(true), true, None)]);
     assert_eq!((directory.currency.as_deref(), directory.version.as_str()), (Some("CNY"), "v1.0.0-rc.21"));
     assert!(!format!("{directory:?}").contains("smtp-secret"));
@@ -281,7 +310,10 @@ async fn one_bad_row_takes_no_other_with_it() {
         Row { other: long, ..Row::default() },
         Row { kind: 8, ..Row::default() },
         Row { token: 0, user: 77, channel: 0, model: "", ..Row::default() },
-        Row { model: "模型 😀 a-name-of-more-than-sixty-four-characters-which-the-dashboard-cannot-have", ..Row::default() },
+        Row {
+            model: "模型 😀 a-name-of-more-than-sixty-four-characters-which-the-dashboard-cannot-have",
+            ..Row::default()
+        },
     ] {
         db.run(&row.insert()).await;
     }
@@ -309,7 +341,10 @@ async fn an_old_release_lacks_columns_and_nothing_else() {
     let view = whole_view(&plan).await;
     assert_eq!((requests(&view), view.tokens_last_minute), (1, Some(15.0)));
     let (directory, live) = parts(&plan).await;
-    assert_eq!((directory.version.as_str(), directory.keys.len(), live.accounts.len()), ("new-api 2024-01 to 2024-05", 3, 3));
+    assert_eq!(
+        (directory.version.as_str(), directory.keys.len(), live.accounts.len()),
+        ("new-api 2024-01 to 2024-05", 3, 3)
+    );
     assert!(directory.limits.iter().all(|it| matches!(it.rule, WindowRule::Told { .. })));
     let report = check::check(&plan).await.unwrap();
     assert!(report.worst() < Level::Problem && report.to_string().contains("`other` is not there"), "{report}");
@@ -334,9 +369,13 @@ async fn a_deleted_users_rows_stay_and_a_channel_tests_are_counted() {
 async fn reads_all_but_secrets(db: &mut Db, owner: &str, narrow: &str) {
     people(db).await;
     db.run(&Row { other: r#"{"cache_tokens":60}"#.into(), ..Row::default() }.insert()).await;
-    db.run(&Row { kind: 5, other: r#"{"error_type":"openai_error","status_code":500}"#.into(), ..Row::default() }.insert()).await;
+    db.run(
+        &Row { kind: 5, other: r#"{"error_type":"openai_error","status_code":500}"#.into(), ..Row::default() }.insert(),
+    )
+    .await;
     let key = db.quoted("key");
-    db.run(&format!("insert into options ({key}, value) values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')")).await;
+    db.run(&format!("insert into options ({key}, value) values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')"))
+        .await;
     let (ours, theirs) = (plan(narrow, "UTC"), plan(owner, "UTC"));
     let report = check::check(&ours).await.unwrap();
     assert!(report.worst() < Level::Problem && !report.to_string().contains("it need not"), "{report}");
@@ -351,8 +390,15 @@ async fn reads_all_but_secrets(db: &mut Db, owner: &str, narrow: &str) {
     assert_eq!(parts(&ours).await, parts(&theirs).await);
     let mut account = Db::connect(narrow).await;
     for secret in ["channels", "tokens"].map(|table| format!("select {key} from {table}")).into_iter().chain(
-        ["password from users", "email from users", "access_token from users", "content from logs", "ip from logs", "value from options"]
-            .map(|it| format!("select {it}")),
+        [
+            "password from users",
+            "email from users",
+            "access_token from users",
+            "content from logs",
+            "ip from logs",
+            "value from options",
+        ]
+        .map(|it| format!("select {it}")),
     ) {
         assert!(account.try_run(&secret).await.is_err(), "{secret}");
     }

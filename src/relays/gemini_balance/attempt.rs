@@ -1,10 +1,12 @@
 //! One upstream attempt, as the relay logged it, and what it means.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
 use super::PROVIDER;
 use super::clock::Clock;
-use super::store::Cells;
+use crate::connect::sql::Cells;
 use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
 use crate::relay::shared_names::SharedNames;
 
@@ -74,7 +76,7 @@ impl Attempt {
         Ok(Self {
             id: row.int("id")?.ok_or(sqlx::Error::RowNotFound)?,
             at: row.int("at")?,
-            model: row.text("model")?,
+            model: row.text("model")?.map(Cow::into_owned),
             key: key_of(row)?,
             status,
             latency_ms: row.int("latency_ms")?,

@@ -5,9 +5,10 @@ use std::time::Instant;
 use chrono::Utc;
 
 use super::ledger::{ROWS, UP, ends};
+use super::log_database::log_database_url;
 use super::options::Options;
 use super::schema::{Level, Schema};
-use super::{Family, database, product};
+use super::{Family, database};
 use crate::connect::sql::{Database, Session, Value};
 use crate::model::ReadError;
 use crate::relay::OpenError;
@@ -29,7 +30,7 @@ const SECRETS: [(&str, &str); 4] =
 pub async fn check(plan: &RelayPlan, family: Family) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut main = database(plan, &plan.database_url)?;
-    let has_log_database = product::log_database_url(plan).is_some();
+    let has_log_database = log_database_url(plan).is_some();
     let look = async |session: &mut Session, report: &mut Report| {
         let schema = Schema::detect(session, family).await?;
         if !has_log_database {
@@ -39,7 +40,7 @@ pub async fn check(plan: &RelayPlan, family: Family) -> Result<Report, OpenError
         rest(session, &schema, family, report).await
     };
     look_at("database", &mut main, &mut report, look).await;
-    if let Some(url) = product::log_database_url(plan) {
+    if let Some(url) = log_database_url(plan) {
         let mut logs = database(plan, url)?;
         let look = async |session: &mut Session, report: &mut Report| {
             let schema = Schema::detect(session, family).await?;

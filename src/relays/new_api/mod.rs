@@ -22,6 +22,7 @@ mod directory;
 mod keys;
 mod ledger;
 mod live;
+mod log_database;
 mod names;
 mod options;
 mod other;
@@ -118,7 +119,7 @@ fn open(plan: &RelayPlan, family: Family) -> Result<Relay, OpenError> {
 /// When an address cannot be used.
 pub fn open_at(plan: &RelayPlan, family: Family, clock: Clock) -> Result<Relay, OpenError> {
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
-    let (logs, main) = match product::log_database_url(plan) {
+    let (logs, main) = match log_database::log_database_url(plan) {
         Some(url) => (database(plan, url)?, Some(database(plan, &plan.database_url)?)),
         None => (database(plan, &plan.database_url)?, None),
     };

@@ -1,30 +1,12 @@
 //! The products, as the rest of the program sees them.
 
+use super::log_database::{LOG_DATABASE_URL, STORES};
 use super::unsupported::{NEW_API_UNSUPPORTED, ONE_API_UNSUPPORTED};
 use super::{Family, check, demo, open};
-use crate::relay::plan::{OwnValue, RelayPlan};
 use crate::relay::setting::{
-    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
+    AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS,
 };
-use crate::relay::{Need, Product, Store};
-use secrecy::SecretString;
-
-const STORES: &[Store] = &[Store::Postgres, Store::MySql, Store::Sqlite];
-
-/// The relay's `LOG_SQL_DSN`: where its log is, if not in its main database.
-const LOG_DATABASE_URL: Setting = Setting {
-    path: "log_database_url",
-    value_type: ValueType::Secret {
-        need: |product| if Family::of(product).is_some() { Need::Optional(STORES) } else { Need::Nothing },
-        set: |relay, url| relay.own.set(LOG_DATABASE_URL.path, OwnValue::Secret(url)),
-    },
-    absent: Absent::Nothing,
-};
-
-/// The database that the log is in, if not in the main one.
-pub(super) fn log_database_url(plan: &RelayPlan) -> Option<&SecretString> {
-    plan.own.secret(LOG_DATABASE_URL.path)
-}
+use crate::relay::{Need, Product};
 
 const SETTINGS: &[Setting] =
     &[LOG_DATABASE_URL, TIMEZONE, TIMEZONE_FALLBACK, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS];

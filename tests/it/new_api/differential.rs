@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::model::{Directory, Scope};
+use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::database::{Db, Place, Row, TestClock, follower, open, people, plan, settle, view};
+use super::screens::{compare_screens, units};
 
 const MODELS: [&str; 3] = ["gpt-4o", "claude-sonnet-4", "gemini-2.5-pro"];
 const MEANING: &str = "create table meaning (log bigint, provider bigint, client bigint, token bigint, quota bigint,
@@ -43,8 +44,6 @@ struct Scene {
     rng: StdRng,
     /// Stands still for a SQLite file; a server has its own.
     clock: TestClock,
-    /// The greatest id that was ever given.
-    inserted: u64,
 }
 
 impl Scene {
@@ -53,7 +52,7 @@ impl Scene {
         db.run(MEANING).await;
         people(&mut db).await;
         let (zone, rng) = (zone.parse().unwrap(), StdRng::seed_from_u64(seed));
-        let mut scene = Self { db, url, zone, rng, clock: Arc::new(Mutex::new(now)), inserted: 0 };
+        let mut scene = Self { db, url, zone, rng, clock: Arc::new(Mutex::new(now)) };
         // One success of each model: from then on its rows count under its name.
         for model in MODELS {
             let created_at = (now - TimeDelta::days(12)).timestamp();
@@ -199,7 +198,6 @@ impl Scene {
 
     /// Notes what a row means, unless it is none of the ledger.
     async fn note(&mut self, row: &Row, meaning: &Meaning) {
-        self.inserted += 1;
         let is_row = !meaning.outcome.is_empty() || meaning.refunded > 0;
         if !is_row {
             return;
@@ -421,43 +419,6 @@ fn plain(input: i64, output: i64) -> Meaning {
     Meaning { outcome: "success", tokens: [input, output, 0, 0, 0, 0], ms: None, ..Meaning::default() }
 }
 
-/// Dollars in the relay's units.
-fn units(usd: f64) -> i64 {
-    (usd * 500_000.0).round() as i64
-}
-
-fn compare_screens(view: &LedgerView, theirs: &BTreeMap<String, Vec<i64>>, what: &str) {
-    for (day, ours) in &view.days {
-        let it = &theirs[*day];
-        assert_eq!((ours.requests as i64, units(ours.cost_usd.unwrap())), (it[0], it[1]), "{day} {what}");
-        let mean = (it[4] > 0).then(|| (it[3] * 1000) as f64 / it[4] as f64 / 1e3);
-        assert_eq!(ours.mean_duration_seconds, mean, "{day} {what}");
-        assert_eq!(ours.error_ratio, None, "its screens know no errors");
-    }
-    assert_eq!(view.days.len(), 3, "{what}");
-    for (window, ours) in &view.windows {
-        let (ours, theirs) = (ours.iter().sum::<u64>() as i64, theirs[*window][0]);
-        // A clean-up takes no month from the exporter.
-        let is_right = if *window == "month" { ours >= theirs } else { ours == theirs };
-        assert!(is_right, "{window} {what}: {ours}, {theirs}");
-    }
-    let minute = &theirs["1m"];
-    assert_eq!(view.requests_last_minute, Some(minute[0] as f64), "RPM {what}");
-    assert_eq!(view.tokens_last_minute, Some(minute[2] as f64), "TPM {what}");
-    let mut boards = 0;
-    for board in view.boards.iter().filter(|board| board.period == "last24h" && board.scope != Scope::Model) {
-        for entry in board.entries.iter().filter(|entry| entry.id != "other") {
-            let it = &theirs[&format!("{} {}", board.scope.label(), entry.id)];
-            let ours = [entry.requests.unwrap() as i64, units(entry.cost_usd.unwrap()), entry.tokens.unwrap() as i64];
-            assert_eq!(ours.as_slice(), it.as_slice(), "{} {} {what}", board.scope.label(), entry.id);
-            assert_eq!(entry.success_ratio, None);
-            boards += 1;
-        }
-    }
-    let all = theirs.keys().filter(|name| ["user ", "key ", "provider "].iter().any(|it| name.starts_with(it)));
-    assert_eq!(boards, all.count(), "{what}");
-}
-
 async fn play(place: &Place, name: &str, zone: &str, now: DateTime<Utc>, seed: u64, steps: usize) {
     // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it new_api`.
     let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
@@ -487,7 +448,6 @@ async fn play(place: &Place, name: &str, zone: &str, now: DateTime<Utc>, seed: u
         saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
         saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
     }
-    println!("{} rows", scene.inserted);
 }
 
 /// Half an hour before midnight, in three zones, one of half an hour.

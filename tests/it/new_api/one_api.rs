@@ -34,7 +34,8 @@ async fn whole(plan: &RelayPlan) -> LedgerView {
     view(&mut follower, plan, &directory)
 }
 
-const COLUMNS: &str = "created_at, type, user_id, token_name, channel_id, model_name, quota, prompt_tokens, completion_tokens";
+const COLUMNS: &str =
+    "created_at, type, user_id, token_name, channel_id, model_name, quota, prompt_tokens, completion_tokens";
 
 #[tokio::test]
 async fn requests_are_told_by_the_name_of_their_key_and_failures_are_not() {
