@@ -374,9 +374,8 @@ fn value() -> Panel {
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
-    let refunded = growth("llm_relay_refunded_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
-        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted", "#refunded"]))
+        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
         .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
         .query(Query::rows("requests", cell(&requests)))
         .query(Query::rows("cost", cell(&cost)))
@@ -387,7 +386,6 @@ fn value() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "$__range"))))
         .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
         .query(Query::rows("wasted", cell(&wasted)))
-        .query(Query::rows("refunded", cell(&refunded)))
         .columns([
             column("provider", "Provider", ""),
             column("#requests", "Calls", "locale").decimals(0),
@@ -399,7 +397,6 @@ fn value() -> Panel {
             column("#ttft", "First token p50", "s").decimals(2),
             column("#speed", "Tokens/s p50", "short").decimals(1),
             column("#wasted", "Wasted", "").decimals(2),
-            column("#refunded", "Given back", "").decimals(2),
         ])
         .sort("#order", true, Some(50))
 }
@@ -414,5 +411,11 @@ fn money() -> Row {
     let saved = stack("Saved by caches per hour")
         .money(Money::All)
         .query(Query::lines("saved", saved, "{{model}}").step("10m"));
-    row(8, [(12, wasted), (12, saved)])
+    let refunded = rate("llm_relay_refunded_usd_total", PROVIDER_FILTER, BY);
+    let refunded = Named::Provider.of(&format!("({refunded} * 3600)"));
+    let refunded = stack("Given back per hour")
+        .money(Money::All)
+        .empty(NOTHING)
+        .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
+    row(8, [(8, wasted), (8, saved), (8, refunded)])
 }

@@ -475,5 +475,5 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Tested before", "测试于"),
     ("Keys in use", "可用密钥"),
     ("Keys out", "停用密钥"),
-    ("Given back", "已退还"),
+    ("Given back per hour", "每小时退还"),
 ];

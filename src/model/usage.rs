@@ -254,6 +254,8 @@ pub struct Facts {
     pub errors: bool,
     /// Money that was given back.
     pub refunds: bool,
+    /// Which tokens were taken from a cache.
+    pub cache: bool,
     /// Its cache hit ratio is a share of the input of requests that touched a cache; else of all input.
     pub hits_of_cached: bool,
 }
@@ -269,6 +271,7 @@ impl Facts {
         failures: true,
         errors: true,
         refunds: true,
+        cache: true,
         hits_of_cached: true,
     };
 }

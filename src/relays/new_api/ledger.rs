@@ -441,6 +441,7 @@ impl Ledger for LedgerReader {
             cost,
             refunds: is_new,
             failures: is_new,
+            cache: is_new,
             errors: false,
             in_progress: false,
             imports: false,
