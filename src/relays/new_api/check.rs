@@ -133,7 +133,7 @@ async fn rest(session: &mut Session, schema: &Schema, family: Family, report: &m
     if Options::may_be_read(schema) {
         match options.rate {
             Some(_) => {
-                report.ok("money", format!("a dollar is {} units of quota (`QuotaPerUnit`)", options.quota_per_unit))
+                report.ok("money", format!("a dollar is {} units of quota (`QuotaPerUnit`)", options.quota_per_unit));
             }
             None => report.problem("money", "`QuotaPerUnit` is no positive number: no costs and no quotas"),
         }

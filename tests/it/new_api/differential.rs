@@ -104,7 +104,7 @@ impl Scene {
             ..Row::default()
         };
         match self.rng.random_range(0..100) {
-            0..14 => self.failed_attempt(row),
+            0..14 => self.failed_attempt(&row),
             14..20 => {
                 let refunded = row.quota;
                 (
@@ -121,7 +121,7 @@ impl Scene {
         }
     }
 
-    fn failed_attempt(&mut self, row: Row) -> (Row, Meaning) {
+    fn failed_attempt(&mut self, row: &Row) -> (Row, Meaning) {
         let (status, outcome, class) = self.pick(&[
             ("429", "failure", "rate_limited"),
             ("500", "failure", "server"),
@@ -135,7 +135,7 @@ impl Scene {
         let other =
             format!(r#"{{"admin_info":{{"use_channel":["1"]}},"error_type":"openai_error","status_code":{status}}}"#);
         let meaning = Meaning { outcome, class, ..Meaning::default() };
-        (Row { kind: 5, quota: 0, prompt: 0, completion: 0, other, ..row }, meaning)
+        (Row { kind: 5, quota: 0, prompt: 0, completion: 0, other, ..row.clone() }, meaning)
     }
 
     fn request(&mut self, row: Row) -> (Row, Meaning) {
