@@ -5,6 +5,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 mod session;
+pub(crate) mod sql;
 pub mod sqlite;
 pub(crate) mod tls;
 

@@ -17,9 +17,9 @@ pub use directory::{Directory, Key, Limit, Provider, QuotaWindow, User, WindowRu
 pub use entity::{EntityId, Scope};
 pub use ledger_sum::LedgerSum;
 pub use live::{
-    AccountReturn, AccountState, Circuit, Collector, ErrorCount, Live, Queue, RateWindow, Subscription,
-    SubscriptionStatus, WindowSpend,
+    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, ErrorCount, Live, Queue, RateWindow,
+    Subscription, SubscriptionStatus, WindowSpend,
 };
 pub use read::{ReadError, Reason, Source};
-pub use usage::{Facts, FailureClass, Outcome, Tokens, UsageRow};
+pub use usage::{Facts, FailureClass, Outcome, RowKind, Tokens, UsageRow};
 pub use usd::Usd;

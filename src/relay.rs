@@ -11,6 +11,7 @@ pub(crate) mod product;
 pub(crate) mod report;
 pub(crate) mod schema_cache;
 pub mod setting;
+pub(crate) mod shared_names;
 pub(crate) mod stable_ids;
 pub(crate) mod steady;
 pub mod unsupported;

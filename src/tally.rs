@@ -340,11 +340,8 @@ impl Tally {
 
     /// A row is gone from the ledger.
     fn lose(&mut self, row: &UsageRow) {
-        if !row.counted {
-            return;
-        }
         self.withdraw(row);
-        if self.knows(row.request_id) {
+        if row.counted && self.knows(row.request_id) {
             self.corrections.deleted.note(1, row.cost);
         }
     }

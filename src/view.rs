@@ -193,6 +193,8 @@ pub struct CountersView {
     pub keys: Vec<EntityCounters>,
     /// Provider id, dollars; only of relays whose totals do not tell.
     pub spent: Vec<(String, f64)>,
+    /// Provider id, dollars given back.
+    pub refunds: Vec<(String, f64)>,
     /// Provider id, reason, dollars.
     pub wasted: Vec<(String, &'static str, f64)>,
     /// Model, count.

@@ -66,9 +66,12 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))
 }
 
+fn named(expr: &str) -> String {
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"])
+}
+
 /// Each account: its plan, and when the relay means to use it again.
 pub(crate) fn accounts(among: &Among) -> Panel {
-    let named = |expr: &str| keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"]);
     let known = format!("sum by ({BY}) ({})", among.of("llm_relay_provider_account_state"));
     let back = format!("({} - time())", among.of("llm_relay_account_return_timestamp_seconds"));
     let plan = format!("({})", among.of("llm_relay_account_plan_info"));
@@ -83,6 +86,36 @@ pub(crate) fn accounts(among: &Among) -> Panel {
             column("#back", "Back in", "s").decimals(0).width(110),
         ])
         .sort("Back in", true, Some(100))
+}
+
+/// What a relay has asked its upstream accounts, and how many of their keys are left.
+pub(crate) fn channels(among: &Among) -> Panel {
+    let of = |metric: &str| format!("max by ({BY}) ({})", among.of(metric));
+    let age = |metric: &str| format!("(time() - {})", of(metric));
+    let (matchers, filter) = (among.matchers, among.filter);
+    let keys = |state: &str| format!("sum by ({BY}) (llm_relay_account_keys{{{state},{matchers}}}{filter})");
+    let any = ["balance", "test_duration_seconds", "keys"].map(|of| among.of(&format!("llm_relay_account_{of}")));
+    let known = format!("sum by ({BY}) ({})", any.join(" or "));
+    let cell = |expr: &str| keyed(expr, &ROW, &[]);
+    table("Balances, tests and keys of upstream accounts")
+        .note("A balance is in the upstream's currency. Keys: of accounts that have several.")
+        .query(Query::rows("known", named(&known)))
+        .query(Query::rows("balance", cell(&of("llm_relay_account_balance"))))
+        .query(Query::rows("told", cell(&age("llm_relay_account_balance_timestamp_seconds"))))
+        .query(Query::rows("test", cell(&of("llm_relay_account_test_duration_seconds"))))
+        .query(Query::rows("tested", cell(&age("llm_relay_account_test_timestamp_seconds"))))
+        .query(Query::rows("keys", cell(&keys(r#"state="normal""#))))
+        .query(Query::rows("out", cell(&keys(r#"state!="normal""#))))
+        .columns([
+            column("provider", "Provider", ""),
+            column("#balance", "Balance", "short").decimals(2),
+            column("#told", "Told before", "s").decimals(0),
+            column("#test", "Last test", "s").decimals(2),
+            column("#tested", "Tested before", "s").decimals(0),
+            column("#keys", "Keys in use", "short").decimals(0),
+            column("#out", "Keys out", "short").decimals(0),
+        ])
+        .sort("Balance", true, Some(100))
 }
 
 const FAILURES: &str = "llm_relay_key_consecutive_failures";

@@ -42,6 +42,7 @@ pub(crate) fn dashboard() -> Dashboard {
             capacity(),
             errors(),
             pools(),
+            row(9, [(24, pools::channels(&CHOSEN))]),
             keys(),
             models(),
             row(9, [(24, value())]).under("Money"),
@@ -299,5 +300,11 @@ fn money() -> Row {
     let saved = stack("Saved by caches per hour")
         .money(Money::All)
         .query(Query::lines("saved", saved, "{{model}}").step("10m"));
-    row(8, [(12, wasted), (12, saved)])
+    let refunded = rate("llm_relay_refunded_usd_total", PROVIDER_FILTER, BY);
+    let refunded = Named::Provider.of(&format!("({refunded} * 3600)"));
+    let refunded = stack("Given back per hour")
+        .money(Money::All)
+        .empty(NOTHING)
+        .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
+    row(8, [(8, wasted), (8, saved), (8, refunded)])
 }

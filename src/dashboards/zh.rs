@@ -488,4 +488,15 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
         "7 天与 30 天的榜单是中转服务自己的排行榜，每半小时和每小时更新一次。",
     ),
     ("Tags, list prices and age of the ranking", "标签、标价与排行榜更新时间"),
+    ("Balances, tests and keys of upstream accounts", "上游账号的余额、测试与密钥"),
+    (
+        "A balance is in the upstream's currency. Keys: of accounts that have several.",
+        "余额以上游货币计。密钥仅限有多个密钥的账号。",
+    ),
+    ("Balance", "余额"),
+    ("Last test", "最近测试"),
+    ("Tested before", "测试于"),
+    ("Keys in use", "可用密钥"),
+    ("Keys out", "停用密钥"),
+    ("Given back per hour", "每小时退还"),
 ];

@@ -34,7 +34,7 @@ impl Drift {
             board_tokens: minus(ours.board_tokens, theirs.board_tokens),
             errors: minus(ours.errors, theirs.errors),
             millis: theirs.millis.map_or(0, |theirs| minus(ours.millis.unwrap_or(0), theirs)),
-            labels: ours.labels.wrapping_sub(theirs.labels),
+            labels: theirs.labels.map_or(0, |theirs| ours.labels.unwrap_or(0).wrapping_sub(theirs)),
         }
     }
 }

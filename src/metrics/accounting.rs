@@ -19,6 +19,19 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_refunded_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id"],
+        help: "Money in US dollars that the relay has given back since the ledger began, for jobs that failed or came out cheaper; the costs have it still.",
+        help_zh: "账本开始以来中转退还的金额（美元），因任务失败或实际费用更低；各项成本中未扣除。",
+        emit: Backfillable(|view, out| {
+            for (provider, amount) in counters(view).into_iter().flat_map(|it| &it.refunds) {
+                out.sample(&[provider], *amount);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_provider_cost_usd_total",
         kind: Counter,
         group: Group::Counters,

@@ -115,6 +115,71 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_account_keys",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id", "state"],
+        help: "Keys of an upstream account that has several, by state (normal, disabled: by hand, error: by the relay).",
+        help_zh: "拥有多个密钥的上游账号的密钥数，按状态（normal 正常、disabled 手动停用、error 由中转停用）。",
+        emit: Relay(|view, out| {
+            for (account, state, keys) in live(view).into_iter().flat_map(|it| &it.account_keys) {
+                out.sample(&[&account.to_string(), state.label()], *keys as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_balance",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "What the upstream account has left, as the upstream last told: US dollars, or whatever the upstream counts in; absent when it was never asked.",
+        help_zh: "上游账号余额，以上游最近告知为准：美元，或上游自己的货币；从未查询时不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.balances) {
+                out.sample(&[&it.provider_id.to_string()], it.amount);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_balance_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "When the upstream last told the balance of the account.",
+        help_zh: "上游最近一次告知账号余额的时间。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.balances) {
+                out.sample(&[&it.provider_id.to_string()], unix(it.told_at));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_test_duration_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "How long the answer to the relay's last test of the upstream account took; absent when it was never tested.",
+        help_zh: "中转最近一次测试该上游账号的耗时；从未测试时不存在。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.tests) {
+                out.sample(&[&it.provider_id.to_string()], it.duration_ms as f64 / 1e3);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_test_timestamp_seconds",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["provider_id"],
+        help: "When the relay last tested the upstream account.",
+        help_zh: "中转最近一次测试该上游账号的时间。",
+        emit: Relay(|view, out| {
+            for it in live(view).into_iter().flat_map(|it| &it.tests) {
+                out.sample(&[&it.provider_id.to_string()], unix(it.at));
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_account_return_timestamp_seconds",
         kind: Gauge,
         group: Group::Live,

@@ -146,6 +146,13 @@ pub enum WindowRule {
     Total,
     /// Known to the live state alone ([`Live::window_spend`](super::Live)).
     Live,
+    /// The relay keeps beside the limit what is used of it.
+    Told {
+        /// In the present window; may be more than the limit.
+        used: Usd,
+        /// When the relay means to begin the window anew; in the past where it is late.
+        resets_at: Option<DateTime<Utc>>,
+    },
 }
 
 /// A spending limit of one entity in one window. An entity without a limit has none of these.

@@ -17,8 +17,9 @@ pub struct LedgerSum {
     pub errors: u64,
     /// Milliseconds of durations and of times to first token; `None` where a row has them when it appears, or never.
     pub millis: Option<u64>,
-    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have.
-    pub labels: u64,
+    /// The sum of [`Self::labels_of`]: which providers, models and outcomes the rows have. `None` where a row has them when
+    /// it appears, and its relay's SQL does not tell them.
+    pub labels: Option<u64>,
     /// Successes and failures.
     pub outcomes: [u64; 2],
 }
@@ -28,7 +29,7 @@ impl LedgerSum {
     pub fn count(&mut self, provider_id: i64, model: Option<&str>, outcome: Option<Outcome>, requests: u64) {
         let labels = Self::labels_of(provider_id, model, outcome);
         self.requests = self.requests.wrapping_add(requests);
-        self.labels = self.labels.wrapping_add(labels.wrapping_mul(requests));
+        self.labels = Some(self.labels.unwrap_or(0).wrapping_add(labels.wrapping_mul(requests)));
         match outcome {
             Some(Outcome::Success) => self.outcomes[0] = self.outcomes[0].wrapping_add(requests),
             Some(Outcome::Failure) => self.outcomes[1] = self.outcomes[1].wrapping_add(requests),

@@ -33,7 +33,12 @@ pub struct Live {
     pub rate_windows: Vec<RateWindow>,
     /// By provider id.
     pub accounts: Vec<(EntityId, AccountState)>,
-    /// Windows of upstream accounts.
+    /// What upstream accounts have left.
+    pub balances: Vec<Balance>,
+    /// Of accounts that have been tested.
+    pub tests: Vec<AccountTest>,
+    /// Of accounts with several keys: how many of them are in a state.
+    pub account_keys: Vec<(EntityId, AccountState, u64)>,
     /// When accounts that are left out come back.
     pub returns: Vec<AccountReturn>,
     /// Usage windows of upstream subscriptions.
@@ -127,6 +132,28 @@ impl AccountState {
             Self::Disabled => "disabled",
         }
     }
+}
+
+/// What an upstream account has left, as the upstream last told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balance {
+    /// The account.
+    pub provider_id: EntityId,
+    /// US dollars, or whatever the upstream counts in.
+    pub amount: f64,
+    /// When it was told.
+    pub told_at: DateTime<Utc>,
+}
+
+/// The relay's last test of an upstream account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountTest {
+    /// The account.
+    pub provider_id: EntityId,
+    /// How long the answer took.
+    pub duration_ms: u64,
+    /// When it was tested.
+    pub at: DateTime<Utc>,
 }
 
 /// An upstream account that the relay leaves out for a time.

@@ -174,6 +174,8 @@ pub struct UsageRow {
     pub started_at: DateTime<Utc>,
     /// False when the relay's own numbers leave the row out (replays, blocked requests, token counting).
     pub counted: bool,
+    /// What it is a record of.
+    pub kind: RowKind,
     /// Recorded long after it happened, by an import: it belongs to its day, but is no news, so no counter has it.
     pub imported: bool,
     /// No longer in flight. Its cost may still grow.
@@ -214,6 +216,24 @@ pub struct UsageRow {
     pub cache_saved: Option<Usd>,
 }
 
+impl UsageRow {
+    /// Whether the relay's screens add it up: its days, rates, windows and boards.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.counted && self.kind == RowKind::Request
+    }
+}
+
+/// What a row of a ledger is a record of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowKind {
+    /// A request, or an attempt where the relay's screens count attempts.
+    Request,
+    /// An attempt that failed, which the relay's screens do not count: only outcomes have it.
+    FailedAttempt,
+    /// No request, but so much money given back.
+    Refund(Usd),
+}
+
 /// What the rows of a ledger tell, and how its relay's screens add them up. What they do not tell is absent from the page,
 /// never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,12 +248,30 @@ pub struct Facts {
     pub in_progress: bool,
     /// Requests that were recorded long after they happened.
     pub imports: bool,
+    /// Requests that failed.
+    pub failures: bool,
+    /// Its screens know errors, and with them shares of failures and successes.
+    pub errors: bool,
+    /// Money that was given back.
+    pub refunds: bool,
+    /// Which tokens were taken from a cache.
+    pub cache: bool,
     /// Its cache hit ratio is a share of the input of requests that touched a cache; else of all input.
     pub hits_of_cached: bool,
 }
 
 impl Facts {
     /// Of a relay that tells everything.
-    pub const ALL: Self =
-        Self { users: true, cost: true, tokens: true, in_progress: true, imports: true, hits_of_cached: true };
+    pub const ALL: Self = Self {
+        users: true,
+        cost: true,
+        tokens: true,
+        in_progress: true,
+        imports: true,
+        failures: true,
+        errors: true,
+        refunds: true,
+        cache: true,
+        hits_of_cached: true,
+    };
 }

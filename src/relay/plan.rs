@@ -91,16 +91,29 @@ impl PartialEq for RelayPlan {
 }
 
 /// The values of the settings that are a product's own, by path.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct OwnSettings(BTreeMap<&'static str, OwnValue>);
 
 /// The value of such a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum OwnValue {
     /// Written like `300s`.
     Duration(Duration),
     /// Written as it is.
     Text(String),
+    /// An address with a password in it.
+    Secret(SecretString),
+}
+
+impl PartialEq for OwnValue {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Duration(one), Self::Duration(other)) => one == other,
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Secret(one), Self::Secret(other)) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        }
+    }
 }
 
 impl OwnSettings {
@@ -115,6 +128,14 @@ impl OwnSettings {
         match self.0.get(path) {
             Some(OwnValue::Duration(duration)) => *duration,
             other => panic!("{path} is no duration among the product's settings: {other:?}"),
+        }
+    }
+
+    /// `None` where it was left out.
+    pub(crate) fn secret(&self, path: &str) -> Option<&SecretString> {
+        match self.0.get(path)? {
+            OwnValue::Secret(secret) => Some(secret),
+            other => panic!("{path} is no secret among the product's settings: {other:?}"),
         }
     }
 

@@ -71,6 +71,10 @@ pub(crate) fn address(stores: &[Store], text: &str) -> Result<SecretString, Inva
             let url =
                 Address::parse(text).map_err(|flaw| InvalidValue::new(flaw.what, format!("{hint}; {}", flaw.hint)))?;
             let Some(store) = stores.iter().find(|store| store.schemes().contains(&&*url.scheme)) else {
+                if url.scheme == "clickhouse" {
+                    let hint = format!("let the relay write to a database that is, and {hint}");
+                    return Err(InvalidValue::new("is the address of ClickHouse, which is not supported", hint));
+                }
                 let schemes = stores.iter().flat_map(|store| store.schemes());
                 let schemes = schemes.map(|it| format!("{it}://")).collect::<Vec<_>>().join(", ");
                 let hint = format!("it begins with one of {schemes}; {hint}");

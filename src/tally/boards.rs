@@ -132,10 +132,10 @@ pub(super) fn board<'a>(
             let speeds = sums.filter(|_| scope == Scope::Provider);
             BoardEntry {
                 name: names.shown(scope, &id, name),
-                success_ratio: spent.success_ratio(),
+                success_ratio: spent.success_ratio().filter(|_| facts.errors),
                 mean_ttft_seconds: speeds.and_then(Sums::mean_ttft_seconds),
                 mean_output_tokens_per_second: speeds.and_then(Sums::mean_speed),
-                cache_hit_ratio: spent.cache_hit_ratio(facts),
+                cache_hit_ratio: spent.cache_hit_ratio(facts).filter(|_| facts.cache),
                 ..entry(id, spent, facts)
             }
         })

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NONE, Sym};
-use crate::model::{FailureClass, Outcome, Scope, Tokens, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, RowKind, Scope, Tokens, UsageRow, Usd};
 
 /// Upper bounds of request durations in seconds; agents work for many minutes.
 pub(crate) const DURATION_BOUNDS: &[f64] =
@@ -160,6 +160,8 @@ pub(crate) struct Counters {
     pub substitutions: HashMap<(Sym, Sym, Sym, bool), Count>,
     /// Rows that were imported long after they happened, which nothing else here has.
     pub imported: u64,
+    /// By provider.
+    pub refunds: HashMap<Sym, Usd>,
 }
 
 impl Counters {
@@ -168,6 +170,10 @@ impl Counters {
         let row = it.row;
         if row.imported {
             self.imported += 1;
+            return;
+        }
+        if let RowKind::Refund(amount) = row.kind {
+            *self.refunds.entry(it.provider).or_default() += positive(amount);
             return;
         }
         let second = row.started_at.timestamp();
@@ -301,6 +307,7 @@ impl Counters {
         rekey(&mut self.responses, |(sym, status)| (provider(sym), status), merge_count);
         rekey(&mut self.failures, |(sym, class)| (provider(sym), class), merge_count);
         rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
+        rekey(&mut self.refunds, provider, |into, from| *into += *from);
         rekey(&mut self.users, |sym| kept(Scope::User, sym), Spender::merge);
         rekey(&mut self.keys, |sym| kept(Scope::Key, sym), Spender::merge);
     }

@@ -50,7 +50,7 @@ impl Tally {
             tokens_last_minute: minute.filter(|_| self.facts.tokens).map(|sums| sums.spent.board_tokens as f64),
             day_start: self.moment.calendar.start(self.today()),
             days: self.day_views(),
-            windows: self.window_views(),
+            windows: if self.facts.failures { self.window_views() } else { Vec::new() },
             course: self.course(),
             lag_seconds: self.newest.map(|newest| (self.moment.now - newest).max(Duration::zero()).as_seconds_f64()),
             ..LedgerView::default()
@@ -86,7 +86,7 @@ impl Tally {
         let deleted: HashSet<i64> = deleted.filter_map(|provider| provider.id.number()).collect();
         let mut users = BTreeMap::new();
         for row in self.held.values().map(|held| &held.row) {
-            let runs = row.counted && !row.is_final && row.started_at.timestamp() >= oldest;
+            let runs = row.is_shown() && !row.is_final && row.started_at.timestamp() >= oldest;
             if runs && !deleted.contains(&row.provider_id) {
                 *users.entry(row.user_id).or_default() += 1;
             }
@@ -106,7 +106,7 @@ impl Tally {
                 note(*provider, traffic.last_second);
             }
         }
-        let held = self.held.values().map(|held| &held.row).filter(|row| row.counted && !row.imported);
+        let held = self.held.values().map(|held| &held.row).filter(|row| row.is_shown() && !row.imported);
         held.for_each(|row| note(row.provider_id, row.started_at.timestamp()));
         last.into_iter().filter(|(_, second)| *second > i64::MIN).map(|(id, second)| (id.to_string(), second)).collect()
     }
@@ -214,7 +214,7 @@ impl Tally {
                 .filter(|(_, traffic)| traffic.last_second >= fresh_since)
                 .map(|(labels, traffic)| traffic_view(labels, traffic, facts))
                 .collect(),
-            responses: (counters.responses.iter())
+            responses: (counters.responses.iter().filter(|_| facts.failures))
                 .filter_map(|((sym, status), count)| Some((labels.provider(*sym), code(*status), fresh(count)?)))
                 .collect(),
             failures: (counters.failures.iter())
@@ -237,6 +237,8 @@ impl Tally {
             view.wasted =
                 wasted.map(|((sym, reason), cost)| (labels.provider(*sym), reason.label(), cost.to_f64())).collect();
             view.corrections_usd = corrections_usd(self.corrections);
+            let refunds = counters.refunds.iter().filter(|_| facts.refunds);
+            view.refunds = refunds.map(|(sym, amount)| (labels.provider(*sym), amount.to_f64())).collect();
         }
         if facts.users {
             view.users = spenders(&self.names.users, &users, &counters.users, fresh_since, facts);
@@ -291,7 +293,7 @@ fn day_view(sums: &Sums, facts: Facts) -> DayView {
         list_cost_usd: None,
         mean_duration_seconds: sums.mean_duration_seconds(),
         // 0 without requests, as the relay's card shows it.
-        error_ratio: Some(sums.spent.errors as f64 / sums.spent.requests.max(1) as f64),
+        error_ratio: facts.errors.then(|| sums.spent.errors as f64 / sums.spent.requests.max(1) as f64),
     }
 }
 

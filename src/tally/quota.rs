@@ -179,14 +179,20 @@ impl Tally {
             return view;
         }
         let calendar = self.moment.calendar.clone();
-        let (start, reset) = bounds(&calendar, self.today(), now, limit.rule);
+        let (start, reset, used) = if let WindowRule::Told { used, resets_at } = limit.rule {
+            (None, resets_at, Some(used))
+        } else {
+            let (start, reset) = bounds(&calendar, self.today(), now, limit.rule);
+            (start, reset, self.used(limit, id, start))
+        };
         view.resets_at = reset;
-        let used = self.used(limit, id, start);
         view.used_usd = used.map(Usd::to_f64);
 
         // The pace of the last five hours, or since the window began if that is shorter.
         if let Some(used) = used
             && used < limit.limit
+            // What the relay itself tells may be known before the rows are.
+            && (start.is_some() || self.covered_since <= now.timestamp() - 5 * 3600)
             && !matches!(limit.rule, WindowRule::Rolling { .. })
             && let Some(entity) = self.entity(limit.scope, id)
         {
@@ -229,7 +235,10 @@ impl Tally {
                 WindowRule::Weekly => return Some(self.week.boards.cost(scope, entity)),
                 WindowRule::Monthly => return Some(self.month.boards.cost(scope, entity)),
                 WindowRule::Total => return Some(self.total.cost(scope, entity)),
-                WindowRule::Rolling { .. } | WindowRule::DailyAt { .. } | WindowRule::Live => {}
+                WindowRule::Rolling { .. }
+                | WindowRule::DailyAt { .. }
+                | WindowRule::Live
+                | WindowRule::Told { .. } => {}
             }
         }
         self.since(scope, id, entity, begin?)
@@ -305,7 +314,7 @@ fn bounds(
             let first = today.with_day(1).unwrap_or(today);
             (Some(instant(calendar, first, 0, 0)), Some(instant(calendar, first + Months::new(1), 0, 0)))
         }
-        WindowRule::Total | WindowRule::Live => (None, None),
+        WindowRule::Total | WindowRule::Live | WindowRule::Told { .. } => (None, None),
     }
 }
 

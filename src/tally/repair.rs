@@ -79,7 +79,7 @@ impl Tally {
         let mut remainder = Remainder { requests: old_sum.requests.into(), cost: old_sum.cost };
         facts.values().for_each(|fact| remainder.without(fact.cost));
         // Rows that are older than the log but have only just come.
-        let older = |row: &&UsageRow| row.counted && !facts.contains_key(&row.request_id);
+        let older = |row: &&UsageRow| row.is_shown() && !facts.contains_key(&row.request_id);
         held.values().filter(older).for_each(|row| remainder.without(row.cost));
         for row in rows {
             let before = held.remove(&row.request_id);
@@ -92,7 +92,7 @@ impl Tally {
                 None
             };
             let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
-            if before.is_none() && row.counted && self.has_counted(&row) {
+            if before.is_none() && row.is_shown() && self.has_counted(&row) {
                 remainder.without(row.cost);
             }
             self.take(row, before.as_ref());

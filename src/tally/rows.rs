@@ -15,12 +15,8 @@ impl Tally {
         if held.row == row {
             self.held.insert(row.request_id, held);
         } else if is_same(&held.row, &row) {
-            if held.row.counted {
-                self.withdraw(&held.row);
-            }
-            if row.counted {
-                self.enter(&row);
-            }
+            self.withdraw(&held.row);
+            self.enter(&row);
             self.book(&row, Some(&held.row));
             let now = self.now();
             let final_since = held.final_since.or(row.is_final.then_some(now));
@@ -36,9 +32,7 @@ impl Tally {
     pub(super) fn take(&mut self, row: UsageRow, before: Option<&UsageRow>) {
         let now = self.now();
         self.newest = self.newest.max(Some(row.started_at));
-        if row.counted {
-            self.enter(&row);
-        }
+        self.enter(&row);
         self.book(&row, before);
         let final_since = row.is_final.then(|| {
             let ended = row.started_at.timestamp() + i64::from(row.duration_ms.unwrap_or(0) / 1000);
@@ -193,12 +187,19 @@ impl Tally {
         (date + Days::new(KEPT_DAYS) >= self.today()).then(|| self.days.entry(date))
     }
 
+    /// Adds a row to the sums that the relay's screens have, if it is in them.
     pub(super) fn enter(&mut self, row: &UsageRow) {
+        if !row.counted {
+            return;
+        }
         let second = row.started_at.timestamp();
         let fact = self.fact(row);
         self.names.users.admit(fact.user, row.id);
         self.names.keys.admit(fact.key, row.id);
         self.names.providers.admit(fact.provider, row.id);
+        if !row.is_shown() {
+            return;
+        }
         self.total.add(&fact);
         if let Some(day) = self.day_of(row) {
             day.add(&fact);
@@ -223,7 +224,11 @@ impl Tally {
         self.marks.change(second, &fact, fact.cost);
     }
 
+    /// Takes a row out of these sums.
     pub(super) fn withdraw(&mut self, row: &UsageRow) {
+        if !row.is_shown() {
+            return;
+        }
         let second = row.started_at.timestamp();
         let fact = self.fact(row);
         self.total.sub(&fact);
@@ -251,7 +256,7 @@ impl Tally {
 /// What a counted row is told apart by.
 fn class(row: &UsageRow) -> impl PartialEq + '_ {
     let labels = (row.provider_id, row.model.as_deref(), row.key_id);
-    (row.counted, row.is_final, row.outcome, row.failure, row.status, labels)
+    (row.counted, row.is_shown(), row.is_final, row.outcome, row.failure, row.status, labels)
 }
 
 /// See [`LedgerSum::millis`](crate::model::LedgerSum).

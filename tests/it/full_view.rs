@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
-    AccountReturn, AccountState, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider, Queue, QuotaWindow,
-    RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, User,
+    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider,
+    Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, User,
 };
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
@@ -172,6 +172,7 @@ fn counters() -> CountersView {
         failures: vec![("3".into(), "rate_limited", 60)],
         users: vec![entity("7")],
         keys: vec![entity("4"), entity("other")],
+        refunds: vec![("3".into(), 0.75)],
         wasted: vec![("3".into(), "failed", 0.125)],
         unpriced: vec![("gpt-5".into(), 2)],
         substitutions: vec![("3".into(), "claude-opus-4".into(), "claude-sonnet-4".into(), 1)],
@@ -199,6 +200,9 @@ fn live() -> Live {
         window_spend: Vec::new(),
         collector: Some(Collector { delay_seconds: Some(1.5), last_record: Some(at(-2)), dead_letters: 2 }),
         database_bytes: vec![("main", 1_200_000_000), ("wal", 70_000_000)],
+        balances: vec![Balance { provider_id: 3.into(), amount: 12.5, told_at: at(-3600) }],
+        tests: vec![AccountTest { provider_id: 3.into(), duration_ms: 1250, at: at(-600) }],
+        account_keys: vec![(3.into(), AccountState::Normal, 2), (3.into(), AccountState::Error, 1)],
         key_failures: Some(vec![(4.into(), 2)]),
         error_log: Some(vec![ErrorCount { kind: "gemini-chat-stream".into(), code: "429".into(), count: 12 }]),
         key_slots_used: vec![(4.into(), 2)],

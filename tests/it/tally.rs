@@ -43,6 +43,7 @@ pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
         request_id: id,
         started_at,
         counted: true,
+        kind: RowKind::Request,
         imported: false,
         is_final: true,
         is_error: false,
@@ -317,7 +318,7 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
             }
             WindowRule::Weekly => monday,
             WindowRule::Monthly => first,
-            WindowRule::Total | WindowRule::Live => DateTime::UNIX_EPOCH,
+            WindowRule::Total | WindowRule::Live | WindowRule::Told { .. } => DateTime::UNIX_EPOCH,
         };
         let rows = naive.since(start.max(limit.since.unwrap_or(start)));
         let mine: Vec<_> = rows
@@ -573,6 +574,51 @@ fn counters_keep_what_the_ledger_loses_and_gauges_follow_it() {
     assert_eq!(counters.corrections, rows);
     let dollars = [(late, 0.0), (lowered, 0.006), (deleted, 0.01), (rewritten, 0.0)];
     assert_eq!(counters.corrections_usd, dollars, "$0.03 were counted, $0.014 are there");
+}
+
+#[test]
+fn failed_attempts_and_refunds_are_in_counters_and_on_no_screen() {
+    let now = Utc.with_ymd_and_hms(2026, 11, 21, 9, 0, 0).unwrap();
+    let day = now.with_timezone(&chrono_tz::Asia::Shanghai).date_naive();
+    let at = now - Duration::seconds(30);
+    let attempt = UsageRow {
+        kind: RowKind::FailedAttempt,
+        outcome: Some(Outcome::Failure),
+        is_success: None,
+        failure: Some(FailureClass::Server),
+        status: Some(500),
+        cost: Usd::ZERO,
+        tokens: Tokens::default(),
+        board_tokens: 0,
+        user_id: 2,
+        provider_id: 22,
+        ..row(2, at)
+    };
+    let refund = UsageRow { kind: RowKind::Refund(Usd::from_f64(0.25).unwrap()), provider_id: 23, ..attempt.clone() };
+    let rows = vec![row(1, at), attempt.clone(), UsageRow { id: 3, request_id: 3, ..refund }];
+    let shown = |tally: &mut Tally| {
+        let it = view(tally, &directory(Vec::new()));
+        let on_boards: Vec<_> = it.boards.iter().flat_map(|board| &board.entries).map(|it| it.id.clone()).collect();
+        assert!(!on_boards.iter().any(|id| ["2", "22", "23"].contains(&id.as_str())), "{on_boards:?}");
+        (it.requests_last_minute, it.days[0].1.requests, it.windows[0].1, it.counters.unwrap())
+    };
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    tally.complete();
+    tally.apply(rows.clone());
+    let is_right = |tally: &mut Tally, deleted: u64| {
+        let (minute, requests, window, counters) = shown(tally);
+        assert_eq!((minute, requests, window), (Some(1.0), 1, [1, 0, 0]));
+        assert_eq!(counters.failures, [("22".to_owned(), "server", 1)]);
+        assert_eq!(counters.refunds, [("23".to_owned(), 0.25)]);
+        assert_eq!(counters.users.iter().map(|user| user.requests).sum::<u64>(), 2);
+        assert_eq!(counters.corrections.iter().find(|(kind, _)| *kind == "deleted"), Some(&("deleted", deleted)));
+        assert_eq!(tally.day_sum(day).requests, 1);
+    };
+    is_right(&mut tally, 0);
+    tally.replace_day(day, rows);
+    is_right(&mut tally, 0);
+    tally.looked_at(&[2], &hashbrown::HashSet::new());
+    is_right(&mut tally, 1);
 }
 
 #[test]

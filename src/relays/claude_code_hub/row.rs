@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::prices::Prices;
-use crate::model::{FailureClass, Outcome, Tokens, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
 
 /// Shorter spans give no output speed (v0.9.2 `src/repository/leaderboard.ts`).
 const LEAST_OUTPUT_MS: u32 = 100;
@@ -131,6 +131,7 @@ impl RowReader {
             request_id: row.try_get("request_id")?,
             started_at,
             counted: row.try_get("counted")?,
+            kind: RowKind::Request,
             imported: false,
             is_final: outcome.is_some(),
             is_error: row.try_get("is_error")?,

@@ -17,6 +17,7 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
         NO_COLLECTOR,
         &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],
     ),
+    Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
     Unsupported::metrics("a provider has one upstream key", &["llm_relay_key_consecutive_failures"]),
     Unsupported::metrics("there is no error log beside the ledger", &["llm_relay_error_log_entries_total"]),
     Unsupported::metrics(

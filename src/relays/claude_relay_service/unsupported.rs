@@ -65,7 +65,11 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         "accounts have states (`llm_relay_provider_account_state`), no circuit breakers",
         &["llm_relay_provider_circuit_"],
     ),
-    Unsupported::metrics("an account has one upstream key", &["llm_relay_key_consecutive_failures"]),
+    Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
+    Unsupported::metrics(
+        "an account has one upstream key",
+        &["llm_relay_key_consecutive_failures", "llm_relay_account_keys"],
+    ),
     Unsupported::metrics("its error history is in `llm_relay_failures_total`", &["llm_relay_error_log_entries_total"]),
     Unsupported::metrics(
         "spending is known as a total of the window, without its course",
@@ -75,5 +79,13 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("Redis does not tell its replicas how old they are", &["llm_relay_replica_lag_seconds"]),
     Unsupported::metrics("its counters are by days of its own", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
-    Unsupported::metrics("of accounts, states and windows are read", &["llm_relay_account_plan_info"]),
+    Unsupported::metrics(
+        "of accounts, states and windows are read",
+        &[
+            "llm_relay_account_plan_info",
+            "llm_relay_account_balance",
+            "llm_relay_account_balance_timestamp_seconds",
+            "llm_relay_account_test_",
+        ],
+    ),
 ];

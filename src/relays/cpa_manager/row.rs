@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use super::identity::{key_id, provider_id};
 use super::prices::{Models, Parts, Prices, without_effort};
 use super::schema::Level;
-use crate::model::{FailureClass, Outcome, Tokens, UsageRow};
+use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow};
 
 /// A row that arrives so long after its request began was imported, not collected: the proxy's queue keeps a request
 /// for an hour at most.
@@ -68,6 +68,7 @@ impl RowReader {
             request_id: id,
             started_at,
             counted: true,
+            kind: RowKind::Request,
             imported,
             is_final: true,
             is_error: failed,

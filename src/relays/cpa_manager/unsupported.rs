@@ -33,6 +33,12 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("the model that answered is not recorded", &["llm_relay_model_substitutions_total"]),
     Unsupported::metrics("every request that the manager hears of leaves a row", &["llm_relay_requests_missed_total"]),
+    Unsupported::metrics("the manager charges nobody", &["llm_relay_refunded_usd_total"]),
+    Unsupported::metrics(
+        "the manager tests no credential and asks for no balance",
+        &["llm_relay_account_balance", "llm_relay_account_balance_timestamp_seconds", "llm_relay_account_test_"],
+    ),
+    Unsupported::metrics("a credential has one key", &["llm_relay_account_keys"]),
     Unsupported::metrics("the proxy's circuits are in its memory", &["llm_relay_provider_circuit_"]),
     Unsupported::metrics("each credential is a provider of its own", &["llm_relay_key_consecutive_failures"]),
     Unsupported::metrics("there is no error log beside the events", &["llm_relay_error_log_entries_total"]),

@@ -1,17 +1,14 @@
 //! One upstream attempt, as the relay logged it, and what it means.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
 use super::PROVIDER;
 use super::clock::Clock;
-use super::store::Cells;
-use crate::model::{FailureClass, Outcome, Tokens, UsageRow, Usd};
-
-/// Distinct model names that are shared between rows.
-const MOST_NAMES: usize = 10_000;
+use crate::connect::sql::Cells;
+use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
+use crate::relay::shared_names::SharedNames;
 
 /// A row of `t_request_log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +76,7 @@ impl Attempt {
         Ok(Self {
             id: row.int("id")?.ok_or(sqlx::Error::RowNotFound)?,
             at: row.int("at")?,
-            model: row.text("model")?,
+            model: row.text("model")?.map(Cow::into_owned),
             key: key_of(row)?,
             status,
             latency_ms: row.int("latency_ms")?,
@@ -87,13 +84,14 @@ impl Attempt {
     }
 
     /// In our words, at a position of the ledger; `None` without a time, as on the relay's screens.
-    pub(super) fn row(&self, position: i64, clock: Clock, names: &mut Names) -> Option<UsageRow> {
+    pub(super) fn row(&self, position: i64, clock: Clock, names: &mut SharedNames) -> Option<UsageRow> {
         let outcome = self.status.outcome();
         Some(UsageRow {
             id: position,
             request_id: position,
             started_at: clock.instant(self.at?)?,
             counted: true,
+            kind: RowKind::Request,
             imported: false,
             is_final: true,
             is_error: outcome == Outcome::Failure,
@@ -114,24 +112,6 @@ impl Attempt {
             output_speed_micro: None,
             cache_saved: None,
         })
-    }
-}
-
-/// Equal model names, shared.
-#[derive(Default)]
-pub(super) struct Names(HashSet<Arc<str>>);
-
-impl Names {
-    fn share(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
-        }
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
-        }
-        let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name));
-        name
     }
 }
 

@@ -106,7 +106,7 @@ async fn settings(store: &mut Store, report: &mut Report) {
             ),
         ),
     }
-    if matches!(session, Session::MySql(_)) && session.reads_settings().await {
+    if session.is_server() && session.reads_settings().await {
         report.note("grant", "this account may read t_settings, with the relay's keys and passwords: it need not");
     }
     store.finish(session).await;

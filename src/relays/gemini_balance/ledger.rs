@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::PROVIDER;
-use super::attempt::{Attempt, Names};
+use super::attempt::Attempt;
 use super::clock::{self, Clock};
 use super::store::{Ends, Group, Session, Store, Which};
 use crate::model::LedgerSum;
 use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
+use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
@@ -40,7 +41,7 @@ pub(super) struct LedgerReader {
     store: Store,
     clock: Clock,
     stable_ids: Option<StableIds>,
-    names: Names,
+    names: SharedNames,
     calendars: Calendars,
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
     lost_rows: bool,
@@ -65,7 +66,7 @@ impl LedgerReader {
             store,
             clock,
             stable_ids: None,
-            names: Names::default(),
+            names: SharedNames::default(),
             calendars: Calendars::new(clock.zone()),
             lost_rows: false,
             zone_watch: ZoneWatch::default(),
@@ -248,7 +249,15 @@ async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) ->
 #[async_trait]
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
-        Facts { users: false, cost: false, tokens: false, in_progress: false, imports: false, ..Facts::ALL }
+        Facts {
+            users: false,
+            cost: false,
+            tokens: false,
+            in_progress: false,
+            imports: false,
+            refunds: false,
+            ..Facts::ALL
+        }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {

@@ -4,14 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret;
-use sqlx::mysql::MySqlRow;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Database, Encode, Row, Type};
 
 use super::attempt::{Attempt, key_of};
-use crate::connect::{mysql, sqlite};
+use crate::connect::sql::{self, Cells, Database, Engine, Value};
 use crate::model::{Outcome, ReadError, Reason};
 use crate::relay::OpenError;
 use crate::relay::plan::RelayPlan;
@@ -23,69 +18,42 @@ const MOST_KEYS: i64 = 20_000;
 /// (v2.2.8 `app/database/connection.py`).
 const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
 
-/// A database of one of the two engines. Has at most one connection.
-pub(super) enum Store {
-    MySql(Box<mysql::Database>),
-    Sqlite(sqlite::File),
-}
+/// A database of MySQL, MariaDB or SQLite. Has at most one connection.
+pub(super) struct Store(Database);
 
 impl Store {
     /// # Errors
-    /// When the URL is of neither engine.
+    /// When the URL is of none of the engines.
     pub(super) fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
-        let url = &plan.database_url;
-        match url.expose_secret().split(':').next() {
-            Some("mysql" | "mariadb") => mysql::Database::new(url, plan.timeout).map(|it| Self::MySql(Box::new(it))),
-            Some("sqlite") => sqlite::File::new(url, plan.timeout, LONGEST_STATEMENT).map(Self::Sqlite),
-            _ => Err(OpenError("the database URL is neither mysql://, mariadb:// nor sqlite:".to_owned())),
-        }
+        Database::new(&plan.database_url, plan.timeout, LONGEST_STATEMENT).map(Self)
     }
 
     /// For people.
     pub(super) fn endpoint(&self) -> String {
-        match self {
-            Self::MySql(database) => format!("MySQL at {} as {}", database.endpoint(), database.account()),
-            Self::Sqlite(file) => format!("SQLite file {}", file.endpoint()),
-        }
+        self.0.endpoint()
     }
 
     /// Sizes of the files, in bytes; of a server, nothing.
     pub(super) fn sizes(&self) -> Vec<(&'static str, u64)> {
-        match self {
-            Self::MySql(_) => Vec::new(),
-            Self::Sqlite(file) => file.sizes(),
-        }
+        self.0.sizes()
     }
 
     pub(super) async fn session(&mut self) -> Result<Session, ReadError> {
-        Ok(match self {
-            Self::MySql(database) => Session::MySql(database.snapshot().await?),
-            Self::Sqlite(file) => Session::Sqlite(file.snapshot().await?),
-        })
+        self.0.session().await.map(Session)
     }
 
-    /// Ends a look; keeps a server's connection, and closes a file.
     pub(super) async fn finish(&mut self, session: Session) {
-        match (self, session) {
-            (Self::MySql(database), Session::MySql(snapshot)) => database.finish(snapshot).await,
-            (_, Session::Sqlite(snapshot)) => snapshot.close().await,
-            (Self::Sqlite(_), Session::MySql(_)) => {}
-        }
+        self.0.finish(session.0).await;
     }
 
     pub(super) async fn close(&mut self) {
-        if let Self::MySql(database) = self {
-            database.close().await;
-        }
+        self.0.close().await;
     }
 }
 
-/// Some statements, one after the other: of MySQL all see one moment; of SQLite, where an open read would stop the
-/// relay, each sees its own. What belongs together is therefore bounded by an id that was read first.
-pub(super) enum Session {
-    MySql(mysql::Snapshot),
-    Sqlite(sqlite::Snapshot),
-}
+/// Statements that say what they want. Of SQLite each sees its own moment, so what belongs together is bounded by an id that
+/// was read first.
+pub(super) struct Session(sql::Session);
 
 /// A statement in the dialects of both engines.
 #[derive(Clone, Copy)]
@@ -118,13 +86,6 @@ const SETTINGS: Text = Text::same(include_str!("sql/settings.sql"));
 const TOP_ATTEMPT: Text = Text::same(include_str!("sql/top_attempt.sql"));
 const TOP_ERROR: Text = Text::same(include_str!("sql/top_error.sql"));
 const USED_KEYS: Text = dialects!("used_keys");
-
-/// A value of a statement.
-#[derive(Clone, Copy, Debug)]
-enum Value<'a> {
-    Int(i64),
-    Text(&'a str),
-}
 
 /// Which attempts are wanted: a range of the primary key.
 #[derive(Clone, Copy, Debug)]
@@ -239,7 +200,7 @@ impl Session {
     ) -> Result<Vec<Result<Attempt, (Option<i64>, sqlx::Error)>>, ReadError> {
         let text = self.dialect(ATTEMPTS).replace("{which}", &which.condition());
         let values = which.values();
-        let rows = self.fetch(what, text.into(), &values, |row| {
+        let rows = self.0.fetch(what, &text, &values, |row| {
             Ok(Attempt::read(row).map_err(|error| (row.int("id").ok().flatten(), error)))
         });
         Ok(rows.await?.into_iter().filter_map(Result::ok).collect())
@@ -252,7 +213,7 @@ impl Session {
             Ok(ErrorEntry {
                 id: row.int("id")?.unwrap_or(0),
                 at: row.int("at")?,
-                kind: row.text("error_type")?,
+                kind: row.text("error_type")?.map(Cow::into_owned),
                 code: row.int("error_code")?,
             })
         });
@@ -298,7 +259,7 @@ impl Session {
         let values = [Value::Int(ids.0), Value::Int(ids.1), Value::Text(from), Value::Text(to)];
         let rows = self.rows(what, GROUPS, &values, |row| {
             Ok(Group {
-                model: row.text("model")?,
+                model: row.text("model")?.map(Cow::into_owned),
                 outcome: match (row.int("succeeded")?, row.int("failed")?) {
                     (Some(1), _) => Outcome::Success,
                     (_, Some(1)) => Outcome::Failure,
@@ -311,13 +272,15 @@ impl Session {
         groups.map_err(|_| ReadError::new(Reason::Data, format!("{what}: the answer cannot be understood")))
     }
 
-    const fn dialect(&self, text: Text) -> &'static str {
-        match self {
-            Self::MySql(_) => text.mysql,
-            Self::Sqlite(_) => text.sqlite,
-        }
+    pub(super) const fn is_server(&self) -> bool {
+        !matches!(self.0.engine(), Engine::Sqlite)
     }
 
+    const fn dialect(&self, text: Text) -> &'static str {
+        if self.is_server() { text.mysql } else { text.sqlite }
+    }
+
+    /// Each row as it is understood; the driver's rows, and a key that stands in one, are gone when this returns.
     async fn rows<T>(
         &mut self,
         what: &str,
@@ -325,66 +288,8 @@ impl Session {
         values: &[Value<'_>],
         read: impl Fn(&dyn Cells) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<Result<T, sqlx::Error>>, ReadError> {
-        let text = self.dialect(text).into();
-        self.fetch(what, text, values, read).await
-    }
-
-    /// Each row as it is understood; the driver's rows, and a key that stands in one, are gone when this returns.
-    async fn fetch<T>(
-        &mut self,
-        what: &str,
-        text: Cow<'static, str>,
-        values: &[Value<'_>],
-        read: impl Fn(&dyn Cells) -> Result<T, sqlx::Error>,
-    ) -> Result<Vec<Result<T, sqlx::Error>>, ReadError> {
-        // Composed of statements of ours and of question marks.
-        let text = AssertSqlSafe(text.into_owned());
-        Ok(match self {
-            Self::MySql(snapshot) => {
-                snapshot.fetch(what, bound(text, values)).await?.iter().map(|row| read(row)).collect()
-            }
-            Self::Sqlite(snapshot) => {
-                snapshot.fetch(what, bound(text, values)).await?.iter().map(|row| read(row)).collect()
-            }
-        })
-    }
-}
-
-fn bound<'q, DB>(text: AssertSqlSafe<String>, values: &[Value<'q>]) -> Query<'q, DB, DB::Arguments>
-where
-    DB: Database,
-    i64: Encode<'q, DB> + Type<DB>,
-    &'q str: Encode<'q, DB> + Type<DB>,
-{
-    values.iter().fold(sqlx::query(text), |query, value| match value {
-        Value::Int(number) => query.bind(*number),
-        Value::Text(text) => query.bind(*text),
-    })
-}
-
-/// A row of either engine.
-pub(super) trait Cells {
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
-    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
-}
-
-impl Cells for MySqlRow {
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get_unchecked(column)
-    }
-
-    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get_unchecked(column)
-    }
-}
-
-impl Cells for SqliteRow {
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get_unchecked(column)
-    }
-
-    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get_unchecked(column)
+        let text = self.dialect(text);
+        self.0.fetch(what, text, values, read).await
     }
 }
 
@@ -395,7 +300,7 @@ mod tests {
 
     use sqlx::mysql::MySqlConnection;
     use sqlx::sqlite::SqliteConnection;
-    use sqlx::{Connection, Executor, raw_sql};
+    use sqlx::{Connection, Executor, Row, raw_sql};
 
     use super::*;
     use crate::relays::gemini_balance::{MYSQL_SCHEMA, SQLITE_SCHEMA};

@@ -25,6 +25,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_key_cost_usd_total",
             "llm_relay_key_list_cost_usd_total",
             "llm_relay_wasted_cost_usd_total",
+            "llm_relay_refunded_usd_total",
             "llm_relay_cache_saved_usd_total",
             "llm_relay_unpriced_requests_total",
             "llm_relay_leaderboard_cost_usd",

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 
 use crate::connect::sqlite::File;
 use crate::model::LedgerSum;
-use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Scope, Tokens, UsageRow, Usd, User};
+use crate::model::{Directory, Facts, Outcome, ReadError, Reason, RowKind, Scope, Tokens, UsageRow, Usd, User};
 use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, civil};
@@ -58,7 +58,7 @@ impl Reader {
 #[async_trait]
 impl Ledger for Reader {
     fn facts(&self) -> Facts {
-        Facts { in_progress: false, imports: false, ..Facts::ALL }
+        Facts { in_progress: false, imports: false, refunds: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
@@ -153,6 +153,7 @@ fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
         request_id: id,
         started_at: time(row.try_get("time")?),
         counted: true,
+        kind: RowKind::Request,
         imported: false,
         is_final: true,
         is_error: false,

@@ -1,4 +1,4 @@
-//! Four relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
+//! Five relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
 //!
 //! `tests/regenerate` writes the list in `docs/security.md`.
 
@@ -12,6 +12,7 @@ use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo::{self as crs, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
+use llm_relay_exporter::relays::new_api::SQLITE_SCHEMA;
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -47,6 +48,15 @@ const PLANTED: &[(&str, &str)] = &[
     ("cpa-manager", "body of an event"),
     ("cpa-manager", "address of a client"),
     ("cpa-manager", "management key in the settings"),
+    ("new-api", "key of a channel"),
+    ("new-api", "key of a user"),
+    ("new-api", "password hash of a user"),
+    ("new-api", "e-mail address of a user"),
+    ("new-api", "text of a row"),
+    ("new-api", "error code of an upstream"),
+    ("new-api", "address of a client"),
+    ("new-api", "reason why a channel is off"),
+    ("new-api", "token in the options"),
     ("exporter", "password of a web user"),
     ("exporter", "bcrypt hash of a web user"),
     ("exporter", "bearer token"),
@@ -207,6 +217,35 @@ async fn manager(secrets: &mut Secrets, folder: &Path) -> (String, SqliteConnect
     (format!("[relays.manager]\nkind = \"cpa-manager\"\ndatabase_url = \"sqlite:{}\"\n", file.display()), manager)
 }
 
+async fn api(secrets: &mut Secrets, folder: &Path) -> String {
+    let mut secret = |what| secrets.plant("new-api", what);
+    let file = folder.join("one-api.db");
+    let mut relay = SqliteConnectOptions::new().filename(&file).create_if_missing(true).connect().await.unwrap();
+    let script = format!(
+        r#"{SQLITE_SCHEMA}
+         insert into users (id, username, password, email) values (1, 'ann', '{password}', '{mail}@example.com');
+         insert into tokens (id, user_id, key, name) values (1, 1, '{token}', 'laptop');
+         insert into channels (id, type, key, status, name, other_info, channel_info) values
+           (1, 1, 'sk-{channel}', 3, 'north', '{{"status_reason":"status_code=401, {reason}"}}',
+             cast('{{"is_multi_key":true,"multi_key_size":2,"multi_key_status_list":{{"0":3}},"multi_key_disabled_reason":{{"0":"{reason}"}}}}' as blob));
+         insert into options values ('SMTPToken', '{option}');
+         insert into logs (created_at, type, user_id, token_id, channel_id, model_name, quota, content, ip, other) values
+           (unixepoch(), 2, 1, 1, 1, 'gpt-4o', 1000, '{text}', '{address}', '{{"po":"{text}"}}'),
+           (unixepoch(), 5, 1, 1, 1, 'gpt-4o', 0, '{text}', '{address}', '{{"error_type":"openai_error","error_code":"{code}","status_code":500}}')"#,
+        password = secret("password hash of a user"),
+        mail = secret("e-mail address of a user"),
+        token = secret("key of a user"),
+        channel = secret("key of a channel"),
+        reason = secret("reason why a channel is off"),
+        option = secret("token in the options"),
+        text = secret("text of a row"),
+        address = secret("address of a client"),
+        code = secret("error code of an upstream"),
+    );
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut relay).await.unwrap();
+    format!("[relays.api]\nkind = \"new-api\"\ndatabase_url = \"sqlite:{}\"\n", file.display())
+}
+
 /// The web configuration; curl's arguments for a user and for a bearer.
 fn web(secrets: &mut Secrets, folder: &Path) -> [String; 2] {
     let mut params = CertificateParams::default();
@@ -234,7 +273,7 @@ fn bytes(output: Output) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
+async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
     let (redis, mariadb) = (PrivateRedis::start().await.unwrap(), PrivateMariaDb::start().await.unwrap());
     let endpoint = tempfile::tempdir().unwrap();
     let folder = endpoint.path();
@@ -246,6 +285,7 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
         service(&mut secrets, &redis).await,
         gemini(&mut secrets, &mariadb).await,
         manager_table,
+        api(&mut secrets, folder).await,
     ];
     let each = |relays: &str, more: &str| relays.replace("\nkind", &format!("\n{more}\nkind"));
     let relays = each(&relays.concat(), "interval = \"1s\"\ndirectory_interval = \"1s\"");
@@ -284,7 +324,7 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
     ] {
         tell(what, run(what, config, &[command], code));
     }
-    for relay in ["hub", "manager"] {
+    for relay in ["hub", "manager", "api"] {
         let out = path(&format!("past-{relay}"));
         let arguments = ["backfill", "--relay", relay, "--from", "1h", "--out", &out];
         tell("`backfill`", run("`backfill`", &good, &arguments, 0));
@@ -319,7 +359,7 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
             let saved = page.contains("llm_relay_store_last_save_timestamp_seconds");
             let refused = page.lines().filter(|line| line.contains("reason=\"permission\"") && !line.ends_with(" 0"));
             match is_good {
-                true => saved && ["hub", "service", "gemini", "manager"].iter().all(of),
+                true => saved && ["hub", "service", "gemini", "manager", "api"].iter().all(of),
                 false => refused.count() >= 4,
             }
         };
@@ -374,7 +414,7 @@ async fn the_secrets_of_four_relays_and_of_the_exporter_turn_up_nowhere() {
 /// Holds the list against the document, or writes it there.
 fn document(places: &BTreeSet<&str>) {
     let mut list = String::from("| Of | Planted |\n|---|---|\n");
-    for whose in ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "exporter"] {
+    for whose in ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "new-api", "exporter"] {
         let what: Vec<&str> = PLANTED.iter().filter(|it| it.0 == whose).map(|it| it.1).collect();
         list += &format!("| {whose} | {} |\n", what.join(", "));
     }

@@ -1,0 +1,53 @@
+-- A role for llm-relay-exporter in the PostgreSQL of new-api or one-api: reads what the exporter needs and no secret, writes
+-- nothing. Run it in the relay's database as the owner of its tables, and again after an upgrade of the relay:
+--   psql "$SQL_DSN" -f readonly-role.sql
+--   psql "$SQL_DSN" -c '\password llm_relay_exporter'
+-- Where the relay has LOG_SQL_DSN, run it in that database as well.
+do $$
+declare
+  wanted record;
+  present text;
+begin
+  if not exists (select from pg_roles where rolname = 'llm_relay_exporter') then
+    create role llm_relay_exporter login;
+  end if;
+  execute format('grant connect on database %I to llm_relay_exporter', current_database());
+  grant usage on schema public to llm_relay_exporter;
+  for wanted in
+    select * from (values
+      ('logs', 'id created_at type user_id token_id channel_id model_name quota prompt_tokens completion_tokens use_time
+        is_stream other elapsed_time'),
+      ('users', 'id username role status quota used_quota request_count deleted_at'),
+      ('tokens', 'id user_id name status expired_time remain_quota unlimited_quota used_quota deleted_at'),
+      ('channels', 'id type status name group response_time test_time balance balance_updated_time channel_info other_info'),
+      ('user_subscriptions', 'user_id plan_id amount_total amount_used status end_time next_reset_time'),
+      ('subscription_plans', 'id quota_reset_period'),
+      ('system_instances', 'info last_seen_at')
+    ) as w (name, columns)
+  loop
+    select string_agg(quote_ident(a.attname), ', ') into present
+    from pg_attribute a
+    where a.attrelid = to_regclass('public.' || wanted.name) and a.attnum > 0 and not a.attisdropped
+      and (a.attname = any (regexp_split_to_array(wanted.columns, '\s+'))
+        -- Of one-api, whose log names keys by user and name alone.
+        or (a.attrelid = to_regclass('public.logs') and a.attname = 'token_name' and not exists (
+          select from pg_attribute it where it.attrelid = a.attrelid and it.attname = 'token_id' and not it.attisdropped
+        )));
+    if present is not null then
+      execute format('grant select (%s) on public.%I to llm_relay_exporter', present, wanted.name);
+    end if;
+  end loop;
+  -- The table of options has secrets beside what numbers rest on.
+  if to_regclass('public.options') is not null then
+    create or replace view public.llm_relay_options as
+      select key, value from public.options where key in (
+        'QuotaPerUnit', 'DisplayInCurrencyEnabled', 'general_setting.quota_display_type', 'LogConsumeEnabled'
+      );
+    grant select on public.llm_relay_options to llm_relay_exporter;
+  end if;
+end
+$$;
+
+alter role llm_relay_exporter connection limit 8;
+alter role llm_relay_exporter set default_transaction_read_only = on;
+alter role llm_relay_exporter set statement_timeout = '30s';

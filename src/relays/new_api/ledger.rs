@@ -1,0 +1,494 @@
+//! The usage ledger: by id, in slices. A row is final when it appears.
+//!
+//! A span of time is first turned into a span of ids, by the index on the time.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Days, Utc};
+use chrono_tz::Tz;
+
+use super::keys::KeyNames;
+use super::options::Options;
+use super::row::{LogRow, Meaning, identity, moment};
+use super::schema::{Schema, SchemaCache};
+use super::{Clock, Family};
+use crate::connect::sql::{Database, Engine, Session, Value};
+use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::relay::civil::Calendars;
+use crate::relay::shared_names::SharedNames;
+use crate::relay::stable_ids::{RowIdentity, StableIds};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+
+/// Ids of one statement: some 20 ms of SQLite.
+const SLICE: i64 = 20_000;
+/// Rows of one statement.
+const STEP: i64 = 5_000;
+/// Ids in one list.
+const LIST: usize = 500;
+/// Days that are always in the calendar: a month, and the week around its first day.
+const LEAST_DAYS: Days = Days::new(40);
+
+pub(super) const ROWS: &str = include_str!("sql/rows.sql");
+const IDENTITIES: &str = include_str!("sql/identities.sql");
+const SPAN_IDS: &str = include_str!("sql/span_ids.sql");
+const SUM: &str = include_str!("sql/sum.sql");
+
+pub(super) const UP: &str = "id > ? and id <= ? and type in ({types}) order by id limit ?";
+const DOWN: &str = "id > ? and id <= ? and type in ({types}) order by id desc limit ?";
+const WITHIN: &str =
+    "id > ? and id <= ? and created_at >= ? and created_at < ? and type in ({types}) order by id limit ?";
+
+pub(super) struct LedgerReader {
+    family: Family,
+    logs: Database,
+    /// The relay's main database, where the log is in another.
+    main: Option<Database>,
+    schema: SchemaCache,
+    main_schema: SchemaCache,
+    options: Option<Options>,
+    keys: KeyNames,
+    names: SharedNames,
+    calendars: Calendars,
+    clock: Clock,
+    stable_ids: Option<StableIds>,
+    /// Rows have been deleted that were not the oldest, and no audit has looked since.
+    lost_rows: bool,
+}
+
+/// Both ends of the log, and the clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The server's clock; a SQLite file has none.
+    pub now: Option<DateTime<Utc>>,
+    /// The greatest id; 0 when there is none.
+    pub top: i64,
+    /// The smallest id, and when its row was written.
+    pub first: Option<(i64, i64)>,
+}
+
+/// Rows as they came: some may be refused.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<UsageRow>,
+    identities: Vec<RowIdentity>,
+    refused: u64,
+    /// There are no more of them.
+    exhausted: bool,
+}
+
+/// A range of ids, perhaps of a span of time, read slice by slice.
+struct Slices {
+    after: i64,
+    upto: i64,
+    seconds: Option<(i64, i64)>,
+    newest_first: bool,
+}
+
+impl Slices {
+    /// The next range of ids.
+    fn next(&mut self) -> Option<(i64, i64)> {
+        if self.after >= self.upto {
+            return None;
+        }
+        Some(if self.newest_first {
+            (self.after.max(self.upto - SLICE), self.upto)
+        } else {
+            (self.after, self.upto.min(self.after.saturating_add(SLICE)))
+        })
+    }
+
+    const fn condition(&self) -> &'static str {
+        match self.seconds {
+            Some(_) => WITHIN,
+            None if self.newest_first => DOWN,
+            None => UP,
+        }
+    }
+
+    fn values(&self, (after, upto): (i64, i64), limit: i64) -> Vec<Value<'static>> {
+        let seconds = self.seconds.into_iter().flat_map(|(from, to)| [from, to]);
+        [after, upto].into_iter().chain(seconds).chain([limit]).map(Value::Int).collect()
+    }
+
+    /// Goes on after a range, or after the last of its rows when there may be more.
+    const fn advance(&mut self, (after, upto): (i64, i64), last: Option<i64>) {
+        match (self.newest_first, last) {
+            (false, Some(last)) => self.after = last,
+            (false, None) => self.after = upto,
+            (true, Some(last)) => self.upto = last - 1,
+            (true, None) => self.upto = after,
+        }
+    }
+}
+
+impl LedgerReader {
+    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, zone: Tz, clock: Clock) -> Self {
+        Self {
+            family,
+            logs,
+            main,
+            schema: SchemaCache::default(),
+            main_schema: SchemaCache::default(),
+            options: None,
+            keys: KeyNames::default(),
+            names: SharedNames::default(),
+            calendars: Calendars::new(zone),
+            clock,
+            stable_ids: None,
+            lost_rows: false,
+        }
+    }
+
+    fn stable_ids(&mut self) -> &mut StableIds {
+        self.stable_ids.get_or_insert_default()
+    }
+
+    /// A session with the log, after a look at what its rows' meaning rests on.
+    async fn session(&mut self) -> Result<(Session, std::sync::Arc<Schema>), ReadError> {
+        if let Some(main) = &mut self.main {
+            match options_of(main, self.family, &mut self.main_schema, &mut self.keys).await {
+                Ok(options) => self.options = Some(options),
+                // They hardly ever change, and the log is in another database.
+                Err(error) if self.options.is_some() => tracing::warn!(error = error.text, "keeping the last options"),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut session = self.logs.session().await?;
+        let read = async {
+            let schema = self.schema.get(None, Schema::detect(&mut session, self.family)).await?;
+            schema.look_at_logs()?;
+            if self.main.is_none() {
+                self.options = Some(basics(self.family, &mut session, &schema, &mut self.keys).await?);
+            }
+            Ok(schema)
+        };
+        match read.await {
+            Ok(schema) => Ok((session, schema)),
+            Err(error) => self.end(session, Err(error)).await,
+        }
+    }
+
+    async fn end<T>(&mut self, session: Session, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.logs.finish(session).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+
+    async fn read_refresh(
+        &mut self,
+        session: &mut Session,
+        schema: &Schema,
+        request: &RefreshRequest,
+    ) -> Result<Refresh, ReadError> {
+        if self.stable_ids.is_none() {
+            self.stable_ids = StableIds::restore(&request.resume_token);
+        }
+        let ends = ends(session).await?;
+        let now = ends.now.unwrap_or_else(|| (self.clock)());
+        let lost_rows = self.notice_lost_rows(session, ends).await?;
+        let zone = self.calendars.zone();
+        let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
+        let first = ends.first.and_then(|(_, at)| moment(at)).map_or(now, |at| at.min(now));
+        let today = date(now);
+        // What was cleaned up may still be counted: the days of a month do not go with their rows.
+        let calendar = self.calendars.get(date(first).min(today - LEAST_DAYS), today)?;
+        let mut batch = Batch::default();
+        let mut more = false;
+        if let Some(after) = request.after {
+            let after = self.stable_ids().id_up_to(after);
+            let slices = Slices { after, upto: ends.top, seconds: None, newest_first: false };
+            batch = self.slices(session, schema, "reading new rows", slices, request.limit).await?;
+            more = !batch.exhausted;
+            self.stable_ids().remember(batch.identities.drain(..));
+        }
+        let again: Vec<i64> = request.reread.iter().filter_map(|position| self.stable_ids().id(*position)).collect();
+        for ids in again.chunks(LIST) {
+            let (condition, values) = list(ids);
+            self.read(session, schema, "reading rows again", &condition, &values, &mut batch).await?;
+        }
+        let mut audit = Vec::with_capacity(request.audit.len());
+        for span in &request.audit {
+            audit.push(self.sum(session, schema, span).await?);
+        }
+        // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
+        let kept_since = (!self.lost_rows).then(|| date(first));
+        if !request.audit.is_empty() && !lost_rows {
+            self.lost_rows = false;
+        }
+        Ok(Refresh {
+            now,
+            same_time_yesterday: civil::day_before(zone, now),
+            calendar,
+            basis: format!("{zone}; {}", self.family.label()),
+            tariff: self.options.as_ref().map_or_else(String::new, |it| format!("unit {}", it.quota_per_unit)),
+            top: self.stable_ids().top(ends.top),
+            kept_since,
+            month_since: None,
+            rows: batch.rows,
+            more,
+            refused: batch.refused,
+            audit,
+            lost_rows,
+            resume_token: self.stable_ids().resume_token(),
+            zone_error: None,
+        })
+    }
+
+    /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
+    async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
+        let may_survive = self.stable_ids().oldest_is(ends.first);
+        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
+        if identities(session, &[newest.id]).await?.contains(&newest) {
+            return Ok(false);
+        }
+        let present = identities_between(session, first, newest.id).await?;
+        let survivor = self.stable_ids().lose(&present, may_survive, ends.top);
+        tracing::warn!(
+            newest = newest.id,
+            survivor,
+            top = ends.top,
+            "the newest rows of the log were deleted; rows above the survivor count as new"
+        );
+        self.lost_rows = true;
+        Ok(true)
+    }
+
+    /// The first `limit` rows of a range of ids, or some more.
+    async fn slices(
+        &mut self,
+        session: &mut Session,
+        schema: &Schema,
+        what: &str,
+        mut slices: Slices,
+        limit: u32,
+    ) -> Result<Batch, ReadError> {
+        let mut batch = Batch::default();
+        while batch.rows.len() < limit as usize {
+            let Some(range) = slices.next() else {
+                batch.exhausted = true;
+                break;
+            };
+            let values = slices.values(range, STEP);
+            let (read, last) = self.read(session, schema, what, slices.condition(), &values, &mut batch).await?;
+            slices.advance(range, last.filter(|_| read as i64 >= STEP));
+        }
+        Ok(batch)
+    }
+
+    /// Reads rows into a batch; tells how many there were, and the id of the last.
+    async fn read(
+        &mut self,
+        session: &mut Session,
+        schema: &Schema,
+        what: &str,
+        condition: &str,
+        values: &[Value<'_>],
+        batch: &mut Batch,
+    ) -> Result<(usize, Option<i64>), ReadError> {
+        let text = schema.fit_with(ROWS, &schema.fit(condition));
+        let read = session.fetch(what, &text, values, |row| {
+            let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
+            Ok((id, LogRow::read(row)))
+        });
+        let read = read.await?;
+        let (count, last) = (read.len(), read.iter().rev().find_map(|row| Some(row.as_ref().ok()?.0)));
+        let Self { stable_ids, keys, names, options, family, .. } = self;
+        let rate = options.as_ref().and_then(|options| options.rate);
+        let mut meaning = Meaning { family: *family, rate, keys, names };
+        let stable_ids = stable_ids.get_or_insert_default();
+        for (id, row) in read.into_iter().flatten() {
+            let understood = row.and_then(|row| {
+                batch.identities.push(row.identity());
+                row.row(stable_ids.of(id), &mut meaning)
+            });
+            match understood {
+                Ok(row) => batch.rows.extend(row),
+                Err(error) => {
+                    batch.refused += 1;
+                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        Ok((count, last))
+    }
+
+    /// The store's own sum of a span, slice by slice.
+    async fn sum(
+        &self,
+        session: &mut Session,
+        schema: &Schema,
+        span: &Range<DateTime<Utc>>,
+    ) -> Result<LedgerSum, ReadError> {
+        let seconds = seconds(span);
+        let (after, upto) = ids_of(session, schema, seconds).await?;
+        let mut slices = Slices { after, upto, seconds: Some(seconds), newest_first: false };
+        let rate = self.options.as_ref().and_then(|options| options.rate);
+        let text = schema.fit(SUM);
+        let mut sum = LedgerSum::default();
+        while let Some(range) = slices.next() {
+            let values = [range.0, range.1, seconds.0, seconds.1].map(Value::Int);
+            let read = session.fetch_one("summing the log", &text, &values, |row| {
+                let number = |column| row.int(column).map(Option::unwrap_or_default);
+                Ok((number("requests")?, number("quota")?, number("board_tokens")?))
+            });
+            let (requests, quota, board_tokens) = read.await?;
+            let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
+            sum.requests += unsigned(requests);
+            sum.cost += rate.map_or(Usd::ZERO, |rate| rate.cost(quota));
+            sum.board_tokens += unsigned(board_tokens);
+            slices.advance(range, None);
+        }
+        Ok(sum)
+    }
+}
+
+/// [`basics`] of the relay's main database.
+async fn options_of(
+    main: &mut Database,
+    family: Family,
+    known: &mut SchemaCache,
+    keys: &mut KeyNames,
+) -> Result<Options, ReadError> {
+    let mut session = main.session().await?;
+    let read = async {
+        let schema = known.get(None, Schema::detect(&mut session, family)).await?;
+        basics(family, &mut session, &schema, keys).await
+    }
+    .await;
+    main.finish(session).await;
+    read.inspect_err(|error| known.forget_after(error))
+}
+
+/// What rows mean: the relay's options, and of one-api its keys' names.
+async fn basics(
+    family: Family,
+    session: &mut Session,
+    schema: &Schema,
+    keys: &mut KeyNames,
+) -> Result<Options, ReadError> {
+    if family == Family::OneApi {
+        keys.renew(session, schema).await?;
+    }
+    Options::read(session, schema).await
+}
+
+pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
+    let text = match session.engine() {
+        Engine::Postgres => include_str!("sql/ends_postgres.sql"),
+        Engine::MySql => include_str!("sql/ends_mysql.sql"),
+        Engine::Sqlite => include_str!("sql/ends_sqlite.sql"),
+    };
+    let ends = session.fetch_one("looking at both ends of the log", text, &[], |row| {
+        let first = row.int("first")?.zip(row.int("first_at")?);
+        Ok((row.int("top")?.unwrap_or(0), first, row.int("now")?))
+    });
+    let (top, first, now) = ends.await?;
+    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first })
+}
+
+fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {
+    // The first whole second at or after an instant.
+    let second = |at: DateTime<Utc>| at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
+    (second(span.start), second(span.end))
+}
+
+/// The ids `(after, upto]` that hold every row of a span of time.
+async fn ids_of(session: &mut Session, schema: &Schema, (from, to): (i64, i64)) -> Result<(i64, i64), ReadError> {
+    let (text, values) = (schema.fit(SPAN_IDS), [Value::Int(from), Value::Int(to)]);
+    let read = session.fetch_one("looking for the ids of a span", &text, &values, |row| {
+        Ok((row.int("first")?.unwrap_or(0), row.int("last")?.unwrap_or(0)))
+    });
+    let (first, last) = read.await?;
+    Ok((first - 1, last.max(first - 1)))
+}
+
+fn list(ids: &[i64]) -> (String, Vec<Value<'static>>) {
+    (format!("id in ({})", vec!["?"; ids.len()].join(",")), ids.iter().map(|id| Value::Int(*id)).collect())
+}
+
+async fn identities(session: &mut Session, ids: &[i64]) -> Result<Vec<RowIdentity>, ReadError> {
+    let (condition, values) = list(ids);
+    read_identities(session, &condition, &values).await
+}
+
+async fn identities_between(session: &mut Session, first: i64, last: i64) -> Result<Vec<RowIdentity>, ReadError> {
+    let mut slices = Slices { after: first - 1, upto: last, seconds: None, newest_first: false };
+    let mut present = Vec::new();
+    while let Some(range) = slices.next() {
+        let values = [range.0, range.1].map(Value::Int);
+        present.extend(read_identities(session, "id > ? and id <= ?", &values).await?);
+        slices.advance(range, None);
+    }
+    Ok(present)
+}
+
+async fn read_identities(
+    session: &mut Session,
+    condition: &str,
+    values: &[Value<'_>],
+) -> Result<Vec<RowIdentity>, ReadError> {
+    let text = IDENTITIES.replace("{which}", condition);
+    session.fetch_good("looking at rows again", &text, values, identity).await
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        let cost = self.options.as_ref().is_none_or(|options| options.rate.is_some());
+        // one-api writes rows of requests that succeeded alone. The screens of neither have shares of errors or of hits.
+        let is_new = self.family == Family::NewApi;
+        Facts {
+            cost,
+            refunds: is_new,
+            failures: is_new,
+            cache: is_new,
+            errors: false,
+            in_progress: false,
+            imports: false,
+            hits_of_cached: false,
+            ..Facts::ALL
+        }
+    }
+
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        let (mut session, schema) = self.session().await?;
+        let result = self.read_refresh(&mut session, &schema, request).await;
+        self.end(session, result).await
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        let (mut session, schema) = self.session().await?;
+        let result = async {
+            let ends = ends(&mut session).await?;
+            let first = ends.first.map_or(0, |(first, _)| first);
+            let upto = self.stable_ids().id_up_to(below.saturating_sub(1)).min(ends.top);
+            let slices = Slices { after: first - 1, upto, seconds: None, newest_first: true };
+            let batch = self.slices(&mut session, &schema, "reading older rows", slices, limit).await?;
+            Ok(Older { rows: batch.rows, bottom: batch.exhausted, refused: batch.refused })
+        }
+        .await;
+        self.end(session, result).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let (mut session, schema) = self.session().await?;
+        let result = async {
+            let seconds = seconds(&range);
+            let (low, upto) = ids_of(&mut session, &schema, seconds).await?;
+            let after = low.max(self.stable_ids().id_up_to(after));
+            let slices = Slices { after, upto, seconds: Some(seconds), newest_first: false };
+            Ok(self.slices(&mut session, &schema, "reading rows of a span", slices, limit).await?.rows)
+        }
+        .await;
+        self.end(session, result).await
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay tells itself what is used of its quotas"))
+    }
+}

@@ -1,0 +1,6 @@
+-- Both ends of the log and the clock. Primary key.
+select
+  coalesce((select max(id) from logs), 0) as top,
+  coalesce((select min(id) from logs), 0) as first,
+  (select created_at from logs order by id limit 1) as first_at,
+  cast(extract(epoch from clock_timestamp()) * 1000000 as bigint) as now

@@ -1,0 +1,262 @@
+//! new-api's side of a database of any of the three engines, and an exporter of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relay::{Relay, Usage};
+use llm_relay_exporter::relays::new_api::{self, Family};
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
+use llm_relay_exporter::settings::{Boards, RelayPlan};
+use llm_relay_exporter::tally::Presentation;
+use llm_relay_exporter::view::LedgerView;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row as _, SqliteConnection};
+use tempfile::TempDir;
+
+/// The relay's connection.
+pub enum Db {
+    Postgres(PgConnection),
+    MySql(MySqlConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Db {
+    pub async fn connect(url: &str) -> Self {
+        match url.split(':').next().unwrap() {
+            "postgres" => Self::Postgres(PgConnection::connect(url).await.unwrap()),
+            "mysql" => Self::MySql(MySqlConnection::connect(url).await.unwrap()),
+            _ => {
+                // As the relay opens it: a rollback journal, and five seconds of patience.
+                let path = url.strip_prefix("sqlite:").unwrap();
+                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                Self::Sqlite(options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap())
+            }
+        }
+    }
+
+    pub async fn try_run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Postgres(connection) => statement.execute(connection).await.map(drop),
+            Self::MySql(connection) => statement.execute(connection).await.map(drop),
+            Self::Sqlite(connection) => statement.execute(connection).await.map(drop),
+        }
+    }
+
+    pub async fn run(&mut self, sql: &str) {
+        self.try_run(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    /// A text and some whole numbers by row.
+    pub async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
+        let statement = AssertSqlSafe(sql.to_owned());
+        macro_rules! read {
+            ($connection:expr) => {
+                sqlx::query(statement)
+                    .fetch_all($connection)
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}: {sql}"))
+                    .iter()
+                    .map(|row| {
+                        let name: String = row.get_unchecked(0);
+                        (name, (1..row.len()).map(|i| row.get_unchecked::<Option<i64>, _>(i).unwrap_or(0)).collect())
+                    })
+                    .collect()
+            };
+        }
+        match self {
+            Self::Postgres(connection) => read!(connection),
+            Self::MySql(connection) => read!(connection),
+            Self::Sqlite(connection) => read!(connection),
+        }
+    }
+
+    /// The numbers of the only row.
+    pub async fn numbers(&mut self, columns: &str, rest: &str) -> Vec<i64> {
+        self.table(&format!("select 'it', {columns} from {rest}")).await.remove("it").unwrap()
+    }
+
+    /// A sum as a whole number.
+    pub fn sum(&self, of: &str) -> String {
+        format!("cast(coalesce(sum({of}), 0) as {})", if matches!(self, Self::MySql(_)) { "signed" } else { "bigint" })
+    }
+
+    /// A name that is a word of SQL.
+    pub fn quoted(&self, name: &str) -> String {
+        if matches!(self, Self::MySql(_)) { format!("`{name}`") } else { format!("\"{name}\"") }
+    }
+
+    pub const fn schema(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => new_api::POSTGRES_SCHEMA,
+            Self::MySql(_) => new_api::MYSQL_SCHEMA,
+            Self::Sqlite(_) => new_api::SQLITE_SCHEMA,
+        }
+    }
+}
+
+/// Where a database is, until it is dropped.
+pub enum Place {
+    Postgres(PrivatePostgres),
+    MySql(PrivateMariaDb),
+    Sqlite(TempDir),
+}
+
+impl Place {
+    pub async fn postgres() -> Self {
+        Self::Postgres(PrivatePostgres::start().await.unwrap())
+    }
+
+    pub async fn mariadb() -> Self {
+        Self::MySql(PrivateMariaDb::start().await.unwrap())
+    }
+
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// An empty database.
+    pub async fn database(&self, name: &str) -> (Db, String) {
+        let url = match self {
+            Self::Postgres(server) => server.database(name).await.unwrap(),
+            Self::MySql(server) => server.database(name).await.unwrap(),
+            Self::Sqlite(folder) => format!("sqlite:{}", folder.path().join(name).display()),
+        };
+        (Db::connect(&url).await, url)
+    }
+
+    /// One with new-api's tables.
+    pub async fn relay(&self, name: &str) -> (Db, String) {
+        let (mut db, url) = self.database(name).await;
+        db.run(db.schema()).await;
+        (db, url)
+    }
+}
+
+pub fn plan(url: &str, zone: &str) -> RelayPlan {
+    RelayPlan {
+        database_url: url.to_owned().into(),
+        directory_interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        timezone: Some(zone.parse().unwrap()),
+        timezone_fallback: chrono_tz::UTC,
+        // Every refresh audits, so that nothing may be wrong even for a moment.
+        audit_interval: Duration::ZERO,
+        history_budget: Duration::from_secs(60),
+        boards: Boards { top_users: 3, top_keys: 3, top_providers: 3, top_models: 3, ..Boards::default() },
+        ..RelayPlan::new("test", &new_api::NEW_API)
+    }
+}
+
+/// A clock that stands until it is set; only a SQLite file needs one.
+pub type TestClock = Arc<Mutex<DateTime<Utc>>>;
+
+pub fn open(plan: &RelayPlan, clock: &TestClock) -> Relay {
+    let clock = Arc::clone(clock);
+    new_api::open_at(plan, Family::NewApi, Arc::new(move || *clock.lock().unwrap())).unwrap()
+}
+
+pub fn follower(plan: &RelayPlan, clock: &TestClock) -> Follower {
+    match open(plan, clock).usage {
+        Usage::Rows(ledger) => Follower::new(ledger, plan),
+        Usage::Counters(_) => unreachable!("the relay keeps rows"),
+    }
+}
+
+/// Reads until nothing is left to read, and once more for the audit.
+pub async fn settle(follower: &mut Follower) {
+    for _ in 0..2 {
+        let mut rest = follower.refresh().await.unwrap();
+        for turn in 0.. {
+            if rest == Backlog::Nothing {
+                break;
+            }
+            assert!(turn < 10_000, "no end of {rest:?}");
+            rest = match rest {
+                Backlog::NewRows => follower.refresh().await.unwrap(),
+                _ => follower.read_history().await.unwrap(),
+            };
+        }
+    }
+}
+
+pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
+    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
+    follower.view(&with).unwrap()
+}
+
+/// What one fresh exporter says of a database.
+pub async fn whole_view(plan: &RelayPlan) -> LedgerView {
+    let clock = Arc::new(Mutex::new(Utc::now()));
+    let directory = open(plan, &clock).directory.read().await.unwrap();
+    let mut follower = follower(plan, &clock);
+    settle(&mut follower).await;
+    view(&mut follower, plan, &directory)
+}
+
+/// A row of the log, as the relay writes it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub created_at: i64,
+    pub kind: i64,
+    pub user: i64,
+    pub token: i64,
+    pub channel: i64,
+    pub model: &'static str,
+    pub quota: i64,
+    pub prompt: i64,
+    pub completion: i64,
+    pub use_time: i64,
+    pub stream: bool,
+    pub other: String,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            created_at: Utc::now().timestamp(),
+            kind: 2,
+            user: 1,
+            token: 1,
+            channel: 1,
+            model: "gpt-4o",
+            quota: 1000,
+            prompt: 100,
+            completion: 50,
+            use_time: 3,
+            stream: false,
+            other: String::new(),
+        }
+    }
+}
+
+impl Row {
+    pub fn insert(&self) -> String {
+        let Self { created_at, kind, user, token, channel, model, quota, prompt, completion, use_time, stream, other } =
+            self;
+        format!(
+            "insert into logs (created_at, type, user_id, token_id, channel_id, model_name, quota, prompt_tokens,
+               completion_tokens, use_time, is_stream, other)
+             values ({created_at}, {kind}, {user}, {token}, {channel}, '{model}', {quota}, {prompt}, {completion},
+               {use_time}, {stream}, '{other}')"
+        )
+    }
+}
+
+/// Three users, keys and channels.
+pub async fn people(db: &mut Db) {
+    let key = db.quoted("key");
+    db.run(&format!(
+        "insert into users (id, username, password, role, quota, used_quota) values
+           (1, 'root', 'x', 100, 1000000, 0), (2, 'alice', 'x', 1, 500000, 250000), (3, 'bo', 'x', 1, -375, 1000);
+         insert into tokens (id, user_id, {key}, name, remain_quota, used_quota, unlimited_quota) values
+           (1, 1, 'sk-1', 'one', 100, 0, true), (2, 2, 'sk-2', 'two', -375, 1375, false), (3, 3, 'sk-3', 'three', 500000, 0, false);
+         insert into channels (id, type, {key}, status, name) values
+           (1, 1, 'sk-a', 1, 'north'), (2, 14, 'sk-b', 1, 'south'), (3, 24, 'sk-c', 2, 'east')"
+    ))
+    .await;
+}
