@@ -183,6 +183,7 @@ impl Scene {
         all.extend(fields);
         self.write(|pipe| {
             pipe.sadd(index, id).hset_multiple(format!("{prefix}{id}"), &all);
+            pipe.set_nx("system:migrated:version", "1.1.314");
         })
         .await;
     }
@@ -728,11 +729,14 @@ impl Contents {
         Self(contents)
     }
 
+    /// At once, as when a server takes over: who reads meanwhile sees no empty database.
     async fn write(&self, admin: &mut MultiplexedConnection) {
-        cmd("FLUSHDB").exec_async(admin).await.unwrap();
+        let mut all = pipe();
+        all.atomic().cmd("FLUSHDB").ignore();
         for (key, bytes) in &self.0 {
-            cmd("RESTORE").arg(key).arg(0).arg(&bytes[..]).exec_async(admin).await.unwrap();
+            all.cmd("RESTORE").arg(key).arg(0).arg(&bytes[..]).ignore();
         }
+        all.exec_async(admin).await.unwrap();
     }
 }
 

@@ -71,7 +71,9 @@ impl Day {
     pub(super) fn reading(&self, day: &'static str) -> Option<DayReading> {
         let requests = self.keys.values().map(|key| key.requests).sum::<Option<u64>>()?;
         let cost = self.keys.values().map(|key| key.cost).sum();
-        let list_cost = Some(self.models.values().map(|model| model.list_cost).sum());
+        let list_cost: Usd = self.models.values().map(|model| model.list_cost).sum();
+        // Releases without index sets keep none.
+        let list_cost = Some(list_cost).filter(|cost| requests == 0 || cost.is_positive());
         Some(DayReading { day, requests, cost, list_cost })
     }
 

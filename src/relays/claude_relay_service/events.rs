@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::keys::{counted_model, platform_of};
+use super::keys::{self, counted_model, platform_of};
 use super::reader::Reader;
 use super::totals::text;
 use crate::connect::redis::{KeyCommand, Redis};
@@ -82,7 +82,8 @@ pub(super) struct Told {
 const LATE_AT_MOST: u8 = 3;
 
 impl Cursors {
-    /// Takes the new entries of the error histories. Accounts with some are added to `changed`.
+    /// Takes the new entries of the error histories. Accounts with some are added to `changed`. Releases before v1.1.284 keep
+    /// none: of these there are no failures, not even 0.
     pub(super) async fn failures(
         &mut self,
         reader: &mut Reader,
@@ -107,9 +108,12 @@ impl Cursors {
             .collect();
         reader.read += lists.len() as u64;
         let news = news(&mut reader.redis, "reading failures", &lists, ERRORS).await?;
+        let tells = keys::release(&directory.version).is_some_and(|release| release >= (1, 1, 284));
         for ((id, _), news) in accounts.iter().zip(news) {
-            for class in CLASSES {
-                self.events.failures.entry(((*id).clone(), class)).or_default();
+            if tells || news.as_ref().is_some_and(|news| news.seen != Seen::default()) {
+                for class in CLASSES {
+                    self.events.failures.entry(((*id).clone(), class)).or_default();
+                }
             }
             self.events.spent.entry((*id).clone()).or_default();
             let Some(news) = news else { continue };

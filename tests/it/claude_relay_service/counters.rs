@@ -243,6 +243,19 @@ async fn every_class_of_failures_is_0_before_its_first() {
     assert_eq!(events(&scene.page().await).0, 2.0);
 }
 
+#[tokio::test]
+async fn a_release_that_keeps_no_errors_has_no_failures_until_it_is_upgraded() {
+    let mut scene = Scene::new(46).await;
+    scene.run("SET system:migrated:version 1.1.280").await;
+    scene.add_account("claude:account:index", "claude:account:", &account_id(1), &[]).await;
+    let failures = |page: &Page| values(page, "llm_relay_failures_total", &["class"]);
+    assert_eq!(failures(&scene.page().await).len(), 0);
+    scene.run("SET system:migrated:version 1.1.314").await;
+    assert_eq!(failures(&scene.page().await).into_values().collect::<Vec<_>>(), [0.0; 5]);
+    fail(&mut scene, 2).await;
+    assert_eq!(failures(&scene.page().await)["overloaded"], 2.0);
+}
+
 fn keep(url: &str) -> Store {
     Store::open(&StorePlan { save_interval: Duration::ZERO, ..StorePlan::new(url.to_owned()) }).unwrap()
 }

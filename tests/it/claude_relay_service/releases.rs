@@ -129,6 +129,7 @@ async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     assert_eq!(keys(&page), (0..30).map(|n| (key_id(n), 7.0)).collect());
     assert_eq!(one(&page, "llm_relay_day_requests", &[("day", "today")]), Some(90.0));
     assert_eq!(one(&page, "llm_relay_day_cost_usd", &[("day", "today")]), Some(7.5));
+    assert_eq!(one(&page, "llm_relay_day_list_cost_usd", &[("day", "today")]), None, "it keeps none");
     assert_eq!(values(&page, "llm_relay_quota_used_usd", &["id", "window"]).len(), 30);
     let types = values(&page, "llm_relay_provider_info", &["type", "provider"]);
     assert_eq!(types.into_keys().collect::<Vec<_>>(), ["bedrock b1", "claude a1"]);
