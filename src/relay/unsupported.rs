@@ -8,6 +8,8 @@ use crate::model::Scope;
 pub struct Unsupported {
     /// For the documentation, one sentence without a full stop.
     pub why: &'static str,
+    /// The same in Chinese, where a screen shows it.
+    pub why_zh: &'static str,
     /// Names of metrics; one that ends in `_` stands for all that begin so.
     pub metrics: &'static [&'static str],
     /// In metrics whose names begin so, the samples whose label `scope` or `dimension` has this value.
@@ -17,17 +19,22 @@ pub struct Unsupported {
 impl Unsupported {
     /// Metrics that are absent as a whole.
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
-        Self { why, metrics, scope: None }
+        Self { why, why_zh: "", metrics, scope: None }
+    }
+
+    pub(crate) const fn zh(mut self, why_zh: &'static str) -> Self {
+        self.why_zh = why_zh;
+        self
     }
 
     /// Users and all that is counted by user.
     pub(crate) const fn users(why: &'static str) -> Self {
-        Self { why, metrics: &["llm_relay_user_"], scope: Some(("llm_relay_", Scope::User)) }
+        Self { why, why_zh: "", metrics: &["llm_relay_user_"], scope: Some(("llm_relay_", Scope::User)) }
     }
 
     /// Leaderboards of a scope.
     pub(crate) const fn leaderboards(why: &'static str, scope: Scope) -> Self {
-        Self { why, metrics: &[], scope: Some(("llm_relay_leaderboard_", scope)) }
+        Self { why, why_zh: "", metrics: &[], scope: Some(("llm_relay_leaderboard_", scope)) }
     }
 }
 

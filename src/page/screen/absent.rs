@@ -4,6 +4,7 @@ use super::Screen;
 use super::html::{Escaped, percent};
 use crate::lang::Lang;
 use crate::model::{Scope, Source};
+use crate::relay::Unsupported;
 use crate::relay::unsupported::{unsupported_reason, unsupported_scopes};
 use crate::relays::PRODUCTS;
 
@@ -20,44 +21,25 @@ const SUBJECTS: &[(&str, &str, &str)] = &[
     ("Circuits", "熔断器", "llm_relay_provider_circuit_state"),
 ];
 
-/// The declared reasons, which are English, in Chinese.
-const REASONS_ZH: &[(&str, &str)] = &[
-    ("the relay does not log who called", "中转不记录调用者"),
-    ("a row is written when the attempt has ended", "请求结束后才写入记录"),
-    ("the manager hears of a request when it has ended", "管理端在请求结束后才得知"),
-    ("the relay knows no prices and no costs", "中转没有价格，也不计成本"),
-    ("there is one upstream with a pool of keys: `llm_relay_key_consecutive_failures`", "只有一个上游，使用密钥池"),
-    ("the names of users are never read, and usage is not kept by user", "不读取用户名，用量也不按用户统计"),
-    (
-        "the relay tracks running requests of keys and accounts with a limit only",
-        "中转只跟踪有上限的密钥和账号的进行中请求",
-    ),
-    ("durations are kept for the newest 200 requests of each key only", "只保留每个密钥最近 200 个请求的耗时"),
-    (
-        "the relay ranks keys and counts models; accounts it does not compare",
-        "中转只对密钥排名、对模型计数，不比较账号",
-    ),
-    ("requests that failed are not counted", "不统计失败的请求"),
-    (
-        "counters by day, hour and minute of the clock give no sliding windows",
-        "计数按自然日、小时和分钟保存，无法得出滑动窗口",
-    ),
-    ("accounts have states (`llm_relay_provider_account_state`), no circuit breakers", "账号只有状态，没有熔断器"),
-    ("client keys belong to nobody", "客户端密钥不属于任何用户"),
-    ("the proxy's circuits are in its memory", "代理的熔断状态只在其内存中"),
-];
-
 impl Screen<'_> {
+    fn declared(&self) -> &'static [Unsupported] {
+        PRODUCTS.iter().find(|product| product.label == self.view.kind).map_or(&[], |product| product.unsupported)
+    }
+
     /// Why the relay never tells a metric; `None` when it does.
     pub(super) fn unsupported(&self, metric: &str) -> Option<&'static str> {
-        let product = PRODUCTS.iter().find(|product| product.label == self.view.kind)?;
-        unsupported_reason(product.unsupported, metric)
+        unsupported_reason(self.declared(), metric)
     }
 
     /// Why the relay has no board of a scope; `None` when it has.
     pub(super) fn unranked(&self, scope: Scope) -> Option<&'static str> {
-        let product = PRODUCTS.iter().find(|product| product.label == self.view.kind)?;
-        unsupported_scopes(product.unsupported, "llm_relay_leaderboard_").find(|it| it.0 == scope).map(|it| it.1)
+        unsupported_scopes(self.declared(), "llm_relay_leaderboard_").find(|it| it.0 == scope).map(|it| it.1)
+    }
+
+    /// A declared reason in the screen's language.
+    fn reason(&self, why: &'static str) -> &'static str {
+        let chinese = self.declared().iter().find(|it| it.why == why && !it.why_zh.is_empty());
+        chinese.filter(|_| self.lang == Lang::Zh).map_or(why, |it| it.why_zh)
     }
 
     /// Why there is nothing now of what a source should tell.
@@ -112,16 +94,11 @@ pub(super) fn untold(screen: &Screen<'_>) -> String {
     }
     let (comma, colon) = (lang.of(", ", "、"), lang.of(": ", "："));
     let items = reasons.iter().map(|(why, subjects)| {
-        let why = reason(why, lang);
+        let why = screen.reason(why).replace('`', "");
         format!("<li><b>{}</b>{colon}{}</li>\n", subjects.join(comma), Escaped(&why))
     });
     let title = lang.of("Not told by this relay", "该中转不提供");
     format!("<div class=\"untold soft\"><h3>{title}</h3><ul>\n{}</ul></div>\n", items.collect::<String>())
-}
-
-fn reason(why: &str, lang: Lang) -> String {
-    let chinese = REASONS_ZH.iter().find(|(english, _)| *english == why).filter(|_| lang == Lang::Zh);
-    chinese.map_or_else(|| why.replace('`', ""), |(_, chinese)| (*chinese).to_owned())
 }
 
 #[cfg(test)]
@@ -130,11 +107,12 @@ mod tests {
 
     #[test]
     fn every_reason_that_is_shown_has_its_chinese() {
-        for product in PRODUCTS {
+        for product in PRODUCTS.iter().filter(|product| product.label != "stub") {
             let metrics = SUBJECTS.iter().filter_map(|it| unsupported_reason(product.unsupported, it.2));
             let scopes = unsupported_scopes(product.unsupported, "llm_relay_leaderboard_").map(|it| it.1);
-            for why in metrics.chain(scopes).filter(|_| product.label != "stub") {
-                assert!(REASONS_ZH.iter().any(|(english, _)| *english == why), "REASONS_ZH lacks {why:?}");
+            for why in metrics.chain(scopes) {
+                let said = product.unsupported.iter().any(|it| it.why == why && !it.why_zh.is_empty());
+                assert!(said, "{}: {why:?} has no Chinese", product.label);
             }
         }
     }

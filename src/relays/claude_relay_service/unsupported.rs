@@ -3,16 +3,20 @@ use crate::relay::Unsupported;
 
 /// What Redis does not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported::users("the names of users are never read, and usage is not kept by user"),
-    Unsupported::leaderboards("the relay ranks keys and counts models; accounts it does not compare", Scope::Provider),
+    Unsupported::users("the names of users are never read, and usage is not kept by user")
+        .zh("不读取用户名，用量也不按用户统计"),
+    Unsupported::leaderboards("the relay ranks keys and counts models; accounts it does not compare", Scope::Provider)
+        .zh("中转只对密钥排名、对模型计数，不比较账号"),
     Unsupported::metrics(
         "the relay tracks running requests of keys and accounts with a limit only",
         &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_"],
-    ),
+    )
+    .zh("中转只跟踪有上限的密钥和账号的进行中请求"),
     Unsupported::metrics(
         "durations are kept for the newest 200 requests of each key only",
         &["llm_relay_day_mean_duration_seconds"],
-    ),
+    )
+    .zh("只保留每个密钥最近 200 个请求的耗时"),
     Unsupported::metrics(
         "requests that failed are not counted",
         &[
@@ -22,11 +26,13 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_leaderboard_success_ratio",
             "llm_relay_key_outcomes_total",
         ],
-    ),
+    )
+    .zh("不统计失败的请求"),
     Unsupported::metrics(
         "counters by day, hour and minute of the clock give no sliding windows",
         &["llm_relay_window_requests", "llm_relay_key_model_requests"],
-    ),
+    )
+    .zh("计数按自然日、小时和分钟保存，无法得出滑动窗口"),
     Unsupported::metrics(
         "the relay does not measure the time to the first token, nor the output speed",
         &[
@@ -64,7 +70,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics(
         "accounts have states (`llm_relay_provider_account_state`), no circuit breakers",
         &["llm_relay_provider_circuit_"],
-    ),
+    )
+    .zh("账号只有状态，没有熔断器"),
     Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
     Unsupported::metrics(
         "an account has one upstream key",

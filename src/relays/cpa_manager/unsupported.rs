@@ -4,7 +4,7 @@ const ENDED: &str = "the manager hears of a request when it has ended";
 
 /// What the file does not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported::users("client keys belong to nobody"),
+    Unsupported::users("client keys belong to nobody").zh("客户端密钥不属于任何用户"),
     Unsupported::metrics(
         ENDED,
         &[
@@ -15,7 +15,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_key_slots_",
             "llm_relay_queue_",
         ],
-    ),
+    )
+    .zh("管理端在请求结束后才得知"),
     Unsupported::metrics(
         "the manager prices tokens at list prices, which is the cost",
         &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
@@ -39,7 +40,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_account_balance", "llm_relay_account_balance_timestamp_seconds", "llm_relay_account_test_"],
     ),
     Unsupported::metrics("a credential has one key", &["llm_relay_account_keys"]),
-    Unsupported::metrics("the proxy's circuits are in its memory", &["llm_relay_provider_circuit_"]),
+    Unsupported::metrics("the proxy's circuits are in its memory", &["llm_relay_provider_circuit_"])
+        .zh("代理的熔断状态只在其内存中"),
     Unsupported::metrics("each credential is a provider of its own", &["llm_relay_key_consecutive_failures"]),
     Unsupported::metrics("there is no error log beside the events", &["llm_relay_error_log_entries_total"]),
     Unsupported::metrics(

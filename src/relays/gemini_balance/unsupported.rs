@@ -2,7 +2,7 @@ use crate::relay::Unsupported;
 
 /// What the tables do not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported::users("the relay does not log who called"),
+    Unsupported::users("the relay does not log who called").zh("中转不记录调用者"),
     Unsupported::metrics(
         "a row is written when the attempt has ended",
         &[
@@ -13,7 +13,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_key_slots_",
             "llm_relay_queue_",
         ],
-    ),
+    )
+    .zh("请求结束后才写入记录"),
     Unsupported::metrics(
         "the relay knows no prices and no costs",
         &[
@@ -33,7 +34,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_ledger_corrections_usd_total",
             "llm_relay_currency_info",
         ],
-    ),
+    )
+    .zh("中转没有价格，也不计成本"),
     Unsupported::metrics(
         "the relay does not log tokens",
         &[
@@ -62,7 +64,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics(
         "there is one upstream with a pool of keys: `llm_relay_key_consecutive_failures`",
         &["llm_relay_provider_circuit_", "llm_relay_provider_account_state", "llm_relay_account_"],
-    ),
+    )
+    .zh("只有一个上游，使用密钥池"),
     Unsupported::metrics(
         "the relay sets no limits",
         &["llm_relay_rate_limit_", "llm_relay_quota_", "llm_relay_key_expiry_timestamp_seconds"],

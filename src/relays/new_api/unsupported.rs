@@ -4,13 +4,19 @@ const ENDED: Unsupported = Unsupported::metrics(
     "a row is written when the request has ended, and the relay keeps no sessions",
     &[
         "llm_relay_sessions_active",
-        "llm_relay_user_sessions_active",
+        "llm_relay_user_sessions_",
         "llm_relay_requests_in_progress",
-        "llm_relay_key_sessions_active",
+        "llm_relay_user_requests_in_progress",
+        "llm_relay_key_sessions_",
         "llm_relay_provider_slots_",
         "llm_relay_key_slots_",
         "llm_relay_queue_",
     ],
+)
+.zh("请求结束后才写入记录，且不保存会话");
+const USERS: Unsupported = Unsupported::metrics(
+    "users do not expire, and have no rate limits of their own",
+    &["llm_relay_user_expiry_timestamp_seconds", "llm_relay_user_requests_per_minute_limit"],
 );
 const LIST_COST: Unsupported = Unsupported::metrics(
     "the rows have what is billed, the rate of the group included",
@@ -35,7 +41,8 @@ const COLLECTOR: Unsupported = Unsupported::metrics(
 const CIRCUITS: Unsupported = Unsupported::metrics(
     "channels have states (`llm_relay_provider_account_state`), no circuit breakers",
     &["llm_relay_provider_circuit_"],
-);
+)
+.zh("渠道只有状态，没有熔断器");
 const ACCOUNTS: Unsupported = Unsupported::metrics(
     "of channels, states, balances and tests are kept",
     &[
@@ -62,10 +69,12 @@ const STATEMENTS: Unsupported = Unsupported::metrics(
 /// What new-api's tables do not tell.
 pub(super) const NEW_API_UNSUPPORTED: &[Unsupported] = &[
     ENDED,
+    USERS,
     Unsupported::metrics(
         "its screens have no shares of errors, and attempts that failed are rows only with `ERROR_LOG_ENABLED`",
         &["llm_relay_day_error_ratio", "llm_relay_leaderboard_success_ratio"],
-    ),
+    )
+    .zh("其界面不显示错误率；失败的尝试仅在开启 `ERROR_LOG_ENABLED` 时才有记录"),
     LIST_COST,
     PROVIDER_COST,
     BOARD_TIME,
@@ -88,6 +97,7 @@ pub(super) const NEW_API_UNSUPPORTED: &[Unsupported] = &[
 /// What one-api's tables do not tell.
 pub(super) const ONE_API_UNSUPPORTED: &[Unsupported] = &[
     ENDED,
+    USERS,
     Unsupported::metrics(
         "requests that failed leave no row",
         &[
@@ -98,7 +108,8 @@ pub(super) const ONE_API_UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_failures_total",
             "llm_relay_wasted_cost_usd_total",
         ],
-    ),
+    )
+    .zh("失败的请求不留记录"),
     Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
     Unsupported::metrics(
         "the relay does not measure the time to the first token",
