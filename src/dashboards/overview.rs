@@ -69,7 +69,12 @@ fn course() -> Row {
             (4, live("Sessions by provider", Named::Provider, "llm_relay_provider_slots_used", "{{provider}}")),
         ],
     )
-    .or([(8, pools::subscriptions()), (4, pools::accounts(&Among::ALL)), (8, pools::calls_by_window())])
+    .or([
+        (8, pools::subscriptions()),
+        (4, pools::accounts(&Among::ALL)),
+        (12, pools::channels(&Among::ALL)),
+        (8, pools::calls_by_window()),
+    ])
 }
 
 fn boards() -> [(u32, Panel); 3] {

@@ -76,6 +76,7 @@ pub(crate) fn accounts(among: &Among) -> Panel {
     let back = format!("({} - time())", among.of("llm_relay_account_return_timestamp_seconds"));
     let plan = format!("({})", among.of("llm_relay_account_plan_info"));
     table("Upstream accounts")
+        .needs("llm_relay_account_return_timestamp_seconds")
         .note("Back in: when the relay means to use the account again; below 0 it is late.")
         .query(Query::rows("known", named(&known)))
         .query(Query::rows("plan", keyed(&plan, &ROW, &["plan"])))
