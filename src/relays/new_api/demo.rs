@@ -102,10 +102,12 @@ impl Simulator {
         loop {
             let mut rows = Vec::new();
             self.request(Utc::now(), &mut rows);
+            raw_sql("begin").execute(&mut self.file).await?;
             for row in &rows {
                 self.charge(row).await?;
             }
             self.write(rows).await?;
+            raw_sql("commit").execute(&mut self.file).await?;
             let pause = -(1.0 - self.rng.random::<f64>()).ln() * 60.0 / requests_per_minute;
             tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))).await;
         }
