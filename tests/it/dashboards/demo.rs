@@ -1,4 +1,4 @@
-//! The demo's four relays with everything that happens on them, read by one exporter, scraped by a Prometheus every two
+//! The demo's six relays with everything that happens on them, read by one exporter, scraped by a Prometheus every two
 //! seconds.
 
 use std::path::Path;
@@ -60,9 +60,9 @@ impl Demo {
             );
             let mut prometheus = Prometheus::start(tempfile::tempdir().unwrap(), &config);
             // One moment at which everything had been scraped: on a busy machine the next scrape may fail.
-            let ready = "count(count by (relay) (count_over_time(llm_relay_requests_total[10m]) >= 25)) == 4 \
-                         and count(llm_relay_source_up == 1) == 12 \
-                         and count(llm_relay_audit_last_run_timestamp_seconds) == 3 and on () llm_relay_queue_waiting \
+            let ready = "count(count by (relay) (count_over_time(llm_relay_requests_total[10m]) >= 25)) == 6 \
+                         and count(llm_relay_source_up == 1) == 18 \
+                         and count(llm_relay_audit_last_run_timestamp_seconds) == 5 and on () llm_relay_queue_waiting \
                          and on () llm_relay_rate_limit_reset_timestamp_seconds";
             let began = Instant::now();
             while prometheus.now.is_none() {
