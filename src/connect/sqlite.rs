@@ -31,7 +31,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Timed, settle, undecodable};
 use crate::connect::address::Flaw;
@@ -112,7 +112,10 @@ impl File {
         if write_ahead {
             look_beside(&self.path)?;
         }
-        let connection = self.open(deadline, *turn).await?;
+        // Of the rest that is due, too, only a part may be taken from this snapshot's time.
+        let due = turn.map_or(Duration::ZERO, |not_before| not_before.saturating_duration_since(Instant::now()));
+        let rest = due.min(self.limit / RESTS);
+        let connection = self.open(deadline, rest).await?;
         let mut snapshot = Snapshot {
             connection,
             turn,
@@ -121,14 +124,14 @@ impl File {
             deadline,
             limit: self.limit,
             longest_statement: self.longest_statement,
-            rests: self.limit / RESTS,
+            rests: self.limit / RESTS - rest,
             usable: true,
         };
         snapshot.begin().await?;
         Ok(snapshot)
     }
 
-    async fn open(&self, deadline: Instant, not_before: Option<Instant>) -> Result<SqliteConnection, ReadError> {
+    async fn open(&self, deadline: Instant, rest: Duration) -> Result<SqliteConnection, ReadError> {
         let what = "opening";
         let options = SqliteConnectOptions::new()
             .filename(self.uri()?)
@@ -139,9 +142,7 @@ impl File {
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let opening = async {
-            if let Some(not_before) = not_before {
-                sleep_until(not_before).await;
-            }
+            sleep(rest).await;
             let mut connection = options.connect().await?;
             // The first look into the file takes its lock; this one is short, for it needs no schema.
             sqlx::query("pragma schema_version").fetch_one(&mut connection).await?;

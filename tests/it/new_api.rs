@@ -9,6 +9,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
@@ -274,6 +275,8 @@ async fn when_a_unit_of_quota_is_worth_something_else_screens_are_and_counters_k
     let (mut db, plan) = sqlite(&place).await;
     people(&mut db).await;
     db.run(&Row { quota: 500_000, ..Row::default() }.insert()).await;
+    // Options are read as often as the directory.
+    let plan = RelayPlan { directory_interval: Duration::ZERO, ..plan };
     let clock = Arc::new(Mutex::new(Utc::now()));
     let mut follower = follower(&plan, &clock);
     let told = async |db: &mut Db, follower: &mut _, unit: &str| {

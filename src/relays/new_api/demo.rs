@@ -101,10 +101,12 @@ impl Simulator {
         loop {
             let mut rows = Vec::new();
             self.request(Utc::now(), &mut rows);
+            raw_sql("begin").execute(&mut self.file).await?;
             for row in &rows {
                 self.charge(row).await?;
             }
             self.write(rows).await?;
+            raw_sql("commit").execute(&mut self.file).await?;
             let rate = pace.per_second(Utc::now().with_timezone(&self.zone).naive_local());
             let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
             tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))).await;

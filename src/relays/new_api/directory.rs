@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::Family;
 use super::channel::channels;
-use super::keys::{PAGE, TOKENS};
+use super::keys::{TOKENS, pages};
 use super::names;
 use super::options::{Options, Rate};
 use super::row::moment;
@@ -19,7 +19,7 @@ use crate::connect::sql::{Cells, Database, Session, Value};
 use crate::model::{Directory, Key, Limit, Provider, QuotaWindow, ReadError, Scope, User, WindowRule};
 use crate::relay::DirectorySource;
 
-pub(super) const USERS: &str = include_str!("sql/users.sql");
+const USERS: &str = include_str!("sql/users.sql");
 const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
 const INSTANCES: &str = include_str!("sql/instances.sql");
 
@@ -89,13 +89,13 @@ impl DirectoryReader {
             });
         }
         let mut limits = Limits { rate: options.rate, limits: Vec::new() };
-        for (user, left, used) in pages(session, &schema.fit(USERS), "reading users", user).await? {
+        for (user, left, used) in pages(session, "reading users", &schema.fit(USERS), user).await? {
             if !user.deleted {
                 limits.add(Scope::User, user.id.number().unwrap_or(0), QuotaWindow::Total, (left, used), None);
             }
             directory.users.push(user);
         }
-        for (key, left, used) in pages(session, &schema.fit(TOKENS), "reading keys", key).await? {
+        for (key, left, used) in pages(session, "reading keys", &schema.fit(TOKENS), key).await? {
             if let Some(left) = left.filter(|_| !key.deleted) {
                 limits.add(Scope::Key, key.id.number().unwrap_or(0), QuotaWindow::Total, (left, used), None);
             }
@@ -124,45 +124,13 @@ impl Limits {
     }
 }
 
-/// Every row of a table, page by page; the id is the first value of each.
-async fn pages<T: HasId>(
-    session: &mut Session,
-    text: &str,
-    what: &str,
-    read: impl Fn(&dyn Cells) -> Result<T, sqlx::Error>,
-) -> Result<Vec<T>, ReadError> {
-    let mut all: Vec<T> = Vec::new();
-    let mut after = i64::MIN;
-    loop {
-        let page = session.fetch_good(what, text, &[Value::Int(after), Value::Int(PAGE)], &read).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        after = last.id();
-        all.extend(page);
-    }
-}
-
-trait HasId {
-    fn id(&self) -> i64;
-}
-
-impl HasId for (User, i64, i64) {
-    fn id(&self) -> i64 {
-        self.0.id.number().unwrap_or(i64::MAX)
-    }
-}
-
-impl HasId for (Key, Option<i64>, i64) {
-    fn id(&self) -> i64 {
-        self.0.id.number().unwrap_or(i64::MAX)
-    }
-}
-
-/// With what is left in the wallet, and what has been used.
-fn user(row: &dyn Cells) -> Result<(User, i64, i64), sqlx::Error> {
+/// With its id before it, and what is left in the wallet, and what has been used.
+fn user(row: &dyn Cells) -> Result<(i64, (User, i64, i64)), sqlx::Error> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let status = number("status")?;
+    let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
     let user = User {
-        id: row.int("id")?.ok_or(sqlx::Error::RowNotFound)?.into(),
+        id: id.into(),
         name: row.text("username")?.unwrap_or_default().into_owned(),
         role: names::role(number("role")?),
         enabled: Some(status == 1),
@@ -172,11 +140,11 @@ fn user(row: &dyn Cells) -> Result<(User, i64, i64), sqlx::Error> {
         sessions: None,
         requests_per_minute: None,
     };
-    Ok((user, number("quota")?, number("used_quota")?))
+    Ok((id, (user, number("quota")?, number("used_quota")?)))
 }
 
-/// With what is left, unless it is unlimited, and what has been used.
-fn key(row: &dyn Cells) -> Result<(Key, Option<i64>, i64), sqlx::Error> {
+/// With its id before it, and what is left, unless it is unlimited, and what has been used.
+fn key(row: &dyn Cells) -> Result<(i64, (Key, Option<i64>, i64)), sqlx::Error> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
     let key = Key {
@@ -192,7 +160,7 @@ fn key(row: &dyn Cells) -> Result<(Key, Option<i64>, i64), sqlx::Error> {
         counts_as: id.into(),
     };
     let left = (number("unlimited")? == 0).then_some(number("remain_quota")?);
-    Ok((key, left, number("used_quota")?))
+    Ok((id, (key, left, number("used_quota")?)))
 }
 
 async fn subscriptions(session: &mut Session, schema: &Schema, limits: &mut Limits) -> Result<(), ReadError> {

@@ -3,10 +3,10 @@
 //! A span of time is first turned into a span of ids, by the index on the time.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
-use chrono_tz::Tz;
 
 use super::keys::KeyNames;
 use super::options::Options;
@@ -16,6 +16,7 @@ use super::{Clock, Family};
 use crate::connect::sql::{Database, Engine, Session, Value};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
+use crate::relay::plan::RelayPlan;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
@@ -47,6 +48,9 @@ pub(super) struct LedgerReader {
     schema: SchemaCache,
     main_schema: SchemaCache,
     options: Option<Options>,
+    /// How often they are read.
+    options_interval: Duration,
+    options_read: Option<Instant>,
     keys: KeyNames,
     names: SharedNames,
     calendars: Calendars,
@@ -123,7 +127,8 @@ impl Slices {
 }
 
 impl LedgerReader {
-    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, zone: Tz, clock: Clock) -> Self {
+    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, plan: &RelayPlan, clock: Clock) -> Self {
+        let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
         Self {
             family,
             logs,
@@ -131,6 +136,8 @@ impl LedgerReader {
             schema: SchemaCache::default(),
             main_schema: SchemaCache::default(),
             options: None,
+            options_interval: plan.directory_interval,
+            options_read: None,
             keys: KeyNames::default(),
             names: SharedNames::default(),
             calendars: Calendars::new(zone),
@@ -146,7 +153,8 @@ impl LedgerReader {
 
     /// A session with the log, after a look at what its rows' meaning rests on.
     async fn session(&mut self) -> Result<(Session, std::sync::Arc<Schema>), ReadError> {
-        if let Some(main) = &mut self.main {
+        let is_due = self.options_read.is_none_or(|read| read.elapsed() >= self.options_interval);
+        if let Some(main) = self.main.as_mut().filter(|_| is_due) {
             match options_of(main, self.family, &mut self.main_schema, &mut self.keys).await {
                 Ok(options) => self.options = Some(options),
                 // They hardly ever change, and the log is in another database.
@@ -158,13 +166,18 @@ impl LedgerReader {
         let read = async {
             let schema = self.schema.get(None, Schema::detect(&mut session, self.family)).await?;
             schema.look_at_logs()?;
-            if self.main.is_none() {
+            if self.main.is_none() && is_due {
                 self.options = Some(basics(self.family, &mut session, &schema, &mut self.keys).await?);
             }
             Ok(schema)
         };
         match read.await {
-            Ok(schema) => Ok((session, schema)),
+            Ok(schema) => {
+                if is_due {
+                    self.options_read = Some(Instant::now());
+                }
+                Ok((session, schema))
+            }
             Err(error) => self.end(session, Err(error)).await,
         }
     }

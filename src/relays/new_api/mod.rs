@@ -125,7 +125,7 @@ pub fn open_at(plan: &RelayPlan, family: Family, clock: Clock) -> Result<Relay, 
     };
     let shared = Arc::new(Mutex::new(directory::Main::new(database(plan, &plan.database_url)?, family)));
     Ok(Relay {
-        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(family, logs, main, zone, clock))),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(family, logs, main, plan, clock))),
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared)))),
         directory: Box::new(directory::DirectoryReader::new(shared, family, zone)),
     })
