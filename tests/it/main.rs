@@ -32,6 +32,7 @@ mod load;
 mod many_relays;
 mod metrics_docs;
 mod names;
+mod neighbours;
 mod packaging;
 mod page;
 mod pgbouncer;
