@@ -44,7 +44,7 @@ pub(crate) async fn run(relays: Vec<RelayPlan>, exporter: SocketAddr, path: Stri
             eprintln!("Prometheus has the last {days} days of {}", relay.name);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn told<T>(what: &str, started: anyhow::Result<T>) -> Option<T> {

@@ -300,19 +300,19 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
     pipe.exec_async(redis).await?;
     let mut random = StdRng::seed_from_u64(options.seed);
     for ago in (0..i64::from(options.days)).rev() {
-        let mut pipe = redis::pipe();
-        for key in 0..KEYS.len() {
-            for account in 0..ACCOUNTS.len() {
-                let share = random.random_range(0.2..1.8) / (KEYS.len() * ACCOUNTS.len()) as f64;
-                for (at, weight) in spread(options.offset, now, ago) {
-                    let requests = f64::from(options.requests_per_day) * share * weight + random.random::<f64>();
+        for (at, weight) in spread(options.offset, now, ago) {
+            let mut pipe = redis::pipe();
+            for key in 0..KEYS.len() {
+                for account in 0..ACCOUNTS.len() {
+                    let share = weight * random.random_range(0.2..1.8) / (KEYS.len() * ACCOUNTS.len()) as f64;
+                    let requests = f64::from(options.requests_per_day) * share + random.random::<f64>();
                     if requests >= 1.0 {
                         book(&mut pipe, options.offset, &usage(&mut random, key, account, requests as u64, at));
                     }
                 }
             }
+            pipe.exec_async(redis).await?;
         }
-        pipe.exec_async(redis).await?;
     }
     Ok(())
 }
