@@ -311,7 +311,10 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
                     }
                 }
             }
-            pipe.exec_async(redis).await?;
+            // Nobody may have asked in an hour of the night.
+            if !pipe.is_empty() {
+                pipe.exec_async(redis).await?;
+            }
         }
     }
     Ok(())
@@ -327,11 +330,9 @@ fn spread(offset: Offset, now: DateTime<Utc>, days_ago: i64) -> Vec<(DateTime<Ut
     if days_ago > 1 {
         return vec![(instant(12.0), weight)];
     }
-    let hours = HOURS
-        .iter()
-        .enumerate()
-        .map(|(hour, share)| (instant(hour as f64 + 0.5), share * weight / HOURS.iter().sum::<f64>()));
-    hours.filter(|(at, _)| *at <= now).collect()
+    let whole: f64 = HOURS.iter().sum();
+    let over = HOURS.iter().enumerate().filter(|(hour, _)| instant(*hour as f64 + 1.0) <= now);
+    over.map(|(hour, share)| (instant(hour as f64 + 0.5), weight * share / whole)).collect()
 }
 
 /// Writes live traffic until `stop`. A Redis that fails for a while is waited for.
