@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use self::connection::Gate;
 use self::landing::Frames;
 use crate::model::Source;
-use crate::page::Shared;
 use crate::page::accept::{self, Coding, Format};
+use crate::page::{self, Shared};
 use crate::reload::Reloader;
 use crate::view::View;
 use crate::web::Protection;
@@ -184,6 +184,7 @@ fn landing(
     frames: &[Frames; 2],
 ) -> Response {
     let lang = accept::language(&values(headers, ACCEPT_LANGUAGE));
+    let coding = Coding::negotiate(&values(headers, ACCEPT_ENCODING));
     let page = state.page.current();
     let numbers = page.screen(lang);
     let body = match query.as_deref() {
@@ -196,9 +197,12 @@ fn landing(
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CACHE_CONTROL, "no-store"),
-        (VARY, "Accept-Language"),
+        (VARY, "Accept-Language, Accept-Encoding"),
     ];
-    (headers, body).into_response()
+    match coding {
+        Coding::Identity => (headers, body).into_response(),
+        Coding::Gzip => (headers, [(CONTENT_ENCODING, "gzip")], page::gzip(&body)).into_response(),
+    }
 }
 
 /// 200 once the ledger and the directory of every relay have been read since the start.

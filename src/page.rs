@@ -119,6 +119,14 @@ impl Body {
     }
 }
 
+/// A text packed; of a few kilobytes in a fraction of a millisecond.
+pub(crate) fn gzip(text: &[u8]) -> Bytes {
+    let mut out = Gzip::new();
+    // Memory takes every write.
+    let _ = out.encoder.write_all(text);
+    out.finish().0
+}
+
 /// Takes text and packs it at once: the plain page is nowhere as a whole.
 struct Gzip {
     encoder: BufWriter<GzEncoder<Vec<u8>>>,

@@ -14,8 +14,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, configure, listen, neighbours, protect, stop_signal};
-use crate::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions, Urls};
+use crate::demo::{DemoOptions, Environment, HistoryOptions, Pace, SimulatorOptions, Urls};
 use crate::http::Paths;
+use crate::relay::Product;
 use crate::relays::PRODUCTS;
 use crate::relays::claude_code_hub::demo::{SimulateOptions, simulate as simulate_hub};
 use crate::{relay, serve, settings};
@@ -108,22 +109,7 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
         environments = relay::demo::set_up(&environment, PRODUCTS) => environments?,
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
-    // Each relay under the name of its kind; the same in a file, for a second terminal.
-    let (mut env, mut file) = (BTreeMap::new(), String::new());
-    for (product, environment) in &environments {
-        let _ = writeln!(file, "[relays.{}]", product.label);
-        let mut set = |path: &str, text: &str| {
-            let _ = writeln!(file, "{path} = {text:?}");
-            env.insert(settings::variable(product.label, path), text.to_owned())
-        };
-        set("kind", product.label);
-        environment.urls().settings().for_each(|(path, url)| {
-            set(path, url);
-        });
-        if product.understands("timezone_fallback") {
-            set("timezone_fallback", arguments.traffic.timezone.name());
-        }
-    }
+    let (env, file) = settings_of(&environments, arguments.traffic.timezone);
     let mut loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -153,7 +139,8 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
     });
     let served = serve::run_with(&loaded.plan, None, listeners, paths, protection, shutdown).await;
     if let Some(neighbours) = neighbours {
-        neighbours.await?;
+        // Even if it has panicked, the stores are torn down.
+        neighbours.await.ok();
     }
     for (_, environment) in environments {
         environment.tear_down().await;
@@ -176,4 +163,23 @@ fn greet(address: SocketAddr, paths: &Paths, stores: &str, file: &Path) {
          llm-relay-exporter backtest --config.file {file} --relay cpa-manager\n\n\
          Ctrl-C ends it and leaves nothing behind.\n"
     );
+}
+
+/// Each relay under the name of its kind, as variables, and as a file for a second terminal.
+fn settings_of(environments: &[(&Product, Environment)], zone: chrono_tz::Tz) -> (BTreeMap<String, String>, String) {
+    let (mut env, mut file) = (BTreeMap::new(), String::new());
+    for (product, environment) in environments {
+        // A String takes every write.
+        let _ = writeln!(file, "[relays.{}]", product.label);
+        let mut set = |path: &str, text: &str| {
+            let _ = writeln!(file, "{path} = {text:?}");
+            env.insert(settings::variable(product.label, path), text.to_owned());
+        };
+        set("kind", product.label);
+        environment.urls().settings().for_each(|(path, url)| set(path, url));
+        if product.understands("timezone_fallback") {
+            set("timezone_fallback", zone.name());
+        }
+    }
+    (env, file)
 }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::backfill::{self, LONGEST_STEP, Wanted, When};
 use crate::dashboards;
+use crate::lang::Lang;
 use crate::relay::plan::RelayPlan;
 use crate::rules::{Rules, SHIPPED};
 use crate::servers::alertmanager::PrivateAlertmanager;
@@ -17,6 +18,8 @@ use crate::servers::prometheus::PrivatePrometheus;
 
 /// The shipped routes and inhibitions; its receivers are examples of other people's addresses.
 const ALERTMANAGER: &str = include_str!("../../prometheus/alertmanager.yml");
+const DATASOURCE: &str = include_str!("../../grafana/provisioning/datasources/llm-relay.yml");
+const DASHBOARDS: &str = include_str!("../../grafana/provisioning/dashboards/llm-relay.yml");
 const RECEIVERS: &str = "receivers: [{name: page}, {name: chat}, {name: digest}, {name: heartbeat}]\n";
 
 /// Starts what is there and prints its address; of what is not there, how to get it. The others rest on Prometheus. Ends
@@ -104,29 +107,21 @@ async fn alertmanager() -> anyhow::Result<PrivateAlertmanager> {
     Ok(PrivateAlertmanager::start(&format!("{routes}\n{RECEIVERS}")).await?)
 }
 
-/// With the bundle in English, on this Prometheus.
+/// With the dashboards of these relays, provisioned as shipped, on this Prometheus.
 async fn grafana(prometheus: &str, relays: &[RelayPlan]) -> anyhow::Result<PrivateGrafana> {
     let mut grafana = PrivateGrafana::new()?;
-    let place = grafana.directory().join("dashboards");
-    grafana.write(
-        "provisioning/datasources/prometheus.yml",
-        &format!(
-            "apiVersion: 1\ndatasources:\n- {{name: LLM Relay Prometheus, uid: llm-relay-prometheus, type: prometheus, \
-             access: proxy, url: '{prometheus}', isDefault: true, jsonData: {{httpMethod: POST, timeInterval: 5s}}}}\n"
-        ),
-    )?;
-    grafana.write(
-        "provisioning/dashboards/llm-relay.yml",
-        &format!(
-            "apiVersion: 1\nproviders:\n- {{name: llm-relay, type: file, folder: LLM Relay, options: {{path: {:?}}}}}\n",
-            place.display().to_string()
-        ),
-    )?;
-    let relays = relays.iter().map(|relay| relay.product.unsupported).collect();
-    for dashboard in dashboards::build(&dashboards::Options { relays, ..Default::default() })? {
-        let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
-        grafana.write(&format!("dashboards/{uid}.json"), &dashboard.to_string())?;
+    let place = grafana.directory().join("dashboards").display().to_string();
+    let datasource = DATASOURCE.replace("http://prometheus:9090", prometheus);
+    grafana.write("provisioning/datasources/llm-relay.yml", &datasource)?;
+    let dashboards = DASHBOARDS.replace("/var/lib/grafana/dashboards", &place);
+    grafana.write("provisioning/dashboards/llm-relay.yml", &dashboards)?;
+    for lang in Lang::ALL {
+        let relays = relays.iter().map(|relay| relay.product.unsupported).collect();
+        for dashboard in dashboards::build(&dashboards::Options { lang, relays, ..Default::default() })? {
+            let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
+            grafana.write(&format!("dashboards/{}/{uid}.json", lang.label()), &dashboard.to_string())?;
+        }
     }
-    grafana.start("dashboards/llm-relay-overview.json").await?;
+    grafana.start("dashboards/en/llm-relay-overview.json").await?;
     Ok(grafana)
 }

@@ -162,7 +162,7 @@ pub(crate) const USERS: &[User] = &[
     User { rpm: Some(20), ..user(8, "carol", 60, Limits { weekly: Some(80), monthly: Some(300), ..FREE }) },
     user(9, "liu.yang", 50, Limits { daily: Some(25), daily_at: "09:00", ..FREE }),
     User { expires: Some(20), ..user(10, "diego", 35, FREE) },
-    user(11, "ci-bot", 45, Limits { five_hours: Some(12), daily: Some(22), monthly: Some(260), ..FREE }),
+    user(11, "ci-bot", 45, Limits { five_hours: Some(20), daily: Some(30), monthly: Some(280), ..FREE }),
     User { enabled: false, ..user(12, "intern", 0, Limits { total: Some(20), ..FREE }) },
     User { deleted: Some(11), ..user(13, "sunita", 70, FREE) },
 ];
@@ -210,7 +210,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(11, 8, "default", 1),
     Key { limits: Limits { total: Some(300), ..FREE }, ..key(12, 9, "default", 1) },
     key(13, 10, "default", 1),
-    Key { limits: Limits { five_hours: Some(10), sessions: Some(4), ..FREE }, ..key(14, 11, "pipeline", 3) },
+    Key { limits: Limits { five_hours: Some(16), sessions: Some(4), ..FREE }, ..key(14, 11, "pipeline", 3) },
     Key { expires: Some(40), ..key(15, 11, "nightly", 1) },
     key(16, 12, "trial", 0),
     key(17, 13, "default", 1),

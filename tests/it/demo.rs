@@ -391,3 +391,33 @@ async fn a_stage_is_alive_and_leaves_nothing() {
     assert!(!home.exists());
     assert_eq!(processes_in(home), Vec::<String>::new());
 }
+
+/// A relay enforces its limits: whatever the day, what has been spent stays within.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_history_stays_within_its_limits() {
+    let until = "2026-03-12T08:30:00Z".parse().unwrap();
+    let url = filled("limits", HistoryOptions { until, ..HistoryOptions::default() }).await;
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let spent = "with spent as (
+           select 'user ' || user_id as who, created_at, cost_usd from usage_ledger
+           union all select 'key ' || k.id, l.created_at, cost_usd from usage_ledger l join keys k on k.key = l.key
+           union all select 'provider ' || final_provider_id, created_at, cost_usd from usage_ledger
+         ), most as (
+           select who, max(five_hours) five_hours, max(day) as day, max(week) week, max(month) as month from (
+             select who,
+               sum(cost_usd) over (partition by who order by created_at range '5 hours' preceding) five_hours,
+               sum(cost_usd) over (partition by who order by created_at range '24 hours' preceding) as day,
+               sum(cost_usd) over (partition by who order by created_at range '7 days' preceding) week,
+               sum(cost_usd) over (partition by who order by created_at range '31 days' preceding) as month
+             from spent) windows
+           group by who
+         ), limited as (
+           select 'user ' || id as who, limit_5h_usd, daily_limit_usd, limit_weekly_usd, limit_monthly_usd from users
+           union all select 'key ' || id, limit_5h_usd, limit_daily_usd, limit_weekly_usd, limit_monthly_usd from keys
+           union all select 'provider ' || id, limit_5h_usd, limit_daily_usd, limit_weekly_usd, limit_monthly_usd from providers
+         )
+         select who from most join limited using (who)
+         where five_hours > limit_5h_usd or day > daily_limit_usd or week > limit_weekly_usd or month > limit_monthly_usd";
+    let beyond: Vec<String> = sqlx::query_scalar(spent).fetch_all(&mut db).await.unwrap();
+    assert_eq!(beyond, Vec::<String>::new());
+}

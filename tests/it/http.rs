@@ -150,7 +150,10 @@ fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
     let server = Server::start(vec![view("main"), broken]);
     let answer = server.get("/", "");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert_eq!((answer.header("vary"), answer.header("cache-control")), (Some("Accept-Language"), Some("no-store")));
+    assert_eq!(
+        (answer.header("vary"), answer.header("cache-control")),
+        (Some("Accept-Language, Accept-Encoding"), Some("no-store"))
+    );
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
     let html = answer.text();
@@ -169,6 +172,9 @@ fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
     }
     assert_eq!(html.matches("<script").count(), 1, "its own alone");
     assert!(!html.contains("http://") && !html.contains("https://"));
+    let packed = server.get("/", "Accept-Encoding: gzip\r\n");
+    assert_eq!((packed.header("content-encoding"), packed.body.starts_with(&[0x1f, 0x8b])), (Some("gzip"), true));
+    assert!(packed.body.len() * 3 < answer.body.len(), "{} of {} bytes", packed.body.len(), answer.body.len());
     let main = server.get("/?main", "");
     assert!(html.contains(main.text()) && main.text().starts_with("<section>"), "{}", main.text());
 }

@@ -34,6 +34,7 @@ mod load;
 mod many_relays;
 mod metrics_docs;
 mod names;
+mod neighbours;
 mod new_api;
 mod packaging;
 mod page;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::ConnectionLike;
@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Offset;
+use crate::demo::rhythm::{self, HOURS};
 use crate::demo::{DemoOptions, Environment, Pace, Urls};
 use crate::servers::PrivateRedis;
 
@@ -308,18 +309,39 @@ pub async fn fill(redis: &mut impl ConnectionLike, options: &Options) -> RedisRe
     pipe.exec_async(redis).await?;
     let mut random = StdRng::seed_from_u64(options.seed);
     for ago in (0..i64::from(options.days)).rev() {
-        let mut pipe = redis::pipe();
-        for key in 0..KEYS.len() {
-            for account in 0..ACCOUNTS.len() {
-                let share = random.random_range(0.2..1.8) / (KEYS.len() * ACCOUNTS.len()) as f64;
-                let requests = (f64::from(options.requests_per_day) * share) as u64;
-                let at = now - TimeDelta::days(ago) - TimeDelta::hours(1);
-                book(&mut pipe, options.offset, &usage(&mut random, key, account, requests, at));
+        for (at, weight) in spread(options.offset, now, ago) {
+            let mut pipe = redis::pipe();
+            for key in 0..KEYS.len() {
+                for account in 0..ACCOUNTS.len() {
+                    let share = weight * random.random_range(0.2..1.8) / (KEYS.len() * ACCOUNTS.len()) as f64;
+                    let requests = f64::from(options.requests_per_day) * share + random.random::<f64>();
+                    if requests >= 1.0 {
+                        book(&mut pipe, options.offset, &usage(&mut random, key, account, requests as u64, at));
+                    }
+                }
+            }
+            // Nobody may have asked in an hour of the night.
+            if !pipe.is_empty() {
+                pipe.exec_async(redis).await?;
             }
         }
-        pipe.exec_async(redis).await?;
     }
     Ok(())
+}
+
+/// When requests of a day that is so many days ago are booked, with their share of it: by the hour of today and yesterday,
+/// which are compared, as far as they are over; else at once.
+fn spread(offset: Offset, now: DateTime<Utc>, days_ago: i64) -> Vec<(DateTime<Utc>, f64)> {
+    let local = offset.local(now) - TimeDelta::days(days_ago);
+    let (midnight, weight) = (local.date().and_time(NaiveTime::MIN), rhythm::day(local.date()));
+    let instant =
+        |hour: f64| now - TimeDelta::days(days_ago) - (local - midnight) + TimeDelta::seconds((hour * 3600.0) as i64);
+    if days_ago > 1 {
+        return vec![(instant(12.0), weight)];
+    }
+    let whole: f64 = HOURS.iter().sum();
+    let over = HOURS.iter().enumerate().filter(|(hour, _)| instant(*hour as f64 + 1.0) <= now);
+    over.map(|(hour, share)| (instant(hour as f64 + 0.5), weight * share / whole)).collect()
 }
 
 /// Writes live traffic until `stop`. A Redis that fails for a while is waited for.

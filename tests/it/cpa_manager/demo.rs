@@ -14,7 +14,7 @@ use super::relay::{Relay, read_all, view};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_needs_no_server_and_leaves_nothing() {
-    let history = HistoryOptions { days: 3, requests_per_day: 400, ..HistoryOptions::default() };
+    let history = HistoryOptions { days: 3, requests_per_day: 1000, ..HistoryOptions::default() };
     let simulator = SimulatorOptions {
         pace: Pace::Steady(40.0),
         trouble_period: Duration::from_secs(2),
