@@ -124,8 +124,11 @@ impl Limits {
     }
 }
 
+/// An id and what belongs to it.
+type Row<T> = Result<(i64, T), sqlx::Error>;
+
 /// With its id before it, and what is left in the wallet, and what has been used.
-fn user(row: &dyn Cells) -> Result<(i64, (User, i64, i64)), sqlx::Error> {
+fn user(row: &dyn Cells) -> Row<(User, i64, i64)> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let status = number("status")?;
     let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
@@ -144,7 +147,7 @@ fn user(row: &dyn Cells) -> Result<(i64, (User, i64, i64)), sqlx::Error> {
 }
 
 /// With its id before it, and what is left, unless it is unlimited, and what has been used.
-fn key(row: &dyn Cells) -> Result<(i64, (Key, Option<i64>, i64)), sqlx::Error> {
+fn key(row: &dyn Cells) -> Row<(Key, Option<i64>, i64)> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
     let key = Key {
