@@ -20,7 +20,7 @@ pub(super) struct Slices {
 
 impl Slices {
     /// The next range of ids.
-    pub(super) fn next(&mut self) -> Option<(i64, i64)> {
+    pub(super) fn next(&self) -> Option<(i64, i64)> {
         if self.after >= self.upto {
             return None;
         }
