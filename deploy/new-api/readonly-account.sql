@@ -15,8 +15,8 @@ grant select (user_id, plan_id, amount_total, amount_used, status, end_time, nex
 grant select (id, quota_reset_period) on newapi.subscription_plans to 'llm_relay_exporter'@'%';
 grant select (info, last_seen_at) on newapi.system_instances to 'llm_relay_exporter'@'%';
 -- The table of options has secrets beside what numbers rest on.
-create or replace sql security definer view newapi.llm_relay_options as
+create or replace sql security definer view newapi.exporter_options as
   select `key`, value from newapi.options where `key` in (
     'QuotaPerUnit', 'DisplayInCurrencyEnabled', 'general_setting.quota_display_type', 'LogConsumeEnabled'
   );
-grant select on newapi.llm_relay_options to 'llm_relay_exporter'@'%';
+grant select on newapi.exporter_options to 'llm_relay_exporter'@'%';

@@ -39,11 +39,11 @@ begin
   end loop;
   -- The table of options has secrets beside what numbers rest on.
   if to_regclass('public.options') is not null then
-    create or replace view public.llm_relay_options as
+    create or replace view public.exporter_options as
       select key, value from public.options where key in (
         'QuotaPerUnit', 'DisplayInCurrencyEnabled', 'general_setting.quota_display_type', 'LogConsumeEnabled'
       );
-    grant select on public.llm_relay_options to llm_relay_exporter;
+    grant select on public.exporter_options to llm_relay_exporter;
   end if;
 end
 $$;

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use chrono::Utc;
 
-use super::ledger::{ROWS, UP, ends};
+use super::ledger::{ROWS, ends};
 use super::log_database::log_database_url;
 use super::options::Options;
 use super::schema::{Level, Schema};
+use super::slices::UP;
 use super::{Family, database};
 use crate::connect::sql::{Database, Session, Value};
 use crate::model::ReadError;
@@ -127,7 +128,7 @@ async fn rest(session: &mut Session, schema: &Schema, family: Family, report: &m
         }
     }
     if !Options::may_be_read(schema) {
-        report.problem("grant", "neither llm_relay_options nor options can be read: no costs and no quotas");
+        report.problem("grant", "neither exporter_options nor options can be read: no costs and no quotas");
     }
     let options = Options::read(session, schema).await?;
     if Options::may_be_read(schema) {

@@ -90,7 +90,7 @@ impl DirectoryReader {
         }
         let mut limits = Limits { rate: options.rate, limits: Vec::new() };
         for (user, left, used) in pages(session, "reading users", &schema.fit(USERS), user).await? {
-            if !user.deleted {
+            if let Some(left) = left.filter(|_| !user.deleted) {
                 limits.add(Scope::User, user.id.number().unwrap_or(0), QuotaWindow::Total, (left, used), None);
             }
             directory.users.push(user);
@@ -124,11 +124,10 @@ impl Limits {
     }
 }
 
-/// An id and what belongs to it.
-type Row<T> = Result<(i64, T), sqlx::Error>;
+/// Somebody or something with a quota: the id, and what is left of it, unless it is unlimited, and what was used.
+type WithQuota<T> = (i64, (T, Option<i64>, i64));
 
-/// With its id before it, and what is left in the wallet, and what has been used.
-fn user(row: &dyn Cells) -> Row<(User, i64, i64)> {
+fn user(row: &dyn Cells) -> Result<WithQuota<User>, sqlx::Error> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let status = number("status")?;
     let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
@@ -143,11 +142,10 @@ fn user(row: &dyn Cells) -> Row<(User, i64, i64)> {
         sessions: None,
         requests_per_minute: None,
     };
-    Ok((id, (user, number("quota")?, number("used_quota")?)))
+    Ok((id, (user, Some(number("quota")?), number("used_quota")?)))
 }
 
-/// With its id before it, and what is left, unless it is unlimited, and what has been used.
-fn key(row: &dyn Cells) -> Row<(Key, Option<i64>, i64)> {
+fn key(row: &dyn Cells) -> Result<WithQuota<Key>, sqlx::Error> {
     let number = |column| row.int(column).map(Option::unwrap_or_default);
     let id = row.int("id")?.ok_or(sqlx::Error::RowNotFound)?;
     let key = Key {

@@ -12,6 +12,7 @@ use super::keys::KeyNames;
 use super::options::Options;
 use super::row::{LogRow, Meaning, identity, moment};
 use super::schema::{Schema, SchemaCache};
+use super::slices::Slices;
 use super::{Clock, Family};
 use crate::connect::sql::{Database, Engine, Session, Value};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
@@ -21,8 +22,6 @@ use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
-/// Ids of one statement: some 20 ms of SQLite.
-const SLICE: i64 = 20_000;
 /// Rows of one statement.
 const STEP: i64 = 5_000;
 /// Ids in one list.
@@ -34,11 +33,6 @@ pub(super) const ROWS: &str = include_str!("sql/rows.sql");
 const IDENTITIES: &str = include_str!("sql/identities.sql");
 const SPAN_IDS: &str = include_str!("sql/span_ids.sql");
 const SUM: &str = include_str!("sql/sum.sql");
-
-pub(super) const UP: &str = "id > ? and id <= ? and type in ({types}) order by id limit ?";
-const DOWN: &str = "id > ? and id <= ? and type in ({types}) order by id desc limit ?";
-const WITHIN: &str =
-    "id > ? and id <= ? and created_at >= ? and created_at < ? and type in ({types}) order by id limit ?";
 
 pub(super) struct LedgerReader {
     family: Family,
@@ -79,51 +73,6 @@ struct Batch {
     refused: u64,
     /// There are no more of them.
     exhausted: bool,
-}
-
-/// A range of ids, perhaps of a span of time, read slice by slice.
-struct Slices {
-    after: i64,
-    upto: i64,
-    seconds: Option<(i64, i64)>,
-    newest_first: bool,
-}
-
-impl Slices {
-    /// The next range of ids.
-    fn next(&mut self) -> Option<(i64, i64)> {
-        if self.after >= self.upto {
-            return None;
-        }
-        Some(if self.newest_first {
-            (self.after.max(self.upto - SLICE), self.upto)
-        } else {
-            (self.after, self.upto.min(self.after.saturating_add(SLICE)))
-        })
-    }
-
-    const fn condition(&self) -> &'static str {
-        match self.seconds {
-            Some(_) => WITHIN,
-            None if self.newest_first => DOWN,
-            None => UP,
-        }
-    }
-
-    fn values(&self, (after, upto): (i64, i64), limit: i64) -> Vec<Value<'static>> {
-        let seconds = self.seconds.into_iter().flat_map(|(from, to)| [from, to]);
-        [after, upto].into_iter().chain(seconds).chain([limit]).map(Value::Int).collect()
-    }
-
-    /// Goes on after a range, or after the last of its rows when there may be more.
-    const fn advance(&mut self, (after, upto): (i64, i64), last: Option<i64>) {
-        match (self.newest_first, last) {
-            (false, Some(last)) => self.after = last,
-            (false, None) => self.after = upto,
-            (true, Some(last)) => self.upto = last - 1,
-            (true, None) => self.upto = after,
-        }
-    }
 }
 
 impl LedgerReader {

@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! * `schema`: whose database this is; statements cut to fit it. `options`: what a unit of quota is worth.
-//! * `ledger`: the log, row by row. `row`, `other`: what a row means. `keys`: keys by name, for one-api.
+//! * `ledger`, `slices`: the log, row by row. `row`, `other`: what a row means. `keys`: keys by name, for one-api.
 //! * `directory`: users, keys, channels, quotas. `live`, `channel`: the state of channels. `names`: numbers in words.
 //! * [`check()`]: what can be read and what cannot, for people. `unsupported`: what none can tell.
 
@@ -29,6 +29,7 @@ mod other;
 mod product;
 mod row;
 mod schema;
+mod slices;
 mod unsupported;
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ impl Options {
 
     pub(super) fn may_be_read(schema: &Schema) -> bool {
         let readable = |table| schema.has(table, "key") && schema.has(table, "value");
-        readable("llm_relay_options") || readable("options")
+        readable("exporter_options") || readable("options")
     }
 
     pub(super) async fn read(session: &mut Session, schema: &Schema) -> Result<Self, ReadError> {

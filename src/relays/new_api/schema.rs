@@ -142,7 +142,7 @@ impl Schema {
                 "token_name" => filled.push_str(self.family.token_name()),
                 "without_tokens" => filled.push_str(&self.without_tokens()),
                 "types" => filled.push_str(self.family.types()),
-                "options" if self.has("llm_relay_options", "value") => filled.push_str("llm_relay_options"),
+                "options" if self.has("exporter_options", "value") => filled.push_str("exporter_options"),
                 "options" => filled.push_str("options"),
                 "key" => filled.push_str(if self.engine == Engine::MySql { "`key`" } else { "\"key\"" }),
                 _ => filled.push_str(&self.column(name)),

@@ -2,6 +2,6 @@
 select table_name as table_name, column_name as column_name, 1 as readable
 from information_schema.columns
 where table_schema = database() and table_name in (
-  'logs', 'users', 'tokens', 'channels', 'options', 'llm_relay_options', 'user_subscriptions', 'subscription_plans',
+  'logs', 'users', 'tokens', 'channels', 'options', 'exporter_options', 'user_subscriptions', 'subscription_plans',
   'system_instances'
 )

@@ -3,7 +3,7 @@
 select c.relname::text as table_name, a.attname::text as column_name,
   case when has_column_privilege(c.oid, a.attnum, 'select') then 1 else 0 end as readable
 from unnest(array[
-  'logs', 'users', 'tokens', 'channels', 'options', 'llm_relay_options', 'user_subscriptions', 'subscription_plans',
+  'logs', 'users', 'tokens', 'channels', 'options', 'exporter_options', 'user_subscriptions', 'subscription_plans',
   'system_instances'
 ]) as wanted (name)
 join pg_class c on c.oid = to_regclass(wanted.name)
