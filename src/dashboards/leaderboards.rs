@@ -35,17 +35,17 @@ pub(crate) fn dashboard() -> Dashboard {
 
 /// Cost by the tags of keys; a key with several counts with each.
 fn tags() -> Panel {
-    let over = |counter: &str| {
+    let over = |counter: &str, keep: &[&str]| {
         let of_keys = format!("(sum by (relay, key_id) (increase({counter}[$__range])) > 0)");
         let tagged = format!("{of_keys} * on (relay, key_id) group_right () (llm_relay_key_tag_info @ end())");
-        keyed(&format!("(sum by (relay, tag) ({tagged}))"), &["relay", "tag"], &["tag"])
+        keyed(&format!("(sum by (relay, tag) ({tagged}))"), &["relay", "tag"], keep)
     };
     table("Keys by tag in the time range")
         .empty(NOTHING)
         .note("A key with several tags counts with each of them.")
         .money(Money::Columns(&["#cost"]))
-        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total")))
-        .query(Query::rows("requests", over("llm_relay_key_requests_total")))
+        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total", &["tag"])))
+        .query(Query::rows("requests", over("llm_relay_key_requests_total", &[])))
         .columns([
             column("tag", "Tag", ""),
             column("#cost", "Cost", "").gauge().decimals(2),
