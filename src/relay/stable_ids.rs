@@ -8,6 +8,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use futures_util::future::BoxFuture;
+
+use crate::model::ReadError;
+
 /// Newest rows that are remembered, to find out how far back rows have been deleted.
 const REMEMBERED: usize = 2000;
 
@@ -74,14 +78,39 @@ impl StableIds {
         self.newest.back().copied()
     }
 
-    /// The smallest and the greatest id of the rows that are remembered.
-    pub(crate) fn remembered(&self) -> Option<(i64, RowIdentity)> {
-        Some((self.newest.front()?.id, *self.newest.back()?))
+    /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids. `log` names
+    /// the rows for people, `oldest` is the id and time of the oldest that is there, `top` the greatest id, and `read`
+    /// reads what tells the rows of a range of ids, both ends included.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) async fn notice_lost<S>(
+        &mut self,
+        log: &str,
+        oldest: Option<(i64, i64)>,
+        top: i64,
+        session: &mut S,
+        read: for<'a> fn(&'a mut S, i64, i64) -> BoxFuture<'a, Result<Vec<RowIdentity>, ReadError>>,
+    ) -> Result<bool, ReadError> {
+        let may_survive = self.oldest_is(oldest);
+        let (Some(first), Some(newest)) = (self.newest.front().copied(), self.identity()) else { return Ok(false) };
+        if read(session, newest.id, newest.id).await?.contains(&newest) {
+            return Ok(false);
+        }
+        let present = read(session, first.id, newest.id).await?;
+        let survivor = self.lose(&present, may_survive, top);
+        tracing::warn!(
+            newest = newest.id,
+            survivor,
+            top,
+            "the newest rows of {log} were deleted; rows above the survivor count as new"
+        );
+        Ok(true)
     }
 
     /// Notes the oldest row; says whether it can still be of the rows that were there at the last look. A clean-up leaves
     /// a later one, an emptied table begins with an earlier or another one.
-    pub(crate) fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
+    fn oldest_is(&mut self, oldest: Option<(i64, i64)>) -> bool {
         let last = std::mem::replace(&mut self.oldest, oldest);
         match (last, oldest) {
             (Some(last), Some(now)) => now.0 > last.0 || now == last,
@@ -103,7 +132,7 @@ impl StableIds {
     /// Rows that had been read are gone: of those that are remembered, `present` are left. What is above the last of them
     /// is new; where none is left, what is above the rows before them, if those `may_survive` below the greatest id `top`.
     /// Returns that last id.
-    pub(crate) fn lose(&mut self, present: &[RowIdentity], may_survive: bool, top: i64) -> i64 {
+    fn lose(&mut self, present: &[RowIdentity], may_survive: bool, top: i64) -> i64 {
         let survivor = match (self.last_survivor(present), self.newest.front()) {
             (Some(id), _) => id,
             (None, Some(first)) if may_survive => (first.id - 1).min(top),

@@ -7,7 +7,7 @@ use super::log::KEPT_SECONDS;
 use super::names::{NONE, Sym};
 use super::sums::{ABSURD, BoardSums, Total, WindowFact};
 use super::{GRACE_SECONDS, Held, KEPT_DAYS, ORPHAN_SECONDS, Tally, identity, is_same};
-use crate::model::{Outcome, UsageRow, Usd};
+use crate::model::{Outcome, RowKind, UsageRow, Usd};
 
 impl Tally {
     pub(super) fn put(&mut self, row: UsageRow) {
@@ -165,6 +165,7 @@ impl Tally {
     pub(super) fn row_of(&self, fact: &WindowFact, now: &UsageRow) -> UsageRow {
         UsageRow {
             counted: true,
+            kind: RowKind::Request,
             is_error: fact.is_error,
             outcome: fact.outcome,
             is_success: fact.is_success,

@@ -1,6 +1,7 @@
 //! Slots, circuits and states of upstream accounts: what is the matter first.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
@@ -19,16 +20,7 @@ struct Row<'a> {
     account: Option<AccountState>,
 }
 
-impl<'a> Row<'a> {
-    fn new(provider: &'a Provider, live: &Live) -> Self {
-        Self {
-            provider,
-            used: of(live.slots_used.as_deref().unwrap_or_default(), &provider.id),
-            circuit: of(live.circuits.as_deref().unwrap_or_default(), &provider.id),
-            account: of(&live.accounts, &provider.id),
-        }
-    }
-
+impl Row<'_> {
     fn tells(&self) -> bool {
         self.used.is_some() || self.circuit.is_some() || self.account.is_some()
     }
@@ -59,8 +51,25 @@ impl<'a> Row<'a> {
     }
 }
 
-fn of<T: Copy>(pairs: &[(EntityId, T)], id: &EntityId) -> Option<T> {
-    pairs.iter().find(|(it, _)| it == id).map(|(_, value)| *value)
+/// One row for each provider of which anything is known.
+fn rows<'a>(providers: impl Iterator<Item = &'a Provider>, live: &Live) -> Vec<Row<'a>> {
+    let slots = by_id(live.slots_used.as_deref().unwrap_or_default());
+    let circuits = by_id(live.circuits.as_deref().unwrap_or_default());
+    let accounts = by_id(&live.accounts);
+    let row = |provider: &'a Provider| {
+        let id = &provider.id;
+        Row {
+            provider,
+            used: slots.get(id).copied(),
+            circuit: circuits.get(id).copied(),
+            account: accounts.get(id).copied(),
+        }
+    };
+    providers.map(row).filter(Row::tells).collect()
+}
+
+fn by_id<T: Copy>(pairs: &[(EntityId, T)]) -> HashMap<&EntityId, T> {
+    pairs.iter().map(|(id, value)| (id, *value)).collect()
 }
 
 /// Nothing where the relay knows none of it.
@@ -77,7 +86,7 @@ pub(super) fn providers(screen: &Screen<'_>) -> String {
         return format!("<div><h3>{title}</h3><p class=\"soft\">{}</p></div>\n", screen.missing(source));
     };
     let there = directory.providers.iter().filter(|it| !it.deleted && it.enabled != Some(false));
-    let mut rows: Vec<_> = there.map(|provider| Row::new(provider, live)).filter(Row::tells).collect();
+    let mut rows = rows(there, live);
     if rows.is_empty() {
         return String::new();
     }

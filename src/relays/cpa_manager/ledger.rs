@@ -72,28 +72,6 @@ impl LedgerReader {
         self.stable_ids.get_or_insert_default()
     }
 
-    /// Whether rows that had been read are gone; new ones may have their ids.
-    async fn notice_lost_rows(&mut self, snapshot: &mut Snapshot, top: i64) -> Result<bool, ReadError> {
-        let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1)
-            .await?
-            .first()
-            .map(|identity| (identity.id, identity.at.unwrap_or(0)));
-        let may_survive = self.stable_ids().oldest_is(oldest);
-        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
-        if identities(snapshot, (newest.id, newest.id), 1).await?.contains(&newest) {
-            return Ok(false);
-        }
-        let present = identities(snapshot, (first, newest.id), i64::MAX).await?;
-        let survivor = self.stable_ids().lose(&present, may_survive, top);
-        tracing::warn!(
-            newest = newest.id,
-            survivor,
-            top,
-            "the newest events are gone; those above the survivor count as new"
-        );
-        Ok(true)
-    }
-
     async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         if self.stable_ids.is_none() {
             self.stable_ids = StableIds::restore(&request.resume_token);
@@ -104,7 +82,14 @@ impl LedgerReader {
         let wrong = |error: sqlx::Error| snapshot.error(what, &error);
         let (top, first_ms): (i64, Option<i64>) =
             (ends.try_get("top").map_err(wrong)?, ends.try_get("first_ms").map_err(wrong)?);
-        let lost_rows = self.notice_lost_rows(snapshot, top).await?;
+        let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1).await?;
+        let oldest = oldest.first().map(|identity| (identity.id, identity.at.unwrap_or(0)));
+        let lost_rows = self
+            .stable_ids()
+            .notice_lost("the events", oldest, top, snapshot, |snapshot, first, last| {
+                Box::pin(identities(snapshot, (first, last), i64::MAX))
+            })
+            .await?;
         let now = (self.clock)();
         let first = first_ms.and_then(moment).unwrap_or(now).min(now);
         let date = |at: DateTime<Utc>| at.with_timezone(&self.calendars.zone()).date_naive();

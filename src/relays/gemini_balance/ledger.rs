@@ -82,7 +82,13 @@ impl LedgerReader {
             self.stable_ids = StableIds::restore(&request.resume_token);
         }
         let ends = session.ends().await?;
-        let lost_rows = self.notice_lost_rows(session, ends).await?;
+        let lost_rows = self
+            .stable_ids()
+            .notice_lost("the request log", ends.first, ends.top, session, |session, first, last| {
+                Box::pin(identities(session, first, last))
+            })
+            .await?;
+        self.lost_rows |= lost_rows;
         let oldest = ends.first.and_then(|(_, at)| self.clock.instant(at));
         let first = oldest.map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
@@ -135,36 +141,6 @@ impl LedgerReader {
             resume_token: self.stable_ids().resume_token(),
             zone_error: self.zone_watch.error,
         })
-    }
-
-    /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
-    async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
-        let may_survive = self.stable_ids().oldest_is(ends.first);
-        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
-        let what = "looking at the newest row again";
-        if self.identities(session, what, Which::Ids(&[newest.id])).await?.contains(&newest) {
-            return Ok(false);
-        }
-        let which = Which::After { after: first - 1, upto: newest.id, limit: i64::MAX };
-        let present = self.identities(session, what, which).await?;
-        let survivor = self.stable_ids().lose(&present, may_survive, ends.top);
-        tracing::warn!(
-            newest = newest.id,
-            survivor,
-            top = ends.top,
-            "the newest rows of the request log were deleted; rows above the survivor count as new"
-        );
-        self.lost_rows = true;
-        Ok(true)
-    }
-
-    async fn identities(
-        &mut self,
-        session: &mut Session,
-        what: &str,
-        which: Which<'_>,
-    ) -> Result<Vec<RowIdentity>, ReadError> {
-        Ok(session.attempts(what, which).await?.iter().flatten().map(identity).collect())
     }
 
     async fn batch(&mut self, session: &mut Session, what: &str, which: Which<'_>) -> Result<Batch, ReadError> {
@@ -244,6 +220,12 @@ async fn first_since(session: &mut Session, since: i64, after: i64, top: i64) ->
         }
     }
     Ok(low)
+}
+
+/// What tells the rows of a range of ids, both ends included.
+async fn identities(session: &mut Session, first: i64, last: i64) -> Result<Vec<RowIdentity>, ReadError> {
+    let which = Which::After { after: first - 1, upto: last, limit: i64::MAX };
+    Ok(session.attempts("looking at the newest rows again", which).await?.iter().flatten().map(identity).collect())
 }
 
 #[async_trait]

@@ -147,7 +147,13 @@ impl LedgerReader {
         }
         let ends = ends(session).await?;
         let now = ends.now.unwrap_or_else(|| (self.clock)());
-        let lost_rows = self.notice_lost_rows(session, ends).await?;
+        let lost_rows = self
+            .stable_ids()
+            .notice_lost("the log", ends.first, ends.top, session, |session, first, last| {
+                Box::pin(identities(session, first, last))
+            })
+            .await?;
+        self.lost_rows |= lost_rows;
         let zone = self.calendars.zone();
         let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
         let first = ends.first.and_then(|(_, at)| moment(at)).map_or(now, |at| at.min(now));
@@ -194,25 +200,6 @@ impl LedgerReader {
             resume_token: self.stable_ids().resume_token(),
             zone_error: None,
         })
-    }
-
-    /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids.
-    async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
-        let may_survive = self.stable_ids().oldest_is(ends.first);
-        let Some((first, newest)) = self.stable_ids().remembered() else { return Ok(false) };
-        if identities(session, &[newest.id]).await?.contains(&newest) {
-            return Ok(false);
-        }
-        let present = identities_between(session, first, newest.id).await?;
-        let survivor = self.stable_ids().lose(&present, may_survive, ends.top);
-        tracing::warn!(
-            newest = newest.id,
-            survivor,
-            top = ends.top,
-            "the newest rows of the log were deleted; rows above the survivor count as new"
-        );
-        self.lost_rows = true;
-        Ok(true)
     }
 
     /// The first `limit` rows of a range of ids, or some more.
@@ -368,29 +355,17 @@ fn list(ids: &[i64]) -> (String, Vec<Value<'static>>) {
     (format!("id in ({})", vec!["?"; ids.len()].join(",")), ids.iter().map(|id| Value::Int(*id)).collect())
 }
 
-async fn identities(session: &mut Session, ids: &[i64]) -> Result<Vec<RowIdentity>, ReadError> {
-    let (condition, values) = list(ids);
-    read_identities(session, &condition, &values).await
-}
-
-async fn identities_between(session: &mut Session, first: i64, last: i64) -> Result<Vec<RowIdentity>, ReadError> {
+/// What tells the rows of a range of ids, both ends included.
+async fn identities(session: &mut Session, first: i64, last: i64) -> Result<Vec<RowIdentity>, ReadError> {
     let mut slices = Slices { after: first - 1, upto: last, seconds: None, newest_first: false };
+    let text = IDENTITIES.replace("{which}", "id > ? and id <= ?");
     let mut present = Vec::new();
     while let Some(range) = slices.next() {
         let values = [range.0, range.1].map(Value::Int);
-        present.extend(read_identities(session, "id > ? and id <= ?", &values).await?);
+        present.extend(session.fetch_good("looking at rows again", &text, &values, identity).await?);
         slices.advance(range, None);
     }
     Ok(present)
-}
-
-async fn read_identities(
-    session: &mut Session,
-    condition: &str,
-    values: &[Value<'_>],
-) -> Result<Vec<RowIdentity>, ReadError> {
-    let text = IDENTITIES.replace("{which}", condition);
-    session.fetch_good("looking at rows again", &text, values, identity).await
 }
 
 #[async_trait]
