@@ -400,6 +400,15 @@ async fn of_the_exporter_and_its_own_store() {
     table(cases.map(|(number, case)| spawn(move || own::suffer(number, case))).collect()).await;
 }
 
+/// With a line for each case, which [`document`] sees to, no line is left over from a case that has gone.
+#[test]
+fn every_line_of_the_table_has_a_case() {
+    let stores = [hub::postgres_cases(), hub::redis_cases(), gemini::cases(), manager::cases()];
+    let standby = 1;
+    let cases = stores.iter().map(Vec::len).sum::<usize>() + own::cases().len() + standby;
+    assert_eq!(generated::Part::of("docs/reliability.md", "faults").written.lines().skip(2).count(), cases);
+}
+
 /// Waits for lines of the table, and holds them against it.
 async fn table(lines: Vec<JoinHandle<Option<Line>>>) {
     let (mut measured, mut wrong) = (Vec::new(), 0);
