@@ -153,14 +153,17 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
 fn greet(address: SocketAddr, paths: &Paths, stores: &str, file: &Path) {
     let [root, url] = [paths.root(), paths.metrics()].map(|path| format!("http://{address}{path}"));
     let file = file.display();
+    // As it was called, which need not be by a name on `PATH`.
+    let program = std::env::args_os().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
+    let program = Path::new(&program).display();
     eprintln!(
         "\nThe demo is running: {root}\n\n  \
          curl -s {url} | grep llm_relay_day_\n  \
          curl -s {url} | grep 'leaderboard_cost_usd.*scope=\"key\",period=\"today\"'\n\n\
          Its stores, as in {file}:\n\n{stores}\n  \
-         llm-relay-exporter check --config.file {file}\n  \
-         llm-relay-exporter backfill --config.file {file} --relay gemini-balance --out history\n  \
-         llm-relay-exporter backtest --config.file {file} --relay cpa-manager\n\n\
+         {program} check --config.file {file}\n  \
+         {program} backfill --config.file {file} --relay gemini-balance --out history\n  \
+         {program} backtest --config.file {file} --relay cpa-manager\n\n\
          Ctrl-C ends it and leaves nothing behind.\n"
     );
 }
