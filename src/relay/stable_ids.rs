@@ -26,6 +26,9 @@ pub(crate) struct RowIdentity {
     pub key: Option<i64>,
 }
 
+/// What tells the rows that a store still has.
+pub(crate) type Identities<'a> = BoxFuture<'a, Result<Vec<RowIdentity>, ReadError>>;
+
 /// From ids to positions and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StableIds {
@@ -90,7 +93,7 @@ impl StableIds {
         oldest: Option<(i64, i64)>,
         top: i64,
         session: &mut S,
-        read: for<'a> fn(&'a mut S, i64, i64) -> BoxFuture<'a, Result<Vec<RowIdentity>, ReadError>>,
+        read: for<'a> fn(&'a mut S, i64, i64) -> Identities<'a>,
     ) -> Result<bool, ReadError> {
         let may_survive = self.oldest_is(oldest);
         let (Some(first), Some(newest)) = (self.newest.front().copied(), self.identity()) else { return Ok(false) };
