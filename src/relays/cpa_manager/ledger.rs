@@ -82,14 +82,7 @@ impl LedgerReader {
         let wrong = |error: sqlx::Error| snapshot.error(what, &error);
         let (top, first_ms): (i64, Option<i64>) =
             (ends.try_get("top").map_err(wrong)?, ends.try_get("first_ms").map_err(wrong)?);
-        let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1).await?;
-        let oldest = oldest.first().map(|identity| (identity.id, identity.at.unwrap_or(0)));
-        let lost_rows = self
-            .stable_ids()
-            .notice_lost("the events", oldest, top, snapshot, |snapshot, first, last| {
-                Box::pin(identities(snapshot, (first, last), i64::MAX))
-            })
-            .await?;
+        let lost_rows = self.notice_lost_rows(snapshot, top).await?;
         let now = (self.clock)();
         let first = first_ms.and_then(moment).unwrap_or(now).min(now);
         let date = |at: DateTime<Utc>| at.with_timezone(&self.calendars.zone()).date_naive();
@@ -137,6 +130,17 @@ impl LedgerReader {
             resume_token: self.stable_ids().resume_token(),
             zone_error: None,
         })
+    }
+
+    /// Whether rows that were read have gone from the file since.
+    async fn notice_lost_rows(&mut self, snapshot: &mut Snapshot, top: i64) -> Result<bool, ReadError> {
+        let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1).await?;
+        let oldest = oldest.first().map(|identity| (identity.id, identity.at.unwrap_or(0)));
+        self.stable_ids()
+            .notice_lost("the events", oldest, top, snapshot, |snapshot, first, last| {
+                Box::pin(identities(snapshot, (first, last), i64::MAX))
+            })
+            .await
     }
 
     async fn batch(

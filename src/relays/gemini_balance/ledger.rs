@@ -82,13 +82,7 @@ impl LedgerReader {
             self.stable_ids = StableIds::restore(&request.resume_token);
         }
         let ends = session.ends().await?;
-        let lost_rows = self
-            .stable_ids()
-            .notice_lost("the request log", ends.first, ends.top, session, |session, first, last| {
-                Box::pin(identities(session, first, last))
-            })
-            .await?;
-        self.lost_rows |= lost_rows;
+        let lost_rows = self.notice_lost_rows(session, ends).await?;
         let oldest = ends.first.and_then(|(_, at)| self.clock.instant(at));
         let first = oldest.map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
@@ -141,6 +135,18 @@ impl LedgerReader {
             resume_token: self.stable_ids().resume_token(),
             zone_error: self.zone_watch.error,
         })
+    }
+
+    /// Whether rows that were read have gone from the log since, other than by the clean-up.
+    async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
+        let lost_rows = self
+            .stable_ids()
+            .notice_lost("the request log", ends.first, ends.top, session, |session, first, last| {
+                Box::pin(identities(session, first, last))
+            })
+            .await?;
+        self.lost_rows |= lost_rows;
+        Ok(lost_rows)
     }
 
     async fn batch(&mut self, session: &mut Session, what: &str, which: Which<'_>) -> Result<Batch, ReadError> {
