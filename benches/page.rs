@@ -15,8 +15,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use llm_relay_exporter::exporter_info::ExporterInfo;
 use llm_relay_exporter::page::accept::{Coding, Format};
-use llm_relay_exporter::page::samples::{Family, gather};
-use llm_relay_exporter::page::{Page, open_metrics, text};
+use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::view::{TrafficView, View};
 
 const SERIES: [usize; 2] = [10_000, 100_000];
@@ -25,9 +24,9 @@ fn main() {
     divan::main();
 }
 
-/// Everything that a refresh pays for when one format is read: gather, sort, write, gzip.
+/// What a refresh pays for, the first after a start: gather, sort, write, gzip.
 #[divan::bench(args = SERIES)]
-fn whole_page(bencher: Bencher, series: usize) {
+fn first_page(bencher: Bencher, series: usize) {
     let views = views(series);
     bencher.counter(ItemsCount::new(series)).bench(|| {
         let page = Page::new(views.clone(), ExporterInfo::default());
@@ -36,31 +35,57 @@ fn whole_page(bencher: Bencher, series: usize) {
 }
 
 #[divan::bench(args = SERIES)]
-fn gather_and_sort(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), ExporterInfo::default());
-    bencher.counter(ItemsCount::new(series)).bench(|| gather(&views, &own).collect::<Vec<Family>>());
+fn all_changed_plain(bencher: Bencher, series: usize) {
+    next_page(bencher, series, Coding::Identity, |_| true);
 }
 
 #[divan::bench(args = SERIES)]
-fn gather_and_open_metrics(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), ExporterInfo::default());
-    let mut out = String::new();
-    bencher.counter(ItemsCount::new(series)).bench_local(|| {
-        out.clear();
-        gather(&views, &own).for_each(|family| open_metrics::write(&mut out, &Arc::new(family)));
-        out.len()
-    });
+fn all_changed_gzip(bencher: Bencher, series: usize) {
+    next_page(bencher, series, Coding::Gzip, |_| true);
+}
+
+/// A hundredth of the models, all of one provider.
+#[divan::bench(args = SERIES)]
+fn hundredth_changed_gzip(bencher: Bencher, series: usize) {
+    next_page(bencher, series, Coding::Gzip, |n| n % 40 == 7 && n / 40 % 5 < 2);
+}
+
+/// A hundredth of the models, each beside others that stand.
+#[divan::bench(args = SERIES)]
+fn scattered_hundredth_changed_gzip(bencher: Bencher, series: usize) {
+    next_page(bencher, series, Coding::Gzip, |n| n % 100 == 0);
 }
 
 #[divan::bench(args = SERIES)]
-fn gather_and_text(bencher: Bencher, series: usize) {
-    let (views, own) = (views(series), ExporterInfo::default());
-    let mut out = String::new();
-    bencher.counter(ItemsCount::new(series)).bench_local(|| {
-        out.clear();
-        gather(&views, &own).for_each(|family| text::write(&mut out, &family));
-        out.len()
-    });
+fn nothing_changed_gzip(bencher: Bencher, series: usize) {
+    next_page(bencher, series, Coding::Gzip, |_| false);
+}
+
+/// What a refresh pays for: a page after one that has been read, with more requests, costs and tokens of some models.
+fn next_page(bencher: Bencher, series: usize, coding: Coding, is_changed: impl Fn(usize) -> bool + Sync) {
+    let pages = Shared::new(Page::new(views(series), ExporterInfo::default()));
+    pages.read_as(Format::OpenMetrics, coding).bytes(Format::OpenMetrics, coding);
+    let mut now = views(series);
+    bencher
+        .counter(ItemsCount::new(series))
+        .with_inputs(|| {
+            raise(&mut now, &is_changed);
+            now.clone()
+        })
+        .bench_local_values(|views| pages.publish(Page::new(views, ExporterInfo::default())));
+}
+
+fn raise(views: &mut [View], is_changed: impl Fn(usize) -> bool) {
+    for view in views {
+        let mut ledger = view.ledger.as_deref().cloned().unwrap();
+        let traffic = &mut ledger.counters.as_mut().unwrap().traffic;
+        for row in traffic.iter_mut().enumerate().filter(|(n, _)| is_changed(*n)).map(|(_, row)| row) {
+            row.requests = row.requests.map(|count| count + 1);
+            row.cost_usd = row.cost_usd.map(|cost| cost + 0.034_5);
+            row.tokens.iter_mut().for_each(|(_, count)| *count += 817);
+        }
+        view.ledger = Some(Arc::new(ledger));
+    }
 }
 
 /// The yardstick: the same series straight from the views, unsorted, unescaped, without a catalogue.

@@ -152,7 +152,7 @@ async fn reload(extract::State(state): extract::State<State>) -> (StatusCode, St
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&values(&headers, ACCEPT));
     let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
-    let page = state.page.read_as(format);
+    let page = state.page.read_as(format, coding);
     let body = match page.ready(format, coding) {
         Some(body) => body.clone(),
         // To be written down or unpacked, which must not keep others waiting.

@@ -1,20 +1,21 @@
 //! Views rendered to bytes, once per refresh; a scrape copies a pointer.
 //!
-//! A page is written down in a format when that format has been asked for lately: what nobody reads costs nothing, and
-//! only the first who asks waits. The samples are gathered family by family and sorted; OpenMetrics is written by
-//! prometheus-client, the older text format 0.0.4 is for clients that do not speak it. Both are gzipped while they are
-//! written, as Prometheus asks for them; a page of 100 000 series is 10 MB without, which nobody pays for who does not
-//! ask. Identical views give identical pages.
+//! A page is written down in a form when that form has been asked for lately: what nobody reads costs nothing, and
+//! only the first who asks waits. Its lines are kept from page to page ([`lines`]): what has not changed is neither
+//! written nor packed again. A family whose series are others than before is gathered and sorted anew, and written by
+//! prometheus-client as OpenMetrics; the older text format 0.0.4, for clients that do not speak it, has the same lines
+//! under other heads. Identical views give identical pages, whatever was shown before.
 
 pub mod accept;
+mod lines;
 pub mod open_metrics;
+mod packed;
 pub(crate) mod recording;
 pub mod samples;
 mod screen;
-pub mod text;
+mod text;
 
-use std::fmt;
-use std::io::{BufWriter, Read, Write};
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,16 +23,21 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::exporter_info::ExporterInfo;
 use crate::lang::Lang;
+use crate::metrics::CATALOGUE;
 use crate::view::View;
 use accept::{Coding, Format};
+use lines::{Lines, Piece};
+use packed::Packed;
 
-/// A format is kept ready for so long after somebody has asked for it: longer than Prometheus looks back for a sample.
+/// A form is kept ready for so long after somebody has asked for it: longer than Prometheus looks back for a sample.
 const KEPT_READY: Duration = Duration::from_secs(600);
+
+/// Something for each format and coding.
+type Forms<T> = [[T; Coding::ALL.len()]; Format::ALL.len()];
 
 /// What every scrape gets until the next refresh.
 #[derive(Clone, Debug)]
@@ -41,32 +47,32 @@ pub struct Page {
     /// What it shows, one for every configured relay.
     pub views: Vec<View>,
     own: ExporterInfo,
-    /// Written down by the first who asks, in the order of [`Format::ALL`].
-    bodies: [OnceLock<Body>; Format::ALL.len()],
+    /// What earlier pages have left, if they were read.
+    renderer: Arc<Mutex<Option<Renderer>>>,
+    /// Written down by the first who asks.
+    bodies: Forms<OnceLock<Bytes>>,
+    series: OnceLock<usize>,
     /// The same for people, in the order of [`Lang::ALL`].
     screens: [OnceLock<Bytes>; Lang::ALL.len()],
-}
-
-/// One format, ready to be sent.
-#[derive(Clone, Debug)]
-struct Body {
-    gzip: Bytes,
-    /// Bytes without the gzip.
-    length: usize,
-    series: usize,
-    /// Unpacked by the first who asks for it.
-    plain: OnceLock<Bytes>,
 }
 
 impl Page {
     /// Made now; written down when it is first asked for.
     pub fn new(views: Vec<View>, own: ExporterInfo) -> Self {
-        Self { at: Utc::now(), views, own, bodies: Default::default(), screens: Default::default() }
+        Self {
+            at: Utc::now(),
+            views,
+            own,
+            renderer: Arc::default(),
+            bodies: Forms::default(),
+            series: OnceLock::new(),
+            screens: Default::default(),
+        }
     }
 
     /// Label sets, once the page has been written down; the sample lines of a histogram are not counted apart.
     pub fn series(&self) -> Option<usize> {
-        self.bodies.iter().find_map(OnceLock::get).map(|body| body.series)
+        self.series.get().copied()
     }
 
     /// What people look at first, as HTML without a frame; made by the first who asks.
@@ -74,94 +80,79 @@ impl Page {
         self.screens[lang as usize].get_or_init(|| screen::render(&self.views, self.at, self.series(), lang).into())
     }
 
-    /// The whole body of a response. The first of a format takes 5 to 10 ms per 10 000 series, the first plain one 3 ms
-    /// more; all others are ready.
+    /// The whole body of a response. The first that is asked of a page writes what has changed since the page before,
+    /// or everything: about 10 ms for 10 000 series. All others are ready.
     pub fn bytes(&self, format: Format, coding: Coding) -> &Bytes {
-        let body = self.body(format);
-        match coding {
-            Coding::Identity => body.plain.get_or_init(|| gunzip(&body.gzip, body.length)),
-            Coding::Gzip => &body.gzip,
-        }
+        self.bodies[format as usize][coding as usize].get_or_init(|| {
+            let mut renderer = self.renderer.lock().unwrap_or_else(|poisoned| {
+                // Half of it may be of one page and half of another.
+                let mut renderer = poisoned.into_inner();
+                *renderer = None;
+                renderer
+            });
+            let renderer = renderer.get_or_insert_default();
+            renderer.renew(&self.views, &self.own);
+            self.series.get_or_init(|| renderer.series());
+            renderer.bytes(format, coding)
+        })
     }
 
     /// The same if it is ready.
     pub fn ready(&self, format: Format, coding: Coding) -> Option<&Bytes> {
-        let body = self.bodies[format as usize].get()?;
-        match coding {
-            Coding::Identity => body.plain.get(),
-            Coding::Gzip => Some(&body.gzip),
-        }
-    }
-
-    fn body(&self, format: Format) -> &Body {
-        self.bodies[format as usize].get_or_init(|| Body::of(format, &self.views, &self.own))
+        self.bodies[format as usize][coding as usize].get()
     }
 }
 
-impl Body {
-    /// Every metric of the catalogue. A family without samples is left out, and so is every sample that is not a finite
-    /// number.
-    fn of(format: Format, views: &[View], own: &ExporterInfo) -> Self {
-        let mut out = Gzip::new();
-        let mut series = 0;
-        for family in samples::gather(views, own) {
-            series += family.series();
-            match format {
-                Format::OpenMetrics => open_metrics::write(&mut out, &Arc::new(family)),
-                Format::Text => text::write(&mut out, &family),
-            }
+/// What has been written down of the page before.
+#[derive(Debug)]
+struct Renderer {
+    /// In the order of [`CATALOGUE`].
+    families: Vec<Lines>,
+    /// The end mark of OpenMetrics.
+    end: Piece,
+    /// In the order of [`Format::ALL`].
+    packed: [Packed; Format::ALL.len()],
+}
+
+impl Default for Renderer {
+    fn default() -> Self {
+        let mut end = String::new();
+        open_metrics::end(&mut end);
+        Self {
+            families: CATALOGUE.iter().map(Lines::new).collect(),
+            end: Piece::new(end, 1),
+            packed: Default::default(),
         }
-        if format == Format::OpenMetrics {
-            open_metrics::end(&mut out);
+    }
+}
+
+impl Renderer {
+    fn renew(&mut self, views: &[View], own: &ExporterInfo) {
+        for family in &mut self.families {
+            family.renew(views, own);
         }
-        let (gzip, length) = out.finish();
-        Self { gzip, length, series, plain: OnceLock::new() }
+    }
+
+    fn series(&self) -> usize {
+        self.families.iter().map(Lines::series).sum()
+    }
+
+    fn bytes(&mut self, format: Format, coding: Coding) -> Bytes {
+        let families = self.families.iter().flat_map(|family| family.pieces(format));
+        let pieces = families.chain((format == Format::OpenMetrics).then_some(&self.end));
+        match coding {
+            Coding::Identity => pieces.map(|piece| piece.text.as_str()).collect::<String>().into(),
+            Coding::Gzip => self.packed[format as usize].gzip(pieces),
+        }
     }
 }
 
 /// A text packed; of a few kilobytes in a fraction of a millisecond.
 pub(crate) fn gzip(text: &[u8]) -> Bytes {
-    let mut out = Gzip::new();
-    // Memory takes every write.
-    let _ = out.encoder.write_all(text);
-    out.finish().0
-}
-
-/// Takes text and packs it at once: the plain page is nowhere as a whole.
-struct Gzip {
-    encoder: BufWriter<GzEncoder<Vec<u8>>>,
-    length: usize,
-}
-
-impl Gzip {
-    fn new() -> Self {
-        // Level 2 costs half of level 6 and gives 13 % of the plain size instead of 12 %. The buffer is for the writers,
-        // who bring a few bytes at a time.
-        let encoder = GzEncoder::new(Vec::new(), Compression::new(2));
-        Self { encoder: BufWriter::with_capacity(64 << 10, encoder), length: 0 }
-    }
-
-    /// What was packed, and its length before.
-    fn finish(self) -> (Bytes, usize) {
-        const TAKES_ALL: &str = "a Vec takes every write";
-        let encoder = self.encoder.into_inner().expect(TAKES_ALL);
-        let mut gzip = encoder.finish().expect(TAKES_ALL);
-        gzip.shrink_to_fit();
-        (gzip.into(), self.length)
-    }
-}
-
-impl fmt::Write for Gzip {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.length += text.len();
-        self.encoder.write_all(text.as_bytes()).map_err(|_| fmt::Error)
-    }
-}
-
-fn gunzip(gzip: &[u8], length: usize) -> Bytes {
-    let mut plain = Vec::with_capacity(length);
-    GzDecoder::new(gzip).read_to_end(&mut plain).expect("it was packed here");
-    plain.into()
+    const TAKES_ALL: &str = "a Vec takes every write";
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(2));
+    encoder.write_all(text).expect(TAKES_ALL);
+    encoder.finish().expect(TAKES_ALL).into()
 }
 
 /// The current page, shared by the task that makes pages and the server.
@@ -171,8 +162,8 @@ pub struct Shared(Arc<Current>);
 #[derive(Debug)]
 struct Current {
     page: ArcSwap<Page>,
-    /// When each of [`Format::ALL`] was last asked for.
-    asked: Mutex<[Option<Instant>; Format::ALL.len()]>,
+    /// When each form was last asked for.
+    asked: Mutex<Forms<Option<Instant>>>,
 }
 
 impl Shared {
@@ -181,13 +172,19 @@ impl Shared {
         Self(Arc::new(Current { page: ArcSwap::from_pointee(first), asked: Mutex::default() }))
     }
 
-    /// Replaces the page, once it is written down in the formats that are read.
-    pub fn publish(&self, page: Page) {
+    /// Replaces the page, once it is written down in the forms that are read.
+    pub fn publish(&self, mut page: Page) {
         let asked = *self.asked();
-        for format in Format::ALL {
-            if asked[format as usize].is_some_and(|asked| asked.elapsed() < KEPT_READY) {
-                page.body(format);
-            }
+        let forms = Format::ALL.into_iter().flat_map(|format| Coding::ALL.map(|coding| (format, coding)));
+        let is_read = |(format, coding): &(Format, Coding)| {
+            asked[*format as usize][*coding as usize].is_some_and(|asked| asked.elapsed() < KEPT_READY)
+        };
+        let mut read = forms.filter(is_read).peekable();
+        if read.peek().is_some() {
+            page.renderer = self.current().renderer.clone();
+        }
+        for (format, coding) in read {
+            page.bytes(format, coding);
         }
         self.0.page.store(Arc::new(page));
     }
@@ -197,13 +194,13 @@ impl Shared {
         self.0.page.load_full()
     }
 
-    /// The current page for somebody who reads this format: those after it will have it ready.
-    pub fn read_as(&self, format: Format) -> Arc<Page> {
-        self.asked()[format as usize] = Some(Instant::now());
+    /// The current page for somebody who reads this form: those after it will have it ready.
+    pub fn read_as(&self, format: Format, coding: Coding) -> Arc<Page> {
+        self.asked()[format as usize][coding as usize] = Some(Instant::now());
         self.current()
     }
 
-    fn asked(&self) -> MutexGuard<'_, [Option<Instant>; Format::ALL.len()]> {
+    fn asked(&self) -> MutexGuard<'_, Forms<Option<Instant>>> {
         self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

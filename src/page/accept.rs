@@ -58,6 +58,9 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// In the order of [`Coding`]'s numbers.
+    pub const ALL: [Self; 2] = [Self::Identity, Self::Gzip];
+
     /// For the values of the request's `Accept-Encoding` headers.
     pub fn negotiate(accept_encoding: &[&[u8]]) -> Self {
         let gzip = weight(accept_encoding, |coding, _| match coding {

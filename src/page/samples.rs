@@ -1,6 +1,6 @@
 //! The samples of a page, gathered from the catalogue and sorted by label values.
 
-use std::fmt::Write;
+use std::borrow::Cow;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -9,14 +9,14 @@ use crate::exporter_info::ExporterInfo;
 use crate::metrics::{CATALOGUE, Emit, Metric, MetricType, Sink};
 use crate::view::{HistogramView, View};
 
-/// The samples of one metric.
+/// The samples of one metric, by label values.
 pub struct Family {
     /// Its entry in the catalogue.
     pub metric: &'static Metric,
     /// Label values of all samples, one after the other, each followed by a zero byte.
     values: String,
     /// Where each label value ends in `values`, before its zero byte.
-    ends: Vec<usize>,
+    ends: Vec<u32>,
     samples: Vec<Sample>,
     /// Upper bound and own count of the buckets of all histograms.
     buckets: Vec<(f64, u64)>,
@@ -72,17 +72,14 @@ fn families<'a>(
 }
 
 impl Family {
-    fn gather(metric: &'static Metric, views: &[View], own: &ExporterInfo) -> Self {
-        let mut family =
-            Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() };
-        match metric.emit {
-            Emit::Relay(emit) | Emit::Backfillable(emit) => {
-                for view in views {
-                    emit(view, &mut Gather { family: &mut family, relay: Some(&view.relay) });
-                }
-            }
-            Emit::Exporter(emit) => emit(own, &mut Gather { family: &mut family, relay: None }),
-        }
+    /// Without samples.
+    pub(super) fn empty(metric: &'static Metric) -> Self {
+        Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() }
+    }
+
+    pub(super) fn gather(metric: &'static Metric, views: &[View], own: &ExporterInfo) -> Self {
+        let mut family = Self::empty(metric);
+        emit(metric, views, own, &mut Gather { family: &mut family, relay: None });
         family.sort();
         family
     }
@@ -105,17 +102,17 @@ impl Family {
     fn key(&self, sample: &Sample) -> &str {
         match sample.labels + self.label_count() {
             end if end == sample.labels => "",
-            end => &self.values[self.start(sample.labels)..self.ends[end - 1]],
+            end => &self.values[self.start(sample.labels)..self.ends[end - 1] as usize],
         }
     }
 
     fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> + Clone {
         (sample.labels..sample.labels + self.label_count())
-            .map(|label| &self.values[self.start(label)..self.ends[label]])
+            .map(|label| &self.values[self.start(label)..self.ends[label] as usize])
     }
 
     fn start(&self, label: usize) -> usize {
-        label.checked_sub(1).map_or(0, |before| self.ends[before] + 1)
+        label.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1)
     }
 
     /// Label sets.
@@ -124,15 +121,72 @@ impl Family {
     }
 
     pub(crate) fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
-        self.samples.iter().map(|sample| {
-            let value = match &sample.value {
-                Stored::Number(number) => Value::Number(*number),
-                Stored::Histogram { sum, buckets } => {
-                    Value::Histogram { sum: *sum, buckets: &self.buckets[buckets.clone()] }
-                }
-            };
-            (Labels { family: self, sample }, value)
-        })
+        self.samples.iter().map(|sample| (Labels { family: self, sample }, self.value(sample)))
+    }
+
+    fn value(&self, sample: &Sample) -> Value<'_> {
+        match &sample.value {
+            Stored::Number(number) => Value::Number(*number),
+            Stored::Histogram { sum, buckets } => {
+                Value::Histogram { sum: *sum, buckets: &self.buckets[buckets.clone()] }
+            }
+        }
+    }
+
+    /// The values of some samples.
+    pub(super) fn values_of(&self, samples: Range<usize>) -> impl Iterator<Item = Value<'_>> {
+        self.samples[samples].iter().map(|sample| self.value(sample))
+    }
+
+    /// For each sample that was emitted, in that order, its index now.
+    pub(super) fn emitted_as(&self) -> Vec<u32> {
+        let labels = self.label_count();
+        if labels == 0 {
+            return vec![0; self.samples.len()];
+        }
+        let mut order = vec![0; self.ends.len() / labels];
+        for (index, sample) in (0..).zip(&self.samples) {
+            order[sample.labels / labels] = index;
+        }
+        order
+    }
+
+    /// Whether a sample has these labels.
+    pub(super) fn is_labelled(&self, index: usize, relay: Option<&str>, labels: &[&str]) -> bool {
+        self.values(&self.samples[index]).eq(relay.into_iter().chain(labels.iter().copied()))
+    }
+
+    /// The index of the sample with these labels.
+    pub(super) fn find(&self, relay: Option<&str>, labels: &[&str]) -> Option<usize> {
+        let labels: Vec<_> = labels.iter().map(|label| bounded(label)).collect();
+        let labels: Vec<_> = labels.iter().map(AsRef::as_ref).collect();
+        let key = relay.into_iter().chain(labels.iter().copied()).collect::<Vec<_>>().join("\0");
+        let index = self.samples.binary_search_by(|sample| self.key(sample).cmp(&key)).ok()?;
+        self.is_labelled(index, relay, &labels).then_some(index)
+    }
+
+    /// Whether the number was another; `None` where the sample has none.
+    pub(super) fn set_number(&mut self, index: usize, number: f64) -> Option<bool> {
+        match &mut self.samples[index].value {
+            Stored::Number(kept) => Some(std::mem::replace(kept, number).to_bits() != number.to_bits()),
+            Stored::Histogram { .. } => None,
+        }
+    }
+
+    /// Whether the histogram was another; `None` where the sample has none with these bounds.
+    pub(super) fn set_histogram(&mut self, index: usize, value: &HistogramView) -> Option<bool> {
+        let Stored::Histogram { sum, buckets: range } = &mut self.samples[index].value else {
+            return None;
+        };
+        let kept = &mut self.buckets[range.clone()];
+        if !kept.iter().map(|(bound, _)| *bound).eq(buckets(value).map(|(bound, _)| bound)) {
+            return None;
+        }
+        let mut changed = std::mem::replace(sum, value.sum).to_bits() != value.sum.to_bits();
+        for ((_, kept), own) in kept.iter_mut().zip(&value.buckets) {
+            changed |= std::mem::replace(kept, *own) != *own;
+        }
+        Some(changed)
     }
 }
 
@@ -166,10 +220,44 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// Takes the samples of one family from one relay.
+/// A sink that is told whose samples follow.
+pub(super) trait RelaySink<'a>: Sink {
+    fn of_relay(&mut self, relay: &'a str);
+}
+
+/// Hands over every sample of a metric, in the order of the views.
+pub(super) fn emit<'a>(metric: &Metric, views: &'a [View], own: &ExporterInfo, sink: &mut impl RelaySink<'a>) {
+    match metric.emit {
+        Emit::Relay(emit) | Emit::Backfillable(emit) => {
+            for view in views {
+                sink.of_relay(&view.relay);
+                emit(view, sink);
+            }
+        }
+        Emit::Exporter(emit) => emit(own, sink),
+    }
+}
+
+/// Neither format has a meaning for a number that is not finite here, nor for a negative counter.
+pub(super) fn can_be_told(metric: &Metric, value: f64) -> bool {
+    value.is_finite() && (metric.kind != MetricType::Counter || value >= 0.0)
+}
+
+/// The buckets of a histogram with their upper bounds, the infinite one included.
+pub(super) fn buckets(value: &HistogramView) -> impl Iterator<Item = (f64, u64)> {
+    value.bounds.iter().copied().chain([f64::INFINITY]).zip(value.buckets.iter().copied())
+}
+
+/// Takes the samples of one family.
 struct Gather<'a> {
     family: &'a mut Family,
     relay: Option<&'a str>,
+}
+
+impl<'a> RelaySink<'a> for Gather<'a> {
+    fn of_relay(&mut self, relay: &'a str) {
+        self.relay = Some(relay);
+    }
 }
 
 impl Gather<'_> {
@@ -178,8 +266,8 @@ impl Gather<'_> {
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
         let first = family.ends.len();
         for label in self.relay.iter().chain(labels) {
-            push_bounded(&mut family.values, label);
-            family.ends.push(family.values.len());
+            family.values.push_str(&bounded(label));
+            family.ends.push(u32::try_from(family.values.len()).expect("a family is far below 4 GB"));
             family.values.push('\0');
         }
         family.samples.push(Sample { labels: first, value });
@@ -188,26 +276,21 @@ impl Gather<'_> {
 
 /// Prometheus refuses a whole scrape for one label value that is longer than the limit that its user has set. Of a longer
 /// one the beginning stays, and enough of a checksum to tell it from others that begin alike.
-fn push_bounded(values: &mut String, label: &str) {
+pub(super) fn bounded(label: &str) -> Cow<'_, str> {
     const LONGEST: usize = 256;
     const CHECKSUM: usize = 4;
     if label.len() <= LONGEST {
-        values.push_str(label);
-        return;
+        return label.into();
     }
     let end = label.floor_char_boundary(LONGEST - "…".len() - 2 * CHECKSUM);
-    values.push_str(&label[..end]);
-    values.push('…');
-    for byte in &Sha256::digest(label)[..CHECKSUM] {
-        // A String takes every write.
-        let _ = write!(values, "{byte:02x}");
-    }
+    let digest = Sha256::digest(label);
+    let checksum = digest[..CHECKSUM].iter().map(|byte| format!("{byte:02x}"));
+    format!("{}…{}", &label[..end], checksum.collect::<String>()).into()
 }
 
 impl Sink for Gather<'_> {
     fn sample(&mut self, labels: &[&str], value: f64) {
-        // Neither format has a meaning for a number that is not finite here, nor for a negative counter.
-        if value.is_finite() && (self.family.metric.kind != MetricType::Counter || value >= 0.0) {
+        if can_be_told(self.family.metric, value) {
             self.push(labels, Stored::Number(value));
         }
     }
@@ -215,8 +298,7 @@ impl Sink for Gather<'_> {
     fn histogram(&mut self, labels: &[&str], value: &HistogramView) {
         if value.sum.is_finite() {
             let start = self.family.buckets.len();
-            let bounds = value.bounds.iter().copied().chain([f64::INFINITY]);
-            self.family.buckets.extend(bounds.zip(value.buckets.iter().copied()));
+            self.family.buckets.extend(buckets(value));
             let buckets = start..self.family.buckets.len();
             self.push(labels, Stored::Histogram { sum: value.sum, buckets });
         }

@@ -1,31 +1,21 @@
 //! The text format 0.0.4, for clients that do not speak OpenMetrics (`promtool check metrics` is one).
 //!
-//! It differs in three ways: a counter's header carries the whole name, help escapes only backslash and newline, and
-//! there is no end mark. Bucket bounds are written as in OpenMetrics (`1.0`, not `1`), so that a series keeps its
-//! labels when the format changes.
+//! Its lines are those of OpenMetrics. It differs in three ways: a counter's header carries the whole name, help escapes
+//! only backslash and newline, and there is no end mark.
 
 use std::fmt::Write;
 
-use super::samples::{Family, Value, whole};
+use super::samples::{Value, whole};
+use crate::metrics::Metric;
 
-/// Appends a family.
-pub fn write(out: &mut impl Write, family: &Family) {
-    let mut lines = String::new();
-    head(&mut lines, family);
-    for (labels, value) in family.samples() {
-        write_sample(&mut lines, family.metric.name, labels.pairs(), value, "\n");
-        out.write_str(&lines).expect("memory takes every write");
-        lines.clear();
-    }
-}
-
-fn head(out: &mut String, family: &Family) {
-    let name = family.metric.name;
+/// Appends the two lines before a family.
+pub(super) fn head(out: &mut String, metric: &Metric) {
+    let name = metric.name;
     for part in ["# HELP ", name, " "] {
         out.push_str(part);
     }
-    escape(out, family.metric.help, false);
-    for part in ["\n# TYPE ", name, " ", family.metric.kind.label(), "\n"] {
+    escape(out, metric.help, false);
+    for part in ["\n# TYPE ", name, " ", metric.kind.label(), "\n"] {
         out.push_str(part);
     }
 }

@@ -1,0 +1,230 @@
+//! The lines of a family, kept from page to page: what stands is neither written nor packed again.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::accept::Format;
+use super::samples::{Family, RelaySink, Value, can_be_told, emit, whole};
+use super::{open_metrics, text};
+use crate::exporter_info::ExporterInfo;
+use crate::metrics::{Metric, Sink};
+use crate::view::{HistogramView, View};
+
+/// Lines that are written again together when one of them changes. Fewer make more of a page stand; more pack better.
+pub(super) const SEGMENT: usize = 64;
+
+/// A part of a page.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) text: String,
+    pub(super) lines: usize,
+    /// Texts with the same number are the same.
+    pub(super) version: u64,
+}
+
+impl Piece {
+    pub(super) fn new(text: String, lines: usize) -> Self {
+        Self { text, lines, version: next_version() }
+    }
+}
+
+fn next_version() -> u64 {
+    static VERSIONS: AtomicU64 = AtomicU64::new(0);
+    VERSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The lines of one family.
+#[derive(Debug)]
+pub(super) struct Lines {
+    family: Family,
+    /// Where the samples were found the last time, in the order in which they are emitted.
+    order: Vec<u32>,
+    /// The pass in which each sample was last emitted.
+    emitted_in: Vec<u32>,
+    pass: u32,
+    /// In the order of [`Format::ALL`].
+    heads: [Piece; Format::ALL.len()],
+    segments: Vec<Segment>,
+    /// Samples of a whole segment.
+    segment_samples: usize,
+}
+
+#[derive(Debug)]
+struct Segment {
+    piece: Piece,
+    /// Values have changed since it was written.
+    is_stale: bool,
+}
+
+impl Lines {
+    /// Of a family without samples.
+    pub(super) fn new(metric: &'static Metric) -> Self {
+        Self::of(Family::empty(metric))
+    }
+
+    fn of(family: Family) -> Self {
+        let order = family.emitted_as();
+        let emitted_in = vec![0; family.series()];
+        let family = Arc::new(family);
+        let mut all = String::new();
+        open_metrics::write(&mut all, &family);
+        let family = Arc::into_inner(family).expect("what wrote it has ended");
+        let (head, lines) = all.split_at(all.match_indices('\n').nth(1).map_or(0, |(end, _)| end + 1));
+        let mut text_head = String::new();
+        text::head(&mut text_head, family.metric);
+
+        let sample_lines = family.values_of(0..family.series()).next().map_or(1, line_count);
+        let segment_samples = SEGMENT.div_ceil(sample_lines);
+        let mut rest = lines.split_inclusive('\n');
+        let mut segments = Vec::new();
+        for first in (0..family.series()).step_by(segment_samples) {
+            let samples = first..family.series().min(first + segment_samples);
+            let lines = family.values_of(samples).map(line_count).sum();
+            let text = rest.by_ref().take(lines).collect();
+            segments.push(Segment { piece: Piece::new(text, lines), is_stale: false });
+        }
+        let heads = [head.to_owned(), text_head].map(|head| Piece::new(head, 2));
+        Self { family, order, emitted_in, pass: 0, heads, segments, segment_samples }
+    }
+
+    /// Series, of which a histogram is one.
+    pub(super) fn series(&self) -> usize {
+        self.family.series()
+    }
+
+    /// Brings the lines up to what is shown now.
+    pub(super) fn renew(&mut self, views: &[View], own: &ExporterInfo) {
+        self.pass = self.pass.wrapping_add(1);
+        let metric = self.family.metric;
+        let mut update = Update { lines: self, relay: None, emitted: 0, found: 0, has_others: false };
+        emit(metric, views, own, &mut update);
+        let has_others = update.has_others || update.found < update.lines.series();
+        if has_others {
+            *self = Self::of(Family::gather(metric, views, own));
+        } else {
+            self.rewrite();
+        }
+    }
+
+    /// Nothing of a family without samples.
+    pub(super) fn pieces(&self, format: Format) -> impl Iterator<Item = &Piece> {
+        let head = (!self.segments.is_empty()).then_some(&self.heads[format as usize]);
+        head.into_iter().chain(self.segments.iter().map(|segment| &segment.piece))
+    }
+
+    fn rewrite(&mut self) {
+        for (n, segment) in self.segments.iter_mut().enumerate() {
+            if mem::take(&mut segment.is_stale) {
+                let first = n * self.segment_samples;
+                let samples = first..self.family.series().min(first + self.segment_samples);
+                let text = rewritten(&segment.piece.text, self.family.values_of(samples));
+                segment.piece = Piece { text, version: next_version(), ..segment.piece };
+            }
+        }
+    }
+}
+
+/// The same lines with other values.
+fn rewritten<'a>(text: &str, values: impl Iterator<Item = Value<'a>>) -> String {
+    // Values take a digit more now and then.
+    let mut out = String::with_capacity(text.len() + text.len() / 32);
+    let mut lines = text.split_inclusive('\n').map(|line| &line[..=line.rfind(' ').unwrap_or(0)]);
+    let mut line = |write: &dyn Fn(&mut String)| {
+        out.push_str(lines.next().unwrap_or_default());
+        write(&mut out);
+        out.push('\n');
+    };
+    for value in values {
+        match value {
+            Value::Number(number) => line(&|out| push_number(out, number)),
+            Value::Histogram { sum, buckets } => {
+                let count: u64 = buckets.iter().map(|(_, own)| own).sum();
+                line(&|out| out.push_str(dtoa::Buffer::new().format(sum)));
+                line(&|out| out.push_str(itoa::Buffer::new().format(count)));
+                let mut cumulative = 0;
+                for (_, own) in buckets {
+                    cumulative += own;
+                    line(&|out| out.push_str(itoa::Buffer::new().format(cumulative)));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// As prometheus-client writes it.
+fn push_number(out: &mut String, number: f64) {
+    match whole(number) {
+        Some(whole) => out.push_str(itoa::Buffer::new().format(whole)),
+        None => out.push_str(dtoa::Buffer::new().format(number)),
+    }
+}
+
+fn line_count(value: Value) -> usize {
+    match value {
+        Value::Number(_) => 1,
+        Value::Histogram { buckets, .. } => buckets.len() + 2,
+    }
+}
+
+/// Compares what is emitted with what stands.
+struct Update<'a> {
+    lines: &'a mut Lines,
+    relay: Option<&'a str>,
+    emitted: usize,
+    found: usize,
+    /// There are series that the family does not have.
+    has_others: bool,
+}
+
+impl Update<'_> {
+    fn set(&mut self, labels: &[&str], set: impl FnOnce(&mut Family, usize) -> Option<bool>) {
+        let place = self.emitted;
+        self.emitted += 1;
+        if self.has_others {
+            return;
+        }
+        let lines = &mut *self.lines;
+        let guess = lines.order.get(place).map(|index| *index as usize);
+        let guess = guess.filter(|index| lines.family.is_labelled(*index, self.relay, labels));
+        let Some(index) = guess.or_else(|| lines.family.find(self.relay, labels)) else {
+            self.has_others = true;
+            return;
+        };
+        if guess.is_none()
+            && let Some(order) = lines.order.get_mut(place)
+        {
+            *order = index as u32;
+        }
+        if mem::replace(&mut lines.emitted_in[index], lines.pass) == lines.pass {
+            // Of series with the same labels the first stays.
+            return;
+        }
+        self.found += 1;
+        match set(&mut lines.family, index) {
+            Some(changed) => lines.segments[index / lines.segment_samples].is_stale |= changed,
+            None => self.has_others = true,
+        }
+    }
+}
+
+impl<'a> RelaySink<'a> for Update<'a> {
+    fn of_relay(&mut self, relay: &'a str) {
+        self.relay = Some(relay);
+    }
+}
+
+impl Sink for Update<'_> {
+    fn sample(&mut self, labels: &[&str], value: f64) {
+        if can_be_told(self.lines.family.metric, value) {
+            self.set(labels, |family, index| family.set_number(index, value));
+        }
+    }
+
+    fn histogram(&mut self, labels: &[&str], value: &HistogramView) {
+        if value.sum.is_finite() {
+            self.set(labels, |family, index| family.set_histogram(index, value));
+        }
+    }
+}
