@@ -8,10 +8,10 @@
 
 pub mod accept;
 mod lines;
-pub mod open_metrics;
+mod open_metrics;
 mod packed;
 pub(crate) mod recording;
-pub mod samples;
+pub(crate) mod samples;
 mod screen;
 mod text;
 

@@ -16,14 +16,14 @@ use super::samples::{Family, Labels, Value, whole};
 use crate::metrics::MetricType;
 
 /// Appends a family.
-pub fn write(out: &mut impl fmt::Write, family: &Arc<Family>) {
+pub(super) fn write(out: &mut impl fmt::Write, family: &Arc<Family>) {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Collected(Arc::clone(family))));
     encode_registry(out, &registry).expect("memory takes every write");
 }
 
 /// Appends the end mark.
-pub(crate) fn end(out: &mut impl fmt::Write) {
+pub(super) fn end(out: &mut impl fmt::Write) {
     encode_eof(out).expect("memory takes every write");
 }
 

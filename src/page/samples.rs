@@ -10,9 +10,9 @@ use crate::metrics::{CATALOGUE, Emit, Metric, MetricType, Sink};
 use crate::view::{HistogramView, View};
 
 /// The samples of one metric, by label values.
-pub struct Family {
+pub(crate) struct Family {
     /// Its entry in the catalogue.
-    pub metric: &'static Metric,
+    pub(crate) metric: &'static Metric,
     /// Label values of all samples, one after the other, each followed by a zero byte.
     values: String,
     /// Where each label value ends in `values`, before its zero byte.
@@ -52,23 +52,12 @@ pub(crate) fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
-/// The families that have samples, in the order of the catalogue, each gathered when it is asked for.
-pub fn gather<'a>(views: &'a [View], own: &'a ExporterInfo) -> impl Iterator<Item = Family> + 'a {
-    families(CATALOGUE.iter(), views, own)
-}
-
 /// The families that can be told of an instant of the past.
 pub(crate) fn past(view: &View) -> Vec<Family> {
     let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
-    families(told, std::slice::from_ref(view), &ExporterInfo::default()).collect()
-}
-
-fn families<'a>(
-    metrics: impl Iterator<Item = &'static Metric> + 'a,
-    views: &'a [View],
-    own: &'a ExporterInfo,
-) -> impl Iterator<Item = Family> + 'a {
-    metrics.map(|metric| Family::gather(metric, views, own)).filter(|family| !family.samples.is_empty())
+    let own = ExporterInfo::default();
+    let families = told.map(|metric| Family::gather(metric, std::slice::from_ref(view), &own));
+    families.filter(|family| !family.samples.is_empty()).collect()
 }
 
 impl Family {
