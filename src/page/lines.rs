@@ -12,7 +12,7 @@ use crate::metrics::{Metric, Sink};
 use crate::view::{HistogramView, View};
 
 /// Lines that are written again together when one of them changes. Fewer make more of a page stand; more pack better.
-pub(super) const SEGMENT: usize = 64;
+pub(super) const SEGMENT: usize = 128;
 
 /// A part of a page.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ fn next_version() -> u64 {
 #[derive(Debug)]
 pub(super) struct Lines {
     family: Family,
-    /// Where the samples were found the last time, in the order in which they are emitted.
-    order: Vec<u32>,
+    /// The place of each sample among the lines.
+    ranks: Vec<u32>,
     /// The pass in which each sample was last emitted.
     emitted_in: Vec<u32>,
     pass: u32,
@@ -64,8 +64,7 @@ impl Lines {
     }
 
     fn of(family: Family) -> Self {
-        let order = family.emitted_as();
-        let emitted_in = vec![0; family.series()];
+        let (ranks, emitted_in) = (family.ranks(), vec![0; family.series()]);
         let family = Arc::new(family);
         let mut all = String::new();
         open_metrics::write(&mut all, &family);
@@ -85,7 +84,7 @@ impl Lines {
             segments.push(Segment { piece: Piece::new(text, lines), is_stale: false });
         }
         let heads = [head.to_owned(), text_head].map(|head| Piece::new(head, 2));
-        Self { family, order, emitted_in, pass: 0, heads, segments, segment_samples }
+        Self { family, ranks, emitted_in, pass: 0, heads, segments, segment_samples }
     }
 
     /// Series, of which a histogram is one.
@@ -97,10 +96,12 @@ impl Lines {
     pub(super) fn renew(&mut self, views: &[View], own: &ExporterInfo) {
         self.pass = self.pass.wrapping_add(1);
         let metric = self.family.metric;
-        let mut update = Update { lines: self, relay: None, emitted: 0, found: 0, has_others: false };
+        let mut update = Update { lines: self, relay: None, next: 0, found: 0, looked_for: 0, has_others: false };
         emit(metric, views, own, &mut update);
-        let has_others = update.has_others || update.found < update.lines.series();
-        if has_others {
+        let series = update.lines.series();
+        // Where many have moved the next page shall find them at once.
+        let has_moved = update.looked_for > (series / 8).max(16);
+        if update.has_others || update.found < series || has_moved {
             *self = Self::of(Family::gather(metric, views, own));
         } else {
             self.rewrite();
@@ -172,38 +173,37 @@ fn line_count(value: Value) -> usize {
 struct Update<'a> {
     lines: &'a mut Lines,
     relay: Option<&'a str>,
-    emitted: usize,
+    /// The sample that follows if they come as they came before.
+    next: usize,
     found: usize,
+    /// Samples that stood elsewhere.
+    looked_for: usize,
     /// There are series that the family does not have.
     has_others: bool,
 }
 
 impl Update<'_> {
     fn set(&mut self, labels: &[&str], set: impl FnOnce(&mut Family, usize) -> Option<bool>) {
-        let place = self.emitted;
-        self.emitted += 1;
         if self.has_others {
             return;
         }
         let lines = &mut *self.lines;
-        let guess = lines.order.get(place).map(|index| *index as usize);
-        let guess = guess.filter(|index| lines.family.is_labelled(*index, self.relay, labels));
-        let Some(index) = guess.or_else(|| lines.family.find(self.relay, labels)) else {
+        let is_next = self.next < lines.series() && lines.family.is_labelled(self.next, self.relay, labels);
+        self.looked_for += usize::from(!is_next);
+        let index = if is_next { Some(self.next) } else { lines.family.find(self.relay, labels) };
+        let Some(index) = index else {
             self.has_others = true;
             return;
         };
-        if guess.is_none()
-            && let Some(order) = lines.order.get_mut(place)
-        {
-            *order = index as u32;
-        }
+        self.next = index + 1;
         if mem::replace(&mut lines.emitted_in[index], lines.pass) == lines.pass {
             // Of series with the same labels the first stays.
             return;
         }
         self.found += 1;
         match set(&mut lines.family, index) {
-            Some(changed) => lines.segments[index / lines.segment_samples].is_stale |= changed,
+            Some(false) => {}
+            Some(true) => lines.segments[lines.ranks[index] as usize / lines.segment_samples].is_stale = true,
             None => self.has_others = true,
         }
     }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use flate2::{Compress, Compression, Crc, FlushCompress};
+use crc32fast::Hasher;
+use flate2::{Compress, Compression, FlushCompress};
 
 use super::lines::{Piece, SEGMENT};
 
@@ -26,13 +27,13 @@ struct Part {
     versions: Vec<u64>,
     deflated: Vec<u8>,
     /// Of the plain text.
-    checksum: Crc,
+    checksum: Hasher,
 }
 
 impl Default for Packed {
     fn default() -> Self {
-        // Level 2 costs half of level 6 and gives 13 % of the plain size instead of 12 %.
-        Self { parts: HashMap::new(), compress: Compress::new(Compression::new(2), false) }
+        // Level 1 takes 0.6 of the time of level 2 and gives 9 % of the plain size instead of 7 %.
+        Self { parts: HashMap::new(), compress: Compress::new(Compression::new(1), false) }
     }
 }
 
@@ -41,7 +42,8 @@ impl Packed {
     pub(super) fn gzip<'a>(&mut self, pieces: impl Iterator<Item = &'a Piece>) -> Bytes {
         let mut before = std::mem::take(&mut self.parts);
         let mut out = HEADER.to_vec();
-        let mut checksum = Crc::new();
+        let mut checksum = Hasher::new();
+        let mut length = 0_u32;
         let mut pieces = pieces.peekable();
         while let Some(first) = pieces.peek().map(|piece| piece.version) {
             let group = next_group(&mut pieces);
@@ -50,16 +52,18 @@ impl Packed {
             let part = part.unwrap_or_else(|| self.pack(&group));
             out.extend_from_slice(&part.deflated);
             checksum.combine(&part.checksum);
+            // RFC 1952: modulo 2^32.
+            length = group.iter().fold(length, |length, piece| length.wrapping_add(piece.text.len() as u32));
             self.parts.insert(first, part);
         }
         out.extend_from_slice(&END);
-        out.extend_from_slice(&checksum.sum().to_le_bytes());
-        out.extend_from_slice(&checksum.amount().to_le_bytes());
+        out.extend_from_slice(&checksum.finalize().to_le_bytes());
+        out.extend_from_slice(&length.to_le_bytes());
         out.into()
     }
 
     fn pack(&mut self, group: &[&Piece]) -> Part {
-        let mut checksum = Crc::new();
+        let mut checksum = Hasher::new();
         let mut deflated = Vec::with_capacity(group.iter().map(|piece| piece.text.len()).sum::<usize>() / 6);
         self.compress.reset();
         for (n, piece) in group.iter().enumerate() {

@@ -17,7 +17,10 @@ pub(crate) struct Family {
     values: String,
     /// Where each label value ends in `values`, before its zero byte.
     ends: Vec<u32>,
+    /// As they were emitted.
     samples: Vec<Sample>,
+    /// Their indices by label values.
+    sorted: Vec<u32>,
     /// Upper bound and own count of the buckets of all histograms.
     buckets: Vec<(f64, u64)>,
 }
@@ -25,7 +28,7 @@ pub(crate) struct Family {
 #[derive(Clone, Debug)]
 struct Sample {
     /// Index in `ends` of the sample's first label value.
-    labels: usize,
+    labels: u32,
     value: Stored,
 }
 
@@ -63,7 +66,14 @@ pub(crate) fn past(view: &View) -> Vec<Family> {
 impl Family {
     /// Without samples.
     pub(super) fn empty(metric: &'static Metric) -> Self {
-        Self { metric, values: String::new(), ends: Vec::new(), samples: Vec::new(), buckets: Vec::new() }
+        Self {
+            metric,
+            values: String::new(),
+            ends: Vec::new(),
+            samples: Vec::new(),
+            sorted: Vec::new(),
+            buckets: Vec::new(),
+        }
     }
 
     pub(super) fn gather(metric: &'static Metric, views: &[View], own: &ExporterInfo) -> Self {
@@ -75,46 +85,47 @@ impl Family {
 
     /// By label values; of samples with the same labels, which would make the page invalid, the first stays.
     fn sort(&mut self) {
-        let samples = std::mem::take(&mut self.samples);
-        let mut keyed: Vec<(&str, Sample)> = samples.into_iter().map(|sample| (self.key(&sample), sample)).collect();
+        let mut sorted: Vec<u32> = (0..).take(self.samples.len()).collect();
         // One comparison of bytes stands for that of all values: the zero byte sorts a value before its extensions.
-        keyed.sort_by_key(|(key, _)| *key);
-        keyed.dedup_by(|later, kept| later.0 == kept.0 && self.values(&later.1).eq(self.values(&kept.1)));
-        let samples = keyed.into_iter().map(|(_, sample)| sample).collect();
-        self.samples = samples;
+        sorted.sort_by_key(|index| self.key(*index as usize));
+        let same = |later: usize, kept: usize| self.values(later).eq(self.values(kept));
+        sorted.dedup_by(|later, kept| same(*later as usize, *kept as usize));
+        if sorted.len() < self.samples.len() {
+            let mut emitted = sorted.clone();
+            emitted.sort_unstable();
+            self.samples = emitted.iter().map(|index| self.samples[*index as usize].clone()).collect();
+            let place = |index: &u32| emitted.partition_point(|it| it < index);
+            sorted.iter_mut().for_each(|index| *index = index_of(place(index)));
+        }
+        self.sorted = sorted;
     }
 
     fn label_count(&self) -> usize {
         self.metric.labels.len() + usize::from(self.metric.is_of_relay())
     }
 
-    fn key(&self, sample: &Sample) -> &str {
-        match sample.labels + self.label_count() {
-            end if end == sample.labels => "",
-            end => &self.values[self.start(sample.labels)..self.ends[end - 1] as usize],
-        }
+    /// The places in `ends` of a sample's label values.
+    fn places(&self, index: usize) -> Range<usize> {
+        let first = self.samples[index].labels as usize;
+        first..first + self.label_count()
     }
 
-    fn values(&self, sample: &Sample) -> impl Iterator<Item = &str> + Clone {
-        (sample.labels..sample.labels + self.label_count())
-            .map(|label| &self.values[self.start(label)..self.ends[label] as usize])
+    fn key(&self, index: usize) -> &str {
+        let places = self.places(index);
+        let Some(last) = places.clone().last() else { return "" };
+        &self.values[self.start(places.start)..self.ends[last] as usize]
     }
 
-    fn start(&self, label: usize) -> usize {
-        label.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1)
+    fn values(&self, index: usize) -> impl Iterator<Item = &str> + Clone {
+        self.places(index).map(|place| &self.values[self.start(place)..self.ends[place] as usize])
     }
 
-    /// Label sets.
-    pub(crate) fn series(&self) -> usize {
-        self.samples.len()
+    fn start(&self, place: usize) -> usize {
+        place.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1)
     }
 
-    pub(crate) fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
-        self.samples.iter().map(|sample| (Labels { family: self, sample }, self.value(sample)))
-    }
-
-    fn value(&self, sample: &Sample) -> Value<'_> {
-        match &sample.value {
+    fn value(&self, index: usize) -> Value<'_> {
+        match &self.samples[index].value {
             Stored::Number(number) => Value::Number(*number),
             Stored::Histogram { sum, buckets } => {
                 Value::Histogram { sum: *sum, buckets: &self.buckets[buckets.clone()] }
@@ -122,27 +133,40 @@ impl Family {
         }
     }
 
-    /// The values of some samples.
-    pub(super) fn values_of(&self, samples: Range<usize>) -> impl Iterator<Item = Value<'_>> {
-        self.samples[samples].iter().map(|sample| self.value(sample))
+    /// Label sets.
+    pub(crate) fn series(&self) -> usize {
+        self.sorted.len()
     }
 
-    /// For each sample that was emitted, in that order, its index now.
-    pub(super) fn emitted_as(&self) -> Vec<u32> {
-        let labels = self.label_count();
-        if labels == 0 {
-            return vec![0; self.samples.len()];
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
+        let indices = self.sorted.iter().map(|index| *index as usize);
+        indices.map(|index| (Labels { family: self, index }, self.value(index)))
+    }
+
+    /// The values of the samples of some ranks.
+    pub(super) fn values_of(&self, ranks: Range<usize>) -> impl Iterator<Item = Value<'_>> {
+        self.sorted[ranks].iter().map(|index| self.value(*index as usize))
+    }
+
+    /// The rank of each sample, in the order in which they were emitted.
+    pub(super) fn ranks(&self) -> Vec<u32> {
+        let mut ranks = vec![0; self.samples.len()];
+        for (rank, index) in (0..).zip(&self.sorted) {
+            ranks[*index as usize] = rank;
         }
-        let mut order = vec![0; self.ends.len() / labels];
-        for (index, sample) in (0..).zip(&self.samples) {
-            order[sample.labels / labels] = index;
-        }
-        order
+        ranks
     }
 
     /// Whether a sample has these labels.
     pub(super) fn is_labelled(&self, index: usize, relay: Option<&str>, labels: &[&str]) -> bool {
-        self.values(&self.samples[index]).eq(relay.into_iter().chain(labels.iter().copied()))
+        let places = self.places(index);
+        let mut start = self.start(places.start);
+        let labels = relay.into_iter().chain(labels.iter().copied());
+        labels.zip(&self.ends[places]).all(|(label, end)| {
+            let value = &self.values.as_bytes()[start..*end as usize];
+            start = *end as usize + 1;
+            value == label.as_bytes()
+        })
     }
 
     /// The index of the sample with these labels.
@@ -150,7 +174,8 @@ impl Family {
         let labels: Vec<_> = labels.iter().map(|label| bounded(label)).collect();
         let labels: Vec<_> = labels.iter().map(AsRef::as_ref).collect();
         let key = relay.into_iter().chain(labels.iter().copied()).collect::<Vec<_>>().join("\0");
-        let index = self.samples.binary_search_by(|sample| self.key(sample).cmp(&key)).ok()?;
+        let rank = self.sorted.binary_search_by(|index| self.key(*index as usize).cmp(&key)).ok()?;
+        let index = self.sorted[rank] as usize;
         self.is_labelled(index, relay, &labels).then_some(index)
     }
 
@@ -183,7 +208,7 @@ impl Family {
 #[derive(Clone, Copy)]
 pub(crate) struct Labels<'a> {
     family: &'a Family,
-    sample: &'a Sample,
+    index: usize,
 }
 
 impl<'a> Labels<'a> {
@@ -193,13 +218,13 @@ impl<'a> Labels<'a> {
 
     /// The values, each but the last followed by a zero byte.
     pub(crate) fn values(self) -> &'a str {
-        self.family.key(self.sample)
+        self.family.key(self.index)
     }
 
     /// Names and values, `relay` first where there is one.
     pub(crate) fn pairs(self) -> impl Iterator<Item = (&'static str, &'a str)> + Clone {
         let relay = self.family.metric.is_of_relay().then_some("relay");
-        relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.sample))
+        relay.into_iter().chain(self.family.metric.labels.iter().copied()).zip(self.family.values(self.index))
     }
 }
 
@@ -253,14 +278,18 @@ impl Gather<'_> {
     fn push(&mut self, labels: &[&str], value: Stored) {
         let family = &mut *self.family;
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
-        let first = family.ends.len();
+        let labels_at = index_of(family.ends.len());
         for label in self.relay.iter().chain(labels) {
             family.values.push_str(&bounded(label));
-            family.ends.push(u32::try_from(family.values.len()).expect("a family is far below 4 GB"));
+            family.ends.push(index_of(family.values.len()));
             family.values.push('\0');
         }
-        family.samples.push(Sample { labels: first, value });
+        family.samples.push(Sample { labels: labels_at, value });
     }
+}
+
+fn index_of(length: usize) -> u32 {
+    u32::try_from(length).expect("the text of a family is far below 4 GB")
 }
 
 /// Prometheus refuses a whole scrape for one label value that is longer than the limit that its user has set. Of a longer
