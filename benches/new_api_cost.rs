@@ -23,7 +23,7 @@ use llm_relay_exporter::model::Reason;
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::time::{sleep, timeout};
 
 const REQUESTS_PER_DAY: u64 = 100_000;
@@ -195,7 +195,7 @@ impl Bench {
                     let began = Instant::now();
                     match what {
                         "refresh" => while step(&mut exporter, Backlog::NewRows).await? != Backlog::Nothing {},
-                        "screen" => self.view().await,
+                        "screen" => self.view().await?,
                         _ => {}
                     }
                     times.push(began.elapsed().as_secs_f64() * 1e3);
@@ -218,7 +218,7 @@ impl Bench {
     }
 
     /// The log page, as it is when it is opened: today, up to an hour from now.
-    async fn view(&mut self) {
+    async fn view(&mut self) -> sqlx::Result<()> {
         let now = Utc::now();
         let zone = self.plan.timezone.unwrap();
         let midnight =
@@ -226,8 +226,9 @@ impl Bench {
         for text in SCREEN {
             let times = [("{from}", midnight), ("{to}", now.timestamp() + 3600), ("{minute}", now.timestamp() - 60)];
             let text = times.into_iter().fold(text.to_owned(), |text, (name, at)| text.replace(name, &at.to_string()));
-            self.db.fetch(&text).await;
+            fetch(&mut self.db, text).await?;
         }
+        Ok(())
     }
 
     /// The sum of a whole day, as every ten minutes.
@@ -290,6 +291,16 @@ impl Bench {
             at(1.0)
         );
         Ok(())
+    }
+}
+
+/// All rows of a statement, whatever they are.
+async fn fetch(db: &mut Db, text: String) -> sqlx::Result<()> {
+    let statement = sqlx::raw_sql(AssertSqlSafe(text));
+    match db {
+        Db::Postgres(connection) => statement.fetch_all(connection).await.map(drop),
+        Db::MySql(connection) => statement.fetch_all(connection).await.map(drop),
+        Db::Sqlite(connection) => statement.fetch_all(connection).await.map(drop),
     }
 }
 

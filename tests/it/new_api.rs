@@ -2,6 +2,7 @@
 
 mod database;
 mod differential;
+mod gaps;
 mod one_api;
 mod screens;
 mod servers;

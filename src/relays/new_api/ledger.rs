@@ -220,6 +220,9 @@ impl LedgerReader {
             let values = slices.values(range, STEP);
             let (read, last) = self.read(session, schema, what, slices.condition(), &values, &mut batch).await?;
             slices.advance(range, last.filter(|_| read as i64 >= STEP));
+            if read == 0 {
+                slices.skip_gap(session).await?;
+            }
         }
         Ok(batch)
     }
@@ -286,6 +289,9 @@ impl LedgerReader {
             sum.cost += rate.map_or(Usd::ZERO, |rate| rate.cost(quota));
             sum.board_tokens += unsigned(board_tokens);
             slices.advance(range, None);
+            if requests == 0 {
+                slices.skip_gap(session).await?;
+            }
         }
         Ok(sum)
     }
@@ -362,8 +368,12 @@ async fn identities(session: &mut Session, first: i64, last: i64) -> Result<Vec<
     let mut present = Vec::new();
     while let Some(range) = slices.next() {
         let values = [range.0, range.1].map(Value::Int);
-        present.extend(session.fetch_good("looking at rows again", &text, &values, identity).await?);
+        let read = session.fetch_good("looking at rows again", &text, &values, identity).await?;
         slices.advance(range, None);
+        if read.is_empty() {
+            slices.skip_gap(session).await?;
+        }
+        present.extend(read);
     }
     Ok(present)
 }

@@ -51,17 +51,6 @@ impl Db {
         self.try_run(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
 
-    /// Reads all rows of a statement, whatever they are.
-    pub async fn fetch(&mut self, sql: &str) {
-        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Self::Postgres(connection) => statement.fetch_all(connection).await.map(drop),
-            Self::MySql(connection) => statement.fetch_all(connection).await.map(drop),
-            Self::Sqlite(connection) => statement.fetch_all(connection).await.map(drop),
-        }
-        .unwrap();
-    }
-
     /// A text and some whole numbers by row.
     pub async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
         let statement = AssertSqlSafe(sql.to_owned());
