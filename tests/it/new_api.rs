@@ -6,7 +6,6 @@ mod gaps;
 mod one_api;
 mod screens;
 mod servers;
-mod sqlite;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
