@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::model::{Directory, Reason};
+use llm_relay_exporter::model::{Directory, ReadError, Reason};
 use llm_relay_exporter::relay::{self, Product, Usage};
 use llm_relay_exporter::relays::{cpa_manager, gemini_balance, new_api};
 use llm_relay_exporter::settings::RelayPlan;
@@ -110,12 +110,26 @@ async fn first_reading(writer: &Writer, path: &Path) -> (Follower, RelayPlan) {
     let Usage::Rows(ledger) = relay.usage else { unreachable!("the relay keeps rows") };
     let mut exporter = Follower::new(ledger, &plan);
     let began = Instant::now();
-    let directory = relay.directory.read().await.unwrap();
-    relay.live.as_mut().unwrap().read(&directory).await.unwrap();
-    let locked = read_all(&mut exporter).await;
+    let mut locked = 0;
+    let directory = loop {
+        match relay.directory.read().await {
+            Ok(directory) => break directory,
+            Err(error) => locked += was_locked(&error),
+        }
+    };
+    while let Err(error) = relay.live.as_mut().unwrap().read(&directory).await {
+        locked += was_locked(&error);
+    }
+    locked += read_all(&mut exporter).await;
     let took = began.elapsed();
     println!("{} rows read in {took:.1?}; {locked} times the relay held the lock for too long", rows());
     (exporter, plan)
+}
+
+/// Once: there is no other reason to fail, and the next read comes.
+fn was_locked(error: &ReadError) -> u32 {
+    assert_eq!(error.reason, Reason::Timeout, "{error}");
+    1
 }
 
 /// Reads until nothing is left to read, again where the relay's lock was in the way; tells how often it was.
@@ -128,10 +142,7 @@ async fn read_all(exporter: &mut Follower) -> u32 {
         };
         match read {
             Ok(next) => rest = next,
-            Err(error) => {
-                assert_eq!(error.reason, Reason::Timeout, "{error}");
-                locked += 1;
-            }
+            Err(error) => locked += was_locked(&error),
         }
     }
     locked
