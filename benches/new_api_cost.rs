@@ -12,6 +12,7 @@ mod common {
 #[allow(dead_code)] // What the tests alone need.
 mod database;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -143,20 +144,21 @@ impl Bench {
         Ok(Follower::new(ledger, &self.plan))
     }
 
-    /// Of this process, which is the exporter, and of the server.
-    async fn cpu(&mut self) -> [Duration; 2] {
-        let server = match (&mut self.db, &self.place) {
+    /// Of this process, which is the exporter, and those of the server, by id.
+    async fn cpu(&mut self) -> BTreeMap<u32, Duration> {
+        let mut pids = vec![std::process::id()];
+        match (&mut self.db, &self.place) {
             (db @ Db::Postgres(_), _) => {
-                let pids = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
-                db.table(pids).await.keys().map(|pid| cpu(pid.parse().unwrap())).sum()
+                let backends = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
+                pids.extend(db.table(backends).await.keys().map(|pid| pid.parse::<u32>().unwrap()));
             }
             (_, Place::MySql(server)) => {
                 let pid = fs::read_to_string(server.directory().join("data/pid")).unwrap();
-                cpu(pid.trim().parse().unwrap())
+                pids.push(pid.trim().parse().unwrap());
             }
-            _ => Duration::ZERO,
-        };
-        [cpu(std::process::id()), server]
+            _ => {}
+        }
+        pids.into_iter().map(|pid| (pid, cpu(pid))).collect()
     }
 
     /// The whole log, without a pause.
@@ -171,7 +173,7 @@ impl Bench {
             }
         }
         let (took, cpu) = (began.elapsed(), self.cpu().await);
-        let [own, server] = [cpu[0] - before[0], cpu[1] - before[1]];
+        let [own, server] = spent(&before, &cpu);
         println!(
             "first reading: today and yesterday {:.1?}; complete {took:.1?}; CPU {own:.1?} and the server's {server:.1?}, \
              {:.0} rows/s of CPU",
@@ -201,7 +203,7 @@ impl Bench {
                     times.push(began.elapsed().as_secs_f64() * 1e3);
                 }
                 times.sort_unstable_by(f64::total_cmp);
-                let cpu = self.cpu().await.iter().sum::<Duration>() - before.iter().sum::<Duration>();
+                let cpu: Duration = spent(&before, &self.cpu().await).into_iter().sum();
                 figures.push((times[ROUNDS / 2], cpu.as_secs_f64() * 1e3 / ROUNDS as f64));
             }
             let [inserts, refresh, screen] = figures[..] else { unreachable!("three of them") };
@@ -240,7 +242,7 @@ impl Bench {
         let (before, began) = (self.cpu().await, Instant::now());
         let sum = ledger.refresh(&request).await?.audit.remove(0);
         let (took, cpu) = (began.elapsed(), self.cpu().await);
-        let [own, server] = [cpu[0] - before[0], cpu[1] - before[1]];
+        let [own, server] = spent(&before, &cpu);
         println!(
             "audit of a day of {} requests: {took:.0?}; CPU {own:.0?} and the server's {server:.0?}",
             sum.requests
@@ -292,6 +294,13 @@ impl Bench {
         );
         Ok(())
     }
+}
+
+/// Of this process, and of the server's that are still there.
+fn spent(before: &BTreeMap<u32, Duration>, after: &BTreeMap<u32, Duration>) -> [Duration; 2] {
+    let more = |(pid, cpu): (&u32, &Duration)| cpu.saturating_sub(before.get(pid).copied().unwrap_or_default());
+    let (own, server): (Vec<_>, Vec<_>) = after.iter().partition(|(pid, _)| **pid == std::process::id());
+    [own, server].map(|part| part.into_iter().map(more).sum())
 }
 
 /// All rows of a statement, whatever they are.
