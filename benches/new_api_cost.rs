@@ -30,10 +30,13 @@ use tokio::time::{sleep, timeout};
 const REQUESTS_PER_DAY: u64 = 100_000;
 /// Rows of one statement that fills the log.
 const CHUNK: u64 = 500_000;
-/// Rows that are new in a refresh: of five seconds.
-const NEW: usize = 6;
 const WINDOWS: usize = 3;
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
+/// Refreshes for one new row. They follow each other without a pause, and each reads the last minute's ids again: that
+/// makes about as many as at [`REQUESTS_PER_DAY`].
+const PER_ROW: usize = 10;
+/// Until the rows of the first reading have settled.
+const SETTLED: Duration = Duration::from_secs(65);
 /// How long the locks on a SQLite file are watched while its history is read.
 const WATCH: Duration = Duration::from_secs(60);
 
@@ -185,13 +188,15 @@ impl Bench {
 
     /// Refreshes and views of the log page in turns. What the relay's own inserts cost is taken off.
     async fn steady_state(&mut self, mut exporter: Follower) -> anyhow::Result<()> {
+        step(&mut exporter, Backlog::NewRows).await?;
+        sleep(SETTLED).await;
         for window in 1..=WINDOWS {
             let mut figures = Vec::new();
             for what in ["inserts", "refresh", "screen"] {
                 let before = self.cpu().await;
                 let mut times = Vec::new();
-                for _ in 0..ROUNDS {
-                    for _ in 0..NEW {
+                for round in 0..ROUNDS {
+                    if round % PER_ROW == 0 {
                         self.db.run(&Row::default().insert()).await;
                     }
                     let began = Instant::now();

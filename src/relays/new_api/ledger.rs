@@ -22,8 +22,8 @@ use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
-/// Rows of one statement.
-const STEP: i64 = 5_000;
+/// Rows of one statement: some 20 ms of SQLite, during which the relay cannot write.
+const STEP: i64 = 2_000;
 /// Ids in one list.
 const LIST: usize = 500;
 /// Days that are always in the calendar: a month, and the week around its first day.
