@@ -60,7 +60,6 @@ async fn nothing_is_lost(writer: Writer) {
         let (more, lost, slowest) = relay.await.unwrap();
         println!("{more} rows written, {lost} lost, the slowest took {slowest:?}");
         assert_eq!(lost, 0);
-        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
         written += more;
     }
     // And once more for the audit.
