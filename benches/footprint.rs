@@ -5,6 +5,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
+    pub mod cpu;
     pub mod exporter;
     pub mod ledger;
     pub mod relay;

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod common {
+    pub mod cpu;
     pub mod exporter;
     pub mod ledger;
     pub mod relay;
@@ -17,7 +18,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::exporter::{Exporter, ask, cpu, free_port};
+use common::cpu::cpu;
+use common::exporter::{Exporter, ask, free_port};
 use common::ledger::{Ledger, Shape};
 use common::relay::Relay;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::time::sleep;
 
+use super::cpu::cpu;
+
 #[path = "../../tests/it/client.rs"]
 #[allow(dead_code)] // What the tests alone need.
 mod client;
@@ -117,14 +119,6 @@ impl Drop for Exporter {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// User and system time of a process so far.
-pub fn cpu(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let ticks = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    // Fields 14 and 15 of `/proc/<pid>/stat`, in hundredths of a second.
-    Duration::from_millis(10 * ticks.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// The page of whatever listens on the port. `headers` are lines with their ends.

@@ -38,6 +38,8 @@ impl session::Server for Server {
     const TLS_HINT: &'static str = "check `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the URL";
     const BEGIN: &'static str = include_str!("postgres/begin.sql");
     const END: &'static str = include_str!("postgres/end.sql");
+    // A pooler in transaction mode may give the next transaction to another server process.
+    const KEEPS_STATEMENTS: bool = false;
 
     fn endpoint(&self) -> &str {
         self.endpoint()

@@ -29,6 +29,8 @@ pub trait Server: Send + Sync {
     const BEGIN: &'static str;
     /// Ends it.
     const END: &'static str;
+    /// Whether statements stay prepared for the next snapshot.
+    const KEEPS_STATEMENTS: bool;
 
     /// `host:port/database`, for people.
     fn endpoint(&self) -> &str;
@@ -187,8 +189,8 @@ where
         what: &str,
         query: Query<'_, S::Database, <S::Database as sqlx::Database>::Arguments>,
     ) -> Result<Vec<<S::Database as sqlx::Database>::Row>, ReadError> {
-        // Unnamed: a pooler in transaction mode may give the next transaction to another server process.
-        let result = timeout_at(self.deadline, query.persistent(false).fetch_all(&mut self.held.connection)).await;
+        let query = query.persistent(S::KEEPS_STATEMENTS);
+        let result = timeout_at(self.deadline, query.fetch_all(&mut self.held.connection)).await;
         self.settle(what, result)
     }
 

@@ -108,6 +108,8 @@ pub enum QuotaWindow {
     Monthly,
     /// All time.
     Total,
+    /// As long as something lasts that was bought, or until it is renewed.
+    Subscription,
 }
 
 impl QuotaWindow {
@@ -119,6 +121,7 @@ impl QuotaWindow {
             Self::Weekly => "weekly",
             Self::Monthly => "monthly",
             Self::Total => "total",
+            Self::Subscription => "subscription",
         }
     }
 }

@@ -2,10 +2,10 @@
 
 mod database;
 mod differential;
+mod gaps;
 mod one_api;
 mod screens;
 mod servers;
-mod sqlite;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -125,11 +125,12 @@ async fn quotas_are_as_the_relay_keeps_them_also_below_nothing() {
         let (mut db, url) = place.relay("quotas").await;
         people(&mut db).await;
         let (past, later) = (Utc::now().timestamp() - 75, Utc::now().timestamp() + 86_400);
+        let end = later + 86_400;
         db.run(&format!(
-            "insert into subscription_plans (id, title, quota_reset_period) values (1, 'd', 'daily'), (2, 'm', 'monthly'), (3, 'n', 'never');
+            "insert into subscription_plans (id, title, quota_reset_period) values (1, 'd', 'daily'), (2, 'm', 'monthly'), (3, 'n', 'never'), (4, 'c', 'custom');
              insert into user_subscriptions (user_id, plan_id, amount_total, amount_used, end_time, status, next_reset_time) values
                (2, 1, 500000, 100000, {later}, 'active', {past}), (2, 1, 1000000, 50000, {later}, 'active', {later}),
-               (2, 2, 0, 7, {later}, 'active', 0), (2, 3, 5, 5, {later}, 'active', 0), (3, 2, 9, 9, {past}, 'active', 0),
+               (2, 2, 0, 7, {later}, 'active', 0), (2, 3, 250000, 50000, {end}, 'active', 0), (2, 4, 500000, 0, {end}, 'active', {later}), (3, 2, 9, 9, {past}, 'active', 0),
                (3, 1, 9, 9, {later}, 'expired', 0), (1, 2, 250000, 0, {later}, 'active', 0)"
         ))
         .await;
@@ -142,10 +143,15 @@ async fn quotas_are_as_the_relay_keeps_them_also_below_nothing() {
         assert_eq!(of(Scope::Key, 2, "total"), Some((0.002, Some(0.00275))));
         assert_eq!(of(Scope::User, 2, "daily"), Some((3.0, Some(0.3))), "both of its active subscriptions");
         assert_eq!(of(Scope::User, 2, "monthly"), None, "unlimited");
+        assert_eq!(
+            of(Scope::User, 2, "subscription"),
+            Some((1.5, Some(0.1))),
+            "never renewed, or by a time of its own"
+        );
         assert_eq!(of(Scope::User, 3, "monthly").or(of(Scope::User, 3, "daily")), None, "over");
         let reset = |id, window: &str| quota(&view, Scope::User, id, window).unwrap().resets_at.unwrap().timestamp();
         assert_eq!(reset(2, "daily"), past, "the relay is late");
-        assert_eq!(reset(1, "monthly"), later);
+        assert_eq!((reset(1, "monthly"), reset(2, "subscription")), (later, later));
         // A key that is gone has no quota, a user who is gone no wallet.
         db.run("update tokens set deleted_at = '2026-01-01 00:00:00' where id = 2; update users set deleted_at = '2026-01-01 00:00:00' where id = 2").await;
         let view = whole_view(&plan).await;

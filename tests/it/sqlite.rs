@@ -1,5 +1,6 @@
 //! The reader of SQLite files next to a relay that writes them.
 
+mod first_reading;
 mod manager;
 mod rollback;
 

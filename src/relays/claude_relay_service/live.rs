@@ -153,7 +153,7 @@ impl LiveReader {
                     let name = format!("usage:opus:weekly:{id}:{period}");
                     (name, Some(offset.utc(start + Days::new(7))))
                 }
-                QuotaWindow::FiveHours | QuotaWindow::Monthly => continue,
+                QuotaWindow::FiveHours | QuotaWindow::Monthly | QuotaWindow::Subscription => continue,
             };
             asked.push((limit, key, resets_at));
         }

@@ -171,7 +171,8 @@ async fn subscriptions(session: &mut Session, schema: &Schema, limits: &mut Limi
         let window = match row.text("period")?.as_deref() {
             Some("daily") => QuotaWindow::Daily,
             Some("weekly") => QuotaWindow::Weekly,
-            _ => QuotaWindow::Monthly,
+            Some("monthly") => QuotaWindow::Monthly,
+            _ => QuotaWindow::Subscription,
         };
         let (total, used) = (number("amount_total")?, number("amount_used")?);
         Ok((number("user_id")?, window, (total.saturating_sub(used), used), row.int("resets_at")?))

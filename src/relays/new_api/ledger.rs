@@ -22,8 +22,8 @@ use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
-/// Rows of one statement.
-const STEP: i64 = 5_000;
+/// Rows of one statement: some 20 ms of SQLite, during which the relay cannot write.
+const STEP: i64 = 2_000;
 /// Ids in one list.
 const LIST: usize = 500;
 /// Days that are always in the calendar: a month, and the week around its first day.
@@ -220,6 +220,9 @@ impl LedgerReader {
             let values = slices.values(range, STEP);
             let (read, last) = self.read(session, schema, what, slices.condition(), &values, &mut batch).await?;
             slices.advance(range, last.filter(|_| read as i64 >= STEP));
+            if read == 0 {
+                slices.skip_gap(session).await?;
+            }
         }
         Ok(batch)
     }
@@ -286,6 +289,9 @@ impl LedgerReader {
             sum.cost += rate.map_or(Usd::ZERO, |rate| rate.cost(quota));
             sum.board_tokens += unsigned(board_tokens);
             slices.advance(range, None);
+            if requests == 0 {
+                slices.skip_gap(session).await?;
+            }
         }
         Ok(sum)
     }
@@ -362,8 +368,12 @@ async fn identities(session: &mut Session, first: i64, last: i64) -> Result<Vec<
     let mut present = Vec::new();
     while let Some(range) = slices.next() {
         let values = [range.0, range.1].map(Value::Int);
-        present.extend(session.fetch_good("looking at rows again", &text, &values, identity).await?);
+        let read = session.fetch_good("looking at rows again", &text, &values, identity).await?;
         slices.advance(range, None);
+        if read.is_empty() {
+            slices.skip_gap(session).await?;
+        }
+        present.extend(read);
     }
     Ok(present)
 }

@@ -1,6 +1,7 @@
 //! A range of ids in pieces that SQLite reads in no time.
 
-use crate::connect::sql::Value;
+use crate::connect::sql::{Session, Value};
+use crate::model::ReadError;
 
 /// Ids of one statement: some 20 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -9,6 +10,9 @@ pub(super) const UP: &str = "id > ? and id <= ? and type in ({types}) order by i
 const DOWN: &str = "id > ? and id <= ? and type in ({types}) order by id desc limit ?";
 const WITHIN: &str =
     "id > ? and id <= ? and created_at >= ? and created_at < ? and type in ({types}) order by id limit ?";
+
+const NEXT_ID: &str = include_str!("sql/next_id.sql");
+const PREVIOUS_ID: &str = include_str!("sql/previous_id.sql");
 
 /// A range of ids, perhaps of a span of time, read slice by slice.
 pub(super) struct Slices {
@@ -52,5 +56,21 @@ impl Slices {
             (true, Some(last)) => self.upto = last - 1,
             (true, None) => self.upto = after,
         }
+    }
+
+    /// Goes on at the next row that there is, after a range without any: the next id may be any number away.
+    ///
+    /// # Errors
+    /// Those of looking for it.
+    pub(super) async fn skip_gap(&mut self, session: &mut Session) -> Result<(), ReadError> {
+        let text = if self.newest_first { PREVIOUS_ID } else { NEXT_ID };
+        let ends = [self.after, self.upto].map(Value::Int);
+        let next = session.fetch_one("looking for the next row", text, &ends, |row| row.int("id")).await?;
+        match (next, self.newest_first) {
+            (Some(id), false) => self.after = id - 1,
+            (Some(id), true) => self.upto = id,
+            (None, _) => self.after = self.upto,
+        }
+        Ok(())
     }
 }
