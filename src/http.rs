@@ -155,7 +155,7 @@ async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMa
     let page = state.page.read_as(format, coding);
     let body = match page.ready(format, coding) {
         Some(body) => body.clone(),
-        // To be written down or unpacked, which must not keep others waiting.
+        // To be written down, which must not keep others waiting.
         None => match tokio::task::spawn_blocking(move || page.bytes(format, coding).clone()).await {
             Ok(body) => body,
             Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
