@@ -28,6 +28,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Keys with a limit of their own or of their user.", "自身或其用户设有上限的密钥。"),
     ("Users: what runs, and other limits", "用户：进行中的请求与其他限制"),
     ("In progress", "进行中"),
+    ("Of", "范围"),
     ("Of at most", "上限"),
     ("Requests a minute", "每分钟请求上限"),
     ("Expires in", "到期还需"),

@@ -41,6 +41,7 @@ fn directory(version: &str) -> Directory {
         expires_at: None,
         sessions: None,
         requests_per_minute: None,
+        balance: None,
     };
     let key = |id: i64| Key {
         id: id.into(),
@@ -218,6 +219,7 @@ async fn a_fixed_five_hour_window_is_read_with_its_end() {
         scope,
         id: id.into(),
         window: QuotaWindow::FiveHours,
+        part: "".into(),
         rule,
         limit: usd("5"),
         since: None,
