@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 use crate::claude_code_hub::{plan, redis_server, usd};
 
 /// A database of its own on the shared server.
-async fn database(number: u32) -> (String, MultiplexedConnection) {
+pub async fn database(number: u32) -> (String, MultiplexedConnection) {
     let url = redis_server().await.url().replace("/0", &format!("/{number}"));
     let client = redis::Client::open(url.as_str()).unwrap();
     (url, client.get_multiplexed_async_connection().await.unwrap())
 }
 
-async fn run(connection: &mut MultiplexedConnection, command: &str) {
+pub async fn run(connection: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split(' ');
     let mut command = cmd(words.next().unwrap());
     command.arg(words.collect::<Vec<_>>()).exec_async(connection).await.unwrap();
