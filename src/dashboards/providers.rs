@@ -218,7 +218,16 @@ fn errors() -> Row {
 
 /// Relays that share keys and accounts among all: which of them serve.
 fn pools() -> Row {
-    row(9, [(16, pools::account_states(&CHOSEN)), (8, pools::accounts(&CHOSEN))]).under("Upstream accounts and keys")
+    let recovered = format!("{} * 60 > 0", rate("llm_relay_recovered_attempts_total", PROVIDER_FILTER, "class"));
+    let recovered = stack("Attempts that another provider made good, per minute")
+        .empty(NOTHING)
+        .query(Query::lines("recovered", recovered, "{{class}}").step("5m"));
+    let rejected = "sum by (reason) (rate(llm_relay_rejected_requests_total[$__rate_interval])) * 60 > 0";
+    let rejected = stack("Requests refused by the relay, per minute")
+        .empty(NOTHING)
+        .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
+    let states = (12, pools::account_states(&CHOSEN));
+    row(9, [states, (4, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.
@@ -258,16 +267,18 @@ fn value() -> Panel {
     let cost = cost.map(|(counter, filter)| growth(counter, filter, "$__range", BY));
     let cost = format!("({})", cost.join(" or "));
     let list = growth("llm_relay_list_cost_usd_total", FILTER, "$__range", BY);
+    let account = growth("llm_relay_account_cost_usd_total", FILTER, "$__range", BY);
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
         .needs("llm_relay_cost_usd_total")
-        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
+        .money(Money::Columns(&["#cost", "#list", "#account", "#per_request", "#per_million", "#wasted"]))
         .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
         .query(Query::rows("requests", cell(&requests)))
         .query(Query::rows("cost", cell(&cost)))
         .query(Query::rows("list", cell(&list)))
+        .query(Query::rows("account", cell(&account)))
         .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
         .query(Query::rows("per_million", cell(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
         .query(Query::rows("success", cell(&success("$__range"))))
@@ -280,6 +291,7 @@ fn value() -> Panel {
             column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),
+            column("#account", "Of the account", "").decimals(2),
             column("#per_request", "Cost per request", "").decimals(4),
             column("#per_million", "Cost per 1M tokens", "").decimals(2),
             column("#success", "Success", "percentunit").success(),

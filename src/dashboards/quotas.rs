@@ -164,7 +164,7 @@ fn sessions_of_keys() -> Panel {
 
 fn limits_of_users() -> Panel {
     let by = ["relay", "user_id"];
-    let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress)";
+    let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress or llm_relay_user_balance_usd)";
     table("Users: what runs, and other limits")
         .query(Query::rows("all", keyed(&format!("({})", Named::User.of(all)), &by, &["user"])))
         .query(Query::rows("running", keyed("llm_relay_user_requests_in_progress", &by, &[])))
@@ -172,6 +172,8 @@ fn limits_of_users() -> Panel {
         .query(Query::rows("sessions", keyed("llm_relay_user_sessions_limit", &by, &[])))
         .query(Query::rows("minute", keyed("llm_relay_user_requests_per_minute_limit", &by, &[])))
         .query(Query::rows("left", keyed("(llm_relay_user_expiry_timestamp_seconds - time())", &by, &[])))
+        .query(Query::rows("balance", keyed("llm_relay_user_balance_usd", &by, &[])))
+        .money(Money::Columns(&["#balance"]))
         .columns([
             column("user", "User", ""),
             column("#running", "In progress", "short").width(95),
@@ -179,6 +181,7 @@ fn limits_of_users() -> Panel {
             column("#sessions", "Of at most", "short").width(95),
             column("#minute", "Requests a minute", "short").width(140),
             column("#left", "Expires in", "s").decimals(1).width(105),
+            column("#balance", "Balance", "").decimals(2).width(90),
         ])
         .sort("In progress", true, Some(100))
 }

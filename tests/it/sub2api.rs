@@ -248,13 +248,19 @@ async fn the_counters_outlive_what_the_relay_deletes() {
         store.run(&Request { at: at.clone(), ..Request::default() }.insert()).await;
         store.run(&Failure { at, ..Failure::default() }.insert()).await;
     }
-    store.run(&Request::default().insert()).await;
+    // Newer rows, behind which the exporter does not look again.
+    store
+        .run(
+            "insert into usage_logs (user_id, api_key_id, account_id, model, created_at)
+             select 1, 1, 1, 'claude-sonnet-4', now() - interval '1 hour' from generate_series(1, 2100)",
+        )
+        .await;
     let mut watch = Watch::of(&store).await;
-    assert_eq!(outcomes(&watch.look().await), [5, 4, 0]);
+    assert_eq!(outcomes(&watch.look().await), [2104, 4, 0]);
     store.run("delete from usage_logs where created_at < now() - interval '90 days'").await;
     store.run("delete from ops_error_logs where created_at < now() - interval '30 days'").await;
     let after = watch.look().await;
-    assert_eq!(outcomes(&after), [5, 4, 0]);
+    assert_eq!(outcomes(&after), [2104, 4, 0]);
     assert!(
         after.counters.unwrap().corrections.iter().all(|(_, rows)| *rows == 0),
         "what was kept long enough is no correction"
@@ -262,12 +268,12 @@ async fn the_counters_outlive_what_the_relay_deletes() {
     // A retention of nothing empties the error log; its ids go on.
     store.run("truncate ops_error_logs").await;
     watch.restart();
-    assert_eq!(outcomes(&watch.look().await), [5, 4, 0]);
+    assert_eq!(outcomes(&watch.look().await), [2104, 4, 0]);
     store.run(&Failure::default().insert()).await;
-    assert_eq!(outcomes(&watch.look().await), [5, 5, 0]);
+    assert_eq!(outcomes(&watch.look().await), [2104, 5, 0]);
     watch.restart();
     store.run(&Failure::default().insert()).await;
-    assert_eq!(outcomes(&watch.look().await), [5, 6, 0]);
+    assert_eq!(outcomes(&watch.look().await), [2104, 6, 0]);
 }
 
 #[tokio::test]
@@ -361,6 +367,9 @@ async fn rows_that_cannot_be_are_left_out_alone() {
     store.run(&Failure { at: "'infinity'".to_owned(), ..Failure::default() }.insert()).await;
     store.run("insert into usage_logs (user_id, api_key_id, account_id, model, duration_ms, first_token_ms) values (1, 1, 1, 'negative', -5, -1)").await;
     store.run(&Request { at: "now() + interval '20 seconds'".to_owned(), ..Request::default() }.insert()).await;
+    store.run("update api_keys set expires_at = 'infinity', rate_limit_5h = 1, window_5h_start = '-infinity'; update accounts set overload_until = 'infinity'").await;
+    let (directory, live) = parts(&store.plan()).await;
+    assert_eq!((directory.keys.len(), directory.keys[0].expires_at, live.accounts.len()), (3, None, 3));
     let mut ledger = crate::claude_code_hub::ledger(&store.plan());
     let refresh = ledger.refresh(&crate::claude_code_hub::all()).await.unwrap();
     assert_eq!((refresh.rows.len(), refresh.refused), (2, 2));

@@ -172,7 +172,7 @@ impl Schema {
     }
 
     /// Cuts a statement to fit: a name in braces becomes a constant text, and `{alias.column:type}` the column or, where this
-    /// release or role has none, null.
+    /// release or role has none, null; with `finite` before it, a time that can be told.
     pub(super) fn fit(&self, text: &str) -> AssertSqlSafe<String> {
         self.fit_with(text, "")
     }
@@ -193,11 +193,19 @@ impl Schema {
                 }
                 "model" => filled.push_str("l.model"),
                 "calendar_days" => filled.push_str(if self.level() >= Level::AnsweredModel { "true" } else { "false" }),
-                _ => filled.push_str(&self.optional(name)),
+                _ => filled.push_str(
+                    &name.strip_prefix("finite ").map_or_else(|| self.optional(name), |name| self.finite(name)),
+                ),
             }
             rest = after;
         }
         AssertSqlSafe(filled + rest)
+    }
+
+    /// A time, unless it is none that can be told: PostgreSQL has an infinite one, which no driver can read.
+    fn finite(&self, name: &str) -> String {
+        let time = if name.contains(':') { self.optional(name) } else { name.to_owned() };
+        format!("case when {time} >= '2000-01-01' and {time} < '10000-01-01' then {time} end")
     }
 
     fn optional(&self, name: &str) -> String {

@@ -133,7 +133,10 @@ async fn slots_are_counted_without_a_write_and_only_where_there_are_any() {
         "ACL SETUSER relay_exporter on >planted-secret resetkeys %R~concurrency:* -@all +time +zcount +select",
     )
     .await;
-    let narrow = url.replacen("redis://", "redis://relay_exporter:planted-secret@", 1);
+    let narrow = format!(
+        "redis://relay_exporter:planted-secret@{}",
+        url.split('@').next_back().unwrap().trim_start_matches("redis://")
+    );
     let live = live(&store, Some(&narrow)).await;
     let number = |counts: Vec<(llm_relay_exporter::model::EntityId, u64)>| -> BTreeMap<i64, u64> {
         counts.into_iter().map(|(id, count)| (id.number().unwrap(), count)).collect()

@@ -210,7 +210,7 @@ impl Request {
                actual_cost, input_cost, cache_read_cost, rate_multiplier, account_rate_multiplier, duration_ms,
                first_token_ms, request_type, request_id)
              values ({at}, {user}, {key}, {account}, '{model}', {input}, {output}, {read}, {five_minutes}, {hour},
-               {five_minutes} + {hour} + {rest}, {list} / 1e6, {list} * {rate} / 1e10, {input_cost} / 1e6,
+               {five_minutes} + {hour} + {rest}, {list} / 1e6, {list}::numeric * {rate} / 1e10, {input_cost} / 1e6,
                {read} * 0.0000003, {rate} / 1e4, {} / 1e4, {}, {}, {kind}, {request_id})
              on conflict (request_id, api_key_id) do nothing",
             or_null(self.account_rate),

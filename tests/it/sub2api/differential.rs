@@ -48,7 +48,7 @@ impl Scene {
             let at = "now() - interval '80 days'".to_owned();
             scene.store.run(&Request { at, model, ..Request::default() }.insert()).await;
         }
-        for days in (0..60).rev() {
+        for days in (0..30).rev() {
             let at = format!("now() - interval '{days} days 3 hours'");
             let request = Request { at: at.clone(), ..scene.request() };
             let failure = Failure { at, ..scene.failure() };

@@ -10,10 +10,10 @@ select
   a.deleted_at is not null as deleted,
   a.concurrency,
   {a.auto_pause_on_expired:boolean} and a.expires_at <= now() as expired,
-  a.overload_until,
-  a.rate_limit_reset_at,
-  {a.temp_unschedulable_until:timestamptz} as cools_until,
-  {a.session_window_end:timestamptz} as session_window_end,
+  {finite a.overload_until} as overload_until,
+  {finite a.rate_limit_reset_at} as rate_limit_reset_at,
+  {finite a.temp_unschedulable_until:timestamptz} as cools_until,
+  {finite a.session_window_end:timestamptz} as session_window_end,
   {a.session_window_status:varchar} as session_window_status,
   (
     select string_agg(g.name, ',' order by g.name)

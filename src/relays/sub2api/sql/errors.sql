@@ -2,8 +2,8 @@
 -- Where it belongs in the ledger: behind the row that was the newest then; index on created_at of usage_logs.
 select
   e.id::bigint as id,
-  (extract(epoch from e.created_at) * 1000000)::bigint as at,
-  case when e.created_at >= '2000-01-01' and e.created_at < '10000-01-01' then e.created_at end as ended_at,
+  (extract(epoch from {finite e.created_at}) * 1000000)::bigint as at,
+  {finite e.created_at} as ended_at,
   coalesce((
     select l.id from usage_logs l where l.created_at <= e.created_at order by l.created_at desc limit 1
   ), 0)::bigint as position,

@@ -6,15 +6,15 @@ select
   q.daily_limit_usd as daily_limit,
   q.daily_usage_usd as daily_used,
   case
-    when {calendar_days} then (date_trunc('day', q.daily_window_start at time zone $1) + interval '1 day') at time zone $1
-    else q.daily_window_start + interval '24 hours'
+    when {calendar_days} then (date_trunc('day', {finite q.daily_window_start} at time zone $1) + interval '1 day') at time zone $1
+    else {finite q.daily_window_start} + interval '24 hours'
   end as daily_end,
   q.weekly_limit_usd as weekly_limit,
   q.weekly_usage_usd as weekly_used,
-  q.weekly_window_start + interval '168 hours' as weekly_end,
+  {finite q.weekly_window_start} + interval '168 hours' as weekly_end,
   q.monthly_limit_usd as monthly_limit,
   q.monthly_usage_usd as monthly_used,
-  q.monthly_window_start + interval '720 hours' as monthly_end,
+  {finite q.monthly_window_start} + interval '720 hours' as monthly_end,
   now() as now
 from user_platform_quotas q
 where q.deleted_at is null

@@ -2,7 +2,7 @@
 -- have ten places; the account's, a product of two, has fourteen. The price of an uncached token is that of the row's own.
 select
   l.id::bigint as id,
-  case when l.created_at >= '2000-01-01' and l.created_at < '10000-01-01' then l.created_at end as ended_at,
+  {finite l.created_at} as ended_at,
   l.user_id::bigint as user_id,
   l.api_key_id::bigint as key_id,
   l.account_id::bigint as account_id,
