@@ -1,7 +1,7 @@
 //! sub2api on a real PostgreSQL and a real Redis.
 
 mod accounts;
-mod database;
+pub mod database;
 mod differential;
 mod quotas;
 mod rights;
@@ -52,7 +52,7 @@ async fn each_release_is_told_by_its_columns_and_read_as_far_as_it_tells() {
 
 #[tokio::test]
 async fn another_programs_database_is_refused_by_name() {
-    let url = crate::claude_code_hub::postgres().await.database("not_sub2api").await.unwrap();
+    let url = database::postgres().await.database("not_sub2api").await.unwrap();
     let plan = database::plan(&url);
     let mut ledger = crate::claude_code_hub::ledger(&plan);
     let error = ledger.refresh(&crate::claude_code_hub::all()).await.unwrap_err();

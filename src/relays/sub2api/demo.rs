@@ -244,7 +244,9 @@ impl Simulator {
     /// Gives back what was charged for each answer.
     async fn write(&mut self, written: Written) -> anyhow::Result<Vec<PgRow>> {
         let list = |rows: Vec<Value>| Value::from(rows).to_string();
-        sqlx::query(include_str!("demo/errors.sql")).bind(list(written.errors)).execute(&mut self.database).await?;
+        if !written.errors.is_empty() {
+            sqlx::query(include_str!("demo/errors.sql")).bind(list(written.errors)).execute(&mut self.database).await?;
+        }
         let answers = sqlx::query(include_str!("demo/requests.sql")).bind(list(written.answers));
         Ok(answers.fetch_all(&mut self.database).await?)
     }

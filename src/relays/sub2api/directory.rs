@@ -11,7 +11,7 @@ use super::schema::{Schema, SchemaCache};
 use super::windows::{self, Windows};
 use super::zone::{From, Zones};
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Directory, EntityId, Key, Provider, QuotaWindow, ReadError, Scope, Usd, User};
+use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User};
 use crate::relay::DirectorySource;
 
 pub(super) const USERS: &str = include_str!("sql/users.sql");
@@ -175,12 +175,3 @@ fn spending(row: &PgRow, windows: &HashMap<i64, Windows>, id: &EntityId, limits:
         limits.add(Scope::Provider, id, "", window, spent);
     }
 }
-
-/// Which windows a row of limits has, and what its columns begin with.
-pub(super) const WINDOWS: [(QuotaWindow, &str); 5] = [
-    (QuotaWindow::FiveHours, "five_hour"),
-    (QuotaWindow::Daily, "daily"),
-    (QuotaWindow::Weekly, "weekly"),
-    (QuotaWindow::Monthly, "monthly"),
-    (QuotaWindow::Total, "total"),
-];

@@ -7,8 +7,16 @@ use rust_decimal::Decimal;
 use sqlx::postgres::PgRow;
 use sqlx::{ColumnIndex, Row};
 
-use super::directory::WINDOWS;
 use crate::model::{EntityId, Limit, QuotaWindow, Scope, Usd, WindowRule};
+
+/// Which windows a row of limits has, and what its columns begin with.
+const WINDOWS: [(QuotaWindow, &str); 5] = [
+    (QuotaWindow::FiveHours, "five_hour"),
+    (QuotaWindow::Daily, "daily"),
+    (QuotaWindow::Weekly, "weekly"),
+    (QuotaWindow::Monthly, "monthly"),
+    (QuotaWindow::Total, "total"),
+];
 
 /// A limit, and what is used of it in the window that is open.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::model::{AccountState, Live, SubscriptionStatus};
 use llm_relay_exporter::relay;
-use llm_relay_exporter::relays::sub2api::READONLY_ROLE;
 
 use super::database::{Store, parts};
 use crate::claude_code_hub_live::{database, run};
@@ -13,7 +12,7 @@ use crate::claude_code_hub_live::{database, run};
 /// A relay whose administrator has made the exporter's functions.
 async fn relay_with_functions(name: &str) -> Store {
     let mut store = Store::new(name).await;
-    store.run(READONLY_ROLE).await;
+    store.grant().await;
     store
 }
 

@@ -8,13 +8,19 @@ use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::sub2api;
+use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
+use tokio::sync::{Mutex, OnceCell};
 
-use crate::claude_code_hub::postgres;
+/// A server of these tests' own: the role that they make is of the whole server.
+pub async fn postgres() -> &'static PrivatePostgres {
+    static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
+    SERVER.get_or_init(async || PrivatePostgres::start().await.unwrap()).await
+}
 
 /// The relay's connection.
 pub struct Store {
@@ -49,6 +55,13 @@ impl Store {
                ('south', 'openai', 'apikey', '{\"api_key\": \"planted-key\"}'), ('east@planted.example', 'gemini', 'oauth', '{}')",
         )
         .await;
+    }
+
+    /// What the administrator runs. Roles are of the whole server, where one test at a time may change them.
+    pub async fn grant(&mut self) {
+        static ONE: Mutex<()> = Mutex::const_new(());
+        let _guard = ONE.lock().await;
+        self.run(sub2api::READONLY_ROLE).await;
     }
 
     pub async fn run(&mut self, sql: &str) {

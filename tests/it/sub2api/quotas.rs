@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::model::{Scope, Usd, WindowRule};
-use llm_relay_exporter::relays::sub2api::READONLY_ROLE;
 
 use super::database::{Request, Store, parts, whole_view};
 
@@ -117,7 +116,7 @@ async fn before_0_1_172_a_subscriptions_day_is_of_24_hours() {
 #[tokio::test]
 async fn accounts_that_are_billed_by_use_have_limits() {
     let mut store = Store::new("account_quotas").await;
-    store.run(READONLY_ROLE).await;
+    store.grant().await;
     store.run("insert into accounts (name, platform, type, extra) values ('a', 'openai', 'apikey', '{\"quota_limit\": 100, \"quota_used\": 40.5, \"quota_daily_limit\": \"10\"}'), ('b', 'openai', 'apikey', '{\"quota_limit\": 0}')").await;
     let account = |window: &str| (Scope::Provider, 1, window.to_owned());
     let expected = [(account("total"), (100.0, 40.5, false)), (account("daily"), (10.0, 0.0, false))];

@@ -2,17 +2,23 @@
 
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::relay;
-use llm_relay_exporter::relays::sub2api::{READONLY_ROLE, STEPS};
+use llm_relay_exporter::relays::sub2api::STEPS;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::database::{Failure, Request, Store, follower, parts, plan, settle, view, whole_view};
 
 /// The address of the exporter's role.
 async fn role(store: &mut Store) -> String {
-    store.run(READONLY_ROLE).await;
-    store.run("alter role llm_relay_exporter password 'planted-password'").await;
+    store.grant().await;
     let (_, host) = store.url.split_once('@').unwrap();
-    format!("postgres://llm_relay_exporter:planted-password@{host}")
+    let (_, name) = host.split_once('/').unwrap();
+    let create = format!("create role {name} login password 'planted-password' in role llm_relay_exporter");
+    store
+        .run(&format!(
+            "do $$ begin if not exists (select from pg_roles where rolname = '{name}') then {create}; end if; end $$"
+        ))
+        .await;
+    format!("postgres://{name}:planted-password@{host}")
 }
 
 #[tokio::test]
@@ -86,7 +92,7 @@ async fn check_names_what_the_relays_settings_hide() {
     for told in ["sub2api >=0.1.177", "written nothing for five minutes", "is not there", "api_keys.key", "no slots"] {
         assert!(report.contains(told), "{told}: {report}");
     }
-    store.run(READONLY_ROLE).await;
+    store.grant().await;
     store.run("insert into ops_system_metrics default values").await;
     let narrow = plan(&role(&mut store).await);
     let report = check::check(&narrow).await.unwrap();
