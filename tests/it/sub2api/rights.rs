@@ -10,7 +10,8 @@ use super::database::{Failure, Request, Store, follower, parts, plan, settle, vi
 /// The address of the exporter's role.
 async fn role(store: &mut Store) -> String {
     store.grant().await;
-    let (_, host) = store.url.split_once('@').unwrap();
+    let url = store.url.clone();
+    let (_, host) = url.split_once('@').unwrap();
     let (_, name) = host.split_once('/').unwrap();
     let create = format!("create role {name} login password 'planted-password' in role llm_relay_exporter");
     store
