@@ -267,18 +267,16 @@ fn value() -> Panel {
     let cost = cost.map(|(counter, filter)| growth(counter, filter, "$__range", BY));
     let cost = format!("({})", cost.join(" or "));
     let list = growth("llm_relay_list_cost_usd_total", FILTER, "$__range", BY);
-    let account = growth("llm_relay_account_cost_usd_total", FILTER, "$__range", BY);
     let requests = growth("llm_relay_requests_total", FILTER, "$__range", BY);
     let tokens = growth("llm_relay_tokens_total", FILTER, "$__range", BY);
     let wasted = growth("llm_relay_wasted_cost_usd_total", PROVIDER_FILTER, "$__range", BY);
     table("Value for money in the time range")
         .needs("llm_relay_cost_usd_total")
-        .money(Money::Columns(&["#cost", "#list", "#account", "#per_request", "#per_million", "#wasted"]))
+        .money(Money::Columns(&["#cost", "#list", "#per_request", "#per_million", "#wasted"]))
         .query(Query::rows("order", named_cell(&promql::rank(&cost, &requests))))
         .query(Query::rows("requests", cell(&requests)))
         .query(Query::rows("cost", cell(&cost)))
         .query(Query::rows("list", cell(&list)))
-        .query(Query::rows("account", cell(&account)))
         .query(Query::rows("per_request", cell(&format!("({cost} / ({requests} > 0))"))))
         .query(Query::rows("per_million", cell(&format!("(1e6 * {cost} / ({tokens} > 0))"))))
         .query(Query::rows("success", cell(&success("$__range"))))
@@ -291,7 +289,6 @@ fn value() -> Panel {
             column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),
-            column("#account", "Of the account", "").decimals(2),
             column("#per_request", "Cost per request", "").decimals(4),
             column("#per_million", "Cost per 1M tokens", "").decimals(2),
             column("#success", "Success", "percentunit").success(),
@@ -318,5 +315,11 @@ fn money() -> Row {
         .money(Money::All)
         .empty(NOTHING)
         .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
-    row(8, [(8, wasted), (8, saved), (8, refunded)])
+    let billed = rate("llm_relay_account_cost_usd_total", FILTER, BY);
+    let billed = Named::Provider.of(&format!("({billed} * 3600)"));
+    let billed = stack("Cost at the rates of accounts, per hour")
+        .money(Money::All)
+        .empty(NOTHING)
+        .query(Query::lines("billed", billed, "{{provider}}").step("10m"));
+    row(8, [(6, wasted), (6, saved), (6, refunded), (6, billed)])
 }

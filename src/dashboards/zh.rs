@@ -500,7 +500,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Keys in use", "可用密钥"),
     ("Keys out", "停用密钥"),
     ("Given back per hour", "每小时退还"),
-    ("Of the account", "账号成本"),
+    ("Cost at the rates of accounts, per hour", "每小时按账号倍率的成本"),
     ("Attempts that another provider made good, per minute", "每分钟由其他供应商补救的尝试"),
     ("Requests refused by the relay, per minute", "每分钟被中转拒绝的请求"),
 ];

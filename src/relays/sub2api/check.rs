@@ -156,7 +156,7 @@ async fn failures(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report)
             // No page of the relay counts these, nor do we.
             ("ignore_count_tokens_errors", _) => {}
             (ignores, Some("true")) => {
-                report.note("failures", format!("`{ignores}` is on: the relay does not write these"))
+                report.note("failures", format!("`{ignores}` is on: the relay does not write these"));
             }
             _ => {}
         }
