@@ -79,8 +79,8 @@ pub(crate) const METRICS: &[Metric] = &[
         kind: Gauge,
         group: Group::Quotas,
         labels: &["scope", "id", "window", "part"],
-        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total); absent without a limit. part names the group or the platform whose spending alone counts.",
-        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在。part 为仅计入其消费的分组或平台。",
+        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total); absent without a limit; part names the group or the platform whose spending alone counts.",
+        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
                 out.sample(

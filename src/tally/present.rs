@@ -12,7 +12,7 @@ use super::course::{Course, Step};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
-use crate::model::{Directory, Facts, Live, Scope, Tokens, Usd};
+use crate::model::{Directory, Facts, FailureClass, Live, Scope, Tokens, Usd};
 use crate::view;
 use crate::view::{
     Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
@@ -221,12 +221,8 @@ impl Tally {
             responses: (counters.responses.iter().filter(|_| facts.failures))
                 .filter_map(|((sym, status), count)| Some((labels.provider(*sym), code(*status), fresh(count)?)))
                 .collect(),
-            failures: (counters.failures.iter())
-                .filter_map(|((sym, class), count)| Some((labels.provider(*sym), class.label(), fresh(count)?)))
-                .collect(),
-            recovered: (counters.recovered.iter())
-                .filter_map(|((sym, class), count)| Some((labels.provider(*sym), class.label(), fresh(count)?)))
-                .collect(),
+            failures: by_class(&counters.failures, &labels, fresh_since),
+            recovered: by_class(&counters.recovered, &labels, fresh_since),
             keys: spenders(&self.names.keys, &keys, &counters.keys, fresh_since, facts),
             unpriced: sums(
                 counters.unpriced.iter().map(|((sym, early), count)| (labels.model(*sym, *early), count.value)),
@@ -412,6 +408,15 @@ fn spender_view(id: String, spender: &counters::Spender, facts: Facts) -> Entity
         list_cost_usd: spender.list_cost.map(Usd::to_f64),
         tokens: facts.tokens.then_some(spender.tokens),
     }
+}
+
+fn by_class(
+    counts: &HashMap<(Sym, FailureClass), Count>,
+    labels: &Labels<'_>,
+    fresh_since: i64,
+) -> Vec<(String, &'static str, u64)> {
+    let fresh = counts.iter().filter(|(_, count)| count.last_second >= fresh_since);
+    fresh.map(|((sym, class), count)| (labels.provider(*sym), class.label(), count.value)).collect()
 }
 
 fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {
