@@ -63,6 +63,8 @@ struct State {
     audit_now: bool,
     /// The last refresh left new rows to read: an audit after it would be in vain, and dear after each step of many.
     behind: bool,
+    /// The next refresh is the first since all rows are to be read.
+    anew: bool,
     /// What is known is of a checkpoint, which others may have gone beyond: nothing is shown before the first audit.
     restored: bool,
     /// What the ledger wants to be told again.
@@ -229,6 +231,7 @@ impl Follower {
             audit_day: None,
             audit_now: false,
             behind: false,
+            anew: true,
             restored: false,
             resume_token: refresh.resume_token.clone(),
             month_since: None,
@@ -289,6 +292,7 @@ impl State {
             // Those above the floor come again as new rows.
             reread: due.iter().copied().filter(|id| !self.tally.is_above(*id, floor)).collect(),
             audit: days.map(|(_, range)| range.clone()).collect(),
+            anew: self.anew,
             resume_token: self.resume_token.clone(),
         };
         (request, due)
@@ -342,6 +346,7 @@ impl State {
         self.tally.looked_at(asked, &found);
         self.tally.settle(self.overlap.floor());
         self.behind = refresh.more;
+        self.anew = false;
         self.month_moved |= self.month_since != refresh.month_since;
         self.month_since = refresh.month_since;
         self.zone_error = refresh.zone_error;

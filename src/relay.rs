@@ -82,6 +82,8 @@ pub struct RefreshRequest {
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
     pub audit: Vec<Range<DateTime<Utc>>>,
+    /// All rows will be read again: also those that only a refresh delivers.
+    pub anew: bool,
     /// [`Refresh::resume_token`] of the last refresh, perhaps of another process; empty before the first.
     pub resume_token: String,
 }

@@ -7,6 +7,7 @@ pub mod gemini_balance;
 pub mod new_api;
 #[cfg(test)]
 mod stub;
+pub mod sub2api;
 
 use crate::relay::Product;
 
@@ -18,6 +19,7 @@ pub static PRODUCTS: &[&Product] = &[
     &gemini_balance::PRODUCT,
     &new_api::NEW_API,
     &new_api::ONE_API,
+    &sub2api::PRODUCT,
     #[cfg(test)]
     &stub::PRODUCT,
 ];

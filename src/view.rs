@@ -168,6 +168,8 @@ pub struct QuotaView {
     pub id: EntityId,
     /// Which of its limits.
     pub window: QuotaWindow,
+    /// Which part of the spending alone counts; empty where all of it does.
+    pub part: Arc<str>,
     /// What may be spent in the window.
     pub limit_usd: f64,
     /// `None` while it is not known, e.g. without the live state that a window needs.
@@ -187,6 +189,8 @@ pub struct CountersView {
     pub responses: Vec<(String, String, u64)>,
     /// Provider id, class, count.
     pub failures: Vec<(String, &'static str, u64)>,
+    /// Provider id, class, count of attempts that another one made good.
+    pub recovered: Vec<(String, &'static str, u64)>,
     /// By user; empty where the relay knows none.
     pub users: Vec<EntityCounters>,
     /// By key.
@@ -226,6 +230,8 @@ pub struct TrafficView {
     pub cost_usd: Option<f64>,
     /// At the upstream's list prices, before the relay's own rates.
     pub list_cost_usd: Option<f64>,
+    /// At the rates of the upstream account.
+    pub account_cost_usd: Option<f64>,
     /// Only categories that occurred.
     pub tokens: Vec<(&'static str, u64)>,
     /// What cache reads saved; `None` where no price is known.

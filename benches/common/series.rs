@@ -11,6 +11,7 @@ pub fn views(series: usize) -> Vec<View> {
         model: format!("claude-sonnet-4-{n}"),
         requests: [n as u64 + 1, 2, 3],
         cost_usd: Some(n as f64 * 0.012_345_678),
+        account_cost_usd: None,
         list_cost_usd: None,
         tokens: vec![("output", n as u64 * 731)],
         cache_saved_usd: None,

@@ -197,6 +197,8 @@ fn in_flight(row: &UsageRow) -> UsageRow {
         duration_ms: None,
         ttft_ms: None,
         output_speed_micro: None,
+        list_cost: None,
+        account_cost: None,
         cache_saved: None,
         ..row.clone()
     }

@@ -218,7 +218,16 @@ fn errors() -> Row {
 
 /// Relays that share keys and accounts among all: which of them serve.
 fn pools() -> Row {
-    row(9, [(16, pools::account_states(&CHOSEN)), (8, pools::accounts(&CHOSEN))]).under("Upstream accounts and keys")
+    let recovered = format!("{} * 60 > 0", rate("llm_relay_recovered_attempts_total", PROVIDER_FILTER, "class"));
+    let recovered = stack("Attempts that another provider made good, per minute")
+        .empty(NOTHING)
+        .query(Query::lines("recovered", recovered, "{{class}}").step("5m"));
+    let rejected = "sum by (reason) (rate(llm_relay_rejected_requests_total[$__rate_interval])) * 60 > 0";
+    let rejected = stack("Requests refused by the relay, per minute")
+        .empty(NOTHING)
+        .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
+    let states = (12, pools::account_states(&CHOSEN));
+    row(9, [states, (4, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.
@@ -306,5 +315,11 @@ fn money() -> Row {
         .money(Money::All)
         .empty(NOTHING)
         .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
-    row(8, [(8, wasted), (8, saved), (8, refunded)])
+    let billed = rate("llm_relay_account_cost_usd_total", FILTER, BY);
+    let billed = Named::Provider.of(&format!("({billed} * 3600)"));
+    let billed = stack("Cost at the rates of accounts, per hour")
+        .money(Money::All)
+        .empty(NOTHING)
+        .query(Query::lines("billed", billed, "{{provider}}").step("10m"));
+    row(8, [(6, wasted), (6, saved), (6, refunded), (6, billed)])
 }

@@ -75,25 +75,25 @@ fn nearest() -> Panel {
     let named = |of: Named| {
         let (id, label) = (of.id(), of.label());
         let all = share(&format!(r#"scope="{label}",{filter}"#), "");
-        let all = format!("({all} and on (relay, scope, id, window) {first})");
-        let all = format!(r#"sum by (relay, {id}, window) (label_replace({all}, "{id}", "$1", "id", "(.+)"))"#);
+        let all = format!("({all} and on (relay, scope, id, window, part) {first})");
+        let all = format!(r#"sum by (relay, {id}, window, part) (label_replace({all}, "{id}", "$1", "id", "(.+)"))"#);
         format!(r#"label_replace({}, "name", "$1", "{label}", "(.+)")"#, of.of(&all))
     };
     let all = [Named::User, Named::Key, Named::Provider].map(named).join(" or ");
     legend_table(lines("The ten nearest to their limit"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
         .decimals(0)
-        .query(Query::lines("share", all, "{{name}}, {{window}}"))
+        .query(Query::lines("share", all, "{{name}}, {{window}} {{part}}"))
 }
 
 /// Every limit of one scope.
 fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) -> Panel {
     let id = of.id();
-    let by = ["relay", id, "window"];
+    let by = ["relay", id, "window", "part"];
     // The scope's own label instead of `id`, by which names are found.
     let all = |metric: &str| {
         format!(
-            r#"sum by (relay, {id}, window) (label_replace({metric}{{scope="{scope}",scope=~"$scope",window=~"$window"}}, "{id}", "$1", "id", "(.+)"))"#
+            r#"sum by (relay, {id}, window, part) (label_replace({metric}{{scope="{scope}",scope=~"$scope",window=~"$window"}}, "{id}", "$1", "id", "(.+)"))"#
         )
     };
     let (used, limit) = (all("llm_relay_quota_used_usd"), all("llm_relay_quota_limit_usd"));
@@ -101,7 +101,7 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
     table(title)
         .empty(NOTHING)
         .money(Money::Columns(&["#limit", "#used"]))
-        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &[of.label(), "window"])))
+        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &[of.label(), "window", "part"])))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&format!("({used} / ({limit} > 0))"), &by, &[])))
         .query(Query::rows("reset", keyed(&in_time("llm_relay_quota_reset_timestamp_seconds"), &by, &[])))
@@ -109,6 +109,7 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
         .columns([
             column(of.label(), heading, ""),
             column("window", "Window", "").width(80),
+            column("part", "Of", "").width(90),
             column("#used", "Used", "").decimals(2).width(90),
             column("#limit", "Limit", "").decimals(2).width(90),
             column("#share", "Share", "percentunit").fill(),
@@ -163,7 +164,7 @@ fn sessions_of_keys() -> Panel {
 
 fn limits_of_users() -> Panel {
     let by = ["relay", "user_id"];
-    let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress)";
+    let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress or llm_relay_user_balance_usd)";
     table("Users: what runs, and other limits")
         .query(Query::rows("all", keyed(&format!("({})", Named::User.of(all)), &by, &["user"])))
         .query(Query::rows("running", keyed("llm_relay_user_requests_in_progress", &by, &[])))
@@ -171,6 +172,8 @@ fn limits_of_users() -> Panel {
         .query(Query::rows("sessions", keyed("llm_relay_user_sessions_limit", &by, &[])))
         .query(Query::rows("minute", keyed("llm_relay_user_requests_per_minute_limit", &by, &[])))
         .query(Query::rows("left", keyed("(llm_relay_user_expiry_timestamp_seconds - time())", &by, &[])))
+        .query(Query::rows("balance", keyed("llm_relay_user_balance_usd", &by, &[])))
+        .money(Money::Columns(&["#balance"]))
         .columns([
             column("user", "User", ""),
             column("#running", "In progress", "short").width(95),
@@ -178,6 +181,7 @@ fn limits_of_users() -> Panel {
             column("#sessions", "Of at most", "short").width(95),
             column("#minute", "Requests a minute", "short").width(140),
             column("#left", "Expires in", "s").decimals(1).width(105),
+            column("#balance", "Balance", "").decimals(2).width(90),
         ])
         .sort("In progress", true, Some(100))
 }

@@ -28,6 +28,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Keys with a limit of their own or of their user.", "自身或其用户设有上限的密钥。"),
     ("Users: what runs, and other limits", "用户：进行中的请求与其他限制"),
     ("In progress", "进行中"),
+    ("Of", "范围"),
     ("Of at most", "上限"),
     ("Requests a minute", "每分钟请求上限"),
     ("Expires in", "到期还需"),
@@ -499,4 +500,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Keys in use", "可用密钥"),
     ("Keys out", "停用密钥"),
     ("Given back per hour", "每小时退还"),
+    ("Cost at the rates of accounts, per hour", "每小时按账号倍率的成本"),
+    ("Attempts that another provider made good, per minute", "每分钟由其他供应商补救的尝试"),
+    ("Requests refused by the relay, per minute", "每分钟被中转拒绝的请求"),
 ];

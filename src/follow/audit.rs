@@ -18,6 +18,7 @@ pub(super) type Day = (NaiveDate, Range<DateTime<Utc>>);
 pub(super) struct Drift {
     requests: i128,
     cost: Usd,
+    list_cost: Usd,
     board_tokens: i128,
     errors: i128,
     millis: i128,
@@ -31,6 +32,7 @@ impl Drift {
         Self {
             requests: minus(ours.requests, theirs.requests),
             cost: ours.cost - theirs.cost,
+            list_cost: theirs.list_cost.map_or(Usd::ZERO, |theirs| ours.list_cost.unwrap_or_default() - theirs),
             board_tokens: minus(ours.board_tokens, theirs.board_tokens),
             errors: minus(ours.errors, theirs.errors),
             millis: theirs.millis.map_or(0, |theirs| minus(ours.millis.unwrap_or(0), theirs)),

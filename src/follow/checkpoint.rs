@@ -27,6 +27,7 @@ struct Cursor<S, T, H> {
     overlap: T,
     unrepairable: H,
     audit_day: Option<NaiveDate>,
+    anew: bool,
     resume_token: S,
 }
 
@@ -43,6 +44,7 @@ impl Kept for Follower {
             overlap: &state.overlap,
             unrepairable: &state.unrepairable,
             audit_day: state.audit_day,
+            anew: state.anew,
             resume_token: &state.resume_token,
         };
         parts.push(encoded(CURSOR, &cursor)?);
@@ -67,6 +69,7 @@ impl Kept for Follower {
             audit_day: cursor.audit_day,
             audit_now: false,
             behind: false,
+            anew: cursor.anew,
             restored: true,
             resume_token: cursor.resume_token,
             month_since: None,

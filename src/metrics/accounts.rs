@@ -33,12 +33,25 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_rejected_requests_total",
+        kind: Counter,
+        group: Group::Live,
+        labels: &["reason"],
+        help: "Requests that the relay refused before it looked for an upstream, by its own word for why, since the oldest that it had kept at the start; they are in no other number.",
+        help_zh: "中转在选择上游之前即拒绝的请求数，按中转自身的原因统计，自启动时仍保留的最早记录起；不计入其他任何数字。",
+        emit: Relay(|view, out| {
+            for (reason, count) in live(view).and_then(|it| it.rejected.as_ref()).into_iter().flatten() {
+                out.sample(&[reason], *count as f64);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_key_slots_used",
         kind: Gauge,
         group: Group::Live,
         labels: &["key_id"],
-        help: "Requests that hold a slot of the key, counted by the relay's own rule; only keys with a limit.",
-        help_zh: "占用密钥槽位的请求数，按中转服务自己的规则统计；仅限有上限的密钥。",
+        help: "Requests that hold a slot of the key, counted by the relay's own rule; only keys with a limit, or with running requests where keys have none.",
+        help_zh: "占用密钥槽位的请求数，按中转服务自己的规则统计；仅限有上限的密钥；密钥没有上限的中转则仅列出有进行中请求的密钥。",
         emit: Relay(|view, out| {
             for (key, used) in live(view).into_iter().flat_map(|it| &it.key_slots_used) {
                 out.sample(&[&key.to_string()], *used as f64);

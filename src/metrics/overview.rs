@@ -21,7 +21,14 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &[],
         help: "Requests that have started within the last 24 hours and are not yet final.",
         help_zh: "最近 24 小时内开始且尚未结束的请求数。",
-        emit: Backfillable(|view, out| out.known(&[], float(ledger(view).and_then(|it| it.requests_in_progress)))),
+        emit: Backfillable(|view, out| {
+            let counted = ledger(view).and_then(|it| it.requests_in_progress);
+            let told = live(view).and_then(|it| it.requests_in_progress.as_ref());
+            out.known(
+                &[],
+                float(counted.or_else(|| told.map(|users| users.iter().map(|(_, requests)| requests).sum()))),
+            );
+        }),
     },
     Metric {
         name: "llm_relay_user_requests_in_progress",
@@ -33,6 +40,10 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| {
             for (user, count) in ledger(view).into_iter().flat_map(|it| &it.user_requests_in_progress) {
                 out.sample(&[user], *count as f64);
+            }
+            let told = live(view).and_then(|it| it.requests_in_progress.as_ref());
+            for (user, count) in told.into_iter().flatten() {
+                out.sample(&[&user.to_string()], *count as f64);
             }
         }),
     },
@@ -87,7 +98,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "What the requests of the day cost at the upstream's list prices, in US dollars, before the relay's own rates.",
         help_zh: "当日请求按上游标价计算的成本（美元），未计中转服务自身的倍率。",
-        emit: Relay(|view, out| {
+        emit: Backfillable(|view, out| {
             for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
                 out.known(&[day], sums.list_cost_usd);
             }

@@ -3,7 +3,7 @@
 use super::Emit::Relay;
 use super::MetricType::Gauge;
 use super::{Group, Metric, Sink, float, keys, ledger, live, unix, users};
-use crate::model::RateWindow;
+use crate::model::{RateWindow, Usd};
 use crate::view::View;
 
 pub(crate) const METRICS: &[Metric] = &[
@@ -78,12 +78,15 @@ pub(crate) const METRICS: &[Metric] = &[
         name: "llm_relay_quota_limit_usd",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["scope", "id", "window"],
-        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total, subscription); absent without a limit.",
-        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total、subscription）内的消费限额（美元）；无限额时不存在。",
+        labels: &["scope", "id", "window", "part"],
+        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total, subscription); absent without a limit; part names the group or the platform whose spending alone counts.",
+        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total、subscription）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.sample(&[quota.scope.label(), &quota.id.to_string(), quota.window.label()], quota.limit_usd);
+                out.sample(
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                    quota.limit_usd,
+                );
             }
         }),
     },
@@ -91,12 +94,15 @@ pub(crate) const METRICS: &[Metric] = &[
         name: "llm_relay_quota_used_usd",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["scope", "id", "window"],
+        labels: &["scope", "id", "window", "part"],
         help: "Spending in US dollars that counts against the limit, as the relay's quota page shows it.",
         help_zh: "计入限额的消费（美元），与中转服务的配额页面一致。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(&[quota.scope.label(), &quota.id.to_string(), quota.window.label()], quota.used_usd);
+                out.known(
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                    quota.used_usd,
+                );
             }
         }),
     },
@@ -104,13 +110,13 @@ pub(crate) const METRICS: &[Metric] = &[
         name: "llm_relay_quota_reset_timestamp_seconds",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["scope", "id", "window"],
+        labels: &["scope", "id", "window", "part"],
         help: "When the window of the quota ends and its spending starts from zero; fixed windows only.",
         help_zh: "限额窗口何时结束并从零重新计算；仅限固定窗口。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
                 out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label()],
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
                     quota.resets_at.map(unix),
                 );
             }
@@ -120,15 +126,28 @@ pub(crate) const METRICS: &[Metric] = &[
         name: "llm_relay_quota_exhaustion_timestamp_seconds",
         kind: Gauge,
         group: Group::Quotas,
-        labels: &["scope", "id", "window"],
+        labels: &["scope", "id", "window", "part"],
         help: "When the quota will be used up at the present pace; only when that is before its reset.",
         help_zh: "按当前速度限额何时用尽；仅在早于重置时间时存在。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
                 out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label()],
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
                     quota.exhausted_at.map(unix),
                 );
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_user_balance_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["user_id"],
+        help: "What is left of what the user has paid in advance, in US dollars; below 0 where more was spent.",
+        help_zh: "用户预付余额的剩余（美元）；超支时为负。",
+        emit: Relay(|view, out| {
+            for user in users(view) {
+                out.known(&[&user.id.to_string()], user.balance.map(Usd::to_f64));
             }
         }),
     },

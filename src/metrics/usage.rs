@@ -1,6 +1,6 @@
 //! Requests, cost and tokens since the ledger began.
 
-use super::Emit::{Backfillable, Relay};
+use super::Emit::Backfillable;
 use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 use crate::model::Outcome;
@@ -69,9 +69,35 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "Cost in US dollars at the upstream's list prices, before the relay's own rates, since the ledger began.",
         help_zh: "账本开始以来按上游标价计算的成本（美元），未计中转服务自己的倍率。",
-        emit: Relay(|view, out| {
+        emit: Backfillable(|view, out| {
             for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
                 out.known(&[&row.provider_id, &row.model], row.list_cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_account_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "model"],
+        help: "Cost in US dollars at the rates of the upstream account since the ledger began: what the account is billed, whatever users are charged.",
+        help_zh: "账本开始以来按上游账号自身倍率计算的成本（美元）：账号所产生的费用，与向用户的收费无关。",
+        emit: Backfillable(|view, out| {
+            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
+                out.known(&[&row.provider_id, &row.model], row.account_cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_recovered_attempts_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["provider_id", "class"],
+        help: "Attempts since the ledger began that failed at the provider before another provider answered the request, by class as in llm_relay_failures_total; no requests of their own.",
+        help_zh: "账本开始以来在该供应商失败、随后由其他供应商应答的尝试次数，类别同 llm_relay_failures_total；不另计为请求。",
+        emit: Backfillable(|view, out| {
+            for (provider, class, count) in counters(view).into_iter().flat_map(|it| &it.recovered) {
+                out.sample(&[provider, class], *count as f64);
             }
         }),
     },
@@ -179,7 +205,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Cost in US dollars at the upstream's list prices since the ledger began, by key.",
         help_zh: "账本开始以来按上游标价计算的成本（美元），按密钥。",
-        emit: Relay(|view, out| {
+        emit: Backfillable(|view, out| {
             for key in counters(view).into_iter().flat_map(|it| &it.keys) {
                 out.known(&[&key.id], key.list_cost_usd);
             }

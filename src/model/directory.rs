@@ -1,5 +1,7 @@
 //! Names, limits and settings.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,8 @@ pub struct User {
     pub sessions: Option<u64>,
     /// Requests in a minute; `None` when unlimited.
     pub requests_per_minute: Option<u64>,
+    /// What is left of what was paid in advance, below 0 where more was spent; `None` where the relay has no such thing.
+    pub balance: Option<Usd>,
 }
 
 /// A key, told by its name and id; the secret is never read.
@@ -167,6 +171,8 @@ pub struct Limit {
     pub id: EntityId,
     /// Which of its limits.
     pub window: QuotaWindow,
+    /// Which part of the spending alone counts, such as `group:vip` or `platform:openai`; empty where all of it does.
+    pub part: Arc<str>,
     /// When the window begins.
     pub rule: WindowRule,
     /// The most that may be spent in the window.

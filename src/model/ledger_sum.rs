@@ -11,6 +11,8 @@ pub struct LedgerSum {
     pub requests: u64,
     /// Their cost.
     pub cost: Usd,
+    /// Their cost at list prices; `None` where they do not tell.
+    pub list_cost: Option<Usd>,
     /// Their tokens, added up as on the relay's boards ([`UsageRow::board_tokens`](super::UsageRow)).
     pub board_tokens: u64,
     /// Those that are errors by the relay's own definition.

@@ -9,6 +9,8 @@ use super::{EntityId, QuotaWindow, Scope, Usd};
 pub struct Live {
     /// Sessions that are live by the relay's own rule.
     pub sessions: Option<u64>,
+    /// Requests that run, by user id; only users that have some. `None` where the ledger tells, or nobody.
+    pub requests_in_progress: Option<Vec<(EntityId, u64)>>,
     /// By provider id.
     pub slots_used: Option<Vec<(EntityId, u64)>>,
     /// By provider id.
@@ -23,6 +25,9 @@ pub struct Live {
     pub key_failures: Option<Vec<(EntityId, u64)>>,
     /// By type and code, since the oldest entry that was there at the start.
     pub error_log: Option<Vec<ErrorCount>>,
+    /// Requests that were refused before they came to an upstream, by the relay's own word for why, since the oldest that it
+    /// had kept at the start.
+    pub rejected: Option<Vec<(String, u64)>>,
     /// Running requests by key id, of keys whose requests at a time are limited.
     pub key_slots_used: Vec<(EntityId, u64)>,
     /// Of keys whose requests wait when too many run at a time.

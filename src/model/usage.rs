@@ -202,6 +202,10 @@ pub struct UsageRow {
     pub status: Option<u16>,
     /// At the relay's own rates; 0 while it is not known, and where [`Facts::cost`] is false.
     pub cost: Usd,
+    /// At list prices, before the relay's own rates; `None` where the row does not tell.
+    pub list_cost: Option<Usd>,
+    /// At the rates of the upstream account; `None` where the row does not tell.
+    pub account_cost: Option<Usd>,
     /// As far as they are known; all 0 where [`Facts::tokens`] is false.
     pub tokens: Tokens,
     /// Tokens as the relay's own boards add them up, with their odd rules.
@@ -230,6 +234,8 @@ pub enum RowKind {
     Request,
     /// An attempt that failed, which the relay's screens do not count: only outcomes have it.
     FailedAttempt,
+    /// An attempt that failed before another one of the same request succeeded: no request of its own.
+    RecoveredAttempt,
     /// No request, but so much money given back.
     Refund(Usd),
 }
@@ -242,6 +248,8 @@ pub struct Facts {
     pub users: bool,
     /// What each request cost.
     pub cost: bool,
+    /// What each request cost at list prices, and at the rates of its upstream account.
+    pub list_cost: bool,
     /// How many tokens each request used.
     pub tokens: bool,
     /// Requests that have not ended yet.
@@ -265,6 +273,7 @@ impl Facts {
     pub const ALL: Self = Self {
         users: true,
         cost: true,
+        list_cost: true,
         tokens: true,
         in_progress: true,
         imports: true,

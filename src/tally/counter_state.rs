@@ -277,6 +277,7 @@ fn traffic_view((provider_id, model): (String, String), sum: &TrafficCounters) -
         // The relay counts what succeeded.
         requests: [sum.requests.unwrap_or(0), 0, 0],
         cost_usd: sum.cost.map(Usd::to_f64),
+        account_cost_usd: None,
         list_cost_usd: sum.list_cost.map(Usd::to_f64),
         tokens: Tokens::by_type(sum.tokens).into_iter().filter(|(_, count)| *count > 0).collect(),
         cache_saved_usd: None,

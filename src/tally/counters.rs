@@ -61,6 +61,8 @@ pub(crate) struct Traffic {
     /// By [`Outcome::ALL`].
     pub requests: [u64; 3],
     pub cost: Usd,
+    pub list_cost: Option<Usd>,
+    pub account_cost: Option<Usd>,
     /// By [`crate::model::Tokens::by_type`].
     pub tokens: [u64; 6],
     pub cache_saved: Option<Usd>,
@@ -78,6 +80,8 @@ impl Default for Traffic {
         Self {
             requests: [0; 3],
             cost: Usd::ZERO,
+            list_cost: None,
+            account_cost: None,
             tokens: [0; 6],
             cache_saved: None,
             duration: Histogram::default(),
@@ -95,6 +99,7 @@ pub(super) struct Spender {
     /// By [`Outcome::ALL`].
     pub outcomes: [u64; 3],
     pub cost: Usd,
+    pub list_cost: Option<Usd>,
     pub tokens: u64,
     pub last_second: i64,
 }
@@ -109,6 +114,7 @@ impl Spender {
             *mine += theirs;
         }
         self.cost += other.cost;
+        add_known(&mut self.list_cost, other.list_cost);
         self.tokens = self.tokens.saturating_add(other.tokens);
         self.last_second = self.last_second.max(other.last_second);
     }
@@ -162,6 +168,7 @@ pub(crate) struct Counters {
     pub imported: u64,
     /// By provider.
     pub refunds: HashMap<Sym, Usd>,
+    pub recovered: HashMap<(Sym, FailureClass), Count>,
 }
 
 impl Counters {
@@ -177,6 +184,13 @@ impl Counters {
             return;
         }
         let second = row.started_at.timestamp();
+        if row.kind == RowKind::RecoveredAttempt {
+            tick(
+                self.recovered.entry((it.provider, row.failure.unwrap_or(FailureClass::Unknown))).or_default(),
+                second,
+            );
+            return;
+        }
         let outcome = row.outcome.unwrap_or(Outcome::Excluded);
 
         let traffic = self.traffic(it);
@@ -186,9 +200,9 @@ impl Counters {
         for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
             *sum = sum.saturating_add(tokens);
         }
-        if let Some(saved) = row.cache_saved {
-            *traffic.cache_saved.get_or_insert_default() += saved;
-        }
+        add_known(&mut traffic.list_cost, row.list_cost);
+        add_known(&mut traffic.account_cost, row.account_cost);
+        add_known(&mut traffic.cache_saved, row.cache_saved);
         if let Some(ms) = row.duration_ms {
             traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
         }
@@ -206,10 +220,12 @@ impl Counters {
         for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
             let spender = spenders.entry(entity).or_default();
             spender.outcomes[outcome as usize] += 1;
+            add_known(&mut spender.list_cost, row.list_cost);
             spender.tokens = spender.tokens.saturating_add(row.tokens.total());
             spender.last_second = spender.last_second.max(second);
         }
-        if outcome == Outcome::Success && row.cost == Usd::ZERO && row.tokens.total() > 0 {
+        let price = row.list_cost.unwrap_or(row.cost);
+        if outcome == Outcome::Success && price == Usd::ZERO && row.tokens.total() > 0 {
             tick(self.unpriced.entry((it.model, it.early)).or_default(), second);
         }
         if it.answered != NONE {
@@ -307,6 +323,7 @@ impl Counters {
         rekey(&mut self.responses, |(sym, status)| (provider(sym), status), merge_count);
         rekey(&mut self.failures, |(sym, class)| (provider(sym), class), merge_count);
         rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
+        rekey(&mut self.recovered, |(sym, class)| (provider(sym), class), merge_count);
         rekey(&mut self.refunds, provider, |into, from| *into += *from);
         rekey(&mut self.users, |sym| kept(Scope::User, sym), Spender::merge);
         rekey(&mut self.keys, |sym| kept(Scope::Key, sym), Spender::merge);
@@ -382,9 +399,9 @@ fn merge_traffic(into: &mut Traffic, from: &Traffic) {
         *mine = mine.saturating_add(theirs);
     }
     into.cost += from.cost;
-    if let Some(saved) = from.cache_saved {
-        *into.cache_saved.get_or_insert_default() += saved;
-    }
+    add_known(&mut into.list_cost, from.list_cost);
+    add_known(&mut into.account_cost, from.account_cost);
+    add_known(&mut into.cache_saved, from.cache_saved);
     into.duration.merge(&from.duration);
     into.ttft.merge(&from.ttft);
     into.speed.merge(&from.speed);
@@ -397,6 +414,13 @@ pub(crate) fn fold<'a>(parts: impl Iterator<Item = &'a Traffic>) -> Traffic {
     let mut whole = Traffic::default();
     parts.for_each(|part| merge_traffic(&mut whole, part));
     whole
+}
+
+/// A sum is known as soon as one of its terms is.
+fn add_known(sum: &mut Option<Usd>, term: Option<Usd>) {
+    if let Some(term) = term {
+        *sum.get_or_insert_default() += term;
+    }
 }
 
 fn positive(amount: Usd) -> Usd {

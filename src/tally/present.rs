@@ -12,7 +12,7 @@ use super::course::{Course, Step};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
-use crate::model::{Directory, Facts, Live, Scope, Tokens, Usd};
+use crate::model::{Directory, Facts, FailureClass, Live, Scope, Tokens, Usd};
 use crate::view;
 use crate::view::{
     Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
@@ -133,9 +133,13 @@ impl Tally {
     fn day_views(&self) -> Vec<(&'static str, DayView)> {
         let none = Sums::default();
         let whole = |date| self.days.ready(date).map_or(&none, |day| &day.whole);
+        let of_day = |date| DayView {
+            list_cost_usd: self.facts.list_cost.then(|| self.day_sum(date).list_cost.unwrap_or_default().to_f64()),
+            ..day_view(whole(date), self.facts)
+        };
         let mut views = Vec::new();
         if self.covers(self.today()) {
-            views.push(("today", day_view(whole(self.today()), self.facts)));
+            views.push(("today", of_day(self.today())));
         }
         if let Some(yesterday) = self.today().pred_opt()
             && self.covers(yesterday.max(self.moment.calendar.first_date()))
@@ -145,7 +149,7 @@ impl Tally {
             so_far.unmerge(&self.windows.since_same_time_yesterday.total);
             so_far.merge(&self.windows.since_midnight.total);
             views.push(("yesterday_same_time", day_view(&so_far, self.facts)));
-            views.push(("yesterday", day_view(whole(yesterday), self.facts)));
+            views.push(("yesterday", of_day(yesterday)));
         }
         views
     }
@@ -217,9 +221,8 @@ impl Tally {
             responses: (counters.responses.iter().filter(|_| facts.failures))
                 .filter_map(|((sym, status), count)| Some((labels.provider(*sym), code(*status), fresh(count)?)))
                 .collect(),
-            failures: (counters.failures.iter())
-                .filter_map(|((sym, class), count)| Some((labels.provider(*sym), class.label(), fresh(count)?)))
-                .collect(),
+            failures: by_class(&counters.failures, &labels, fresh_since),
+            recovered: by_class(&counters.recovered, &labels, fresh_since),
             keys: spenders(&self.names.keys, &keys, &counters.keys, fresh_since, facts),
             unpriced: sums(
                 counters.unpriced.iter().map(|((sym, early), count)| (labels.model(*sym, *early), count.value)),
@@ -321,7 +324,8 @@ fn traffic_view((provider_id, model): &(String, String), traffic: &Traffic, fact
         model: model.clone(),
         requests: traffic.requests,
         cost_usd: facts.cost.then(|| traffic.cost.to_f64()),
-        list_cost_usd: None,
+        list_cost_usd: traffic.list_cost.map(Usd::to_f64),
+        account_cost_usd: traffic.account_cost.map(Usd::to_f64),
         tokens: tokens.filter(|(_, count)| *count > 0).collect(),
         cache_saved_usd: traffic.cache_saved.map(Usd::to_f64),
     }
@@ -401,9 +405,18 @@ fn spender_view(id: String, spender: &counters::Spender, facts: Facts) -> Entity
         requests: spender.requests(),
         outcomes: Some(spender.outcomes),
         cost_usd: facts.cost.then(|| spender.cost.to_f64()),
-        list_cost_usd: None,
+        list_cost_usd: spender.list_cost.map(Usd::to_f64),
         tokens: facts.tokens.then_some(spender.tokens),
     }
+}
+
+fn by_class(
+    counts: &HashMap<(Sym, FailureClass), Count>,
+    labels: &Labels<'_>,
+    fresh_since: i64,
+) -> Vec<(String, &'static str, u64)> {
+    let fresh = counts.iter().filter(|(_, count)| count.last_second >= fresh_since);
+    fresh.map(|((sym, class), count)| (labels.provider(*sym), class.label(), count.value)).collect()
 }
 
 fn corrections(of: Corrections) -> Vec<(&'static str, u64)> {

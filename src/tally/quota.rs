@@ -4,6 +4,7 @@
 //! at half past nine) is a *mark*: the spending of one entity since one instant, kept up to date row by row.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeZone, Utc};
 use hashbrown::HashMap;
@@ -119,6 +120,7 @@ pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
         scope: limit.scope,
         id: limit.id.clone(),
         window: limit.window,
+        part: Arc::clone(&limit.part),
         limit_usd: limit.limit.to_f64(),
         used_usd: spend.map(|spend| spend.used.to_f64()),
         resets_at: spend.and_then(|spend| spend.resets_at),

@@ -209,6 +209,9 @@ impl Tally {
             let sum = self.day_sums.entry(date).or_default();
             sum.count(row.provider_id, row.model.as_deref(), row.outcome, 1);
             sum.cost += fact.cost;
+            if let Some(list_cost) = row.list_cost {
+                *sum.list_cost.get_or_insert_default() += list_cost;
+            }
             sum.board_tokens = sum.board_tokens.wrapping_add(fact.board_tokens);
             sum.errors += u64::from(fact.is_error);
             sum.millis = Some(sum.millis.unwrap_or(0).wrapping_add(millis(row)));
@@ -239,6 +242,9 @@ impl Tally {
         if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
             sum.uncount(row.provider_id, row.model.as_deref(), row.outcome);
             sum.cost -= fact.cost;
+            if let (Some(sum), Some(list_cost)) = (&mut sum.list_cost, row.list_cost) {
+                *sum -= list_cost;
+            }
             sum.board_tokens = sum.board_tokens.wrapping_sub(fact.board_tokens);
             sum.errors -= u64::from(fact.is_error);
             sum.millis = Some(sum.millis.unwrap_or(0).wrapping_sub(millis(row)));

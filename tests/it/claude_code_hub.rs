@@ -448,8 +448,15 @@ async fn limits_follow_the_relays_windows_and_resets() {
         .await;
     let directory: Directory = store.relay().directory.read().await.unwrap();
     let at = |text: &str| Some(text.parse::<DateTime<Utc>>().unwrap());
-    let limit =
-        |scope, window, rule, dollars, since| Limit { scope, id: 1.into(), window, rule, limit: usd(dollars), since };
+    let limit = |scope, window, rule, dollars, since| Limit {
+        scope,
+        id: 1.into(),
+        window,
+        part: "".into(),
+        rule,
+        limit: usd(dollars),
+        since,
+    };
     let (october, later) = (at("2026-10-01T00:00:00Z"), at("2026-10-02T00:00:00Z"));
     let expected = [
         limit(Scope::User, QuotaWindow::FiveHours, WindowRule::Rolling { hours: 5 }, "5", later),

@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 use crate::claude_code_hub::{plan, redis_server, usd};
 
 /// A database of its own on the shared server.
-async fn database(number: u32) -> (String, MultiplexedConnection) {
+pub async fn database(number: u32) -> (String, MultiplexedConnection) {
     let url = redis_server().await.url().replace("/0", &format!("/{number}"));
     let client = redis::Client::open(url.as_str()).unwrap();
     (url, client.get_multiplexed_async_connection().await.unwrap())
 }
 
-async fn run(connection: &mut MultiplexedConnection, command: &str) {
+pub async fn run(connection: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split(' ');
     let mut command = cmd(words.next().unwrap());
     command.arg(words.collect::<Vec<_>>()).exec_async(connection).await.unwrap();
@@ -41,6 +41,7 @@ fn directory(version: &str) -> Directory {
         expires_at: None,
         sessions: None,
         requests_per_minute: None,
+        balance: None,
     };
     let key = |id: i64| Key {
         id: id.into(),
@@ -218,6 +219,7 @@ async fn a_fixed_five_hour_window_is_read_with_its_end() {
         scope,
         id: id.into(),
         window: QuotaWindow::FiveHours,
+        part: "".into(),
         rule,
         limit: usd("5"),
         since: None,

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
     AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider,
-    Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, User,
+    Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, Usd, User,
 };
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
@@ -115,6 +115,7 @@ fn ledger() -> LedgerView {
             scope: Scope::Key,
             id: 4.into(),
             window: QuotaWindow::FiveHours,
+            part: "group:vip".into(),
             limit_usd: 20.0,
             used_usd: Some(12.5),
             resets_at: Some(at(7200)),
@@ -165,11 +166,13 @@ fn counters() -> CountersView {
             requests: [400, 60, 40],
             cost_usd: Some(12.345_678),
             list_cost_usd: Some(11.5),
+            account_cost_usd: Some(9.25),
             tokens: vec![("input", 10), ("output", 20), ("cache_read", 30)],
             cache_saved_usd: Some(2.5),
         }],
         responses: vec![("3".into(), "200".into(), 400), ("3".into(), "none".into(), 5)],
         failures: vec![("3".into(), "rate_limited", 60)],
+        recovered: vec![("3".into(), "server", 6)],
         users: vec![entity("7")],
         keys: vec![entity("4"), entity("other")],
         refunds: vec![("3".into(), 0.75)],
@@ -193,6 +196,8 @@ fn counters() -> CountersView {
 fn live() -> Live {
     Live {
         sessions: Some(5),
+        requests_in_progress: None,
+        rejected: Some(vec![("invalid_api_key".into(), 8)]),
         slots_used: Some(vec![(3.into(), 2)]),
         circuits: Some(vec![(3.into(), Circuit::Open { reopens_at: Some(at(30)) })]),
         user_sessions: Some(vec![(7.into(), 4)]),
@@ -269,6 +274,7 @@ pub fn user(id: i64, name: &str) -> User {
         expires_at: Some(at(864_000)),
         sessions: Some(8),
         requests_per_minute: Some(60),
+        balance: Some(Usd::from_femto(-1_250_000_000_000_000)),
     }
 }
 

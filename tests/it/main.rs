@@ -54,6 +54,7 @@ mod store_kill;
 mod store_process;
 mod store_replicas;
 mod structure;
+mod sub2api;
 mod tally;
 mod tls_sources;
 mod unsupported;

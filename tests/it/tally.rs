@@ -62,6 +62,8 @@ pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
         duration_ms: Some(4000),
         ttft_ms: Some(700),
         output_speed_micro: Some(12_500_000),
+        list_cost: None,
+        account_cost: None,
         cache_saved: None,
     }
 }
@@ -76,6 +78,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
         expires_at: None,
         sessions: None,
         requests_per_minute: None,
+        balance: None,
     };
     let key = |id: i64| Key {
         id: id.into(),
@@ -120,7 +123,15 @@ fn limits(reset: DateTime<Utc>) -> Vec<Limit> {
                 (QuotaWindow::Monthly, WindowRule::Monthly),
                 (QuotaWindow::Total, WindowRule::Total),
             ] {
-                limits.push(Limit { scope, id: id.into(), window, rule, limit: Usd::from_f64(1e6).unwrap(), since });
+                limits.push(Limit {
+                    scope,
+                    id: id.into(),
+                    window,
+                    part: "".into(),
+                    rule,
+                    limit: Usd::from_f64(1e6).unwrap(),
+                    since,
+                });
             }
         }
     }
@@ -619,6 +630,41 @@ fn failed_attempts_and_refunds_are_in_counters_and_on_no_screen() {
     is_right(&mut tally, 0);
     tally.looked_at(&[2], &hashbrown::HashSet::new());
     is_right(&mut tally, 1);
+}
+
+#[test]
+fn recovered_attempts_are_no_requests_and_each_money_is_summed_by_itself() {
+    let now = Utc.with_ymd_and_hms(2026, 11, 21, 9, 0, 0).unwrap();
+    let at = now - Duration::seconds(30);
+    let recovered = UsageRow {
+        kind: RowKind::RecoveredAttempt,
+        outcome: Some(Outcome::Excluded),
+        is_success: None,
+        failure: Some(FailureClass::Overloaded),
+        cost: Usd::ZERO,
+        tokens: Tokens::default(),
+        provider_id: 22,
+        ..row(2, at)
+    };
+    let usd = |dollars| Usd::from_f64(dollars);
+    let priced = UsageRow { list_cost: usd(0.25), account_cost: usd(0.5), ..row(1, at) };
+    let yesterday = UsageRow { list_cost: usd(0.125), ..row(3, at - Duration::days(1)) };
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    tally.complete();
+    tally.apply([priced.clone(), recovered, yesterday, row(4, at)]);
+    let shown = view(&mut tally, &directory(Vec::new()));
+    let lists: Vec<_> = shown.days.iter().map(|(day, it)| (*day, it.list_cost_usd)).collect();
+    assert_eq!(lists, [("today", Some(0.25)), ("yesterday_same_time", None), ("yesterday", Some(0.125))]);
+    let counters = shown.counters.unwrap();
+    assert_eq!(counters.recovered, [("22".to_owned(), "overloaded", 1)]);
+    assert_eq!(counters.traffic.len(), 1, "{:?}", counters.traffic);
+    let traffic = &counters.traffic[0];
+    assert_eq!((traffic.requests, traffic.cost_usd), ([3, 0, 0], Some(0.03)));
+    assert_eq!((traffic.list_cost_usd, traffic.account_cost_usd), (Some(0.375), Some(0.5)));
+    assert_eq!(counters.keys[0].list_cost_usd, Some(0.375));
+    // A row that is gone takes its list price out of its day.
+    tally.looked_at(&[1], &hashbrown::HashSet::new());
+    assert_eq!(view(&mut tally, &directory(Vec::new())).days[0].1.list_cost_usd, Some(0.0));
 }
 
 #[test]

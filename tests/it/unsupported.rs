@@ -135,13 +135,15 @@ async fn rare_events(product: &Product, redis_url: &str) {
         let open =
             [("circuitState", "open".to_owned()), ("circuitOpenUntil", (now.timestamp_millis() + 600_000).to_string())];
         pipe.hset_multiple("circuit_breaker:state:1", &open);
-    } else {
+    } else if product.label == "claude-relay-service" {
         pipe.hset("claude_console_account:console", "maxConcurrentTasks", 4);
         for id in redis.smembers::<_, Vec<String>>("apikey:idx:all").await.unwrap() {
             pipe.hset(format!("apikey:{id}"), "expiresAt", (now + TimeDelta::days(30)).to_rfc3339());
             pipe.set(format!("rate_limit:window_start:{id}"), now.timestamp_millis());
             pipe.set(format!("concurrency:queue:{id}"), 1).hset(format!("concurrency:queue:stats:{id}"), "entered", 9);
         }
+    } else {
+        return;
     }
     pipe.exec_async(&mut redis).await.unwrap();
 }

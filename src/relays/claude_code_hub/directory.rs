@@ -117,6 +117,7 @@ fn user(row: &PgRow) -> Result<User, sqlx::Error> {
         expires_at: row.try_get("expires_at")?,
         sessions: limit(row, "sessions")?,
         requests_per_minute: limit(row, "requests_per_minute")?,
+        balance: None,
     })
 }
 

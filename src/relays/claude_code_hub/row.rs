@@ -150,6 +150,8 @@ impl RowReader {
             duration_ms,
             ttft_ms: millis(row.try_get("ttfb_ms")?),
             output_speed_micro: speed(tokens.output, duration_ms, millis(row.try_get("first_byte_ms")?)),
+            list_cost: None,
+            account_cost: None,
             cache_saved: cache_saved.map(Usd::from_decimal),
         })
     }

@@ -18,6 +18,9 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],
     ),
     Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
+    Unsupported::metrics("a row has what became of the whole request", &["llm_relay_recovered_attempts_total"]),
+    Unsupported::metrics("requests that it refuses are rows as well", &["llm_relay_rejected_requests_total"]),
+    Unsupported::metrics("users pay nothing in advance", &["llm_relay_user_balance_usd"]),
     Unsupported::metrics("a provider has one upstream key", &["llm_relay_key_consecutive_failures"]),
     Unsupported::metrics("there is no error log beside the ledger", &["llm_relay_error_log_entries_total"]),
     Unsupported::metrics(

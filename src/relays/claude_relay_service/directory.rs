@@ -93,7 +93,7 @@ impl DirectoryReader {
                     limit.and_then(|text| Usd::from_f64(text.parse().ok()?)).filter(|limit| limit.is_positive());
                 if let (Some(limit), false) = (limit, deleted) {
                     let (scope, id, rule) = (Scope::Key, id.clone(), WindowRule::Live);
-                    directory.limits.push(Limit { scope, id, window, rule, limit, since: None });
+                    directory.limits.push(Limit { scope, id, window, part: "".into(), rule, limit, since: None });
                 }
             }
             let tags =
@@ -157,6 +157,7 @@ impl DirectoryReader {
                 scope: Scope::Provider,
                 id: id.as_str().into(),
                 window: QuotaWindow::Daily,
+                part: "".into(),
                 rule: WindowRule::Live,
                 limit,
                 since: None,

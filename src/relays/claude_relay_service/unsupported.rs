@@ -74,6 +74,12 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     .zh("账号只有状态，没有熔断器"),
     Unsupported::metrics("the relay gives no money back", &["llm_relay_refunded_usd_total"]),
     Unsupported::metrics(
+        "an attempt that was made good is a failure like any other",
+        &["llm_relay_recovered_attempts_total"],
+    ),
+    Unsupported::metrics("requests that it refuses are not counted", &["llm_relay_rejected_requests_total"]),
+    Unsupported::metrics("costs are kept by key and by model", &["llm_relay_account_cost_usd_total"]),
+    Unsupported::metrics(
         "an account has one upstream key",
         &["llm_relay_key_consecutive_failures", "llm_relay_account_keys"],
     ),

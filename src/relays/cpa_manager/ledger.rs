@@ -232,7 +232,14 @@ fn identity(row: &SqliteRow) -> Option<RowIdentity> {
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
         // Hits are a share of all input (Plus v1.12.2 `internal/usage/event.go`, `CacheHitTotals`).
-        Facts { users: false, in_progress: false, refunds: false, hits_of_cached: false, ..Facts::ALL }
+        Facts {
+            users: false,
+            list_cost: false,
+            in_progress: false,
+            refunds: false,
+            hits_of_cached: false,
+            ..Facts::ALL
+        }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {

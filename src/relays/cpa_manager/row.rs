@@ -97,6 +97,8 @@ impl RowReader {
             output_speed_micro: duration_ms
                 .filter(|_| output > 0)
                 .map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms)),
+            list_cost: None,
+            account_cost: None,
             cache_saved: price.filter(|_| parts.cached + parts.cache_read > 0).map(|price| price.saved(&parts)),
         })
     }

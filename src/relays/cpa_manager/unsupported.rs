@@ -19,7 +19,12 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     .zh("管理端在请求结束后才得知"),
     Unsupported::metrics(
         "the manager prices tokens at list prices, which is the cost",
-        &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
+        &[
+            "llm_relay_list_cost_usd_total",
+            "llm_relay_key_list_cost_usd_total",
+            "llm_relay_day_list_cost_usd",
+            "llm_relay_account_cost_usd_total",
+        ],
     ),
     Unsupported::metrics("`llm_relay_cost_usd_total` tells it", &["llm_relay_provider_cost_usd_total"]),
     Unsupported::metrics("boards are summed up from the events at once", &["llm_relay_leaderboard_timestamp_seconds"]),
@@ -35,6 +40,14 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("the model that answered is not recorded", &["llm_relay_model_substitutions_total"]),
     Unsupported::metrics("every request that the manager hears of leaves a row", &["llm_relay_requests_missed_total"]),
     Unsupported::metrics("the manager charges nobody", &["llm_relay_refunded_usd_total"]),
+    Unsupported::metrics(
+        "each attempt that the manager hears of is a request",
+        &["llm_relay_recovered_attempts_total"],
+    ),
+    Unsupported::metrics(
+        "the manager does not hear of requests that the proxy refuses",
+        &["llm_relay_rejected_requests_total"],
+    ),
     Unsupported::metrics(
         "the manager tests no credential and asks for no balance",
         &["llm_relay_account_balance", "llm_relay_account_balance_timestamp_seconds", "llm_relay_account_test_"],

@@ -110,6 +110,8 @@ impl Attempt {
             duration_ms: self.latency_ms.map(|ms| u32::try_from(ms.max(0)).unwrap_or(u32::MAX)),
             ttft_ms: None,
             output_speed_micro: None,
+            list_cost: None,
+            account_cost: None,
             cache_saved: None,
         })
     }

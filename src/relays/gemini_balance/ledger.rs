@@ -240,6 +240,7 @@ impl Ledger for LedgerReader {
         Facts {
             users: false,
             cost: false,
+            list_cost: false,
             tokens: false,
             in_progress: false,
             imports: false,

@@ -56,7 +56,11 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("the relay logs the model that was asked for only", &["llm_relay_model_substitutions_total"]),
     Unsupported::metrics("boards are summed up from the rows at once", &["llm_relay_leaderboard_timestamp_seconds"]),
     Unsupported::metrics("keys have no tags", &["llm_relay_key_tag_info"]),
-    Unsupported::metrics("what leaves no row leaves no trace", &["llm_relay_requests_missed_total"]),
+    Unsupported::metrics(
+        "what leaves no row leaves no trace",
+        &["llm_relay_requests_missed_total", "llm_relay_rejected_requests_total"],
+    ),
+    Unsupported::metrics("each attempt is a row", &["llm_relay_recovered_attempts_total"]),
     Unsupported::metrics(
         "the relay writes its rows itself",
         &["llm_relay_imported_requests_total", "llm_relay_dead_letters_total", "llm_relay_collector_"],

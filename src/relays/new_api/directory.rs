@@ -120,7 +120,15 @@ impl Limits {
         let Some(rate) = self.rate else { return };
         let (left, used) = (rate.cost(left), rate.cost(used));
         let rule = WindowRule::Told { used, resets_at: resets_at.and_then(moment) };
-        self.limits.push(Limit { scope, id: id.into(), window, rule, limit: left + used, since: None });
+        self.limits.push(Limit {
+            scope,
+            id: id.into(),
+            window,
+            part: "".into(),
+            rule,
+            limit: left + used,
+            since: None,
+        });
     }
 }
 
@@ -141,6 +149,7 @@ fn user(row: &dyn Cells) -> Result<WithQuota<User>, sqlx::Error> {
         expires_at: None,
         sessions: None,
         requests_per_minute: None,
+        balance: None,
     };
     Ok((id, (user, Some(number("quota")?), number("used_quota")?)))
 }

@@ -386,6 +386,7 @@ impl Ledger for LedgerReader {
         let is_new = self.family == Family::NewApi;
         Facts {
             cost,
+            list_cost: false,
             refunds: is_new,
             failures: is_new,
             cache: is_new,

@@ -129,6 +129,8 @@ impl LogRow {
             duration_ms,
             ttft_ms: self.other.first_token_ms().filter(|_| is_request && self.is_stream),
             output_speed_micro: duration_ms.and_then(|ms| self.speed(ms)),
+            list_cost: None,
+            account_cost: None,
             cache_saved: self.cache_saved(meaning.rate).filter(|_| is_request),
         }))
     }

@@ -18,9 +18,22 @@ const USERS: Unsupported = Unsupported::metrics(
     "users do not expire, and have no rate limits of their own",
     &["llm_relay_user_expiry_timestamp_seconds", "llm_relay_user_requests_per_minute_limit"],
 );
+const ATTEMPTS: Unsupported = Unsupported::metrics(
+    "attempts are not told from requests that failed, and what it refuses leaves no row",
+    &["llm_relay_recovered_attempts_total", "llm_relay_rejected_requests_total"],
+);
+const WALLETS: Unsupported = Unsupported::metrics(
+    "a wallet is a quota: `llm_relay_quota_limit_usd` less `llm_relay_quota_used_usd`",
+    &["llm_relay_user_balance_usd"],
+);
 const LIST_COST: Unsupported = Unsupported::metrics(
     "the rows have what is billed, the rate of the group included",
-    &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
+    &[
+        "llm_relay_list_cost_usd_total",
+        "llm_relay_key_list_cost_usd_total",
+        "llm_relay_day_list_cost_usd",
+        "llm_relay_account_cost_usd_total",
+    ],
 );
 const PROVIDER_COST: Unsupported =
     Unsupported::metrics("`llm_relay_cost_usd_total` tells it", &["llm_relay_provider_cost_usd_total"]);
@@ -75,6 +88,8 @@ pub(super) const NEW_API_UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_day_error_ratio", "llm_relay_leaderboard_success_ratio"],
     )
     .zh("其界面不显示错误率；失败的尝试仅在开启 `ERROR_LOG_ENABLED` 时才有记录"),
+    ATTEMPTS,
+    WALLETS,
     LIST_COST,
     PROVIDER_COST,
     BOARD_TIME,
@@ -120,6 +135,8 @@ pub(super) const ONE_API_UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_cache_saved_usd_total", "llm_relay_leaderboard_cache_hit_ratio"],
     ),
     Unsupported::metrics("there are no quotas of a window", &["llm_relay_quota_reset_timestamp_seconds"]),
+    ATTEMPTS,
+    WALLETS,
     LIST_COST,
     PROVIDER_COST,
     BOARD_TIME,

@@ -58,7 +58,7 @@ impl Reader {
 #[async_trait]
 impl Ledger for Reader {
     fn facts(&self) -> Facts {
-        Facts { in_progress: false, imports: false, refunds: false, ..Facts::ALL }
+        Facts { list_cost: false, in_progress: false, imports: false, refunds: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
@@ -139,6 +139,7 @@ impl DirectorySource for Reader {
                 expires_at: None,
                 sessions: None,
                 requests_per_minute: None,
+                balance: None,
             })
         };
         let users = Reader::read(self, "reading users", sqlx::query(include_str!("users.sql")), user).await?;
@@ -172,6 +173,8 @@ fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
         duration_ms: None,
         ttft_ms: None,
         output_speed_micro: None,
+        list_cost: None,
+        account_cost: None,
         cache_saved: None,
     })
 }

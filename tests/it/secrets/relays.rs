@@ -1,4 +1,4 @@
-//! Five relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
+//! Six relays and everything that the exporter itself keeps secret, each with a secret of its own that turns up nowhere.
 //!
 //! `tests/regenerate` writes the list in `docs/security.md`.
 
@@ -57,6 +57,15 @@ const PLANTED: &[(&str, &str)] = &[
     ("new-api", "address of a client"),
     ("new-api", "reason why a channel is off"),
     ("new-api", "token in the options"),
+    ("sub2api", "password of the database role"),
+    ("sub2api", "key of a user"),
+    ("sub2api", "password hash of a user"),
+    ("sub2api", "e-mail address of a user"),
+    ("sub2api", "credentials of an account"),
+    ("sub2api", "what else an account has"),
+    ("sub2api", "error text"),
+    ("sub2api", "address of a client"),
+    ("sub2api", "password in the settings"),
     ("exporter", "password of a web user"),
     ("exporter", "bcrypt hash of a web user"),
     ("exporter", "bearer token"),
@@ -246,6 +255,39 @@ async fn api(secrets: &mut Secrets, folder: &Path) -> String {
     format!("[relays.api]\nkind = \"new-api\"\ndatabase_url = \"sqlite:{}\"\n", file.display())
 }
 
+async fn sub(secrets: &mut Secrets) -> String {
+    let mut secret = |what| secrets.plant("sub2api", what);
+    let mut relay = crate::sub2api::database::Store::new("secrets_of_sub2api").await;
+    let password = secret("password of the database role");
+    relay.grant().await;
+    relay
+        .run(&format!(
+            "insert into users (email, password_hash, username) values ('{mail}@example.com', '{hash}', 'ann {mail}@example.com');
+             insert into api_keys (user_id, key, name) values (1, 'sk-{key}', 'laptop');
+             insert into accounts (name, platform, type, credentials, extra, session_window_end) values
+               ('north', 'anthropic', 'oauth', '{{\"token\": \"{token}\"}}', '{{\"session_window_utilization\": 0.5, \"email\": \"{extra}\"}}', now() + interval '1 hour');
+             insert into settings (key, value) values ('smtp_password', '{option}'), ('ops_advanced_settings', '{{\"webhook\": \"{option}\"}}');
+             insert into usage_logs (user_id, api_key_id, account_id, model, output_tokens, total_cost, actual_cost, user_agent, ip_address)
+               values (1, 1, 1, 'sonnet', 5, 0.5, 0.5, '{address}', '192.0.2.1');
+             insert into ops_error_logs (user_id, api_key_id, account_id, model, error_phase, error_type, status_code, error_message, error_body, user_agent)
+               values (1, 1, 1, 'sonnet', 'upstream', 'upstream_error', 502, '{error}', '{error}', '{address}');
+             create role secrets_of_sub2api login password '{password}' in role llm_relay_exporter",
+            mail = secret("e-mail address of a user"),
+            hash = secret("password hash of a user"),
+            key = secret("key of a user"),
+            token = secret("credentials of an account"),
+            extra = secret("what else an account has"),
+            option = secret("password in the settings"),
+            error = secret("error text"),
+            address = secret("address of a client"),
+        ))
+        .await;
+    let mut url: url::Url = relay.url.parse().unwrap();
+    url.set_username("secrets_of_sub2api").unwrap();
+    url.set_password(Some(&password)).unwrap();
+    format!("[relays.sub]\nkind = \"sub2api\"\ndatabase_url = \"{url}\"\n")
+}
+
 /// The web configuration; curl's arguments for a user and for a bearer.
 fn web(secrets: &mut Secrets, folder: &Path) -> [String; 2] {
     let mut params = CertificateParams::default();
@@ -273,7 +315,7 @@ fn bytes(output: Output) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
+async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
     let (redis, mariadb) = (PrivateRedis::start().await.unwrap(), PrivateMariaDb::start().await.unwrap());
     let endpoint = tempfile::tempdir().unwrap();
     let folder = endpoint.path();
@@ -286,6 +328,7 @@ async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
         gemini(&mut secrets, &mariadb).await,
         manager_table,
         api(&mut secrets, folder).await,
+        sub(&mut secrets).await,
     ];
     let each = |relays: &str, more: &str| relays.replace("\nkind", &format!("\n{more}\nkind"));
     let relays = each(&relays.concat(), "interval = \"1s\"\ndirectory_interval = \"1s\"");
@@ -324,7 +367,7 @@ async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
     ] {
         tell(what, run(what, config, &[command], code));
     }
-    for relay in ["hub", "manager", "api"] {
+    for relay in ["hub", "manager", "api", "sub"] {
         let out = path(&format!("past-{relay}"));
         let arguments = ["backfill", "--relay", relay, "--from", "1h", "--out", &out];
         tell("`backfill`", run("`backfill`", &good, &arguments, 0));
@@ -359,7 +402,7 @@ async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
             let saved = page.contains("llm_relay_store_last_save_timestamp_seconds");
             let refused = page.lines().filter(|line| line.contains("reason=\"permission\"") && !line.ends_with(" 0"));
             match is_good {
-                true => saved && ["hub", "service", "gemini", "manager", "api"].iter().all(of),
+                true => saved && ["hub", "service", "gemini", "manager", "api", "sub"].iter().all(of),
                 false => refused.count() >= 4,
             }
         };
@@ -406,7 +449,7 @@ async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
         assert_eq!(secrets.found_in(bytes), [], "{what} tells a secret:\n{}", String::from_utf8_lossy(bytes));
     }
     // A look that finds nothing anywhere would prove nothing.
-    assert_eq!(secrets.found_in(&std::fs::read(&wrong).unwrap()).len(), 5);
+    assert_eq!(secrets.found_in(&std::fs::read(&wrong).unwrap()).len(), 6);
     let places: BTreeSet<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
     document(&places);
 }
@@ -414,7 +457,9 @@ async fn the_secrets_of_five_relays_and_of_the_exporter_turn_up_nowhere() {
 /// Holds the list against the document, or writes it there.
 fn document(places: &BTreeSet<&str>) {
     let mut list = String::from("| Of | Planted |\n|---|---|\n");
-    for whose in ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "new-api", "exporter"] {
+    for whose in
+        ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "new-api", "sub2api", "exporter"]
+    {
         let what: Vec<&str> = PLANTED.iter().filter(|it| it.0 == whose).map(|it| it.1).collect();
         list += &format!("| {whose} | {} |\n", what.join(", "));
     }

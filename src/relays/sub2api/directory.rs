@@ -1,0 +1,177 @@
+//! Users, keys, upstream accounts, and what is used of their limits.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::limits::Limits;
+use super::schema::{Schema, SchemaCache};
+use super::windows::{self, Windows};
+use super::zone::{From, Zones};
+use crate::connect::postgres::{Database, Snapshot};
+use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User};
+use crate::relay::DirectorySource;
+
+pub(super) const USERS: &str = include_str!("sql/users.sql");
+pub(super) const KEYS: &str = include_str!("sql/keys.sql");
+pub(super) const ACCOUNTS: &str = include_str!("sql/accounts.sql");
+pub(super) const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
+pub(super) const PLATFORM_QUOTAS: &str = include_str!("sql/platform_quotas.sql");
+
+pub(super) struct DirectoryReader {
+    database: Database,
+    zones: Zones,
+    schema: SchemaCache,
+    /// A zone of the relay's that is not known here, and has been logged.
+    unknown_zone: Option<From>,
+}
+
+impl DirectoryReader {
+    pub(super) fn new(database: Database, zones: Zones) -> Self {
+        Self { database, zones, schema: SchemaCache::default(), unknown_zone: None }
+    }
+
+    async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
+        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+        let (zone, from) = self.zones.choose(snapshot, &schema).await?;
+        let unknown = Some(from).filter(|from| matches!(from, From::Unknown(_)));
+        if let Some(From::Unknown(name)) = unknown.as_ref().filter(|_| unknown != self.unknown_zone) {
+            tracing::warn!(name, used = zone.name(), "the relay's time zone is not known here: set `timezone`");
+        }
+        self.unknown_zone = unknown;
+        let mut directory = Directory {
+            version: schema.level().label().to_owned(),
+            timezone: zone.name().to_owned(),
+            ..Directory::default()
+        };
+        let mut limits = Limits::default();
+        for row in snapshot.fetch("reading users", sqlx::query(schema.fit(USERS))).await? {
+            directory.users.extend(understood("user", &row, user(&row)));
+        }
+        for row in snapshot.fetch("reading keys", sqlx::query(schema.fit(KEYS))).await? {
+            if let Some(key) = understood("key", &row, key(&row)) {
+                if !key.deleted {
+                    limits.read(&row, Scope::Key, &key.id, "");
+                }
+                directory.keys.push(key);
+            }
+        }
+        let windows = windows::read(snapshot, &schema).await?;
+        for row in snapshot.fetch("reading accounts", sqlx::query(schema.fit(ACCOUNTS))).await? {
+            if let Some(provider) = understood("account", &row, provider(&row)) {
+                if !provider.deleted {
+                    spending(&row, &windows, &provider.id, &mut limits);
+                }
+                directory.providers.push(provider);
+            }
+        }
+        for (table, text) in [("user_subscriptions", SUBSCRIPTIONS), ("user_platform_quotas", PLATFORM_QUOTAS)] {
+            if schema.reads(table) {
+                let query = sqlx::query(schema.fit(text)).bind(zone.name());
+                for row in snapshot.fetch("reading what users have used", query).await? {
+                    if let (Ok(user), Ok(part)) = (row.try_get::<i64, _>("user_id"), row.try_get::<&str, _>("part")) {
+                        limits.read(&row, Scope::User, &user.into(), part);
+                    }
+                }
+            }
+        }
+        directory.limits = limits.all;
+        Ok(directory)
+    }
+}
+
+#[async_trait]
+impl DirectorySource for DirectoryReader {
+    async fn read(&mut self) -> Result<Directory, ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_all(&mut snapshot).await;
+        self.database.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+}
+
+/// One entity that cannot be understood does not take the others with it.
+pub(super) fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            let id: Option<i64> = row.try_get("id").ok();
+            tracing::warn!(entity, id, %error, "left out an entity that could not be understood");
+        })
+        .ok()
+}
+
+fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(EntityId::Number)
+}
+
+/// Names are often the addresses of people: what looks like one is cut.
+fn name(row: &PgRow) -> Result<String, sqlx::Error> {
+    let name: &str = row.try_get("name")?;
+    let word = |word: &str| match word.contains('@') {
+        true => word.chars().take(3).take_while(|it| *it != '@').chain(['…']).collect(),
+        false => word.to_owned(),
+    };
+    Ok(name.split(' ').map(word).collect::<Vec<String>>().join(" "))
+}
+
+fn user(row: &PgRow) -> Result<User, sqlx::Error> {
+    let id = id(row, "id")?;
+    let name = name(row)?;
+    let limit: Option<i32> = row.try_get("requests_per_minute")?;
+    Ok(User {
+        // The relay's own are empty until their people choose one.
+        name: if name.is_empty() { format!("user-{id}") } else { name },
+        id,
+        role: row.try_get("role")?,
+        enabled: row.try_get("enabled")?,
+        deleted: row.try_get("deleted")?,
+        expires_at: None,
+        sessions: None,
+        requests_per_minute: positive(limit),
+        balance: row.try_get::<Option<_>, _>("balance")?.map(Usd::from_decimal),
+    })
+}
+
+fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
+    let id = id(row, "id")?;
+    Ok(Key {
+        name: name(row)?,
+        user_id: Some(self::id(row, "user_id")?),
+        enabled: row.try_get("enabled")?,
+        deleted: row.try_get("deleted")?,
+        expires_at: row.try_get("expires_at")?,
+        created_at: None,
+        slots: None,
+        sessions: None,
+        counts_as: id.clone(),
+        id,
+    })
+}
+
+fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
+    let active = row.try_get::<&str, _>("status")? == "active";
+    Ok(Provider {
+        id: id(row, "id")?,
+        name: name(row)?,
+        kind: row.try_get("platform")?,
+        group: row.try_get::<Option<String>, _>("groups")?.unwrap_or_default(),
+        enabled: Some(active && row.try_get("schedulable")?),
+        deleted: row.try_get("deleted")?,
+        slots: positive(row.try_get("concurrency")?),
+    })
+}
+
+/// 0 is no limit, and so is less.
+fn positive(limit: Option<i32>) -> Option<u64> {
+    limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
+}
+
+/// Accounts that are billed by use may have limits.
+fn spending(row: &PgRow, windows: &HashMap<i64, Windows>, id: &EntityId, limits: &mut Limits) {
+    let (Some(windows), Ok(now)) = (id.number().and_then(|id| windows.get(&id)), row.try_get("now")) else { return };
+    for (window, spent) in windows.spending(now) {
+        limits.add(Scope::Provider, id, "", window, spent);
+    }
+}

@@ -1,0 +1,41 @@
+//! The product, as the rest of the program sees it.
+
+use std::time::Duration;
+
+use super::unsupported::UNSUPPORTED;
+use super::{check, demo, open};
+use crate::relay::plan::{OwnValue, RelayPlan};
+use crate::relay::setting::{
+    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
+};
+use crate::relay::{Need, Product, Store};
+
+/// The relay's `gateway.concurrency_slot_ttl_minutes`: how long a slot counts after it was taken.
+const SLOT_TTL: Setting = Setting {
+    path: "slot_ttl",
+    value_type: ValueType::Duration {
+        least: Duration::from_secs(60),
+        most: Duration::from_secs(24 * 60 * 60),
+        set: |relay, it| relay.own.set(SLOT_TTL.path, OwnValue::Duration(it)),
+    },
+    absent: Absent::Means("30m"),
+};
+
+pub(super) fn slot_ttl(plan: &RelayPlan) -> Duration {
+    plan.own.duration(SLOT_TTL.path)
+}
+
+/// sub2api.
+pub static PRODUCT: Product = Product {
+    label: "sub2api",
+    database: Need::Required(&[Store::Postgres]),
+    redis: Need::Optional(&[Store::Redis]),
+    // 0.1.179 `backend/internal/server/routes/common.go`.
+    health_path: "/health",
+    settings: &[SLOT_TTL, TIMEZONE, TIMEZONE_FALLBACK, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
+    variables: None,
+    unsupported: UNSUPPORTED,
+    open,
+    check: |plan| Box::pin(check(plan)),
+    demo: |options| Box::pin(demo::set_up(options)),
+};

@@ -1,0 +1,2 @@
+-- The store's clock. No table.
+select now() as now
