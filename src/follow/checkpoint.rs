@@ -46,6 +46,7 @@ impl Kept for Follower {
             resume_token: &state.resume_token,
         };
         parts.push(encoded(CURSOR, &cursor)?);
+        parts.extend(self.ledger.parts(all)?);
         Ok(Some(parts))
     }
 
@@ -54,6 +55,7 @@ impl Kept for Follower {
         let cursor: Cursor<String, Overlap, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
         let mut tally = Tally::restore(parts)?;
         tally.pin(&self.pinned);
+        self.ledger.restore(parts)?;
         self.state = Some(State {
             tally,
             basis: cursor.basis,
