@@ -1,0 +1,437 @@
+//! The rows, of which none has a number, and which appear in any order, seconds after their end or hours.
+//!
+//! Each refresh looks at what tells the rows of the last minutes and reads those that have no position yet. What appears
+//! later is missed by that, but not by the count of rows by hour, which comes before each audit. A row is visible to
+//! every statement that begins after its commit, and its start does not change: some count finds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use hashbrown::HashMap;
+use sqlx::Row;
+
+use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
+use super::row::{self, RowReader};
+use super::schema::{Schema, SchemaCache, filled};
+use crate::connect::postgres::{Database, Snapshot};
+use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::parts::{Part, PartError, decoded, encoded};
+use crate::relay::civil::{self, Calendars};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
+
+/// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
+const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
+/// How far back it looks at most, after a pause.
+const LONGEST_LOOK: TimeDelta = TimeDelta::hours(6);
+/// How far ahead clocks of LiteLLM's processes are taken to be.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// Days that are always in the calendar: a month, and the week around its first day.
+const LEAST_DAYS: Days = Days::new(40);
+
+const LOOK: &str = "look";
+
+pub(super) struct LedgerReader {
+    database: Database,
+    schema: SchemaCache,
+    calendars: Calendars,
+    positions: Positions,
+    rows: RowReader,
+    /// The clock at the last look.
+    looked: Option<NaiveDateTime>,
+    /// Spans of which rows are still to be counted, because there were too many new ones at once.
+    uncounted: Vec<Range<NaiveDateTime>>,
+    /// The rows of one hour, while it is read page by page.
+    listing: Option<Listing>,
+    /// Start of the oldest row at the last look.
+    oldest: NaiveDateTime,
+}
+
+/// The rows of one hour with their positions, ascending.
+struct Listing {
+    hour: i64,
+    rows: Vec<(i64, RowKey)>,
+}
+
+/// Rows as they came: some may be refused.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<UsageRow>,
+    refused: u64,
+}
+
+impl LedgerReader {
+    pub(super) fn new(database: Database, rows: RowReader) -> Self {
+        Self {
+            database,
+            schema: SchemaCache::default(),
+            calendars: Calendars::new(Tz::UTC),
+            positions: Positions::default(),
+            rows,
+            looked: None,
+            uncounted: Vec::new(),
+            listing: None,
+            oldest: DateTime::UNIX_EPOCH.naive_utc(),
+        }
+    }
+
+    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.database.finish(snapshot).await;
+        match &result {
+            Ok(_) => self.positions.keep(self.looked.unwrap_or_default()),
+            Err(error) => self.schema.forget_after(error),
+        }
+        result
+    }
+
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        self.schema.get(None, Schema::detect(snapshot)).await?;
+        let (now, first) = clock(snapshot).await?;
+        let looks_from = self.looked.map_or(now, |looked| looked.min(now)).max(now - LONGEST_LOOK) - LOOK_BACK;
+        let limit = request.limit as usize;
+        let mut new = BTreeSet::new();
+        let mut more = false;
+        if request.after.is_some() {
+            for key in keys(snapshot, looks_from..now + AHEAD).await? {
+                if key.hour() >= self.positions.lowest() && self.positions.find(&key).is_none() {
+                    new.insert(key);
+                }
+            }
+            let spans = request.audit.iter().map(|span| span.start.naive_utc()..span.end.naive_utc());
+            let mut spans: Vec<_> = self.uncounted.iter().cloned().chain(spans).collect();
+            spans.dedup();
+            if new.len() <= limit {
+                self.find_late(snapshot, &spans, limit, &mut new).await?;
+            }
+            more = new.len() > limit;
+            self.uncounted = if more { spans } else { Vec::new() };
+        } else {
+            self.positions = Positions::since(hour_at(looks_from));
+            let mut found = keys(snapshot, start_of(hour_at(looks_from))..now + AHEAD).await?;
+            found.sort_unstable();
+            for key in &found {
+                self.positions.give(key);
+            }
+        }
+        let given: Vec<(i64, RowKey)> =
+            new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key))).collect();
+        let batch = self.fetch(snapshot, "reading new rows", &given).await?;
+        let mut audit = Vec::new();
+        // What is not read yet would be taken for a drift.
+        for span in request.audit.iter().filter(|_| !more) {
+            audit.push(sum(snapshot, span).await?);
+        }
+        let (today, oldest) = (now.date(), first.min(now).date());
+        let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
+        self.looked = Some(now);
+        self.oldest = first;
+        Ok(Refresh {
+            now: now.and_utc(),
+            same_time_yesterday: civil::day_before(Tz::UTC, now.and_utc()),
+            calendar,
+            basis: format!("by {}", self.rows.model.label()),
+            tariff: String::new(),
+            top: self.positions.top(),
+            kept_since: Some(oldest),
+            month_since: None,
+            rows: batch.rows,
+            more,
+            refused: batch.refused,
+            audit,
+            lost_rows: false,
+            resume_token: String::new(),
+            zone_error: None,
+        })
+    }
+
+    /// Adds to `new` what has appeared behind the last minutes, as the number of rows by hour tells; some more than
+    /// `limit` at most.
+    async fn find_late(
+        &mut self,
+        snapshot: &mut Snapshot,
+        spans: &[Range<NaiveDateTime>],
+        limit: usize,
+        new: &mut BTreeSet<RowKey>,
+    ) -> Result<(), ReadError> {
+        for span in spans {
+            let what = "counting rows by hour";
+            let query = sqlx::query(include_str!("sql/hours.sql")).bind(span.start).bind(span.end);
+            for row in snapshot.fetch(what, query).await? {
+                let hour: i64 = row.try_get("hour").map_err(|error| snapshot.error(what, &error))?;
+                let rows: i64 = row.try_get("rows").map_err(|error| snapshot.error(what, &error))?;
+                let coming = new.iter().filter(|key| key.hour() == hour).count();
+                let known = self.positions.present(hour) + coming;
+                if hour < self.positions.lowest() || usize::try_from(rows) == Ok(known) {
+                    continue;
+                }
+                let found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+                let there = found.len();
+                let mut late: BTreeSet<RowKey> =
+                    found.into_iter().filter(|key| self.positions.find(key).is_none()).collect();
+                self.positions.note_present(hour, there - late.len());
+                new.append(&mut late);
+                if new.len() > limit {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(
+        &mut self,
+        snapshot: &mut Snapshot,
+        what: &str,
+        wanted: &[(i64, RowKey)],
+    ) -> Result<Batch, ReadError> {
+        let mut batch = Batch::default();
+        let starts: Vec<NaiveDateTime> = wanted.iter().map(|(_, key)| key.start).collect();
+        let (Some(first), Some(last)) = (starts.iter().min().copied(), starts.iter().max().copied()) else {
+            return Ok(batch);
+        };
+        let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
+        let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
+        let query = sqlx::query(filled(include_str!("sql/rows.sql"))).bind(ids).bind(&starts).bind(first).bind(last);
+        for row in snapshot.fetch(what, query).await? {
+            let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
+            let Some(position) = positions.get(&key) else { continue };
+            match self.rows.read(&row, *position) {
+                Ok(row) => batch.rows.push(row),
+                Err(error) => {
+                    batch.refused += 1;
+                    tracing::warn!(start = %key.start, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The rows of an hour with their positions, ascending. Rows of the hours that are remembered get one if they have
+    /// none yet; others are numbered anew.
+    async fn list(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
+        let mut found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+        found.sort_unstable();
+        let there = found.len();
+        let is_known = hour >= self.positions.lowest();
+        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(there);
+        for (at, key) in found.into_iter().enumerate() {
+            let position = if is_known {
+                self.positions.find(&key).or_else(|| self.positions.give(&key))
+            } else {
+                Some(first_of(hour) + at as i64)
+            };
+            rows.extend(position.map(|position| (position, key)));
+        }
+        if is_known {
+            self.positions.note_present(hour, there);
+        }
+        rows.sort_unstable();
+        Ok(Listing { hour, rows })
+    }
+
+    /// The rows of the past in an hour. What has got its position since the reading of the past began comes by itself.
+    async fn list_history(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
+        if hour < self.positions.lowest() {
+            self.positions.open(hour);
+            let listing = self.list(snapshot, hour).await?;
+            self.positions.open(hour);
+            return Ok(listing);
+        }
+        let found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+        let known = found.into_iter().filter_map(|key| Some((self.positions.find(&key)?, key)));
+        let mut rows: Vec<(i64, RowKey)> = known.collect();
+        rows.retain(|(position, _)| self.positions.is_history(*position));
+        rows.sort_unstable();
+        Ok(Listing { hour, rows })
+    }
+
+    async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
+        let (mut below, mut refused) = (below, 0);
+        loop {
+            let hour = hour_of(below - 1);
+            let listing = match self.listing.take() {
+                Some(listing) if listing.hour == hour => listing,
+                _ => self.list_history(snapshot, hour).await?,
+            };
+            let end = listing.rows.partition_point(|(position, _)| *position < below);
+            let wanted = &listing.rows[end.saturating_sub(limit)..end];
+            let Some((lowest, _)) = wanted.first() else {
+                let Some(before) = hour_before(snapshot, hour).await? else {
+                    return Ok(Older { rows: Vec::new(), bottom: true, refused });
+                };
+                below = first_of(before + 1);
+                continue;
+            };
+            let lowest = *lowest;
+            let batch = self.fetch(snapshot, "reading older rows", wanted).await?;
+            refused += batch.refused;
+            if batch.rows.is_empty() {
+                below = lowest;
+                self.listing = Some(listing);
+                continue;
+            }
+            self.listing = Some(listing);
+            return Ok(Older { rows: batch.rows, bottom: false, refused });
+        }
+    }
+
+    async fn read_between(
+        &mut self,
+        snapshot: &mut Snapshot,
+        range: &Range<NaiveDateTime>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let mut after = after;
+        let mut hour = hour_at(range.start).max(hour_of(after));
+        while start_of(hour) < range.end {
+            let listing = match self.listing.take() {
+                Some(listing) if listing.hour == hour => listing,
+                _ => self.list(snapshot, hour).await?,
+            };
+            let wanted = listing.rows.iter().filter(|(position, key)| *position > after && range.contains(&key.start));
+            let wanted: Vec<(i64, RowKey)> = wanted.take(limit).cloned().collect();
+            let Some((last, _)) = wanted.last() else {
+                hour += 1;
+                continue;
+            };
+            after = *last;
+            let mut rows = self.fetch(snapshot, "reading rows of a span", &wanted).await?.rows;
+            self.listing = Some(listing);
+            if !rows.is_empty() {
+                rows.sort_unstable_by_key(|row| row.id);
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The last hour before another that has rows.
+async fn hour_before(snapshot: &mut Snapshot, hour: i64) -> Result<Option<i64>, ReadError> {
+    let what = "looking for older rows";
+    let query = sqlx::query(include_str!("sql/before.sql")).bind(start_of(hour));
+    let row = snapshot.fetch_one(what, query).await?;
+    let last: Option<NaiveDateTime> = row.try_get("last").map_err(|error| snapshot.error(what, &error))?;
+    Ok(last.map(hour_at))
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        Facts { in_progress: false, imports: false, refunds: false, hits_of_cached: false, ..Facts::ALL }
+    }
+
+    fn gives_positions(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self) {
+        self.positions.begin();
+        self.listing = None;
+    }
+
+    fn first(&self) -> i64 {
+        first_of(hour_at(self.oldest))
+    }
+
+    fn disorder(&self) -> TimeDelta {
+        // Positions grow with the hour.
+        TimeDelta::hours(1)
+    }
+
+    fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError> {
+        let mut parts = self.positions.parts(all)?;
+        parts.push(self.rows.deployments.part(all)?);
+        parts.push(encoded(LOOK, &(self.looked.map(millis), millis(self.oldest)))?);
+        Ok(parts)
+    }
+
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        let positions = Positions::restored(parts)?;
+        let (looked, oldest): (Option<i64>, i64) = decoded(parts, LOOK)?;
+        self.rows.deployments.restore(parts)?;
+        let at = |millis| DateTime::from_timestamp_millis(millis).unwrap_or_default().naive_utc();
+        (self.positions, self.looked, self.oldest) = (positions, looked.map(at), at(oldest));
+        Ok(())
+    }
+
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        self.positions.take_back();
+        self.listing = None;
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, request).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        self.positions.take_back();
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_older(&mut snapshot, below, limit as usize).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        self.positions.take_back();
+        let mut snapshot = self.database.snapshot().await?;
+        let range = range.start.naive_utc()..range.end.naive_utc();
+        let result = self.read_between(&mut snapshot, &range, after, limit as usize).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "LiteLLM keeps beside each budget what is used of it"))
+    }
+}
+
+/// The server's clock, and the start of the oldest row.
+async fn clock(snapshot: &mut Snapshot) -> Result<(NaiveDateTime, NaiveDateTime), ReadError> {
+    let what = "reading the clock";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/clock.sql"))).await?;
+    let read = || {
+        let now = row.try_get::<DateTime<Utc>, _>("now")?.naive_utc();
+        Ok((now, row.try_get::<Option<NaiveDateTime>, _>("first")?.unwrap_or(now)))
+    };
+    read().map_err(|error| snapshot.error(what, &error))
+}
+
+/// What tells the rows of a span.
+async fn keys(snapshot: &mut Snapshot, span: Range<NaiveDateTime>) -> Result<Vec<RowKey>, ReadError> {
+    let what = "looking for rows";
+    let query = sqlx::query(include_str!("sql/ids.sql")).bind(span.start).bind(span.end);
+    let rows = snapshot.fetch(what, query).await?;
+    rows.iter().map(row::key).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
+}
+
+/// The store's own sum of a span.
+async fn sum(snapshot: &mut Snapshot, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
+    let what = "summing rows";
+    let query = sqlx::query(filled(include_str!("sql/audit.sql")));
+    let query = query.bind(span.start.naive_utc()).bind(span.end.naive_utc());
+    let row = snapshot.fetch_one(what, query).await?;
+    let read = || {
+        let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
+        let femto: &str = row.try_get("femto")?;
+        let femto = femto.parse().map_err(|_| sqlx::Error::Decode("a sum of money is no number".into()))?;
+        Ok(LedgerSum {
+            requests: count("requests")?,
+            cost: Usd::from_femto(femto),
+            board_tokens: count("board_tokens")?,
+            errors: count("errors")?,
+            ..LedgerSum::default()
+        })
+    };
+    read().map_err(|error| snapshot.error(what, &error))
+}
+
+fn millis(at: NaiveDateTime) -> i64 {
+    at.and_utc().timestamp_millis()
+}
