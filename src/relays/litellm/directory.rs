@@ -141,7 +141,8 @@ fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
         name: Kind::Key.name(&[row.try_get("alias")?], token),
         user_id: user.filter(|user| !user.is_empty()).map(|user| Kind::User.number(user).into()),
         enabled: Some(row.try_get("enabled")?),
-        deleted: row.try_get("deleted")?,
+        // The Usage page shows it all the same.
+        deleted: false,
         expires_at: at("expires_at")?,
         created_at: at("created_at")?,
         slots: None,

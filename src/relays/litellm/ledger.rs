@@ -27,6 +27,8 @@ use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
 const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
 /// How far back it looks at most, after a pause.
 const LONGEST_LOOK: TimeDelta = TimeDelta::hours(6);
+/// How late a row may be to be found by the next count of rows; those that are later wait for the turn of their day.
+const COUNTED: TimeDelta = TimeDelta::hours(48);
 /// How far ahead clocks of LiteLLM's processes are taken to be.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// Days that are always in the calendar: a month, and the week around its first day.
@@ -100,9 +102,8 @@ impl LedgerReader {
                     new.insert(key);
                 }
             }
-            let spans = request.audit.iter().map(|span| span.start.naive_utc()..span.end.naive_utc());
-            let mut spans: Vec<_> = self.uncounted.iter().cloned().chain(spans).collect();
-            spans.dedup();
+            let mut spans = std::mem::take(&mut self.uncounted);
+            spans.extend(spans_to_count(&request.audit, now));
             if new.len() <= limit {
                 self.find_late(snapshot, &spans, limit, &mut new).await?;
             }
@@ -390,6 +391,25 @@ impl Ledger for LedgerReader {
     async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
         Err(ReadError::new(Reason::Data, "LiteLLM keeps beside each budget what is used of it"))
     }
+}
+
+/// Before an audit, the rows of what it looks at are counted, and those of the last two days.
+fn spans_to_count(audit: &[Range<DateTime<Utc>>], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
+    let recently = now - COUNTED;
+    let mut spans = Vec::new();
+    let mut recent = recently..now;
+    for span in audit {
+        let span = span.start.naive_utc()..span.end.naive_utc();
+        if span.end <= recently {
+            spans.push(span);
+        } else {
+            recent = recent.start.min(span.start)..recent.end.max(span.end);
+        }
+    }
+    if !audit.is_empty() {
+        spans.push(recent);
+    }
+    spans
 }
 
 /// The server's clock, and the start of the oldest row.

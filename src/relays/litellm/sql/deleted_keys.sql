@@ -1,10 +1,9 @@
--- Keys that were deleted, the newest state of each. Full read of a small table. Since 1.80.
+-- Keys that were deleted, the newest state of each: the Usage page still names them. Full read of a small table. Since 1.80.
 select distinct on (d.token)
   d.token,
   left(d.key_alias, 200) as alias,
   left(d.user_id, 256) as user_id,
   false as enabled,
-  true as deleted,
   null::timestamp as expires_at,
   null::timestamp as created_at,
   0::float8 as spend,

@@ -1,11 +1,10 @@
--- Keys with their budgets, and those that were deleted; the hash is compared here and shown nowhere. Primary keys, and a
+-- Keys with their budgets; the hash is compared here and shown nowhere. Primary keys, and a
 -- full read of the budgets. All releases.
 select
   k.token,
   left(k.key_alias, 200) as alias,
   left(k.user_id, 256) as user_id,
   not coalesce(k.blocked, false) as enabled,
-  false as deleted,
   case when isfinite(k.expires) then k.expires end as expires_at,
   case when isfinite(k.created_at) then k.created_at end as created_at,
   k.spend,

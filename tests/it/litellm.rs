@@ -1,0 +1,4 @@
+//! LiteLLM on a real PostgreSQL.
+
+mod database;
+mod differential;
