@@ -137,6 +137,9 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded(self.ledger.first());
         view.audit = state.audit;
+        if let Some(counters) = &mut view.counters {
+            counters.missed = self.ledger.missed();
+        }
         view.zone_error_seconds = state.zone_error.map(|error| error as f64);
         Some(view)
     }

@@ -85,6 +85,12 @@ pub trait Ledger: Send {
         TimeDelta::minutes(1)
     }
 
+    /// Requests since it was first read that the relay has counted and of which it has no row; `None` where it does not
+    /// count for itself.
+    fn missed(&self) -> Option<u64> {
+        None
+    }
+
     /// What the ledger must remember beside the cursor, in parts; those that have not changed since the last time without
     /// their bytes, unless `all` are wanted.
     ///

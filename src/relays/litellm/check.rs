@@ -2,14 +2,14 @@
 
 use sqlx::Row;
 
-use super::schema::{ROWS, Schema, SchemaCache, filled};
+use super::missed::{COUNTERS, Compared};
+use super::schema::{ROWS, Schema, SchemaCache};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
 use crate::relay::plan::RelayPlan;
 use crate::relay::report::Report;
 
-const COUNTERS: &str = "LiteLLM_DailyUserSpend";
 const SCRIPT: &str = "deploy/litellm/readonly-role.sql";
 
 /// Looks at the relay's database.
@@ -44,7 +44,9 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
     let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/index.sql"))).await?;
     match row.try_get("is_indexed").map_err(|error| snapshot.error(what, &error))? {
         true => report.ok("index", "rows are found by their start"),
-        false => report.problem("index", format!("no index of {ROWS} begins with \"startTime\": every look reads it all")),
+        false => {
+            report.problem("index", format!("no index of {ROWS} begins with \"startTime\": every look reads it all"))
+        }
     }
     if schema.reads(ROWS) && schema.reads(COUNTERS) {
         completeness(snapshot, report).await?;
@@ -60,7 +62,10 @@ async fn server(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), Read
     report.ok("postgres", format!("server version {version}"));
     if row.try_get("superuser").map_err(wrong)? {
         let role: &str = row.try_get("role").map_err(wrong)?;
-        report.note("role", format!("{role} is a superuser; a role from {SCRIPT} reads all that is needed and no prompt"));
+        report.note(
+            "role",
+            format!("{role} is a superuser; a role from {SCRIPT} reads all that is needed and no prompt"),
+        );
     }
     match row.try_get::<Option<i64>, _>("rows").map_err(wrong)?.unwrap_or(0) {
         0 => report.note("ledger", format!("{ROWS} is empty, or was never analysed")),
@@ -71,10 +76,7 @@ async fn server(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), Read
 
 /// The rows of yesterday against LiteLLM's own counters: some of its settings leave requests without a row.
 async fn completeness(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
-    let what = "comparing yesterday";
-    let row = snapshot.fetch_one(what, sqlx::query(filled(include_str!("sql/compare.sql")))).await?;
-    let count = |column| row.try_get::<i64, _>(column).map_err(|error| snapshot.error(what, &error));
-    let (rows, failed, counted) = (count("rows")?, count("failed")?, count("counted")?);
+    let Compared { rows, failed, counted } = Compared::read(snapshot, None).await?;
     let told = format!("yesterday has {rows} rows, and LiteLLM counted {counted} requests");
     match counted - rows {
         missed if missed > 0 && rows == 0 => {

@@ -154,15 +154,18 @@ impl Simulator {
             20..24 => ("408", "Timeout"),
             24..30 => ("400", "BadRequestError"),
             30..34 => ("429", "BudgetExceededError"),
+            34..44 => ("499", "HTTPException"),
             _ => return row,
         };
-        for key in ["prompt", "completion", "spend"] {
-            row[key] = 0.into();
+        // Of a stream that its client left, what was delivered counts.
+        if code != "499" {
+            for key in ["prompt", "completion", "spend"] {
+                row[key] = 0.into();
+            }
+            row["first"] = row["end"].clone();
         }
-        row["first"] = row["end"].clone();
         row["status"] = "failure".into();
-        row["metadata"] =
-            json!({"status": "failure", "error_information": {"error_code": code, "error_class": class}});
+        row["metadata"] = json!({"status": "failure", "error_information": {"error_code": code, "error_class": class}});
         row
     }
 

@@ -1,9 +1,12 @@
 //! Names, budgets, deployments.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
+use tokio::sync::Mutex;
 
 use super::budget;
 use super::deployments::{Deployment, Deployments};
@@ -16,25 +19,49 @@ use crate::relay::DirectorySource;
 const DELETED: &str = "LiteLLM_DeletedVerificationToken";
 const MODELS: &str = "LiteLLM_ProxyModelTable";
 
-pub(super) struct DirectoryReader {
+/// The connection that directory and live state share.
+pub(super) struct Side {
     database: Database,
     schema: SchemaCache,
+}
+
+impl Side {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database, schema: SchemaCache::default() }
+    }
+
+    /// A snapshot, and what is there to be read.
+    pub(super) async fn snapshot(&mut self) -> Result<(Snapshot, Arc<Schema>), ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        match self.schema.get(None, Schema::detect(&mut snapshot)).await {
+            Ok(schema) => Ok((snapshot, schema)),
+            Err(error) => self.end(snapshot, Err(error)).await,
+        }
+    }
+
+    pub(super) async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.database.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+}
+
+pub(super) struct DirectoryReader {
+    side: Arc<Mutex<Side>>,
     deployments: Deployments,
 }
 
 impl DirectoryReader {
-    pub(super) fn new(database: Database, deployments: Deployments) -> Self {
-        Self { database, schema: SchemaCache::default(), deployments }
+    pub(super) fn new(side: Arc<Mutex<Side>>, deployments: Deployments) -> Self {
+        Self { side, deployments }
     }
 
-    async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+    async fn read_all(&self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
         let what = "reading the clock";
         let now = snapshot.fetch_one(what, sqlx::query(include_str!("sql/now.sql"))).await?;
         let now: DateTime<Utc> = now.try_get("now").map_err(|error| snapshot.error(what, &error))?;
         let mut directory = Directory {
             currency: Some("USD".to_owned()),
-            version: version(snapshot, &schema).await?,
+            version: version(snapshot, schema).await?,
             timezone: "UTC".to_owned(),
             ..Directory::default()
         };
@@ -52,7 +79,7 @@ impl DirectoryReader {
             understood("key", read, &mut directory.keys, &mut directory.limits);
         }
         directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| caller(id, name)));
-        directory.providers = self.providers(snapshot, &schema).await?;
+        directory.providers = self.providers(snapshot, schema).await?;
         Ok(directory)
     }
 
@@ -84,10 +111,10 @@ impl DirectoryReader {
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_all(&mut snapshot).await;
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
+        let mut side = self.side.lock().await;
+        let (mut snapshot, schema) = side.snapshot().await?;
+        let result = self.read_all(&mut snapshot, &schema).await;
+        side.end(snapshot, result).await
     }
 }
 

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
-use sqlx::Row;
 
+use super::missed::{COUNTERS, Missed};
 use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
 use super::row::{self, RowReader};
-use super::schema::{Schema, SchemaCache, filled};
+use super::schema::{DELIVERIES, Schema, SchemaCache, filled};
+use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
@@ -31,6 +32,8 @@ const LONGEST_LOOK: TimeDelta = TimeDelta::hours(6);
 const COUNTED: TimeDelta = TimeDelta::hours(48);
 /// How far ahead clocks of LiteLLM's processes are taken to be.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// A transaction of LiteLLM's that accounts for requests ends within a minute, and clocks differ.
+const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
 /// Days that are always in the calendar: a month, and the week around its first day.
 const LEAST_DAYS: Days = Days::new(40);
 
@@ -50,11 +53,15 @@ pub(super) struct LedgerReader {
     listing: Option<Listing>,
     /// Start of the oldest row at the last look.
     oldest: NaiveDateTime,
+    /// `None` where LiteLLM's own counters cannot be read.
+    missed: Option<Missed>,
 }
 
 /// The rows of one hour with their positions, ascending.
 struct Listing {
     hour: i64,
+    /// Those alone that were there when the reading of the past began.
+    is_history: bool,
     rows: Vec<(i64, RowKey)>,
 }
 
@@ -77,6 +84,7 @@ impl LedgerReader {
             uncounted: Vec::new(),
             listing: None,
             oldest: DateTime::UNIX_EPOCH.naive_utc(),
+            missed: None,
         }
     }
 
@@ -90,43 +98,37 @@ impl LedgerReader {
     }
 
     async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
-        self.schema.get(None, Schema::detect(snapshot)).await?;
-        let (now, first) = clock(snapshot).await?;
+        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+        let (now, first) = statements::clock(snapshot).await?;
         let looks_from = self.looked.map_or(now, |looked| looked.min(now)).max(now - LONGEST_LOOK) - LOOK_BACK;
-        let limit = request.limit as usize;
         let mut new = BTreeSet::new();
-        let mut more = false;
         if request.after.is_some() {
-            for key in keys(snapshot, looks_from..now + AHEAD).await? {
-                if key.hour() >= self.positions.lowest() && self.positions.find(&key).is_none() {
-                    new.insert(key);
-                }
-            }
-            let mut spans = std::mem::take(&mut self.uncounted);
-            spans.extend(spans_to_count(&request.audit, now));
-            if new.len() <= limit {
-                self.find_late(snapshot, &spans, limit, &mut new).await?;
-            }
-            more = new.len() > limit;
-            self.uncounted = if more { spans } else { Vec::new() };
+            new = self.find_new(snapshot, looks_from..now + AHEAD, request, now, schema.reads(DELIVERIES)).await?;
         } else {
             self.positions = Positions::since(hour_at(looks_from));
-            let mut found = keys(snapshot, start_of(hour_at(looks_from))..now + AHEAD).await?;
+            let mut found = statements::keys(snapshot, start_of(hour_at(looks_from))..now + AHEAD).await?;
             found.sort_unstable();
             for key in &found {
                 self.positions.give(key);
             }
         }
-        let given: Vec<(i64, RowKey)> =
-            new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key))).collect();
+        let limit = request.limit as usize;
+        let more = new.len() > limit;
+        let given = new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key)));
+        let given: Vec<(i64, RowKey)> = given.collect();
         let batch = self.fetch(snapshot, "reading new rows", &given).await?;
         let mut audit = Vec::new();
         // What is not read yet would be taken for a drift.
         for span in request.audit.iter().filter(|_| !more) {
-            audit.push(sum(snapshot, span).await?);
+            audit.push(statements::sum(snapshot, span).await?);
         }
         let (today, oldest) = (now.date(), first.min(now).date());
         let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
+        if schema.reads(COUNTERS) && !audit.is_empty() {
+            let mut missed = self.missed.unwrap_or_else(|| Missed::since(today));
+            missed.look(snapshot, today, oldest).await?;
+            self.missed = Some(missed);
+        }
         self.looked = Some(now);
         self.oldest = first;
         Ok(Refresh {
@@ -148,6 +150,35 @@ impl LedgerReader {
         })
     }
 
+    /// What has no position yet: of the last minutes, and before an audit what is later. Some more than the limit at most.
+    async fn find_new(
+        &mut self,
+        snapshot: &mut Snapshot,
+        recent: Range<NaiveDateTime>,
+        request: &RefreshRequest,
+        now: NaiveDateTime,
+        tells_arrivals: bool,
+    ) -> Result<BTreeSet<RowKey>, ReadError> {
+        let limit = request.limit as usize;
+        let mut new = BTreeSet::new();
+        let mut found = statements::keys(snapshot, recent).await?;
+        if let Some(looked) = self.looked.filter(|_| tells_arrivals) {
+            found.extend(statements::arrivals(snapshot, looked.max(now - LONGEST_LOOK) - IN_DOUBT).await?);
+        }
+        for key in found {
+            if key.hour() >= self.positions.lowest() && self.positions.find(&key).is_none() {
+                new.insert(key);
+            }
+        }
+        let mut spans = self.uncounted.clone();
+        spans.extend(spans_to_count(&request.audit, now));
+        if new.len() <= limit {
+            self.find_late(snapshot, &spans, limit, &mut new).await?;
+        }
+        self.uncounted = if new.len() > limit { spans } else { Vec::new() };
+        Ok(new)
+    }
+
     /// Adds to `new` what has appeared behind the last minutes, as the number of rows by hour tells; some more than
     /// `limit` at most.
     async fn find_late(
@@ -158,17 +189,13 @@ impl LedgerReader {
         new: &mut BTreeSet<RowKey>,
     ) -> Result<(), ReadError> {
         for span in spans {
-            let what = "counting rows by hour";
-            let query = sqlx::query(include_str!("sql/hours.sql")).bind(span.start).bind(span.end);
-            for row in snapshot.fetch(what, query).await? {
-                let hour: i64 = row.try_get("hour").map_err(|error| snapshot.error(what, &error))?;
-                let rows: i64 = row.try_get("rows").map_err(|error| snapshot.error(what, &error))?;
+            for (hour, rows) in statements::rows_by_hour(snapshot, span).await? {
                 let coming = new.iter().filter(|key| key.hour() == hour).count();
                 let known = self.positions.present(hour) + coming;
-                if hour < self.positions.lowest() || usize::try_from(rows) == Ok(known) {
+                if hour < self.positions.lowest() || rows == known {
                     continue;
                 }
-                let found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+                let found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
                 let there = found.len();
                 let mut late: BTreeSet<RowKey> =
                     found.into_iter().filter(|key| self.positions.find(key).is_none()).collect();
@@ -213,7 +240,7 @@ impl LedgerReader {
     /// The rows of an hour with their positions, ascending. Rows of the hours that are remembered get one if they have
     /// none yet; others are numbered anew.
     async fn list(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
-        let mut found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+        let mut found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
         found.sort_unstable();
         let there = found.len();
         let is_known = hour >= self.positions.lowest();
@@ -230,7 +257,7 @@ impl LedgerReader {
             self.positions.note_present(hour, there);
         }
         rows.sort_unstable();
-        Ok(Listing { hour, rows })
+        Ok(Listing { hour, is_history: false, rows })
     }
 
     /// The rows of the past in an hour. What has got its position since the reading of the past began comes by itself.
@@ -239,14 +266,14 @@ impl LedgerReader {
             self.positions.open(hour);
             let listing = self.list(snapshot, hour).await?;
             self.positions.open(hour);
-            return Ok(listing);
+            return Ok(Listing { is_history: true, ..listing });
         }
-        let found = keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+        let found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
         let known = found.into_iter().filter_map(|key| Some((self.positions.find(&key)?, key)));
         let mut rows: Vec<(i64, RowKey)> = known.collect();
         rows.retain(|(position, _)| self.positions.is_history(*position));
         rows.sort_unstable();
-        Ok(Listing { hour, rows })
+        Ok(Listing { hour, is_history: true, rows })
     }
 
     async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
@@ -254,13 +281,13 @@ impl LedgerReader {
         loop {
             let hour = hour_of(below - 1);
             let listing = match self.listing.take() {
-                Some(listing) if listing.hour == hour => listing,
+                Some(listing) if listing.hour == hour && listing.is_history => listing,
                 _ => self.list_history(snapshot, hour).await?,
             };
             let end = listing.rows.partition_point(|(position, _)| *position < below);
             let wanted = &listing.rows[end.saturating_sub(limit)..end];
             let Some((lowest, _)) = wanted.first() else {
-                let Some(before) = hour_before(snapshot, hour).await? else {
+                let Some(before) = statements::hour_before(snapshot, hour).await? else {
                     return Ok(Older { rows: Vec::new(), bottom: true, refused });
                 };
                 below = first_of(before + 1);
@@ -290,7 +317,7 @@ impl LedgerReader {
         let mut hour = hour_at(range.start).max(hour_of(after));
         while start_of(hour) < range.end {
             let listing = match self.listing.take() {
-                Some(listing) if listing.hour == hour => listing,
+                Some(listing) if listing.hour == hour && !listing.is_history => listing,
                 _ => self.list(snapshot, hour).await?,
             };
             let wanted = listing.rows.iter().filter(|(position, key)| *position > after && range.contains(&key.start));
@@ -309,15 +336,6 @@ impl LedgerReader {
         }
         Ok(Vec::new())
     }
-}
-
-/// The last hour before another that has rows.
-async fn hour_before(snapshot: &mut Snapshot, hour: i64) -> Result<Option<i64>, ReadError> {
-    let what = "looking for older rows";
-    let query = sqlx::query(include_str!("sql/before.sql")).bind(start_of(hour));
-    let row = snapshot.fetch_one(what, query).await?;
-    let last: Option<NaiveDateTime> = row.try_get("last").map_err(|error| snapshot.error(what, &error))?;
-    Ok(last.map(hour_at))
 }
 
 #[async_trait]
@@ -344,19 +362,24 @@ impl Ledger for LedgerReader {
         TimeDelta::hours(1)
     }
 
+    fn missed(&self) -> Option<u64> {
+        self.missed.map(|missed| missed.total)
+    }
+
     fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError> {
         let mut parts = self.positions.parts(all)?;
         parts.push(self.rows.deployments.part(all)?);
-        parts.push(encoded(LOOK, &(self.looked.map(millis), millis(self.oldest)))?);
+        parts.push(encoded(LOOK, &(self.looked.map(millis), millis(self.oldest), self.missed))?);
         Ok(parts)
     }
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         let positions = Positions::restored(parts)?;
-        let (looked, oldest): (Option<i64>, i64) = decoded(parts, LOOK)?;
+        let (looked, oldest, missed): (Option<i64>, i64, Option<Missed>) = decoded(parts, LOOK)?;
         self.rows.deployments.restore(parts)?;
         let at = |millis| DateTime::from_timestamp_millis(millis).unwrap_or_default().naive_utc();
         (self.positions, self.looked, self.oldest) = (positions, looked.map(at), at(oldest));
+        self.missed = missed;
         Ok(())
     }
 
@@ -410,46 +433,6 @@ fn spans_to_count(audit: &[Range<DateTime<Utc>>], now: NaiveDateTime) -> Vec<Ran
         spans.push(recent);
     }
     spans
-}
-
-/// The server's clock, and the start of the oldest row.
-async fn clock(snapshot: &mut Snapshot) -> Result<(NaiveDateTime, NaiveDateTime), ReadError> {
-    let what = "reading the clock";
-    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/clock.sql"))).await?;
-    let read = || {
-        let now = row.try_get::<DateTime<Utc>, _>("now")?.naive_utc();
-        Ok((now, row.try_get::<Option<NaiveDateTime>, _>("first")?.unwrap_or(now)))
-    };
-    read().map_err(|error| snapshot.error(what, &error))
-}
-
-/// What tells the rows of a span.
-async fn keys(snapshot: &mut Snapshot, span: Range<NaiveDateTime>) -> Result<Vec<RowKey>, ReadError> {
-    let what = "looking for rows";
-    let query = sqlx::query(include_str!("sql/ids.sql")).bind(span.start).bind(span.end);
-    let rows = snapshot.fetch(what, query).await?;
-    rows.iter().map(row::key).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
-}
-
-/// The store's own sum of a span.
-async fn sum(snapshot: &mut Snapshot, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
-    let what = "summing rows";
-    let query = sqlx::query(filled(include_str!("sql/audit.sql")));
-    let query = query.bind(span.start.naive_utc()).bind(span.end.naive_utc());
-    let row = snapshot.fetch_one(what, query).await?;
-    let read = || {
-        let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
-        let femto: &str = row.try_get("femto")?;
-        let femto = femto.parse().map_err(|_| sqlx::Error::Decode("a sum of money is no number".into()))?;
-        Ok(LedgerSum {
-            requests: count("requests")?,
-            cost: Usd::from_femto(femto),
-            board_tokens: count("board_tokens")?,
-            errors: count("errors")?,
-            ..LedgerSum::default()
-        })
-    };
-    read().map_err(|error| snapshot.error(what, &error))
 }
 
 fn millis(at: NaiveDateTime) -> i64 {

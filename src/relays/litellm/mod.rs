@@ -8,9 +8,9 @@
 //! * A budget's spending is of the window before until a job has set it back.
 //!
 //! # Layout
-//! * `positions`: a position for each row. `ledger`, `row`: the rows. `deployments`: the upstreams that they name.
+//! * `positions`: a position for each row. `ledger`, `statements`, `row`: the rows. `deployments`: the upstreams that they name.
 //! * `directory`, `budget`: names and budgets. `live`: health checks. `identity`: numbers for texts, names without addresses.
-//! * `schema`: which tables and columns there are.
+//! * `missed`: LiteLLM's own counters. `schema`: which tables and columns there are.
 //! * [`check()`]: what can be read and what cannot, for people. `unsupported`: what none can tell.
 
 mod budget;
@@ -21,11 +21,17 @@ mod directory;
 pub mod identity;
 mod ledger;
 mod live;
+mod missed;
 mod positions;
 mod product;
 mod row;
 mod schema;
+mod statements;
 mod unsupported;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 
 pub use check::check;
 pub use product::PRODUCT;
@@ -59,21 +65,19 @@ impl ModelName {
     }
 }
 
-/// Opens the parts of one relay; each holds one connection.
+/// Opens the parts of one relay: two connections, one for the rows, one that live state and directory share.
 ///
 /// # Errors
 /// When an address cannot be used.
 fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
     let deployments = deployments::Deployments::default();
-    let rows = RowReader {
-        model: product::model_name(plan),
-        names: SharedNames::default(),
-        deployments: deployments.clone(),
-    };
+    let side = Arc::new(Mutex::new(directory::Side::new(database()?)));
+    let rows =
+        RowReader { model: product::model_name(plan), names: SharedNames::default(), deployments: deployments.clone() };
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, rows))),
-        live: Some(Box::new(live::LiveReader::new(database()?))),
-        directory: Box::new(directory::DirectoryReader::new(database()?, deployments)),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&side)))),
+        directory: Box::new(directory::DirectoryReader::new(side, deployments)),
     })
 }

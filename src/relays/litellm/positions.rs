@@ -35,7 +35,8 @@ pub(super) struct RowKey {
 impl RowKey {
     fn hash(&self) -> u64 {
         let millis = self.start.and_utc().timestamp_millis();
-        let digest: [u8; 32] = Sha256::new().chain_update(millis.to_le_bytes()).chain_update(&self.id).finalize().into();
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(millis.to_le_bytes()).chain_update(&self.id).finalize().into();
         digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
     }
 
@@ -252,4 +253,70 @@ impl Positions {
 
 const fn position(hour: i64, at: usize) -> i64 {
     first_of(hour) + at as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(hour: i64, n: u16) -> RowKey {
+        RowKey { start: start_of(hour) + TimeDelta::milliseconds(n.into()), id: n.to_string() }
+    }
+
+    #[test]
+    fn a_row_takes_eight_bytes_for_fifty_hours_and_longer_while_there_are_few() {
+        let mut positions = Positions::since(1000);
+        for n in 0..1000 {
+            positions.give(&key(1000, n)).unwrap();
+        }
+        positions.keep(start_of(9000));
+        let bytes: usize = positions.parts(true).unwrap().iter().flat_map(|(_, bytes)| bytes).map(Bytes::len).sum();
+        assert!(bytes < 8 * 1000 + 100, "{bytes}");
+        assert!(positions.parts(false).unwrap().iter().all(|(name, bytes)| name == MARKS || bytes.is_none()));
+        let many = Hour { hashes: vec![0; KEPT_ROWS], ..Hour::default() };
+        positions.hours.insert(9000, many);
+        positions.keep(start_of(9001));
+        assert_eq!((positions.lowest(), positions.find(&key(1000, 1))), (1001, None));
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_has_one_position_of_its_own_but_what_was_not_read_has_none(
+            steps in prop::collection::vec((1000_i64..1004, 0_u16..200, 0..12_u8), 1..300),
+        ) {
+            let mut positions = Positions::since(1000);
+            let (mut kept, mut given): (BTreeMap<_, i64>, BTreeMap<_, i64>) = Default::default();
+            for (hour, n, step) in steps {
+                match step {
+                    0 => {
+                        positions.keep(start_of(1004));
+                        kept.append(&mut given);
+                    }
+                    1 => {
+                        positions.take_back();
+                        given.clear();
+                    }
+                    2 => {
+                        positions.keep(start_of(1004));
+                        kept.append(&mut given);
+                        let parts = positions.parts(true).unwrap();
+                        let parts = parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect();
+                        positions = Positions::restored(&parts).unwrap();
+                    }
+                    _ if positions.find(&key(hour, n)).is_none() => {
+                        given.insert((hour, n), positions.give(&key(hour, n)).unwrap());
+                    }
+                    _ => {}
+                }
+                for ((hour, n), position) in kept.iter().chain(&given) {
+                    prop_assert_eq!(positions.find(&key(*hour, *n)), Some(*position));
+                    prop_assert!(*position <= positions.top() && hour_of(*position) == *hour);
+                }
+                let all: BTreeSet<_> = kept.values().chain(given.values()).collect();
+                prop_assert_eq!(all.len(), kept.len() + given.len());
+            }
+        }
+    }
 }

@@ -167,4 +167,3 @@ fn cost(spend: f64) -> Usd {
         _ => Usd::ZERO,
     }
 }
-

@@ -11,6 +11,9 @@ use crate::relay::schema_cache;
 /// The table of rows.
 pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
 
+/// What releases from 1.110 on have to account for, in order of arrival.
+pub(super) const DELIVERIES: &str = "LiteLLM_SpendLogDelivery";
+
 /// Every column that some statement reads, by table.
 const READ: &[(&str, &str)] = &[
     (
@@ -18,7 +21,7 @@ const READ: &[(&str, &str)] = &[
         "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
          model_group custom_llm_provider user metadata cache_hit status",
     ),
-    ("LiteLLM_SpendLogDelivery", "request_id state applied_at created_at"),
+    (DELIVERIES, "request_id state applied_at created_at"),
     ("LiteLLM_DailyUserSpend", "date spend api_requests prompt_tokens completion_tokens"),
     (
         "LiteLLM_VerificationToken",
@@ -59,7 +62,10 @@ impl Schema {
         let schema = Self(columns);
         if !schema.has(ROWS, "request_id") {
             let hint = "is this LiteLLM's database, and may the role use its schema?";
-            return Err(ReadError::new(Reason::Schema, format!("{what}: there is no table {ROWS} for this role; {hint}")));
+            return Err(ReadError::new(
+                Reason::Schema,
+                format!("{what}: there is no table {ROWS} for this role; {hint}"),
+            ));
         }
         let lacking: Vec<&str> = columns_of(ROWS).filter(|column| !schema.has(ROWS, column)).collect();
         if !lacking.is_empty() {

@@ -50,6 +50,7 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_account_window_state",
             "llm_relay_account_reset_timestamp_seconds",
             "llm_relay_account_balance",
+            "llm_relay_account_balance_timestamp_seconds",
         ],
     ),
     Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),

@@ -24,8 +24,13 @@ const GROUPS: [(&str, &str, [(&str, &str); 2]); 3] = [
     // Passed through to a provider, without a deployment.
     ("", "gemini-2.5-pro", [("", "vertex_ai"), ("", "gemini")]),
 ];
-const CALLERS: [(&str, &str); 5] =
-    [("hash-a", "ann"), ("hash-b", "ann"), ("hash-c", "bob"), ("", ""), ("litellm-internal-health-check", "default_user_id")];
+const CALLERS: [(&str, &str); 5] = [
+    ("hash-a", "ann"),
+    ("hash-b", "ann"),
+    ("hash-c", "bob"),
+    ("", ""),
+    ("litellm-internal-health-check", "default_user_id"),
+];
 
 struct Scene {
     db: Db,
@@ -201,7 +206,9 @@ impl Scene {
                 let hours = self.pick(&[60, 150, 280]);
                 let before = self.now - TimeDelta::hours(hours);
                 settle(follower).await;
-                self.db.run(&format!(r#"delete from "LiteLLM_SpendLogs" where "startTime" < '{}'"#, before.naive_utc())).await;
+                self.db
+                    .run(&format!(r#"delete from "LiteLLM_SpendLogs" where "startTime" < '{}'"#, before.naive_utc()))
+                    .await;
                 "retention deletes the oldest"
             }
             73..83 => {
@@ -228,7 +235,10 @@ impl Scene {
         self.db
             .run(r#"delete from ever e where not exists (select from "LiteLLM_SpendLogs" l where l.request_id = e.request_id and l."startTime" = e.start)"#)
             .await;
-        let first = self.db.table(r#"select 'first', extract(epoch from min("startTime"))::bigint from "LiteLLM_SpendLogs""#).await;
+        let first = self
+            .db
+            .table(r#"select 'first', extract(epoch from min("startTime"))::bigint from "LiteLLM_SpendLogs""#)
+            .await;
         self.first_successes(DateTime::from_timestamp_secs(first["first"] - 60).unwrap()).await;
     }
 
@@ -286,7 +296,9 @@ impl Scene {
         for board in view.boards.iter().filter(|board| board.period == "last24h" && board.scope != Scope::Model) {
             for entry in board.entries.iter().filter(|entry| entry.id != "other" && entry.id != "0") {
                 let scope = board.scope.label();
-                let it = theirs.iter().find(|(name, _)| name.strip_prefix(&format!("{scope} ")).is_some_and(|name| id(scope, name) == entry.id));
+                let it = theirs.iter().find(|(name, _)| {
+                    name.strip_prefix(&format!("{scope} ")).is_some_and(|name| id(scope, name) == entry.id)
+                });
                 assert_eq!(entry.requests.map(|it| it as i64), it.map(|(_, n)| *n), "{scope} {} {what}", entry.id);
                 entities += 1;
             }
@@ -344,7 +356,8 @@ impl Scene {
             ("ttfts", "", "''", "1", "ttft is not null"),
             ("ttft ms", "", "''", "ttft", "ttft is not null"),
         ] {
-            let sql = format!("select {by}, sum({of})::bigint from ever where outcome <> 'internal' and {which} group by 1");
+            let sql =
+                format!("select {by}, sum({of})::bigint from ever where outcome <> 'internal' and {which} group by 1");
             for (label, value) in self.db.table(&sql).await {
                 let label = if scope.is_empty() { label } else { id(scope, &label) };
                 theirs.insert(format!("{name} {label}").trim_end().to_owned(), value);
