@@ -138,6 +138,15 @@ async fn a_late_row_is_seen_at_once_where_deliveries_tell_and_at_the_next_audit_
     db.run(r#"insert into "LiteLLM_SpendLogDelivery" values ('later', 'applied', now() at time zone 'UTC', now() at time zone 'UTC')"#).await;
     exporter.follower.refresh().await.unwrap();
     assert_eq!(requests(&mut exporter, &plan).await, 3);
+    db.run(
+        r#"insert into "LiteLLM_SpendLogDelivery" (request_id, state) values ('x', 'pending'), ('y', 'parked');
+           create table "LiteLLM_ProxyWorkerHeartbeat" (last_heartbeat_at timestamp(3));
+           insert into "LiteLLM_ProxyWorkerHeartbeat" values (now() at time zone 'UTC'), ((now() at time zone 'UTC') - interval '1 hour')"#,
+    )
+    .await;
+    let report = check::check(&plan).await.unwrap().to_string();
+    assert!(report.contains("alive: 1"), "{report}");
+    assert!(report.contains("yet to account for 1 requests, and has given up on 1"), "{report}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use sqlx::Row;
 
 use super::missed::{COUNTERS, Compared};
-use super::schema::{ROWS, Schema, SchemaCache};
+use super::schema::{DELIVERIES, ROWS, Schema, SchemaCache};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
@@ -48,6 +48,7 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
             report.problem("index", format!("no index of {ROWS} begins with \"startTime\": every look reads it all"))
         }
     }
+    processes(snapshot, &schema, report).await?;
     if schema.reads(ROWS) && schema.reads(COUNTERS) {
         completeness(snapshot, report).await?;
     }
@@ -70,6 +71,31 @@ async fn server(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), Read
     match row.try_get::<Option<i64>, _>("rows").map_err(wrong)?.unwrap_or(0) {
         0 => report.note("ledger", format!("{ROWS} is empty, or was never analysed")),
         rows => report.ok("ledger", format!("{ROWS} has about {rows} rows")),
+    }
+    Ok(())
+}
+
+/// LiteLLM's own processes, as far as its release tells of them.
+async fn processes(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report) -> Result<(), ReadError> {
+    if schema.reads("LiteLLM_ProxyWorkerHeartbeat") {
+        let what = "counting workers";
+        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/workers.sql"))).await?;
+        match row.try_get::<i64, _>("alive").map_err(|error| snapshot.error(what, &error))? {
+            0 => report.note("workers", "no worker of LiteLLM has given a sign of life for three minutes"),
+            alive => report.ok("workers", format!("workers of LiteLLM that are alive: {alive}")),
+        }
+    }
+    if schema.reads(DELIVERIES) {
+        let what = "counting deliveries";
+        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/backlog.sql"))).await?;
+        let count = |column| row.try_get::<i64, _>(column).map_err(|error| snapshot.error(what, &error));
+        let (pending, parked) = (count("pending")?, count("parked")?);
+        let told = format!("LiteLLM has yet to account for {pending} requests, and has given up on {parked}");
+        if parked > 0 {
+            report.note("deliveries", format!("{told}: its budgets and its Usage page lack those"));
+        } else {
+            report.ok("deliveries", told);
+        }
     }
     Ok(())
 }

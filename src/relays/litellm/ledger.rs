@@ -19,7 +19,7 @@ use super::row::{self, RowReader};
 use super::schema::{DELIVERIES, Schema, SchemaCache, filled};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
@@ -34,6 +34,8 @@ const COUNTED: TimeDelta = TimeDelta::hours(48);
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// A transaction of LiteLLM's that accounts for requests ends within a minute, and clocks differ.
 const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
+/// Rows that one audit sums up at most: a second or two of the database.
+const AUDITED_ROWS: usize = 1_000_000;
 /// Days that are always in the calendar: a month, and the week around its first day.
 const LEAST_DAYS: Days = Days::new(40);
 
@@ -117,11 +119,8 @@ impl LedgerReader {
         let given = new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key)));
         let given: Vec<(i64, RowKey)> = given.collect();
         let batch = self.fetch(snapshot, "reading new rows", &given).await?;
-        let mut audit = Vec::new();
         // What is not read yet would be taken for a drift.
-        for span in request.audit.iter().filter(|_| !more) {
-            audit.push(statements::sum(snapshot, span).await?);
-        }
+        let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
         let (today, oldest) = (now.date(), first.min(now).date());
         let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
         if schema.reads(COUNTERS) && !audit.is_empty() {
@@ -148,6 +147,25 @@ impl LedgerReader {
             resume_token: String::new(),
             zone_error: None,
         })
+    }
+
+    /// The sums of spans, as far as they have not too many rows: of the others only the number of rows by hour is known.
+    async fn sum_up(
+        &self,
+        snapshot: &mut Snapshot,
+        spans: &[Range<DateTime<Utc>>],
+    ) -> Result<Vec<LedgerSum>, ReadError> {
+        let (mut sums, mut affordable, mut rows) = (Vec::with_capacity(spans.len()), AUDITED_ROWS, 0);
+        for span in spans {
+            let hours = hour_at(span.start.naive_utc())..hour_at(span.end.naive_utc());
+            let known = self.positions.rows_in(hours.clone());
+            // A day that is not remembered is taken for one like the day before it in turn.
+            rows = if hours.start < self.positions.lowest() { known.max(rows) } else { known };
+            let Some(left) = affordable.checked_sub(rows) else { break };
+            affordable = left;
+            sums.push(statements::sum(snapshot, span).await?);
+        }
+        Ok(sums)
     }
 
     /// What has no position yet: of the last minutes, and before an audit what is later. Some more than the limit at most.

@@ -169,6 +169,11 @@ impl Positions {
         self.hours.get(&hour).map_or(0, |it| it.present)
     }
 
+    /// The same of a span of hours, whose last is excluded.
+    pub(super) fn rows_in(&self, hours: std::ops::Range<i64>) -> usize {
+        self.hours.range(hours).map(|(_, it)| it.present).sum()
+    }
+
     /// The store has so many rows of an hour, all of which have positions.
     pub(super) fn note_present(&mut self, hour: i64, rows: usize) {
         if let Some(it) = self.hours.get_mut(&hour) {

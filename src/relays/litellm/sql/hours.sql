@@ -1,6 +1,6 @@
--- Rows by the hour of their start. Index-only on "startTime". $1, $2: from, to (exclusive). All releases.
-select floor(extract(epoch from l."startTime") / 3600)::bigint as hour, count(*)::bigint as rows
-from "LiteLLM_SpendLogs" l
-where l."startTime" >= $1 and l."startTime" < $2
-group by 1
-order by 1
+-- Rows by the hour of their start, index-only on "startTime" for each. $1, $2: from the hour of this to this. All releases.
+select
+  extract(epoch from h.start)::bigint / 3600 as hour,
+  (select count(*)::bigint from "LiteLLM_SpendLogs" l
+   where l."startTime" >= h.start and l."startTime" < h.start + interval '1 hour') as rows
+from generate_series(date_trunc('hour', $1::timestamp), $2::timestamp, interval '1 hour') as h (start)
