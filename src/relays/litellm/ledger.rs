@@ -34,6 +34,8 @@ const COUNTED: TimeDelta = TimeDelta::hours(48);
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// A transaction of LiteLLM's that accounts for requests ends within a minute, and clocks differ.
 const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
+/// Hours of the past that are listed at once, where they have few rows.
+const LISTED_HOURS: i64 = 48;
 /// Rows that one audit sums up at most: a second or two of the database.
 const AUDITED_ROWS: usize = 1_000_000;
 /// Days that are always in the calendar: a month, and the week around its first day.
@@ -51,7 +53,7 @@ pub(super) struct LedgerReader {
     looked: Option<NaiveDateTime>,
     /// Spans of which rows are still to be counted, because there were too many new ones at once.
     uncounted: Vec<Range<NaiveDateTime>>,
-    /// The rows of one hour, while it is read page by page.
+    /// The rows of some hours, while they are read page by page.
     listing: Option<Listing>,
     /// Start of the oldest row at the last look.
     oldest: NaiveDateTime,
@@ -59,9 +61,9 @@ pub(super) struct LedgerReader {
     missed: Option<Missed>,
 }
 
-/// The rows of one hour with their positions, ascending.
+/// The rows of some hours with their positions, ascending.
 struct Listing {
-    hour: i64,
+    hours: Range<i64>,
     /// Those alone that were there when the reading of the past began.
     is_history: bool,
     rows: Vec<(i64, RowKey)>,
@@ -278,23 +280,38 @@ impl LedgerReader {
             self.positions.note_present(hour, there);
         }
         rows.sort_unstable();
-        Ok(Listing { hour, is_history: false, rows })
+        Ok(Listing { hours: hour..hour + 1, is_history: false, rows })
     }
 
-    /// The rows of the past in an hour. What has got its position since the reading of the past began comes by itself.
-    async fn list_history(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
-        if hour < self.positions.lowest() {
-            self.positions.open(hour);
-            let listing = self.list(snapshot, hour).await?;
-            self.positions.open(hour);
-            return Ok(Listing { is_history: true, ..listing });
+    /// The rows of the past in an hour and those before it, about `limit` of them. What has got its position since the
+    /// reading of the past began comes by itself.
+    async fn list_history(&mut self, snapshot: &mut Snapshot, hour: i64, limit: usize) -> Result<Listing, ReadError> {
+        let (mut first, mut sum) = (hour, 0);
+        for (it, rows) in
+            statements::rows_by_hour(snapshot, &(start_of(hour - LISTED_HOURS)..start_of(hour))).await?.iter().rev()
+        {
+            sum += rows;
+            if sum > limit {
+                break;
+            }
+            first = *it;
         }
-        let found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
-        let known = found.into_iter().filter_map(|key| Some((self.positions.find(&key)?, key)));
-        let mut rows: Vec<(i64, RowKey)> = known.collect();
-        rows.retain(|(position, _)| self.positions.is_history(*position));
+        let mut found = statements::keys(snapshot, start_of(first)..start_of(hour + 1)).await?;
+        found.sort_unstable();
+        let lowest = self.positions.lowest();
+        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(found.len());
+        for key in found {
+            let known = self.positions.find(&key);
+            let position = if key.hour() < lowest {
+                known.or_else(|| self.positions.give(&key))
+            } else {
+                known.filter(|position| self.positions.is_history(*position))
+            };
+            rows.extend(position.map(|position| (position, key)));
+        }
+        self.positions.open(first..lowest.min(hour + 1));
         rows.sort_unstable();
-        Ok(Listing { hour, is_history: true, rows })
+        Ok(Listing { hours: first..hour + 1, is_history: true, rows })
     }
 
     async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
@@ -302,13 +319,13 @@ impl LedgerReader {
         loop {
             let hour = hour_of(below - 1);
             let listing = match self.listing.take() {
-                Some(listing) if listing.hour == hour && listing.is_history => listing,
-                _ => self.list_history(snapshot, hour).await?,
+                Some(listing) if listing.hours.contains(&hour) && listing.is_history => listing,
+                _ => self.list_history(snapshot, hour, limit).await?,
             };
             let end = listing.rows.partition_point(|(position, _)| *position < below);
             let wanted = &listing.rows[end.saturating_sub(limit)..end];
             let Some((lowest, _)) = wanted.first() else {
-                let Some(before) = statements::hour_before(snapshot, hour).await? else {
+                let Some(before) = statements::hour_before(snapshot, listing.hours.start).await? else {
                     return Ok(Older { rows: Vec::new(), bottom: true, refused });
                 };
                 below = first_of(before + 1);
@@ -338,7 +355,7 @@ impl LedgerReader {
         let mut hour = hour_at(range.start).max(hour_of(after));
         while start_of(hour) < range.end {
             let listing = match self.listing.take() {
-                Some(listing) if listing.hour == hour && !listing.is_history => listing,
+                Some(listing) if listing.hours.contains(&hour) && !listing.is_history => listing,
                 _ => self.list(snapshot, hour).await?,
             };
             let wanted = listing.rows.iter().filter(|(position, key)| *position > after && range.contains(&key.start));

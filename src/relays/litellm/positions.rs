@@ -195,12 +195,15 @@ impl Positions {
         }
     }
 
-    /// The reading of the past has come to an hour before all others; what has a position there is of the past.
-    pub(super) fn open(&mut self, hour: i64) {
-        self.marks.lowest = self.marks.lowest.min(hour);
-        if let Some(it) = self.hours.get_mut(&hour) {
+    /// The reading of the past has come to hours before all others; what has a position there is of the past.
+    pub(super) fn open(&mut self, hours: std::ops::Range<i64>) {
+        if hours.is_empty() {
+            return;
+        }
+        self.marks.lowest = self.marks.lowest.min(hours.start);
+        for (hour, it) in self.hours.range_mut(hours) {
             it.history = it.hashes.len();
-            self.touched.insert(hour);
+            self.touched.insert(*hour);
         }
     }
 
