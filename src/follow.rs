@@ -28,8 +28,6 @@ pub use counters::CounterFollower;
 const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
-/// How far a row's start may lie from the order of ids.
-pub(crate) const DISORDER: chrono::Duration = chrono::Duration::minutes(1);
 
 /// A ledger and what has been made of it.
 pub struct Follower {
@@ -104,7 +102,14 @@ impl Follower {
 
     /// Goes on with the same ledger, opened anew with changed settings.
     #[must_use]
-    pub fn reopened(self, ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+    pub fn reopened(mut self, mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
+        let parts = self.ledger.parts(true).and_then(|parts| {
+            ledger.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect())
+        });
+        if let Err(error) = parts {
+            tracing::warn!(%error, "where the ledger was is lost; it is read anew");
+            return Self::new(ledger, plan);
+        }
         let mut it = Self { state: self.state, rows_read: self.rows_read, ..Self::new(ledger, plan) };
         if let Some(state) = &mut it.state {
             state.tally.pin(&it.pinned);
@@ -124,7 +129,7 @@ impl Follower {
 
     /// Share of the ledger's history that has been read.
     pub(crate) fn history_loaded(&self) -> f64 {
-        self.state.as_ref().map_or(0.0, State::history_loaded)
+        self.state.as_ref().map_or(0.0, |state| state.history_loaded(self.ledger.first()))
     }
 
     /// The numbers as of the last refresh; `None` before the first.
@@ -132,8 +137,11 @@ impl Follower {
         let state = self.state.as_mut()?;
         state.tally.rows_tell(self.ledger.facts());
         let mut view = state.tally.view(with);
-        view.history_loaded = state.history_loaded();
+        view.history_loaded = state.history_loaded(self.ledger.first());
         view.audit = state.audit;
+        if let Some(counters) = &mut view.counters {
+            counters.missed = self.ledger.missed();
+        }
         view.zone_error_seconds = state.zone_error.map(|error| error as f64);
         Some(view)
     }
@@ -150,11 +158,17 @@ impl Follower {
         };
         let days = if state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
         let oldest_day = state.oldest_day();
-        let (request, due) = state.request(days.iter().chain(&oldest_day), !days.is_empty());
+        let (mut request, due) = state.request(days.iter().chain(&oldest_day), !days.is_empty());
+        if self.ledger.gives_positions() {
+            // Its rows do not change.
+            request.reread.clear();
+        }
         let mut refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
         self.rows_read += refresh.rows.len() as u64;
-        let contradicts = state.tally.contradicts(&refresh.rows, refresh.now);
-        if contradicts || refresh.top < state.top || state.has_lost_newest(&request, &refresh) {
+        let keeps_ids = !self.ledger.gives_positions();
+        let contradicts = keeps_ids && state.tally.contradicts(&refresh.rows, refresh.now);
+        let has_lost = keeps_ids && (refresh.top < state.top || state.has_lost_newest(&request, &refresh));
+        if contradicts || has_lost {
             let (since, top, was_top) = (state.tally.looked_until(), refresh.top, state.top);
             tracing::warn!(
                 %since,
@@ -173,7 +187,12 @@ impl Follower {
         }
         let (now, kept_since, sums) = (refresh.now, refresh.kept_since, std::mem::take(&mut refresh.audit));
         let (is_behind, more) = (refresh.more, refresh.more || refresh.lost_rows);
-        state.take(refresh, if is_behind { &request.reread } else { &due });
+        if keeps_ids {
+            let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+            state.take(refresh, if is_behind { &request.reread } else { &due }, &found);
+        } else {
+            state.take(refresh, &due, &due.iter().copied().collect());
+        }
         if !more {
             let repairs = self.note_audit(now, kept_since, &days, &sums).await?;
             self.note_month(oldest_day.map(|(date, _)| date), sums.get(days.len()), repairs);
@@ -209,15 +228,17 @@ impl Follower {
             tracing::info!(rows = self.rows_read, "the ledger's history has been read; counters are complete");
         } else if let Some(newest) = newest {
             // Everything below started before the newest of these, but for a little disorder.
-            state.tally.cover_since(newest + DISORDER);
+            state.tally.cover_since(newest + self.ledger.disorder());
         }
         Ok(self.rest(false))
     }
 
     fn begin(&mut self, refresh: &Refresh, mut tally: Tally, unrepairable: HashMap<NaiveDate, Drift>) {
         tally.pin(&self.pinned);
+        self.ledger.begin();
         // The cursor starts behind the newest rows: smaller ids may still become visible.
-        let start = refresh.top.saturating_sub(Overlap::IDS).max(0);
+        let behind = if self.ledger.gives_positions() { 0 } else { Overlap::IDS };
+        let start = refresh.top.saturating_sub(behind).max(0);
         let state = State {
             tally,
             basis: refresh.basis.clone(),
@@ -274,11 +295,12 @@ impl Follower {
 }
 
 impl State {
-    fn history_loaded(&self) -> f64 {
-        if self.tally.is_complete() || self.history <= 0 {
+    fn history_loaded(&self, first: i64) -> f64 {
+        let history = self.history - first;
+        if self.tally.is_complete() || history <= 0 {
             return 1.0;
         }
-        (self.history - self.bottom + 1).max(0) as f64 / self.history as f64
+        (self.history - self.bottom + 1).clamp(0, history) as f64 / history as f64
     }
 
     /// What to read next, and of which requests the version is wanted.
@@ -322,8 +344,7 @@ impl State {
     }
 
     /// Takes what a refresh has read.
-    fn take(&mut self, refresh: Refresh, asked: &[i64]) {
-        let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+    fn take(&mut self, refresh: Refresh, asked: &[i64], found: &HashSet<i64>) {
         let second = refresh.now.timestamp();
         if refresh.top < self.top {
             // Ids below the new top may be given out again as well.
@@ -343,7 +364,7 @@ impl State {
         let mut rows = refresh.rows;
         rows.sort_unstable_by_key(|row| row.id);
         self.tally.apply(rows);
-        self.tally.looked_at(asked, &found);
+        self.tally.looked_at(asked, found);
         self.tally.settle(self.overlap.floor());
         self.behind = refresh.more;
         self.anew = false;

@@ -45,7 +45,7 @@
 //!  9  check  dashboards  page  rules
 //!  8  metrics  poll  settings
 //!  7  follow  relays
-//!  6  relays/claude_code_hub  relays/claude_relay_service  relays/cpa_manager  relays/gemini_balance  relays/new_api  relays/sub2api  store
+//!  6  relays/claude_code_hub  relays/claude_relay_service  relays/cpa_manager  relays/gemini_balance  relays/litellm  relays/new_api  relays/sub2api  store
 //!  5  relay  tally
 //!  4  view
 //!  3  probe

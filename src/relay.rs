@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
 
@@ -64,6 +64,49 @@ pub trait Ledger: Send {
 
     /// What its rows tell.
     fn facts(&self) -> Facts;
+
+    /// Whether the store has no ids that grow, so that the ledger gives each row its position when it first sees it. It
+    /// then delivers each row once: those from before the beginning with [`Self::older`], others with [`Self::refresh`]
+    /// whenever they appear and wherever they started. Rows are final, and positions do not fall.
+    fn gives_positions(&self) -> bool {
+        false
+    }
+
+    /// From now on the rows up to the present top are history, to be delivered again by [`Self::older`].
+    fn begin(&mut self) {}
+
+    /// The smallest position that there may be, for the progress of the history.
+    fn first(&self) -> i64 {
+        0
+    }
+
+    /// How far the start of a row of the past may lie from the order of positions.
+    fn disorder(&self) -> TimeDelta {
+        TimeDelta::minutes(1)
+    }
+
+    /// Requests since it was first read that the relay has counted and of which it has no row; `None` where it does not
+    /// count for itself.
+    fn missed(&self) -> Option<u64> {
+        None
+    }
+
+    /// What the ledger must remember beside the cursor, in parts; those that have not changed since the last time without
+    /// their bytes, unless `all` are wanted.
+    ///
+    /// # Errors
+    /// When a part cannot be written.
+    fn parts(&mut self, _all: bool) -> Result<Vec<Part>, PartError> {
+        Ok(Vec::new())
+    }
+
+    /// Goes on where the one that wrote the parts was.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be understood; it is then as before.
+    fn restore(&mut self, _parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        Ok(())
+    }
 
     /// Recurring statements by name, and whether each is refused because it would walk through a whole large table.
     fn statements(&self) -> Vec<(&'static str, bool)> {

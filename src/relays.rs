@@ -4,6 +4,7 @@ pub mod claude_code_hub;
 pub mod claude_relay_service;
 pub mod cpa_manager;
 pub mod gemini_balance;
+pub mod litellm;
 pub mod new_api;
 #[cfg(test)]
 mod stub;
@@ -17,6 +18,7 @@ pub static PRODUCTS: &[&Product] = &[
     &claude_relay_service::PRODUCT,
     &cpa_manager::PRODUCT,
     &gemini_balance::PRODUCT,
+    &litellm::PRODUCT,
     &new_api::NEW_API,
     &new_api::ONE_API,
     &sub2api::PRODUCT,

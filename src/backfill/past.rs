@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration as Span, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashSet;
 
-use crate::follow::{DISORDER, rows_of_span};
+use crate::follow::rows_of_span;
 use crate::model::{Calendar, ReadError, Tokens, UsageRow, Usd};
 use crate::page::samples::{self, Family};
 use crate::relay::plan::RelayPlan;
@@ -123,7 +123,7 @@ impl Past {
     pub(crate) async fn advance(&mut self, to: DateTime<Utc>) -> Result<(), ReadError> {
         let to = to.min(self.now + SLICE);
         // Ids are not quite in the order of starts: look a little ahead, so that names are admitted in that of ids.
-        while self.read_until <= to + DISORDER && self.read_until <= self.present {
+        while self.read_until <= to + self.ledger.disorder() && self.read_until <= self.present {
             self.read_slice().await?;
         }
         let mut rows = Vec::new();

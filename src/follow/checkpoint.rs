@@ -48,6 +48,7 @@ impl Kept for Follower {
             resume_token: &state.resume_token,
         };
         parts.push(encoded(CURSOR, &cursor)?);
+        parts.extend(self.ledger.parts(all)?);
         Ok(Some(parts))
     }
 
@@ -56,6 +57,7 @@ impl Kept for Follower {
         let cursor: Cursor<String, Overlap, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
         let mut tally = Tally::restore(parts)?;
         tally.pin(&self.pinned);
+        self.ledger.restore(parts)?;
         self.state = Some(State {
             tally,
             basis: cursor.basis,

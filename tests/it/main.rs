@@ -30,6 +30,7 @@ mod http;
 mod increase;
 mod landing;
 mod listen;
+mod litellm;
 mod load;
 mod many_relays;
 mod metrics_docs;

@@ -370,7 +370,7 @@ fn variables_alone_configure_a_relay() {
 
       relays.default.kind  (environment variable LLM_RELAY_EXPORTER__RELAYS__DEFAULT__INTERVAL)
         is missing
-        hint: set it to "claude-code-hub", "claude-relay-service", "cpa-manager", "gemini-balance", "new-api", "one-api" or "sub2api"
+        hint: set it to "claude-code-hub", "claude-relay-service", "cpa-manager", "gemini-balance", "litellm", "new-api", "one-api" or "sub2api"
     "#);
 }
 
@@ -515,7 +515,7 @@ audit_interval = "1h"
 
       relays.crs.audit_interval  (relays.toml:11:18)
         a relay of kind claude-relay-service has no such setting
-        hint: remove it: it is for claude-code-hub, cpa-manager, gemini-balance, new-api, one-api or sub2api
+        hint: remove it: it is for claude-code-hub, cpa-manager, gemini-balance, litellm, new-api, one-api or sub2api
 
       relays.crs.timezone  (relays.toml:10:12)
         a relay of kind claude-relay-service has no such setting

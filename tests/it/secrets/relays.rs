@@ -12,11 +12,12 @@ use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo::{self as crs, Usage};
 use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_schema};
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
+use llm_relay_exporter::relays::litellm::LEAST_SCHEMA;
 use llm_relay_exporter::relays::new_api::SQLITE_SCHEMA;
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 use super::{Running, exporter};
 use crate::claude_code_hub::Store;
@@ -66,6 +67,15 @@ const PLANTED: &[(&str, &str)] = &[
     ("sub2api", "error text"),
     ("sub2api", "address of a client"),
     ("sub2api", "password in the settings"),
+    ("litellm", "password of the database role"),
+    ("litellm", "hash of a key"),
+    ("litellm", "e-mail address of a user"),
+    ("litellm", "key of a provider"),
+    ("litellm", "prompt"),
+    ("litellm", "answer"),
+    ("litellm", "error text"),
+    ("litellm", "address of a client"),
+    ("litellm", "end user"),
     ("exporter", "password of a web user"),
     ("exporter", "bcrypt hash of a web user"),
     ("exporter", "bearer token"),
@@ -288,6 +298,39 @@ async fn sub(secrets: &mut Secrets) -> String {
     format!("[relays.sub]\nkind = \"sub2api\"\ndatabase_url = \"{url}\"\n")
 }
 
+async fn gateway(secrets: &mut Secrets) -> String {
+    let mut secret = |what| secrets.plant("litellm", what);
+    let url = crate::store::server().await.database("secrets_of_gateway").await.unwrap();
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    let password = secret("password of the database role");
+    let (key, mail) = (secret("hash of a key"), format!("{}@example.com", secret("e-mail address of a user")));
+    let script = format!(
+        r#"{LEAST_SCHEMA}
+         insert into "LiteLLM_UserTable" (user_id, user_alias, user_email) values ('{mail}', '{mail}', '{mail}');
+         insert into "LiteLLM_VerificationToken" (token, key_name, user_id) values ('{key}', 'sk-...{key}', '{mail}');
+         insert into "LiteLLM_ProxyModelTable" (model_id, model_name, litellm_params, created_by, updated_by)
+           values ('north', 'gpt-4o', '{{"api_key": "{provider}"}}', 'x', 'x');
+         insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, "startTime", "endTime", model, model_id, "user", end_user,
+             requester_ip_address, messages, response, metadata, status)
+           select n, 'acompletion', '{key}', now() at time zone 'UTC', now() at time zone 'UTC', 'gpt-4o', 'north', '{mail}', '{end_user}',
+             '{address}', '"{prompt}"', '"{answer}"', case n when '1' then '{{"user_api_key_user_email": "{mail}"}}'
+               else '{{"status": "failure", "error_information": {{"error_code": "500", "error_message": "{error}"}}}}' end::jsonb, 'success'
+           from (values ('1'), ('2')) as row (n);
+         create role gateway_reader login password '{password}'; grant select on all tables in schema public to gateway_reader"#,
+        provider = secret("key of a provider"),
+        prompt = secret("prompt"),
+        answer = secret("answer"),
+        error = secret("error text"),
+        address = secret("address of a client"),
+        end_user = secret("end user"),
+    );
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
+    let mut url: url::Url = url.parse().unwrap();
+    url.set_username("gateway_reader").unwrap();
+    url.set_password(Some(&password)).unwrap();
+    format!("[relays.gateway]\nkind = \"litellm\"\ndatabase_url = \"{url}\"\n")
+}
+
 /// The web configuration; curl's arguments for a user and for a bearer.
 fn web(secrets: &mut Secrets, folder: &Path) -> [String; 2] {
     let mut params = CertificateParams::default();
@@ -315,7 +358,7 @@ fn bytes(output: Output) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
+async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
     let (redis, mariadb) = (PrivateRedis::start().await.unwrap(), PrivateMariaDb::start().await.unwrap());
     let endpoint = tempfile::tempdir().unwrap();
     let folder = endpoint.path();
@@ -329,6 +372,7 @@ async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
         manager_table,
         api(&mut secrets, folder).await,
         sub(&mut secrets).await,
+        gateway(&mut secrets).await,
     ];
     let each = |relays: &str, more: &str| relays.replace("\nkind", &format!("\n{more}\nkind"));
     let relays = each(&relays.concat(), "interval = \"1s\"\ndirectory_interval = \"1s\"");
@@ -367,7 +411,7 @@ async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
     ] {
         tell(what, run(what, config, &[command], code));
     }
-    for relay in ["hub", "manager", "api", "sub"] {
+    for relay in ["hub", "manager", "api", "sub", "gateway"] {
         let out = path(&format!("past-{relay}"));
         let arguments = ["backfill", "--relay", relay, "--from", "1h", "--out", &out];
         tell("`backfill`", run("`backfill`", &good, &arguments, 0));
@@ -402,7 +446,7 @@ async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
             let saved = page.contains("llm_relay_store_last_save_timestamp_seconds");
             let refused = page.lines().filter(|line| line.contains("reason=\"permission\"") && !line.ends_with(" 0"));
             match is_good {
-                true => saved && ["hub", "service", "gemini", "manager", "api", "sub"].iter().all(of),
+                true => saved && ["hub", "service", "gemini", "manager", "api", "sub", "gateway"].iter().all(of),
                 false => refused.count() >= 4,
             }
         };
@@ -457,9 +501,16 @@ async fn the_secrets_of_six_relays_and_of_the_exporter_turn_up_nowhere() {
 /// Holds the list against the document, or writes it there.
 fn document(places: &BTreeSet<&str>) {
     let mut list = String::from("| Of | Planted |\n|---|---|\n");
-    for whose in
-        ["claude-code-hub", "claude-relay-service", "gemini-balance", "cpa-manager", "new-api", "sub2api", "exporter"]
-    {
+    for whose in [
+        "claude-code-hub",
+        "claude-relay-service",
+        "gemini-balance",
+        "cpa-manager",
+        "new-api",
+        "sub2api",
+        "litellm",
+        "exporter",
+    ] {
         let what: Vec<&str> = PLANTED.iter().filter(|it| it.0 == whose).map(|it| it.1).collect();
         list += &format!("| {whose} | {} |\n", what.join(", "));
     }

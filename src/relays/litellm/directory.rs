@@ -1,0 +1,206 @@
+//! Names, budgets, deployments.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
+use tokio::sync::Mutex;
+
+use super::budget;
+use super::deployments::{Deployment, Deployments};
+use super::identity::Kind;
+use super::schema::{Schema, SchemaCache};
+use crate::connect::postgres::{Database, Snapshot};
+use crate::model::{Directory, EntityId, Key, Limit, Provider, ReadError, Scope, User};
+use crate::relay::DirectorySource;
+
+const DELETED: &str = "LiteLLM_DeletedVerificationToken";
+const MODELS: &str = "LiteLLM_ProxyModelTable";
+
+/// The connection that directory and live state share.
+pub(super) struct Side {
+    database: Database,
+    schema: SchemaCache,
+}
+
+impl Side {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database, schema: SchemaCache::default() }
+    }
+
+    /// A snapshot, and what is there to be read.
+    pub(super) async fn snapshot(&mut self) -> Result<(Snapshot, Arc<Schema>), ReadError> {
+        let mut snapshot = self.database.snapshot().await?;
+        match self.schema.get(None, Schema::detect(&mut snapshot)).await {
+            Ok(schema) => Ok((snapshot, schema)),
+            Err(error) => self.end(snapshot, Err(error)).await,
+        }
+    }
+
+    pub(super) async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.database.finish(snapshot).await;
+        result.inspect_err(|error| self.schema.forget_after(error))
+    }
+}
+
+pub(super) struct DirectoryReader {
+    side: Arc<Mutex<Side>>,
+    deployments: Deployments,
+}
+
+impl DirectoryReader {
+    pub(super) fn new(side: Arc<Mutex<Side>>, deployments: Deployments) -> Self {
+        Self { side, deployments }
+    }
+
+    async fn read_all(&self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
+        let what = "reading the clock";
+        let now = snapshot.fetch_one(what, sqlx::query(include_str!("sql/now.sql"))).await?;
+        let now: DateTime<Utc> = now.try_get("now").map_err(|error| snapshot.error(what, &error))?;
+        let mut directory = Directory {
+            currency: Some("USD".to_owned()),
+            version: version(snapshot, schema).await?,
+            timezone: "UTC".to_owned(),
+            ..Directory::default()
+        };
+        for row in snapshot.fetch("reading users", sqlx::query(include_str!("sql/users.sql"))).await? {
+            let read = user(&row).and_then(|user| Ok((budget::limit(&row, Scope::User, &user.id, now)?, user)));
+            understood("user", read, &mut directory.users, &mut directory.limits);
+        }
+        let mut keys = snapshot.fetch("reading keys", sqlx::query(include_str!("sql/keys.sql"))).await?;
+        if schema.reads(DELETED) {
+            let deleted = sqlx::query(include_str!("sql/deleted_keys.sql"));
+            keys.extend(snapshot.fetch("reading deleted keys", deleted).await?);
+        }
+        for row in keys {
+            let read = key(&row).and_then(|key| Ok((budget::limit(&row, Scope::Key, &key.id, now)?, key)));
+            understood("key", read, &mut directory.keys, &mut directory.limits);
+        }
+        directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| caller(id, name)));
+        directory.providers = self.providers(snapshot, schema).await?;
+        Ok(directory)
+    }
+
+    async fn providers(&self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Vec<Provider>, ReadError> {
+        let mut seen = self.deployments.all();
+        let mut providers = Vec::new();
+        if schema.reads_column(MODELS, "model_id") {
+            let blocked = if schema.has(MODELS, "blocked") { "m.blocked" } else { "false" };
+            let text = include_str!("sql/models.sql").replace("{blocked}", blocked);
+            let what = "reading deployments";
+            for row in snapshot.fetch(what, sqlx::query(AssertSqlSafe(text))).await? {
+                let mut read = || {
+                    let number = Kind::Deployment.number(row.try_get("model_id")?);
+                    let seen = seen.remove(&number);
+                    let kind = seen.map_or_else(String::new, |seen| seen.provider);
+                    let group: String = row.try_get("name")?;
+                    let enabled = !row.try_get::<bool, _>("blocked")?;
+                    Ok(provider(number, Deployment { group, provider: kind }, Some(enabled)))
+                };
+                let read: Result<Provider, sqlx::Error> = read();
+                providers.push(read.map_err(|error| snapshot.error(what, &error))?);
+            }
+        }
+        providers.extend(seen.into_iter().map(|(number, it)| provider(number, it, None)));
+        Ok(providers)
+    }
+}
+
+#[async_trait]
+impl DirectorySource for DirectoryReader {
+    async fn read(&mut self) -> Result<Directory, ReadError> {
+        let mut side = self.side.lock().await;
+        let (mut snapshot, schema) = side.snapshot().await?;
+        let result = self.read_all(&mut snapshot, &schema).await;
+        side.end(snapshot, result).await
+    }
+}
+
+/// The newest migration, which is no release, but tells of one; empty where the schema came without migrations.
+async fn version(snapshot: &mut Snapshot, schema: &Schema) -> Result<String, ReadError> {
+    if !schema.reads("_prisma_migrations") {
+        return Ok(String::new());
+    }
+    let what = "reading the newest migration";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/version.sql"))).await?;
+    let version: Option<String> = row.try_get("version").map_err(|error| snapshot.error(what, &error))?;
+    Ok(version.unwrap_or_default())
+}
+
+/// One entity that cannot be understood does not take the others with it.
+fn understood<T>(
+    entity: &str,
+    read: Result<(Option<Limit>, T), sqlx::Error>,
+    entities: &mut Vec<T>,
+    limits: &mut Vec<Limit>,
+) {
+    match read {
+        Ok((limit, it)) => {
+            limits.extend(limit);
+            entities.push(it);
+        }
+        Err(error) => tracing::warn!(entity, %error, "left out an entity that could not be understood"),
+    }
+}
+
+fn user(row: &PgRow) -> Result<User, sqlx::Error> {
+    let id: &str = row.try_get("user_id")?;
+    Ok(User {
+        id: Kind::User.number(id).into(),
+        name: Kind::User.name(&[row.try_get("alias")?, Some(id)], id),
+        role: row.try_get("role")?,
+        enabled: None,
+        deleted: false,
+        expires_at: None,
+        sessions: None,
+        requests_per_minute: None,
+        balance: None,
+    })
+}
+
+fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
+    let token: &str = row.try_get("token")?;
+    let id = EntityId::from(Kind::Key.number(token));
+    let user: Option<&str> = row.try_get("user_id")?;
+    let at = |column| row.try_get::<Option<NaiveDateTime>, _>(column).map(|at| at.map(|at| at.and_utc()));
+    Ok(Key {
+        name: Kind::Key.name(&[row.try_get("alias")?], token),
+        user_id: user.filter(|user| !user.is_empty()).map(|user| Kind::User.number(user).into()),
+        enabled: Some(row.try_get("enabled")?),
+        // The Usage page shows it all the same.
+        deleted: false,
+        expires_at: at("expires_at")?,
+        created_at: at("created_at")?,
+        slots: None,
+        sessions: None,
+        counts_as: id.clone(),
+        id,
+    })
+}
+
+/// Who calls without a key of the table.
+fn caller(id: i64, name: String) -> Key {
+    Key {
+        id: id.into(),
+        name,
+        user_id: None,
+        enabled: None,
+        deleted: false,
+        expires_at: None,
+        created_at: None,
+        slots: None,
+        sessions: None,
+        counts_as: id.into(),
+    }
+}
+
+fn provider(number: i64, it: Deployment, enabled: Option<bool>) -> Provider {
+    let name = match (&*it.group, &*it.provider) {
+        (group, "") => group.to_owned(),
+        ("", provider) => provider.to_owned(),
+        (group, provider) => format!("{group} · {provider}"),
+    };
+    Provider { id: number.into(), name, kind: it.provider, group: it.group, enabled, deleted: false, slots: None }
+}

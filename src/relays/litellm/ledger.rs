@@ -1,0 +1,485 @@
+//! The rows, of which none has a number, and which appear in any order, seconds after their end or hours.
+//!
+//! Each refresh looks at what tells the rows of the last minutes and reads those that have no position yet. What appears
+//! later is missed by that, but not by the count of rows by hour, which comes before each audit. A row is visible to
+//! every statement that begins after its commit, and its start does not change: some count finds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use hashbrown::HashMap;
+
+use super::missed::{COUNTERS, Missed};
+use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
+use super::row::{self, RowReader};
+use super::schema::{DELIVERIES, Schema, SchemaCache, filled};
+use super::statements;
+use crate::connect::postgres::{Database, Snapshot};
+use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::parts::{Part, PartError, decoded, encoded};
+use crate::relay::civil::{self, Calendars};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
+
+/// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
+const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
+/// How far back it looks at most, after a pause.
+const LONGEST_LOOK: TimeDelta = TimeDelta::hours(6);
+/// How late a row may be to be found by the next count of rows; those that are later wait for the turn of their day.
+const COUNTED: TimeDelta = TimeDelta::hours(48);
+/// How far ahead clocks of LiteLLM's processes are taken to be.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// A transaction of LiteLLM's that accounts for requests ends within a minute, and clocks differ.
+const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
+/// Hours of the past that are listed at once, where they have few rows.
+const LISTED_HOURS: i64 = 48;
+/// Rows that one audit sums up at most: a second or two of the database.
+const AUDITED_ROWS: usize = 1_000_000;
+/// Days that are always in the calendar: a month, and the week around its first day.
+const LEAST_DAYS: Days = Days::new(40);
+
+const LOOK: &str = "look";
+
+pub(super) struct LedgerReader {
+    database: Database,
+    schema: SchemaCache,
+    calendars: Calendars,
+    positions: Positions,
+    rows: RowReader,
+    /// The clock at the last look.
+    looked: Option<NaiveDateTime>,
+    /// Spans of which rows are still to be counted, because there were too many new ones at once.
+    uncounted: Vec<Range<NaiveDateTime>>,
+    /// The rows of some hours, while they are read page by page.
+    listing: Option<Listing>,
+    /// Start of the oldest row at the last look.
+    oldest: NaiveDateTime,
+    /// `None` where LiteLLM's own counters cannot be read.
+    missed: Option<Missed>,
+}
+
+/// The rows of some hours with their positions, ascending.
+struct Listing {
+    hours: Range<i64>,
+    /// Those alone that were there when the reading of the past began.
+    is_history: bool,
+    rows: Vec<(i64, RowKey)>,
+}
+
+/// Rows as they came: some may be refused.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<UsageRow>,
+    refused: u64,
+}
+
+impl LedgerReader {
+    pub(super) fn new(database: Database, rows: RowReader) -> Self {
+        Self {
+            database,
+            schema: SchemaCache::default(),
+            calendars: Calendars::new(Tz::UTC),
+            positions: Positions::default(),
+            rows,
+            looked: None,
+            uncounted: Vec::new(),
+            listing: None,
+            oldest: DateTime::UNIX_EPOCH.naive_utc(),
+            missed: None,
+        }
+    }
+
+    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.database.finish(snapshot).await;
+        match &result {
+            Ok(_) => self.positions.keep(self.looked.unwrap_or_default()),
+            Err(error) => self.schema.forget_after(error),
+        }
+        result
+    }
+
+    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+        let (now, first) = statements::clock(snapshot).await?;
+        let looks_from = self.looked.map_or(now, |looked| looked.min(now)).max(now - LONGEST_LOOK) - LOOK_BACK;
+        let mut new = BTreeSet::new();
+        if request.after.is_some() {
+            new = self.find_new(snapshot, looks_from..now + AHEAD, request, now, schema.reads(DELIVERIES)).await?;
+        } else {
+            self.positions = Positions::since(hour_at(looks_from));
+            let mut found = statements::keys(snapshot, start_of(hour_at(looks_from))..now + AHEAD).await?;
+            found.sort_unstable();
+            for key in &found {
+                self.positions.give(key);
+            }
+        }
+        let limit = request.limit as usize;
+        let more = new.len() > limit;
+        let given = new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key)));
+        let given: Vec<(i64, RowKey)> = given.collect();
+        let batch = self.fetch(snapshot, "reading new rows", &given).await?;
+        // What is not read yet would be taken for a drift.
+        let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
+        let (today, oldest) = (now.date(), first.min(now).date());
+        let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
+        if schema.reads(COUNTERS) && !audit.is_empty() {
+            let mut missed = self.missed.unwrap_or_else(|| Missed::since(today));
+            // The last statement: what is refused ends the transaction.
+            if let Err(error) = missed.look(snapshot, today, oldest).await {
+                tracing::warn!(error = error.text, "a day is not yet held against LiteLLM's own counters");
+            }
+            self.missed = Some(missed);
+        }
+        self.looked = Some(now);
+        self.oldest = first;
+        Ok(Refresh {
+            now: now.and_utc(),
+            same_time_yesterday: civil::day_before(Tz::UTC, now.and_utc()),
+            calendar,
+            basis: format!("by {}", self.rows.model.label()),
+            tariff: String::new(),
+            top: self.positions.top(),
+            kept_since: Some(oldest),
+            month_since: None,
+            rows: batch.rows,
+            more,
+            refused: batch.refused,
+            audit,
+            lost_rows: false,
+            resume_token: String::new(),
+            zone_error: None,
+        })
+    }
+
+    /// The sums of spans, as far as they have not too many rows: of the others only the number of rows by hour is known.
+    async fn sum_up(
+        &self,
+        snapshot: &mut Snapshot,
+        spans: &[Range<DateTime<Utc>>],
+    ) -> Result<Vec<LedgerSum>, ReadError> {
+        let (mut sums, mut affordable, mut rows) = (Vec::with_capacity(spans.len()), AUDITED_ROWS, 0);
+        for span in spans {
+            let hours = hour_at(span.start.naive_utc())..hour_at(span.end.naive_utc());
+            let known = self.positions.rows_in(hours.clone());
+            // A day that is not remembered is taken for one like the day before it in turn.
+            rows = if hours.start < self.positions.lowest() { known.max(rows) } else { known };
+            let Some(left) = affordable.checked_sub(rows) else { break };
+            affordable = left;
+            sums.push(statements::sum(snapshot, span).await?);
+        }
+        Ok(sums)
+    }
+
+    /// What has no position yet: of the last minutes, and before an audit what is later. Some more than the limit at most.
+    async fn find_new(
+        &mut self,
+        snapshot: &mut Snapshot,
+        recent: Range<NaiveDateTime>,
+        request: &RefreshRequest,
+        now: NaiveDateTime,
+        tells_arrivals: bool,
+    ) -> Result<BTreeSet<RowKey>, ReadError> {
+        let limit = request.limit as usize;
+        let mut new = BTreeSet::new();
+        let mut found = statements::keys(snapshot, recent).await?;
+        if let Some(looked) = self.looked.filter(|_| tells_arrivals) {
+            found.extend(statements::arrivals(snapshot, looked.max(now - LONGEST_LOOK) - IN_DOUBT).await?);
+        }
+        for key in found {
+            if key.hour() >= self.positions.lowest() && self.positions.find(&key).is_none() {
+                new.insert(key);
+            }
+        }
+        let mut spans = self.uncounted.clone();
+        spans.extend(spans_to_count(&request.audit, now));
+        if new.len() <= limit {
+            self.find_late(snapshot, &spans, limit, &mut new).await?;
+        }
+        self.uncounted = if new.len() > limit { spans } else { Vec::new() };
+        Ok(new)
+    }
+
+    /// Adds to `new` what has appeared behind the last minutes, as the number of rows by hour tells; some more than
+    /// `limit` at most.
+    async fn find_late(
+        &mut self,
+        snapshot: &mut Snapshot,
+        spans: &[Range<NaiveDateTime>],
+        limit: usize,
+        new: &mut BTreeSet<RowKey>,
+    ) -> Result<(), ReadError> {
+        for span in spans {
+            for (hour, rows) in statements::rows_by_hour(snapshot, span).await? {
+                let coming = new.iter().filter(|key| key.hour() == hour).count();
+                let known = self.positions.present(hour) + coming;
+                if hour < self.positions.lowest() || rows == known {
+                    continue;
+                }
+                let found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+                let there = found.len();
+                let mut late: BTreeSet<RowKey> =
+                    found.into_iter().filter(|key| self.positions.find(key).is_none()).collect();
+                self.positions.note_present(hour, there - late.len());
+                new.append(&mut late);
+                if new.len() > limit {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(
+        &mut self,
+        snapshot: &mut Snapshot,
+        what: &str,
+        wanted: &[(i64, RowKey)],
+    ) -> Result<Batch, ReadError> {
+        let mut batch = Batch::default();
+        let starts: Vec<NaiveDateTime> = wanted.iter().map(|(_, key)| key.start).collect();
+        let (Some(first), Some(last)) = (starts.iter().min().copied(), starts.iter().max().copied()) else {
+            return Ok(batch);
+        };
+        let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
+        let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
+        let query = sqlx::query(filled(include_str!("sql/rows.sql"))).bind(ids).bind(&starts).bind(first).bind(last);
+        for row in snapshot.fetch(what, query).await? {
+            let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
+            let Some(position) = positions.get(&key) else { continue };
+            match self.rows.read(&row, *position) {
+                Ok(row) => batch.rows.push(row),
+                Err(error) => {
+                    batch.refused += 1;
+                    tracing::warn!(start = %key.start, %error, "left out a row that could not be understood");
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The rows of an hour with their positions, ascending. Rows of the hours that are remembered get one if they have
+    /// none yet; others are numbered anew.
+    async fn list(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
+        let mut found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
+        found.sort_unstable();
+        let there = found.len();
+        let is_known = hour >= self.positions.lowest();
+        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(there);
+        for (at, key) in found.into_iter().enumerate() {
+            let position = if is_known {
+                self.positions.find(&key).or_else(|| self.positions.give(&key))
+            } else {
+                Some(first_of(hour) + at as i64)
+            };
+            rows.extend(position.map(|position| (position, key)));
+        }
+        if is_known {
+            self.positions.note_present(hour, there);
+        }
+        rows.sort_unstable();
+        Ok(Listing { hours: hour..hour + 1, is_history: false, rows })
+    }
+
+    /// The rows of the past in an hour and those before it, about `limit` of them. What has got its position since the
+    /// reading of the past began comes by itself.
+    async fn list_history(&mut self, snapshot: &mut Snapshot, hour: i64, limit: usize) -> Result<Listing, ReadError> {
+        let (mut first, mut sum) = (hour, 0);
+        for (it, rows) in
+            statements::rows_by_hour(snapshot, &(start_of(hour - LISTED_HOURS)..start_of(hour))).await?.iter().rev()
+        {
+            sum += rows;
+            if sum > limit {
+                break;
+            }
+            first = *it;
+        }
+        let mut found = statements::keys(snapshot, start_of(first)..start_of(hour + 1)).await?;
+        found.sort_unstable();
+        let lowest = self.positions.lowest();
+        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(found.len());
+        for key in found {
+            let known = self.positions.find(&key);
+            let position = if key.hour() < lowest {
+                known.or_else(|| self.positions.give(&key))
+            } else {
+                known.filter(|position| self.positions.is_history(*position))
+            };
+            rows.extend(position.map(|position| (position, key)));
+        }
+        self.positions.open(first..lowest.min(hour + 1));
+        rows.sort_unstable();
+        Ok(Listing { hours: first..hour + 1, is_history: true, rows })
+    }
+
+    async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
+        let (mut below, mut refused) = (below, 0);
+        loop {
+            let hour = hour_of(below - 1);
+            let listing = match self.listing.take() {
+                Some(listing) if listing.hours.contains(&hour) && listing.is_history => listing,
+                _ => self.list_history(snapshot, hour, limit).await?,
+            };
+            let end = listing.rows.partition_point(|(position, _)| *position < below);
+            let wanted = &listing.rows[end.saturating_sub(limit)..end];
+            let Some((lowest, _)) = wanted.first() else {
+                let Some(before) = statements::hour_before(snapshot, listing.hours.start).await? else {
+                    return Ok(Older { rows: Vec::new(), bottom: true, refused });
+                };
+                below = first_of(before + 1);
+                continue;
+            };
+            let lowest = *lowest;
+            let batch = self.fetch(snapshot, "reading older rows", wanted).await?;
+            refused += batch.refused;
+            if batch.rows.is_empty() {
+                below = lowest;
+                self.listing = Some(listing);
+                continue;
+            }
+            self.listing = Some(listing);
+            return Ok(Older { rows: batch.rows, bottom: false, refused });
+        }
+    }
+
+    async fn read_between(
+        &mut self,
+        snapshot: &mut Snapshot,
+        range: &Range<NaiveDateTime>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        let mut after = after;
+        let mut hour = hour_at(range.start).max(hour_of(after));
+        while start_of(hour) < range.end {
+            let listing = match self.listing.take() {
+                Some(listing) if listing.hours.contains(&hour) && !listing.is_history => listing,
+                _ => self.list(snapshot, hour).await?,
+            };
+            let wanted = listing.rows.iter().filter(|(position, key)| *position > after && range.contains(&key.start));
+            let wanted: Vec<(i64, RowKey)> = wanted.take(limit).cloned().collect();
+            let Some((last, _)) = wanted.last() else {
+                hour += 1;
+                continue;
+            };
+            after = *last;
+            let mut rows = self.fetch(snapshot, "reading rows of a span", &wanted).await?.rows;
+            self.listing = Some(listing);
+            if !rows.is_empty() {
+                rows.sort_unstable_by_key(|row| row.id);
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Ledger for LedgerReader {
+    fn facts(&self) -> Facts {
+        Facts {
+            list_cost: false,
+            in_progress: false,
+            imports: false,
+            refunds: false,
+            hits_of_cached: false,
+            ..Facts::ALL
+        }
+    }
+
+    fn gives_positions(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self) {
+        self.positions.begin();
+        self.listing = None;
+    }
+
+    fn first(&self) -> i64 {
+        first_of(hour_at(self.oldest))
+    }
+
+    fn disorder(&self) -> TimeDelta {
+        // Positions grow with the hour.
+        TimeDelta::hours(1)
+    }
+
+    fn missed(&self) -> Option<u64> {
+        self.missed.map(|missed| missed.total)
+    }
+
+    fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError> {
+        let mut parts = self.positions.parts(all)?;
+        parts.push(self.rows.deployments.part(all)?);
+        parts.push(encoded(LOOK, &(self.looked.map(millis), millis(self.oldest), self.missed))?);
+        Ok(parts)
+    }
+
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        let positions = Positions::restored(parts)?;
+        let (looked, oldest, missed): (Option<i64>, i64, Option<Missed>) = decoded(parts, LOOK)?;
+        self.rows.deployments.restore(parts)?;
+        let at = |millis| DateTime::from_timestamp_millis(millis).unwrap_or_default().naive_utc();
+        (self.positions, self.looked, self.oldest) = (positions, looked.map(at), at(oldest));
+        self.missed = missed;
+        Ok(())
+    }
+
+    async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
+        self.positions.take_back();
+        self.listing = None;
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, request).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
+        self.positions.take_back();
+        let mut snapshot = self.database.snapshot().await?;
+        let result = self.read_older(&mut snapshot, below, limit as usize).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn rows_between(
+        &mut self,
+        range: Range<DateTime<Utc>>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ReadError> {
+        self.positions.take_back();
+        let mut snapshot = self.database.snapshot().await?;
+        let range = range.start.naive_utc()..range.end.naive_utc();
+        let result = self.read_between(&mut snapshot, &range, after, limit as usize).await;
+        self.end(snapshot, result).await
+    }
+
+    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "LiteLLM keeps beside each budget what is used of it"))
+    }
+}
+
+/// Before an audit, the rows of what it looks at are counted, and those of the last two days.
+fn spans_to_count(audit: &[Range<DateTime<Utc>>], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
+    let recently = now - COUNTED;
+    let mut spans = Vec::new();
+    let mut recent = recently..now;
+    for span in audit {
+        let span = span.start.naive_utc()..span.end.naive_utc();
+        if span.end <= recently {
+            spans.push(span);
+        } else {
+            recent = recent.start.min(span.start)..recent.end.max(span.end);
+        }
+    }
+    if !audit.is_empty() {
+        spans.push(recent);
+    }
+    spans
+}
+
+fn millis(at: NaiveDateTime) -> i64 {
+    at.and_utc().timestamp_millis()
+}

@@ -1,0 +1,36 @@
+//! The product, as the rest of the program sees it.
+
+use super::unsupported::UNSUPPORTED;
+use super::{ModelName, check, demo, open};
+use crate::relay::plan::{OwnValue, RelayPlan};
+use crate::relay::setting::{AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TOP_USERS, ValueType};
+use crate::relay::{Need, Product, Store};
+
+/// Which name the label `model` has.
+const MODEL_NAME: Setting = Setting {
+    path: "model_name",
+    value_type: ValueType::OneOf(&[
+        ("group", |relay| relay.own.set(MODEL_NAME.path, OwnValue::Text("group".to_owned()))),
+        ("model", |relay| relay.own.set(MODEL_NAME.path, OwnValue::Text("model".to_owned()))),
+    ]),
+    absent: Absent::Means("group"),
+};
+
+pub(super) fn model_name(plan: &RelayPlan) -> ModelName {
+    if plan.own.text(MODEL_NAME.path) == "model" { ModelName::Sent } else { ModelName::Group }
+}
+
+/// LiteLLM.
+pub static PRODUCT: Product = Product {
+    label: "litellm",
+    database: Need::Required(&[Store::Postgres]),
+    redis: Need::Nothing,
+    // `litellm/proxy/health_endpoints/_health_endpoints.py`: without a key, 503 without its database.
+    health_path: "/health/readiness",
+    settings: &[MODEL_NAME, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
+    variables: None,
+    unsupported: UNSUPPORTED,
+    open,
+    check: |plan| Box::pin(check(plan)),
+    demo: |options| Box::pin(demo::set_up(options)),
+};

@@ -1,0 +1,15 @@
+-- Keys with their budgets; the hash is compared here and shown nowhere. Primary keys, and a
+-- full read of the budgets. All releases.
+select
+  k.token,
+  left(k.key_alias, 200) as alias,
+  left(k.user_id, 256) as user_id,
+  not coalesce(k.blocked, false) as enabled,
+  case when isfinite(k.expires) then k.expires end as expires_at,
+  case when isfinite(k.created_at) then k.created_at end as created_at,
+  k.spend,
+  coalesce(k.max_budget, b.max_budget) as max_budget,
+  left(case when k.max_budget is null then b.budget_duration else k.budget_duration end, 20) as budget_duration,
+  case when k.max_budget is null then b.budget_reset_at else k.budget_reset_at end as budget_reset_at
+from "LiteLLM_VerificationToken" k
+left join "LiteLLM_BudgetTable" b on b.budget_id = k.budget_id

@@ -1,0 +1,2 @@
+-- The server's clock. No table. All releases.
+select now() as now

@@ -1,0 +1,91 @@
+//! The ledger's statements, but that of the rows themselves.
+
+use std::ops::Range;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+
+use super::positions::{RowKey, hour_at, start_of};
+use super::row;
+use super::schema::filled;
+use crate::connect::postgres::Snapshot;
+use crate::model::{LedgerSum, ReadError, Usd};
+
+/// The server's clock, and the start of the oldest row.
+pub(super) async fn clock(snapshot: &mut Snapshot) -> Result<(NaiveDateTime, NaiveDateTime), ReadError> {
+    let what = "reading the clock";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/clock.sql"))).await?;
+    let read = || {
+        let now = row.try_get::<DateTime<Utc>, _>("now")?.naive_utc();
+        Ok((now, row.try_get::<Option<NaiveDateTime>, _>("first")?.unwrap_or(now)))
+    };
+    read().map_err(|error| snapshot.error(what, &error))
+}
+
+/// What tells the rows of a span.
+pub(super) async fn keys(snapshot: &mut Snapshot, span: Range<NaiveDateTime>) -> Result<Vec<RowKey>, ReadError> {
+    let what = "looking for rows";
+    let query = sqlx::query(include_str!("sql/ids.sql")).bind(span.start).bind(span.end);
+    keys_of(snapshot, what, query).await
+}
+
+/// The last hour before another that has rows.
+pub(super) async fn hour_before(snapshot: &mut Snapshot, hour: i64) -> Result<Option<i64>, ReadError> {
+    let what = "looking for older rows";
+    let query = sqlx::query(include_str!("sql/before.sql")).bind(start_of(hour));
+    let row = snapshot.fetch_one(what, query).await?;
+    let last: Option<NaiveDateTime> = row.try_get("last").map_err(|error| snapshot.error(what, &error))?;
+    Ok(last.map(hour_at))
+}
+
+/// The store's own sum of a span.
+pub(super) async fn sum(snapshot: &mut Snapshot, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
+    let what = "summing rows";
+    let query = sqlx::query(filled(include_str!("sql/audit.sql")));
+    let query = query.bind(span.start.naive_utc()).bind(span.end.naive_utc());
+    let row = snapshot.fetch_one(what, query).await?;
+    let read = || {
+        let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
+        let femto: &str = row.try_get("femto")?;
+        let femto = femto.parse().map_err(|_| sqlx::Error::Decode("a sum of money is no number".into()))?;
+        Ok(LedgerSum {
+            requests: count("requests")?,
+            cost: Usd::from_femto(femto),
+            board_tokens: count("board_tokens")?,
+            errors: count("errors")?,
+            ..LedgerSum::default()
+        })
+    };
+    read().map_err(|error| snapshot.error(what, &error))
+}
+
+/// What tells the rows that have been accounted for since a moment.
+pub(super) async fn arrivals(snapshot: &mut Snapshot, since: NaiveDateTime) -> Result<Vec<RowKey>, ReadError> {
+    keys_of(snapshot, "looking for late rows", sqlx::query(include_str!("sql/arrivals.sql")).bind(since)).await
+}
+
+async fn keys_of(
+    snapshot: &mut Snapshot,
+    what: &str,
+    query: Query<'_, sqlx::Postgres, PgArguments>,
+) -> Result<Vec<RowKey>, ReadError> {
+    let rows = snapshot.fetch(what, query).await?;
+    rows.iter().map(row::key).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
+}
+
+/// How many rows started in each hour of a span.
+pub(super) async fn rows_by_hour(
+    snapshot: &mut Snapshot,
+    span: &Range<NaiveDateTime>,
+) -> Result<Vec<(i64, usize)>, ReadError> {
+    let what = "counting rows by hour";
+    let query = sqlx::query(include_str!("sql/hours.sql")).bind(span.start).bind(span.end);
+    let rows = snapshot.fetch(what, query).await?;
+    let read = |row: &PgRow| {
+        let rows: i64 = row.try_get("rows")?;
+        Ok((row.try_get("hour")?, usize::try_from(rows).unwrap_or(0)))
+    };
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
+}

@@ -1,0 +1,274 @@
+//! LiteLLM on a real PostgreSQL.
+
+mod database;
+mod differential;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::model::{AccountState, QuotaWindow, Reason, Scope, Usd, WindowRule};
+use llm_relay_exporter::relay;
+use llm_relay_exporter::relays::litellm::identity::Kind;
+use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::settings::{OwnValue, RelayPlan};
+use sqlx::{Connection, PgConnection};
+
+use database::{Db, EVER, Exporter, Row, Saved, plan, settle};
+
+const ROLE: &str = include_str!("../../deploy/litellm/readonly-role.sql");
+
+/// A request of one second that has succeeded.
+fn row(id: &str, start: DateTime<Utc>) -> Row {
+    Row {
+        id: id.to_owned(),
+        start,
+        ms: 1000,
+        ttft: None,
+        key: "hash-a",
+        user: "ann",
+        model: "gpt-4o-2024-11-20",
+        group: "gpt-4o",
+        model_id: "azure-1",
+        provider: "azure",
+        spend: 0.25,
+        prompt: 100,
+        output: 20,
+        status: "success",
+        metadata: "{}".to_owned(),
+        outcome: "success",
+        class: "",
+        cache_read: 0,
+        cache_write: 0,
+    }
+}
+
+/// An empty LiteLLM at noon, and a plan to read it.
+async fn relay_at_noon(server: &PrivatePostgres, name: &str) -> (Db, RelayPlan, DateTime<Utc>) {
+    let mut db = Db::create(server, name, "UTC").await;
+    db.run(EVER).await;
+    let now: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().unwrap();
+    db.set_clock(now).await;
+    let plan = plan(&db.url);
+    (db, plan, now)
+}
+
+async fn requests(exporter: &mut Exporter, plan: &RelayPlan) -> u64 {
+    let counters = exporter.view(plan).await.counters.unwrap();
+    counters.traffic.iter().flat_map(|it| it.requests).sum()
+}
+
+#[tokio::test]
+async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, _, now) = relay_at_noon(&server, "narrow").await;
+    db.run(&row("a", now).insert()).await;
+    db.run(ROLE).await;
+    db.run("alter role llm_relay_exporter password 'narrow'; grant usage on schema clock to llm_relay_exporter; grant select on clock.hand to llm_relay_exporter").await;
+    let mut narrow: url::Url = db.url.parse().unwrap();
+    narrow.set_username("llm_relay_exporter").unwrap();
+    narrow.set_password(Some("narrow")).unwrap();
+    let plan = plan(narrow.as_str());
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    assert_eq!(requests(&mut exporter, &plan).await, 1);
+    let mut live = relay::open(&plan).unwrap().live.unwrap();
+    live.read(&exporter.directory.read().await.unwrap()).await.unwrap();
+    let report = check::check(&plan).await.unwrap();
+    assert!(!report.to_string().contains("cannot be read"), "{report}");
+
+    let mut connection = PgConnection::connect(narrow.as_str()).await.unwrap();
+    for (table, column) in [
+        ("LiteLLM_SpendLogs", "messages"),
+        ("LiteLLM_SpendLogs", "response"),
+        ("LiteLLM_SpendLogs", "proxy_server_request"),
+        ("LiteLLM_SpendLogs", "requester_ip_address"),
+        ("LiteLLM_SpendLogs", "end_user"),
+        ("LiteLLM_SpendLogs", "request_tags"),
+        ("LiteLLM_VerificationToken", "key_name"),
+        ("LiteLLM_VerificationToken", "metadata"),
+        ("LiteLLM_UserTable", "user_email"),
+        ("LiteLLM_UserTable", "password"),
+        ("LiteLLM_ProxyModelTable", "litellm_params"),
+        ("LiteLLM_HealthCheckTable", "error_message"),
+    ] {
+        let sql = sqlx::AssertSqlSafe(format!("select {column} from \"{table}\""));
+        let error = sqlx::query(sql).fetch_all(&mut connection).await.unwrap_err();
+        assert!(error.to_string().contains("permission denied"), "{table} {column}: {error}");
+    }
+    // Without a column of the rows, nothing is guessed.
+    db.run(r#"revoke select (metadata) on "LiteLLM_SpendLogs" from llm_relay_exporter"#).await;
+    assert_eq!(exporter.follower.refresh().await.map(drop).unwrap_err().reason, Reason::Permission);
+    let report = check::check(&plan).await.unwrap();
+    assert!(
+        report.worst() == Level::Problem && report.to_string().contains("LiteLLM_SpendLogs (metadata)"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_late_row_is_seen_at_once_where_deliveries_tell_and_at_the_next_audit_elsewhere() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, plan, now) = relay_at_noon(&server, "late").await;
+    let plan = RelayPlan { audit_interval: Duration::from_secs(600), ..plan };
+    db.run(&row("first", now - TimeDelta::hours(3)).insert()).await;
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    assert_eq!(requests(&mut exporter, &plan).await, 1);
+
+    db.run(&row("late", now - TimeDelta::hours(2)).insert()).await;
+    exporter.follower.refresh().await.unwrap();
+    assert_eq!(requests(&mut exporter, &plan).await, 1, "not among those of the last minutes");
+    db.set_clock(now + TimeDelta::minutes(10)).await;
+    settle(&mut exporter.follower).await;
+    assert_eq!(requests(&mut exporter, &plan).await, 2, "found by the count of rows");
+    let audit = exporter.view(&plan).await.audit.unwrap();
+    assert_eq!(audit.drift_requests, 0.0, "before it was a drift");
+
+    db.run(
+        r#"create type "AccountingDeliveryState" as enum ('pending', 'applied', 'parked');
+           create table "LiteLLM_SpendLogDelivery" (request_id text, state "AccountingDeliveryState", applied_at timestamp(3), created_at timestamp(3))"#,
+    )
+    .await;
+    let mut saved = Saved::default();
+    saved.save(&mut exporter.follower);
+    let mut exporter = saved.restored(&plan);
+    settle(&mut exporter.follower).await;
+    db.run(&row("later", now - TimeDelta::hours(2)).insert()).await;
+    db.run(r#"insert into "LiteLLM_SpendLogDelivery" values ('later', 'applied', now() at time zone 'UTC', now() at time zone 'UTC')"#).await;
+    exporter.follower.refresh().await.unwrap();
+    assert_eq!(requests(&mut exporter, &plan).await, 3);
+    db.run(
+        r#"insert into "LiteLLM_SpendLogDelivery" (request_id, state) values ('x', 'pending'), ('y', 'parked');
+           create table "LiteLLM_ProxyWorkerHeartbeat" (last_heartbeat_at timestamp(3));
+           insert into "LiteLLM_ProxyWorkerHeartbeat" values (now() at time zone 'UTC'), ((now() at time zone 'UTC') - interval '1 hour')"#,
+    )
+    .await;
+    let report = check::check(&plan).await.unwrap().to_string();
+    assert!(report.contains("alive: 1"), "{report}");
+    assert!(report.contains("yet to account for 1 requests, and has given up on 1"), "{report}");
+}
+
+#[tokio::test]
+async fn what_left_no_row_is_counted_two_days_later_and_told_by_check() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, plan, now) = relay_at_noon(&server, "missed").await;
+    db.run(&row("old", now - TimeDelta::days(4)).insert()).await;
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    assert_eq!(exporter.view(&plan).await.counters.unwrap().missed, Some(0));
+
+    // Two requests with one id: the second leaves no row, but is counted.
+    db.run(&row("a", now).insert()).await;
+    db.run(&row("a", now + TimeDelta::seconds(1)).insert()).await;
+    db.run(
+        r#"insert into "LiteLLM_DailyUserSpend" (id, date, api_key, api_requests, updated_at) values
+             ('1', '2026-11-20', 'hash-a', 2, now()), ('2', '2026-11-19', 'hash-a', 0, now())"#,
+    )
+    .await;
+    db.set_clock(now + TimeDelta::days(1)).await;
+    settle(&mut exporter.follower).await;
+    assert_eq!(exporter.view(&plan).await.counters.unwrap().missed, Some(0), "rows may still come");
+    let report = check::check(&plan).await.unwrap().to_string();
+    assert!(report.contains("yesterday has 1 rows, and LiteLLM counted 2 requests; 1 left no row"), "{report}");
+    assert!(report.contains("disable_error_logs"), "{report}");
+    db.set_clock(now + TimeDelta::days(2)).await;
+    settle(&mut exporter.follower).await;
+    let mut saved = Saved::default();
+    saved.save(&mut exporter.follower);
+    for mut exporter in [exporter, saved.restored(&plan)] {
+        settle(&mut exporter.follower).await;
+        assert_eq!(exporter.view(&plan).await.counters.unwrap().missed, Some(1));
+    }
+
+    db.run(r#"delete from "LiteLLM_SpendLogs"; drop index "LiteLLM_SpendLogs_startTime_idx", "LiteLLM_SpendLogs_startTime_request_id_idx""#).await;
+    db.set_clock(now + TimeDelta::days(1)).await;
+    let report = check::check(&plan).await.unwrap();
+    assert!(report.to_string().contains("disable_spend_logs") && report.to_string().contains("no index"), "{report}");
+    assert_eq!(report.worst(), Level::Problem);
+}
+
+#[tokio::test]
+async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, plan, now) = relay_at_noon(&server, "names").await;
+    db.run(
+        r#"insert into "LiteLLM_UserTable" (user_id, user_alias, user_email, max_budget, budget_duration, budget_reset_at, spend) values
+             ('ann@example.com', 'ann@example.com', 'ann@example.com', 10, '7d', '2026-11-23 00:00', 4.5),
+             ('bob', null, null, 0, null, null, 0.5),
+             ('cleo', 'Cleo', null, 20, '36h', '2026-11-21 00:00', 1);
+           insert into "LiteLLM_BudgetTable" (budget_id, max_budget, budget_duration, budget_reset_at, created_by, updated_by)
+             values ('b', 5, '1d', '2026-11-20 00:00', 'x', 'x');
+           insert into "LiteLLM_VerificationToken" (token, key_alias, user_id, budget_id, spend) values ('hash-a', null, 'bob', 'b', 3);
+           insert into "LiteLLM_HealthCheckTable" (health_check_id, model_name, model_id, status, response_time_ms, checked_at, updated_at) values
+             ('1', 'gpt-4o', 'azure-1', 'healthy', 310, '2026-11-20 11:40', now()),
+             ('2', 'gpt-4o', 'azure-1', 'unhealthy', 420.5, '2026-11-20 11:45', now()),
+             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now())"#,
+    )
+    .await;
+    db.run(&Row { key: "litellm-internal-health-check", ..row("h", now) }.insert()).await;
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    let directory = exporter.directory.read().await.unwrap();
+    let text = format!("{directory:?}");
+    assert!(!text.contains('@') && !text.contains("hash-a"), "{text}");
+    let names: Vec<&str> = directory.users.iter().map(|user| &*user.name).collect();
+    assert!(names.contains(&"Cleo") && names.contains(&"bob"), "{names:?}");
+    assert!(directory.keys.iter().any(|key| key.name == "health checks"));
+    assert_eq!(directory.providers.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["gpt-4o · azure"]);
+    assert_eq!(directory.version, "20261015000000_managed_object_end_user_id");
+
+    let limits: Vec<_> = directory.limits.iter().map(|it| (it.scope, it.window, it.limit, it.rule)).collect();
+    let told = |used: f64, resets_at: Option<&str>| WindowRule::Told {
+        used: Usd::from_f64(used).unwrap(),
+        resets_at: resets_at.map(|at| at.parse().unwrap()),
+    };
+    let usd = |usd| Usd::from_f64(usd).unwrap();
+    assert_eq!(
+        limits,
+        [
+            (Scope::User, QuotaWindow::Weekly, usd(10.0), told(4.5, Some("2026-11-23T00:00:00Z"))),
+            (Scope::User, QuotaWindow::Total, Usd::ZERO, told(0.5, None)),
+            // The job that sets it back has not come yet.
+            (Scope::Key, QuotaWindow::Daily, usd(5.0), told(0.0, Some("2026-11-20T00:00:00Z"))),
+        ]
+    );
+    let live = relay::open(&plan).unwrap().live.unwrap().read(&directory).await.unwrap();
+    let azure = Kind::Deployment.number("azure-1").into();
+    assert_eq!(live.accounts, [(azure, AccountState::Error)], "the newest check, and none of hours ago");
+    assert_eq!(live.tests[0].duration_ms, 420);
+}
+
+#[tokio::test]
+async fn another_database_is_refused() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let plan = plan(&server.database("empty").await.unwrap());
+    let error = Exporter::open(&plan).follower.refresh().await.map(drop).unwrap_err();
+    assert_eq!(error.reason, Reason::Schema);
+    assert!(error.text.contains("is this LiteLLM's database"), "{error}");
+    assert_eq!(check::check(&plan).await.unwrap().worst(), Level::Problem);
+}
+
+#[tokio::test]
+async fn another_name_of_models_reads_all_anew_and_counts_nothing_twice() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, plan, now) = relay_at_noon(&server, "anew").await;
+    for n in 0..40 {
+        db.run(&row(&format!("a{n}"), now - TimeDelta::hours(n)).insert()).await;
+    }
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    // One that comes late, so that positions are not in the order of starts.
+    db.run(&row("late", now - TimeDelta::hours(5)).insert()).await;
+    db.run(&row("new", now).insert()).await;
+    settle(&mut exporter.follower).await;
+    let mut sent = plan.clone();
+    sent.own.set("model_name", OwnValue::Text("model".to_owned()));
+    let mut exporter = exporter.reopened(&sent);
+    settle(&mut exporter.follower).await;
+    let view = exporter.view(&sent).await;
+    assert_eq!(requests(&mut exporter, &sent).await, 42);
+    let board = view.boards.iter().find(|board| (board.scope, board.period) == (Scope::Model, "last24h")).unwrap();
+    assert_eq!((&*board.entries[0].id, board.entries[0].requests), ("gpt-4o-2024-11-20", Some(27)));
+    assert_eq!(view.audit.unwrap().drift_requests, 0.0);
+}

@@ -1,0 +1,196 @@
+//! LiteLLM's side of a database, and an exporter of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::relay::{self, DirectorySource, Ledger, Usage};
+use llm_relay_exporter::relays::litellm;
+use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::settings::{Boards, OwnValue, RelayPlan};
+use llm_relay_exporter::store::Kept;
+use llm_relay_exporter::tally::Presentation;
+use llm_relay_exporter::view::LedgerView;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, raw_sql};
+
+pub struct Db {
+    pub connection: PgConnection,
+    pub url: String,
+}
+
+impl Db {
+    /// A LiteLLM's database of which the sessions have a zone of their own, and a clock that the test turns: an
+    /// unqualified now() finds it before the server's.
+    pub async fn create(server: &PrivatePostgres, name: &str, zone: &str) -> Self {
+        let url = server.database(name).await.unwrap();
+        let mut it = Self { connection: PgConnection::connect(&url).await.unwrap(), url };
+        it.run(litellm::LEAST_SCHEMA).await;
+        it.run(&format!(
+            "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values (clock_timestamp());
+             create function clock.now() returns timestamptz language sql stable as 'select at from clock.hand';
+             alter database {name} set search_path = clock, pg_catalog, public;
+             alter database {name} set timezone = '{zone}'"
+        ))
+        .await;
+        it.connection = PgConnection::connect(&it.url).await.unwrap();
+        it
+    }
+
+    pub async fn run(&mut self, sql: &str) {
+        let run = raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection).await;
+        run.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    pub async fn set_clock(&mut self, now: DateTime<Utc>) {
+        self.run(&format!("update clock.hand set at = '{now}'")).await;
+    }
+
+    /// A text and a whole number by row.
+    pub async fn table(&mut self, sql: &str) -> BTreeMap<String, i64> {
+        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.connection).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}
+
+pub fn plan(url: &str) -> RelayPlan {
+    let mut plan = RelayPlan {
+        database_url: url.to_owned().into(),
+        timeout: Duration::from_secs(30),
+        // Every refresh audits, so that nothing may be wrong even for a moment.
+        audit_interval: Duration::ZERO,
+        history_budget: Duration::from_secs(60),
+        boards: Boards { top_users: 9, top_keys: 9, top_providers: 9, top_models: 9, ..Boards::default() },
+        ..RelayPlan::new("test", &litellm::PRODUCT)
+    };
+    plan.own.set("model_name", OwnValue::Text("group".to_owned()));
+    plan
+}
+
+/// Ledger and directory of one relay: which upstreams there are is known from its rows.
+pub struct Exporter {
+    pub follower: Follower,
+    pub directory: Box<dyn DirectorySource>,
+}
+
+impl Exporter {
+    pub fn open(plan: &RelayPlan) -> Self {
+        let (ledger, directory) = parts(plan);
+        Self { follower: Follower::new(ledger, plan), directory }
+    }
+
+    pub fn reopened(self, plan: &RelayPlan) -> Self {
+        let (ledger, directory) = parts(plan);
+        Self { follower: self.follower.reopened(ledger, plan), directory }
+    }
+
+    pub async fn view(&mut self, plan: &RelayPlan) -> LedgerView {
+        let directory = self.directory.read().await.unwrap();
+        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
+        self.follower.view(&with).unwrap()
+    }
+}
+
+fn parts(plan: &RelayPlan) -> (Box<dyn Ledger>, Box<dyn DirectorySource>) {
+    let relay = relay::open(plan).unwrap();
+    match relay.usage {
+        Usage::Rows(ledger) => (ledger, relay.directory),
+        Usage::Counters(_) => unreachable!("LiteLLM keeps rows"),
+    }
+}
+
+/// Reads until nothing is left to read, and once more for the audit.
+pub async fn settle(follower: &mut Follower) {
+    for _ in 0..2 {
+        let mut rest = follower.refresh().await.unwrap();
+        for turn in 0.. {
+            if rest == Backlog::Nothing {
+                break;
+            }
+            assert!(turn < 10_000, "no end of {rest:?}");
+            rest = match rest {
+                Backlog::NewRows => follower.refresh().await.unwrap(),
+                _ => follower.read_history().await.unwrap(),
+            };
+        }
+    }
+}
+
+/// What a store would have of an exporter.
+#[derive(Default)]
+pub struct Saved(BTreeMap<String, Bytes>);
+
+impl Saved {
+    pub fn save(&mut self, follower: &mut Follower) {
+        let parts = follower.parts(self.0.is_empty()).unwrap().unwrap();
+        self.0.retain(|key, _| parts.iter().any(|(part, _)| part == key));
+        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+    }
+
+    pub fn restored(&self, plan: &RelayPlan) -> Exporter {
+        let mut it = Exporter::open(plan);
+        it.follower.restore(&self.0).unwrap();
+        it
+    }
+
+    pub fn bytes(&self, prefix: &str) -> usize {
+        self.0.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(_, bytes)| bytes.len()).sum()
+    }
+}
+
+/// A row as LiteLLM writes it, and what it means.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub id: String,
+    pub start: DateTime<Utc>,
+    pub ms: i64,
+    /// `None` where the answer was not streamed.
+    pub ttft: Option<i64>,
+    pub key: &'static str,
+    pub user: &'static str,
+    pub model: &'static str,
+    pub group: &'static str,
+    pub model_id: &'static str,
+    pub provider: &'static str,
+    pub spend: f64,
+    pub prompt: i64,
+    pub output: i64,
+    pub status: &'static str,
+    pub metadata: String,
+    /// `requests` of callers, or what else there is.
+    pub outcome: &'static str,
+    pub class: &'static str,
+    pub cache_read: i64,
+    pub cache_write: i64,
+}
+
+impl Row {
+    /// One statement, with what it means beside it where no row has its id yet.
+    pub fn insert(&self) -> String {
+        let Self { id, ms, key, user, model, group, model_id, provider, spend, prompt, output, status, .. } = self;
+        let at = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S%.3f").to_string();
+        let (start, end) = (at(self.start), at(self.start + TimeDelta::milliseconds(*ms)));
+        let first = self.ttft.map_or(end.clone(), |ttft| at(self.start + TimeDelta::milliseconds(ttft)));
+        let Self { metadata, outcome, class, cache_read, cache_write, .. } = self;
+        format!(
+            r#"with r as (
+               insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, spend, total_tokens, prompt_tokens,
+                 completion_tokens, "startTime", "endTime", "completionStartTime", model, model_id, model_group,
+                 custom_llm_provider, "user", metadata, status)
+               values ('{id}', 'acompletion', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
+                 '{first}', '{model}', '{model_id}', '{group}', '{provider}', '{user}', '{metadata}', '{status}')
+               on conflict do nothing returning *
+             )
+             insert into ever select request_id, "startTime", {ms}, {}, api_key, "user", model_group,
+               coalesce(nullif(model_id, ''), custom_llm_provider), spend, prompt_tokens, completion_tokens,
+               '{outcome}', '{class}', {cache_read}, {cache_write} from r;"#,
+            self.ttft.map_or("null".to_owned(), |ttft| ttft.to_string()),
+        )
+    }
+}
+
+pub const EVER: &str = "create table ever (request_id text, start timestamp(3), ms bigint, ttft bigint, key text,
+    client text, model text, provider text, spend float8, prompt bigint, output bigint, outcome text, class text,
+    cache_read bigint, cache_write bigint)";
