@@ -45,7 +45,7 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
     match row.try_get("is_indexed").map_err(|error| snapshot.error(what, &error))? {
         true => report.ok("index", "rows are found by their start"),
         false => {
-            report.problem("index", format!("no index of {ROWS} begins with \"startTime\": every look reads it all"))
+            report.problem("index", format!("no index of {ROWS} begins with \"startTime\": every look reads it all"));
         }
     }
     processes(snapshot, &schema, report).await?;

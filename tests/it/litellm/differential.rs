@@ -18,7 +18,11 @@ use sqlx::{Connection, PgConnection, raw_sql};
 
 use super::database::{Db, EVER, Exporter, Row, Saved, plan, settle};
 
-const GROUPS: [(&str, &str, [(&str, &str); 2]); 3] = [
+/// A deployment, and who provides it.
+type Deployment = (&'static str, &'static str);
+
+/// The public name of a model, what is sent upstream, and its deployments.
+const GROUPS: [(&str, &str, [Deployment; 2]); 3] = [
     ("gpt-4o", "gpt-4o-2024-11-20", [("azure-1", "azure"), ("openai-1", "openai")]),
     ("claude", "claude-sonnet-4-5", [("bedrock-1", "bedrock"), ("anthropic-1", "anthropic")]),
     // Passed through to a provider, without a deployment.
