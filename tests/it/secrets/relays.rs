@@ -276,6 +276,7 @@ async fn sub(secrets: &mut Secrets) -> String {
              insert into api_keys (user_id, key, name) values (1, 'sk-{key}', 'laptop');
              insert into accounts (name, platform, type, credentials, extra, session_window_end) values
                ('north', 'anthropic', 'oauth', '{{\"token\": \"{token}\"}}', '{{\"session_window_utilization\": 0.5, \"email\": \"{extra}\"}}', now() + interval '1 hour');
+             insert into ops_system_metrics default values;
              insert into settings (key, value) values ('smtp_password', '{option}'), ('ops_advanced_settings', '{{\"webhook\": \"{option}\"}}');
              insert into usage_logs (user_id, api_key_id, account_id, model, output_tokens, total_cost, actual_cost, user_agent, ip_address)
                values (1, 1, 1, 'sonnet', 5, 0.5, 0.5, '{address}', '192.0.2.1');
