@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::column::{Link, column, thresholds};
-use super::panel::{Panel, UNRECORDED};
+use super::panel::Panel;
 use super::panel_types::{legend_table, stack, stat, table, timeline};
 use super::promql::{Named, keyed};
 use super::query::Query;
@@ -175,7 +175,6 @@ pub(crate) fn calls_by_window() -> Panel {
     };
     table("Success of the relay by window")
         .note("Exact to the second, by the relay's own rule of success; all providers.")
-        .empty(UNRECORDED)
         .query(Query::rows("requests", of(".+")))
         .query(Query::rows("failures", of("failure")))
         .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))

@@ -87,7 +87,7 @@ pub(crate) fn error_ratio() -> Panel {
         .unit("percentunit")
         .decimals(1)
         .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
-        .empty(UNRECORDED)
+        .untold(UNRECORDED)
         .note("The change is in percentage points, against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus_in_points(&day("today"), &day("yesterday_same_time"))))
 }
@@ -129,7 +129,7 @@ pub(crate) const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_succe
 pub(crate) fn state(title: &'static str) -> Panel {
     stat(title)
         .option("colorMode", json!("background_solid"))
-        .set("color", json!({"mode": "thresholds"}))
+        .levels(&[(None, "red")])
         .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
         .empty("NO DATA")
         .query(Query::rows("now", STATE))
