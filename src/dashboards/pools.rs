@@ -61,6 +61,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
     let state = format!("(sum by ({BY}) ({}){})", states.join(" or "), among.filter);
     let panel = timeline("State of upstream accounts", "{{provider}}")
+        .note("Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Normal", "green");
     TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))

@@ -184,6 +184,10 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     let used = Named::Provider.of("llm_relay_provider_slots_used");
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
     let order = promql::rank(share, "llm_relay_provider_slots_used");
+    // Without its mark at the beginning of an empty bar.
+    let no_limit = json!([{"type": "special", "options": {
+        "match": "null", "result": {"text": "–", "color": "transparent", "index": 0},
+    }}]);
     table(title)
         .query(Query::rows("order", row(&order, &[])))
         .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
@@ -193,7 +197,7 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
             column("provider", "Provider", ""),
             column("#used", "Used", "short").width(70),
             column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
-            column("#share", "In use", "percentunit").fill(),
+            column("#share", "In use", "percentunit").fill().with("mappings", no_limit),
         ])
         .sort("#order", true, limit)
 }
@@ -204,7 +208,7 @@ pub(crate) fn circuits(title: &'static str) -> Panel {
     let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
     timeline(title, "{{provider}}")
-        .note("Closed lets requests through, half-open tries, open refuses.")
+        .note("Closed lets requests through, half-open tries, open refuses. Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Closed", "green")
         .map("1", "Half-open", "yellow")
