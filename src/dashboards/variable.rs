@@ -65,7 +65,7 @@ pub(crate) const SEPARATOR: Variable = Variable::Query {
     label: "Counters",
     query: concat!(
         r#"query_result(label_replace(vector($__range_s) > 129600 and count_over_time(vector(1)[$bucket:1h]) > 2"#,
-        r#" and on () llm_relay:requests:total{job=~"$job"}"#,
+        r#" and on () last_over_time(llm_relay:requests:total{job=~"$job"}[20m])"#,
         r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
         r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d])"#,
         r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
