@@ -130,13 +130,13 @@ pub(crate) fn state(title: &'static str) -> Panel {
     stat(title)
         .option("colorMode", json!("background_solid"))
         .levels(&[(None, "red")])
-        .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
+        .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old. Not scraped: the exporter does not answer Prometheus.")
         .empty("NO DATA")
         .query(Query::rows("now", STATE))
         .map("0", "Live", "transparent")
-        .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
-        .map("2", "DATA ARE OLD: do not trust these numbers", "red")
-        .map("3", "NO DATA: the exporter is not being scraped", "red")
+        .map("1", "A SOURCE IS DOWN", "red")
+        .map("2", "DATA ARE OLD", "red")
+        .map("3", "NOT SCRAPED", "red")
 }
 
 /// Cost and calls over time, yesterday dashed. `step` is the shortest span that one point stands for.
