@@ -123,7 +123,7 @@ pub(crate) fn data_age() -> Panel {
 }
 
 /// 0 all is well, 1 a source is down, 2 data are old, 3 nothing is scraped.
-pub(crate) const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
+pub(crate) const STATE: &str = r#"(max(1 - llm_relay_source_up) > 0 or max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60))) or vector(3)"#;
 
 /// Quiet while all is well.
 pub(crate) fn state(title: &'static str) -> Panel {
@@ -184,6 +184,8 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     let used = Named::Provider.of("llm_relay_provider_slots_used");
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
     let order = promql::rank(share, "llm_relay_provider_slots_used");
+    // Of rows that have a name alone.
+    let limits = "llm_relay_provider_slots_limit and on (relay, provider_id) llm_relay_provider_slots_used";
     // Without its mark at the beginning of an empty bar.
     let no_limit = json!([{"type": "special", "options": {
         "match": "null", "result": {"text": "–", "color": "transparent", "index": 0},
@@ -191,7 +193,7 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     table(title)
         .query(Query::rows("order", row(&order, &[])))
         .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
-        .query(Query::rows("limit", row("llm_relay_provider_slots_limit", &[])))
+        .query(Query::rows("limit", row(&format!("({limits})"), &[])))
         .query(Query::rows("share", row(share, &[])))
         .columns([
             column("provider", "Provider", ""),
