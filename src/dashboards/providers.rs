@@ -63,7 +63,8 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
 
 /// A quantile of a histogram; `by` is empty or ends in a comma.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
-    format!("histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE}))")
+    // Without requests it is not a number.
+    format!("(histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
 }
 
 fn of_provider(q: &str, histogram: &str, range: &str) -> String {
