@@ -195,8 +195,7 @@ fn write_dashboards(arguments: DashboardsArgs, options: &Options) -> anyhow::Res
             Err(code) => return Ok(code),
         }
     }
-    let relays = kinds.iter().map(|product| product.unsupported).collect();
-    dashboards::write(&dashboards::Options { lang, out, relays, datasource_uid, optional })?;
+    dashboards::write(&dashboards::Options { lang, out, relays: kinds, datasource_uid, optional })?;
     Ok(ExitCode::SUCCESS)
 }
 

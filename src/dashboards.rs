@@ -36,7 +36,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use crate::lang::Lang;
-use crate::relay::Unsupported;
+use crate::relay::Product;
 
 use dashboard::Dashboard;
 use supported::Relays;
@@ -51,8 +51,8 @@ pub struct Options {
     pub out: PathBuf,
     /// The Prometheus data source to begin with; without it Grafana's default.
     pub datasource_uid: Option<String>,
-    /// What each of the relays that the dashboards are for does not support; for all kinds of relay when there are none.
-    pub relays: Vec<&'static [Unsupported]>,
+    /// The kinds of the relays that the dashboards are for; all that there are when it is empty.
+    pub relays: Vec<&'static Product>,
     /// Instead of the bundle, what needs more than Prometheus: the wall with single requests from PostgreSQL.
     pub optional: bool,
 }

@@ -24,12 +24,13 @@ const OVERRIDE: &str = ":override:";
 const PROBE: &str = "llm_relay_http_up";
 
 /// The shipped rules and alerts, by their path below `prometheus`.
-pub(crate) const SHIPPED: [(&str, &str); 11] = [
+pub(crate) const SHIPPED: [(&str, &str); 12] = [
     ("rules/thresholds.yml", include_str!("../prometheus/rules/thresholds.yml")),
     ("rules/traffic.yml", include_str!("../prometheus/rules/traffic.yml")),
     ("rules/cost.yml", include_str!("../prometheus/rules/cost.yml")),
     ("rules/quality.yml", include_str!("../prometheus/rules/quality.yml")),
     ("rules/state.yml", include_str!("../prometheus/rules/state.yml")),
+    ("rules/trends.yml", include_str!("../prometheus/rules/trends.yml")),
     ("alerts/cost.yml", include_str!("../prometheus/alerts/cost.yml")),
     ("alerts/errors.yml", include_str!("../prometheus/alerts/errors.yml")),
     ("alerts/capacity.yml", include_str!("../prometheus/alerts/capacity.yml")),

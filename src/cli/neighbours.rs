@@ -116,7 +116,7 @@ async fn grafana(prometheus: &str, relays: &[RelayPlan]) -> anyhow::Result<Priva
     let dashboards = DASHBOARDS.replace("/var/lib/grafana/dashboards", &place);
     grafana.write("provisioning/dashboards/llm-relay.yml", &dashboards)?;
     for lang in Lang::ALL {
-        let relays = relays.iter().map(|relay| relay.product.unsupported).collect();
+        let relays = relays.iter().map(|relay| relay.product).collect();
         for dashboard in dashboards::build(&dashboards::Options { lang, relays, ..Default::default() })? {
             let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
             grafana.write(&format!("dashboards/{}/{uid}.json", lang.label()), &dashboard.to_string())?;

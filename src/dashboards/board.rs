@@ -73,9 +73,11 @@ impl Board {
                 let column = column("#success", "Success", "percentunit").success().width(90);
                 ("success", mean("success_ratio"), column)
             }
-            Measure::FirstToken => ("ttft", mean("mean_ttft_seconds"), column("#ttft", "First token", "s").decimals(2)),
+            Measure::FirstToken => {
+                ("ttft", mean("mean_ttft_seconds"), column("#ttft", "First token", "s").decimals(2).width(95))
+            }
             Measure::Speed => {
-                let column = column("#speed", "Tokens/s", "short").decimals(1);
+                let column = column("#speed", "Tokens/s", "short").decimals(1).width(80);
                 ("speed", mean("mean_output_tokens_per_second"), column)
             }
             Measure::CacheHit => {

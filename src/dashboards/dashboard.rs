@@ -14,6 +14,10 @@ const SCHEMA_VERSION: u32 = 39;
 /// Grafana's grid: columns over the width of the screen.
 const COLUMNS: u32 = 24;
 
+/// Alerts where they begin: whole spans of several would hide what they are about.
+const STARTED: &str =
+    r#"ALERTS{alertstate="firing",relay=~"$relay"} unless ALERTS{alertstate="firing"} offset $__interval"#;
+
 pub(crate) struct Dashboard {
     /// Without the language.
     pub uid: &'static str,
@@ -113,7 +117,7 @@ impl Dashboard {
         }
         json!([{
             "name": texts.get("Alerts"), "enable": true, "hide": false, "iconColor": "red",
-            "datasource": prometheus(), "expr": r#"ALERTS{alertstate="firing",relay=~"$relay"}"#, "step": "60s",
+            "datasource": prometheus(), "expr": STARTED, "step": "60s",
             "titleFormat": "{{alertname}}", "textFormat": "{{relay}} {{provider}}", "tagKeys": "severity",
         }])
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::board::{Board, Measure};
 use super::dashboard::{Dashboard, Row, row};
-use super::panel::{NOTHING, Panel};
+use super::panel::Panel;
 use super::panel_types::{ranking, stat};
 use super::pools::{self, Among};
 use super::promql::{Named, Replicas};
@@ -97,9 +97,5 @@ fn in_progress() -> Panel {
 
 fn live(title: &'static str, of: Named, metric: &str, legend: &'static str) -> Panel {
     let expr = format!("sort_desc(topk(6, {}) > 0)", of.of(metric));
-    ranking(title)
-        .empty(NOTHING)
-        .decimals(0)
-        .option("namePlacement", json!("top"))
-        .query(Query::values("sessions", expr, legend))
+    ranking(title).decimals(0).option("namePlacement", json!("top")).query(Query::values("sessions", expr, legend))
 }

@@ -9,12 +9,16 @@ use super::query::{Query, prometheus};
 use super::text::Texts;
 use crate::metrics::Metric;
 
-/// What a panel shows where a relay does not have such numbers.
-pub(super) const UNAVAILABLE: &str = "Not available for this relay";
-/// What a panel about success shows where a relay does not say what failed: no failures would be something else.
+/// What a number says where a relay does not have it.
+pub(super) const UNTOLD: &str = "Not told by this relay";
+/// The same of a number about success: no failures would be something else.
 pub(super) const UNRECORDED: &str = "This relay does not record which requests fail";
-/// What a panel shows where there may simply be nothing.
-pub(crate) const NOTHING: &str = "Nothing here now";
+/// What a panel shows without an answer, whatever the reason: there may be nothing, or nobody was there to tell.
+pub(super) const NO_DATA: &str = "No data";
+/// The same where there is often nothing, e.g. no failure.
+pub(crate) const NOTHING: &str = "Nothing to show";
+/// What a ranking says when every source is read and there is nothing in it.
+const NONE: &str = "Nothing here now";
 
 /// Which numbers are amounts of money, and so carry the symbol of the relay's currency.
 pub(crate) enum Money {
@@ -37,6 +41,11 @@ pub(crate) struct Panel {
     pub order: Option<(&'static str, bool, Option<u32>)>,
     pub money: Money,
     pub empty: &'static str,
+    /// What it says instead of a number of relays that cannot tell it; charts and tables say who can.
+    pub untold: &'static str,
+    /// The kinds of relay that can tell its numbers, and those that cannot.
+    pub told_by: Vec<&'static str>,
+    pub untold_by: Vec<&'static str>,
     /// Value, text, colour.
     pub mappings: Vec<(&'static str, &'static str, &'static str)>,
     pub defaults: Map<String, Value>,
@@ -104,6 +113,11 @@ impl Panel {
         self
     }
 
+    pub(crate) fn untold(mut self, text: &'static str) -> Self {
+        self.untold = text;
+        self
+    }
+
     /// Amounts in US dollars under the symbol of the relay's currency.
     pub(crate) fn money(mut self, which: Money) -> Self {
         if matches!(which, Money::All | Money::Columns(_)) {
@@ -165,16 +179,17 @@ impl Panel {
 
     fn fill(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
         let mut targets = Vec::new();
-        for query in &self.queries {
-            targets.push(query.json(texts, replicas)?);
+        for (at, query) in self.queries.iter().enumerate() {
+            let reason = if at == 0 { self.reason() } else { String::new() };
+            targets.push(query.json(texts, replicas, &reason)?);
         }
         if !matches!(self.money, Money::None) {
             // Not a number: it must not be shown where the amounts are missing.
             let currency = Query::rows("cfg", "max by (unit) (llm_relay_currency_info) * NaN");
-            targets.push(currency.json(texts, replicas)?);
+            targets.push(currency.json(texts, replicas, "")?);
         }
         let mut defaults = self.defaults.clone();
-        defaults.insert("noValue".to_owned(), texts.get(self.empty).into());
+        defaults.insert("noValue".to_owned(), self.no_value(texts).into());
         defaults.insert("custom".to_owned(), Value::Object(self.custom.clone()));
         defaults.insert("mappings".to_owned(), self.mapping(texts));
         if self.slim {
@@ -249,9 +264,46 @@ impl Panel {
         Ok(parts.join("\n\n"))
     }
 
+    /// Whether it can say why it has no number.
+    fn gives_reasons(&self) -> bool {
+        matches!(self.plugin, "stat" | "bargauge")
+    }
+
+    /// What follows its first query, and has an answer where that has none.
+    fn reason(&self) -> String {
+        let mut reason = String::new();
+        if self.gives_reasons() && !self.untold_by.is_empty() {
+            reason += &promql::untold(&self.told_by);
+        }
+        // A bar with an end of its own would be full.
+        if self.plugin == "bargauge" && !self.defaults.contains_key("max") {
+            reason += promql::NONE;
+        }
+        reason
+    }
+
+    /// Without an answer; charts and tables have no place for reasons but this.
+    fn no_value(&self, texts: &Texts) -> String {
+        let empty = texts.get(self.empty);
+        if self.gives_reasons() || self.untold_by.is_empty() {
+            return empty;
+        }
+        let (words, kinds) = if self.told_by.len() > self.untold_by.len() {
+            (". Not told by ", &self.untold_by)
+        } else {
+            (". Only told by ", &self.told_by)
+        };
+        format!("{empty}{}{}", texts.get(words), kinds.join(", "))
+    }
+
     fn mapping(&self, texts: &Texts) -> Value {
         let mut map = Map::new();
-        for (value, text, color) in &self.mappings {
+        let color = if self.options["colorMode"] == "background_solid" { "transparent" } else { "gray" };
+        // Of a row in a table Grafana has no sign of infinity.
+        let none = if self.plugin == "stat" { self.untold } else { NONE };
+        let reasons = [(promql::UNTOLD_VALUE, self.untold, color), (promql::NONE_VALUE, none, color)];
+        let reasons = reasons.iter().filter(|_| self.gives_reasons());
+        for (value, text, color) in self.mappings.iter().chain(reasons) {
             let mut result = json!({"index": map.len(), "text": texts.get(text)});
             if !color.is_empty() {
                 result["color"] = (*color).into();

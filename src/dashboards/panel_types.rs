@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::panel::{Money, Panel, UNAVAILABLE};
+use super::panel::{Money, NO_DATA, Panel, UNTOLD};
 
 fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
     Panel {
@@ -13,7 +13,10 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         columns: Vec::new(),
         order: None,
         money: Money::None,
-        empty: UNAVAILABLE,
+        empty: NO_DATA,
+        untold: UNTOLD,
+        told_by: Vec::new(),
+        untold_by: Vec::new(),
         mappings: Vec::new(),
         defaults: Map::new(),
         custom: Map::new(),
@@ -132,7 +135,7 @@ pub(crate) fn ranking(title: &'static str) -> Panel {
     let options = json!({
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
         "orientation": "horizontal", "displayMode": "gradient", "valueMode": "text", "namePlacement": "auto",
-        "text": {"titleSize": 13, "valueSize": 16}, "showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
+        "text": {"titleSize": 13, "valueSize": 16}, "showUnfilled": true, "sizing": "manual", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false},
     });
     panel("bargauge", title, options)

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::column::{Link, column, thresholds};
-use super::panel::{Panel, UNRECORDED};
+use super::panel::Panel;
 use super::panel_types::{legend_table, stack, stat, table, timeline};
 use super::promql::{Named, keyed};
 use super::query::Query;
@@ -61,6 +61,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
     let state = format!("(sum by ({BY}) ({}){})", states.join(" or "), among.filter);
     let panel = timeline("State of upstream accounts", "{{provider}}")
+        .note("Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Normal", "green");
     TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))
@@ -175,7 +176,6 @@ pub(crate) fn calls_by_window() -> Panel {
     };
     table("Success of the relay by window")
         .note("Exact to the second, by the relay's own rule of success; all providers.")
-        .empty(UNRECORDED)
         .query(Query::rows("requests", of(".+")))
         .query(Query::rows("failures", of("failure")))
         .query(Query::rows("ratio", format!("{} / ({} > 0)", of("success"), of("success|failure"))))

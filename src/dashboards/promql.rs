@@ -10,9 +10,22 @@ use crate::metrics::{CATALOGUE, Metric, MetricType};
 pub(crate) enum Replicas {
     /// They expose the same numbers, which must not add up: the greatest counts.
     Fold,
+    /// The same; counters may be read as they are recorded.
+    FoldRecorded,
     /// Each speaks of itself.
     Each,
 }
+
+/// Counters and their name where the variable `sep` is `_`, or that of what is recorded of them, where it is `:`.
+const RECORDED: [(&str, &str); 7] = [
+    ("llm_relay_cost_usd_total", "llm_relay${sep}cost_usd${sep}total"),
+    ("llm_relay_requests_total", "llm_relay${sep}requests${sep}total"),
+    ("llm_relay_tokens_total", "llm_relay${sep}tokens${sep}total"),
+    ("llm_relay_user_cost_usd_total", "llm_relay_user${sep}cost_usd${sep}total"),
+    ("llm_relay_user_requests_total", "llm_relay_user${sep}requests${sep}total"),
+    ("llm_relay_key_cost_usd_total", "llm_relay_key${sep}cost_usd${sep}total"),
+    ("llm_relay_key_requests_total", "llm_relay_key${sep}requests${sep}total"),
+];
 
 /// The metric behind a name in an expression: a family, or a part of a histogram.
 pub fn family(name: &str) -> Option<&'static Metric> {
@@ -37,10 +50,12 @@ pub fn families(text: &str) -> anyhow::Result<Vec<&'static Metric>> {
     Ok(found)
 }
 
-/// An expression that can be parsed: with a span of time for each of Grafana's variables that stand for one.
+/// An expression that can be parsed: with a span of time, or a number, for each of Grafana's variables that stand for one.
 pub(crate) fn filled(text: &str) -> String {
-    let spans = ["$__rate_interval", "$__range", "$bucket", "$compare"];
-    spans.iter().fold(text.to_owned(), |text, variable| text.replace(variable, "5m"))
+    let spans = ["$__rate_interval", "$__range", "$bucket", "$compare"].map(|variable| (variable, "5m"));
+    let numbers = ["$__to", "$__interval_ms"].map(|variable| (variable, "1"));
+    let all = spans.iter().chain(&numbers);
+    all.fold(text.to_owned(), |text, (variable, value)| text.replace(variable, value))
 }
 
 /// Adds the matchers of the variables `job` and `relay` (and `instance`) to every selector and folds replicas:
@@ -67,7 +82,11 @@ pub(crate) fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
             all.push(r#"relay=~"$relay""#.to_owned());
         }
         all.extend((!matchers.is_empty()).then(|| matchers.to_owned()));
-        let mut selector = format!("{name}{{{}}}", all.join(","));
+        let recorded = RECORDED.iter().find(|(counter, _)| replicas == Replicas::FoldRecorded && *counter == name);
+        let mut selector = match recorded {
+            Some((_, recorded)) => format!(r#"{{__name__="{recorded}",{}}}"#, all.join(",")),
+            None => format!("{name}{{{}}}", all.join(",")),
+        };
         if !range.is_empty() {
             selector += &format!("[{range}]");
         }
@@ -234,6 +253,19 @@ pub(crate) fn versus_by_relay(now: &str, before: &str) -> String {
     let both = format!("sum({now} and on (relay) {before})");
     let before = format!("sum({before} and on (relay) {now})");
     versus(&all, &format!("({before} * ({all} / ({both} > 0) or ({all} == 0) + 1))"))
+}
+
+/// Stands for a number that no relay asked for can tell. No number is like it, and it has no change in percent.
+pub(crate) const UNTOLD_VALUE: &str = "-Infinity";
+/// Stands for a ranking in which there is nothing.
+pub(crate) const NONE_VALUE: &str = "Infinity";
+/// What follows an expression that has an answer whenever all sources are read.
+pub(crate) const NONE: &str = " or on () (min(llm_relay_source_up) == 1) * Inf";
+
+/// What follows an expression to which only relays of these kinds have an answer.
+pub(crate) fn untold(told_by: &[&str]) -> String {
+    let can = format!(r#"group(llm_relay_info{{kind=~"{}"}})"#, told_by.join("|"));
+    format!(" or on () (group(llm_relay_info) unless {can}) * -Inf")
 }
 
 /// What rows are sorted by: a number, and below all that have it, another one.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::column::{Link, column};
 use super::dashboard::{Dashboard, Row, row};
-use super::panel::{Money, NOTHING, Panel, UNRECORDED};
+use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{heatmap, legend_table, lines, stack, table};
 use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
@@ -63,7 +63,8 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
 
 /// A quantile of a histogram; `by` is empty or ends in a comma.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
-    format!("histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE}))")
+    // Without requests it is not a number.
+    format!("(histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
 }
 
 fn of_provider(q: &str, histogram: &str, range: &str) -> String {
@@ -136,7 +137,6 @@ fn traffic() -> Row {
         .set("min", json!(null))
         .style("axisSoftMin", json!(0.8))
         .decimals(1)
-        .empty(UNRECORDED)
         .query(Query::lines("success", success, "{{provider}}").step("10m"));
     row(9, [(12, requests), (12, success)]).under("Over time (filters: Provider, Provider type, Model)")
 }

@@ -59,13 +59,15 @@ impl Query {
         self
     }
 
-    pub(crate) fn json(&self, texts: &Texts, replicas: Replicas) -> anyhow::Result<Value> {
+    /// `reason` follows the expression.
+    pub(crate) fn json(&self, texts: &Texts, replicas: Replicas, reason: &str) -> anyhow::Result<Value> {
         let legend = match self.legend {
             Legend::Words(words) => texts.get(words),
             Legend::Labels(labels) => labels.to_owned(),
         };
+        let expr = promql::scope(&format!("{}{reason}", self.expr), replicas)?;
         let mut json = json!({
-            "datasource": prometheus(), "refId": self.id, "expr": promql::scope(&self.expr, replicas)?,
+            "datasource": prometheus(), "refId": self.id, "expr": expr,
             "format": self.format, "instant": !self.range, "range": self.range, "legendFormat": legend,
             "editorMode": "code",
         });

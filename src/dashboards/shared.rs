@@ -87,7 +87,7 @@ pub(crate) fn error_ratio() -> Panel {
         .unit("percentunit")
         .decimals(1)
         .levels(&[(None, "text"), (Some(0.0), "green"), (Some(0.02), "orange"), (Some(0.1), "red")])
-        .empty(UNRECORDED)
+        .untold(UNRECORDED)
         .note("The change is in percentage points, against yesterday up to the same local time, by the relay's own numbers.")
         .query(Query::rows("now", promql::versus_in_points(&day("today"), &day("yesterday_same_time"))))
 }
@@ -123,20 +123,20 @@ pub(crate) fn data_age() -> Panel {
 }
 
 /// 0 all is well, 1 a source is down, 2 data are old, 3 nothing is scraped.
-pub(crate) const STATE: &str = r#"(max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60)) > 0 or max(1 - llm_relay_source_up)) or vector(3)"#;
+pub(crate) const STATE: &str = r#"(max(1 - llm_relay_source_up) > 0 or max(2 * (time() - llm_relay_source_last_success_timestamp_seconds{source=~"ledger|live"} > bool 60))) or vector(3)"#;
 
 /// Quiet while all is well.
 pub(crate) fn state(title: &'static str) -> Panel {
     stat(title)
         .option("colorMode", json!("background_solid"))
-        .set("color", json!({"mode": "thresholds"}))
-        .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old.")
+        .levels(&[(None, "red")])
+        .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old. Not scraped: the exporter does not answer Prometheus.")
         .empty("NO DATA")
         .query(Query::rows("now", STATE))
         .map("0", "Live", "transparent")
-        .map("1", "A SOURCE IS DOWN: numbers are missing", "red")
-        .map("2", "DATA ARE OLD: do not trust these numbers", "red")
-        .map("3", "NO DATA: the exporter is not being scraped", "red")
+        .map("1", "A SOURCE IS DOWN", "red")
+        .map("2", "DATA ARE OLD", "red")
+        .map("3", "NOT SCRAPED", "red")
 }
 
 /// Cost and calls over time, yesterday dashed. `step` is the shortest span that one point stands for.
@@ -184,16 +184,22 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     let used = Named::Provider.of("llm_relay_provider_slots_used");
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
     let order = promql::rank(share, "llm_relay_provider_slots_used");
+    // Of rows that have a name alone.
+    let limits = "llm_relay_provider_slots_limit and on (relay, provider_id) llm_relay_provider_slots_used";
+    // Without its mark at the beginning of an empty bar.
+    let no_limit = json!([{"type": "special", "options": {
+        "match": "null", "result": {"text": "–", "color": "transparent", "index": 0},
+    }}]);
     table(title)
         .query(Query::rows("order", row(&order, &[])))
         .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
-        .query(Query::rows("limit", row("llm_relay_provider_slots_limit", &[])))
+        .query(Query::rows("limit", row(&format!("({limits})"), &[])))
         .query(Query::rows("share", row(share, &[])))
         .columns([
             column("provider", "Provider", ""),
             column("#used", "Used", "short").width(70),
             column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
-            column("#share", "In use", "percentunit").fill(),
+            column("#share", "In use", "percentunit").fill().with("mappings", no_limit),
         ])
         .sort("#order", true, limit)
 }
@@ -204,7 +210,7 @@ pub(crate) fn circuits(title: &'static str) -> Panel {
     let half_open = r#"llm_relay_provider_circuit_state{state="half_open"}"#;
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
     timeline(title, "{{provider}}")
-        .note("Closed lets requests through, half-open tries, open refuses.")
+        .note("Closed lets requests through, half-open tries, open refuses. Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Closed", "green")
         .map("1", "Half-open", "yellow")

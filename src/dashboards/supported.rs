@@ -10,19 +10,25 @@ use super::dashboard::{Dashboard, Row};
 use super::panel::{Money, Panel};
 use super::promql;
 use crate::model::Scope;
-use crate::relay::Unsupported;
 use crate::relay::unsupported::{unsupported_reason, unsupported_scopes};
+use crate::relay::{Product, Unsupported};
+use crate::relays::PRODUCTS;
 
-/// What each of the relays does not support.
-pub(crate) struct Relays<'a>(pub &'a [&'static [Unsupported]]);
+/// The kinds of the relays; none stands for all that there are.
+pub(crate) struct Relays<'a>(pub &'a [&'static Product]);
 
 impl Relays<'_> {
-    /// Leaves out of a dashboard what none of the relays can tell; `None` when nothing is left. Without relays it stays as
-    /// it is.
+    /// Tells each panel which relays can fill it, and leaves out of a dashboard what none of them can; `None` when nothing
+    /// is left. For all relays that there are it stays whole.
     ///
     /// # Errors
     /// When an expression cannot be parsed.
     pub(crate) fn fit(&self, mut dashboard: Dashboard) -> anyhow::Result<Option<Dashboard>> {
+        for row in &mut dashboard.rows {
+            for (_, panel) in row.panels.iter_mut().chain(&mut row.instead) {
+                self.attribute(panel)?;
+            }
+        }
         if self.0.is_empty() {
             return Ok(Some(dashboard));
         }
@@ -37,6 +43,23 @@ impl Relays<'_> {
         }
         dashboard.rows = rows;
         Ok((!dashboard.rows.is_empty()).then_some(dashboard))
+    }
+
+    /// Which kinds can tell a panel's numbers: those of a table's first query, or of any other panel's.
+    fn attribute(&self, panel: &mut Panel) -> anyhow::Result<()> {
+        for product in if self.0.is_empty() { PRODUCTS } else { self.0 } {
+            let alone = Relays(std::slice::from_ref(product));
+            let known = panel.needs.map_or(Ok(true), |metric| alone.tell(metric))?;
+            let mut told = panel.foreign.is_some();
+            for query in panel.queries.iter().take(if panel.columns.is_empty() { usize::MAX } else { 1 }) {
+                told |= alone.tell(&query.expr)?;
+            }
+            let kinds = if known && told { &mut panel.told_by } else { &mut panel.untold_by };
+            if !kinds.contains(&product.label) {
+                kinds.push(product.label);
+            }
+        }
+        Ok(())
     }
 
     fn row(&self, row: Row) -> anyhow::Result<Option<Row>> {
@@ -99,7 +122,7 @@ impl Relays<'_> {
     fn tell(&self, expr: &str) -> anyhow::Result<bool> {
         let expr = promql::filled(expr);
         let parsed = parser::parse(&expr).map_err(|error| anyhow!("{error} in {expr}"))?;
-        Ok(self.0.iter().any(|unsupported| tells(unsupported, &parsed)))
+        Ok(self.0.iter().any(|product| tells(product.unsupported, &parsed)))
     }
 }
 

@@ -8,10 +8,13 @@ use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
 use super::shared::{JUDGED, OF_TYPE};
-use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, TYPE, USER, Variable};
+use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, SEPARATOR, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
 const LINES: u32 = 10;
+
+/// Of the hour or day in which the time range ends.
+const RUNNING: &str = "Not over yet";
 
 const FILTER: &str = r#"{provider_id=~"$provider",model=~"$model"}"#;
 
@@ -52,8 +55,8 @@ pub(crate) fn dashboard() -> Dashboard {
         description: "Cost, calls and tokens by the hour or day: today, 7 days, 30 days, this month.",
         refresh: "1m",
         from: "now/d",
-        replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, USER, KEY, TYPE, PROVIDER, MODEL],
+        replicas: Replicas::FoldRecorded,
+        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, SEPARATOR, USER, KEY, TYPE, PROVIDER, MODEL],
         links: vec![
             ("Today by the hour", range!("now/d", "1h", "1d")),
             ("7 days", range!("now-6d/d", "1d", "7d")),
@@ -99,9 +102,22 @@ fn totals() -> Row {
                     .unit("percentunit")
                     .decimals(1)
                     .note("Over the time range, by the counters. The change is in percentage points, against the same span as many days earlier as chosen above.")
-                    .empty(UNRECORDED)
+                    .untold(UNRECORDED)
                     .query(Query::rows("now", promql::versus_in_points(&ratio(""), &ratio(" offset $compare")))),
             ),
+        ],
+    )
+}
+
+/// A grey veil over the bar of the hour or day that runs: `all` is what all bars add up to.
+fn veiled(panel: Panel, all: &str) -> Panel {
+    let running = format!("({all}) and on () (vector(time()) > ($__to - $__interval_ms) / 1000 + 1)");
+    panel.query(Query::line("running", running, RUNNING).step("$bucket")).legend(
+        RUNNING,
+        vec![
+            ("color", json!({"mode": "fixed", "fixedColor": "gray"})),
+            ("custom.fillOpacity", json!(60)),
+            ("custom.stacking", json!({"mode": "none", "group": "veil"})),
         ],
     )
 }
@@ -110,23 +126,21 @@ fn by_bucket() -> Row {
     // As on the overview.
     let color = |color: &str| json!({"mode": "fixed", "fixedColor": color});
     let bucket = |counter: &str| format!("sum(increase({counter}{FILTER}[$bucket] offset -$bucket){OF_TYPE})");
+    let each = |title, counter: &str, legend| {
+        let all = bucket(counter);
+        veiled(bars(title).query(Query::line("all", &*all, legend).step("$bucket")), &all)
+    };
     row(
         8,
         [
             (
                 12,
-                bars("Cost by hour or day")
-                    .money(Money::Legends(&["Cost"]))
+                each("Cost by hour or day", "llm_relay_cost_usd_total", "Cost")
+                    .money(Money::Legends(&["Cost", RUNNING]))
                     .unit("currencyUSD")
-                    .query(Query::line("cost", bucket("llm_relay_cost_usd_total"), "Cost").step("$bucket"))
                     .set("color", color("blue")),
             ),
-            (
-                12,
-                bars("Calls by hour or day")
-                    .query(Query::line("calls", bucket("llm_relay_requests_total"), "Calls").step("$bucket"))
-                    .set("color", color("orange")),
-            ),
+            (12, each("Calls by hour or day", "llm_relay_requests_total", "Calls").set("color", color("orange"))),
         ],
     )
 }
@@ -212,8 +226,9 @@ impl Split {
     }
 }
 
-const OVERLAY: &str = "The ten greatest over the time range, one line each.";
-const STACKED: &str = "The ten greatest over the time range and the rest, on top of each other.";
+const OVERLAY: &str =
+    "The ten greatest over the time range, one line each. The last point is the hour or day that is not over yet.";
+const STACKED: &str = "The ten greatest over the time range and the rest, on top of each other. The last point is the hour or day that is not over yet.";
 
 /// The same lines overlaid and stacked, asked for once.
 fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, look: fn(Panel) -> Panel) -> Row {
@@ -242,11 +257,11 @@ fn tokens() -> Row {
         )
     };
     row(9, [
-        (12, legend_table(bars("Tokens by type"), &[("sum", "Total")])
+        (12, veiled(legend_table(bars("Tokens by type"), &[("sum", "Total")])
             .query(Query::line("input", of("input"), "Input").step("$bucket"))
             .query(Query::line("output", of("output"), "Output").step("$bucket"))
             .query(Query::line("read", of("cache_read"), "Cache read").step("$bucket"))
-            .query(Query::line("write", of("cache_write.*"), "Cache write").step("$bucket"))),
+            .query(Query::line("write", of("cache_write.*"), "Cache write").step("$bucket")), &of(".+"))),
         (12, chart("Cache hit ratio").unit("percentunit").set("max", json!(1)).decimals(1)
             .note("Tokens read from a cache divided by all tokens of input. The relay's board counts only requests that touched a cache.")
             .query(Query::line("hits", format!("{} / ({} > 0)", of("cache_read"), of("input|cache_.*")), "Cache hit ratio").step("$bucket"))),

@@ -15,6 +15,7 @@ pub(crate) enum Variable {
         query: &'static str,
         regex: &'static str,
         hidden: bool,
+        /// What stands for all of them; empty where there is one to be taken.
         all: &'static str,
     },
     /// Fixed choices: value and text; the first is the default.
@@ -56,6 +57,24 @@ pub(crate) const RELAY: Variable = Variable::Query {
     regex: "",
     hidden: false,
     all: ".+",
+};
+/// Days over more than a day and a half are read from what is recorded of the counters, unless some of the range, or of what
+/// it is compared with, has counters that were not recorded.
+pub(crate) const SEPARATOR: Variable = Variable::Query {
+    name: "sep",
+    label: "Counters",
+    query: concat!(
+        r#"query_result(label_replace(vector($__range_s) > 129600 and count_over_time(vector(1)[$bucket:1h]) > 2"#,
+        r#" and on () last_over_time(llm_relay:requests:total{job=~"$job"}[20m])"#,
+        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
+        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d])"#,
+        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
+        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d] offset $compare)"#,
+        r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
+    ),
+    regex: r#"/sep="(.)"/"#,
+    hidden: true,
+    all: "",
 };
 pub(crate) const USER: Variable = Variable::Query {
     name: "user",
@@ -158,8 +177,8 @@ impl Variable {
             Self::Query { name, label, query, regex, hidden, all: every } => json!({
                 "type": "query", "name": name, "label": texts.get(label), "datasource": prometheus(),
                 "definition": query, "query": {"query": query, "refId": format!("variable-{name}")}, "regex": regex,
-                "refresh": 2, "sort": 5, "multi": true, "includeAll": true, "allValue": every,
-                "current": all(texts), "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
+                "refresh": 2, "sort": 5, "multi": !every.is_empty(), "includeAll": !every.is_empty(), "allValue": every,
+                "current": if every.is_empty() { json!({}) } else { all(texts) }, "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
             }),
             Self::Choice { name, label, choices, all: with_all } => {
                 let options: Vec<Value> = choices

@@ -43,6 +43,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
         // What is not known is not green.
         .levels(&[(None, "transparent"), (Some(0.0), "transparent"), (Some(1.0), "red")])
         .option("colorMode", json!("background_solid"))
+        .untold("not told")
         .query(Query::rows("now", r#"sum(llm_relay_provider_circuit_state{state="open"})"#));
     Dashboard {
         uid: "",
@@ -94,13 +95,16 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
 
 /// Bars that can be read from afar.
 fn bars(title: &'static str) -> Panel {
-    ranking(title).option("text", json!({"titleSize": 16, "valueSize": 18})).option("namePlacement", json!("top"))
+    ranking(title)
+        .option("text", json!({"titleSize": 16, "valueSize": 18}))
+        .option("maxVizHeight", json!(60))
+        .option("namePlacement", json!("top"))
 }
 
 /// The first of a leaderboard by cost.
 fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
-    bars(title).empty(NOTHING).money(Money::All).decimals(2).query(Query::values(
+    bars(title).money(Money::All).decimals(2).query(Query::values(
         "cost",
         format!("sort_desc(topk(6, sum by (relay, id, name) ({cost})))"),
         "{{name}}",
@@ -126,14 +130,20 @@ fn traffic() -> Panel {
 /// The fullest providers: one query, unlike the table on the overview.
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
+    let first = format!("sort_desc(topk(6, {}))", Named::Provider.of(share));
     bars("Provider slots by usage")
-        .empty(NOTHING)
+        .needs("llm_relay_provider_slots_limit")
         .unit("percentunit")
         .decimals(0)
         .set("max", json!(1))
         .levels(&[(None, "green"), (Some(0.7), "orange"), (Some(0.9), "red")])
         .option("displayMode", json!("lcd"))
-        .query(Query::values("share", format!("sort_desc(topk(6, {}))", Named::Provider.of(share)), "{{provider}}"))
+        .map("-1", "No limits", "gray")
+        .query(Query::values(
+            "share",
+            format!("{first} or on () group(llm_relay_provider_slots_used) * -1"),
+            "{{provider}}",
+        ))
 }
 
 fn models() -> Panel {
@@ -142,7 +152,6 @@ fn models() -> Panel {
     let order = promql::rank(&cost, &requests);
     let first = format!("sort_desc(sum by (name) ({requests}) and topk(6, sum by (name) {order}))");
     bars("Models today")
-        .empty(NOTHING)
         .decimals(0)
         .unit("locale")
         .note("The six first by cost; the bar is the number of requests, as on the relay's screen.")

@@ -23,6 +23,7 @@ use prometheus::{Prometheus, Span};
 use crate::generated;
 
 /// One query of one panel.
+#[derive(Clone)]
 struct Target {
     dashboard: String,
     panel: String,
@@ -36,8 +37,21 @@ impl Target {
     fn ask(&self, prometheus: &Prometheus, span: &Span, relay: &str) -> Result<Vec<Value>, String> {
         // Buckets of an hour need a day.
         let span = if self.step == "$bucket" { Span { seconds: 86_400, step: 3600, ..*span } } else { *span };
-        let expr = filled(&self.expr, relay, &span);
+        let expr = self.expr.replace("$__to", &format!("{}000", prometheus.time()));
+        let expr = filled(&expr, relay, &span);
         if self.instant { prometheus.instant(&expr) } else { prometheus.range(&expr, span.seconds, span.step) }
+    }
+
+    /// Without what stands in for a number that is not told.
+    fn number(&self) -> Self {
+        let end = self.reason().map_or(self.expr.len(), |reason| self.expr.len() - reason.len());
+        Self { expr: self.expr[..end].to_owned(), ..self.clone() }
+    }
+
+    /// What stands in for a number that is not told.
+    fn reason(&self) -> Option<&str> {
+        let begins = [" or on () (group(llm_relay_info", " or on () (min(max by (relay, source) (llm_relay_source_up"];
+        begins.iter().filter_map(|begin| self.expr.find(begin)).min().map(|at| &self.expr[at..])
     }
 }
 
@@ -63,7 +77,7 @@ fn targets(dashboard: &Value) -> Vec<Target> {
                 dashboard: text(&dashboard["uid"]).to_owned(),
                 panel: text(&panel["title"]).to_owned(),
                 id: text(&target["refId"]).to_owned(),
-                expr: text(&target["expr"]).to_owned(),
+                expr: counted(text(&target["expr"])),
                 instant: target["instant"] == true,
                 step: text(&target["interval"]).to_owned(),
             })
@@ -72,16 +86,30 @@ fn targets(dashboard: &Value) -> Vec<Target> {
     panels(dashboard).flat_map(of).collect()
 }
 
+/// With the names of counters instead of what is recorded of them.
+fn counted(expr: &str) -> String {
+    let mut parts = expr.split("{__name__=\"");
+    let mut counted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once("\",").unwrap();
+        counted += &format!("{}{{{rest}", name.replace("${sep}", "_"));
+    }
+    counted
+}
+
 /// An expression as Grafana sends it, with `relay` as the value of that variable.
 fn filled(expr: &str, relay: &str, span: &Span) -> String {
     let values = [
         ("$__rate_interval", span.rate_interval.to_owned()),
+        ("$__range_s", span.seconds.to_string()),
         ("$__range", format!("{}s", span.seconds)),
         ("$relay", relay.to_owned()),
         ("$bucket", "1h".to_owned()),
         ("$compare", span.compare.to_owned()),
         ("$period", "today".to_owned()),
         ("$type", ".*".to_owned()),
+        ("$__to", "1".to_owned()),
+        ("$__interval_ms", format!("{}000", span.step)),
     ];
     let any = ["$job", "$instance", "$user", "$key", "$provider", "$model", "$scope", "$window"];
     let values = values.into_iter().chain(any.map(|name| (name, ".+".to_owned())));
@@ -129,8 +157,8 @@ fn a_pinned_data_source_is_the_one_to_begin_with() {
 }
 
 /// The dashboards of one kind of relay.
-fn of_kind(product: &Product, lang: Lang) -> Vec<Value> {
-    dashboards::build(&Options { lang, relays: vec![product.unsupported], ..Options::default() }).unwrap()
+fn of_kind(product: &'static Product, lang: Lang) -> Vec<Value> {
+    dashboards::build(&Options { lang, relays: vec![product], ..Options::default() }).unwrap()
 }
 
 #[test]
@@ -284,6 +312,49 @@ fn what_the_demo_cannot_show_has_an_answer_too() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+#[test]
+fn trends_are_the_same_from_what_is_recorded_of_their_counters() {
+    let (plain, recorded) = (world::prometheus(), world::recorded());
+    let trends = all(Lang::En).into_iter().find(|dashboard| dashboard["uid"] == "llm-relay-trends").unwrap();
+    let asked = |expr: &str, days: i64, bucket: &str| {
+        let span = Span { seconds: days * 86_400, step: 86_400, ..world::SPAN };
+        filled(&expr.replace("$bucket", bucket).replace("$compare", "1h"), ".+", &span)
+    };
+    let separator = trends["templating"]["list"].as_array().unwrap().iter().find(|it| it["name"] == "sep").unwrap();
+    let separator = text(&separator["definition"]).strip_prefix("query_result(").unwrap().strip_suffix(')').unwrap();
+    let chosen = |server: &Prometheus, days, bucket| {
+        let answer = server.instant(&asked(separator, days, bucket)).unwrap();
+        text(&answer[0]["metric"]["sep"]).to_owned()
+    };
+    assert_eq!(chosen(&recorded, 2, "1d"), ":");
+    assert_eq!(chosen(&recorded, 2, "1h"), "_", "hours are too short for it");
+    assert_eq!(chosen(&recorded, 1, "1d"), "_", "so is a day");
+    assert_eq!(chosen(&plain, 2, "1d"), "_", "nothing is recorded");
+
+    let mut compared = 0;
+    for target in panels(&trends).flat_map(|panel| panel["targets"].as_array().into_iter().flatten()) {
+        let expr = text(&target["expr"]);
+        if !expr.contains("${sep}") || target["refId"] == "running" {
+            continue;
+        }
+        let ask = |expr: &str| {
+            let expr = asked(expr, 1, "1d").replace(" offset -1d", "");
+            let mut answer = recorded.instant(&expr).unwrap();
+            answer.sort_by_key(|series| series["metric"].to_string());
+            answer
+        };
+        let [counted, recorded] = [counted(expr), expr.replace("${sep}", ":")].map(|expr| ask(&expr));
+        assert_eq!(counted.len(), recorded.len(), "{expr}");
+        for (counted, recorded) in counted.iter().zip(&recorded) {
+            assert_eq!(counted["metric"], recorded["metric"], "{expr}");
+            let [one, other] = [counted, recorded].map(|it| text(&it["value"][1]).parse::<f64>().unwrap());
+            assert!(one == other || (one - other).abs() < 0.01 * one.abs(), "{one} and {other}: {expr}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "{compared} numbers");
+}
+
 /// Prints what the shipped rules and alerts say; which of them the server cannot evaluate.
 fn rules(prometheus: &Prometheus) -> Vec<String> {
     let mut problems = Vec::new();
@@ -353,7 +424,7 @@ fn short(answer: &[Value], excuse: Option<&Excuse>) -> String {
 }
 
 #[test]
-fn replicas_do_not_add_up_and_names_are_those_of_now() {
+fn replicas_do_not_add_up_names_are_those_of_now_and_the_bar_that_is_not_over_is_marked() {
     let prometheus = world::prometheus();
     let all = all(Lang::En);
     let ask = |dashboard: &str, panel: &str, id: &str| {
@@ -367,6 +438,10 @@ fn replicas_do_not_add_up_and_names_are_those_of_now() {
         target.ask(&prometheus, &world::SPAN, ".+").unwrap()
     };
     let value = |series: &Value| text(&series["value"][1]).parse::<f64>().unwrap();
+
+    let running = ask("llm-relay-trends", "Calls by hour or day", "running");
+    let [only] = &running[0]["values"].as_array().unwrap()[..] else { panic!("one bar is not over: {running:?}") };
+    assert_eq!(only[0], prometheus.time() / 3600 * 3600);
 
     let cost = ask("llm-relay-overview", "Cost today", "now");
     let at = |at: &str| cost.iter().find(|series| series["metric"]["at"] == at).map(value);

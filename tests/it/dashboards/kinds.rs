@@ -8,6 +8,7 @@ use llm_relay_exporter::metrics::Metric;
 use llm_relay_exporter::relays::PRODUCTS;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
+use serde_json::Value;
 
 use super::prometheus::{Prometheus, Span};
 use super::{Excuse, lint, of_kind, targets};
@@ -44,7 +45,8 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
     let mut pages = Pages { prometheus, known: BTreeMap::new() };
     let mut panels: BTreeMap<(usize, String), BTreeMap<&str, Vec<Answer>>> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
-    for target in lint::expressions() {
+    for whole in lint::expressions() {
+        let target = whole.number();
         let place = format!("{} | {}", target.dashboard, target.panel);
         let at = order.iter().position(|known| *known == place).unwrap_or_else(|| {
             order.push(place.clone());
@@ -53,6 +55,15 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
         for kind in PRODUCTS.iter().map(|product| product.label) {
             let query = format!("{place} | {}, {}", target.id, kind);
             let why = pages.why_empty(&target.expr, kind);
+            let able = whole.reason().and_then(|reason| reason.split("kind=~\"").nth(1)?.split('"').next());
+            if able.is_some_and(|able| !able.split('|').any(|able| able == kind)) {
+                let said = whole
+                    .ask(prometheus, span, kind)
+                    .map(|answer| answer.iter().map(|it| it["value"][1].clone()).collect());
+                if said != Ok(vec![Value::from("-Inf")]) {
+                    problems.push(format!("{query}: {said:?} instead of \"not told\""));
+                }
+            }
             let answer = match (target.ask(prometheus, span, kind), why) {
                 (Ok(found), Why::CannotTell(why)) if !found.is_empty() => {
                     problems.push(format!("{query}: has numbers though the page lacks {why}: {}", found[0]));
@@ -107,7 +118,7 @@ pub fn boards(prometheus: &Prometheus) -> Vec<String> {
     let mut pages = Pages { prometheus, known: BTreeMap::new() };
     let mut problems = Vec::new();
     for product in PRODUCTS {
-        for target in of_kind(product, Lang::En).iter().flat_map(targets) {
+        for target in of_kind(product, Lang::En).iter().flat_map(targets).map(|target| target.number()) {
             if let Why::CannotTell(why) = pages.why_empty(&target.expr, product.label)
                 && !BEYOND_THE_DEMO.iter().any(|it| why.starts_with(it))
             {

@@ -63,6 +63,10 @@ impl Prometheus {
         server
     }
 
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Of one target, every second. `fields` are further ones of the scrape configuration, as in a YAML flow mapping.
     pub fn scraping(target: SocketAddr, fields: &str) -> Self {
         let config = format!(

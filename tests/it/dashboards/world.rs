@@ -11,8 +11,26 @@ use super::prometheus::{Prometheus, Span};
 pub const SPAN: Span = Span { seconds: 86_400, step: 300, rate_interval: "10m", compare: "1d" };
 
 pub fn prometheus() -> Prometheus {
-    let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 / 15 * 15;
+    filled(tempfile::tempdir().unwrap(), now)
+}
+
+/// With what the rules for Trends would have recorded.
+pub fn recorded() -> Prometheus {
+    let plain = prometheus();
+    let (now, directory) = (plain.time(), tempfile::tempdir().unwrap());
+    let made = Command::new("promtool")
+        .args(["tsdb", "create-blocks-from", "rules", "--url", &plain.url()])
+        .args(["--start", &(now - 26 * 3600).to_string(), "--end", &now.to_string(), "--output-dir"])
+        .arg(directory.path().join("data"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/prometheus/rules/trends.yml"))
+        .output()
+        .expect("promtool is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    filled(directory, now)
+}
+
+fn filled(directory: tempfile::TempDir, now: i64) -> Prometheus {
     let samples = directory.path().join("samples.om");
     std::fs::write(&samples, exposition(now)).unwrap();
     let made = Command::new("promtool")
