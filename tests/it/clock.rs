@@ -25,7 +25,7 @@ struct Jumping {
 #[async_trait]
 impl Ledger for Jumping {
     fn facts(&self) -> Facts {
-        Facts::ALL
+        self.ledger.facts()
     }
 
     async fn refresh(&mut self, ask: &RefreshRequest) -> Result<Refresh, ReadError> {

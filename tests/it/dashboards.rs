@@ -265,6 +265,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Cost and calls", "calls_before", "the day before its first scrape"),
     ("Answered by another model than asked for", "count", "too rare for one minute"),
     ("Requests without a price", "unpriced", "too rare for one minute"),
+    ("Requests refused by the relay, per minute", "rejected", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
     ("Statements that are refused", "refused", "all are run"),
     ("Ledger lag", "replica", "the demo's database is no replica"),

@@ -2,6 +2,7 @@
 
 mod passwords;
 mod relays;
+mod stores;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};

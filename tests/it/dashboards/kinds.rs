@@ -26,6 +26,7 @@ const NOTHING_YET: &[(&str, Excuse)] = &[
     ("cpa-manager", ("Activity in the last minute", "failed", "too rare for one minute")),
     ("gemini-balance", ("Activity in the last minute", "failed", "too rare for one minute")),
     ("litellm", ("Activity in the last minute", "failed", "too rare for one minute")),
+    ("litellm", ("Tokens by type", "write", "too rare for one minute")),
     ("one-api", ("Activity in the last minute", "failed", "requests that failed leave no row")),
     ("one-api", ("Tokens by type", "read", "cached tokens are not told from the others")),
     ("one-api", ("Tokens by type", "write", "cached tokens are not told from the others")),
