@@ -25,8 +25,10 @@ WITHOUT_SOURCE = {
     "LLMRelayUnreachable", "LLMRelayThresholdsMissing", "LLMRelayThresholdAmbiguous", "LLMRelayOverrideUnused",
     "LLMRelayConfigReloadFailed", "LLMRelayStoreDown", "LLMRelayClockSkew", "LLMRelayWatchdog",
 }
+# Counters that are recorded as they are: dashboards read their growth.
+COUNTERS = {rule["record"] for rule in yaml.safe_load((PROMETHEUS / "rules/trends.yml").read_text())["groups"][0]["rules"]}
 # Recorded for dashboards only.
-FOR_DASHBOARDS = {
+FOR_DASHBOARDS = COUNTERS | {
     f"llm_relay:{metric}:p{quantile}_30m"
     for metric in ("request_duration_seconds", "time_to_first_token_seconds")
     for quantile in (99,)
