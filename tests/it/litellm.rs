@@ -240,6 +240,31 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
 }
 
 #[tokio::test]
+async fn a_date_that_never_comes_does_no_harm() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let (mut db, plan, now) = relay_at_noon(&server, "never").await;
+    db.run(
+        r#"insert into "LiteLLM_UserTable" (user_id, max_budget, budget_duration, budget_reset_at) values
+             ('ann', 10, '7d', 'infinity'), ('bob', 10, '7d', '-infinity');
+           insert into "LiteLLM_BudgetTable" (budget_id, max_budget, budget_duration, budget_reset_at, created_by, updated_by)
+             values ('b', 5, '1d', 'infinity', 'x', 'x');
+           insert into "LiteLLM_VerificationToken" (token, user_id, budget_id, expires) values ('hash-a', 'ann', 'b', 'infinity');
+           insert into "LiteLLM_HealthCheckTable" (health_check_id, model_name, model_id, status, checked_at, updated_at)
+             values ('1', 'gpt-4o', 'azure-1', 'healthy', 'infinity', now())"#,
+    )
+    .await;
+    db.run(&row("a", now).insert()).await;
+    db.run(r#"update "LiteLLM_SpendLogs" set "endTime" = 'infinity', "completionStartTime" = '-infinity'"#).await;
+    let mut exporter = Exporter::open(&plan);
+    settle(&mut exporter.follower).await;
+    assert_eq!(requests(&mut exporter, &plan).await, 1);
+    let directory = exporter.directory.read().await.unwrap();
+    let rules: Vec<_> = directory.limits.iter().map(|it| it.rule).collect();
+    assert_eq!(rules, [WindowRule::Told { used: Usd::ZERO, resets_at: None }; 3]);
+    relay::open(&plan).unwrap().live.unwrap().read(&directory).await.unwrap();
+}
+
+#[tokio::test]
 async fn another_database_is_refused() {
     let server = PrivatePostgres::start().await.unwrap();
     let plan = plan(&server.database("empty").await.unwrap());

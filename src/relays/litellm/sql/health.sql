@@ -5,5 +5,5 @@ select distinct on (h.model_id)
   h.response_time_ms,
   h.checked_at
 from "LiteLLM_HealthCheckTable" h
-where h.checked_at >= (now() at time zone 'UTC') - interval '1 hour' and h.model_id <> ''
+where h.checked_at >= (now() at time zone 'UTC') - interval '1 hour' and isfinite(h.checked_at) and h.model_id <> ''
 order by h.model_id, h.checked_at desc

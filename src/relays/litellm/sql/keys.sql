@@ -10,6 +10,7 @@ select
   k.spend,
   coalesce(k.max_budget, b.max_budget) as max_budget,
   left(case when k.max_budget is null then b.budget_duration else k.budget_duration end, 20) as budget_duration,
-  case when k.max_budget is null then b.budget_reset_at else k.budget_reset_at end as budget_reset_at
+  case when k.max_budget is null and isfinite(b.budget_reset_at) then b.budget_reset_at
+    when k.max_budget is not null and isfinite(k.budget_reset_at) then k.budget_reset_at end as budget_reset_at
 from "LiteLLM_VerificationToken" k
 left join "LiteLLM_BudgetTable" b on b.budget_id = k.budget_id

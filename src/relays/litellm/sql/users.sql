@@ -6,5 +6,5 @@ select
   u.spend,
   u.max_budget,
   left(u.budget_duration, 20) as budget_duration,
-  u.budget_reset_at
+  case when isfinite(u.budget_reset_at) then u.budget_reset_at end as budget_reset_at
 from "LiteLLM_UserTable" u
