@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::reading::{settle, view};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::demo::Pace;
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self};
 use llm_relay_exporter::relays::gemini_balance;
@@ -20,7 +21,6 @@ use llm_relay_exporter::relays::gemini_balance::demo::Simulator;
 use llm_relay_exporter::servers::PrivateMariaDb;
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -369,27 +369,6 @@ fn key_label(key: &str) -> String {
     use sha2::{Digest, Sha256};
     let hex = format!("{:x}", Sha256::digest(key));
     u32::from_str_radix(&hex[..8], 16).unwrap().to_string()
-}
-
-async fn settle(follower: &mut Follower) {
-    for _ in 0..2 {
-        let mut rest = follower.refresh().await.unwrap();
-        for turn in 0.. {
-            if rest == Backlog::Nothing {
-                break;
-            }
-            assert!(turn < 100, "no end of {rest:?}");
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
-    }
-}
-
-fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
-    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
 }
 
 async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {

@@ -43,6 +43,7 @@ mod pgbouncer;
 mod probe;
 mod process;
 mod proxy;
+mod reading;
 mod redis_servers;
 mod reload;
 mod secrets;

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use crate::reading::view;
 use chrono::{DateTime, Utc};
 use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relay::Usage;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::tally::Presentation;
-use llm_relay_exporter::view::LedgerView;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqliteConnection};
 use tempfile::TempDir;
@@ -213,9 +211,4 @@ pub async fn read_all(follower: &mut Follower) {
             _ => follower.read_history().await.unwrap(),
         };
     }
-}
-
-pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
-    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
 }

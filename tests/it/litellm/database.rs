@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use crate::reading::settle;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relay::{self, DirectorySource, Ledger, Usage};
 use llm_relay_exporter::relays::litellm;
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -98,23 +99,6 @@ fn parts(plan: &RelayPlan) -> (Box<dyn Ledger>, Box<dyn DirectorySource>) {
     match relay.usage {
         Usage::Rows(ledger) => (ledger, relay.directory),
         Usage::Counters(_) => unreachable!("LiteLLM keeps rows"),
-    }
-}
-
-/// Reads until nothing is left to read, and once more for the audit.
-pub async fn settle(follower: &mut Follower) {
-    for _ in 0..2 {
-        let mut rest = follower.refresh().await.unwrap();
-        for turn in 0.. {
-            if rest == Backlog::Nothing {
-                break;
-            }
-            assert!(turn < 10_000, "no end of {rest:?}");
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
     }
 }
 

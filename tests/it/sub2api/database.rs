@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use crate::reading::{settle, view};
 use bytes::Bytes;
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::sub2api;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use tokio::sync::{Mutex, OnceCell};
@@ -103,28 +103,6 @@ pub fn follower(plan: &RelayPlan) -> Follower {
         Usage::Rows(ledger) => Follower::new(ledger, plan),
         Usage::Counters(_) => unreachable!("the relay keeps rows"),
     }
-}
-
-/// Reads until nothing is left to read, and once more for the audit.
-pub async fn settle(follower: &mut Follower) {
-    for _ in 0..2 {
-        let mut rest = follower.refresh().await.unwrap();
-        for turn in 0.. {
-            if rest == Backlog::Nothing {
-                break;
-            }
-            assert!(turn < 10_000, "no end of {rest:?}");
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
-    }
-}
-
-pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
-    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
 }
 
 /// What one fresh exporter says of a database.

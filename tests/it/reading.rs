@@ -1,0 +1,29 @@
+//! A follower read to its end, and what it says.
+
+use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::settings::RelayPlan;
+use llm_relay_exporter::tally::Presentation;
+use llm_relay_exporter::view::LedgerView;
+
+/// Reads until nothing is left to read, and once more for the audit.
+pub async fn settle(follower: &mut Follower) {
+    for _ in 0..2 {
+        let mut rest = follower.refresh().await.unwrap();
+        for turn in 0.. {
+            if rest == Backlog::Nothing {
+                break;
+            }
+            assert!(turn < 10_000, "no end of {rest:?}");
+            rest = match rest {
+                Backlog::NewRows => follower.refresh().await.unwrap(),
+                _ => follower.read_history().await.unwrap(),
+            };
+        }
+    }
+}
+
+pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
+    let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
+    follower.view(&with).unwrap()
+}
