@@ -109,11 +109,12 @@ impl LedgerReader {
             let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(again);
             batch.take(self.batch(snapshot, "reading rows again", query).await?);
         }
-        more |= self.read_errors(snapshot, schema, request, now, &errors, &mut batch).await?;
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
             audit.push(sum(snapshot, schema, span).await?);
         }
+        // Last: what has been read of the log is not read again when something after it fails.
+        more |= self.read_errors(snapshot, schema, request, now, &errors, &mut batch).await?;
         Ok(Refresh {
             now,
             same_time_yesterday: civil::day_before(zone, now),
@@ -171,17 +172,17 @@ impl LedgerReader {
         if request.anew {
             log.again(second);
         }
-        let mut more = false;
-        if request.after.is_some() {
-            let errors = log.new_rows(snapshot, schema, second, request.limit, &mut self.names).await?;
-            more = errors.more;
-            batch.take(errors.into());
-        }
         if !again.is_empty() {
             let stable_ids: Vec<i64> = again.iter().map(|id| -id).collect();
             let errors = log.read(snapshot, schema, Which::Again(&stable_ids), &mut self.names).await?;
             batch.take(errors.into());
         }
+        if request.after.is_none() {
+            return Ok(false);
+        }
+        let errors = log.new_rows(snapshot, schema, second, request.limit, &mut self.names).await?;
+        let more = errors.more;
+        batch.take(errors.into());
         Ok(more)
     }
 
