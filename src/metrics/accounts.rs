@@ -37,8 +37,8 @@ pub(crate) const METRICS: &[Metric] = &[
         kind: Counter,
         group: Group::Live,
         labels: &["reason"],
-        help: "Requests that the relay refused before it looked for an upstream, by its own word for why, since the oldest that it had kept at the start; they are in no other number.",
-        help_zh: "中转在选择上游之前即拒绝的请求数，按中转自身的原因统计，自启动时仍保留的最早记录起；不计入其他任何数字。",
+        help: "Requests that the relay refused before it looked for an upstream, by its own word for why, since the exporter started; they are in no other number.",
+        help_zh: "中转在选择上游之前即拒绝的请求数，按中转自身的原因统计，自采集器启动起；不计入其他任何数字。",
         emit: Relay(|view, out| {
             for (reason, count) in live(view).and_then(|it| it.rejected.as_ref()).into_iter().flatten() {
                 out.sample(&[reason], *count as f64);

@@ -25,8 +25,7 @@ pub struct Live {
     pub key_failures: Option<Vec<(EntityId, u64)>>,
     /// By type and code, since the oldest entry that was there at the start.
     pub error_log: Option<Vec<ErrorCount>>,
-    /// Requests that were refused before they came to an upstream, by the relay's own word for why, since the oldest that it
-    /// had kept at the start.
+    /// Requests that were refused before they came to an upstream, by the relay's own word for why, since the start.
     pub rejected: Option<Vec<(String, u64)>>,
     /// Running requests by key id, of keys whose requests at a time are limited.
     pub key_slots_used: Vec<(EntityId, u64)>,

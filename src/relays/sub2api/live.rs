@@ -35,7 +35,8 @@ pub(super) struct LiveReader {
     rejects: Rejects,
 }
 
-/// Requests that were refused, by reason, since the oldest minute that was there at the first read.
+/// Requests that were refused, by reason, since the first whole minute after the start. Older ones would come again after
+/// each restart, and seem new wherever the relay has deleted some of them meanwhile.
 #[derive(Default)]
 struct Rejects {
     /// Of minutes that do not grow any more, and the first one that does.
@@ -129,15 +130,16 @@ impl Rejects {
         let wrong = |snapshot: &Snapshot, error: sqlx::Error| snapshot.error(what, &error);
         let clock = snapshot.fetch_one(what, sqlx::query(include_str!("sql/clock.sql"))).await?;
         let now: DateTime<Utc> = clock.try_get("now").map_err(|error| wrong(snapshot, error))?;
+        let is_first = self.until.is_none();
         let since = self.until.unwrap_or(DateTime::UNIX_EPOCH);
-        let until = since.max(now - GROWING);
+        let until = if is_first { next_minute(now) } else { since.max(now - GROWING) };
         let query = sqlx::query(include_str!("sql/rejects.sql")).bind(since).bind(until);
         let rows = snapshot.fetch(what, query).await?;
         let mut growing = Vec::new();
         for row in &rows {
             let read = || Ok((row.try_get("reason")?, row.try_get("settled")?, row.try_get("requests")?));
             let (reason, settled, requests): (String, bool, i64) = read().map_err(|error| wrong(snapshot, error))?;
-            let requests = u64::try_from(requests).unwrap_or(0);
+            let requests = if is_first { 0 } else { u64::try_from(requests).unwrap_or(0) };
             match settled {
                 true => add(&mut self.settled, &reason, requests),
                 false => growing.push((reason, requests)),
@@ -148,6 +150,10 @@ impl Rejects {
         growing.iter().for_each(|(reason, requests)| add(&mut all, reason, *requests));
         Ok(all.into_iter().collect())
     }
+}
+
+fn next_minute(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp((at.timestamp().div_euclid(60) + 1) * 60, 0).unwrap_or(at)
 }
 
 fn add(counts: &mut BTreeMap<String, u64>, reason: &str, requests: u64) {

@@ -158,33 +158,47 @@ async fn releases_without_slots_of_keys_tell_no_running_requests() {
 }
 
 #[tokio::test]
-async fn refused_requests_are_summed_by_reason_and_outlive_their_minutes() {
+async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minutes() {
     let mut store = Store::new("rejects").await;
-    let reject = |ago: i64, reason: &str, count: i64, ip: &str| {
+    store
+        .run(
+            "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values ('2026-11-20 12:00:30Z');
+             create function clock.now() returns timestamptz language sql as 'select at from clock.hand';
+             do $$ begin execute format('alter database %I set search_path = clock, pg_catalog, public', current_database()); end $$",
+        )
+        .await;
+    let at = |time: &str| format!("update clock.hand set at = '2026-11-20 {time}Z'");
+    let reject = |minute: &str, reason: &str, count: i64, ip: &str| {
         format!(
             "insert into ops_ingress_reject_aggregates (bucket_start, reject_reason, client_ip, request_count)
-             values (date_trunc('minute', now()) - interval '{ago} minutes', '{reason}', '{ip}', {count})
+             values ('{minute}Z', '{reason}', '{ip}', {count})
              on conflict (bucket_start, reject_reason, route_family, protocol, client_ip, user_id, api_key_id)
-             do update set request_count = ops_ingress_reject_aggregates.request_count + excluded.request_count;"
+             do update set request_count = ops_ingress_reject_aggregates.request_count + excluded.request_count"
         )
     };
-    for (ago, reason, count, ip) in [
-        (90, "invalid_api_key", 5, "192.0.2.1"),
-        (0, "invalid_api_key", 2, "192.0.2.1"),
-        (0, "invalid_api_key", 1, "192.0.2.2"),
-        (40_000, "ip_denied", 4, "192.0.2.3"),
-    ] {
-        store.run(&reject(ago, reason, count, ip)).await;
-    }
-    let mut relay = relay::open(&store.plan()).unwrap();
-    let directory = relay.directory.read().await.unwrap();
-    let reader = relay.live.as_mut().unwrap();
+    store.run(&reject("2026-10-01 09:00", "ip_denied", 4, "192.0.2.3")).await;
+    store.run(&reject("2026-11-20 12:00", "invalid_api_key", 5, "192.0.2.1")).await;
+    let directory = relay::open(&store.plan()).unwrap().directory.read().await.unwrap();
+    let open = |store: &Store| relay::open(&store.plan()).unwrap().live.unwrap();
     let told = |live: Live| live.rejected.unwrap().into_iter().collect::<BTreeMap<_, _>>();
     let of = |invalid, denied| [("invalid_api_key".to_owned(), invalid), ("ip_denied".to_owned(), denied)].into();
-    assert_eq!(told(reader.read(&directory).await.unwrap()), of(8, 4));
-    // The running minute grows; the old ones are deleted.
-    store.run(&reject(0, "invalid_api_key", 10, "192.0.2.1")).await;
-    store.run("delete from ops_ingress_reject_aggregates where bucket_start < now() - interval '30 days'").await;
-    assert_eq!(told(reader.read(&directory).await.unwrap()), of(18, 4));
-    assert_eq!(told(reader.read(&directory).await.unwrap()), of(18, 4));
+    let mut reader = open(&store);
+    assert_eq!(told(reader.read(&directory).await.unwrap()), of(0, 0), "what was before is no increase");
+
+    store.run(&at("12:01:10")).await;
+    store.run(&reject("2026-11-20 12:01", "invalid_api_key", 2, "192.0.2.1")).await;
+    store.run(&reject("2026-11-20 12:01", "invalid_api_key", 1, "192.0.2.2")).await;
+    assert_eq!(told(reader.read(&directory).await.unwrap()), of(3, 0));
+    // The minute grows, and others come; long after, the relay deletes them.
+    store.run(&reject("2026-11-20 12:01", "invalid_api_key", 10, "192.0.2.1")).await;
+    store.run(&reject("2026-11-20 12:20", "ip_denied", 7, "192.0.2.3")).await;
+    store.run(&at("12:20:30")).await;
+    assert_eq!(told(reader.read(&directory).await.unwrap()), of(13, 7));
+    store.run("delete from ops_ingress_reject_aggregates where bucket_start < '2026-11-20 12:10Z'").await;
+    for time in ["12:20:40", "12:45:00"] {
+        store.run(&at(time)).await;
+        assert_eq!(told(reader.read(&directory).await.unwrap()), of(13, 7), "{time}");
+    }
+    let restarted = told(open(&store).read(&directory).await.unwrap());
+    assert_eq!(restarted, [("ip_denied".to_owned(), 0)].into(), "a restart begins at 0");
 }
