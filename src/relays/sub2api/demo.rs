@@ -204,9 +204,9 @@ impl Simulator {
         };
         match self.rng.random_range(0..1000) {
             0..25 => {
-                let upstream = [500, 429, 529][self.rng.random_range(0..3)];
+                let (upstream, told) = [(500, 502), (429, 429), (529, 503)][self.rng.random_range(0..3)];
                 let recovered = model.accounts.len() > 1 && self.rng.random_bool(0.7);
-                let status = if recovered { 200 } else { 502 };
+                let status = if recovered { 200 } else { told };
                 written.errors.push(failed(Some(model.accounts[0]), "upstream", status, Some(upstream)));
                 if !recovered {
                     return (ms / 4, written);
