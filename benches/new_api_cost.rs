@@ -11,6 +11,8 @@ mod common {
 #[path = "../tests/it/new_api/database.rs"]
 #[allow(dead_code)] // What the tests alone need.
 mod database;
+#[path = "../tests/it/reading.rs"]
+mod reading;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -245,7 +247,7 @@ impl Bench {
         let span = end - TimeDelta::days(1)..end;
         let request = RefreshRequest { audit: vec![span], ..RefreshRequest::default() };
         let (before, began) = (self.cpu().await, Instant::now());
-        let sum = ledger.refresh(&request).await?.audit.remove(0);
+        let sum = ledger.refresh(&request).await?.audit.remove(0).unwrap_or_default();
         let (took, cpu) = (began.elapsed(), self.cpu().await);
         let [own, server] = spent(&before, &cpu);
         println!(
