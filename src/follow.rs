@@ -53,6 +53,8 @@ struct State {
     /// What becomes visible too late for it is left to the audit.
     overlap: Overlap,
     audit: Option<AuditView>,
+    /// When days were last due to be compared, whether or not the ledger could sum one up.
+    audited_at: Option<DateTime<Utc>>,
     /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
     unrepairable: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
@@ -195,7 +197,7 @@ impl Follower {
         }
         if !more {
             let repairs = self.note_audit(now, kept_since, &days, &sums).await?;
-            self.note_month(oldest_day.map(|(date, _)| date), sums.get(days.len()), repairs);
+            self.note_month(oldest_day.map(|(date, _)| date), sums.get(days.len()).and_then(Option::as_ref), repairs);
         }
         self.answer_wants().await;
         let more = more || self.awaits_audit();
@@ -248,6 +250,7 @@ impl Follower {
             history: start,
             overlap: Overlap::after(refresh.now.timestamp(), start),
             audit: None,
+            audited_at: None,
             unrepairable,
             audit_day: None,
             audit_now: false,

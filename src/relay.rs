@@ -158,8 +158,8 @@ pub struct Refresh {
     pub more: bool,
     /// Rows that could not be understood; each was logged by id and left out.
     pub refused: u64,
-    /// One for each span of [`RefreshRequest::audit`].
-    pub audit: Vec<LedgerSum>,
+    /// One for each span of [`RefreshRequest::audit`]; `None` of one that would cost the store too much.
+    pub audit: Vec<Option<LedgerSum>>,
     /// Rows that had been read are gone, not just the oldest: the audit should look now.
     pub lost_rows: bool,
     /// What the ledger itself must remember; kept with the cursor.

@@ -48,7 +48,7 @@ impl Follower {
         now: DateTime<Utc>,
         kept_since: Option<NaiveDate>,
         days: &[Day],
-        ledger: &[LedgerSum],
+        ledger: &[Option<LedgerSum>],
     ) -> Result<bool, ReadError> {
         let Some(state) = &mut self.state else { return Ok(false) };
         if days.is_empty() {
@@ -57,7 +57,10 @@ impl Follower {
         let mut drift_requests = 0;
         let mut drift_cost = Usd::ZERO;
         let mut drifted = Vec::new();
+        let mut compared = 0;
         for ((date, range), theirs) in days.iter().zip(ledger) {
+            let Some(theirs) = theirs else { continue };
+            compared += 1;
             // What the relay has cleaned up is no drift: the tally keeps it.
             if kept_since.is_some_and(|since| state.tally.outlives(*date, since)) {
                 continue;
@@ -77,7 +80,9 @@ impl Follower {
             drifted.push((*date, range.clone(), *theirs));
         }
         let drift_cost_usd = self.ledger.facts().cost.then(|| drift_cost.to_f64());
-        state.audit = Some(AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd });
+        state.audited_at = Some(now);
+        let found = AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd };
+        state.audit = (compared > 0).then_some(found);
         state.audit_day = state.next_audit_day();
         state.audit_now = false;
         let repairs = !drifted.is_empty();
@@ -110,7 +115,7 @@ impl Follower {
     /// What was restored has yet to be held against the ledger.
     pub(super) fn awaits_audit(&mut self) -> bool {
         let Some(state) = &mut self.state else { return false };
-        state.restored &= state.audit.is_none() && state.tally.covers_yesterday();
+        state.restored &= state.audited_at.is_none() && state.tally.covers_yesterday();
         state.restored
     }
 }
@@ -119,7 +124,7 @@ impl State {
     pub(super) fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.overlap.second() else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-        let due = self.audit.is_none_or(|audit| now - audit.at.timestamp() >= interval);
+        let due = self.audited_at.is_none_or(|at| now - at.timestamp() >= interval);
         !self.behind && self.tally.covers_yesterday() && (due || self.audit_now)
     }
 

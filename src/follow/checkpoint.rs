@@ -67,6 +67,7 @@ impl Kept for Follower {
             history: cursor.history,
             overlap: cursor.overlap,
             audit: None,
+            audited_at: None,
             unrepairable: cursor.unrepairable,
             audit_day: cursor.audit_day,
             audit_now: false,

@@ -66,7 +66,7 @@ async fn every_release_is_read_alike() {
             (5, false, None),
         ];
         assert_eq!(seen, expected, "{release}");
-        let sum = refresh.audit[0];
+        let sum = refresh.audit[0].unwrap();
         assert_eq!(
             (sum.requests, sum.cost, sum.board_tokens, sum.errors),
             (5, usd("3"), 115, 2 + u64::from(has_ledger)),

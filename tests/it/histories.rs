@@ -193,7 +193,7 @@ impl Ledger for Shared {
             rows,
             more,
             refused: 0,
-            audit: ask.audit.iter().map(sum).collect(),
+            audit: ask.audit.iter().map(|span| Some(sum(span))).collect(),
             lost_rows: false,
             resume_token: String::new(),
             zone_error: None,

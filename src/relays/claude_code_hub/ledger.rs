@@ -116,7 +116,7 @@ impl LedgerReader {
             let query = sqlx::query(self.statement(Statement::Audit, &basis.schema)?).bind(span.start).bind(span.end);
             let what = "summing the ledger";
             let groups = snapshot.fetch(what, query).await?;
-            audit.push(ledger_sum(&groups, basis.billing).map_err(|error| snapshot.error(what, &error))?);
+            audit.push(Some(ledger_sum(&groups, basis.billing).map_err(|error| snapshot.error(what, &error))?));
         }
         // Claude Code Hub's log cleanup deletes from the request log and leaves the ledger alone (`log-cleanup/service.ts`).
         let kept_since = (basis.schema.level < Level::Ledger).then_some(first);

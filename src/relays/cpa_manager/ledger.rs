@@ -110,7 +110,7 @@ impl LedgerReader {
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
-            audit.push(self.sum(snapshot, &schema, span).await?);
+            audit.push(Some(self.sum(snapshot, &schema, span).await?));
         }
         Ok(Refresh {
             now,

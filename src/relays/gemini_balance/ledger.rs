@@ -111,7 +111,7 @@ impl LedgerReader {
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
-            audit.push(self.sum(session, span, ends).await?);
+            audit.push(Some(self.sum(session, span, ends).await?));
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
         let kept_since = (!self.lost_rows).then(|| self.clock.date(first));

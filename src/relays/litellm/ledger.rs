@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
@@ -127,8 +127,11 @@ impl LedgerReader {
         let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
         if schema.reads(COUNTERS) && !audit.is_empty() {
             let mut missed = self.missed.unwrap_or_else(|| Missed::since(today));
+            let day = missed.next();
+            let hours = [day, day + Days::new(1)].map(|date| hour_at(date.and_time(NaiveTime::MIN)));
+            let is_affordable = self.positions.rows_in(hours[0]..hours[1]) <= AUDITED_ROWS;
             // The last statement: what is refused ends the transaction.
-            if let Err(error) = missed.look(snapshot, today, oldest).await {
+            if let Err(error) = missed.look(snapshot, today, oldest, is_affordable).await {
                 tracing::warn!(error = error.text, "a day is not yet held against LiteLLM's own counters");
             }
             self.missed = Some(missed);
@@ -159,16 +162,19 @@ impl LedgerReader {
         &self,
         snapshot: &mut Snapshot,
         spans: &[Range<DateTime<Utc>>],
-    ) -> Result<Vec<LedgerSum>, ReadError> {
+    ) -> Result<Vec<Option<LedgerSum>>, ReadError> {
         let (mut sums, mut affordable, mut rows) = (Vec::with_capacity(spans.len()), AUDITED_ROWS, 0);
         for span in spans {
             let hours = hour_at(span.start.naive_utc())..hour_at(span.end.naive_utc());
             let known = self.positions.rows_in(hours.clone());
             // A day that is not remembered is taken for one like the day before it in turn.
             rows = if hours.start < self.positions.lowest() { known.max(rows) } else { known };
-            let Some(left) = affordable.checked_sub(rows) else { break };
-            affordable = left;
-            sums.push(statements::sum(snapshot, span).await?);
+            let left = affordable.checked_sub(rows);
+            affordable = left.unwrap_or(affordable);
+            sums.push(match left {
+                Some(_) => Some(statements::sum(snapshot, span).await?),
+                None => None,
+            });
         }
         Ok(sums)
     }

@@ -18,8 +18,6 @@ const SETTLED: Days = Days::new(2);
 pub(super) struct Compared {
     /// Of callers, by rows.
     pub rows: i64,
-    /// Of these, as far as they failed.
-    pub failed: i64,
     /// Of callers, as LiteLLM counted them.
     pub counted: i64,
 }
@@ -34,7 +32,7 @@ impl Compared {
         let query = sqlx::query(filled(include_str!("sql/compare.sql"))).bind(date);
         let row = snapshot.fetch_one(what, query).await?;
         let count = |column| row.try_get::<i64, _>(column).map_err(|error| snapshot.error(what, &error));
-        Ok(Self { rows: count("rows")?, failed: count("failed")?, counted: count("counted")? })
+        Ok(Self { rows: count("rows")?, counted: count("counted")? })
     }
 }
 
@@ -53,7 +51,13 @@ impl Missed {
         Self { total: 0, until: today - SETTLED }
     }
 
-    /// Looks at the next day that has settled, if there is one. Of days at the `oldest` row retention may have some.
+    /// The day that is looked at next.
+    pub(super) fn next(&self) -> NaiveDate {
+        self.until + Days::new(1)
+    }
+
+    /// Looks at the next day that has settled, if there is one. Of days at the `oldest` row retention may have some; one of
+    /// which it is not affordable to count the rows is passed over.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -62,12 +66,13 @@ impl Missed {
         snapshot: &mut Snapshot,
         today: NaiveDate,
         oldest: NaiveDate,
+        is_affordable: bool,
     ) -> Result<(), ReadError> {
-        let date = self.until + Days::new(1);
+        let date = self.next();
         if date > today - SETTLED {
             return Ok(());
         }
-        if date > oldest {
+        if date > oldest && is_affordable {
             let day = Compared::read(snapshot, Some(date)).await?;
             self.total += u64::try_from(day.counted - day.rows).unwrap_or(0);
         }

@@ -111,6 +111,8 @@ impl Hour {
 struct Marks {
     /// From this hour on every row that has been seen is remembered.
     lowest: i64,
+    /// Nothing before this hour will be: the last that was let go of is the one before it.
+    least: i64,
     /// The greatest position given.
     top: i64,
 }
@@ -131,7 +133,7 @@ impl Positions {
     /// Without any, from an hour on.
     pub(super) fn since(hour: i64) -> Self {
         // Below every position of that hour.
-        let marks = Marks { lowest: hour, top: first_of(hour) - 1 };
+        let marks = Marks { lowest: hour, least: i64::MIN, top: first_of(hour) - 1 };
         Self { marks, marks_before: marks, ..Self::default() }
     }
 
@@ -200,7 +202,8 @@ impl Positions {
         if hours.is_empty() {
             return;
         }
-        self.marks.lowest = self.marks.lowest.min(hours.start);
+        // The reading goes on below what has been let go of meanwhile.
+        self.marks.lowest = self.marks.lowest.min(hours.start).max(self.marks.least);
         for (hour, it) in self.hours.range_mut(hours) {
             it.history = it.hashes.len();
             self.touched.insert(*hour);
@@ -215,9 +218,10 @@ impl Positions {
         while rows > KEPT_ROWS
             && let Some(first) = self.hours.first_entry().filter(|first| *first.key() < needed)
         {
-            self.marks.lowest = first.key() + 1;
+            self.marks.least = self.marks.least.max(first.key() + 1);
             rows -= first.remove().hashes.len();
         }
+        self.marks.lowest = self.marks.lowest.max(self.marks.least);
         for it in self.hours.range_mut(..hour_at(now) - 1).map(|(_, it)| it) {
             it.index = None;
         }
@@ -289,6 +293,19 @@ mod tests {
         positions.hours.insert(9000, many);
         positions.keep(start_of(9001));
         assert_eq!((positions.lowest(), positions.find(&key(1000, 1))), (1001, None));
+    }
+
+    #[test]
+    fn what_was_let_go_of_while_the_past_is_read_backwards_is_not_taken_for_new() {
+        let mut positions = Positions::since(9000);
+        for hour in [8000, 7990, 7980] {
+            positions.give(&key(hour, 1)).unwrap();
+            positions.hours.get_mut(&hour).unwrap().hashes.resize(KEPT_ROWS + 1, 0);
+            positions.open(hour..positions.lowest());
+            positions.keep(start_of(9001));
+            assert!(positions.find(&key(hour, 1)).is_none() && hour < positions.lowest(), "{hour}");
+        }
+        assert!(8000 < positions.lowest(), "{}", positions.lowest());
     }
 
     proptest! {

@@ -109,7 +109,7 @@ impl Ending {
             status: text("error_code")?.parse().ok().filter(|code| (100..600).contains(code)),
             is_policy: class == "BudgetExceededError" || text("limited_by")?.starts_with("litellm_"),
             is_timeout: class.ends_with("Timeout"),
-            is_unrouted: text("model_id")?.is_empty(),
+            is_unrouted: text("model_id")?.is_empty() && text("provider")?.is_empty(),
         })
     }
 

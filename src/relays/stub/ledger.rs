@@ -82,7 +82,7 @@ impl Ledger for Reader {
                 sum.cost += row.cost;
                 sum.board_tokens += row.board_tokens;
             }
-            audit.push(sum);
+            audit.push(Some(sum));
         }
         Ok(Refresh {
             now,

@@ -111,7 +111,7 @@ impl LedgerReader {
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
-            audit.push(sum(snapshot, schema, span).await?);
+            audit.push(Some(sum(snapshot, schema, span).await?));
         }
         // Last: what has been read of the log is not read again when something after it fails.
         more |= self.read_errors(snapshot, schema, request, now, &errors, &mut batch).await?;

@@ -129,7 +129,7 @@ impl Scene {
                 r#"{{"status": "failure", "error_information": {{"error_code": "{code}", "error_class": "{error}", "error_rate_limit_category": "{limited}", "error_message": "secret"}}}}"#
             )
         };
-        let nobody = row.model_id.is_empty();
+        let nobody = row.model_id.is_empty() && row.provider.is_empty();
         let (metadata, outcome, class) = match self.rng.random_range(0..100) {
             0..6 => (failed("429", "RateLimitError", "vendor_rate_limit"), "failure", "rate_limited"),
             6..9 => (failed("429", "RateLimitError", "litellm_rate_limit"), "excluded", "policy"),
