@@ -19,15 +19,15 @@ begin
     select * from (values
       ('LiteLLM_SpendLogs', 'request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
         model model_id model_group custom_llm_provider user metadata cache_hit status'),
-      ('LiteLLM_SpendLogDelivery', 'request_id state applied_at created_at'),
-      ('LiteLLM_DailyUserSpend', 'date spend api_requests prompt_tokens completion_tokens'),
+      ('LiteLLM_SpendLogDelivery', 'request_id state applied_at'),
+      ('LiteLLM_DailyUserSpend', 'date api_requests'),
       ('LiteLLM_VerificationToken', 'token key_alias spend max_budget budget_duration budget_reset_at budget_id expires
-        blocked user_id team_id created_at'),
+        blocked user_id created_at'),
       ('LiteLLM_DeletedVerificationToken', 'token key_alias user_id deleted_at'),
       ('LiteLLM_UserTable', 'user_id user_alias user_role spend max_budget budget_duration budget_reset_at'),
       ('LiteLLM_BudgetTable', 'budget_id max_budget budget_duration budget_reset_at'),
       ('LiteLLM_ProxyModelTable', 'model_id model_name blocked'),
-      ('LiteLLM_HealthCheckTable', 'model_name model_id status response_time_ms checked_at'),
+      ('LiteLLM_HealthCheckTable', 'model_id status response_time_ms checked_at'),
       ('LiteLLM_ProxyWorkerHeartbeat', 'last_heartbeat_at'),
       ('_prisma_migrations', 'migration_name finished_at')
     ) as w (name, columns)
