@@ -12,6 +12,7 @@ mod common {
 #[allow(dead_code)] // What the tests alone need.
 mod database;
 #[path = "../tests/it/reading.rs"]
+#[allow(dead_code)]
 mod reading;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 
 pub(crate) mod civil;
 pub mod demo;
+pub(crate) mod known_database;
 pub(crate) mod overlap;
 pub(crate) mod plan;
 pub(crate) mod product;

@@ -132,7 +132,7 @@ async fn a_late_row_is_seen_at_once_where_deliveries_tell_and_at_the_next_audit_
     .await;
     let mut saved = Saved::default();
     saved.save(&mut exporter.follower);
-    let mut exporter = saved.restored(&plan);
+    let mut exporter = Exporter::restored(&plan, &saved);
     settle(&mut exporter.follower).await;
     db.run(&row("later", now - TimeDelta::hours(2)).insert()).await;
     db.run(r#"insert into "LiteLLM_SpendLogDelivery" values ('later', 'applied', now() at time zone 'UTC', now() at time zone 'UTC')"#).await;
@@ -176,7 +176,7 @@ async fn what_left_no_row_is_counted_two_days_later_and_told_by_check() {
     settle(&mut exporter.follower).await;
     let mut saved = Saved::default();
     saved.save(&mut exporter.follower);
-    for mut exporter in [exporter, saved.restored(&plan)] {
+    for mut exporter in [exporter, Exporter::restored(&plan, &saved)] {
         settle(&mut exporter.follower).await;
         assert_eq!(exporter.view(&plan).await.counters.unwrap().missed, Some(1));
     }

@@ -1,8 +1,12 @@
 //! A follower read to its end, and what it says.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::settings::RelayPlan;
+use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 
@@ -26,4 +30,22 @@ pub async fn settle(follower: &mut Follower) {
 pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) -> LedgerView {
     let with = Presentation { directory: Some(directory), live: None, boards: &plan.boards, series: &plan.series };
     follower.view(&with).unwrap()
+}
+
+/// What a store holds of a follower.
+#[derive(Default)]
+pub struct Saved(pub BTreeMap<String, Bytes>);
+
+impl Saved {
+    pub fn save(&mut self, follower: &mut Follower) {
+        let parts = follower.parts(self.0.is_empty()).unwrap().unwrap();
+        self.0.retain(|key, _| parts.iter().any(|(part, _)| part == key));
+        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+    }
+
+    /// A fresh follower goes on from here.
+    pub fn restored(&self, mut follower: Follower) -> Follower {
+        follower.restore(&self.0).unwrap();
+        follower
+    }
 }

@@ -6,11 +6,11 @@ mod differential;
 mod quotas;
 mod rights;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use llm_relay_exporter::model::{Directory, Reason};
-use llm_relay_exporter::relay;
+use llm_relay_exporter::relay::{Refresh, RefreshRequest};
 use llm_relay_exporter::relays::sub2api::STEPS;
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::view::LedgerView;
@@ -214,7 +214,7 @@ impl Watch {
     }
 
     fn restart(&mut self) {
-        self.follower = self.saved.restart(&self.plan);
+        self.follower = self.saved.restored(follower(&self.plan));
     }
 }
 
@@ -384,11 +384,37 @@ async fn rows_that_cannot_be_are_left_out_alone() {
 }
 
 #[tokio::test]
-async fn an_error_log_that_may_not_be_read_takes_nothing_else_with_it() {
+async fn a_relay_without_an_error_log_is_read_all_the_same() {
     let mut store = Store::new("no_ops").await;
     store.people().await;
     store.run("drop table ops_error_logs; drop table ops_system_metrics; drop table usage_cleanup_tasks").await;
     store.run(&Request::default().insert()).await;
     assert_eq!(outcomes(&whole_view(&store.plan()).await), [1, 0, 0]);
-    let _ = relay::open(&store.plan()).unwrap();
+}
+
+#[tokio::test]
+async fn errors_of_a_refresh_that_was_lost_come_again() {
+    let mut store = Store::new("lost_refresh").await;
+    store.people().await;
+    store
+        .run(
+            "insert into ops_error_logs (api_key_id, user_id, account_id, model, error_phase, error_type, status_code, upstream_status_code)
+             select 1, 1, 1, 'sonnet', 'upstream', 'upstream_error', 502, 500 from generate_series(1, 5000)",
+        )
+        .await;
+    let mut ledger = crate::claude_code_hub::ledger(&store.plan());
+    let ask = RefreshRequest { limit: 3000, ..crate::claude_code_hub::all() };
+    let ids = |refresh: &Refresh| refresh.rows.iter().map(|row| row.request_id).collect::<BTreeSet<_>>();
+    // The follower has given up in the meantime, and asks for the same again.
+    let lost = ledger.refresh(&ask).await.unwrap();
+    let taken = ledger.refresh(&ask).await.unwrap();
+    assert_eq!((ids(&lost).len(), ids(&taken)), (3000, ids(&lost)));
+    let mut all = ids(&taken);
+    let mut token = taken.resume_token;
+    while all.len() < 5000 {
+        let next = ledger.refresh(&RefreshRequest { resume_token: token, ..ask.clone() }).await.unwrap();
+        assert!(!ids(&next).is_subset(&all), "{} of 5000", all.len());
+        all.extend(ids(&next));
+        token = next.resume_token;
+    }
 }

@@ -3,10 +3,11 @@
 use sqlx::Row;
 
 use super::missed::{COUNTERS, Compared};
-use super::schema::{DELIVERIES, ROWS, Schema, SchemaCache};
+use super::schema::{DELIVERIES, ROWS, Schema};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
+use crate::relay::known_database::Schema as _;
 use crate::relay::plan::RelayPlan;
 use crate::relay::report::Report;
 
@@ -34,7 +35,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
 }
 
 async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
-    let schema = SchemaCache::default().get(None, Schema::detect(snapshot)).await?;
+    let schema = Schema::detect(snapshot).await?;
     server(snapshot, report).await?;
     for (table, columns) in schema.unreadable() {
         let columns = columns.join(", ");

@@ -11,48 +11,23 @@ use tokio::sync::Mutex;
 use super::budget;
 use super::deployments::{Deployment, Deployments};
 use super::identity::Kind;
-use super::schema::{Schema, SchemaCache};
-use crate::connect::postgres::{Database, Snapshot};
+use super::schema::Schema;
+use crate::connect::postgres::Snapshot;
 use crate::model::{Directory, EntityId, Key, Limit, Provider, ReadError, Scope, User};
 use crate::relay::DirectorySource;
+use crate::relay::known_database::KnownDatabase;
 
 const DELETED: &str = "LiteLLM_DeletedVerificationToken";
 const MODELS: &str = "LiteLLM_ProxyModelTable";
 
-/// The connection that directory and live state share.
-pub(super) struct Side {
-    database: Database,
-    schema: SchemaCache,
-}
-
-impl Side {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database, schema: SchemaCache::default() }
-    }
-
-    /// A snapshot, and what is there to be read.
-    pub(super) async fn snapshot(&mut self) -> Result<(Snapshot, Arc<Schema>), ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        match self.schema.get(None, Schema::detect(&mut snapshot)).await {
-            Ok(schema) => Ok((snapshot, schema)),
-            Err(error) => self.end(snapshot, Err(error)).await,
-        }
-    }
-
-    pub(super) async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
-    }
-}
-
 pub(super) struct DirectoryReader {
-    side: Arc<Mutex<Side>>,
+    database: Arc<Mutex<KnownDatabase<Schema>>>,
     deployments: Deployments,
 }
 
 impl DirectoryReader {
-    pub(super) fn new(side: Arc<Mutex<Side>>, deployments: Deployments) -> Self {
-        Self { side, deployments }
+    pub(super) fn new(database: Arc<Mutex<KnownDatabase<Schema>>>, deployments: Deployments) -> Self {
+        Self { database, deployments }
     }
 
     async fn read_all(&self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
@@ -111,10 +86,10 @@ impl DirectoryReader {
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let mut side = self.side.lock().await;
-        let (mut snapshot, schema) = side.snapshot().await?;
+        let mut database = self.database.lock().await;
+        let (mut snapshot, schema) = database.snapshot().await?;
         let result = self.read_all(&mut snapshot, &schema).await;
-        side.end(snapshot, result).await
+        database.end(snapshot, result).await
     }
 }
 

@@ -16,12 +16,13 @@ use hashbrown::HashMap;
 use super::missed::{COUNTERS, Missed};
 use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
 use super::row::{self, RowReader};
-use super::schema::{DELIVERIES, Schema, SchemaCache, filled};
+use super::schema::{DELIVERIES, Schema, filled};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
+use crate::relay::known_database::KnownDatabase;
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
 
 /// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
@@ -44,8 +45,7 @@ const LEAST_DAYS: Days = Days::new(40);
 const LOOK: &str = "look";
 
 pub(super) struct LedgerReader {
-    database: Database,
-    schema: SchemaCache,
+    database: KnownDatabase<Schema>,
     calendars: Calendars,
     positions: Positions,
     rows: RowReader,
@@ -79,8 +79,7 @@ struct Batch {
 impl LedgerReader {
     pub(super) fn new(database: Database, rows: RowReader) -> Self {
         Self {
-            database,
-            schema: SchemaCache::default(),
+            database: KnownDatabase::new(database),
             calendars: Calendars::new(Tz::UTC),
             positions: Positions::default(),
             rows,
@@ -93,16 +92,17 @@ impl LedgerReader {
     }
 
     async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.database.finish(snapshot).await;
-        match &result {
-            Ok(_) => self.positions.keep(self.looked.unwrap_or_default()),
-            Err(error) => self.schema.forget_after(error),
-        }
-        result
+        let result = self.database.end(snapshot, result).await?;
+        self.positions.keep(self.looked.unwrap_or_default());
+        Ok(result)
     }
 
-    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+    async fn read_refresh(
+        &mut self,
+        snapshot: &mut Snapshot,
+        schema: &Schema,
+        request: &RefreshRequest,
+    ) -> Result<Refresh, ReadError> {
         let (now, first) = statements::clock(snapshot).await?;
         let looks_from = self.looked.map_or(now, |looked| looked.min(now)).max(now - LONGEST_LOOK) - LOOK_BACK;
         let mut new = BTreeSet::new();
@@ -437,14 +437,14 @@ impl Ledger for LedgerReader {
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         self.positions.take_back();
         self.listing = None;
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_refresh(&mut snapshot, request).await;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, &schema, request).await;
         self.end(snapshot, result).await
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         self.positions.take_back();
-        let mut snapshot = self.database.snapshot().await?;
+        let (mut snapshot, _) = self.database.snapshot().await?;
         let result = self.read_older(&mut snapshot, below, limit as usize).await;
         self.end(snapshot, result).await
     }
@@ -456,7 +456,7 @@ impl Ledger for LedgerReader {
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
         self.positions.take_back();
-        let mut snapshot = self.database.snapshot().await?;
+        let (mut snapshot, _) = self.database.snapshot().await?;
         let range = range.start.naive_utc()..range.end.naive_utc();
         let result = self.read_between(&mut snapshot, &range, after, limit as usize).await;
         self.end(snapshot, result).await

@@ -8,30 +8,31 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::sync::Mutex;
 
-use super::directory::Side;
 use super::identity::Kind;
+use super::schema::Schema;
 use crate::connect::postgres::Snapshot;
 use crate::model::{AccountState, AccountTest, Directory, Live, ReadError};
 use crate::relay::LiveState;
+use crate::relay::known_database::KnownDatabase;
 
 pub(super) struct LiveReader {
-    side: Arc<Mutex<Side>>,
+    database: Arc<Mutex<KnownDatabase<Schema>>>,
 }
 
 impl LiveReader {
-    pub(super) fn new(side: Arc<Mutex<Side>>) -> Self {
-        Self { side }
+    pub(super) fn new(database: Arc<Mutex<KnownDatabase<Schema>>>) -> Self {
+        Self { database }
     }
 }
 
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, _: &Directory) -> Result<Live, ReadError> {
-        let mut side = self.side.lock().await;
-        let (mut snapshot, schema) = side.snapshot().await?;
+        let mut database = self.database.lock().await;
+        let (mut snapshot, schema) = database.snapshot().await?;
         let result =
             if schema.reads("LiteLLM_HealthCheckTable") { health(&mut snapshot).await } else { Ok(Live::default()) };
-        side.end(snapshot, result).await
+        database.end(snapshot, result).await
     }
 }
 

@@ -37,6 +37,7 @@ pub use check::check;
 pub use product::PRODUCT;
 
 use crate::connect::postgres::Database;
+use crate::relay::known_database::KnownDatabase;
 use crate::relay::plan::RelayPlan;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::{OpenError, Relay, Usage};
@@ -72,12 +73,12 @@ impl ModelName {
 fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
     let deployments = deployments::Deployments::default();
-    let side = Arc::new(Mutex::new(directory::Side::new(database()?)));
+    let shared = Arc::new(Mutex::new(KnownDatabase::new(database()?)));
     let rows =
         RowReader { model: product::model_name(plan), names: SharedNames::default(), deployments: deployments.clone() };
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, rows))),
-        live: Some(Box::new(live::LiveReader::new(Arc::clone(&side)))),
-        directory: Box::new(directory::DirectoryReader::new(side, deployments)),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared)))),
+        directory: Box::new(directory::DirectoryReader::new(shared, deployments)),
     })
 }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
-use crate::relay::schema_cache;
+use crate::relay::known_database;
 
 /// The table of rows.
 pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
@@ -41,41 +41,11 @@ const READ: &[(&str, &str)] = &[
 const IS_INTERNAL: &str = "(coalesce(l.metadata ->> 'internal_call_origin', '') <> '' \
                            or coalesce(l.metadata ->> 'billed_retry_attempt', '') = 'true')";
 
-pub(super) type SchemaCache = schema_cache::SchemaCache<Schema>;
-
 /// The columns of the tables that are read, and whether this role may read them.
 #[derive(Clone, Debug)]
 pub(super) struct Schema(HashMap<String, HashMap<String, bool>>);
 
 impl Schema {
-    /// # Errors
-    /// When there is no table of rows as releases from 1.80 on have it.
-    pub(super) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
-        let what = "looking at LiteLLM's columns";
-        let tables: Vec<&str> = READ.iter().map(|(table, _)| *table).collect();
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql")).bind(tables)).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
-        }
-        let schema = Self(columns);
-        if !schema.has(ROWS, "request_id") {
-            let hint = "is this LiteLLM's database, and may the role use its schema?";
-            return Err(ReadError::new(
-                Reason::Schema,
-                format!("{what}: there is no table {ROWS} for this role; {hint}"),
-            ));
-        }
-        let lacking: Vec<&str> = columns_of(ROWS).filter(|column| !schema.has(ROWS, column)).collect();
-        if !lacking.is_empty() {
-            let lacking = lacking.join(", ");
-            let text = format!("{what}: {ROWS} has no {lacking}; releases from 1.80 on have them");
-            return Err(ReadError::new(Reason::Schema, text));
-        }
-        Ok(schema)
-    }
-
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
         self.0.get(table).is_some_and(|columns| columns.contains_key(column))
     }
@@ -106,4 +76,32 @@ fn columns_of(table: &str) -> impl Iterator<Item = &'static str> {
 /// A statement with what a row is that is no request.
 pub(super) fn filled(text: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(text.replace("{is_internal}", IS_INTERNAL))
+}
+
+impl known_database::Schema for Schema {
+    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+        let what = "looking at LiteLLM's columns";
+        let tables: Vec<&str> = READ.iter().map(|(table, _)| *table).collect();
+        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
+        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql")).bind(tables)).await? {
+            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
+            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
+            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
+        }
+        let schema = Self(columns);
+        if !schema.has(ROWS, "request_id") {
+            let hint = "is this LiteLLM's database, and may the role use its schema?";
+            return Err(ReadError::new(
+                Reason::Schema,
+                format!("{what}: there is no table {ROWS} for this role; {hint}"),
+            ));
+        }
+        let lacking: Vec<&str> = columns_of(ROWS).filter(|column| !schema.has(ROWS, column)).collect();
+        if !lacking.is_empty() {
+            let lacking = lacking.join(", ");
+            let text = format!("{what}: {ROWS} has no {lacking}; releases from 1.80 on have them");
+            return Err(ReadError::new(Reason::Schema, text));
+        }
+        Ok(schema)
+    }
 }

@@ -15,6 +15,7 @@ use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
 use crate::relay::OpenError;
+use crate::relay::known_database::Schema as _;
 use crate::relay::plan::RelayPlan;
 use crate::relay::report::Report;
 

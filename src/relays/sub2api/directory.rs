@@ -1,18 +1,21 @@
 //! Users, keys, upstream accounts, and what is used of their limits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use tokio::sync::Mutex;
 
 use super::limits::Limits;
-use super::schema::{Schema, SchemaCache};
+use super::schema::Schema;
 use super::windows::{self, Windows};
 use super::zone::{From, Zones};
-use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::postgres::Snapshot;
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User};
 use crate::relay::DirectorySource;
+use crate::relay::known_database::KnownDatabase;
 
 pub(super) const USERS: &str = include_str!("sql/users.sql");
 pub(super) const KEYS: &str = include_str!("sql/keys.sql");
@@ -21,21 +24,19 @@ pub(super) const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
 pub(super) const PLATFORM_QUOTAS: &str = include_str!("sql/platform_quotas.sql");
 
 pub(super) struct DirectoryReader {
-    database: Database,
+    database: Arc<Mutex<KnownDatabase<Schema>>>,
     zones: Zones,
-    schema: SchemaCache,
     /// A zone of the relay's that is not known here, and has been logged.
     unknown_zone: Option<From>,
 }
 
 impl DirectoryReader {
-    pub(super) fn new(database: Database, zones: Zones) -> Self {
-        Self { database, zones, schema: SchemaCache::default(), unknown_zone: None }
+    pub(super) fn new(database: Arc<Mutex<KnownDatabase<Schema>>>, zones: Zones) -> Self {
+        Self { database, zones, unknown_zone: None }
     }
 
-    async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
-        let (zone, from) = self.zones.choose(snapshot, &schema).await?;
+    async fn read_all(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
+        let (zone, from) = self.zones.choose(snapshot, schema).await?;
         let unknown = Some(from).filter(|from| matches!(from, From::Unknown(_)));
         if let Some(From::Unknown(name)) = unknown.as_ref().filter(|_| unknown != self.unknown_zone) {
             tracing::warn!(name, used = zone.name(), "the relay's time zone is not known here: set `timezone`");
@@ -58,7 +59,7 @@ impl DirectoryReader {
                 directory.keys.push(key);
             }
         }
-        let windows = windows::read(snapshot, &schema).await?;
+        let windows = windows::read(snapshot, schema).await?;
         for row in snapshot.fetch("reading accounts", sqlx::query(schema.fit(ACCOUNTS))).await? {
             if let Some(provider) = understood("account", &row, provider(&row)) {
                 if !provider.deleted {
@@ -85,10 +86,11 @@ impl DirectoryReader {
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_all(&mut snapshot).await;
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
+        let shared = Arc::clone(&self.database);
+        let mut database = shared.lock().await;
+        let (mut snapshot, schema) = database.snapshot().await?;
+        let result = self.read_all(&mut snapshot, &schema).await;
+        database.end(snapshot, result).await
     }
 }
 
@@ -106,23 +108,18 @@ fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {
     row.try_get::<i64, _>(column).map(EntityId::Number)
 }
 
-/// Names are often the addresses of people: what looks like one is cut.
-fn name(row: &PgRow) -> Result<String, sqlx::Error> {
+/// Names are often the addresses of people; such a one, and one that nobody has chosen, is replaced by what it names.
+fn name(row: &PgRow, what: &str) -> Result<String, sqlx::Error> {
     let name: &str = row.try_get("name")?;
-    let word = |word: &str| match word.contains('@') {
-        true => word.chars().take(3).take_while(|it| *it != '@').chain(['…']).collect(),
-        false => word.to_owned(),
-    };
-    Ok(name.split(' ').map(word).collect::<Vec<String>>().join(" "))
+    let id: i64 = row.try_get("id")?;
+    Ok(if name.is_empty() || name.contains('@') { format!("{what}-{id}") } else { name.to_owned() })
 }
 
 fn user(row: &PgRow) -> Result<User, sqlx::Error> {
     let id = id(row, "id")?;
-    let name = name(row)?;
     let limit: Option<i32> = row.try_get("requests_per_minute")?;
     Ok(User {
-        // The relay's own are empty until their people choose one.
-        name: if name.is_empty() { format!("user-{id}") } else { name },
+        name: name(row, "user")?,
         id,
         role: row.try_get("role")?,
         enabled: row.try_get("enabled")?,
@@ -137,7 +134,7 @@ fn user(row: &PgRow) -> Result<User, sqlx::Error> {
 fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
     let id = id(row, "id")?;
     Ok(Key {
-        name: name(row)?,
+        name: name(row, "key")?,
         user_id: Some(self::id(row, "user_id")?),
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
@@ -154,7 +151,7 @@ fn provider(row: &PgRow) -> Result<Provider, sqlx::Error> {
     let active = row.try_get::<&str, _>("status")? == "active";
     Ok(Provider {
         id: id(row, "id")?,
-        name: name(row)?,
+        name: name(row, "account")?,
         kind: row.try_get("platform")?,
         group: row.try_get::<Option<String>, _>("groups")?.unwrap_or_default(),
         enabled: Some(active && row.try_get("schedulable")?),

@@ -4,7 +4,6 @@
 //! Rows are final when they appear, some of them seconds after one with a greater id.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
@@ -16,11 +15,12 @@ use sqlx::{Postgres, Row};
 
 use super::errors::{ErrorLog, Errors, Which};
 use super::row;
-use super::schema::{Schema, SchemaCache};
+use super::schema::Schema;
 use super::zone::Zones;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Facts, LedgerSum, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::civil::Calendars;
+use crate::relay::known_database::KnownDatabase;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
 
@@ -34,14 +34,15 @@ const BETWEEN: &str = "l.created_at >= $1 and l.created_at < $2 and l.id > $3 or
 const LEAST_DAYS: Days = Days::new(40);
 
 pub(super) struct LedgerReader {
-    database: Database,
+    database: KnownDatabase<Schema>,
     zones: Zones,
-    schema: SchemaCache,
     names: SharedNames,
     calendars: Option<Calendars>,
     errors: Option<ErrorLog>,
     /// The last clean-up by an administrator that has been seen.
     cleanup: Option<i64>,
+    /// One has been seen, and not yet told.
+    lost_rows: bool,
 }
 
 /// Rows as they came: some may be refused.
@@ -55,27 +56,14 @@ struct Batch {
 impl LedgerReader {
     pub(super) fn new(database: Database, zones: Zones) -> Self {
         Self {
-            database,
+            database: KnownDatabase::new(database),
             zones,
-            schema: SchemaCache::default(),
             names: SharedNames::default(),
             calendars: None,
             errors: None,
             cleanup: None,
+            lost_rows: false,
         }
-    }
-
-    async fn begin(&mut self) -> Result<(Snapshot, Arc<Schema>), ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        match self.schema.get(None, Schema::detect(&mut snapshot)).await {
-            Ok(schema) => Ok((snapshot, schema)),
-            Err(error) => self.end(snapshot, Err(error)).await,
-        }
-    }
-
-    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
     }
 
     async fn read_refresh(
@@ -95,7 +83,7 @@ impl LedgerReader {
         let (first, today) = (date(first.unwrap_or(now).min(now)), date(now));
         // What was cleaned up may still be counted: the days of a month do not go with their rows.
         let calendar = self.calendars(zone).get(first.min(today - LEAST_DAYS), today)?;
-        let lost_rows = self.lost_rows(snapshot, schema).await?;
+        self.lost_rows |= self.is_cleaned_up(snapshot, schema).await?;
 
         let mut batch = Batch::default();
         let mut more = false;
@@ -113,7 +101,6 @@ impl LedgerReader {
         for span in &request.audit {
             audit.push(Some(sum(snapshot, schema, span).await?));
         }
-        // Last: what has been read of the log is not read again when something after it fails.
         more |= self.read_errors(snapshot, schema, request, now, &errors, &mut batch).await?;
         Ok(Refresh {
             now,
@@ -129,7 +116,7 @@ impl LedgerReader {
             more,
             refused: batch.refused,
             audit,
-            lost_rows,
+            lost_rows: self.lost_rows,
             resume_token: self.errors.as_ref().map_or_else(String::new, ErrorLog::resume_token),
             zone_error: None,
         })
@@ -143,7 +130,7 @@ impl LedgerReader {
     }
 
     /// Whether an administrator has deleted rows since the last look.
-    async fn lost_rows(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<bool, ReadError> {
+    async fn is_cleaned_up(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<bool, ReadError> {
         if !schema.reads("usage_cleanup_tasks") {
             return Ok(false);
         }
@@ -167,8 +154,9 @@ impl LedgerReader {
             return Ok(false);
         }
         let second = now.timestamp();
-        let restored = || ErrorLog::restore(&request.resume_token).unwrap_or_else(|| ErrorLog::begin(second));
-        let log = self.errors.get_or_insert_with(restored);
+        // As far as it was delivered: what a refresh that failed has read of it is lost.
+        let log = ErrorLog::restore(&request.resume_token).unwrap_or_else(|| ErrorLog::begin(second));
+        let log = self.errors.insert(log);
         if request.anew {
             log.again(second);
         }
@@ -286,18 +274,20 @@ impl Ledger for LedgerReader {
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
-        let (mut snapshot, schema) = self.begin().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = self.read_refresh(&mut snapshot, &schema, request).await;
-        self.end(snapshot, result).await
+        let refresh = self.database.end(snapshot, result).await?;
+        self.lost_rows = false;
+        Ok(refresh)
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
-        let (mut snapshot, schema) = self.begin().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let query = sqlx::query(schema.fit_with(ROWS, OLDER)).bind(below).bind(i64::from(limit));
         let result = self.batch(&mut snapshot, "reading older rows", query).await;
         let result =
             result.map(|batch| Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused });
-        self.end(snapshot, result).await
+        self.database.end(snapshot, result).await
     }
 
     async fn rows_between(
@@ -306,9 +296,9 @@ impl Ledger for LedgerReader {
         after: i64,
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
-        let (mut snapshot, schema) = self.begin().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = self.read_between(&mut snapshot, &schema, range, after, limit).await;
-        self.end(snapshot, result).await
+        self.database.end(snapshot, result).await
     }
 
     async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {

@@ -3,22 +3,25 @@
 //! The relay counts slots with a script that deletes what has expired; the same number comes from a range of scores.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use tokio::sync::Mutex;
 
 use super::directory::{ACCOUNTS, understood};
-use super::schema::{Level, Schema, SchemaCache};
+use super::schema::{Level, Schema};
 use super::windows::{self, Windows};
-use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::postgres::Snapshot;
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{
     AccountReturn, AccountState, Directory, EntityId, Key, Live, ReadError, Subscription, SubscriptionStatus,
 };
 use crate::relay::LiveState;
+use crate::relay::known_database::KnownDatabase;
 
 /// A lease of a live session is renewed more often.
 const LEASE_SECONDS: i64 = 60;
@@ -28,8 +31,7 @@ const MOST_REASONS: usize = 50;
 const GROWING: TimeDelta = TimeDelta::minutes(10);
 
 pub(super) struct LiveReader {
-    database: Database,
-    schema: SchemaCache,
+    database: Arc<Mutex<KnownDatabase<Schema>>>,
     redis: Option<Redis>,
     slot_ttl: Duration,
     rejects: Rejects,
@@ -45,14 +47,13 @@ struct Rejects {
 }
 
 impl LiveReader {
-    pub(super) fn new(database: Database, redis: Option<Redis>, slot_ttl: Duration) -> Self {
-        Self { database, schema: SchemaCache::default(), redis, slot_ttl, rejects: Rejects::default() }
+    pub(super) fn new(database: Arc<Mutex<KnownDatabase<Schema>>>, redis: Option<Redis>, slot_ttl: Duration) -> Self {
+        Self { database, redis, slot_ttl, rejects: Rejects::default() }
     }
 
-    async fn read_store(&mut self, snapshot: &mut Snapshot) -> Result<(Live, Level), ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+    async fn read_store(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Live, ReadError> {
         let mut live = Live::default();
-        let windows = windows::read(snapshot, &schema).await?;
+        let windows = windows::read(snapshot, schema).await?;
         for row in snapshot.fetch("reading accounts", sqlx::query(schema.fit(ACCOUNTS))).await? {
             if let Some(account) = understood("account", &row, Account::read(&row)) {
                 account.tell(&windows, &mut live);
@@ -61,7 +62,7 @@ impl LiveReader {
         if schema.reads("ops_ingress_reject_aggregates") {
             live.rejected = Some(self.rejects.catch_up(snapshot).await?);
         }
-        Ok((live, schema.level()))
+        Ok(live)
     }
 
     /// Running requests by id of accounts or keys.
@@ -115,11 +116,13 @@ impl LiveReader {
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_store(&mut snapshot).await;
-        self.database.finish(snapshot).await;
-        let (mut live, level) = result.inspect_err(|error| self.schema.forget_after(error))?;
-        self.read_slots(directory, level, &mut live).await?;
+        let shared = Arc::clone(&self.database);
+        let mut database = shared.lock().await;
+        let (mut snapshot, schema) = database.snapshot().await?;
+        let result = self.read_store(&mut snapshot, &schema).await;
+        let mut live = database.end(snapshot, result).await?;
+        drop(database);
+        self.read_slots(directory, schema.level(), &mut live).await?;
         Ok(live)
     }
 }

@@ -29,27 +29,34 @@ mod unsupported;
 mod windows;
 mod zone;
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
 pub use check::check;
 pub use least_schema::{READONLY_ROLE, STEPS};
 pub use product::PRODUCT;
 
 use crate::connect::postgres::Database;
 use crate::connect::redis::Redis;
+use crate::relay::known_database::KnownDatabase;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{OpenError, Relay, Usage};
 use zone::Zones;
 
-/// Opens the parts of one relay: a connection each, and one to Redis where it is configured.
+/// Opens the parts of one relay: two connections, one for the rows, one that live state and directory share, and one to
+/// Redis where it is configured.
 ///
 /// # Errors
 /// When an address cannot be used.
 fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
     let zones = Zones::of(plan);
+    let shared = Arc::new(Mutex::new(KnownDatabase::new(database()?)));
     let redis = plan.redis_url.as_ref().map(|url| Redis::new(url, plan.timeout)).transpose()?;
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, zones))),
-        live: Some(Box::new(live::LiveReader::new(database()?, redis, product::slot_ttl(plan)))),
-        directory: Box::new(directory::DirectoryReader::new(database()?, zones)),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared), redis, product::slot_ttl(plan)))),
+        directory: Box::new(directory::DirectoryReader::new(shared, zones)),
     })
 }

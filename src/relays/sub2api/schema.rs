@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
-use crate::relay::schema_cache;
+use crate::relay::known_database;
 
 /// Columns that statements name, by table.
 const READ: &[(&str, &str)] = &[
@@ -92,8 +92,6 @@ impl Level {
     }
 }
 
-pub(super) type SchemaCache = schema_cache::SchemaCache<Schema>;
-
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub(super) struct Schema {
@@ -102,23 +100,6 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    pub(super) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
-        let what = "looking at the relay's columns";
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql"))).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
-        }
-        let schema = Self { columns };
-        if !schema.exists("usage_logs", "actual_cost") {
-            let hint = "is this the database of sub2api, and may the role use its schema?";
-            let text = format!("{what}: there is no table usage_logs with actual_cost for this role; {hint}");
-            return Err(ReadError::new(Reason::Schema, text));
-        }
-        Ok(schema)
-    }
-
     /// The column exists, readable or not.
     fn exists(&self, table: &str, column: &str) -> bool {
         self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
@@ -220,5 +201,24 @@ impl Schema {
             _ => "user_subscriptions",
         };
         if self.has(table, column) { path.to_owned() } else { format!("null::{kind}") }
+    }
+}
+
+impl known_database::Schema for Schema {
+    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+        let what = "looking at the relay's columns";
+        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
+        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql"))).await? {
+            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
+            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
+            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
+        }
+        let schema = Self { columns };
+        if !schema.exists("usage_logs", "actual_cost") {
+            let hint = "is this the database of sub2api, and may the role use its schema?";
+            let text = format!("{what}: there is no table usage_logs with actual_cost for this role; {hint}");
+            return Err(ReadError::new(Reason::Schema, text));
+        }
+        Ok(schema)
     }
 }

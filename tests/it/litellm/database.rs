@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use crate::reading::settle;
-use bytes::Bytes;
+pub use crate::reading::{Saved, settle};
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relay::{self, DirectorySource, Ledger, Usage};
 use llm_relay_exporter::relays::litellm;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, OwnValue, RelayPlan};
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, raw_sql};
@@ -82,6 +80,12 @@ impl Exporter {
         Self { follower: Follower::new(ledger, plan), directory }
     }
 
+    /// Goes on from what was saved.
+    pub fn restored(plan: &RelayPlan, saved: &Saved) -> Self {
+        let it = Self::open(plan);
+        Self { follower: saved.restored(it.follower), ..it }
+    }
+
     pub fn reopened(self, plan: &RelayPlan) -> Self {
         let (ledger, directory) = parts(plan);
         Self { follower: self.follower.reopened(ledger, plan), directory }
@@ -99,28 +103,6 @@ fn parts(plan: &RelayPlan) -> (Box<dyn Ledger>, Box<dyn DirectorySource>) {
     match relay.usage {
         Usage::Rows(ledger) => (ledger, relay.directory),
         Usage::Counters(_) => unreachable!("LiteLLM keeps rows"),
-    }
-}
-
-/// What a store would have of an exporter.
-#[derive(Default)]
-pub struct Saved(BTreeMap<String, Bytes>);
-
-impl Saved {
-    pub fn save(&mut self, follower: &mut Follower) {
-        let parts = follower.parts(self.0.is_empty()).unwrap().unwrap();
-        self.0.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
-    }
-
-    pub fn restored(&self, plan: &RelayPlan) -> Exporter {
-        let mut it = Exporter::open(plan);
-        it.follower.restore(&self.0).unwrap();
-        it
-    }
-
-    pub fn bytes(&self, prefix: &str) -> usize {
-        self.0.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(_, bytes)| bytes.len()).sum()
     }
 }
 

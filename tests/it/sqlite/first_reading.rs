@@ -10,9 +10,10 @@ use llm_relay_exporter::model::{Directory, ReadError, Reason};
 use llm_relay_exporter::relay::{self, Product, Usage};
 use llm_relay_exporter::relays::{cpa_manager, gemini_balance, new_api};
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::tally::Presentation;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+
+use crate::reading::view;
 
 /// How a relay writes its file.
 struct Writer {
@@ -66,8 +67,7 @@ async fn nothing_is_lost(writer: Writer) {
     read_all(&mut exporter.0).await;
     read_all(&mut exporter.0).await;
     let (plan, directory) = (exporter.1, Directory::default());
-    let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-    let view = exporter.0.view(&with).unwrap();
+    let view = view(&mut exporter.0, &plan, &directory);
     let counted: u64 = view.counters.unwrap().traffic.iter().flat_map(|it| it.requests).sum();
     assert_eq!((counted, view.audit.unwrap().drift_requests), (rows() + written, 0.0));
 }

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use crate::reading::{settle, view};
-use bytes::Bytes;
+pub use crate::reading::{Saved, settle, view};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Directory, Live};
 use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::sub2api;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use tokio::sync::{Mutex, OnceCell};
@@ -118,25 +116,6 @@ pub async fn parts(plan: &RelayPlan) -> (Directory, Live) {
     let directory = relay.directory.read().await.unwrap();
     let live = relay.live.as_mut().unwrap().read(&directory).await.unwrap();
     (directory, live)
-}
-
-/// What a store holds of a follower.
-#[derive(Default)]
-pub struct Saved(BTreeMap<String, Bytes>);
-
-impl Saved {
-    pub fn save(&mut self, follower: &mut Follower) {
-        let parts = follower.parts(self.0.is_empty()).unwrap().unwrap();
-        self.0.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
-    }
-
-    /// An exporter that goes on from here.
-    pub fn restart(&self, plan: &RelayPlan) -> Follower {
-        let mut follower = follower(plan);
-        follower.restore(&self.0).unwrap();
-        follower
-    }
 }
 
 /// A row of `usage_logs`, as the relay writes it.

@@ -355,7 +355,7 @@ async fn play(name: &str, zone: &'static str, seed: u64, steps: usize) {
     for n in 0..steps {
         let mut what = scene.step(&mut exporter).await.to_owned();
         if n % 4 == 3 {
-            exporter = saved.restart(&plan);
+            exporter = saved.restored(follower(&plan));
             what += ", and the exporter goes on from its store";
         }
         let what = format!("{zone}, seed {seed}, step {n}: {what}");
@@ -418,7 +418,7 @@ async fn under_twelve_writers_nothing_is_lost_and_nothing_counted_twice() {
         seen.extend(ids.values().map(|id| id[0]));
         if late % 3 == 1 {
             saved.save(&mut exporter);
-            exporter = saved.restart(&plan);
+            exporter = saved.restored(follower(&plan));
         }
         assert!(Utc::now() - began < chrono::TimeDelta::minutes(3));
     }

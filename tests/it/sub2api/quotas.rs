@@ -135,11 +135,11 @@ async fn balances_may_be_below_nothing_and_people_have_no_addresses() {
         .iter()
         .map(|it| (it.name.as_str(), it.balance.map(Usd::to_f64), it.requests_per_minute))
         .collect();
-    assert_eq!(users, [("ann…", Some(0.0), None), ("alice", Some(12.5), Some(30)), ("user-3", Some(-0.75), None)]);
+    assert_eq!(users, [("user-1", Some(0.0), None), ("alice", Some(12.5), Some(30)), ("user-3", Some(-0.75), None)]);
     assert!(directory.users[0].deleted);
     let keys: Vec<_> = directory.keys.iter().map(|it| it.enabled).collect();
     assert_eq!(keys, [Some(true), Some(false), Some(false)]);
-    assert_eq!(directory.providers[2].name, "eas…");
+    assert_eq!(directory.providers[2].name, "account-3");
     assert!(!format!("{directory:?}").contains("planted"));
 }
 

@@ -115,7 +115,7 @@ async fn check_names_what_the_relays_settings_hide() {
 }
 
 #[tokio::test]
-async fn three_connections_are_used_and_nothing_is_written() {
+async fn two_connections_are_used_and_nothing_is_written() {
     let mut store = Store::new("connections").await;
     store.people().await;
     store.run(&Request::default().insert()).await;
@@ -127,5 +127,5 @@ async fn three_connections_are_used_and_nothing_is_written() {
     relay.live.as_mut().unwrap().read(&directory).await.unwrap();
     view(&mut follower, &narrow, &directory);
     let open = store.table("select 'open', count(*), count(*) filter (where state <> 'idle' or backend_xid is not null) from pg_stat_activity where datname = 'connections' and application_name = 'llm-relay-exporter'").await;
-    assert_eq!(open["open"], [3, 0]);
+    assert_eq!(open["open"], [2, 0]);
 }
