@@ -228,3 +228,48 @@ impl Sink for Update<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::CATALOGUE;
+    use crate::view::{CountersView, EntityCounters, LedgerView, NameMode};
+
+    fn views(requests: &[u64]) -> Vec<View> {
+        let user = |(n, requests): (usize, &u64)| EntityCounters {
+            id: format!("{n:03}"),
+            requests: *requests,
+            ..EntityCounters::default()
+        };
+        let users = requests.iter().enumerate().map(user).collect();
+        let counters = CountersView { users, ..CountersView::default() };
+        vec![View {
+            relay: "main".into(),
+            kind: "claude-code-hub",
+            names: NameMode::Id,
+            ledger: Some(Arc::new(LedgerView { counters: Some(counters), ..LedgerView::default() })),
+            live: None,
+            directory: None,
+            sources: Vec::new(),
+            probe: None,
+            store: None,
+        }]
+    }
+
+    #[test]
+    fn only_the_segment_of_a_value_that_changed_is_written_again() {
+        let metric = CATALOGUE.iter().find(|metric| metric.name == "llm_relay_user_requests_total").unwrap();
+        let (mut lines, own) = (Lines::new(metric), ExporterInfo::default());
+        let versions = |lines: &Lines| lines.pieces(Format::Text).map(|piece| piece.version).collect::<Vec<_>>();
+        let mut requests = vec![1; 3 * SEGMENT];
+        lines.renew(&views(&requests), &own);
+        let first = versions(&lines);
+        assert_eq!(first.len(), 4, "the head and three segments");
+        lines.renew(&views(&requests), &own);
+        assert_eq!(versions(&lines), first);
+        requests[SEGMENT + 5] = 2;
+        lines.renew(&views(&requests), &own);
+        let changed: Vec<bool> = versions(&lines).iter().zip(&first).map(|(now, before)| now != before).collect();
+        assert_eq!(changed, [false, false, true, false]);
+    }
+}

@@ -102,3 +102,25 @@ fn deflate(compress: &mut Compress, mut text: &[u8], flush: FlushCompress, out: 
         out.reserve(out.capacity().max(256));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_is_packed_once() {
+        let piece = |n: usize| Piece::new(format!("series {n}\n").repeat(SEGMENT), SEGMENT);
+        let mut pieces: Vec<Piece> = (0..3).map(piece).collect();
+        let mut packed = Packed::default();
+        packed.gzip(pieces.iter());
+        let places = |packed: &Packed, pieces: &[Piece]| {
+            pieces.iter().map(|piece| packed.parts[&piece.version].deflated.as_ptr()).collect::<Vec<_>>()
+        };
+        let first = places(&packed, &pieces);
+        pieces[1] = piece(7);
+        packed.gzip(pieces.iter());
+        let second = places(&packed, &pieces);
+        assert_eq!((second[0], second[2]), (first[0], first[2]));
+        assert_eq!(packed.parts.len(), 3, "what is gone is not kept");
+    }
+}

@@ -85,15 +85,6 @@ fn unpacked(gzip: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_stands_is_packed_once() {
-    let pages = Shared::new(Page::new(vec![view("main"), view("second")], own()));
-    let form = (Format::OpenMetrics, Coding::Gzip);
-    let first = pages.read_as(form.0, form.1).bytes(form.0, form.1).clone();
-    pages.publish(Page::new(vec![view("main"), view("second")], own()));
-    assert_eq!(pages.current().ready(form.0, form.1), Some(&first));
-}
-
-#[test]
 fn gzip_and_python_unpack_a_page() {
     let page = Page::new(vec![view("main"), view("second")], own());
     let plain = page.bytes(Format::OpenMetrics, Coding::Identity);
