@@ -114,8 +114,14 @@ impl Simulator {
                 rows.push(self.request(next));
                 next += self.pause(pace, next);
             }
+            let text = Value::from(rows.as_slice()).to_string();
             self.write(rows).await?;
-            raw_sql(include_str!("demo/checked.sql")).execute(&mut self.connection).await?;
+            for charge in [include_str!("demo/charge_keys.sql"), include_str!("demo/charge_users.sql")] {
+                sqlx::query(charge).bind(&text).execute(&mut self.connection).await?;
+            }
+            for job in [include_str!("demo/reset.sql"), include_str!("demo/checked.sql")] {
+                raw_sql(job).execute(&mut self.connection).await?;
+            }
         }
     }
 
@@ -163,6 +169,13 @@ impl Simulator {
                 row[key] = 0.into();
             }
             row["first"] = row["end"].clone();
+        }
+        // Refused before anybody was asked.
+        if class == "BudgetExceededError" {
+            for (key, value) in [("model_id", ""), ("provider", "")] {
+                row[key] = value.into();
+            }
+            row["start"] = row["end"].clone();
         }
         row["status"] = "failure".into();
         row["metadata"] = json!({"status": "failure", "error_information": {"error_code": code, "error_class": class}});

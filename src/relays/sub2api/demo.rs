@@ -27,6 +27,9 @@ const MINUTE: TimeDelta = TimeDelta::seconds(60);
 const PEOPLE: [(i64, i64, i64, f64); 5] =
     [(1, 1, 1, 0.05), (2, 2, 1, 0.35), (2, 3, 2, 0.25), (3, 4, 3, 0.25), (4, 5, 4, 0.10)];
 
+/// The account whose requests at a time are not limited.
+const UNLIMITED: i64 = 4;
+
 /// A model: the groups and accounts that have it, dollars for a token of input, seconds of an answer.
 struct Model {
     name: &'static str,
@@ -141,13 +144,15 @@ impl Simulator {
             member: format!("{:016x}", self.rng.random::<u64>()),
             written,
         };
-        if let Some(redis) = &mut self.redis {
+        // What was refused holds no slot, and an account without a limit has none.
+        if let Some(redis) = self.redis.as_mut().filter(|_| running.account > 0) {
             let second = at.timestamp();
-            redis::pipe()
-                .zadd(format!("concurrency:account:{}", running.account), &running.member, second)
-                .zadd(format!("concurrency:api_key:{}", running.key), &running.member, second)
-                .exec_async(redis)
-                .await?;
+            let mut slots = redis::pipe();
+            slots.zadd(format!("concurrency:api_key:{}", running.key), &running.member, second);
+            if running.account != UNLIMITED {
+                slots.zadd(format!("concurrency:account:{}", running.account), &running.member, second);
+            }
+            slots.exec_async(redis).await?;
         }
         Ok(running)
     }
