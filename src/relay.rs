@@ -4,6 +4,7 @@
 //! the first read does, so that a store that is down at start is a failed read like any other.
 
 pub(crate) mod civil;
+pub(crate) mod columns;
 pub mod demo;
 pub(crate) mod known_database;
 pub(crate) mod overlap;

@@ -1,15 +1,14 @@
 //! Which version of the relay this is, told by its columns, and statements cut to fit it.
 
-use std::collections::HashMap;
-
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
+use crate::relay::columns::{Columns, Named, fill};
 use crate::relay::schema_cache;
 
 /// Every column that some statement reads, by table.
-const READ: &[(&str, &str)] = &[
+const READ: &Named = &[
     (
         "usage_ledger",
         "id request_id user_id key final_provider_id model original_model actual_response_model endpoint status_code \
@@ -88,20 +87,14 @@ pub(crate) type SchemaCache = schema_cache::SchemaCache<Schema>;
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub(crate) struct Schema {
-    /// Table, column, and whether this role may read it.
-    columns: HashMap<String, HashMap<String, bool>>,
+    columns: Columns,
     pub level: Level,
 }
 
 impl Schema {
     pub(crate) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
-        }
+        let columns = Columns::of_postgres(snapshot, READ).await?;
         let mut schema = Self { columns, level: Level::Log };
         // The last that each release's migrations bring, and what those before it do: the relay adds `is_replay` ahead of
         // all (v0.9.2 `src/lib/migrations/session-replay-index-preflight.ts`), and a migration may stop half-way.
@@ -124,26 +117,18 @@ impl Schema {
     }
 
     pub(crate) fn has(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
+        self.columns.exists(table, column)
     }
 
     /// The columns exist and this role may read them.
     pub(crate) fn readable(&self, table: &str, columns: &[&str]) -> bool {
-        let known = self.columns.get(table);
-        columns.iter().all(|column| known.and_then(|known| known.get(*column)) == Some(&true))
+        columns.iter().all(|column| self.columns.readable(table, column))
     }
 
     /// Columns that statements name and this role may not read, by table.
-    pub(crate) fn unreadable(&self) -> Vec<(&str, Vec<&str>)> {
-        let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (table, columns) in READ {
-            let missing = |column: &&str| self.has(table, column) && !self.readable(table, &[*column]);
-            let missing: Vec<&str> = columns.split_whitespace().filter(missing).collect();
-            let needed = *table != "message_request" || self.level < Level::Ledger;
-            if needed && !missing.is_empty() {
-                tables.push((*table, missing));
-            }
-        }
+    pub(crate) fn unreadable(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut tables = self.columns.unreadable(READ);
+        tables.retain(|(table, _)| *table != "message_request" || self.level < Level::Ledger);
         tables
     }
 
@@ -155,36 +140,33 @@ impl Schema {
     /// Cuts a statement to fit: each name in braces becomes a constant text, and `{alias.column:type}` the column or,
     /// where this version has none, null.
     pub(crate) fn fit(&self, text: &str) -> AssertSqlSafe<String> {
-        AssertSqlSafe(self.fill(text, ""))
+        self.fit_with(text, "")
     }
 
     /// Like [`Self::fit`], with a condition for `{which}` or `{whose}`.
     pub(crate) fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
-        AssertSqlSafe(self.fill(text, condition))
+        AssertSqlSafe(fill(text, |name| match name {
+            "which" | "whose" => Some(condition.to_owned()),
+            "ledger" if self.level < Level::Ledger => {
+                Some(fill(include_str!("log_as_ledger.sql"), |name| self.word(name)))
+            }
+            _ => self.word(name),
+        }))
     }
 
-    fn fill(&self, text: &str, condition: &'static str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, (name, after))) =
-            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-        {
-            filled.push_str(before);
-            match name {
-                "ledger" if self.level >= Level::Ledger => filled.push_str("usage_ledger"),
-                "ledger" => filled.push_str(&self.fill(include_str!("log_as_ledger.sql"), "")),
-                "counted" => filled.push_str(self.counted()),
-                "is_error" if self.level >= Level::Ledger => filled.push_str("not l.is_success"),
-                "is_error" => filled.push_str("coalesce(l.status_code >= 400, false)"),
-                "succeeded" => filled.push_str(self.succeeded()),
-                "first_byte" if self.level >= Level::Replay => filled.push_str("l.first_byte_ms"),
-                "first_byte" => filled.push_str("l.ttfb_ms"),
-                "which" | "whose" => filled.push_str(condition),
-                _ => filled.push_str(&self.optional(name)),
-            }
-            rest = after;
-        }
-        filled + rest
+    fn word(&self, name: &str) -> Option<String> {
+        let has_ledger = self.level >= Level::Ledger;
+        let text = match name {
+            "ledger" => "usage_ledger",
+            "counted" => self.counted(),
+            "is_error" if has_ledger => "not l.is_success",
+            "is_error" => "coalesce(l.status_code >= 400, false)",
+            "succeeded" => self.succeeded(),
+            "first_byte" if self.level >= Level::Replay => "l.first_byte_ms",
+            "first_byte" => "l.ttfb_ms",
+            _ => return self.optional(name),
+        };
+        Some(text.to_owned())
     }
 
     /// What the relay's own numbers count (v0.9.2 `src/repository/_shared/ledger-conditions.ts`; before the ledger
@@ -214,8 +196,8 @@ impl Schema {
         }
     }
 
-    fn optional(&self, name: &str) -> String {
-        let Some((column, kind)) = name.split_once(':') else { return format!("{{{name}}}") };
+    fn optional(&self, name: &str) -> Option<String> {
+        let (column, kind) = name.split_once(':')?;
         let table = match column.split_once('.') {
             Some(("l", _)) => "usage_ledger",
             Some(("m", _)) => "message_request",
@@ -225,6 +207,6 @@ impl Schema {
             _ => "system_settings",
         };
         let bare = column.rsplit('.').next().unwrap_or(column);
-        if self.has(table, bare) { column.to_owned() } else { format!("null::{kind}") }
+        Some(if self.has(table, bare) { column.to_owned() } else { format!("null::{kind}") })
     }
 }

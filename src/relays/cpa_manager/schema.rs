@@ -1,11 +1,11 @@
 //! Which generation of the relay this is, told by its columns, and statements cut to fit it.
 
-use std::collections::{HashMap, HashSet};
-
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::connect::sqlite::Snapshot;
 use crate::model::{ReadError, Reason};
+use crate::relay::columns::{Columns, fill};
 use crate::relay::schema_cache;
 
 /// Generations of the file, by what they brought.
@@ -38,18 +38,17 @@ pub(super) type SchemaCache = schema_cache::SchemaCache<Schema>;
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub(super) struct Schema {
-    columns: HashMap<String, HashSet<String>>,
+    columns: Columns,
     pub level: Level,
 }
 
 impl Schema {
     pub(super) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at the relay's columns";
-        let mut columns: HashMap<String, HashSet<String>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?);
-        }
+        let rows = snapshot.fetch(what, sqlx::query(include_str!("columns.sql"))).await?;
+        let column = |row: &SqliteRow| Ok((row.try_get("table_name")?, row.try_get("column_name")?, true));
+        let columns = rows.iter().map(column).collect::<Result<_, _>>();
+        let columns = columns.map_err(|error| snapshot.error(what, &error))?;
         let mut schema = Self { columns, level: Level::First };
         let markers = [
             (Level::Plus, "normalized_total_input_tokens"),
@@ -65,31 +64,24 @@ impl Schema {
     }
 
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).is_some_and(|columns| columns.contains(column))
+        self.columns.exists(table, column)
     }
 
     pub(super) fn has_table(&self, table: &str) -> bool {
-        self.columns.contains_key(table)
+        self.columns.has_table(table)
     }
 
     /// Cuts a statement to fit: `{table.column}` becomes the column or, where this generation has none, null, and
     /// `{which}` a condition.
     pub(super) fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, (name, after))) =
-            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-        {
-            filled.push_str(before);
-            match name.split_once('.') {
-                Some((table, column)) if self.has(table, column) => filled.push_str(column),
-                Some(_) => filled.push_str("null"),
-                None => filled.push_str(condition),
-            }
-            rest = after;
-        }
-        filled.push_str(rest);
-        AssertSqlSafe(filled)
+        AssertSqlSafe(fill(text, |name| {
+            let word = match name.split_once('.') {
+                Some((table, column)) if self.has(table, column) => column,
+                Some(_) => "null",
+                None => condition,
+            };
+            Some(word.to_owned())
+        }))
     }
 
     pub(super) fn fit(&self, text: &str) -> AssertSqlSafe<String> {

@@ -1,11 +1,10 @@
 //! Which of LiteLLM's tables and columns there are: releases are told by them.
 
-use std::collections::HashMap;
-
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
+use crate::relay::columns::{Columns, Named};
 use crate::relay::known_database;
 
 /// The table of rows.
@@ -15,7 +14,7 @@ pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
 pub(super) const DELIVERIES: &str = "LiteLLM_SpendLogDelivery";
 
 /// Every column that some statement reads, by table.
-const READ: &[(&str, &str)] = &[
+const READ: &Named = &[
     (
         ROWS,
         "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
@@ -43,11 +42,11 @@ const IS_INTERNAL: &str = "(coalesce(l.metadata ->> 'internal_call_origin', '') 
 
 /// The columns of the tables that are read, and whether this role may read them.
 #[derive(Clone, Debug)]
-pub(super) struct Schema(HashMap<String, HashMap<String, bool>>);
+pub(super) struct Schema(Columns);
 
 impl Schema {
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.0.get(table).is_some_and(|columns| columns.contains_key(column))
+        self.0.exists(table, column)
     }
 
     /// Whether all columns that are read of a table are there for this role.
@@ -56,21 +55,17 @@ impl Schema {
     }
 
     pub(super) fn reads_column(&self, table: &str, column: &str) -> bool {
-        self.0.get(table).and_then(|columns| columns.get(column)) == Some(&true)
+        self.0.readable(table, column)
     }
 
     /// Columns that are there and that this role may not read, by table.
     pub(super) fn unreadable(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let denied = |table: &'static str| {
-            let denied = columns_of(table).filter(|it| self.has(table, it) && !self.reads_column(table, it));
-            (table, denied.collect::<Vec<_>>())
-        };
-        READ.iter().map(|(table, _)| denied(table)).filter(|(_, denied)| !denied.is_empty()).collect()
+        self.0.unreadable(READ)
     }
 }
 
 fn columns_of(table: &str) -> impl Iterator<Item = &'static str> {
-    READ.iter().filter(move |(name, _)| *name == table).flat_map(|(_, columns)| columns.split_whitespace())
+    READ.iter().filter(move |(name, _)| *name == table).flat_map(|(_, columns)| columns.split(' '))
 }
 
 /// A statement with what a row is that is no request.
@@ -81,14 +76,7 @@ pub(super) fn filled(text: &str) -> AssertSqlSafe<String> {
 impl known_database::Schema for Schema {
     async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at LiteLLM's columns";
-        let tables: Vec<&str> = READ.iter().map(|(table, _)| *table).collect();
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql")).bind(tables)).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
-        }
-        let schema = Self(columns);
+        let schema = Self(Columns::of_postgres(snapshot, READ).await?);
         if !schema.has(ROWS, "request_id") {
             let hint = "is this LiteLLM's database, and may the role use its schema?";
             return Err(ReadError::new(

@@ -1,10 +1,9 @@
 //! Which program's database this is, and which of its releases', told by its columns; statements cut to fit it.
 
-use std::collections::HashMap;
-
 use super::Family;
 use crate::connect::sql::{Engine, Session};
 use crate::model::{ReadError, Reason};
+use crate::relay::columns::{Columns, fill};
 use crate::relay::schema_cache;
 
 /// Generations of new-api's store, by what they brought, and of one-api's.
@@ -48,8 +47,7 @@ pub(super) type SchemaCache = schema_cache::SchemaCache<Schema>;
 pub(super) struct Schema {
     engine: Engine,
     family: Family,
-    /// Table, column, and whether it may be read.
-    columns: HashMap<String, HashMap<String, bool>>,
+    columns: Columns,
 }
 
 impl Schema {
@@ -60,29 +58,26 @@ impl Schema {
             Engine::MySql => include_str!("sql/columns_mysql.sql"),
             Engine::Sqlite => include_str!("sql/columns_sqlite.sql"),
         };
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
         let read = session.fetch_good("looking at the relay's columns", text, &[], |row| {
             let text = |column| row.text(column).map(|it| it.unwrap_or_default().into_owned());
             Ok((text("table_name")?, text("column_name")?, row.int("readable")? == Some(1)))
         });
-        for (table, column, readable) in read.await? {
-            columns.entry(table).or_default().insert(column, readable);
-        }
+        let columns = read.await?.into_iter().collect();
         Ok(Self { engine, family, columns })
     }
 
     /// The table has it, readable or not. MySQL tells only what may be read.
     fn exists(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
+        self.columns.exists(table, column)
     }
 
     /// The column is there and may be read.
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).and_then(|columns| columns.get(column)) == Some(&true)
+        self.columns.readable(table, column)
     }
 
     pub(super) fn has_table(&self, table: &str) -> bool {
-        self.columns.contains_key(table)
+        self.columns.has_table(table)
     }
 
     /// Whether `logs` is a ledger of this family.
@@ -130,26 +125,26 @@ impl Schema {
     /// Cuts a statement to fit: `{table.column:type}` becomes the column or, where this release or account has none, null;
     /// other words in braces become what this engine or family calls it, and `{which}` a condition.
     pub(super) fn fit_with(&self, text: &str, condition: &str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, (name, after))) =
-            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-        {
-            filled.push_str(before);
-            match name {
-                "which" => filled.push_str(condition),
-                "int" => filled.push_str(if self.engine == Engine::MySql { "signed" } else { "bigint" }),
-                "token_name" => filled.push_str(self.family.token_name()),
-                "without_tokens" => filled.push_str(&self.without_tokens()),
-                "types" => filled.push_str(self.family.types()),
-                "options" if self.has("exporter_options", "value") => filled.push_str("exporter_options"),
-                "options" => filled.push_str("options"),
-                "key" => filled.push_str(if self.engine == Engine::MySql { "`key`" } else { "\"key\"" }),
-                _ => filled.push_str(&self.column(name)),
-            }
-            rest = after;
-        }
-        filled + rest
+        fill(text, |name| {
+            let word = match name {
+                "which" => condition,
+                "int" if self.engine == Engine::MySql => "signed",
+                "int" => "bigint",
+                "token_name" => self.family.token_name(),
+                "types" => self.family.types(),
+                "options" if self.has("exporter_options", "value") => "exporter_options",
+                "options" => "options",
+                "key" if self.engine == Engine::MySql => "`key`",
+                "key" => "\"key\"",
+                "without_tokens" => return Some(self.without_tokens()),
+                _ => {
+                    let (table, column) = name.split_once('.')?;
+                    let (column, kind) = column.split_once(':')?;
+                    return Some(self.column(table, column, kind));
+                }
+            };
+            Some(word.to_owned())
+        })
     }
 
     pub(super) fn fit(&self, text: &str) -> String {
@@ -161,16 +156,14 @@ impl Schema {
         if self.family == Family::NewApi {
             return "1 = 0".to_owned();
         }
-        let elapsed = self.column("logs.elapsed_time:bigint");
+        let elapsed = self.column("logs", "elapsed_time", "bigint");
         let charge = "quota > 0 and prompt_tokens = quota and completion_tokens = 0";
         format!(
             "substr(model_name, 1, 4) = 'tts-' or substr(model_name, 1, 7) = 'whisper' or ({charge} and {elapsed} = 0)"
         )
     }
 
-    fn column(&self, name: &str) -> String {
-        let Some((path, kind)) = name.split_once(':') else { return format!("{{{name}}}") };
-        let (table, column) = path.split_once('.').unwrap_or(("", path));
+    fn column(&self, table: &str, column: &str, kind: &str) -> String {
         match self.engine {
             Engine::Postgres if !self.has(table, column) => format!("cast(null as {kind})"),
             _ if !self.has(table, column) => "null".to_owned(),

@@ -1,16 +1,17 @@
 //! Which release of the relay this is, told by its columns, and statements cut to fit it. Forks add columns, and have
 //! versions of their own.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
+use crate::relay::columns::{Columns, Named, fill};
 use crate::relay::known_database;
 
 /// Columns that statements name, by table.
-const READ: &[(&str, &str)] = &[
+const READ: &Named = &[
     (
         "usage_logs",
         "id created_at user_id api_key_id account_id model requested_model upstream_response_model \
@@ -95,24 +96,20 @@ impl Level {
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub(super) struct Schema {
-    /// Table, column, and whether this role may read it.
-    columns: HashMap<String, HashMap<String, bool>>,
+    columns: Columns,
+    /// Those of the administrator's that this role may call.
+    functions: HashSet<String>,
 }
 
 impl Schema {
-    /// The column exists, readable or not.
-    fn exists(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).is_some_and(|columns| columns.contains_key(column))
-    }
-
     /// The column exists and this role may read it.
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.columns.get(table).and_then(|columns| columns.get(column)) == Some(&true)
+        self.columns.readable(table, column)
     }
 
     /// The release has the table.
     pub(super) fn has_table(&self, table: &str) -> bool {
-        self.columns.contains_key(table)
+        self.columns.has_table(table)
     }
 
     /// The table is there, and this role may read all that is read of it.
@@ -122,16 +119,12 @@ impl Schema {
 
     /// The administrator has made the function, and this role may call it.
     pub(super) fn may_call(&self, function: &str) -> bool {
-        self.has(function, "()")
+        self.functions.contains(function)
     }
 
     /// Columns that statements name and this role may not read, by table.
     pub(super) fn unreadable(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let of = |(table, columns): &(&'static str, &'static str)| {
-            let missing = |column: &&'static str| self.exists(table, column) && !self.has(table, column);
-            (*table, columns.split_whitespace().filter(missing).collect::<Vec<_>>())
-        };
-        READ.iter().map(of).filter(|(_, missing)| !missing.is_empty()).collect()
+        self.columns.unreadable(READ)
     }
 
     /// By what exists: a column that may not be read is there all the same.
@@ -148,7 +141,7 @@ impl Schema {
         ];
         markers
             .into_iter()
-            .find(|(_, table, column)| self.exists(table, column))
+            .find(|(_, table, column)| self.columns.exists(table, column))
             .map_or(Level::Old, |(level, ..)| level)
     }
 
@@ -160,37 +153,26 @@ impl Schema {
 
     /// Like [`Self::fit`], with a condition for `{which}`.
     pub(super) fn fit_with(&self, text: &str, condition: &'static str) -> AssertSqlSafe<String> {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, (name, after))) =
-            rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-        {
-            filled.push_str(before);
-            match name {
-                "which" => filled.push_str(condition),
-                // What its dashboards group by.
-                "model" if self.has("usage_logs", "requested_model") => {
-                    filled.push_str("coalesce(nullif(trim(l.requested_model), ''), l.model)");
-                }
-                "model" => filled.push_str("l.model"),
-                "calendar_days" => filled.push_str(if self.level() >= Level::AnsweredModel { "true" } else { "false" }),
-                _ => filled.push_str(
-                    &name.strip_prefix("finite ").map_or_else(|| self.optional(name), |name| self.finite(name)),
-                ),
+        AssertSqlSafe(fill(text, |name| match name {
+            "which" => Some(condition.to_owned()),
+            // What its dashboards group by.
+            "model" if self.has("usage_logs", "requested_model") => {
+                Some("coalesce(nullif(trim(l.requested_model), ''), l.model)".to_owned())
             }
-            rest = after;
-        }
-        AssertSqlSafe(filled + rest)
+            "model" => Some("l.model".to_owned()),
+            "calendar_days" => Some((self.level() >= Level::AnsweredModel).to_string()),
+            _ => name.strip_prefix("finite ").map_or_else(|| self.optional(name), |name| Some(self.finite(name))),
+        }))
     }
 
     /// A time, unless it is none that can be told: PostgreSQL has an infinite one, which no driver can read.
     fn finite(&self, name: &str) -> String {
-        let time = if name.contains(':') { self.optional(name) } else { name.to_owned() };
+        let time = self.optional(name).unwrap_or_else(|| name.to_owned());
         format!("case when {time} >= '2000-01-01' and {time} < '10000-01-01' then {time} end")
     }
 
-    fn optional(&self, name: &str) -> String {
-        let Some((path, kind)) = name.split_once(':') else { return format!("{{{name}}}") };
+    fn optional(&self, name: &str) -> Option<String> {
+        let (path, kind) = name.split_once(':')?;
         let (alias, column) = path.split_once('.').unwrap_or(("", path));
         let table = match alias {
             "l" => "usage_logs",
@@ -200,25 +182,22 @@ impl Schema {
             "a" => "accounts",
             _ => "user_subscriptions",
         };
-        if self.has(table, column) { path.to_owned() } else { format!("null::{kind}") }
+        Some(if self.has(table, column) { path.to_owned() } else { format!("null::{kind}") })
     }
 }
 
 impl known_database::Schema for Schema {
     async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
-        let what = "looking at the relay's columns";
-        let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql"))).await? {
-            let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
-            let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
-            columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
-        }
-        let schema = Self { columns };
-        if !schema.exists("usage_logs", "actual_cost") {
+        let columns = Columns::of_postgres(snapshot, READ).await?;
+        let what = "looking at the administrator's functions";
+        let rows = snapshot.fetch(what, sqlx::query(include_str!("sql/functions.sql"))).await?;
+        let functions = rows.iter().map(|row| row.try_get("function")).collect::<Result<_, _>>();
+        let functions = functions.map_err(|error| snapshot.error(what, &error))?;
+        if !columns.exists("usage_logs", "actual_cost") {
             let hint = "is this the database of sub2api, and may the role use its schema?";
-            let text = format!("{what}: there is no table usage_logs with actual_cost for this role; {hint}");
+            let text = format!("there is no table usage_logs with actual_cost for this role; {hint}");
             return Err(ReadError::new(Reason::Schema, text));
         }
-        Ok(schema)
+        Ok(Self { columns, functions })
     }
 }
