@@ -10,6 +10,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::dashboards::{self, Options};
@@ -55,9 +56,10 @@ impl Target {
     }
 }
 
-fn all(lang: Lang) -> Vec<Value> {
+fn all(lang: Lang) -> &'static [Value] {
+    static BUNDLES: [OnceLock<Vec<Value>>; Lang::ALL.len()] = [const { OnceLock::new() }; Lang::ALL.len()];
     let build = |optional| dashboards::build(&Options { lang, optional, ..Options::default() }).unwrap();
-    [false, true].into_iter().flat_map(build).collect()
+    BUNDLES[lang as usize].get_or_init(|| [false, true].into_iter().flat_map(build).collect())
 }
 
 fn text(value: &Value) -> &str {
@@ -316,7 +318,7 @@ fn what_the_demo_cannot_show_has_an_answer_too() {
 #[test]
 fn trends_are_the_same_from_what_is_recorded_of_their_counters() {
     let (plain, recorded) = (world::prometheus(), world::recorded());
-    let trends = all(Lang::En).into_iter().find(|dashboard| dashboard["uid"] == "llm-relay-trends").unwrap();
+    let trends = all(Lang::En).iter().find(|dashboard| dashboard["uid"] == "llm-relay-trends").unwrap();
     let asked = |expr: &str, days: i64, bucket: &str| {
         let span = Span { seconds: days * 86_400, step: 86_400, ..world::SPAN };
         filled(&expr.replace("$bucket", bucket).replace("$compare", "1h"), ".+", &span)

@@ -180,7 +180,7 @@ fn links_lead_to_dashboards_that_have_their_variables() {
     for lang in Lang::ALL {
         let dashboards = all(lang);
         let mut links = 0;
-        for dashboard in &dashboards {
+        for dashboard in dashboards {
             let json = dashboard.to_string();
             for found in link.captures_iter(&json) {
                 let mut targets = dashboards.iter().filter(|to| to["uid"] == found[1]);
