@@ -249,10 +249,10 @@ fn languages_differ_in_words_alone() {
     }
     for (en, zh) in all(Lang::En).iter().zip(all(Lang::Zh)) {
         assert_eq!(format!("{}-zh", text(&en["uid"])), text(&zh["uid"]));
-        assert_eq!(bones(en)["panels"], bones(&zh)["panels"], "{}", en["uid"]);
+        assert_eq!(bones(en)["panels"], bones(zh)["panels"], "{}", en["uid"]);
         let exprs = |dashboard: &Value| targets(dashboard).into_iter().map(|target| target.expr).collect::<Vec<_>>();
-        assert_eq!(exprs(en), exprs(&zh), "{}", en["uid"]);
-        for panel in panels(&zh).filter(|panel| panel["type"] != "row") {
+        assert_eq!(exprs(en), exprs(zh), "{}", en["uid"]);
+        for panel in panels(zh).filter(|panel| panel["type"] != "row") {
             assert!(!text(&panel["description"]).is_ascii(), "{}: {} is not translated", zh["uid"], panel["title"]);
         }
     }
@@ -335,7 +335,7 @@ fn trends_are_the_same_from_what_is_recorded_of_their_counters() {
     assert_eq!(chosen(&plain, 2, "1d"), "_", "nothing is recorded");
 
     let mut compared = 0;
-    for target in panels(&trends).flat_map(|panel| panel["targets"].as_array().into_iter().flatten()) {
+    for target in panels(trends).flat_map(|panel| panel["targets"].as_array().into_iter().flatten()) {
         let expr = text(&target["expr"]);
         if !expr.contains("${sep}") || target["refId"] == "running" {
             continue;

@@ -61,7 +61,7 @@ fn panels_lie_in_the_grid_and_do_not_overlap() {
         let uid = text(&dashboard["uid"]);
         let mut ids = BTreeSet::new();
         let mut taken = BTreeMap::new();
-        for panel in panels(&dashboard) {
+        for panel in panels(dashboard) {
             assert!(ids.insert(panel["id"].as_u64().unwrap()), "id twice on {uid}");
             let [x, y, w, h] = ["x", "y", "w", "h"].map(|edge| panel["gridPos"][edge].as_u64().unwrap());
             assert!(w > 0 && h > 0 && x + w <= 24, "{uid}: {}", panel["title"]);
@@ -94,7 +94,7 @@ fn every_panel_is_explained_and_has_a_unit_and_words_for_nothing() {
         "time:HH:mm:ss",
     ];
     for dashboard in Lang::ALL.into_iter().flat_map(all) {
-        for panel in panels(&dashboard).filter(|panel| panel["type"] != "row") {
+        for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
             let place = format!("{} {}", dashboard["uid"], panel["title"]);
             let name = [&panel["title"], &panel["fieldConfig"]["defaults"]["displayName"]];
             assert!(name.iter().any(|name| !text(name).is_empty()), "{place}");
@@ -118,7 +118,7 @@ fn every_panel_is_explained_and_has_a_unit_and_words_for_nothing() {
 #[test]
 fn overrides_name_columns_and_legends_that_exist() {
     for dashboard in Lang::ALL.into_iter().flat_map(all) {
-        for panel in panels(&dashboard).filter(|panel| panel["type"] != "row") {
+        for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
             let place = format!("{} {}", dashboard["uid"], panel["title"]);
             let targets = panel["targets"].as_array().unwrap();
             let numbers: Vec<String> = targets.iter().map(|of| format!("Value #{}", text(&of["refId"]))).collect();
@@ -155,13 +155,13 @@ fn everything_asks_the_data_source_of_the_variable() {
             assert_eq!(variable["refresh"], 2, "renewed with the time range");
             assert!(variable["query"]["refId"].is_string() && variable["definition"].is_string());
         }
-        for panel in panels(&dashboard).filter(|panel| panel["type"] != "row") {
+        for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
             let targets = panel["targets"].as_array().unwrap();
             assert!(!targets.is_empty(), "{} asks nothing", panel["title"]);
             let ids: BTreeSet<&str> = targets.iter().map(|target| text(&target["refId"])).collect();
             assert_eq!(ids.len(), targets.len(), "refId twice in {}", panel["title"]);
             if panel["datasource"]["uid"] == "-- Dashboard --" {
-                let mut asking = panels(&dashboard).filter(|other| other["id"] == targets[0]["panelId"]);
+                let mut asking = panels(dashboard).filter(|other| other["id"] == targets[0]["panelId"]);
                 let asked = asking.next().unwrap_or_else(|| panic!("{} shows no panel's answers", panel["title"]));
                 assert!(text(&asked["datasource"]["uid"]) == "${datasource}", "{}", panel["title"]);
                 continue;
@@ -329,7 +329,7 @@ pub fn expressions() -> Vec<Target> {
                 step: String::new(),
             }));
         }
-        all_targets.extend(targets(&dashboard));
+        all_targets.extend(targets(dashboard));
     }
     all_targets
 }
@@ -414,7 +414,7 @@ fn screens_ask_no_more_than_their_share() {
             "1m" => 60.0,
             other => panic!("refresh {other}"),
         };
-        let in_panels = targets(&dashboard).len();
+        let in_panels = targets(dashboard).len();
         let in_variables = dashboard["templating"]["list"]
             .as_array()
             .unwrap()
@@ -427,12 +427,12 @@ fn screens_ask_no_more_than_their_share() {
             text(&dashboard["uid"])
         );
         assert!(per_second <= 13.0, "{} asks {per_second} times a second", dashboard["uid"]);
-        for panel in panels(&dashboard) {
+        for panel in panels(dashboard) {
             assert!(panel["targets"].as_array().map_or(0, Vec::len) <= 11, "{} asks too much", panel["title"]);
         }
         if text(&dashboard["uid"]).starts_with("llm-relay-wall") {
             assert_eq!(in_variables, 0, "variables are asked for with every refresh");
-            assert!(panels(&dashboard).count() <= 16);
+            assert!(panels(dashboard).count() <= 16);
         }
     }
 }
