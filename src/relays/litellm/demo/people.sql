@@ -1,7 +1,7 @@
 -- The demo's users, keys, budgets and deployments.
 insert into "LiteLLM_UserTable" (user_id, user_alias, user_role, max_budget, budget_duration, budget_reset_at, spend) values
   ('ann', 'Ann', 'internal_user', 200, '30d', date_trunc('month', now() at time zone 'UTC') + interval '1 month', 41.5),
-  ('bob', null, 'internal_user', null, null, null, 0),
+  ('bob', null, 'internal_user', 2000, null, null, 310),
   ('cleo', 'cleo@example.com', 'internal_user_viewer', 50, '7d', date_trunc('week', now() at time zone 'UTC') + interval '7 days', 12.25),
   ('dan', 'Dan', 'internal_user', null, null, null, 0),
   ('default_user_id', null, 'proxy_admin', null, null, null, 0);
