@@ -52,6 +52,8 @@ pub fn row(id: i64, started_at: DateTime<Utc>) -> UsageRow {
         failure: None,
         user_id: 1,
         key_id: Some(11),
+        team_id: None,
+        organization_id: None,
         provider_id: 21,
         model: Some("claude-sonnet".into()),
         answered_model: None,
@@ -101,10 +103,14 @@ fn directory(limits: Vec<Limit>) -> Directory {
         deleted: false,
         slots: None,
     };
+    let team = |id: i64| Team { id: id.into(), name: format!("team {id}"), organization_id: None, enabled: None };
+    let organization = |id: i64| Organization { id: id.into(), name: format!("organization {id}") };
     Directory {
         users: vec![user(1, false), user(2, false), user(3, true)],
         keys: (11..=13).map(key).collect(),
         providers: (21..=23).map(provider).collect(),
+        teams: (31..=33).map(team).collect(),
+        organizations: (41..=43).map(organization).collect(),
         limits,
         ..Directory::default()
     }
@@ -112,7 +118,7 @@ fn directory(limits: Vec<Limit>) -> Directory {
 
 fn limits(reset: DateTime<Utc>) -> Vec<Limit> {
     let mut limits = Vec::new();
-    for (scope, first) in [(Scope::User, 1_i64), (Scope::Key, 11), (Scope::Provider, 21)] {
+    for (scope, first) in Scope::LIMITED.into_iter().zip([1_i64, 11, 31, 41, 21]) {
         for (id, since) in [(first, None), (first + 1, Some(reset))] {
             for (window, rule) in [
                 (QuotaWindow::FiveHours, WindowRule::Rolling { hours: 5 }),
@@ -129,7 +135,8 @@ fn limits(reset: DateTime<Utc>) -> Vec<Limit> {
                     window,
                     part: "".into(),
                     rule,
-                    limit: Usd::from_f64(1e6).unwrap(),
+                    limit: Usd::from_f64(1e6),
+                    soft_limit: None,
                     since,
                 });
             }
@@ -142,7 +149,14 @@ fn view(tally: &mut Tally, directory: &Directory) -> LedgerView {
     tally.view(&Presentation {
         directory: Some(directory),
         live: None,
-        boards: &Boards { top_users: 2, top_keys: 2, top_providers: 2, top_models: 2, ..Boards::default() },
+        boards: &Boards {
+            top_users: 2,
+            top_keys: 2,
+            top_teams: 2,
+            top_providers: 2,
+            top_models: 2,
+            ..Boards::default()
+        },
         series: &SeriesBudget::default(),
     })
 }
@@ -188,6 +202,8 @@ fn insert(id: i64, now: DateTime<Utc>, ago: i64, kind: u8, who: u8) -> UsageRow 
     let mut it = row(id, now - Duration::seconds(ago) + Duration::milliseconds(i64::from(kind) * 3));
     it.user_id = 1 + i64::from(who % 3);
     it.key_id = (who % 5 != 4).then_some(11 + i64::from(who % 3));
+    it.team_id = (who % 7 != 6).then_some(31 + i64::from(who / 2 % 3));
+    it.organization_id = (who % 3 != 2).then_some(41 + i64::from(who / 8 % 3));
     it.provider_id = 21 + i64::from(who / 4 % 4);
     it.model = [Some("a"), Some("b"), Some("c"), None][usize::from(who / 16 % 4)].map(Arc::from);
     it.cost = Usd::from_femto(i128::from(kind) * 1_234_567_890_123);
@@ -336,7 +352,9 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
             .into_iter()
             .filter(|row| match limit.scope {
                 Scope::User => Some(row.user_id) == limit.id.number(),
-                Scope::Key => row.key_id.is_some() && row.key_id == limit.id.number(),
+                Scope::Key => row.key_id == limit.id.number(),
+                Scope::Team => row.team_id == limit.id.number(),
+                Scope::Organization => row.organization_id == limit.id.number(),
                 Scope::Provider => Some(row.provider_id) == limit.id.number(),
                 Scope::Model => false,
             })
@@ -350,6 +368,8 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
         match scope {
             Scope::User => (row.user_id != 3).then(|| row.user_id.to_string()),
             Scope::Key => row.key_id.map(|key| key.to_string()),
+            Scope::Team => row.team_id.map(|team| team.to_string()),
+            Scope::Organization => row.organization_id.map(|organization| organization.to_string()),
             Scope::Provider => (row.provider_id <= 23).then(|| row.provider_id.to_string()),
             Scope::Model => row.model.as_deref().map(str::to_owned),
         }
@@ -398,6 +418,8 @@ pub fn counter_lines(counters: &CountersView) -> Vec<String> {
     lines.extend(counters.failures.iter().map(|it| format!("failure {it:?}")));
     lines.extend(counters.users.iter().map(|it| format!("user {it:?}")));
     lines.extend(counters.keys.iter().map(|it| format!("key {it:?}")));
+    lines.extend(counters.teams.iter().map(|it| format!("team {it:?}")));
+    lines.extend(counters.organizations.iter().map(|it| format!("organization {it:?}")));
     lines.extend(counters.wasted.iter().map(|it| format!("wasted {it:?}")));
     lines.extend(counters.unpriced.iter().map(|it| format!("unpriced {it:?}")));
     lines.extend(counters.substitutions.iter().map(|it| format!("substitution {it:?}")));
@@ -486,6 +508,8 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
                 .filter(|row| match want.scope {
                     Scope::User => row.user_id == want.id,
                     Scope::Key => row.key_id == Some(want.id),
+                    Scope::Team => row.team_id == Some(want.id),
+                    Scope::Organization => row.organization_id == Some(want.id),
                     Scope::Provider => row.provider_id == want.id,
                     Scope::Model => false,
                 })

@@ -78,6 +78,8 @@ impl RowReader {
             failure: failed.then(|| FailureClass::of_status(status)),
             user_id: 0,
             key_id: self.key(row.try_get::<Option<&[u8]>, _>("api_key_hash")?.unwrap_or_default()),
+            team_id: None,
+            organization_id: None,
             provider_id: self.provider(row)?,
             model: (!name.is_empty()).then(|| self.model(name)),
             answered_model: None,

@@ -3,7 +3,8 @@
 use sqlx::Row;
 
 use super::missed::{COUNTERS, Compared};
-use super::schema::{DELIVERIES, ROWS, Schema};
+use super::schema::{DELIVERIES, END_USERS, ROWS, Schema, WORKERS};
+use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
@@ -40,6 +41,10 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
     for (table, columns) in schema.unreadable() {
         let columns = columns.join(", ");
         report.problem("grant", format!("{table} ({columns}) cannot be read: run {SCRIPT}"));
+    }
+    if schema.has(END_USERS, "end_user_id") && !schema.reads(END_USERS) {
+        let text = format!("they are not counted: the role may not read {END_USERS} (date, end_user_id), see {SCRIPT}");
+        report.note("end users", text);
     }
     let what = "looking for an index";
     let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/index.sql"))).await?;
@@ -78,19 +83,14 @@ async fn server(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), Read
 
 /// LiteLLM's own processes, as far as its release tells of them.
 async fn processes(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report) -> Result<(), ReadError> {
-    if schema.reads("LiteLLM_ProxyWorkerHeartbeat") {
-        let what = "counting workers";
-        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/workers.sql"))).await?;
-        match row.try_get::<i64, _>("alive").map_err(|error| snapshot.error(what, &error))? {
+    if schema.reads(WORKERS) {
+        match statements::workers_alive(snapshot).await? {
             0 => report.note("workers", "no worker of LiteLLM has given a sign of life for three minutes"),
             alive => report.ok("workers", format!("workers of LiteLLM that are alive: {alive}")),
         }
     }
     if schema.reads(DELIVERIES) {
-        let what = "counting deliveries";
-        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/backlog.sql"))).await?;
-        let count = |column| row.try_get::<i64, _>(column).map_err(|error| snapshot.error(what, &error));
-        let (pending, parked) = (count("pending")?, count("parked")?);
+        let (pending, parked) = statements::backlog(snapshot).await?;
         let told = format!("LiteLLM has yet to account for {pending} requests, and has given up on {parked}");
         if parked > 0 {
             report.note("deliveries", format!("{told}: its budgets and its Usage page lack those"));

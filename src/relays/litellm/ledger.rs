@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use super::missed::{COUNTERS, Missed};
 use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
 use super::row::{self, RowReader};
-use super::schema::{DELIVERIES, Schema, filled};
+use super::schema::{DELIVERIES, Schema};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
@@ -91,6 +91,12 @@ impl LedgerReader {
         }
     }
 
+    /// What the rows say, and so what makes it necessary to read them anew.
+    fn basis(&self, schema: &Schema) -> String {
+        let teams = if schema.tells_owners() { ", with teams" } else { "" };
+        format!("by {}{teams}", self.rows.model.label())
+    }
+
     async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
         let result = self.database.end(snapshot, result).await?;
         self.positions.keep(self.looked.unwrap_or_default());
@@ -120,7 +126,7 @@ impl LedgerReader {
         let more = new.len() > limit;
         let given = new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key)));
         let given: Vec<(i64, RowKey)> = given.collect();
-        let batch = self.fetch(snapshot, "reading new rows", &given).await?;
+        let batch = self.fetch(snapshot, schema, "reading new rows", &given).await?;
         // What is not read yet would be taken for a drift.
         let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
         let (today, oldest) = (now.date(), first.min(now).date());
@@ -142,7 +148,7 @@ impl LedgerReader {
             now: now.and_utc(),
             same_time_yesterday: civil::day_before(Tz::UTC, now.and_utc()),
             calendar,
-            basis: format!("by {}", self.rows.model.label()),
+            basis: self.basis(schema),
             tariff: String::new(),
             top: self.positions.top(),
             kept_since: Some(oldest),
@@ -241,6 +247,7 @@ impl LedgerReader {
     async fn fetch(
         &mut self,
         snapshot: &mut Snapshot,
+        schema: &Schema,
         what: &str,
         wanted: &[(i64, RowKey)],
     ) -> Result<Batch, ReadError> {
@@ -251,7 +258,8 @@ impl LedgerReader {
         };
         let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
         let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
-        let query = sqlx::query(filled(include_str!("sql/rows.sql"))).bind(ids).bind(&starts).bind(first).bind(last);
+        let text = schema.of_rows(include_str!("sql/rows.sql"));
+        let query = sqlx::query(text).bind(ids).bind(&starts).bind(first).bind(last);
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
             let Some(position) = positions.get(&key) else { continue };
@@ -320,7 +328,13 @@ impl LedgerReader {
         Ok(Listing { hours: first..hour + 1, is_history: true, rows })
     }
 
-    async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
+    async fn read_older(
+        &mut self,
+        snapshot: &mut Snapshot,
+        schema: &Schema,
+        below: i64,
+        limit: usize,
+    ) -> Result<Older, ReadError> {
         let (mut below, mut refused) = (below, 0);
         loop {
             let hour = hour_of(below - 1);
@@ -338,7 +352,7 @@ impl LedgerReader {
                 continue;
             };
             let lowest = *lowest;
-            let batch = self.fetch(snapshot, "reading older rows", wanted).await?;
+            let batch = self.fetch(snapshot, schema, "reading older rows", wanted).await?;
             refused += batch.refused;
             if batch.rows.is_empty() {
                 below = lowest;
@@ -353,6 +367,7 @@ impl LedgerReader {
     async fn read_between(
         &mut self,
         snapshot: &mut Snapshot,
+        schema: &Schema,
         range: &Range<NaiveDateTime>,
         after: i64,
         limit: usize,
@@ -371,7 +386,7 @@ impl LedgerReader {
                 continue;
             };
             after = *last;
-            let mut rows = self.fetch(snapshot, "reading rows of a span", &wanted).await?.rows;
+            let mut rows = self.fetch(snapshot, schema, "reading rows of a span", &wanted).await?.rows;
             self.listing = Some(listing);
             if !rows.is_empty() {
                 rows.sort_unstable_by_key(|row| row.id);
@@ -444,8 +459,8 @@ impl Ledger for LedgerReader {
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         self.positions.take_back();
-        let (mut snapshot, _) = self.database.snapshot().await?;
-        let result = self.read_older(&mut snapshot, below, limit as usize).await;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
+        let result = self.read_older(&mut snapshot, &schema, below, limit as usize).await;
         self.end(snapshot, result).await
     }
 
@@ -456,9 +471,9 @@ impl Ledger for LedgerReader {
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
         self.positions.take_back();
-        let (mut snapshot, _) = self.database.snapshot().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let range = range.start.naive_utc()..range.end.naive_utc();
-        let result = self.read_between(&mut snapshot, &range, after, limit as usize).await;
+        let result = self.read_between(&mut snapshot, &schema, &range, after, limit as usize).await;
         self.end(snapshot, result).await
     }
 

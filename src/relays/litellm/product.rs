@@ -3,7 +3,9 @@
 use super::unsupported::UNSUPPORTED;
 use super::{ModelName, check, demo, open};
 use crate::relay::plan::{OwnValue, RelayPlan};
-use crate::relay::setting::{AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TOP_USERS, ValueType};
+use crate::relay::setting::{
+    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_TEAMS, MAX_USERS, Setting, TOP_TEAMS, TOP_USERS, ValueType,
+};
 use crate::relay::{Need, Product, Store};
 
 /// Which name the label `model` has.
@@ -27,7 +29,7 @@ pub static PRODUCT: Product = Product {
     redis: Need::Nothing,
     // `litellm/proxy/health_endpoints/_health_endpoints.py`: without a key, 503 without its database.
     health_path: "/health/readiness",
-    settings: &[MODEL_NAME, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
+    settings: &[MODEL_NAME, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, TOP_TEAMS, MAX_USERS, MAX_TEAMS],
     variables: None,
     unsupported: UNSUPPORTED,
     open,

@@ -57,6 +57,7 @@ impl RowReader {
         };
         let key_id = Kind::Key.number(text("api_key")?);
         self.deployments.note_caller(key_id, text("api_key")?);
+        let owner = |kind: Kind, column| text(column).map(|id| Some(kind.number(id)).filter(|number| *number > 0));
         let provider_id = self.deployments.number(text("model_id")?, text("provider")?, group);
         Ok(UsageRow {
             id: position,
@@ -72,6 +73,8 @@ impl RowReader {
             failure: ending.failure(),
             user_id: Kind::User.number(text("user_id")?),
             key_id: Some(key_id).filter(|id| *id > 0),
+            team_id: owner(Kind::Team, "team_id")?,
+            organization_id: owner(Kind::Organization, "organization_id")?,
             provider_id,
             model: (!named.is_empty()).then(|| self.names.share(named)),
             answered_model: None,

@@ -1,6 +1,6 @@
 //! Which of LiteLLM's tables and columns there are: releases are told by them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -14,6 +14,16 @@ pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
 /// What releases from 1.110 on have to account for, in order of arrival.
 pub(super) const DELIVERIES: &str = "LiteLLM_SpendLogDelivery";
 
+pub(super) const TEAMS: &str = "LiteLLM_TeamTable";
+pub(super) const ORGANIZATIONS: &str = "LiteLLM_OrganizationTable";
+
+/// End users by day, of whom the exporter wants to know no more than how many.
+pub(super) const END_USERS: &str = "LiteLLM_DailyEndUserSpend";
+pub(super) const WORKERS: &str = "LiteLLM_ProxyWorkerHeartbeat";
+
+/// Columns of the rows that old releases have not.
+const OWNERS: &str = "team_id organization_id";
+
 /// Every column that some statement reads, by table.
 const READ: &[(&str, &str)] = &[
     (
@@ -21,6 +31,7 @@ const READ: &[(&str, &str)] = &[
         "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
          model_group custom_llm_provider user metadata cache_hit status",
     ),
+    (ROWS, OWNERS),
     (DELIVERIES, "request_id state applied_at"),
     ("LiteLLM_DailyUserSpend", "date api_requests"),
     (
@@ -30,10 +41,13 @@ const READ: &[(&str, &str)] = &[
     ),
     ("LiteLLM_DeletedVerificationToken", "token key_alias user_id deleted_at"),
     ("LiteLLM_UserTable", "user_id user_alias user_role spend max_budget budget_duration budget_reset_at"),
-    ("LiteLLM_BudgetTable", "budget_id max_budget budget_duration budget_reset_at"),
+    (TEAMS, "team_id team_alias organization_id blocked spend max_budget soft_budget budget_duration budget_reset_at"),
+    (ORGANIZATIONS, "organization_id organization_alias spend budget_id"),
+    ("LiteLLM_BudgetTable", "budget_id max_budget soft_budget budget_duration budget_reset_at"),
     ("LiteLLM_ProxyModelTable", "model_id model_name blocked"),
     ("LiteLLM_HealthCheckTable", "model_id status response_time_ms checked_at"),
-    ("LiteLLM_ProxyWorkerHeartbeat", "last_heartbeat_at"),
+    (WORKERS, "last_heartbeat_at"),
+    (END_USERS, "date end_user_id"),
     ("_prisma_migrations", "migration_name finished_at"),
 ];
 
@@ -59,13 +73,29 @@ impl Schema {
         self.0.get(table).and_then(|columns| columns.get(column)) == Some(&true)
     }
 
-    /// Columns that are there and that this role may not read, by table.
+    /// Whether rows tell whose team and organization they are of.
+    pub(super) fn tells_owners(&self) -> bool {
+        OWNERS.split_whitespace().any(|column| self.reads_column(ROWS, column))
+    }
+
+    /// The statement of the rows, as far as this release has their columns.
+    pub(super) fn of_rows(&self, text: &str) -> AssertSqlSafe<String> {
+        let text = OWNERS.split_whitespace().fold(text.to_owned(), |text, column| {
+            let told = self.reads_column(ROWS, column);
+            let value = if told { format!("left(l.{column}, 256)") } else { "null::text".to_owned() };
+            text.replace(&format!("{{{column}}}"), &value)
+        });
+        filled(&text)
+    }
+
+    /// Columns that are there and that this role may not read but should, by table.
     pub(super) fn unreadable(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let denied = |table: &'static str| {
             let denied = columns_of(table).filter(|it| self.has(table, it) && !self.reads_column(table, it));
             (table, denied.collect::<Vec<_>>())
         };
-        READ.iter().map(|(table, _)| denied(table)).filter(|(_, denied)| !denied.is_empty()).collect()
+        let tables: BTreeSet<_> = READ.iter().map(|(table, _)| *table).filter(|it| *it != END_USERS).collect();
+        tables.into_iter().map(denied).filter(|(_, denied)| !denied.is_empty()).collect()
     }
 }
 
@@ -81,9 +111,11 @@ pub(super) fn filled(text: &str) -> AssertSqlSafe<String> {
 impl known_database::Schema for Schema {
     async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
         let what = "looking at LiteLLM's columns";
-        let tables: Vec<&str> = READ.iter().map(|(table, _)| *table).collect();
+        let tables: BTreeSet<&str> = READ.iter().map(|(table, _)| *table).collect();
         let mut columns: HashMap<String, HashMap<String, bool>> = HashMap::new();
-        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql")).bind(tables)).await? {
+        for row in
+            snapshot.fetch(what, sqlx::query(include_str!("sql/columns.sql")).bind(Vec::from_iter(tables))).await?
+        {
             let get = |name| row.try_get::<String, _>(name).map_err(|error| snapshot.error(what, &error));
             let readable = row.try_get("readable").map_err(|error| snapshot.error(what, &error))?;
             columns.entry(get("table_name")?).or_default().insert(get("column_name")?, readable);
@@ -96,7 +128,9 @@ impl known_database::Schema for Schema {
                 format!("{what}: there is no table {ROWS} for this role; {hint}"),
             ));
         }
-        let lacking: Vec<&str> = columns_of(ROWS).filter(|column| !schema.has(ROWS, column)).collect();
+        let lacking: Vec<&str> = columns_of(ROWS)
+            .filter(|column| !schema.has(ROWS, column) && !OWNERS.split_whitespace().any(|it| it == *column))
+            .collect();
         if !lacking.is_empty() {
             let lacking = lacking.join(", ");
             let text = format!("{what}: {ROWS} has no {lacking}; releases from 1.80 on have them");
