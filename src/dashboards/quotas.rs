@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::column::{column, thresholds};
-use super::dashboard::{Dashboard, row};
+use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
@@ -58,14 +58,7 @@ pub(crate) fn dashboard() -> Dashboard {
                 10,
                 [(12, limits("Limits of providers", Named::Provider, "provider", "Provider", false)), (12, expiry())],
             ),
-            row(
-                8,
-                [
-                    (12, limits("Limits of teams", Named::Team, "team", "Team", true)),
-                    (12, limits("Limits of organizations", Named::Organization, "organization", "Organization", true)),
-                ],
-            )
-            .under("Teams and organizations"),
+            teams(),
             row(9, [(12, sessions_of_keys()), (12, limits_of_users())])
                 .under("Sessions, requests per minute and expiry"),
             row(9, [(24, nearest())]).under("Over time"),
@@ -74,6 +67,12 @@ pub(crate) fn dashboard() -> Dashboard {
                 .under("Rate limits, slots and queues of keys"),
         ],
     }
+}
+
+fn teams() -> Row {
+    let teams = limits("Limits of teams", Named::Team, "team", "Team", true);
+    let organizations = limits("Limits of organizations", Named::Organization, "organization", "Organization", true);
+    row(8, [(12, teams), (12, organizations)]).under("Teams and organizations")
 }
 
 fn nearest() -> Panel {

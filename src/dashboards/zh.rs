@@ -1,6 +1,13 @@
 //! The words of the dashboards in Chinese, by the English ones.
 
 pub(super) const TEXTS: &[(&str, &str)] = &[
+    ("Workers of the relay that are alive", "存活的中转工作进程"),
+    ("Requests that its own counters lack", "中转自身计数缺少的请求"),
+    (
+        "What is pending is seconds old; what is parked the relay has given up on.",
+        "pending 为几秒内待处理的请求；parked 为中转已放弃处理的请求。",
+    ),
+    ("End users today", "今日终端用户"),
     ("Teams", "团队"),
     ("Team", "团队"),
     ("Organizations", "组织"),

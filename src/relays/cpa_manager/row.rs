@@ -95,10 +95,7 @@ impl RowReader {
             board_tokens: count(row.try_get("total_tokens")?),
             duration_ms,
             ttft_ms: millis(row.try_get("ttft_ms")?),
-            // Over the whole time, as the relay's request log has it (Plus `features/monitoring/model/eventRows.ts`).
-            output_speed_micro: duration_ms
-                .filter(|_| output > 0)
-                .map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms)),
+            output_speed_micro: speed(output, duration_ms),
             list_cost: None,
             account_cost: None,
             cache_saved: price.filter(|_| parts.cached + parts.cache_read > 0).map(|price| price.saved(&parts)),
@@ -159,6 +156,11 @@ pub(super) fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error
 /// The name that a row counts under.
 pub(super) fn name(level: Level, models: Models<'_>) -> &str {
     if level == Level::Plus { without_effort(models.asked()) } else { models.model }
+}
+
+/// Over the whole time, as the relay's request log has it (Plus v1.12.2 `features/monitoring/model/eventRows.ts`).
+fn speed(output: u64, duration_ms: Option<u32>) -> Option<u64> {
+    duration_ms.filter(|_| output > 0).map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms))
 }
 
 fn make_room<K, V>(map: &mut HashMap<K, V>) {

@@ -8,7 +8,7 @@
 //! * A budget's spending is of the window before until a job has set it back.
 //!
 //! # Layout
-//! * `positions`: a position for each row. `ledger`, `statements`, `row`: the rows. `deployments`: the upstreams that they name.
+//! * `positions`: a position for each row. `ledger`, `past`, `statements`, `row`: the rows. `deployments`: the upstreams that they name.
 //! * `directory`, `budget`: names and budgets. `live`: health checks. `identity`: numbers for texts, names without addresses.
 //! * `missed`: LiteLLM's own counters. `schema`: which tables and columns there are.
 //! * [`check()`]: what can be read and what cannot, for people. `unsupported`: what none can tell.
@@ -22,6 +22,7 @@ pub mod identity;
 mod ledger;
 mod live;
 mod missed;
+mod past;
 mod positions;
 mod product;
 mod row;
