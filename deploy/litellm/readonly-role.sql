@@ -23,7 +23,15 @@ begin
         model model_id model_group custom_llm_provider user team_id organization_id
         metadata cache_hit status'),
       ('LiteLLM_SpendLogDelivery', 'request_id state applied_at'),
-      ('LiteLLM_DailyUserSpend', 'date api_requests'),
+      ('LiteLLM_DailyUserSpend', 'user_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
+      ('LiteLLM_DailyTeamSpend', 'team_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
+      ('LiteLLM_DailyOrganizationSpend', 'organization_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
       ('LiteLLM_VerificationToken', 'token key_alias spend max_budget budget_duration budget_reset_at budget_id expires
         blocked user_id created_at'),
       ('LiteLLM_DeletedVerificationToken', 'token key_alias user_id deleted_at'),

@@ -227,7 +227,12 @@ pub struct UsageRow {
 impl UsageRow {
     /// Whether the relay's screens add it up: its days, rates, windows and boards.
     pub(crate) fn is_shown(&self) -> bool {
-        self.counted && self.kind == RowKind::Request
+        self.counted && matches!(self.kind, RowKind::Request | RowKind::Charge)
+    }
+
+    /// How many requests it is on the relay's screens.
+    pub(crate) fn requests(&self) -> u64 {
+        u64::from(self.kind == RowKind::Request)
     }
 
     /// The entity of a scope; models have names.
@@ -252,6 +257,8 @@ pub enum RowKind {
     FailedAttempt,
     /// An attempt that failed before another one of the same request succeeded: no request of its own.
     RecoveredAttempt,
+    /// No caller's request, but the relay's screens have what it used and cost.
+    Charge,
     /// No request, but so much money given back.
     Refund(Usd),
 }

@@ -191,18 +191,13 @@ impl Counters {
             );
             return;
         }
-        let outcome = row.outcome.unwrap_or(Outcome::Excluded);
-
-        let traffic = self.traffic(it);
-        traffic.first_id = traffic.first_id.min(row.id);
-        traffic.last_second = traffic.last_second.max(second);
-        traffic.requests[outcome as usize] += 1;
-        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
-            *sum = sum.saturating_add(tokens);
+        self.weigh(it, second);
+        if row.kind == RowKind::Charge {
+            return;
         }
-        add_known(&mut traffic.list_cost, row.list_cost);
-        add_known(&mut traffic.account_cost, row.account_cost);
-        add_known(&mut traffic.cache_saved, row.cache_saved);
+        let outcome = row.outcome.unwrap_or(Outcome::Excluded);
+        let traffic = self.traffic(it);
+        traffic.requests[outcome as usize] += 1;
         if let Some(ms) = row.duration_ms {
             traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
         }
@@ -220,9 +215,6 @@ impl Counters {
         for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
             let spender = spenders.entry(entity).or_default();
             spender.outcomes[outcome as usize] += 1;
-            add_known(&mut spender.list_cost, row.list_cost);
-            spender.tokens = spender.tokens.saturating_add(row.tokens.total());
-            spender.last_second = spender.last_second.max(second);
         }
         let price = row.list_cost.unwrap_or(row.cost);
         if outcome == Outcome::Success && price == Usd::ZERO && row.tokens.total() > 0 {
@@ -230,6 +222,26 @@ impl Counters {
         }
         if it.answered != NONE {
             tick(self.substitutions.entry((it.provider, it.model, it.answered, it.early)).or_default(), second);
+        }
+    }
+
+    /// Adds what a row used and cost.
+    fn weigh(&mut self, it: &Final, second: i64) {
+        let row = it.row;
+        let traffic = self.traffic(it);
+        traffic.first_id = traffic.first_id.min(row.id);
+        traffic.last_second = traffic.last_second.max(second);
+        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
+            *sum = sum.saturating_add(tokens);
+        }
+        add_known(&mut traffic.list_cost, row.list_cost);
+        add_known(&mut traffic.account_cost, row.account_cost);
+        add_known(&mut traffic.cache_saved, row.cache_saved);
+        for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
+            let spender = spenders.entry(entity).or_default();
+            add_known(&mut spender.list_cost, row.list_cost);
+            spender.tokens = spender.tokens.saturating_add(row.tokens.total());
+            spender.last_second = spender.last_second.max(second);
         }
         self.charge(it, row.cost);
     }

@@ -275,7 +275,7 @@ impl Tally {
                 _ => rest.merge(spender),
             }
         }
-        if rest.requests() > 0 {
+        if rest != counters::Spender::default() {
             view.push(spender_view(other(), &rest, self.facts));
         }
         (view, admitted.folded)

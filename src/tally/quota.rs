@@ -109,13 +109,17 @@ impl Marks {
     }
 }
 
-/// The quota as far as the live state knows it.
+/// The quota as far as the limit itself tells it, or the live state.
 pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
     let spend = live.and_then(|live| {
         live.window_spend
             .iter()
             .find(|spend| (spend.scope, &spend.id, &spend.window) == (limit.scope, &limit.id, &limit.window))
     });
+    let told = match limit.rule {
+        WindowRule::Told { used, resets_at } => Some((used, resets_at)),
+        _ => spend.map(|spend| (spend.used, spend.resets_at)),
+    };
     QuotaView {
         scope: limit.scope,
         id: limit.id.clone(),
@@ -123,8 +127,8 @@ pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
         part: Arc::clone(&limit.part),
         limit_usd: limit.limit.map(Usd::to_f64),
         soft_limit_usd: limit.soft_limit.map(Usd::to_f64),
-        used_usd: spend.map(|spend| spend.used.to_f64()),
-        resets_at: spend.and_then(|spend| spend.resets_at),
+        used_usd: told.map(|(used, _)| used.to_f64()),
+        resets_at: told.and_then(|(_, resets_at)| resets_at),
         exhausted_at: None,
     }
 }

@@ -154,6 +154,7 @@ impl Tally {
             duration_ms: row.duration_ms,
             ttft_ms: row.ttft_ms,
             tokens: row.tokens,
+            requests: row.requests(),
             is_error: row.is_error,
             outcome: row.outcome,
             is_success: row.is_success,
@@ -166,7 +167,7 @@ impl Tally {
         let id = |scope| self.names.ids(scope)?.value(fact.entity(scope)).copied();
         UsageRow {
             counted: true,
-            kind: RowKind::Request,
+            kind: if fact.requests > 0 { RowKind::Request } else { RowKind::Charge },
             is_error: fact.is_error,
             outcome: fact.outcome,
             is_success: fact.is_success,
@@ -208,7 +209,7 @@ impl Tally {
         }
         if let Some(date) = self.moment.calendar.date(row.started_at) {
             let sum = self.day_sums.entry(date).or_default();
-            sum.count(row.provider_id, row.model.as_deref(), row.outcome, 1);
+            sum.count(row.provider_id, row.model.as_deref(), row.outcome, row.requests());
             sum.cost += fact.cost;
             if let Some(list_cost) = row.list_cost {
                 *sum.list_cost.get_or_insert_default() += list_cost;
@@ -241,7 +242,7 @@ impl Tally {
             day.sub(&fact);
         }
         if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
-            sum.uncount(row.provider_id, row.model.as_deref(), row.outcome);
+            sum.uncount(row.provider_id, row.model.as_deref(), row.outcome, row.requests());
             sum.cost -= fact.cost;
             if let (Some(sum), Some(list_cost)) = (&mut sum.list_cost, row.list_cost) {
                 *sum -= list_cost;

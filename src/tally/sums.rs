@@ -24,6 +24,8 @@ pub(crate) struct WindowFact {
     pub duration_ms: Option<u32>,
     pub ttft_ms: Option<u32>,
     pub tokens: Tokens,
+    /// 0 of what is no request.
+    pub requests: u64,
     pub is_error: bool,
     pub outcome: Option<Outcome>,
     pub is_success: Option<bool>,
@@ -53,6 +55,7 @@ mod none_is_zero {
 /// What requests used: all that is shown of a user or a key, of which there may be many thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spent {
+    rows: u64,
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
@@ -160,7 +163,8 @@ impl Sum for Spent {
         let touched_cache = read > 0 || written > 0;
         let input = fact.tokens.input.saturating_add(read).saturating_add(written);
         Self {
-            requests: 1,
+            rows: 1,
+            requests: fact.requests,
             cost: fact.cost,
             board_tokens: fact.board_tokens,
             errors: u64::from(fact.is_error),
@@ -178,6 +182,7 @@ impl Sum for Spent {
 
     fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64) {
         self.cost = cost(self.cost, other.cost);
+        self.rows = count(self.rows, other.rows);
         self.requests = count(self.requests, other.requests);
         self.board_tokens = count(self.board_tokens, other.board_tokens);
         self.errors = count(self.errors, other.errors);
@@ -244,11 +249,11 @@ impl<S: Sum> Entities<S> {
         other.0.iter().for_each(|(entity, sum)| self.take(*entity, sum));
     }
 
-    /// An entity without requests leaves, so that a total is the same whatever came and went.
+    /// An entity without rows leaves, so that a total is the same whatever came and went.
     fn take(&mut self, entity: Sym, sum: &S) {
         if let Entry::Occupied(mut left) = self.0.entry(entity) {
             left.get_mut().unmerge(sum);
-            if left.get().spent().requests == 0 {
+            if left.get().spent().rows == 0 {
                 left.remove();
             }
         }
@@ -398,8 +403,8 @@ impl KeyModels {
 impl Total for KeyModels {
     fn add(&mut self, fact: &WindowFact) {
         let (key, model) = (fact.entity(Scope::Key), fact.entity(Scope::Model));
-        if key != NONE && model != NONE {
-            *self.0.entry(key).or_default().entry(model).or_default() += 1;
+        if key != NONE && model != NONE && fact.requests > 0 {
+            *self.0.entry(key).or_default().entry(model).or_default() += fact.requests;
         }
     }
 
@@ -407,7 +412,7 @@ impl Total for KeyModels {
         let key = fact.entity(Scope::Key);
         let Some(models) = self.0.get_mut(&key) else { return };
         if let Entry::Occupied(mut left) = models.entry(fact.entity(Scope::Model)) {
-            *left.get_mut() -= 1;
+            *left.get_mut() -= fact.requests;
             if *left.get() == 0 {
                 left.remove();
             }

@@ -1,5 +1,6 @@
 //! LiteLLM on a real PostgreSQL.
 
+mod daily;
 mod database;
 mod differential;
 

@@ -2,9 +2,9 @@
 
 use sqlx::Row;
 
-use super::missed::{COUNTERS, Compared};
-use super::schema::{DELIVERIES, END_USERS, ROWS, Schema, WORKERS};
-use super::statements;
+use super::missed::Compared;
+use super::schema::{COUNTERS, DELIVERIES, END_USERS, ROWS, Schema, WORKERS};
+use super::{counts_days, statements};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
@@ -25,7 +25,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
         Err(error) => report.problem("postgres", error.text),
         Ok(mut snapshot) => {
             report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
-            if let Err(error) = look(&mut snapshot, &mut report).await {
+            if let Err(error) = look(&mut snapshot, counts_days(plan), &mut report).await {
                 report.problem("postgres", error.text);
             }
             database.finish(snapshot).await;
@@ -35,7 +35,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
+async fn look(snapshot: &mut Snapshot, in_days: bool, report: &mut Report) -> Result<(), ReadError> {
     let schema = Schema::detect(snapshot).await?;
     server(snapshot, report).await?;
     for (table, columns) in schema.unreadable() {
@@ -56,7 +56,7 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
     }
     processes(snapshot, &schema, report).await?;
     if schema.reads(ROWS) && schema.reads(COUNTERS) {
-        completeness(snapshot, report).await?;
+        completeness(snapshot, in_days, report).await?;
     }
     Ok(())
 }
@@ -102,12 +102,21 @@ async fn processes(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report
 }
 
 /// The rows of yesterday against LiteLLM's own counters: some of its settings leave requests without a row.
-async fn completeness(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
+async fn completeness(snapshot: &mut Snapshot, in_days: bool, report: &mut Report) -> Result<(), ReadError> {
     let Compared { rows, counted } = Compared::read(snapshot, None).await?;
     let told = format!("yesterday has {rows} rows, and LiteLLM counted {counted} requests");
+    if in_days {
+        report.ok("usage", "taken from LiteLLM's counters by day: no durations, no error codes, no deployments");
+        if rows > 0 {
+            report.note("requests", format!("{told}; `usage = \"rows\"` tells more"));
+        } else {
+            report.ok("requests", told);
+        }
+        return Ok(());
+    }
     match counted - rows {
         missed if missed > 0 && rows == 0 => {
-            let why = "is `disable_spend_logs` or `SPEND_LOGS_URL` set?";
+            let why = "is `disable_spend_logs` or `SPEND_LOGS_URL` set? Then say `usage = \"days\"`";
             report.problem("requests", format!("{told}; without rows nothing can be told: {why}"));
         }
         missed if missed > 0 => {

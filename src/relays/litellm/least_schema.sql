@@ -44,6 +44,8 @@ create table "LiteLLM_DailyUserSpend" (
   endpoint text,
   prompt_tokens bigint default 0 not null,
   completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
   spend double precision default 0.0 not null,
   api_requests bigint default 0 not null,
   successful_requests bigint default 0 not null,
@@ -53,6 +55,52 @@ create table "LiteLLM_DailyUserSpend" (
 create unique index on "LiteLLM_DailyUserSpend"
   (user_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
 create index "LiteLLM_DailyUserSpend_date_idx" on "LiteLLM_DailyUserSpend" (date);
+create table "LiteLLM_DailyTeamSpend" (
+  id text primary key,
+  team_id text,
+  date text not null,
+  api_key text not null,
+  model text,
+  model_group text,
+  custom_llm_provider text,
+  mcp_namespaced_tool_name text,
+  endpoint text,
+  prompt_tokens bigint default 0 not null,
+  completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
+  spend double precision default 0.0 not null,
+  api_requests bigint default 0 not null,
+  successful_requests bigint default 0 not null,
+  failed_requests bigint default 0 not null,
+  updated_at timestamp(3) without time zone not null
+);
+create unique index on "LiteLLM_DailyTeamSpend"
+  (team_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
+create index "LiteLLM_DailyTeamSpend_date_idx" on "LiteLLM_DailyTeamSpend" (date);
+create table "LiteLLM_DailyOrganizationSpend" (
+  id text primary key,
+  organization_id text,
+  date text not null,
+  api_key text not null,
+  model text,
+  model_group text,
+  custom_llm_provider text,
+  mcp_namespaced_tool_name text,
+  endpoint text,
+  prompt_tokens bigint default 0 not null,
+  completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
+  spend double precision default 0.0 not null,
+  api_requests bigint default 0 not null,
+  successful_requests bigint default 0 not null,
+  failed_requests bigint default 0 not null,
+  updated_at timestamp(3) without time zone not null
+);
+create unique index on "LiteLLM_DailyOrganizationSpend"
+  (organization_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
+create index "LiteLLM_DailyOrganizationSpend_date_idx" on "LiteLLM_DailyOrganizationSpend" (date);
 create table "LiteLLM_VerificationToken" (
   token text primary key,
   key_name text,

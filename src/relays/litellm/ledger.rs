@@ -13,10 +13,10 @@ use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
-use super::missed::{COUNTERS, Missed};
+use super::missed::Missed;
 use super::positions::{Positions, RowKey, first_of, hour_at, start_of};
 use super::row::{self, RowReader};
-use super::schema::{DELIVERIES, Schema};
+use super::schema::{COUNTERS, DELIVERIES, Schema};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};

@@ -14,6 +14,16 @@ pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
 /// What releases from 1.110 on have to account for, in order of arrival.
 pub(super) const DELIVERIES: &str = "LiteLLM_SpendLogDelivery";
 
+/// LiteLLM's own counters by day, and those of them that are of teams and of organizations.
+pub(super) const COUNTERS: &str = "LiteLLM_DailyUserSpend";
+pub(super) const TEAM_DAYS: &str = "LiteLLM_DailyTeamSpend";
+pub(super) const ORGANIZATION_DAYS: &str = "LiteLLM_DailyOrganizationSpend";
+
+/// What each of these has.
+const COUNTED: &str = "date api_key model model_group custom_llm_provider prompt_tokens completion_tokens spend \
+                       cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests \
+                       failed_requests";
+
 pub(super) const TEAMS: &str = "LiteLLM_TeamTable";
 pub(super) const ORGANIZATIONS: &str = "LiteLLM_OrganizationTable";
 
@@ -33,7 +43,12 @@ const READ: &[(&str, &str)] = &[
     ),
     (ROWS, OWNERS),
     (DELIVERIES, "request_id state applied_at"),
-    ("LiteLLM_DailyUserSpend", "date api_requests"),
+    (COUNTERS, "user_id"),
+    (COUNTERS, COUNTED),
+    (TEAM_DAYS, "team_id"),
+    (TEAM_DAYS, COUNTED),
+    (ORGANIZATION_DAYS, "organization_id"),
+    (ORGANIZATION_DAYS, COUNTED),
     (
         "LiteLLM_VerificationToken",
         "token key_alias spend max_budget budget_duration budget_reset_at budget_id expires blocked user_id \

@@ -72,6 +72,7 @@ pub fn plan(url: &str) -> RelayPlan {
         ..RelayPlan::new("test", &litellm::PRODUCT)
     };
     plan.own.set("model_name", OwnValue::Text("group".to_owned()));
+    plan.own.set("usage", OwnValue::Text("rows".to_owned()));
     plan
 }
 

@@ -265,8 +265,8 @@ impl Scene {
             ("24h", format!("{start} >= {second} - interval '1 day'")),
         ] {
             let sql = format!(
-                "select w, v::bigint from (select count(*) n, round(sum(spend::numeric) * 1e8) c, sum(prompt + output) t
-                 from ever where outcome <> 'internal' and {of}) s,
+                "select w, v::bigint from (select count(*) filter (where outcome <> 'internal') n, round(sum(spend::numeric) * 1e8) c, sum(prompt + output) t
+                 from ever where {of}) s,
                  lateral (values ('{span} requests', n), ('{span} cost', coalesce(c, 0)), ('{span} tokens', coalesce(t, 0))) as x (w, v)"
             );
             screens.extend(self.db.table(&sql).await);
@@ -274,8 +274,7 @@ impl Scene {
         for scope in Scope::ALL.iter().filter(|scope| **scope != Scope::Model).map(|scope| scope.label()) {
             let column = if scope == "user" { "client" } else { scope };
             let sql = format!(
-                "select '{scope} ' || {column}, count(*) from ever where outcome <> 'internal'
-                 and {start} >= {second} - interval '1 day' and {column} <> '' group by 1"
+                "select '{scope} ' || {column}, count(*) filter (where outcome <> 'internal') from ever where {start} >= {second} - interval '1 day' and {column} <> '' group by 1"
             );
             screens.extend(self.db.table(&sql).await);
         }
@@ -346,7 +345,10 @@ impl Scene {
             ("team", &counters.teams),
             ("organization", &counters.organizations),
         ] {
-            entities.iter().for_each(|it| add(format!("requests of {scope} {}", it.id), it.requests as i64));
+            for it in entities {
+                add(format!("requests of {scope} {}", it.id), it.requests as i64);
+                add(format!("cost of {scope} {}", it.id), units(it.cost_usd.unwrap()));
+            }
         }
         ours.retain(|_, value| *value != 0);
 
@@ -361,21 +363,24 @@ impl Scene {
             // What is given back is taken from no counter.
             ("cost of provider", "provider", "provider", "greatest(spend::numeric, 0) * 1e8", "true"),
             ("failed", "", "class", "1", "class <> ''"),
-            ("requests of user", "user", "client", "1", "true"),
-            ("requests of key", "key", "key", "1", "true"),
-            ("requests of team", "team", "team", "1", "true"),
-            ("requests of organization", "organization", "organization", "1", "true"),
+            ("requests of user", "user", "client", "1", "outcome <> 'internal'"),
+            ("requests of key", "key", "key", "1", "outcome <> 'internal'"),
+            ("requests of team", "team", "team", "1", "outcome <> 'internal'"),
+            ("requests of organization", "organization", "organization", "1", "outcome <> 'internal'"),
+            ("cost of user", "user", "client", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of key", "key", "key", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of team", "team", "team", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of organization", "organization", "organization", "greatest(spend::numeric, 0) * 1e8", "true"),
             ("input", "", "''", "prompt - cache_read - cache_write", "true"),
             ("output", "", "''", "output", "true"),
             ("cache_read", "", "''", "cache_read", "true"),
             ("cache_write", "", "''", "cache_write", "true"),
-            ("durations", "", "''", "1", "true"),
-            ("ms", "", "''", "ms", "true"),
-            ("ttfts", "", "''", "1", "ttft is not null"),
-            ("ttft ms", "", "''", "ttft", "ttft is not null"),
+            ("durations", "", "''", "1", "outcome <> 'internal'"),
+            ("ms", "", "''", "ms", "outcome <> 'internal'"),
+            ("ttfts", "", "''", "1", "outcome <> 'internal' and ttft is not null"),
+            ("ttft ms", "", "''", "ttft", "outcome <> 'internal' and ttft is not null"),
         ] {
-            let sql =
-                format!("select {by}, sum({of})::bigint from ever where outcome <> 'internal' and {which} group by 1");
+            let sql = format!("select {by}, sum({of})::bigint from ever where {which} group by 1");
             for (label, value) in self.db.table(&sql).await {
                 let label = if scope.is_empty() { label } else { id(scope, &label) };
                 theirs.insert(format!("{name} {label}").trim_end().to_owned(), value);
