@@ -145,6 +145,7 @@ fn by_period() -> Vec<Row> {
 }
 
 fn teams() -> Row {
+    const ORGANIZATIONS: &str = "Organizations in the time range";
     use Measure::{Cost, CostPerMillionTokens, CostPerRequest, Requests, Success, Tokens};
     let of = |scope, heading, title| {
         let measures = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
@@ -153,9 +154,10 @@ fn teams() -> Row {
     row(
         9,
         [
-            (8, of("team", "Team", "Teams")),
-            (8, of("organization", "Organization", "Organizations")),
-            (8, ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false)),
+            (6, of("team", "Team", "Teams")),
+            (6, ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false)),
+            (6, of("organization", "Organization", "Organizations")),
+            (6, ranked(ORGANIZATIONS, Named::Organization, "Organization", "llm_relay_organization", false)),
         ],
     )
     .under("Teams and organizations")

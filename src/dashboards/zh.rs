@@ -14,6 +14,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Organization", "组织"),
     ("Teams and organizations", "团队与组织"),
     ("Teams in the time range", "所选时间内的团队"),
+    ("Organizations in the time range", "所选时间内的组织"),
     ("Limits of teams", "团队限额"),
     ("Limits of organizations", "组织限额"),
     ("Alert from", "告警起点"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::model::{AccountState, QuotaWindow, Reason, Scope, Usd, WindowRule};
+use llm_relay_exporter::model::{AccountState, Directory, QuotaWindow, Reason, Scope, Usd, WindowRule};
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -79,6 +79,9 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
     live.read(&exporter.directory.read().await.unwrap()).await.unwrap();
     let report = check::check(&plan).await.unwrap();
     assert!(!report.to_string().contains("cannot be read"), "{report}");
+    assert!(
+        report.to_string().contains("end users") && exporter.directory.read().await.unwrap().end_users_today.is_none()
+    );
 
     let mut connection = PgConnection::connect(narrow.as_str()).await.unwrap();
     for (table, column) in [
@@ -91,6 +94,7 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
         ("LiteLLM_VerificationToken", "key_name"),
         ("LiteLLM_VerificationToken", "metadata"),
         ("LiteLLM_UserTable", "user_email"),
+        ("LiteLLM_DailyEndUserSpend", "end_user_id"),
         ("LiteLLM_TeamTable", "members"),
         ("LiteLLM_TeamTable", "metadata"),
         ("LiteLLM_OrganizationTable", "metadata"),
@@ -150,6 +154,9 @@ async fn a_late_row_is_seen_at_once_where_deliveries_tell_and_at_the_next_audit_
            insert into "LiteLLM_ProxyWorkerHeartbeat" values (now() at time zone 'UTC'), ((now() at time zone 'UTC') - interval '1 hour')"#,
     )
     .await;
+    let mut live = relay::open(&plan).unwrap().live.unwrap();
+    let live = live.read(&Directory::default()).await.unwrap();
+    assert_eq!((live.workers_alive, live.unaccounted), (Some(1), vec![("pending", 1), ("parked", 1)]));
     let report = check::check(&plan).await.unwrap().to_string();
     assert!(report.contains("alive: 1"), "{report}");
     assert!(report.contains("yet to account for 1 requests, and has given up on 1"), "{report}");
@@ -192,6 +199,13 @@ async fn what_left_no_row_is_counted_two_days_later_and_told_by_check() {
     let report = check::check(&plan).await.unwrap();
     assert!(report.to_string().contains("disable_spend_logs") && report.to_string().contains("no index"), "{report}");
     assert_eq!(report.worst(), Level::Problem);
+    let mut of_days = plan.clone();
+    of_days.own.set("usage", OwnValue::Text("days".to_owned()));
+    let report = check::check(&of_days).await.unwrap().to_string();
+    assert!(
+        report.contains("taken from LiteLLM's counters by day") && !report.contains("nothing can be told"),
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -218,7 +232,10 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
            insert into "LiteLLM_HealthCheckTable" (health_check_id, model_name, model_id, status, response_time_ms, checked_at, updated_at) values
              ('1', 'gpt-4o', 'azure-1', 'healthy', 310, '2026-11-20 11:40', now()),
              ('2', 'gpt-4o', 'azure-1', 'unhealthy', 420.5, '2026-11-20 11:45', now()),
-             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now())"#,
+             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now());
+           insert into "LiteLLM_DailyEndUserSpend" (id, end_user_id, date, api_key, model, updated_at) values
+             ('1', 'jo@example.com', '2026-11-20', 'hash-a', 'x', now()), ('2', 'jo@example.com', '2026-11-20', 'hash-b', 'x', now()),
+             ('3', 'kim', '2026-11-20', 'hash-a', 'x', now()), ('4', 'lee', '2026-11-19', 'hash-a', 'x', now())"#,
     )
     .await;
     db.run(&Row { key: "litellm-internal-health-check", ..row("h", now) }.insert()).await;
@@ -236,6 +253,7 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
     let teams: Vec<_> = directory.teams.iter().map(|it| (&*it.name, it.organization_id.is_some())).collect();
     assert!(teams[0] == ("Search", true) && !teams[1].0.contains('@') && !teams[1].1, "{teams:?}");
     assert_eq!(directory.organizations[0].name, "Acme");
+    assert_eq!(directory.end_users_today, Some(2), "jo by two keys, and kim");
 
     let limits = directory.limits.iter().map(|it| (it.scope, it.window.clone(), it.limit, it.soft_limit, it.rule));
     let limits: Vec<_> = limits.collect();
