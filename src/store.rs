@@ -42,7 +42,7 @@ use crate::relay::plan::RelayPlan;
 pub use checkpointer::{Checkpointer, Kept};
 
 /// Version of the parts' bytes. An exporter refuses a store with another one.
-pub const FORMAT: i64 = 8;
+pub const FORMAT: i64 = 9;
 
 /// Limit of one load or save.
 const LIMIT: Duration = Duration::from_secs(20);

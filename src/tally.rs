@@ -125,9 +125,8 @@ pub struct Tally {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Dimensions {
-    users: Names<i64>,
-    keys: Names<i64>,
-    providers: Names<i64>,
+    /// By [`Scope::ALL`], but models.
+    ids: [Names<i64>; 5],
     models: Names<Arc<str>>,
 }
 
@@ -276,10 +275,9 @@ impl Tally {
             return;
         }
         let fact = self.fact(row);
-        self.names.users.admit(fact.user, row.id);
-        self.names.keys.admit(fact.key, row.id);
+        self.names.admit(&Scope::SPENDERS, &fact, row.id);
         if row.is_final && row.outcome == Some(Outcome::Success) {
-            self.names.models.admit(fact.model, row.id);
+            self.names.models.admit(fact.entity(Scope::Model), row.id);
         }
     }
 

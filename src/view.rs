@@ -162,7 +162,7 @@ pub struct BoardEntry {
 /// A limit, and what is used of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaView {
-    /// Whose limit it is: a user's, key's or provider's.
+    /// Whose limit it is.
     pub scope: Scope,
     /// The entity.
     pub id: EntityId,
@@ -170,8 +170,10 @@ pub struct QuotaView {
     pub window: QuotaWindow,
     /// Which part of the spending alone counts; empty where all of it does.
     pub part: Arc<str>,
-    /// What may be spent in the window.
-    pub limit_usd: f64,
+    /// What may be spent in the window; `None` where there is only a [`Self::soft_limit_usd`].
+    pub limit_usd: Option<f64>,
+    /// Spending from which on the relay alerts and lets requests through.
+    pub soft_limit_usd: Option<f64>,
     /// `None` while it is not known, e.g. without the live state that a window needs.
     pub used_usd: Option<f64>,
     /// Fixed windows only.
@@ -195,6 +197,10 @@ pub struct CountersView {
     pub users: Vec<EntityCounters>,
     /// By key.
     pub keys: Vec<EntityCounters>,
+    /// By team; empty where the relay knows none.
+    pub teams: Vec<EntityCounters>,
+    /// By organization; empty where the relay knows none.
+    pub organizations: Vec<EntityCounters>,
     /// Provider id, dollars; only of relays whose totals do not tell.
     pub spent: Vec<(String, f64)>,
     /// Provider id, dollars given back.
@@ -238,7 +244,7 @@ pub struct TrafficView {
     pub cache_saved_usd: Option<f64>,
 }
 
-/// The counters of one user or key.
+/// The counters of one user, key, team or organization.
 #[derive(Clone, Debug, Default)]
 pub struct EntityCounters {
     /// The id, or `other`.

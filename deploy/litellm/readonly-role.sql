@@ -4,6 +4,8 @@
 --   psql "$DATABASE_URL" -c '\password llm_relay_exporter'
 -- Where LiteLLM's tables are in another schema (?schema= in DATABASE_URL), run it with that one first in the search path:
 --   PGOPTIONS='-c search_path=litellm' psql "$DATABASE_URL" -f readonly-role.sql
+-- End users are counted, never named, where the role may tell them apart. That is up to you:
+--   grant select (date, end_user_id) on "LiteLLM_DailyEndUserSpend" to llm_relay_exporter;
 -- A key's hash tells whose usage a row is. metadata is one column: the exporter reads single values of it, by name.
 do $$
 declare
@@ -18,14 +20,26 @@ begin
   for wanted in
     select * from (values
       ('LiteLLM_SpendLogs', 'request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
-        model model_id model_group custom_llm_provider user metadata cache_hit status'),
+        model model_id model_group custom_llm_provider user team_id organization_id
+        metadata cache_hit status'),
       ('LiteLLM_SpendLogDelivery', 'request_id state applied_at'),
-      ('LiteLLM_DailyUserSpend', 'date api_requests'),
+      ('LiteLLM_DailyUserSpend', 'user_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
+      ('LiteLLM_DailyTeamSpend', 'team_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
+      ('LiteLLM_DailyOrganizationSpend', 'organization_id date api_key model model_group custom_llm_provider prompt_tokens
+        completion_tokens spend cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests
+        failed_requests'),
       ('LiteLLM_VerificationToken', 'token key_alias spend max_budget budget_duration budget_reset_at budget_id expires
         blocked user_id created_at'),
       ('LiteLLM_DeletedVerificationToken', 'token key_alias user_id deleted_at'),
       ('LiteLLM_UserTable', 'user_id user_alias user_role spend max_budget budget_duration budget_reset_at'),
-      ('LiteLLM_BudgetTable', 'budget_id max_budget budget_duration budget_reset_at'),
+      ('LiteLLM_TeamTable', 'team_id team_alias organization_id blocked spend max_budget soft_budget budget_duration
+        budget_reset_at'),
+      ('LiteLLM_OrganizationTable', 'organization_id organization_alias spend budget_id'),
+      ('LiteLLM_BudgetTable', 'budget_id max_budget soft_budget budget_duration budget_reset_at'),
       ('LiteLLM_ProxyModelTable', 'model_id model_name blocked'),
       ('LiteLLM_HealthCheckTable', 'model_id status response_time_ms checked_at'),
       ('LiteLLM_ProxyWorkerHeartbeat', 'last_heartbeat_at'),

@@ -100,12 +100,13 @@ impl Board {
         format!(r#"(llm_relay_leaderboard_{of}{{scope="{scope}",period="{period}"{matchers}}}{filter})"#)
     }
 
-    fn link(&self) -> Link {
+    fn link(&self) -> Option<Link> {
         match self.scope {
-            "user" => Link::USER,
-            "key" => Link::KEY,
-            "provider" => Link::PROVIDER,
-            _ => Link::MODEL,
+            "user" => Some(Link::USER),
+            "key" => Some(Link::KEY),
+            "provider" => Some(Link::PROVIDER),
+            "model" => Some(Link::MODEL),
+            _ => None,
         }
     }
 

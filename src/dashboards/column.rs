@@ -109,8 +109,8 @@ impl Column {
         self.with(HIDDEN, json!(true)).with("custom.hideFrom.viz", json!(true))
     }
 
-    pub(crate) fn link(mut self, link: Link) -> Self {
-        self.link = Some(link);
+    pub(crate) fn link(mut self, link: impl Into<Option<Link>>) -> Self {
+        self.link = link.into();
         self
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn dashboard() -> Dashboard {
             relay(),
             delays(),
             database(),
+            processes(),
             refreshes(),
             work(),
             truth(),
@@ -129,6 +130,16 @@ fn delays() -> Row {
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
     row(8, [(8, lag), (8, delay), (8, failed)])
+}
+
+fn processes() -> Row {
+    let of = |title, expr: &str, names: &'static str| lines(title).decimals(0).query(Query::lines("now", expr, names));
+    let workers = of("Workers of the relay that are alive", "llm_relay_workers_alive", EACH);
+    let waiting =
+        of("Requests that its own counters lack", "llm_relay_unaccounted_requests", "{{instance}} {{relay}} {{state}}")
+            .note("What is pending is seconds old; what is parked the relay has given up on.");
+    let people = of("End users today", "llm_relay_end_users_active", EACH);
+    row(7, [(8, workers), (8, waiting), (8, people)])
 }
 
 fn database() -> Row {

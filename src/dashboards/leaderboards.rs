@@ -13,7 +13,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-leaderboards",
         title: "Leaderboards",
-        description: "Users, keys, providers and models by cost, in the relay's own periods and in any time range.",
+        description: "Users, keys, teams, providers and models by cost, in the relay's own periods and in any time range.",
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::Fold,
@@ -25,6 +25,7 @@ pub(crate) fn dashboard() -> Dashboard {
             .into_iter()
             .chain([
                 in_range(),
+                teams(),
                 row(10, [(12, outcomes()), (12, models_of_keys())]),
                 row(8, [(14, tags()), (5, list_cost()), (5, renewed())])
                     .under("Tags, list prices and age of the ranking"),
@@ -141,6 +142,25 @@ fn by_period() -> Vec<Row> {
             ],
         ),
     ]
+}
+
+fn teams() -> Row {
+    const ORGANIZATIONS: &str = "Organizations in the time range";
+    use Measure::{Cost, CostPerMillionTokens, CostPerRequest, Requests, Success, Tokens};
+    let of = |scope, heading, title| {
+        let measures = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
+        Board { scope, heading, matchers: "", filter: "" }.panel(title, "$period", &measures, None)
+    };
+    row(
+        9,
+        [
+            (6, of("team", "Team", "Teams")),
+            (6, ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false)),
+            (6, of("organization", "Organization", "Organizations")),
+            (6, ranked(ORGANIZATIONS, Named::Organization, "Organization", "llm_relay_organization", false)),
+        ],
+    )
+    .under("Teams and organizations")
 }
 
 fn in_range() -> Row {

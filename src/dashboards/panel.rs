@@ -387,6 +387,8 @@ impl Panel {
 fn is_fact(metric: &Metric) -> bool {
     metric.name.ends_with("_user_info")
         || metric.name.ends_with("_key_info")
+        || metric.name.ends_with("_team_info")
+        || metric.name.ends_with("_organization_info")
         || metric.name.ends_with("_provider_info")
         || metric.name.ends_with("_currency_info")
 }

@@ -161,6 +161,8 @@ fn modifiers(text: &str) -> (&str, &str) {
 pub(crate) enum Named {
     User,
     Key,
+    Team,
+    Organization,
     Provider,
 }
 
@@ -170,6 +172,8 @@ impl Named {
         match self {
             Self::User => "user_id",
             Self::Key => "key_id",
+            Self::Team => "team_id",
+            Self::Organization => "organization_id",
             Self::Provider => "provider_id",
         }
     }
@@ -179,16 +183,19 @@ impl Named {
         match self {
             Self::User => "user",
             Self::Key => "key",
+            Self::Team => "team",
+            Self::Organization => "organization",
             Self::Provider => "provider",
         }
     }
 
     /// Where its rows lead.
-    pub(crate) const fn link(self) -> Link {
+    pub(crate) const fn link(self) -> Option<Link> {
         match self {
-            Self::User => Link::USER,
-            Self::Key => Link::KEY,
-            Self::Provider => Link::PROVIDER,
+            Self::User => Some(Link::USER),
+            Self::Key => Some(Link::KEY),
+            Self::Team | Self::Organization => None,
+            Self::Provider => Some(Link::PROVIDER),
         }
     }
 
@@ -212,6 +219,8 @@ impl Named {
         let one = |id: &str, fact: String| format!("topk by (relay, {id}) (1, {fact})");
         let names = match self {
             Self::User => one(id, fact("llm_relay_user_info")),
+            Self::Team => one(id, fact("llm_relay_team_info")),
+            Self::Organization => one(id, fact("llm_relay_organization_info")),
             Self::Provider => one(id, fact("llm_relay_provider_info")),
             // A key that belongs to nobody has its own name alone.
             Self::Key => {

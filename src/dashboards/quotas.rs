@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::column::{column, thresholds};
-use super::dashboard::{Dashboard, row};
+use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
@@ -28,7 +28,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-quotas",
         title: "Quotas",
-        description: "Spending limits of users, keys and providers.",
+        description: "Spending limits of users, keys, teams and providers.",
         refresh: "30s",
         from: "now-24h",
         replicas: Replicas::Fold,
@@ -49,12 +49,16 @@ pub(crate) fn dashboard() -> Dashboard {
             row(
                 10,
                 [
-                    (12, limits("Limits of users", Named::User, "user", "User")),
-                    (12, limits("Limits of keys", Named::Key, "key", "Key")),
+                    (12, limits("Limits of users", Named::User, "user", "User", false)),
+                    (12, limits("Limits of keys", Named::Key, "key", "Key", true)),
                 ],
             )
             .under("Used and left (filters: Whose, Window)"),
-            row(10, [(12, limits("Limits of providers", Named::Provider, "provider", "Provider")), (12, expiry())]),
+            row(
+                10,
+                [(12, limits("Limits of providers", Named::Provider, "provider", "Provider", false)), (12, expiry())],
+            ),
+            teams(),
             row(9, [(12, sessions_of_keys()), (12, limits_of_users())])
                 .under("Sessions, requests per minute and expiry"),
             row(9, [(24, nearest())]).under("Over time"),
@@ -63,6 +67,12 @@ pub(crate) fn dashboard() -> Dashboard {
                 .under("Rate limits, slots and queues of keys"),
         ],
     }
+}
+
+fn teams() -> Row {
+    let teams = limits("Limits of teams", Named::Team, "team", "Team", true);
+    let organizations = limits("Limits of organizations", Named::Organization, "organization", "Organization", true);
+    row(8, [(12, teams), (12, organizations)]).under("Teams and organizations")
 }
 
 fn nearest() -> Panel {
@@ -79,15 +89,16 @@ fn nearest() -> Panel {
         let all = format!(r#"sum by (relay, {id}, window, part) (label_replace({all}, "{id}", "$1", "id", "(.+)"))"#);
         format!(r#"label_replace({}, "name", "$1", "{label}", "(.+)")"#, of.of(&all))
     };
-    let all = [Named::User, Named::Key, Named::Provider].map(named).join(" or ");
+    let whose = [Named::User, Named::Key, Named::Team, Named::Organization, Named::Provider];
+    let all = whose.map(named).join(" or ");
     legend_table(lines("The ten nearest to their limit"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
         .decimals(0)
         .query(Query::lines("share", all, "{{name}}, {{window}} {{part}}"))
 }
 
-/// Every limit of one scope.
-fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) -> Panel {
+/// Every limit of one scope; `with_soft`: also those that only alert.
+fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str, with_soft: bool) -> Panel {
     let id = of.id();
     let by = ["relay", id, "window", "part"];
     // The scope's own label instead of `id`, by which names are found.
@@ -98,10 +109,13 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
     };
     let (used, limit) = (all("llm_relay_quota_used_usd"), all("llm_relay_quota_limit_usd"));
     let in_time = |metric: &str| format!("({} - time() > 0)", all(metric));
-    table(title)
+    let soft = all("llm_relay_quota_soft_limit_usd");
+    let any = of.of(&if with_soft { format!("({limit} or {soft})") } else { limit.clone() });
+    let mut panel = table(title)
         .empty(NOTHING)
-        .money(Money::Columns(&["#limit", "#used"]))
-        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &[of.label(), "window", "part"])))
+        .money(Money::Columns(&["#limit", "#soft", "#used"]))
+        .query(Query::rows("any", keyed(&format!("({any})"), &by, &[of.label(), "window", "part"])))
+        .query(Query::rows("limit", keyed(&limit, &by, &[])))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&format!("({used} / ({limit} > 0))"), &by, &[])))
         .query(Query::rows("reset", keyed(&in_time("llm_relay_quota_reset_timestamp_seconds"), &by, &[])))
@@ -121,7 +135,12 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
                 .with("color", json!({"mode": "thresholds"}))
                 .with("thresholds", thresholds(&[(None, "text"), (Some(0.0), "orange")])),
         ])
-        .sort("Share", true, None)
+        .sort("Share", true, None);
+    if with_soft {
+        let column = column("#soft", "Alert from", "").decimals(2).width(95);
+        panel = panel.query(Query::rows("soft", keyed(&soft, &by, &[]))).columns([column]);
+    }
+    panel
 }
 
 fn expiry() -> Panel {

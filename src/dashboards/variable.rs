@@ -141,7 +141,13 @@ pub(crate) const COMPARE: Variable = Variable::Choice {
 pub(crate) const SCOPE: Variable = Variable::Choice {
     name: "scope",
     label: "Whose",
-    choices: &[("user", "Users"), ("key", "Keys"), ("provider", "Providers")],
+    choices: &[
+        ("user", "Users"),
+        ("key", "Keys"),
+        ("team", "Teams"),
+        ("organization", "Organizations"),
+        ("provider", "Providers"),
+    ],
     all: true,
 };
 pub(crate) const WINDOW: Variable = Variable::Choice {

@@ -1,6 +1,23 @@
 //! The words of the dashboards in Chinese, by the English ones.
 
 pub(super) const TEXTS: &[(&str, &str)] = &[
+    ("Workers of the relay that are alive", "存活的中转工作进程"),
+    ("Requests that its own counters lack", "中转自身计数缺少的请求"),
+    (
+        "What is pending is seconds old; what is parked the relay has given up on.",
+        "pending 为几秒内待处理的请求；parked 为中转已放弃处理的请求。",
+    ),
+    ("End users today", "今日终端用户"),
+    ("Teams", "团队"),
+    ("Team", "团队"),
+    ("Organizations", "组织"),
+    ("Organization", "组织"),
+    ("Teams and organizations", "团队与组织"),
+    ("Teams in the time range", "所选时间内的团队"),
+    ("Organizations in the time range", "所选时间内的组织"),
+    ("Limits of teams", "团队限额"),
+    ("Limits of organizations", "组织限额"),
+    ("Alert from", "告警起点"),
     ("Upstream accounts", "上游账号"),
     (
         "Back in: when the relay means to use the account again; below 0 it is late.",
@@ -282,7 +299,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Slots now", "当前槽位"),
     ("Sources", "数据状态"),
     ("Sources over time", "数据源状态"),
-    ("Spending limits of users, keys and providers.", "用户、密钥与供应商的消费限额。"),
+    ("Spending limits of users, keys, teams and providers.", "用户、密钥、团队与供应商的消费限额。"),
     ("State of the data", "数据状态"),
     ("Status", "状态码"),
     ("Success", "成功率"),
@@ -376,8 +393,8 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
         "有实时会话的用户，以及最近一分钟内结束的请求数。",
     ),
     (
-        "Users, keys, providers and models by cost, in the relay's own periods and in any time range.",
-        "按成本排列的用户、密钥、供应商与模型：中转服务自己的周期，以及任意时间范围。",
+        "Users, keys, teams, providers and models by cost, in the relay's own periods and in any time range.",
+        "按成本排列的用户、密钥、团队、供应商与模型：中转服务自己的周期，以及任意时间范围。",
     ),
     ("Value for money in the time range", "所选时间内的性价比"),
     ("Values", "数量"),

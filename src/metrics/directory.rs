@@ -46,6 +46,33 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "llm_relay_team_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["team_id", "team", "organization_id", "enabled"],
+        help: "A team of the relay: users who share keys and a budget.",
+        help_zh: "中转服务的一个团队：共用密钥和预算的用户。",
+        emit: Relay(|view, out| {
+            for team in view.directory.iter().flat_map(|directory| &directory.teams) {
+                let above = team.organization_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                out.sample(&[&team.id.to_string(), &team.name, &above, truth(team.enabled)], 1.0);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_organization_info",
+        kind: Gauge,
+        group: Group::Facts,
+        labels: &["organization_id", "organization"],
+        help: "An organization of the relay: several teams.",
+        help_zh: "中转服务的一个组织：包含若干团队。",
+        emit: Relay(|view, out| {
+            for it in view.directory.iter().flat_map(|directory| &directory.organizations) {
+                out.sample(&[&it.id.to_string(), &it.name], 1.0);
+            }
+        }),
+    },
+    Metric {
         name: "llm_relay_key_tag_info",
         kind: Gauge,
         group: Group::Facts,

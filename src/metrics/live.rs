@@ -194,4 +194,37 @@ pub(crate) const METRICS: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "llm_relay_end_users_active",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &[],
+        help: "End users, the people behind the relay's callers, with requests on the relay's present day.",
+        help_zh: "中转服务当日有请求的终端用户（调用方背后的人）数。",
+        emit: Relay(|view, out| {
+            out.known(&[], float(view.directory.as_ref().and_then(|directory| directory.end_users_today)));
+        }),
+    },
+    Metric {
+        name: "llm_relay_workers_alive",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &[],
+        help: "Worker processes of the relay that have given a sign of life within the last three minutes.",
+        help_zh: "最近三分钟内有心跳的中转服务工作进程数。",
+        emit: Relay(|view, out| out.known(&[], float(live(view).and_then(|it| it.workers_alive)))),
+    },
+    Metric {
+        name: "llm_relay_unaccounted_requests",
+        kind: Gauge,
+        group: Group::Live,
+        labels: &["state"],
+        help: "Requests that the relay's own counters and budgets lack: pending, or parked once it has given up on them.",
+        help_zh: "尚未计入中转服务自身计数与预算的请求数：pending 待处理，parked 已放弃。",
+        emit: Relay(|view, out| {
+            for (state, requests) in live(view).into_iter().flat_map(|it| &it.unaccounted) {
+                out.sample(&[state], *requests as f64);
+            }
+        }),
+    },
 ];

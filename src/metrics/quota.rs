@@ -79,13 +79,29 @@ pub(crate) const METRICS: &[Metric] = &[
         kind: Gauge,
         group: Group::Quotas,
         labels: &["scope", "id", "window", "part"],
-        help: "Spending limit in US dollars of a user, key or provider in a window (5h, daily, weekly, monthly, total, subscription); absent without a limit; part names the group or the platform whose spending alone counts.",
-        help_zh: "用户、密钥或供应商在某窗口（5h、daily、weekly、monthly、total、subscription）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
+        help: "Spending limit in US dollars of a user, key, team, organization or provider in a window (5h, daily, weekly, monthly, total, subscription, or another length such as 10d); absent without a limit; part names the group or the platform whose spending alone counts.",
+        help_zh: "用户、密钥、团队、组织或供应商在某窗口（5h、daily、weekly、monthly、total、subscription，或其他长度如 10d）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
         emit: Relay(|view, out| {
             for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.sample(
+                out.known(
                     &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
                     quota.limit_usd,
+                );
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_quota_soft_limit_usd",
+        kind: Gauge,
+        group: Group::Quotas,
+        labels: &["scope", "id", "window", "part"],
+        help: "Spending in US dollars from which on the relay alerts but lets requests through; absent without such a limit.",
+        help_zh: "达到后中转服务仅告警、不拦截请求的消费（美元）；无此限额时不存在。",
+        emit: Relay(|view, out| {
+            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
+                out.known(
+                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                    quota.soft_limit_usd,
                 );
             }
         }),

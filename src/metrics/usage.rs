@@ -224,4 +224,82 @@ pub(crate) const METRICS: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "llm_relay_team_requests_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["team_id"],
+        help: "Final requests since the ledger began, by team; other has those of none as well.",
+        help_zh: "账本开始以来的已结束请求数，按团队；other 也包括不属于任何团队的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
+                out.sample(&[&it.id], it.requests as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_team_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["team_id"],
+        help: "Cost in US dollars of final requests since the ledger began, by team; other has those of none as well.",
+        help_zh: "账本开始以来已结束请求的成本（美元），按团队；other 也包括不属于任何团队的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
+                out.known(&[&it.id], it.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_team_tokens_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["team_id"],
+        help: "Tokens of all types of final requests since the ledger began, by team; other has those of none as well.",
+        help_zh: "账本开始以来已结束请求的各类 Token 总数，按团队；other 也包括不属于任何团队的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
+                out.known(&[&it.id], float(it.tokens));
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_organization_requests_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["organization_id"],
+        help: "Final requests since the ledger began, by organization; other has those of none as well.",
+        help_zh: "账本开始以来的已结束请求数，按组织；other 也包括不属于任何组织的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
+                out.sample(&[&it.id], it.requests as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_organization_cost_usd_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["organization_id"],
+        help: "Cost in US dollars of final requests since the ledger began, by organization; other has those of none as well.",
+        help_zh: "账本开始以来已结束请求的成本（美元），按组织；other 也包括不属于任何组织的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
+                out.known(&[&it.id], it.cost_usd);
+            }
+        }),
+    },
+    Metric {
+        name: "llm_relay_organization_tokens_total",
+        kind: Counter,
+        group: Group::Counters,
+        labels: &["organization_id"],
+        help: "Tokens of all types of final requests since the ledger began, by organization; other has those of none as well.",
+        help_zh: "账本开始以来已结束请求的各类 Token 总数，按组织；other 也包括不属于任何组织的请求。",
+        emit: Backfillable(|view, out| {
+            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
+                out.known(&[&it.id], float(it.tokens));
+            }
+        }),
+    },
 ];

@@ -23,6 +23,12 @@ pub struct CounterSnapshot {
     pub traffic: Vec<TrafficCounters>,
     /// In an order that is the same for every process: the first of them have series of their own.
     pub keys: Vec<KeyCounters>,
+    /// Users like keys; empty where the relay does not count by user. So the next two.
+    pub users: Vec<KeyCounters>,
+    /// Teams like keys.
+    pub teams: Vec<KeyCounters>,
+    /// Organizations like keys.
+    pub organizations: Vec<KeyCounters>,
     /// Models in such an order.
     pub models: Vec<Arc<str>>,
     /// One for each scope and period that the relay ranks.
@@ -44,8 +50,10 @@ pub struct CounterSnapshot {
 pub struct DayReading {
     /// `today` or `yesterday`.
     pub day: &'static str,
-    /// Successful ones.
+    /// As the relay's screen counts them: successful ones alone where it knows no others.
     pub requests: u64,
+    /// Those of them that failed; `None` where the relay does not count errors.
+    pub errors: Option<u64>,
     /// In US dollars, at the relay's own rates.
     pub cost: Usd,
     /// At the upstream's list prices; `None` where these are not known.
@@ -69,12 +77,12 @@ pub struct TrafficCounters {
     pub list_cost: Option<Usd>,
 }
 
-/// Successful requests of one key, since the relay counts.
+/// Requests of one key, or of another who spends, since the relay counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyCounters {
-    /// The key's id in the directory.
+    /// The id in the directory; the number 0 is nobody's.
     pub id: EntityId,
-    /// Requests that succeeded.
+    /// Those that succeeded where the relay counts no others.
     pub requests: u64,
     /// Of all types.
     pub tokens: u64,

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use super::{EntityId, Scope, Usd};
+use chrono::{DateTime, Utc};
 
 /// Names, limits and settings. Deleted entities are kept, marked: rows still refer to them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,10 +12,16 @@ pub struct Directory {
     pub users: Vec<User>,
     /// What clients log in with; where the relay has a pool of upstream keys, those.
     pub keys: Vec<Key>,
+    /// Who shares keys and budgets; empty where the relay knows none.
+    pub teams: Vec<Team>,
+    /// Who has several teams; empty where the relay knows none.
+    pub organizations: Vec<Organization>,
     /// Upstream accounts or channels.
     pub providers: Vec<Provider>,
     /// Spending limits; what is unlimited has none.
     pub limits: Vec<Limit>,
+    /// How many people behind its callers had requests today; `None` where the relay does not tell.
+    pub end_users_today: Option<u64>,
     /// Keys and the tags that the relay's people have given them.
     pub key_tags: Vec<(EntityId, String)>,
     /// ISO code of the currency that the relay's screens show; amounts stay in USD.
@@ -80,6 +84,28 @@ pub struct Key {
     pub counts_as: EntityId,
 }
 
+/// Users who share keys and a budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Team {
+    /// As usage rows have it.
+    pub id: EntityId,
+    /// For people; need not be unique.
+    pub name: String,
+    /// `None` where it belongs to none.
+    pub organization_id: Option<EntityId>,
+    /// `None` where the relay does not tell.
+    pub enabled: Option<bool>,
+}
+
+/// Several teams.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Organization {
+    /// As usage rows have it.
+    pub id: EntityId,
+    /// For people; need not be unique.
+    pub name: String,
+}
+
 /// An upstream account or channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
@@ -100,7 +126,7 @@ pub struct Provider {
 }
 
 /// The span that a spending limit is of; [`WindowRule`] says when it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum QuotaWindow {
     /// Five hours, rolling or from the first request.
     FiveHours,
@@ -114,11 +140,13 @@ pub enum QuotaWindow {
     Total,
     /// As long as something lasts that was bought, or until it is renewed.
     Subscription,
+    /// Of another length, in the relay's own notation, such as `10d`.
+    Other(Arc<str>),
 }
 
 impl QuotaWindow {
     /// The value of the label `window`.
-    pub const fn label(self) -> &'static str {
+    pub fn label(&self) -> &str {
         match self {
             Self::FiveHours => "5h",
             Self::Daily => "daily",
@@ -126,6 +154,7 @@ impl QuotaWindow {
             Self::Monthly => "monthly",
             Self::Total => "total",
             Self::Subscription => "subscription",
+            Self::Other(length) => length,
         }
     }
 }
@@ -165,7 +194,7 @@ pub enum WindowRule {
 /// A spending limit of one entity in one window. An entity without a limit has none of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// Whose limit it is: a user's, key's or provider's.
+    /// Whose limit it is.
     pub scope: Scope,
     /// The entity.
     pub id: EntityId,
@@ -175,8 +204,10 @@ pub struct Limit {
     pub part: Arc<str>,
     /// When the window begins.
     pub rule: WindowRule,
-    /// The most that may be spent in the window.
-    pub limit: Usd,
+    /// The most that may be spent in the window; `None` where there is only a [`Self::soft_limit`].
+    pub limit: Option<Usd>,
+    /// Spending from which on the relay alerts and lets requests through.
+    pub soft_limit: Option<Usd>,
     /// Spending before this instant does not count (a manual reset).
     pub since: Option<DateTime<Utc>>,
 }

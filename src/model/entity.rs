@@ -1,4 +1,4 @@
-//! Users, keys, providers and models, as labels name them.
+//! Users, keys, teams, providers and models, as labels name them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +52,10 @@ pub enum Scope {
     User,
     /// What a request was authorized with.
     Key,
+    /// Whose keys and budget are shared.
+    Team,
+    /// Several teams.
+    Organization,
     /// Which upstream account or channel answered.
     Provider,
     /// Which model the relay bills.
@@ -60,13 +64,21 @@ pub enum Scope {
 
 impl Scope {
     /// In the order of the page.
-    pub const ALL: [Self; 4] = [Self::User, Self::Key, Self::Provider, Self::Model];
+    pub const ALL: [Self; 6] = [Self::User, Self::Key, Self::Team, Self::Organization, Self::Provider, Self::Model];
+
+    /// Those that a quota may be set on.
+    pub const LIMITED: [Self; 5] = [Self::User, Self::Key, Self::Team, Self::Organization, Self::Provider];
+
+    /// Who spends, in the order of arrays by scope.
+    pub const SPENDERS: [Self; 4] = [Self::User, Self::Key, Self::Team, Self::Organization];
 
     /// The value of the label `scope`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Key => "key",
+            Self::Team => "team",
+            Self::Organization => "organization",
             Self::Provider => "provider",
             Self::Model => "model",
         }

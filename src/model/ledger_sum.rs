@@ -39,9 +39,9 @@ impl LedgerSum {
         }
     }
 
-    /// Takes one request away again.
-    pub fn uncount(&mut self, provider_id: i64, model: Option<&str>, outcome: Option<Outcome>) {
-        self.count(provider_id, model, outcome, u64::MAX);
+    /// Takes requests away again.
+    pub fn uncount(&mut self, provider_id: i64, model: Option<&str>, outcome: Option<Outcome>, requests: u64) {
+        self.count(provider_id, model, outcome, requests.wrapping_neg());
     }
 
     /// Success, failure and neither.

@@ -51,6 +51,10 @@ pub struct Live {
     pub plans: Vec<(EntityId, String)>,
     /// Where the relay's ledger is filled by a collector beside it.
     pub collector: Option<Collector>,
+    /// Worker processes of the relay that have given a sign of life lately; `None` where they give none.
+    pub workers_alive: Option<u64>,
+    /// Requests that the relay has yet to account for, by state: `pending`, or `parked` once it has given up on them.
+    pub unaccounted: Vec<(&'static str, u64)>,
     /// Of a database that is a file: `main` and, where it has one, its write-ahead log `wal`, in bytes.
     pub database_bytes: Vec<(&'static str, u64)>,
 }
@@ -257,7 +261,7 @@ pub enum Circuit {
 /// What one entity has spent in a window that only live state knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowSpend {
-    /// Whose spending it is: a user's, key's or provider's.
+    /// Whose spending it is.
     pub scope: Scope,
     /// The entity.
     pub id: EntityId,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Usd;
+use super::{Scope, Usd};
 
 /// What became of a finished request, seen from the provider: the honest view, for ratios and SLOs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -192,6 +192,10 @@ pub struct UsageRow {
     pub user_id: i64,
     /// `None` when the row's key is not in the relay's directory.
     pub key_id: Option<i64>,
+    /// Whose keys and budget it used; `None` where nobody's, and where [`Facts::teams`] is false.
+    pub team_id: Option<i64>,
+    /// Whose team it was; like [`Self::team_id`].
+    pub organization_id: Option<i64>,
     /// The provider that answered last; 0 when there was none.
     pub provider_id: i64,
     /// The model that the relay bills by.
@@ -223,7 +227,24 @@ pub struct UsageRow {
 impl UsageRow {
     /// Whether the relay's screens add it up: its days, rates, windows and boards.
     pub(crate) fn is_shown(&self) -> bool {
-        self.counted && self.kind == RowKind::Request
+        self.counted && matches!(self.kind, RowKind::Request | RowKind::Charge)
+    }
+
+    /// How many requests it is on the relay's screens.
+    pub(crate) fn requests(&self) -> u64 {
+        u64::from(self.kind == RowKind::Request)
+    }
+
+    /// The entity of a scope; models have names.
+    pub(crate) const fn id_of(&self, scope: Scope) -> Option<i64> {
+        match scope {
+            Scope::User => Some(self.user_id),
+            Scope::Key => self.key_id,
+            Scope::Team => self.team_id,
+            Scope::Organization => self.organization_id,
+            Scope::Provider => Some(self.provider_id),
+            Scope::Model => None,
+        }
     }
 }
 
@@ -236,6 +257,8 @@ pub enum RowKind {
     FailedAttempt,
     /// An attempt that failed before another one of the same request succeeded: no request of its own.
     RecoveredAttempt,
+    /// No caller's request, but the relay's screens have what it used and cost.
+    Charge,
     /// No request, but so much money given back.
     Refund(Usd),
 }
@@ -246,6 +269,8 @@ pub enum RowKind {
 pub struct Facts {
     /// Who called.
     pub users: bool,
+    /// Whose team and organization the caller belongs to.
+    pub teams: bool,
     /// What each request cost.
     pub cost: bool,
     /// What each request cost at list prices, and at the rates of its upstream account.
@@ -272,6 +297,7 @@ impl Facts {
     /// Of a relay that tells everything.
     pub const ALL: Self = Self {
         users: true,
+        teams: true,
         cost: true,
         list_cost: true,
         tokens: true,

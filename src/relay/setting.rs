@@ -122,6 +122,16 @@ pub(crate) const MAX_USERS: Setting = Setting {
     absent: Absent::Means("1000"),
 };
 
+/// Of relays that know teams.
+pub(crate) const TOP_TEAMS: Setting = top("boards.top_teams", |relay, it| relay.boards.top_teams = it);
+
+/// Of relays that know teams.
+pub(crate) const MAX_TEAMS: Setting = Setting {
+    path: "series.max_teams",
+    value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_teams = it },
+    absent: Absent::Means("1000"),
+};
+
 pub(crate) const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
     Setting { path, value_type: ValueType::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
 }

@@ -12,14 +12,14 @@ pub struct Unsupported {
     pub why_zh: &'static str,
     /// Names of metrics; one that ends in `_` stands for all that begin so.
     pub metrics: &'static [&'static str],
-    /// In metrics whose names begin so, the samples whose label `scope` or `dimension` has this value.
-    pub scope: Option<(&'static str, Scope)>,
+    /// In metrics whose names begin so, the samples whose label `scope` or `dimension` has one of these values.
+    pub scopes: Option<(&'static str, &'static [Scope])>,
 }
 
 impl Unsupported {
     /// Metrics that are absent as a whole.
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
-        Self { why, why_zh: "", metrics, scope: None }
+        Self { why, why_zh: "", metrics, scopes: None }
     }
 
     pub(crate) const fn zh(mut self, why_zh: &'static str) -> Self {
@@ -29,12 +29,19 @@ impl Unsupported {
 
     /// Users and all that is counted by user.
     pub(crate) const fn users(why: &'static str) -> Self {
-        Self { why, why_zh: "", metrics: &["llm_relay_user_"], scope: Some(("llm_relay_", Scope::User)) }
+        Self { why, why_zh: "", metrics: &["llm_relay_user_"], scopes: Some(("llm_relay_", &[Scope::User])) }
     }
 
-    /// Leaderboards of a scope.
-    pub(crate) const fn leaderboards(why: &'static str, scope: Scope) -> Self {
-        Self { why, why_zh: "", metrics: &[], scope: Some(("llm_relay_leaderboard_", scope)) }
+    /// Teams and organizations, and all that is counted by them.
+    pub(crate) const fn teams(why: &'static str) -> Self {
+        const METRICS: &[&str] = &["llm_relay_team_", "llm_relay_organization_"];
+        const SCOPES: &[Scope] = &[Scope::Team, Scope::Organization];
+        Self { why, why_zh: "", metrics: METRICS, scopes: Some(("llm_relay_", SCOPES)) }
+    }
+
+    /// Leaderboards of scopes.
+    pub(crate) const fn leaderboards(why: &'static str, scopes: &'static [Scope]) -> Self {
+        Self { why, why_zh: "", metrics: &[], scopes: Some(("llm_relay_leaderboard_", scopes)) }
     }
 }
 
@@ -49,8 +56,7 @@ pub fn unsupported_scopes(
     unsupported: &'static [Unsupported],
     metric: &str,
 ) -> impl Iterator<Item = (Scope, &'static str)> {
-    unsupported.iter().filter_map(move |it| {
-        let (prefix, scope) = it.scope?;
-        metric.starts_with(prefix).then_some((scope, it.why))
-    })
+    let of =
+        move |it: &'static Unsupported| Some((it.scopes.filter(|(prefix, _)| metric.starts_with(prefix))?.1, it.why));
+    unsupported.iter().filter_map(of).flat_map(|(scopes, why)| scopes.iter().map(move |scope| (*scope, why)))
 }

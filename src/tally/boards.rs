@@ -12,7 +12,8 @@ use crate::view::{Board, BoardEntry, Boards};
 
 /// Who stands on a board: those that the relay still has, with their names.
 pub(crate) struct BoardNames<'a> {
-    names: [HashMap<EntityId, &'a str>; 3],
+    /// By [`Scope::ALL`], but models.
+    names: [HashMap<EntityId, &'a str>; 5],
     settings: &'a Boards,
 }
 
@@ -22,25 +23,20 @@ impl<'a> BoardNames<'a> {
         let users =
             directory.users.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
         let keys = directory.keys.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
+        let teams = directory.teams.iter().map(|it| (it.id.clone(), it.name.as_str())).collect();
+        let organizations = directory.organizations.iter().map(|it| (it.id.clone(), it.name.as_str())).collect();
         let providers =
             directory.providers.iter().filter(|it| !it.deleted).map(|it| (it.id.clone(), it.name.as_str())).collect();
-        Self { names: [users, keys, providers], settings }
+        Self { names: [users, keys, teams, organizations, providers], settings }
     }
 
     /// `None` for who has left.
     pub(crate) fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
-        let names = match scope {
-            Scope::User => &self.names[0],
-            Scope::Key => &self.names[1],
-            Scope::Provider => &self.names[2],
-            Scope::Model => {
-                return match id {
-                    EntityId::Text(name) => Some(name),
-                    EntityId::Number(_) => None,
-                };
-            }
-        };
-        names.get(id).copied()
+        match (self.names.get(scope as usize), id) {
+            (Some(names), id) => names.get(id).copied(),
+            (None, EntityId::Text(name)) => Some(name),
+            (None, EntityId::Number(_)) => None,
+        }
     }
 
     /// Length of a leaderboard; 0 when it is switched off.
@@ -48,6 +44,7 @@ impl<'a> BoardNames<'a> {
         match scope {
             Scope::User => self.settings.top_users,
             Scope::Key => self.settings.top_keys,
+            Scope::Team | Scope::Organization => self.settings.top_teams,
             Scope::Provider => self.settings.top_providers,
             Scope::Model => self.settings.top_models,
         }
@@ -68,11 +65,9 @@ pub(super) fn first<'a>(
     boards: &'a BoardSums,
 ) -> impl Iterator<Item = Sym> + use<'a> {
     let known = |(entity, spent)| {
-        let (id, name) = match scope {
-            Scope::User => (*dimensions.users.value(entity)?, ""),
-            Scope::Key => (*dimensions.keys.value(entity)?, ""),
-            Scope::Provider => (*dimensions.providers.value(entity)?, ""),
-            Scope::Model => (0, dimensions.models.value(entity)?.as_ref()),
+        let (id, name) = match dimensions.ids(scope) {
+            Some(ids) => (*ids.value(entity)?, ""),
+            None => (0, dimensions.models.value(entity)?.as_ref()),
         };
         Some((spent, id, name, entity))
     };
@@ -109,11 +104,12 @@ pub(super) fn board<'a>(
     let mut ranked: Vec<Contender<'_>> = boards
         .spent(scope)
         .filter_map(|(entity, spent)| {
-            let (id, name) = match scope {
-                Scope::User => person(&names.names[0], *dimensions.users.value(entity)?)?,
-                Scope::Key => person(&names.names[1], *dimensions.keys.value(entity)?)?,
-                Scope::Provider => person(&names.names[2], *dimensions.providers.value(entity)?)?,
-                Scope::Model => (0, dimensions.models.value(entity)?.as_ref()),
+            let (id, name) = match dimensions.ids(scope) {
+                Some(ids) => {
+                    let id = *ids.value(entity)?;
+                    (id, *names.names[scope as usize].get(&EntityId::Number(id))?)
+                }
+                None => (0, dimensions.models.value(entity)?.as_ref()),
             };
             Some((spent, id, name, entity))
         })
@@ -142,10 +138,6 @@ pub(super) fn board<'a>(
         .collect();
     entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other, facts) });
     Board { scope, period, entries, renewed_at: None }
-}
-
-fn person<'a>(names: &HashMap<EntityId, &'a str>, id: i64) -> Option<(i64, &'a str)> {
-    names.get(&EntityId::Number(id)).map(|name| (id, *name))
 }
 
 fn entry(id: String, spent: &Spent, facts: Facts) -> BoardEntry {

@@ -14,11 +14,14 @@ use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
 use super::present::{Presentation, histogram, other};
 use super::quota::live_quota;
 use crate::model::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
-use crate::model::{EntityId, FailureClass, Tokens, Usd};
+use crate::model::{EntityId, FailureClass, Scope, Tokens, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::view::{
     Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
 };
+
+/// Whose id is of nobody.
+const NOBODY: EntityId = EntityId::Number(0);
 
 /// The provider of what a relay does not keep apart by provider.
 const UNKNOWN: &str = "unknown";
@@ -39,18 +42,19 @@ pub struct CounterState {
     missed: u64,
     read: u64,
     models: Order<Arc<str>>,
-    keys: Order<EntityId>,
+    /// By [`Scope::SPENDERS`].
+    spenders: [Order<EntityId>; 4],
 }
 
 /// A part of a checkpoint: what the readings do not tell again.
 #[derive(Serialize, Deserialize)]
-struct MeterPart<F, L, S, M, K> {
+struct MeterPart<F, L, S, M, E> {
     failures: F,
     latency: L,
     spent: S,
     missed: u64,
     models: M,
-    keys: K,
+    spenders: E,
 }
 
 /// Values in the order in which they may have series of their own. A later one never takes the place of an earlier one.
@@ -122,7 +126,9 @@ impl CounterState {
         self.missed += reading.missed;
         self.read += reading.read;
         self.models.admit(&reading.models);
-        self.keys.admit(reading.keys.iter().map(|key| &key.id));
+        for (order, counters) in self.spenders.iter_mut().zip(spenders_of(&reading)) {
+            order.admit(counters.iter().map(|it| &it.id).filter(|id| **id != NOBODY));
+        }
         self.reading = Some(reading);
     }
 
@@ -134,8 +140,8 @@ impl CounterState {
         let (failures, latency) = (self.failures.iter().collect(), self.latency.iter().collect());
         let (failures, latency): (Vec<_>, Vec<_>) = (failures, latency);
         let spent: Vec<_> = self.spent.iter().collect();
-        let (models, keys) = (&self.models.values, &self.keys.values);
-        encoded(METER, &MeterPart { failures, latency, spent, missed: self.missed, models, keys })
+        let (models, spenders) = (&self.models.values, self.spenders.each_ref().map(|order| &order.values));
+        encoded(METER, &MeterPart { failures, latency, spent, missed: self.missed, models, spenders })
     }
 
     /// The meter that [`Self::part`] came from.
@@ -144,14 +150,14 @@ impl CounterState {
     /// When the part is missing or cannot be understood.
     pub(crate) fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         type Events<K, V> = Vec<(K, V)>;
-        let part: MeterPart<Events<_, _>, Events<_, _>, Events<_, _>, Vec<_>, Vec<_>> = decoded(parts, METER)?;
+        let part: MeterPart<Events<_, _>, Events<_, _>, Events<_, _>, Vec<_>, [Vec<_>; 4]> = decoded(parts, METER)?;
         Ok(Self {
             failures: part.failures.into_iter().collect(),
             latency: part.latency.into_iter().collect(),
             spent: part.spent.into_iter().collect(),
             missed: part.missed,
             models: part.models.into(),
-            keys: part.keys.into(),
+            spenders: part.spenders.map(Into::into),
             ..Self::default()
         })
     }
@@ -187,12 +193,10 @@ impl CounterState {
         let budget = with.series;
         let pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
         let (models, limited_models) = self.models.admitted(budget.max_models, pinned);
-        let (keys, limited_keys) = self.keys.admitted(budget.max_keys, |_| false);
         let model = |name: &Arc<str>| if models.contains(name) { name.to_string() } else { other() };
         let (latency, folded) = self.latency(budget.max_histograms, model);
         let view = CountersView {
             traffic: traffic(&reading.traffic, model),
-            keys: spenders(&reading.keys, &keys),
             failures: (self.failures.iter())
                 .map(|((provider, class), count)| (provider.to_string(), class.label(), *count))
                 .collect(),
@@ -201,7 +205,17 @@ impl CounterState {
             missed: Some(self.missed),
             ..CountersView::default()
         };
-        (view, vec![("model", limited_models), ("key", limited_keys), ("histogram", folded)])
+        let mut folded = vec![("model", limited_models), ("histogram", folded)];
+        let all = spenders_of(reading);
+        let [users, keys, teams, organizations] = Scope::SPENDERS.map(|scope| {
+            let (counters, order) = (all[scope as usize], &self.spenders[scope as usize]);
+            let (admitted, limited) = order.admitted(budget.most(scope), |_| false);
+            if scope == Scope::Key || !counters.is_empty() {
+                folded.push((scope.label(), limited));
+            }
+            spenders(counters, &admitted)
+        });
+        (CountersView { users, keys, teams, organizations, ..view }, folded)
     }
 
     /// At most `most` combinations apart, and how many are not.
@@ -241,6 +255,11 @@ fn traffic(counters: &[TrafficCounters], model: impl Fn(&Arc<str>) -> String) ->
     traffic.into_iter().map(|(labels, sum)| traffic_view(labels, &sum)).collect()
 }
 
+/// By [`Scope::SPENDERS`].
+fn spenders_of(reading: &CounterSnapshot) -> [&[KeyCounters]; 4] {
+    [&reading.users, &reading.keys, &reading.teams, &reading.organizations]
+}
+
 /// Those that are admitted, and the others together.
 fn spenders(counters: &[KeyCounters], admitted: &HashSet<&EntityId>) -> Vec<EntityCounters> {
     let (shown, folded): (Vec<_>, Vec<_>) = counters.iter().partition(|key| admitted.contains(&key.id));
@@ -266,6 +285,7 @@ fn day_view(day: &DayReading) -> DayView {
         requests: day.requests,
         cost_usd: Some(day.cost.to_f64()),
         list_cost_usd: day.list_cost.map(Usd::to_f64),
+        error_ratio: day.errors.map(|errors| errors as f64 / day.requests.max(1) as f64),
         ..DayView::default()
     }
 }

@@ -21,8 +21,8 @@ pub(crate) const SPEED_BOUNDS: &[f64] =
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Final<'a> {
     pub row: &'a UsageRow,
-    pub user: Sym,
-    pub key: Sym,
+    /// By [`Scope::SPENDERS`].
+    pub spenders: [Sym; 4],
     pub provider: Sym,
     pub model: Sym,
     pub answered: Sym,
@@ -93,7 +93,7 @@ impl Default for Traffic {
     }
 }
 
-/// One user or key.
+/// One user, key, team or organization.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spender {
     /// By [`Outcome::ALL`].
@@ -159,8 +159,8 @@ pub(crate) struct Counters {
     pub traffic: HashMap<TrafficKey, Traffic>,
     pub responses: HashMap<(Sym, Option<u16>), Count>,
     pub failures: HashMap<(Sym, FailureClass), Count>,
-    pub users: HashMap<Sym, Spender>,
-    pub keys: HashMap<Sym, Spender>,
+    /// By [`Scope::SPENDERS`].
+    pub spenders: [HashMap<Sym, Spender>; 4],
     pub wasted: HashMap<(Sym, Waste), Usd>,
     pub unpriced: HashMap<(Sym, bool), Count>,
     pub substitutions: HashMap<(Sym, Sym, Sym, bool), Count>,
@@ -191,18 +191,13 @@ impl Counters {
             );
             return;
         }
-        let outcome = row.outcome.unwrap_or(Outcome::Excluded);
-
-        let traffic = self.traffic(it);
-        traffic.first_id = traffic.first_id.min(row.id);
-        traffic.last_second = traffic.last_second.max(second);
-        traffic.requests[outcome as usize] += 1;
-        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
-            *sum = sum.saturating_add(tokens);
+        self.weigh(it, second);
+        if row.kind == RowKind::Charge {
+            return;
         }
-        add_known(&mut traffic.list_cost, row.list_cost);
-        add_known(&mut traffic.account_cost, row.account_cost);
-        add_known(&mut traffic.cache_saved, row.cache_saved);
+        let outcome = row.outcome.unwrap_or(Outcome::Excluded);
+        let traffic = self.traffic(it);
+        traffic.requests[outcome as usize] += 1;
         if let Some(ms) = row.duration_ms {
             traffic.duration.observe(DURATION_BOUNDS, 1e3, ms.into());
         }
@@ -217,12 +212,9 @@ impl Counters {
         if let Some(class) = row.failure {
             tick(self.failures.entry((it.provider, class)).or_default(), second);
         }
-        for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
+        for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
             let spender = spenders.entry(entity).or_default();
             spender.outcomes[outcome as usize] += 1;
-            add_known(&mut spender.list_cost, row.list_cost);
-            spender.tokens = spender.tokens.saturating_add(row.tokens.total());
-            spender.last_second = spender.last_second.max(second);
         }
         let price = row.list_cost.unwrap_or(row.cost);
         if outcome == Outcome::Success && price == Usd::ZERO && row.tokens.total() > 0 {
@@ -230,6 +222,26 @@ impl Counters {
         }
         if it.answered != NONE {
             tick(self.substitutions.entry((it.provider, it.model, it.answered, it.early)).or_default(), second);
+        }
+    }
+
+    /// Adds what a row used and cost.
+    fn weigh(&mut self, it: &Final, second: i64) {
+        let row = it.row;
+        let traffic = self.traffic(it);
+        traffic.first_id = traffic.first_id.min(row.id);
+        traffic.last_second = traffic.last_second.max(second);
+        for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
+            *sum = sum.saturating_add(tokens);
+        }
+        add_known(&mut traffic.list_cost, row.list_cost);
+        add_known(&mut traffic.account_cost, row.account_cost);
+        add_known(&mut traffic.cache_saved, row.cache_saved);
+        for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
+            let spender = spenders.entry(entity).or_default();
+            add_known(&mut spender.list_cost, row.list_cost);
+            spender.tokens = spender.tokens.saturating_add(row.tokens.total());
+            spender.last_second = spender.last_second.max(second);
         }
         self.charge(it, row.cost);
     }
@@ -274,7 +286,7 @@ impl Counters {
         {
             traffic.speed.observe(SPEED_BOUNDS, 1e6, micro);
         }
-        for (spenders, entity) in [(&mut self.users, it.user), (&mut self.keys, it.key)] {
+        for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
             let spender = spenders.entry(entity).or_default();
             spender.tokens = spender.tokens.saturating_add(late.total());
         }
@@ -288,8 +300,9 @@ impl Counters {
             return;
         }
         self.traffic(it).cost += cost;
-        self.users.entry(it.user).or_default().cost += cost;
-        self.keys.entry(it.key).or_default().cost += cost;
+        for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
+            spenders.entry(entity).or_default().cost += cost;
+        }
         if let Some(waste) = Waste::of(it.row) {
             *self.wasted.entry((it.provider, waste)).or_default() += cost;
         }
@@ -325,8 +338,9 @@ impl Counters {
         rekey(&mut self.wasted, |(sym, waste)| (provider(sym), waste), |into, from| *into += *from);
         rekey(&mut self.recovered, |(sym, class)| (provider(sym), class), merge_count);
         rekey(&mut self.refunds, provider, |into, from| *into += *from);
-        rekey(&mut self.users, |sym| kept(Scope::User, sym), Spender::merge);
-        rekey(&mut self.keys, |sym| kept(Scope::Key, sym), Spender::merge);
+        for (spenders, scope) in self.spenders.iter_mut().zip(Scope::SPENDERS) {
+            rekey(spenders, |sym| kept(scope, sym), Spender::merge);
+        }
     }
 
     /// Gives what was asked for another name and another earliness.
@@ -355,6 +369,8 @@ fn completed(had: &UsageRow, now: &UsageRow, late: Tokens, late_cost: Usd) -> Us
         failure: had.failure,
         user_id: had.user_id,
         key_id: had.key_id,
+        team_id: had.team_id,
+        organization_id: had.organization_id,
         provider_id: had.provider_id,
         model: had.model.clone(),
         answered_model: had.answered_model.clone(),

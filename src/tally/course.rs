@@ -12,7 +12,7 @@ const KEPT_SECONDS: i64 = 24 * 3600;
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     edge: i64,
-    /// By first second; only those with requests.
+    /// By first second; only those with rows.
     steps: BTreeMap<i64, Step>,
 }
 
@@ -53,14 +53,14 @@ impl Sliding for Course {
 
     fn add(&mut self, second: i64, fact: &WindowFact) {
         self.change(second, |step| {
-            step.requests = step.requests.wrapping_add(1);
+            step.requests = step.requests.wrapping_add(fact.requests);
             step.cost += fact.cost;
         });
     }
 
     fn sub(&mut self, second: i64, fact: &WindowFact) {
         self.change(second, |step| {
-            step.requests = step.requests.wrapping_sub(1);
+            step.requests = step.requests.wrapping_sub(fact.requests);
             step.cost -= fact.cost;
         });
     }

@@ -3,37 +3,45 @@
 use hashbrown::HashSet;
 
 use super::boards::first;
-use super::names::{IDS, MODELS, Sym};
-use super::sums::BoardSums;
+use super::names::{IDS, MODELS, Names, Sym};
+use super::sums::{BoardSums, WindowFact};
 use super::{Dimensions, Tally};
 use crate::model::Scope;
 
 impl Dimensions {
     /// Whether the entity is kept apart.
     pub(super) fn has(&self, scope: Scope, sym: Sym) -> bool {
-        match scope {
-            Scope::User => self.users.value(sym).is_some(),
-            Scope::Key => self.keys.value(sym).is_some(),
-            Scope::Provider => self.providers.value(sym).is_some(),
-            Scope::Model => self.models.value(sym).is_some(),
+        match self.ids(scope) {
+            Some(ids) => ids.value(sym).is_some(),
+            None => self.models.value(sym).is_some(),
+        }
+    }
+
+    /// The names of a scope whose entities have ids; `None` of models.
+    pub(super) fn ids(&self, scope: Scope) -> Option<&Names<i64>> {
+        self.ids.get(scope as usize)
+    }
+
+    /// The row `id`, whose fact this is, admits its entities of some scopes.
+    pub(super) fn admit(&mut self, scopes: &[Scope], fact: &WindowFact, id: i64) {
+        for scope in scopes {
+            if let Some(ids) = self.ids.get_mut(*scope as usize) {
+                ids.admit(fact.entity(*scope), id);
+            }
         }
     }
 
     fn is_full(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::User => self.users.is_full(IDS),
-            Scope::Key => self.keys.is_full(IDS),
-            Scope::Provider => self.providers.is_full(IDS),
-            Scope::Model => self.models.is_full(MODELS),
+        match self.ids(scope) {
+            Some(ids) => ids.is_full(IDS),
+            None => self.models.is_full(MODELS),
         }
     }
 
     fn fold(&mut self, scope: Scope, needed: &HashSet<Sym>) {
-        match scope {
-            Scope::User => self.users.fold(IDS, needed),
-            Scope::Key => self.keys.fold(IDS, needed),
-            Scope::Provider => self.providers.fold(IDS, needed),
-            Scope::Model => self.models.fold(MODELS, needed),
+        match self.ids.get_mut(scope as usize) {
+            Some(ids) => ids.fold(IDS, needed),
+            None => self.models.fold(MODELS, needed),
         }
     }
 }
@@ -73,11 +81,9 @@ impl Tally {
     fn held_names(&self, scope: Scope) -> HashSet<Sym> {
         let names = &self.names;
         let rows = self.held.values().map(|held| &held.row);
-        match scope {
-            Scope::User => rows.filter_map(|row| names.users.find(&row.user_id)).collect(),
-            Scope::Key => rows.filter_map(|row| names.keys.find(row.key_id.as_ref()?)).collect(),
-            Scope::Provider => rows.filter_map(|row| names.providers.find(&row.provider_id)).collect(),
-            Scope::Model => rows
+        match names.ids(scope) {
+            Some(ids) => rows.filter_map(|row| ids.find(&row.id_of(scope)?)).collect(),
+            None => rows
                 .flat_map(|row| [&row.model, &row.answered_model])
                 .filter_map(|model| names.models.find(model.as_ref()?))
                 .collect(),

@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use super::boards::{BoardNames, board};
 use super::counters::{self, Count, Counters, Histogram, Traffic};
 use super::course::{Course, Step};
-use super::names::{Admitted, Names, Sym};
+use super::names::{Admitted, Sym};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
 use crate::model::{Directory, Facts, FailureClass, Live, Scope, Tokens, Usd};
@@ -75,7 +75,11 @@ impl Tally {
     }
 
     fn knows_of(&self, scope: Scope) -> bool {
-        scope != Scope::User || self.facts.users
+        match scope {
+            Scope::User => self.facts.users,
+            Scope::Team | Scope::Organization => self.facts.teams,
+            Scope::Key | Scope::Provider | Scope::Model => true,
+        }
     }
 
     /// Requests that run, by user; those of deleted providers are not on the relay's screen (Claude Code Hub v0.9.2
@@ -102,7 +106,7 @@ impl Tally {
             *last = second.max(*last);
         };
         for ((provider, ..), traffic) in &self.counters.traffic {
-            if let Some(provider) = self.names.providers.value(*provider) {
+            if let Some(provider) = self.names.ids[Scope::Provider as usize].value(*provider) {
                 note(*provider, traffic.last_second);
             }
         }
@@ -116,7 +120,7 @@ impl Tally {
         let keys = boards.iter().find(|board| (board.scope, board.period) == (Scope::Key, "last24h"));
         let mut view = Vec::new();
         for key in keys.filter(|_| top > 0).into_iter().flat_map(|board| &board.entries) {
-            let Some(sym) = key.id.parse().ok().and_then(|id| self.names.keys.find(&id)) else { continue };
+            let Some(sym) = key.id.parse().ok().and_then(|id| self.entity(Scope::Key, id)) else { continue };
             let name = |(model, requests)| Some((requests, self.names.models.value(model)?));
             let mut models: Vec<_> = self.windows.key_models.total.of(sym).filter_map(name).collect();
             models.sort_unstable_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
@@ -203,8 +207,6 @@ impl Tally {
         let fresh_since = self.now() - i64::try_from(budget.idle_after.as_secs()).unwrap_or(i64::MAX);
         let is_pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
         let labels = Labels { names: &self.names, models: self.names.models.admitted(budget.max_models, is_pinned) };
-        let users = self.names.users.admitted(budget.max_users, |_| false);
-        let keys = self.names.keys.admitted(budget.max_keys, |_| false);
         let (facts, counters) = (self.facts, &self.counters);
         let traffic = combine(counters, &labels);
         let (latency, folded_histograms) = latency_views(&traffic, budget.max_histograms, fresh_since);
@@ -223,7 +225,6 @@ impl Tally {
                 .collect(),
             failures: by_class(&counters.failures, &labels, fresh_since),
             recovered: by_class(&counters.recovered, &labels, fresh_since),
-            keys: spenders(&self.names.keys, &keys, &counters.keys, fresh_since, facts),
             unpriced: sums(
                 counters.unpriced.iter().map(|((sym, early), count)| (labels.model(*sym, *early), count.value)),
             )
@@ -243,19 +244,41 @@ impl Tally {
             let refunds = counters.refunds.iter().filter(|_| facts.refunds);
             view.refunds = refunds.map(|(sym, amount)| (labels.provider(*sym), amount.to_f64())).collect();
         }
-        if facts.users {
-            view.users = spenders(&self.names.users, &users, &counters.users, fresh_since, facts);
-        }
         let unproven = self.total.spent(Scope::Model).filter(|(sym, _)| !self.names.models.is_admitted(*sym)).count();
         let mut folded = vec![
             ("model", labels.models.folded),
             ("model_without_success", unproven as u64 + self.names.models.folded().others),
-            ("user", users.folded),
-            ("key", keys.folded),
             ("histogram", folded_histograms),
         ];
-        folded.retain(|(dimension, _)| facts.users || *dimension != "user");
-        (view, folded)
+        let [users, keys, teams, organizations] = Scope::SPENDERS.map(|scope| {
+            let known = self.knows_of(scope).then(|| self.spenders(scope, budget, fresh_since));
+            let (spenders, folded_spenders) = known.unzip();
+            folded.extend(folded_spenders.map(|count| (scope.label(), count)));
+            spenders.unwrap_or_default()
+        });
+        (CountersView { users, keys, teams, organizations, ..view }, folded)
+    }
+
+    /// Those of a scope who have series of their own, the others together, and how many these are.
+    fn spenders(&self, scope: Scope, budget: &view::SeriesBudget, fresh_since: i64) -> (Vec<EntityCounters>, u64) {
+        let names = &self.names.ids[scope as usize];
+        let admitted = names.admitted(budget.most(scope), |_| false);
+        let mut view = Vec::new();
+        let mut rest = counters::Spender::default();
+        for (sym, spender) in &self.counters.spenders[scope as usize] {
+            match names.value(*sym) {
+                Some(id) if admitted.has(*sym) => {
+                    if spender.last_second >= fresh_since {
+                        view.push(spender_view(id.to_string(), spender, self.facts));
+                    }
+                }
+                _ => rest.merge(spender),
+            }
+        }
+        if rest != counters::Spender::default() {
+            view.push(spender_view(other(), &rest, self.facts));
+        }
+        (view, admitted.folded)
     }
 }
 
@@ -267,7 +290,7 @@ struct Labels<'a> {
 
 impl Labels<'_> {
     fn provider(&self, sym: Sym) -> String {
-        self.names.providers.value(sym).map_or_else(other, i64::to_string)
+        self.names.ids[Scope::Provider as usize].value(sym).map_or_else(other, i64::to_string)
     }
 
     fn model(&self, sym: Sym, early: bool) -> String {
@@ -372,31 +395,6 @@ pub(super) fn histogram(from: &Histogram, bounds: &'static [f64], unit: f64) -> 
     let mut buckets = from.buckets.clone();
     buckets.resize(bounds.len() + 1, 0);
     HistogramView { bounds, buckets, sum: from.sum as f64 / unit }
-}
-
-fn spenders(
-    names: &Names<i64>,
-    admitted: &Admitted,
-    spenders: &HashMap<Sym, counters::Spender>,
-    fresh_since: i64,
-    facts: Facts,
-) -> Vec<EntityCounters> {
-    let mut view = Vec::new();
-    let mut rest = counters::Spender::default();
-    for (sym, spender) in spenders {
-        match names.value(*sym) {
-            Some(id) if admitted.has(*sym) => {
-                if spender.last_second >= fresh_since {
-                    view.push(spender_view(id.to_string(), spender, facts));
-                }
-            }
-            _ => rest.merge(spender),
-        }
-    }
-    if rest.requests() > 0 {
-        view.push(spender_view(other(), &rest, facts));
-    }
-    view
 }
 
 fn spender_view(id: String, spender: &counters::Spender, facts: Facts) -> EntityCounters {

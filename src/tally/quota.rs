@@ -57,8 +57,8 @@ impl Marks {
     }
 
     fn of(&mut self, fact: &WindowFact) -> impl Iterator<Item = &mut Mark> {
-        let entities = [Scope::User, Scope::Key, Scope::Provider].map(|scope| (scope, fact.entity(scope)));
-        let marks = self.by_entity.get_disjoint_mut([&entities[0], &entities[1], &entities[2]]);
+        let entities = Scope::LIMITED.map(|scope| (scope, fact.entity(scope)));
+        let marks = self.by_entity.get_disjoint_mut(entities.each_ref());
         marks.into_iter().flatten().flatten()
     }
 
@@ -109,21 +109,26 @@ impl Marks {
     }
 }
 
-/// The quota as far as the live state knows it.
+/// The quota as far as the limit itself tells it, or the live state.
 pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
     let spend = live.and_then(|live| {
         live.window_spend
             .iter()
-            .find(|spend| (spend.scope, &spend.id, spend.window) == (limit.scope, &limit.id, limit.window))
+            .find(|spend| (spend.scope, &spend.id, &spend.window) == (limit.scope, &limit.id, &limit.window))
     });
+    let told = match limit.rule {
+        WindowRule::Told { used, resets_at } => Some((used, resets_at)),
+        _ => spend.map(|spend| (spend.used, spend.resets_at)),
+    };
     QuotaView {
         scope: limit.scope,
         id: limit.id.clone(),
-        window: limit.window,
+        window: limit.window.clone(),
         part: Arc::clone(&limit.part),
-        limit_usd: limit.limit.to_f64(),
-        used_usd: spend.map(|spend| spend.used.to_f64()),
-        resets_at: spend.and_then(|spend| spend.resets_at),
+        limit_usd: limit.limit.map(Usd::to_f64),
+        soft_limit_usd: limit.soft_limit.map(Usd::to_f64),
+        used_usd: told.map(|(used, _)| used.to_f64()),
+        resets_at: told.and_then(|(_, resets_at)| resets_at),
         exhausted_at: None,
     }
 }
@@ -191,8 +196,8 @@ impl Tally {
         view.used_usd = used.map(Usd::to_f64);
 
         // The pace of the last five hours, or since the window began if that is shorter.
-        if let Some(used) = used
-            && used < limit.limit
+        if let (Some(used), Some(most)) = (used, limit.limit)
+            && used < most
             // What the relay itself tells may be known before the rows are.
             && (start.is_some() || self.covered_since <= now.timestamp() - 5 * 3600)
             && !matches!(limit.rule, WindowRule::Rolling { .. })
@@ -203,7 +208,7 @@ impl Tally {
             let recent =
                 if elapsed < FIVE_HOURS { used } else { self.windows.five_hours.total.of(limit.scope, entity) };
             let per_second = recent.to_f64() / elapsed.clamp(1.0, FIVE_HOURS);
-            let left = (limit.limit - used).to_f64() / per_second;
+            let left = (most - used).to_f64() / per_second;
             // A year is as good as never, and keeps the date in range.
             if left < 365.0 * 86400.0 {
                 let at = now + chrono::Duration::milliseconds((left * 1e3) as i64);
@@ -271,22 +276,11 @@ impl Tally {
     }
 
     fn has_folded(&self, scope: Scope) -> bool {
-        let folded = match scope {
-            Scope::User => self.names.users.folded(),
-            Scope::Key => self.names.keys.folded(),
-            Scope::Provider => self.names.providers.folded(),
-            Scope::Model => self.names.models.folded(),
-        };
-        folded != Folded::default()
+        self.names.ids(scope).is_some_and(|ids| ids.folded() != Folded::default())
     }
 
-    fn entity(&self, scope: Scope, id: i64) -> Option<Sym> {
-        match scope {
-            Scope::User => self.names.users.find(&id),
-            Scope::Key => self.names.keys.find(&id),
-            Scope::Provider => self.names.providers.find(&id),
-            Scope::Model => None,
-        }
+    pub(super) fn entity(&self, scope: Scope, id: i64) -> Option<Sym> {
+        self.names.ids(scope)?.find(&id)
     }
 }
 

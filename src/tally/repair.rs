@@ -77,10 +77,10 @@ impl Tally {
 
         // What is known of single rows is told apart; the rest of the day only as a whole.
         let mut remainder = Remainder { requests: old_sum.requests.into(), cost: old_sum.cost };
-        facts.values().for_each(|fact| remainder.without(fact.cost));
+        facts.values().for_each(|fact| remainder.without(fact.requests, fact.cost));
         // Rows that are older than the log but have only just come.
         let older = |row: &&UsageRow| row.is_shown() && !facts.contains_key(&row.request_id);
-        held.values().filter(older).for_each(|row| remainder.without(row.cost));
+        held.values().filter(older).for_each(|row| remainder.without(row.requests(), row.cost));
         for row in rows {
             let before = held.remove(&row.request_id);
             let known = logged.get(&row.request_id);
@@ -93,7 +93,7 @@ impl Tally {
             };
             let before = before.or_else(|| fact.map(|fact| self.row_of(&fact, &row)));
             if before.is_none() && row.is_shown() && self.has_counted(&row) {
-                remainder.without(row.cost);
+                remainder.without(row.requests(), row.cost);
             }
             self.take(row, before.as_ref());
             self.fold_full();
@@ -136,8 +136,8 @@ struct Remainder {
 }
 
 impl Remainder {
-    fn without(&mut self, cost: Usd) {
-        self.requests -= 1;
+    fn without(&mut self, requests: u64, cost: Usd) {
+        self.requests -= i128::from(requests);
         self.cost -= cost;
     }
 

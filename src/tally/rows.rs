@@ -7,7 +7,7 @@ use super::log::KEPT_SECONDS;
 use super::names::{NONE, Sym};
 use super::sums::{ABSURD, BoardSums, Total, WindowFact};
 use super::{GRACE_SECONDS, Held, KEPT_DAYS, ORPHAN_SECONDS, Tally, identity, is_same};
-use crate::model::{Outcome, RowKind, UsageRow, Usd};
+use crate::model::{Outcome, RowKind, Scope, UsageRow, Usd};
 
 impl Tally {
     pub(super) fn put(&mut self, row: UsageRow) {
@@ -121,22 +121,22 @@ impl Tally {
     }
 
     pub(super) fn resolve<'a>(&mut self, row: &'a UsageRow) -> Final<'a> {
-        let mut fact = self.fact(row);
+        let fact = self.fact(row);
+        let mut model = fact.entity(Scope::Model);
         // A success never is, even where one with a greater id ended before it.
-        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(fact.model);
-        let early = fact.model != NONE && !succeeded && !self.names.models.has_series(fact.model, row.id);
+        let succeeded = row.outcome == Some(Outcome::Success) && self.names.models.is_admitted(model);
+        let early = model != NONE && !succeeded && !self.names.models.has_series(model, row.id);
         if early && self.counters_complete {
-            fact.model = NONE;
+            model = NONE;
         }
         let answered = row.answered_model.as_ref().map_or(NONE, |model| self.names.models.sym(model));
         Final {
             row,
-            user: fact.user,
-            key: fact.key,
-            provider: fact.provider,
-            model: fact.model,
+            spenders: Scope::SPENDERS.map(|scope| fact.entity(scope)),
+            provider: fact.entity(Scope::Provider),
+            model,
             answered,
-            early: early && fact.model != NONE,
+            early: early && model != NONE,
         }
     }
 
@@ -147,13 +147,14 @@ impl Tally {
             cost: row.cost,
             board_tokens: row.board_tokens.min(ABSURD),
             speed_micro: row.output_speed_micro.map(|speed| speed.min(ABSURD)),
-            user: names.users.sym(&row.user_id),
-            key: row.key_id.map_or(NONE, |key| names.keys.sym(&key)),
-            provider: names.providers.sym(&row.provider_id),
-            model: row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
+            entities: Scope::ALL.map(|scope| match names.ids.get_mut(scope as usize) {
+                Some(ids) => row.id_of(scope).map_or(NONE, |id| ids.sym(&id)),
+                None => row.model.as_ref().map_or(NONE, |model| names.models.sym(model)),
+            }),
             duration_ms: row.duration_ms,
             ttft_ms: row.ttft_ms,
             tokens: row.tokens,
+            requests: row.requests(),
             is_error: row.is_error,
             outcome: row.outcome,
             is_success: row.is_success,
@@ -163,17 +164,20 @@ impl Tally {
 
     /// The row that a fact was made of; where the fact does not say, as `now`, a later version.
     pub(super) fn row_of(&self, fact: &WindowFact, now: &UsageRow) -> UsageRow {
+        let id = |scope| self.names.ids(scope)?.value(fact.entity(scope)).copied();
         UsageRow {
             counted: true,
-            kind: RowKind::Request,
+            kind: if fact.requests > 0 { RowKind::Request } else { RowKind::Charge },
             is_error: fact.is_error,
             outcome: fact.outcome,
             is_success: fact.is_success,
             failure: fact.failure,
-            user_id: self.names.users.value(fact.user).copied().unwrap_or(now.user_id),
-            key_id: self.names.keys.value(fact.key).copied(),
-            provider_id: self.names.providers.value(fact.provider).copied().unwrap_or(now.provider_id),
-            model: self.names.models.value(fact.model).cloned(),
+            user_id: id(Scope::User).unwrap_or(now.user_id),
+            key_id: id(Scope::Key),
+            team_id: id(Scope::Team),
+            organization_id: id(Scope::Organization),
+            provider_id: id(Scope::Provider).unwrap_or(now.provider_id),
+            model: self.names.models.value(fact.entity(Scope::Model)).cloned(),
             cost: fact.cost,
             tokens: fact.tokens,
             duration_ms: fact.duration_ms,
@@ -195,9 +199,7 @@ impl Tally {
         }
         let second = row.started_at.timestamp();
         let fact = self.fact(row);
-        self.names.users.admit(fact.user, row.id);
-        self.names.keys.admit(fact.key, row.id);
-        self.names.providers.admit(fact.provider, row.id);
+        self.names.admit(&Scope::LIMITED, &fact, row.id);
         if !row.is_shown() {
             return;
         }
@@ -207,7 +209,7 @@ impl Tally {
         }
         if let Some(date) = self.moment.calendar.date(row.started_at) {
             let sum = self.day_sums.entry(date).or_default();
-            sum.count(row.provider_id, row.model.as_deref(), row.outcome, 1);
+            sum.count(row.provider_id, row.model.as_deref(), row.outcome, row.requests());
             sum.cost += fact.cost;
             if let Some(list_cost) = row.list_cost {
                 *sum.list_cost.get_or_insert_default() += list_cost;
@@ -240,7 +242,7 @@ impl Tally {
             day.sub(&fact);
         }
         if let Some(sum) = self.moment.calendar.date(row.started_at).and_then(|date| self.day_sums.get_mut(&date)) {
-            sum.uncount(row.provider_id, row.model.as_deref(), row.outcome);
+            sum.uncount(row.provider_id, row.model.as_deref(), row.outcome, row.requests());
             sum.cost -= fact.cost;
             if let (Some(sum), Some(list_cost)) = (&mut sum.list_cost, row.list_cost) {
                 *sum -= list_cost;

@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::names::{NONE, Sym};
 use crate::model::{Facts, FailureClass, Outcome, Scope, Tokens, Usd};
@@ -18,13 +18,14 @@ pub(crate) struct WindowFact {
     pub cost: Usd,
     pub board_tokens: u64,
     pub speed_micro: Option<u64>,
-    pub user: Sym,
-    pub key: Sym,
-    pub provider: Sym,
-    pub model: Sym,
+    /// By [`Scope::ALL`].
+    #[serde(with = "none_is_zero")]
+    pub entities: [Sym; 6],
     pub duration_ms: Option<u32>,
     pub ttft_ms: Option<u32>,
     pub tokens: Tokens,
+    /// 0 of what is no request.
+    pub requests: u64,
     pub is_error: bool,
     pub outcome: Option<Outcome>,
     pub is_success: Option<bool>,
@@ -34,18 +35,27 @@ pub(crate) struct WindowFact {
 impl WindowFact {
     /// The entity of a scope; [`NONE`] where the row has none.
     pub(crate) const fn entity(&self, scope: Scope) -> Sym {
-        match scope {
-            Scope::User => self.user,
-            Scope::Key => self.key,
-            Scope::Provider => self.provider,
-            Scope::Model => self.model,
-        }
+        self.entities[scope as usize]
+    }
+}
+
+/// No entity is written as one byte instead of five: most relays know no teams.
+mod none_is_zero {
+    use super::{Deserialize, Deserializer, Serialize, Serializer, Sym};
+
+    pub(super) fn serialize<S: Serializer>(entities: &[Sym; 6], serializer: S) -> Result<S::Ok, S::Error> {
+        entities.map(|sym| sym.wrapping_add(1)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Sym; 6], D::Error> {
+        Ok(<[Sym; 6]>::deserialize(deserializer)?.map(|sym| sym.wrapping_sub(1)))
     }
 }
 
 /// What requests used: all that is shown of a user or a key, of which there may be many thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spent {
+    rows: u64,
     pub requests: u64,
     pub cost: Usd,
     pub board_tokens: u64,
@@ -153,7 +163,8 @@ impl Sum for Spent {
         let touched_cache = read > 0 || written > 0;
         let input = fact.tokens.input.saturating_add(read).saturating_add(written);
         Self {
-            requests: 1,
+            rows: 1,
+            requests: fact.requests,
             cost: fact.cost,
             board_tokens: fact.board_tokens,
             errors: u64::from(fact.is_error),
@@ -171,6 +182,7 @@ impl Sum for Spent {
 
     fn combine(&mut self, other: &Self, cost: fn(Usd, Usd) -> Usd, count: fn(u64, u64) -> u64) {
         self.cost = cost(self.cost, other.cost);
+        self.rows = count(self.rows, other.rows);
         self.requests = count(self.requests, other.requests);
         self.board_tokens = count(self.board_tokens, other.board_tokens);
         self.errors = count(self.errors, other.errors);
@@ -237,11 +249,11 @@ impl<S: Sum> Entities<S> {
         other.0.iter().for_each(|(entity, sum)| self.take(*entity, sum));
     }
 
-    /// An entity without requests leaves, so that a total is the same whatever came and went.
+    /// An entity without rows leaves, so that a total is the same whatever came and went.
     fn take(&mut self, entity: Sym, sum: &S) {
         if let Entry::Occupied(mut left) = self.0.entry(entity) {
             left.get_mut().unmerge(sum);
-            if left.get().spent().requests == 0 {
+            if left.get().spent().rows == 0 {
                 left.remove();
             }
         }
@@ -262,8 +274,8 @@ impl<S: Sum> Entities<S> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BoardSums {
     pub whole: Sums,
-    users: Entities<Spent>,
-    keys: Entities<Spent>,
+    /// By [`Scope::SPENDERS`].
+    spenders: [Entities<Spent>; 4],
     providers: Entities<Sums>,
     models: Entities<Sums>,
 }
@@ -272,53 +284,48 @@ impl BoardSums {
     /// What each entity of a scope used.
     pub(crate) fn spent(&self, scope: Scope) -> Box<dyn Iterator<Item = (Sym, &Spent)> + '_> {
         match scope {
-            Scope::User => Box::new(self.users.spent()),
-            Scope::Key => Box::new(self.keys.spent()),
             Scope::Provider => Box::new(self.providers.spent()),
             Scope::Model => Box::new(self.models.spent()),
+            spender => Box::new(self.spenders[spender as usize].spent()),
         }
     }
 
     /// Everything about a provider or a model; `None` of others.
     pub(crate) fn sums(&self, scope: Scope, entity: Sym) -> Option<&Sums> {
         match scope {
-            Scope::User | Scope::Key => None,
             Scope::Provider => self.providers.0.get(&entity),
             Scope::Model => self.models.0.get(&entity),
+            _ => None,
         }
     }
 
     pub(crate) fn cost(&self, scope: Scope, entity: Sym) -> Usd {
-        let people = match scope {
-            Scope::User => self.users.0.get(&entity),
-            Scope::Key => self.keys.0.get(&entity),
-            Scope::Provider | Scope::Model => self.sums(scope, entity).map(Sum::spent),
+        let spent = match self.spenders.get(scope as usize) {
+            Some(spenders) => spenders.0.get(&entity),
+            None => self.sums(scope, entity).map(Sum::spent),
         };
-        people.map_or(Usd::ZERO, |spent| spent.cost)
+        spent.map_or(Usd::ZERO, |spent| spent.cost)
     }
 
     /// Keeps only some entities of a scope apart; the whole stays what it is.
     pub(crate) fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
         match scope {
-            Scope::User => self.users.retain(keep),
-            Scope::Key => self.keys.retain(keep),
             Scope::Provider => self.providers.retain(keep),
             Scope::Model => self.models.retain(keep),
+            spender => self.spenders[spender as usize].retain(keep),
         }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.whole.merge(&other.whole);
-        self.users.merge(&other.users);
-        self.keys.merge(&other.keys);
+        self.spenders.iter_mut().zip(&other.spenders).for_each(|(mine, theirs)| mine.merge(theirs));
         self.providers.merge(&other.providers);
         self.models.merge(&other.models);
     }
 
     pub(crate) fn unmerge(&mut self, other: &Self) {
         self.whole.unmerge(&other.whole);
-        self.users.unmerge(&other.users);
-        self.keys.unmerge(&other.keys);
+        self.spenders.iter_mut().zip(&other.spenders).for_each(|(mine, theirs)| mine.unmerge(theirs));
         self.providers.unmerge(&other.providers);
         self.models.unmerge(&other.models);
     }
@@ -327,18 +334,16 @@ impl BoardSums {
 impl Total for BoardSums {
     fn add(&mut self, fact: &WindowFact) {
         self.whole.add(fact);
-        self.users.add(fact.user, fact);
-        self.keys.add(fact.key, fact);
-        self.providers.add(fact.provider, fact);
-        self.models.add(fact.model, fact);
+        self.spenders.iter_mut().zip(fact.entities).for_each(|(sums, entity)| sums.add(entity, fact));
+        self.providers.add(fact.entity(Scope::Provider), fact);
+        self.models.add(fact.entity(Scope::Model), fact);
     }
 
     fn sub(&mut self, fact: &WindowFact) {
         self.whole.sub(fact);
-        self.users.sub(fact.user, fact);
-        self.keys.sub(fact.key, fact);
-        self.providers.sub(fact.provider, fact);
-        self.models.sub(fact.model, fact);
+        self.spenders.iter_mut().zip(fact.entities).for_each(|(sums, entity)| sums.sub(entity, fact));
+        self.providers.sub(fact.entity(Scope::Provider), fact);
+        self.models.sub(fact.entity(Scope::Model), fact);
     }
 }
 
@@ -352,7 +357,7 @@ impl Spending {
     }
 
     fn change(&mut self, fact: &WindowFact, amount: Usd) {
-        for scope in [Scope::User, Scope::Key, Scope::Provider] {
+        for scope in Scope::LIMITED {
             let entity = fact.entity(scope);
             if entity != NONE && amount != Usd::ZERO {
                 let spent = self.0.entry((scope, entity)).or_default();
@@ -390,28 +395,30 @@ impl KeyModels {
         match scope {
             Scope::Key => self.0.retain(|key, _| keep(*key)),
             Scope::Model => self.0.values_mut().for_each(|models| models.retain(|model, _| keep(*model))),
-            Scope::User | Scope::Provider => {}
+            _ => {}
         }
     }
 }
 
 impl Total for KeyModels {
     fn add(&mut self, fact: &WindowFact) {
-        if fact.key != NONE && fact.model != NONE {
-            *self.0.entry(fact.key).or_default().entry(fact.model).or_default() += 1;
+        let (key, model) = (fact.entity(Scope::Key), fact.entity(Scope::Model));
+        if key != NONE && model != NONE && fact.requests > 0 {
+            *self.0.entry(key).or_default().entry(model).or_default() += fact.requests;
         }
     }
 
     fn sub(&mut self, fact: &WindowFact) {
-        let Some(models) = self.0.get_mut(&fact.key) else { return };
-        if let Entry::Occupied(mut left) = models.entry(fact.model) {
-            *left.get_mut() -= 1;
+        let key = fact.entity(Scope::Key);
+        let Some(models) = self.0.get_mut(&key) else { return };
+        if let Entry::Occupied(mut left) = models.entry(fact.entity(Scope::Model)) {
+            *left.get_mut() -= fact.requests;
             if *left.get() == 0 {
                 left.remove();
             }
         }
         if models.is_empty() {
-            self.0.remove(&fact.key);
+            self.0.remove(&key);
         }
     }
 }

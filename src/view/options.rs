@@ -13,6 +13,8 @@ pub struct Boards {
     pub top_users: usize,
     /// Most keys on a leaderboard; 0 for none.
     pub top_keys: usize,
+    /// Most teams, and most organizations, on a leaderboard; 0 for none.
+    pub top_teams: usize,
     /// Most providers on a leaderboard; 0 for none.
     pub top_providers: usize,
     /// Most models on a leaderboard; 0 for none.
@@ -61,6 +63,8 @@ pub struct SeriesBudget {
     pub max_users: usize,
     /// Most keys with series of their own.
     pub max_keys: usize,
+    /// Most teams, and most organizations, with series of their own.
+    pub max_teams: usize,
     /// Combinations of provider and model with histograms.
     pub max_histograms: usize,
     /// Models that are always admitted.
@@ -69,9 +73,22 @@ pub struct SeriesBudget {
     pub idle_after: Duration,
 }
 
+impl SeriesBudget {
+    /// Most of a scope with series of their own.
+    pub(crate) const fn most(&self, scope: Scope) -> usize {
+        match scope {
+            Scope::User => self.max_users,
+            Scope::Key => self.max_keys,
+            Scope::Team | Scope::Organization => self.max_teams,
+            Scope::Model => self.max_models,
+            Scope::Provider => usize::MAX,
+        }
+    }
+}
+
 impl Default for Boards {
     fn default() -> Self {
-        Self { top_users: 20, top_keys: 20, top_providers: 20, top_models: 20, names: NameMode::Name }
+        Self { top_users: 20, top_keys: 20, top_teams: 20, top_providers: 20, top_models: 20, names: NameMode::Name }
     }
 }
 
@@ -82,6 +99,7 @@ impl Default for SeriesBudget {
             max_models: 200,
             max_users: 1000,
             max_keys: 1000,
+            max_teams: 1000,
             max_histograms: 300,
             pinned_models: Vec::new(),
             idle_after: Duration::from_secs(35 * DAY),

@@ -455,7 +455,8 @@ async fn limits_follow_the_relays_windows_and_resets() {
         window,
         part: "".into(),
         rule,
-        limit: usd(dollars),
+        limit: Some(usd(dollars)),
+        soft_limit: None,
         since,
     };
     let (october, later) = (at("2026-10-01T00:00:00Z"), at("2026-10-02T00:00:00Z"));

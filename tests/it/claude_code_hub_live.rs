@@ -221,7 +221,8 @@ async fn a_fixed_five_hour_window_is_read_with_its_end() {
         window: QuotaWindow::FiveHours,
         part: "".into(),
         rule,
-        limit: usd("5"),
+        limit: Some(usd("5")),
+        soft_limit: None,
         since: None,
     };
     let limits = vec![

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
-    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider,
-    Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, Usd, User,
+    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live,
+    Organization, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus,
+    Team, Usd, User,
 };
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;
@@ -116,7 +117,8 @@ fn ledger() -> LedgerView {
             id: 4.into(),
             window: QuotaWindow::FiveHours,
             part: "group:vip".into(),
-            limit_usd: 20.0,
+            limit_usd: Some(20.0),
+            soft_limit_usd: Some(15.0),
             used_usd: Some(12.5),
             resets_at: Some(at(7200)),
             exhausted_at: Some(at(3600)),
@@ -175,6 +177,8 @@ fn counters() -> CountersView {
         recovered: vec![("3".into(), "server", 6)],
         users: vec![entity("7")],
         keys: vec![entity("4"), entity("other")],
+        teams: vec![entity("8")],
+        organizations: vec![entity("9")],
         refunds: vec![("3".into(), 0.75)],
         wasted: vec![("3".into(), "failed", 0.125)],
         unpriced: vec![("gpt-5".into(), 2)],
@@ -204,6 +208,8 @@ fn live() -> Live {
         key_sessions: Some(vec![(4.into(), 4)]),
         window_spend: Vec::new(),
         collector: Some(Collector { delay_seconds: Some(1.5), last_record: Some(at(-2)), dead_letters: 2 }),
+        workers_alive: Some(4),
+        unaccounted: vec![("pending", 3), ("parked", 1)],
         database_bytes: vec![("main", 1_200_000_000), ("wal", 70_000_000)],
         balances: vec![Balance { provider_id: 3.into(), amount: 12.5, told_at: at(-3600) }],
         tests: vec![AccountTest { provider_id: 3.into(), duration_ms: 1250, at: at(-600) }],
@@ -257,6 +263,9 @@ fn directory() -> Directory {
             deleted: false,
             slots: Some(10),
         }],
+        end_users_today: Some(17),
+        teams: vec![Team { id: 8.into(), name: "search".into(), organization_id: Some(9.into()), enabled: Some(true) }],
+        organizations: vec![Organization { id: 9.into(), name: "acme".into() }],
         limits: Vec::new(),
         currency: Some("CNY".into()),
         version: "0.9.9".into(),

@@ -1,5 +1,6 @@
 //! LiteLLM on a real PostgreSQL.
 
+mod daily;
 mod database;
 mod differential;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::model::{AccountState, QuotaWindow, Reason, Scope, Usd, WindowRule};
+use llm_relay_exporter::model::{AccountState, Directory, QuotaWindow, Reason, Scope, Usd, WindowRule};
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -27,6 +28,8 @@ fn row(id: &str, start: DateTime<Utc>) -> Row {
         ttft: None,
         key: "hash-a",
         user: "ann",
+        team: "search",
+        organization: "acme",
         model: "gpt-4o-2024-11-20",
         group: "gpt-4o",
         model_id: "azure-1",
@@ -76,6 +79,9 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
     live.read(&exporter.directory.read().await.unwrap()).await.unwrap();
     let report = check::check(&plan).await.unwrap();
     assert!(!report.to_string().contains("cannot be read"), "{report}");
+    assert!(
+        report.to_string().contains("end users") && exporter.directory.read().await.unwrap().end_users_today.is_none()
+    );
 
     let mut connection = PgConnection::connect(narrow.as_str()).await.unwrap();
     for (table, column) in [
@@ -88,6 +94,10 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
         ("LiteLLM_VerificationToken", "key_name"),
         ("LiteLLM_VerificationToken", "metadata"),
         ("LiteLLM_UserTable", "user_email"),
+        ("LiteLLM_DailyEndUserSpend", "end_user_id"),
+        ("LiteLLM_TeamTable", "members"),
+        ("LiteLLM_TeamTable", "metadata"),
+        ("LiteLLM_OrganizationTable", "metadata"),
         ("LiteLLM_UserTable", "password"),
         ("LiteLLM_ProxyModelTable", "litellm_params"),
         ("LiteLLM_HealthCheckTable", "error_message"),
@@ -144,6 +154,9 @@ async fn a_late_row_is_seen_at_once_where_deliveries_tell_and_at_the_next_audit_
            insert into "LiteLLM_ProxyWorkerHeartbeat" values (now() at time zone 'UTC'), ((now() at time zone 'UTC') - interval '1 hour')"#,
     )
     .await;
+    let mut live = relay::open(&plan).unwrap().live.unwrap();
+    let live = live.read(&Directory::default()).await.unwrap();
+    assert_eq!((live.workers_alive, live.unaccounted), (Some(1), vec![("pending", 1), ("parked", 1)]));
     let report = check::check(&plan).await.unwrap().to_string();
     assert!(report.contains("alive: 1"), "{report}");
     assert!(report.contains("yet to account for 1 requests, and has given up on 1"), "{report}");
@@ -186,6 +199,13 @@ async fn what_left_no_row_is_counted_two_days_later_and_told_by_check() {
     let report = check::check(&plan).await.unwrap();
     assert!(report.to_string().contains("disable_spend_logs") && report.to_string().contains("no index"), "{report}");
     assert_eq!(report.worst(), Level::Problem);
+    let mut of_days = plan.clone();
+    of_days.own.set("usage", OwnValue::Text("days".to_owned()));
+    let report = check::check(&of_days).await.unwrap().to_string();
+    assert!(
+        report.contains("taken from LiteLLM's counters by day") && !report.contains("nothing can be told"),
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -197,13 +217,25 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
              ('ann@example.com', 'ann@example.com', 'ann@example.com', 10, '7d', '2026-11-23 00:00', 4.5),
              ('bob', null, null, 0, null, null, 0.5),
              ('cleo', 'Cleo', null, 20, '36h', '2026-11-21 00:00', 1);
-           insert into "LiteLLM_BudgetTable" (budget_id, max_budget, budget_duration, budget_reset_at, created_by, updated_by)
-             values ('b', 5, '1d', '2026-11-20 00:00', 'x', 'x');
-           insert into "LiteLLM_VerificationToken" (token, key_alias, user_id, budget_id, spend) values ('hash-a', null, 'bob', 'b', 3);
+           insert into "LiteLLM_BudgetTable" (budget_id, max_budget, soft_budget, budget_duration, budget_reset_at, created_by, updated_by)
+             values ('b', 5, null, '1d', '2026-11-20 00:00', 'x', 'x'), ('soft', null, 2, null, null, 'x', 'x'),
+                    ('both', 100, 80, '1mo', '2026-12-01 00:00', 'x', 'x');
+           insert into "LiteLLM_VerificationToken" (token, key_alias, user_id, budget_id, spend, max_budget, budget_duration, budget_reset_at) values
+             ('hash-a', null, 'bob', 'b', 3, null, null, null),
+             ('hash-b', null, 'bob', 'soft', 1.5, null, null, null),
+             ('hash-c', null, 'bob', 'soft', 6, 9, '10d', '2026-11-25 00:00'),
+             ('hash-d', null, 'bob', 'both', 7, null, '7d', '2026-11-23 00:00');
+           insert into "LiteLLM_TeamTable" (team_id, team_alias, organization_id, spend, max_budget, soft_budget, budget_duration, budget_reset_at) values
+             ('t1', 'Search', 'o1', 12, 50, 40, '30d', '2026-12-01 00:00'),
+             ('t2', 'lead@example.com', null, 1, null, null, null, null);
+           insert into "LiteLLM_OrganizationTable" (organization_id, organization_alias, budget_id, spend) values ('o1', 'Acme', 'both', 13);
            insert into "LiteLLM_HealthCheckTable" (health_check_id, model_name, model_id, status, response_time_ms, checked_at, updated_at) values
              ('1', 'gpt-4o', 'azure-1', 'healthy', 310, '2026-11-20 11:40', now()),
              ('2', 'gpt-4o', 'azure-1', 'unhealthy', 420.5, '2026-11-20 11:45', now()),
-             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now())"#,
+             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now());
+           insert into "LiteLLM_DailyEndUserSpend" (id, end_user_id, date, api_key, model, updated_at) values
+             ('1', 'jo@example.com', '2026-11-20', 'hash-a', 'x', now()), ('2', 'jo@example.com', '2026-11-20', 'hash-b', 'x', now()),
+             ('3', 'kim', '2026-11-20', 'hash-a', 'x', now()), ('4', 'lee', '2026-11-19', 'hash-a', 'x', now())"#,
     )
     .await;
     db.run(&Row { key: "litellm-internal-health-check", ..row("h", now) }.insert()).await;
@@ -218,19 +250,33 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
     assert_eq!(directory.providers.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["gpt-4o · azure"]);
     assert_eq!(directory.version, "20261015000000_managed_object_end_user_id");
 
-    let limits: Vec<_> = directory.limits.iter().map(|it| (it.scope, it.window, it.limit, it.rule)).collect();
+    let teams: Vec<_> = directory.teams.iter().map(|it| (&*it.name, it.organization_id.is_some())).collect();
+    assert!(teams[0] == ("Search", true) && !teams[1].0.contains('@') && !teams[1].1, "{teams:?}");
+    assert_eq!(directory.organizations[0].name, "Acme");
+    assert_eq!(directory.end_users_today, Some(2), "jo by two keys, and kim");
+
+    let limits = directory.limits.iter().map(|it| (it.scope, it.window.clone(), it.limit, it.soft_limit, it.rule));
+    let limits: Vec<_> = limits.collect();
     let told = |used: f64, resets_at: Option<&str>| WindowRule::Told {
         used: Usd::from_f64(used).unwrap(),
         resets_at: resets_at.map(|at| at.parse().unwrap()),
     };
-    let usd = |usd| Usd::from_f64(usd).unwrap();
+    let (week, month) = (Some("2026-11-23T00:00:00Z"), Some("2026-12-01T00:00:00Z"));
+    let other = |length: &str| QuotaWindow::Other(length.into());
     assert_eq!(
         limits,
         [
-            (Scope::User, QuotaWindow::Weekly, usd(10.0), told(4.5, Some("2026-11-23T00:00:00Z"))),
-            (Scope::User, QuotaWindow::Total, Usd::ZERO, told(0.5, None)),
+            (Scope::User, QuotaWindow::Weekly, Usd::from_f64(10.0), None, told(4.5, week)),
+            (Scope::User, QuotaWindow::Total, Some(Usd::ZERO), None, told(0.5, None)),
+            (Scope::User, other("36h"), Usd::from_f64(20.0), None, told(1.0, Some("2026-11-21T00:00:00Z"))),
             // The job that sets it back has not come yet.
-            (Scope::Key, QuotaWindow::Daily, usd(5.0), told(0.0, Some("2026-11-20T00:00:00Z"))),
+            (Scope::Key, QuotaWindow::Daily, Usd::from_f64(5.0), None, told(0.0, Some("2026-11-20T00:00:00Z"))),
+            (Scope::Key, QuotaWindow::Total, None, Usd::from_f64(2.0), told(1.5, None)),
+            (Scope::Key, other("10d"), Usd::from_f64(9.0), Usd::from_f64(2.0), told(6.0, Some("2026-11-25T00:00:00Z"))),
+            // The limit is its budget's, the duration its own.
+            (Scope::Key, QuotaWindow::Weekly, Usd::from_f64(100.0), Usd::from_f64(80.0), told(7.0, week)),
+            (Scope::Team, QuotaWindow::Monthly, Usd::from_f64(50.0), Usd::from_f64(40.0), told(12.0, month)),
+            (Scope::Organization, QuotaWindow::Monthly, Usd::from_f64(100.0), Usd::from_f64(80.0), told(13.0, month)),
         ]
     );
     let live = relay::open(&plan).unwrap().live.unwrap().read(&directory).await.unwrap();

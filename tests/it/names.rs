@@ -421,7 +421,7 @@ fn a_leaderboard_of_length_0_is_switched_off() {
     let view = tally.view(&Presentation {
         directory: Some(&Directory::default()),
         live: None,
-        boards: &Boards { top_users: 0, top_models: 0, ..Boards::default() },
+        boards: &Boards { top_users: 0, top_teams: 0, top_models: 0, ..Boards::default() },
         series: &SeriesBudget::default(),
     });
     let scopes: BTreeSet<&str> = view.boards.iter().map(|board| board.scope.label()).collect();

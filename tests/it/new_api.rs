@@ -136,7 +136,8 @@ async fn quotas_are_as_the_relay_keeps_them_also_below_nothing() {
         .await;
         let plan = plan(&url, "UTC");
         let view = whole_view(&plan).await;
-        let of = |scope, id, window: &str| quota(&view, scope, id, window).map(|it| (it.limit_usd, it.used_usd));
+        let of =
+            |scope, id, window: &str| quota(&view, scope, id, window).map(|it| (it.limit_usd.unwrap(), it.used_usd));
         assert_eq!(of(Scope::User, 2, "total"), Some((1.5, Some(0.5))), "the wallet's rest and what was used");
         assert_eq!(of(Scope::User, 3, "total"), Some((0.00125, Some(0.002))), "more was used than there was");
         assert_eq!(of(Scope::Key, 1, "total"), None, "unlimited");

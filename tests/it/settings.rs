@@ -122,7 +122,14 @@ fn everything_that_can_be_written_arrives() {
         timeout: secs(2),
     };
     assert_eq!(relay.health, health);
-    let boards = Boards { top_users: 1, top_keys: 2, top_providers: 3, top_models: 1000, names: NameMode::Alias };
+    let boards = Boards {
+        top_users: 1,
+        top_keys: 2,
+        top_providers: 3,
+        top_models: 1000,
+        names: NameMode::Alias,
+        ..Boards::default()
+    };
     assert_eq!(relay.boards, boards);
     let series = SeriesBudget {
         max_models: 5,
@@ -131,6 +138,7 @@ fn everything_that_can_be_written_arrives() {
         max_histograms: 8,
         pinned_models: vec!["a".into(), "b".into()],
         idle_after: secs(7 * 24 * 3600),
+        ..SeriesBudget::default()
     };
     assert_eq!(relay.series, series);
 }

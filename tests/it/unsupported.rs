@@ -58,7 +58,7 @@ fn every_reason_is_of_a_metric_and_every_metric_has_one_reason_at_most() {
     for product in PRODUCTS {
         let mut seen = BTreeSet::new();
         for it in product.unsupported {
-            assert!(!it.why.is_empty() && (!it.metrics.is_empty() || it.scope.is_some()));
+            assert!(!it.why.is_empty() && (!it.metrics.is_empty() || it.scopes.is_some()));
             for name in it.metrics {
                 let one = [llm_relay_exporter::relay::Unsupported::metrics(it.why, std::slice::from_ref(name))];
                 let mut named = of_relays().filter(|metric| unsupported_reason(&one, metric.name).is_some()).peekable();

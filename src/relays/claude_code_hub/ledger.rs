@@ -194,7 +194,7 @@ impl LedgerReader {
 #[async_trait]
 impl Ledger for LedgerReader {
     fn facts(&self) -> Facts {
-        Facts { list_cost: false, imports: false, refunds: false, ..Facts::ALL }
+        Facts { list_cost: false, imports: false, refunds: false, teams: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {

@@ -91,7 +91,13 @@ impl LiveReader {
             };
             let ttl_ms = pair[1].as_ref()?.as_ref()?.parse::<i64>().ok()?;
             let resets_at = (ttl_ms > 0).then(|| instant(now_ms.saturating_add(ttl_ms))).flatten();
-            Some(WindowSpend { scope: limit.scope, id: limit.id.clone(), window: limit.window, used, resets_at })
+            Some(WindowSpend {
+                scope: limit.scope,
+                id: limit.id.clone(),
+                window: limit.window.clone(),
+                used,
+                resets_at,
+            })
         });
         Ok(windows.collect())
     }

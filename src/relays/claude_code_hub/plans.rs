@@ -68,7 +68,7 @@ impl Statement {
             Scope::User => Some(Self::SpentByUser),
             Scope::Key => Some(Self::SpentByKey),
             Scope::Provider => Some(Self::SpentByProvider),
-            Scope::Model => None,
+            Scope::Team | Scope::Organization | Scope::Model => None,
         }
     }
 

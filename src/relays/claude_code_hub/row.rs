@@ -140,6 +140,8 @@ impl RowReader {
             failure,
             user_id: row.try_get("user_id")?,
             key_id: row.try_get("key_id")?,
+            team_id: None,
+            organization_id: None,
             provider_id: row.try_get("provider_id")?,
             model,
             answered_model: answered.filter(|name| !name.is_empty()),

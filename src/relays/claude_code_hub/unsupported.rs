@@ -5,6 +5,7 @@ const NO_COLLECTOR: &str = "the relay writes its ledger itself, while requests h
 
 /// What neither PostgreSQL nor Redis tells.
 pub(crate) const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::teams("users stand alone: its groups are of providers").zh("用户不分团队，其分组属于供应商"),
     Unsupported::metrics(
         "the ledger has what is billed, the relay's multipliers included",
         &["llm_relay_list_cost_usd_total", "llm_relay_key_list_cost_usd_total", "llm_relay_day_list_cost_usd"],
@@ -32,4 +33,9 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("keys have no rate limits", &["llm_relay_rate_limit_"]),
     Unsupported::metrics("the database works out its days", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
+    Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
+    Unsupported::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
+    ),
 ];

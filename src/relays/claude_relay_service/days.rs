@@ -74,7 +74,7 @@ impl Day {
         let list_cost: Usd = self.models.values().map(|model| model.list_cost).sum();
         // Releases without index sets keep none.
         let list_cost = Some(list_cost).filter(|cost| requests == 0 || cost.is_positive());
-        Some(DayReading { day, requests, cost, list_cost })
+        Some(DayReading { day, requests, cost, errors: None, list_cost })
     }
 
     pub(super) fn keys(&self) -> Vec<Ranked> {

@@ -93,7 +93,16 @@ impl DirectoryReader {
                     limit.and_then(|text| Usd::from_f64(text.parse().ok()?)).filter(|limit| limit.is_positive());
                 if let (Some(limit), false) = (limit, deleted) {
                     let (scope, id, rule) = (Scope::Key, id.clone(), WindowRule::Live);
-                    directory.limits.push(Limit { scope, id, window, part: "".into(), rule, limit, since: None });
+                    directory.limits.push(Limit {
+                        scope,
+                        id,
+                        window,
+                        part: "".into(),
+                        rule,
+                        limit: Some(limit),
+                        soft_limit: None,
+                        since: None,
+                    });
                 }
             }
             let tags =
@@ -159,7 +168,8 @@ impl DirectoryReader {
                 window: QuotaWindow::Daily,
                 part: "".into(),
                 rule: WindowRule::Live,
-                limit,
+                limit: Some(limit),
+                soft_limit: None,
                 since: None,
             }));
             let group = groups.get(&id).cloned().or(kind);

@@ -153,7 +153,9 @@ impl LiveReader {
                     let name = format!("usage:opus:weekly:{id}:{period}");
                     (name, Some(offset.utc(start + Days::new(7))))
                 }
-                QuotaWindow::FiveHours | QuotaWindow::Monthly | QuotaWindow::Subscription => continue,
+                QuotaWindow::FiveHours | QuotaWindow::Monthly | QuotaWindow::Subscription | QuotaWindow::Other(_) => {
+                    continue;
+                }
             };
             asked.push((limit, key, resets_at));
         }
@@ -161,7 +163,13 @@ impl LiveReader {
         let answers = self.redis.texts("reading what counts against limits", &keys).await?;
         let spending = rest.into_iter().zip(answers).filter_map(|((limit, resets_at), used)| {
             let used = Usd::from_f64(used.map_or(Some(0.0), |text| text.parse().ok())?)?;
-            Some(WindowSpend { scope: limit.scope, id: limit.id.clone(), window: limit.window, used, resets_at })
+            Some(WindowSpend {
+                scope: limit.scope,
+                id: limit.id.clone(),
+                window: limit.window.clone(),
+                used,
+                resets_at,
+            })
         });
         Ok(spending.collect())
     }

@@ -3,10 +3,14 @@ use crate::relay::Unsupported;
 
 /// What Redis does not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::teams("keys stand alone: its tags are told").zh("密钥不分团队，其标签另有指标"),
     Unsupported::users("the names of users are never read, and usage is not kept by user")
         .zh("不读取用户名，用量也不按用户统计"),
-    Unsupported::leaderboards("the relay ranks keys and counts models; accounts it does not compare", Scope::Provider)
-        .zh("中转只对密钥排名、对模型计数，不比较账号"),
+    Unsupported::leaderboards(
+        "the relay ranks keys and counts models; accounts it does not compare",
+        &[Scope::Provider],
+    )
+    .zh("中转只对密钥排名、对模型计数，不比较账号"),
     Unsupported::metrics(
         "the relay tracks running requests of keys and accounts with a limit only",
         &["llm_relay_sessions_active", "llm_relay_requests_in_progress", "llm_relay_key_sessions_"],
@@ -100,5 +104,10 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_account_balance_timestamp_seconds",
             "llm_relay_account_test_",
         ],
+    ),
+    Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
+    Unsupported::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
     ),
 ];

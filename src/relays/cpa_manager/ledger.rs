@@ -238,6 +238,7 @@ impl Ledger for LedgerReader {
             in_progress: false,
             refunds: false,
             hits_of_cached: false,
+            teams: false,
             ..Facts::ALL
         }
     }

@@ -78,6 +78,8 @@ impl RowReader {
             failure: failed.then(|| FailureClass::of_status(status)),
             user_id: 0,
             key_id: self.key(row.try_get::<Option<&[u8]>, _>("api_key_hash")?.unwrap_or_default()),
+            team_id: None,
+            organization_id: None,
             provider_id: self.provider(row)?,
             model: (!name.is_empty()).then(|| self.model(name)),
             answered_model: None,
@@ -93,10 +95,7 @@ impl RowReader {
             board_tokens: count(row.try_get("total_tokens")?),
             duration_ms,
             ttft_ms: millis(row.try_get("ttft_ms")?),
-            // Over the whole time, as the relay's request log has it (Plus `features/monitoring/model/eventRows.ts`).
-            output_speed_micro: duration_ms
-                .filter(|_| output > 0)
-                .map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms)),
+            output_speed_micro: speed(output, duration_ms),
             list_cost: None,
             account_cost: None,
             cache_saved: price.filter(|_| parts.cached + parts.cache_read > 0).map(|price| price.saved(&parts)),
@@ -157,6 +156,11 @@ pub(super) fn end(row: &SqliteRow) -> Result<(Option<u16>, Outcome), sqlx::Error
 /// The name that a row counts under.
 pub(super) fn name(level: Level, models: Models<'_>) -> &str {
     if level == Level::Plus { without_effort(models.asked()) } else { models.model }
+}
+
+/// Over the whole time, as the relay's request log has it (Plus v1.12.2 `features/monitoring/model/eventRows.ts`).
+fn speed(output: u64, duration_ms: Option<u32>) -> Option<u64> {
+    duration_ms.filter(|_| output > 0).map(|ms| output.saturating_mul(1_000_000_000) / u64::from(ms))
 }
 
 fn make_room<K, V>(map: &mut HashMap<K, V>) {

@@ -4,6 +4,7 @@ const ENDED: &str = "the manager hears of a request when it has ended";
 
 /// What the file does not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::teams("client keys belong to no team").zh("客户端密钥不属于任何团队"),
     Unsupported::users("client keys belong to nobody").zh("客户端密钥不属于任何用户"),
     Unsupported::metrics(
         ENDED,
@@ -68,4 +69,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_statement_refused"],
     ),
     Unsupported::metrics("the file has no replica", &["llm_relay_replica_lag_seconds"]),
+    Unsupported::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
+    ),
 ];

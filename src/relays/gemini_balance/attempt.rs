@@ -100,6 +100,8 @@ impl Attempt {
             failure: self.status.failure(),
             user_id: 0,
             key_id: self.key,
+            team_id: None,
+            organization_id: None,
             provider_id: PROVIDER,
             model: self.model.as_deref().filter(|name| !name.is_empty()).map(|name| names.share(name)),
             answered_model: None,

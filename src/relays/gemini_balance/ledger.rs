@@ -245,6 +245,7 @@ impl Ledger for LedgerReader {
             in_progress: false,
             imports: false,
             refunds: false,
+            teams: false,
             ..Facts::ALL
         }
     }

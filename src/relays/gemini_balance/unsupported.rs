@@ -2,6 +2,7 @@ use crate::relay::Unsupported;
 
 /// What the tables do not tell.
 pub const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::teams("the relay does not log who called, and knows no teams").zh("中转不记录调用者，也没有团队"),
     Unsupported::users("the relay does not log who called").zh("中转不记录调用者"),
     Unsupported::metrics(
         "a row is written when the attempt has ended",
@@ -79,4 +80,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         &["llm_relay_statement_refused"],
     ),
     Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),
+    Unsupported::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
+    ),
 ];

@@ -2,8 +2,9 @@
 
 use sqlx::Row;
 
-use super::missed::{COUNTERS, Compared};
-use super::schema::{DELIVERIES, ROWS, Schema};
+use super::missed::Compared;
+use super::schema::{COUNTERS, DELIVERIES, END_USERS, ROWS, Schema, WORKERS};
+use super::{counts_days, statements};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::ReadError;
 use crate::relay::OpenError;
@@ -24,7 +25,7 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
         Err(error) => report.problem("postgres", error.text),
         Ok(mut snapshot) => {
             report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
-            if let Err(error) = look(&mut snapshot, &mut report).await {
+            if let Err(error) = look(&mut snapshot, counts_days(plan), &mut report).await {
                 report.problem("postgres", error.text);
             }
             database.finish(snapshot).await;
@@ -34,12 +35,16 @@ pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
+async fn look(snapshot: &mut Snapshot, in_days: bool, report: &mut Report) -> Result<(), ReadError> {
     let schema = Schema::detect(snapshot).await?;
     server(snapshot, report).await?;
     for (table, columns) in schema.unreadable() {
         let columns = columns.join(", ");
         report.problem("grant", format!("{table} ({columns}) cannot be read: run {SCRIPT}"));
+    }
+    if schema.has(END_USERS, "end_user_id") && !schema.reads(END_USERS) {
+        let text = format!("they are not counted: the role may not read {END_USERS} (date, end_user_id), see {SCRIPT}");
+        report.note("end users", text);
     }
     let what = "looking for an index";
     let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/index.sql"))).await?;
@@ -51,7 +56,7 @@ async fn look(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadEr
     }
     processes(snapshot, &schema, report).await?;
     if schema.reads(ROWS) && schema.reads(COUNTERS) {
-        completeness(snapshot, report).await?;
+        completeness(snapshot, in_days, report).await?;
     }
     Ok(())
 }
@@ -78,19 +83,14 @@ async fn server(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), Read
 
 /// LiteLLM's own processes, as far as its release tells of them.
 async fn processes(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report) -> Result<(), ReadError> {
-    if schema.reads("LiteLLM_ProxyWorkerHeartbeat") {
-        let what = "counting workers";
-        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/workers.sql"))).await?;
-        match row.try_get::<i64, _>("alive").map_err(|error| snapshot.error(what, &error))? {
+    if schema.reads(WORKERS) {
+        match statements::workers_alive(snapshot).await? {
             0 => report.note("workers", "no worker of LiteLLM has given a sign of life for three minutes"),
             alive => report.ok("workers", format!("workers of LiteLLM that are alive: {alive}")),
         }
     }
     if schema.reads(DELIVERIES) {
-        let what = "counting deliveries";
-        let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/backlog.sql"))).await?;
-        let count = |column| row.try_get::<i64, _>(column).map_err(|error| snapshot.error(what, &error));
-        let (pending, parked) = (count("pending")?, count("parked")?);
+        let (pending, parked) = statements::backlog(snapshot).await?;
         let told = format!("LiteLLM has yet to account for {pending} requests, and has given up on {parked}");
         if parked > 0 {
             report.note("deliveries", format!("{told}: its budgets and its Usage page lack those"));
@@ -102,12 +102,21 @@ async fn processes(snapshot: &mut Snapshot, schema: &Schema, report: &mut Report
 }
 
 /// The rows of yesterday against LiteLLM's own counters: some of its settings leave requests without a row.
-async fn completeness(snapshot: &mut Snapshot, report: &mut Report) -> Result<(), ReadError> {
+async fn completeness(snapshot: &mut Snapshot, in_days: bool, report: &mut Report) -> Result<(), ReadError> {
     let Compared { rows, counted } = Compared::read(snapshot, None).await?;
     let told = format!("yesterday has {rows} rows, and LiteLLM counted {counted} requests");
+    if in_days {
+        report.ok("usage", "taken from LiteLLM's counters by day: no durations, no error codes, no deployments");
+        if rows > 0 {
+            report.note("requests", format!("{told}; `usage = \"rows\"` tells more"));
+        } else {
+            report.ok("requests", told);
+        }
+        return Ok(());
+    }
     match counted - rows {
         missed if missed > 0 && rows == 0 => {
-            let why = "is `disable_spend_logs` or `SPEND_LOGS_URL` set?";
+            let why = "is `disable_spend_logs` or `SPEND_LOGS_URL` set? Then say `usage = \"days\"`";
             report.problem("requests", format!("{told}; without rows nothing can be told: {why}"));
         }
         missed if missed > 0 => {

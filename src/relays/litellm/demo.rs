@@ -17,14 +17,14 @@ use crate::servers::PrivatePostgres;
 
 /// Rows of one statement of history.
 const BATCH: usize = 500;
-/// Users, their keys, and their share of the traffic.
-const KEYS: [(&str, &str, f64); 6] = [
-    ("ann", "ann-laptop", 0.25),
-    ("ann", "ann-ci", 0.10),
-    ("bob", "bob-agent", 0.30),
-    ("cleo", "cleo-notebook", 0.20),
-    ("dan", "dan-batch", 0.10),
-    ("default_user_id", "litellm-internal-health-check", 0.05),
+/// Users, their keys, their teams and organizations, and their share of the traffic.
+const KEYS: [(&str, &str, &str, &str, f64); 6] = [
+    ("ann", "ann-laptop", "search", "acme", 0.25),
+    ("ann", "ann-ci", "ads", "acme", 0.10),
+    ("bob", "bob-agent", "ads", "acme", 0.30),
+    ("cleo", "cleo-notebook", "research", "", 0.20),
+    ("dan", "dan-batch", "", "", 0.10),
+    ("default_user_id", "litellm-internal-health-check", "", "", 0.05),
 ];
 
 /// A model: its public name, what is sent upstream, its share, its deployments, and millionths of a dollar for a token.
@@ -83,7 +83,7 @@ struct Simulator {
 impl Simulator {
     async fn create(url: &str, seed: u64) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(url).await.context("cannot connect to the demo's database")?;
-        for script in [LEAST_SCHEMA, include_str!("demo/people.sql")] {
+        for script in [LEAST_SCHEMA, include_str!("demo/people.sql"), include_str!("demo/processes.sql")] {
             raw_sql(script).execute(&mut connection).await?;
         }
         Ok(Self { connection, rng: StdRng::seed_from_u64(seed), requests: 0 })
@@ -115,12 +115,16 @@ impl Simulator {
                 next += self.pause(pace, next);
             }
             let text = Value::from(rows.as_slice()).to_string();
-            self.write(rows).await?;
-            for charge in [include_str!("demo/charge_keys.sql"), include_str!("demo/charge_users.sql")] {
-                sqlx::query(charge).bind(&text).execute(&mut self.connection).await?;
-            }
-            for job in [include_str!("demo/reset.sql"), include_str!("demo/checked.sql")] {
+            for job in [
+                include_str!("demo/signs_of_life.sql"),
+                include_str!("demo/reset.sql"),
+                include_str!("demo/checked.sql"),
+            ] {
                 raw_sql(job).execute(&mut self.connection).await?;
+            }
+            self.write(rows).await?;
+            for charge in [include_str!("demo/charge.sql"), include_str!("demo/deliveries.sql")] {
+                sqlx::query(charge).bind(&text).execute(&mut self.connection).await?;
             }
         }
     }
@@ -135,7 +139,7 @@ impl Simulator {
     /// One request that ends at an instant.
     fn request(&mut self, end: DateTime<Utc>) -> Value {
         self.requests += 1;
-        let (user, key, _) = pick(&KEYS, |it| it.2, self.rng.random());
+        let (user, key, team, organization, _) = pick(&KEYS, |it| it.4, self.rng.random());
         let model = pick(&MODELS, |it| it.share, self.rng.random());
         let (model_id, provider) = model.deployments[self.rng.random_range(0..model.deployments.len())];
         let spread: f64 = self.rng.random_range(-1.0..1.4);
@@ -144,9 +148,14 @@ impl Simulator {
         let prompt = (7_000.0 * spread.exp()) as i64;
         let output = self.rng.random_range(30..1_500);
         let cached = if self.rng.random_bool(0.5) { prompt * 6 / 10 } else { 0 };
+        // An agent that serves customers.
+        let customer = format!("customer-{}", self.rng.random_range(0..40));
+        let end_user = if *key == "bob-agent" { customer } else { String::new() };
         let mut row = json!({
             "request_id": format!("chatcmpl-{:016x}{:08x}", self.rng.random::<u64>(), self.requests),
-            "call_type": "acompletion", "key": key, "user": user, "start": start, "end": end,
+            "call_type": "acompletion", "key": key, "user": user, "team": team, "organization": organization,
+            "end_user": end_user,
+            "start": start, "end": end,
             "first": start + TimeDelta::milliseconds(if self.rng.random_bool(0.8) { ms / 6 } else { ms }),
             "model": model.sent, "group": model.group, "model_id": model_id, "provider": provider,
             "prompt": prompt, "completion": output, "status": "success",

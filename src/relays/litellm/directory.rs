@@ -11,9 +11,10 @@ use tokio::sync::Mutex;
 use super::budget;
 use super::deployments::{Deployment, Deployments};
 use super::identity::Kind;
-use super::schema::Schema;
+use super::schema::{END_USERS, ORGANIZATIONS, Schema, TEAMS};
+use super::statements;
 use crate::connect::postgres::Snapshot;
-use crate::model::{Directory, EntityId, Key, Limit, Provider, ReadError, Scope, User};
+use crate::model::{Directory, EntityId, Key, Limit, Organization, Provider, ReadError, Scope, Team, User};
 use crate::relay::DirectorySource;
 use crate::relay::known_database::KnownDatabase;
 
@@ -53,8 +54,16 @@ impl DirectoryReader {
             let read = key(&row).and_then(|key| Ok((budget::limit(&row, Scope::Key, &key.id, now)?, key)));
             understood("key", read, &mut directory.keys, &mut directory.limits);
         }
+        read_owners(snapshot, schema, now, &mut directory).await?;
         directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| caller(id, name)));
         directory.providers = self.providers(snapshot, schema).await?;
+        if schema.reads(END_USERS) {
+            // The last statement: what is refused ends the transaction.
+            match statements::end_users(snapshot).await {
+                Ok(count) => directory.end_users_today = Some(count),
+                Err(error) => tracing::warn!(error = error.text, "end users are not counted"),
+            }
+        }
         Ok(directory)
     }
 
@@ -91,6 +100,32 @@ impl DirectorySource for DirectoryReader {
         let result = self.read_all(&mut snapshot, &schema).await;
         database.end(snapshot, result).await
     }
+}
+
+/// Teams and organizations, as far as this release and role have them.
+async fn read_owners(
+    snapshot: &mut Snapshot,
+    schema: &Schema,
+    now: DateTime<Utc>,
+    directory: &mut Directory,
+) -> Result<(), ReadError> {
+    if schema.reads_column(TEAMS, "team_id") {
+        let soft = if schema.reads_column(TEAMS, "soft_budget") { "t.soft_budget" } else { "null::float8" };
+        let text = include_str!("sql/teams.sql").replace("{soft_budget}", soft);
+        for row in snapshot.fetch("reading teams", sqlx::query(AssertSqlSafe(text))).await? {
+            let read = team(&row).and_then(|team| Ok((budget::limit(&row, Scope::Team, &team.id, now)?, team)));
+            understood("team", read, &mut directory.teams, &mut directory.limits);
+        }
+    }
+    if schema.reads(ORGANIZATIONS) {
+        let query = sqlx::query(include_str!("sql/organizations.sql"));
+        for row in snapshot.fetch("reading organizations", query).await? {
+            let read =
+                organization(&row).and_then(|it| Ok((budget::limit(&row, Scope::Organization, &it.id, now)?, it)));
+            understood("organization", read, &mut directory.organizations, &mut directory.limits);
+        }
+    }
+    Ok(())
 }
 
 /// The newest migration, which is no release, but tells of one; empty where the schema came without migrations.
@@ -153,6 +188,23 @@ fn key(row: &PgRow) -> Result<Key, sqlx::Error> {
         counts_as: id.clone(),
         id,
     })
+}
+
+fn team(row: &PgRow) -> Result<Team, sqlx::Error> {
+    let id: &str = row.try_get("team_id")?;
+    let above: Option<&str> = row.try_get("organization_id")?;
+    Ok(Team {
+        id: Kind::Team.number(id).into(),
+        name: Kind::Team.name(&[row.try_get("alias")?, Some(id)], id),
+        organization_id: above.filter(|id| !id.is_empty()).map(|id| Kind::Organization.number(id).into()),
+        enabled: Some(row.try_get("enabled")?),
+    })
+}
+
+fn organization(row: &PgRow) -> Result<Organization, sqlx::Error> {
+    let id: &str = row.try_get("organization_id")?;
+    let name = Kind::Organization.name(&[row.try_get("alias")?, Some(id)], id);
+    Ok(Organization { id: Kind::Organization.number(id).into(), name })
 }
 
 /// Who calls without a key of the table.

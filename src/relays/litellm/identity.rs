@@ -9,6 +9,10 @@ pub enum Kind {
     Key,
     /// By LiteLLM's own id of a user.
     User,
+    /// By LiteLLM's own id of a team.
+    Team,
+    /// By LiteLLM's own id of an organization.
+    Organization,
     /// By the id of a model's deployment.
     Deployment,
     /// By the name of an upstream, where no deployment was chosen.
@@ -20,6 +24,8 @@ impl Kind {
         match self {
             Self::Key => "key",
             Self::User => "user",
+            Self::Team => "team",
+            Self::Organization => "organization",
             Self::Deployment => "deployment",
             Self::Provider => "provider",
         }

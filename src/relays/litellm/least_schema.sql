@@ -27,7 +27,8 @@ create table "LiteLLM_SpendLogs" (
   response jsonb default '{}',
   proxy_server_request jsonb default '{}',
   session_id text,
-  status text
+  status text,
+  organization_id text
 );
 create index "LiteLLM_SpendLogs_startTime_idx" on "LiteLLM_SpendLogs" ("startTime");
 create index "LiteLLM_SpendLogs_startTime_request_id_idx" on "LiteLLM_SpendLogs" ("startTime", request_id);
@@ -43,6 +44,8 @@ create table "LiteLLM_DailyUserSpend" (
   endpoint text,
   prompt_tokens bigint default 0 not null,
   completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
   spend double precision default 0.0 not null,
   api_requests bigint default 0 not null,
   successful_requests bigint default 0 not null,
@@ -52,6 +55,52 @@ create table "LiteLLM_DailyUserSpend" (
 create unique index on "LiteLLM_DailyUserSpend"
   (user_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
 create index "LiteLLM_DailyUserSpend_date_idx" on "LiteLLM_DailyUserSpend" (date);
+create table "LiteLLM_DailyTeamSpend" (
+  id text primary key,
+  team_id text,
+  date text not null,
+  api_key text not null,
+  model text,
+  model_group text,
+  custom_llm_provider text,
+  mcp_namespaced_tool_name text,
+  endpoint text,
+  prompt_tokens bigint default 0 not null,
+  completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
+  spend double precision default 0.0 not null,
+  api_requests bigint default 0 not null,
+  successful_requests bigint default 0 not null,
+  failed_requests bigint default 0 not null,
+  updated_at timestamp(3) without time zone not null
+);
+create unique index on "LiteLLM_DailyTeamSpend"
+  (team_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
+create index "LiteLLM_DailyTeamSpend_date_idx" on "LiteLLM_DailyTeamSpend" (date);
+create table "LiteLLM_DailyOrganizationSpend" (
+  id text primary key,
+  organization_id text,
+  date text not null,
+  api_key text not null,
+  model text,
+  model_group text,
+  custom_llm_provider text,
+  mcp_namespaced_tool_name text,
+  endpoint text,
+  prompt_tokens bigint default 0 not null,
+  completion_tokens bigint default 0 not null,
+  cache_read_input_tokens bigint default 0 not null,
+  cache_creation_input_tokens bigint default 0 not null,
+  spend double precision default 0.0 not null,
+  api_requests bigint default 0 not null,
+  successful_requests bigint default 0 not null,
+  failed_requests bigint default 0 not null,
+  updated_at timestamp(3) without time zone not null
+);
+create unique index on "LiteLLM_DailyOrganizationSpend"
+  (organization_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
+create index "LiteLLM_DailyOrganizationSpend_date_idx" on "LiteLLM_DailyOrganizationSpend" (date);
 create table "LiteLLM_VerificationToken" (
   token text primary key,
   key_name text,
@@ -88,6 +137,26 @@ create table "LiteLLM_UserTable" (
   budget_duration text,
   budget_reset_at timestamp(3) without time zone
 );
+create table "LiteLLM_TeamTable" (
+  team_id text primary key,
+  team_alias text,
+  organization_id text,
+  members text[],
+  metadata jsonb default '{}' not null,
+  max_budget double precision,
+  soft_budget double precision,
+  spend double precision default 0.0 not null,
+  budget_duration text,
+  budget_reset_at timestamp(3) without time zone,
+  blocked boolean default false not null
+);
+create table "LiteLLM_OrganizationTable" (
+  organization_id text primary key,
+  organization_alias text not null,
+  budget_id text not null,
+  metadata jsonb default '{}' not null,
+  spend double precision default 0.0 not null
+);
 create table "LiteLLM_BudgetTable" (
   budget_id text primary key,
   max_budget double precision,
@@ -119,6 +188,21 @@ create table "LiteLLM_HealthCheckTable" (
   updated_at timestamp(3) without time zone not null
 );
 create index "LiteLLM_HealthCheckTable_checked_at_idx" on "LiteLLM_HealthCheckTable" (checked_at);
+create table "LiteLLM_DailyEndUserSpend" (
+  id text primary key,
+  end_user_id text,
+  date text not null,
+  api_key text not null,
+  model text,
+  custom_llm_provider text,
+  mcp_namespaced_tool_name text,
+  endpoint text,
+  api_requests bigint default 0 not null,
+  updated_at timestamp(3) without time zone not null
+);
+create unique index on "LiteLLM_DailyEndUserSpend"
+  (end_user_id, date, api_key, model, custom_llm_provider, mcp_namespaced_tool_name, endpoint);
+create index "LiteLLM_DailyEndUserSpend_date_idx" on "LiteLLM_DailyEndUserSpend" (date);
 create table "_prisma_migrations" (
   id varchar(36) primary key,
   checksum varchar(64) not null,

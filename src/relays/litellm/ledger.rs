@@ -13,10 +13,10 @@ use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
-use super::missed::{COUNTERS, Missed};
-use super::positions::{Positions, RowKey, first_of, hour_at, hour_of, start_of};
+use super::missed::Missed;
+use super::positions::{Positions, RowKey, first_of, hour_at, start_of};
 use super::row::{self, RowReader};
-use super::schema::{DELIVERIES, Schema, filled};
+use super::schema::{COUNTERS, DELIVERIES, Schema};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
@@ -35,8 +35,6 @@ const COUNTED: TimeDelta = TimeDelta::hours(48);
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// A transaction of LiteLLM's that accounts for requests ends within a minute, and clocks differ.
 const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
-/// Hours of the past that are listed at once, where they have few rows.
-const LISTED_HOURS: i64 = 48;
 /// Rows that one audit sums up at most: a second or two of the database.
 const AUDITED_ROWS: usize = 1_000_000;
 /// Days that are always in the calendar: a month, and the week around its first day.
@@ -47,14 +45,14 @@ const LOOK: &str = "look";
 pub(super) struct LedgerReader {
     database: KnownDatabase<Schema>,
     calendars: Calendars,
-    positions: Positions,
+    pub positions: Positions,
     rows: RowReader,
     /// The clock at the last look.
     looked: Option<NaiveDateTime>,
     /// Spans of which rows are still to be counted, because there were too many new ones at once.
     uncounted: Vec<Range<NaiveDateTime>>,
     /// The rows of some hours, while they are read page by page.
-    listing: Option<Listing>,
+    pub listing: Option<Listing>,
     /// Start of the oldest row at the last look.
     oldest: NaiveDateTime,
     /// `None` where LiteLLM's own counters cannot be read.
@@ -62,18 +60,18 @@ pub(super) struct LedgerReader {
 }
 
 /// The rows of some hours with their positions, ascending.
-struct Listing {
-    hours: Range<i64>,
+pub(super) struct Listing {
+    pub hours: Range<i64>,
     /// Those alone that were there when the reading of the past began.
-    is_history: bool,
-    rows: Vec<(i64, RowKey)>,
+    pub is_history: bool,
+    pub rows: Vec<(i64, RowKey)>,
 }
 
 /// Rows as they came: some may be refused.
 #[derive(Default)]
-struct Batch {
-    rows: Vec<UsageRow>,
-    refused: u64,
+pub(super) struct Batch {
+    pub rows: Vec<UsageRow>,
+    pub refused: u64,
 }
 
 impl LedgerReader {
@@ -89,6 +87,12 @@ impl LedgerReader {
             oldest: DateTime::UNIX_EPOCH.naive_utc(),
             missed: None,
         }
+    }
+
+    /// What the rows say, and so what makes it necessary to read them anew.
+    fn basis(&self, schema: &Schema) -> String {
+        let teams = if schema.tells_owners() { ", with teams" } else { "" };
+        format!("by {}{teams}", self.rows.model.label())
     }
 
     async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
@@ -120,7 +124,7 @@ impl LedgerReader {
         let more = new.len() > limit;
         let given = new.into_iter().take(limit).filter_map(|key| Some((self.positions.give(&key)?, key)));
         let given: Vec<(i64, RowKey)> = given.collect();
-        let batch = self.fetch(snapshot, "reading new rows", &given).await?;
+        let batch = self.fetch(snapshot, schema, "reading new rows", &given).await?;
         // What is not read yet would be taken for a drift.
         let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
         let (today, oldest) = (now.date(), first.min(now).date());
@@ -142,7 +146,7 @@ impl LedgerReader {
             now: now.and_utc(),
             same_time_yesterday: civil::day_before(Tz::UTC, now.and_utc()),
             calendar,
-            basis: format!("by {}", self.rows.model.label()),
+            basis: self.basis(schema),
             tariff: String::new(),
             top: self.positions.top(),
             kept_since: Some(oldest),
@@ -238,9 +242,10 @@ impl LedgerReader {
         Ok(())
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &mut self,
         snapshot: &mut Snapshot,
+        schema: &Schema,
         what: &str,
         wanted: &[(i64, RowKey)],
     ) -> Result<Batch, ReadError> {
@@ -251,7 +256,8 @@ impl LedgerReader {
         };
         let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
         let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
-        let query = sqlx::query(filled(include_str!("sql/rows.sql"))).bind(ids).bind(&starts).bind(first).bind(last);
+        let text = schema.of_rows(include_str!("sql/rows.sql"));
+        let query = sqlx::query(text).bind(ids).bind(&starts).bind(first).bind(last);
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
             let Some(position) = positions.get(&key) else { continue };
@@ -264,121 +270,6 @@ impl LedgerReader {
             }
         }
         Ok(batch)
-    }
-
-    /// The rows of an hour with their positions, ascending. Rows of the hours that are remembered get one if they have
-    /// none yet; others are numbered anew.
-    async fn list(&mut self, snapshot: &mut Snapshot, hour: i64) -> Result<Listing, ReadError> {
-        let mut found = statements::keys(snapshot, start_of(hour)..start_of(hour + 1)).await?;
-        found.sort_unstable();
-        let there = found.len();
-        let is_known = hour >= self.positions.lowest();
-        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(there);
-        for (at, key) in found.into_iter().enumerate() {
-            let position = if is_known {
-                self.positions.find(&key).or_else(|| self.positions.give(&key))
-            } else {
-                Some(first_of(hour) + at as i64)
-            };
-            rows.extend(position.map(|position| (position, key)));
-        }
-        if is_known {
-            self.positions.note_present(hour, there);
-        }
-        rows.sort_unstable();
-        Ok(Listing { hours: hour..hour + 1, is_history: false, rows })
-    }
-
-    /// The rows of the past in an hour and those before it, about `limit` of them. What has got its position since the
-    /// reading of the past began comes by itself.
-    async fn list_history(&mut self, snapshot: &mut Snapshot, hour: i64, limit: usize) -> Result<Listing, ReadError> {
-        let (mut first, mut sum) = (hour, 0);
-        for (it, rows) in
-            statements::rows_by_hour(snapshot, &(start_of(hour - LISTED_HOURS)..start_of(hour))).await?.iter().rev()
-        {
-            sum += rows;
-            if sum > limit {
-                break;
-            }
-            first = *it;
-        }
-        let mut found = statements::keys(snapshot, start_of(first)..start_of(hour + 1)).await?;
-        found.sort_unstable();
-        let lowest = self.positions.lowest();
-        let mut rows: Vec<(i64, RowKey)> = Vec::with_capacity(found.len());
-        for key in found {
-            let known = self.positions.find(&key);
-            let position = if key.hour() < lowest {
-                known.or_else(|| self.positions.give(&key))
-            } else {
-                known.filter(|position| self.positions.is_history(*position))
-            };
-            rows.extend(position.map(|position| (position, key)));
-        }
-        self.positions.open(first..lowest.min(hour + 1));
-        rows.sort_unstable();
-        Ok(Listing { hours: first..hour + 1, is_history: true, rows })
-    }
-
-    async fn read_older(&mut self, snapshot: &mut Snapshot, below: i64, limit: usize) -> Result<Older, ReadError> {
-        let (mut below, mut refused) = (below, 0);
-        loop {
-            let hour = hour_of(below - 1);
-            let listing = match self.listing.take() {
-                Some(listing) if listing.hours.contains(&hour) && listing.is_history => listing,
-                _ => self.list_history(snapshot, hour, limit).await?,
-            };
-            let end = listing.rows.partition_point(|(position, _)| *position < below);
-            let wanted = &listing.rows[end.saturating_sub(limit)..end];
-            let Some((lowest, _)) = wanted.first() else {
-                let Some(before) = statements::hour_before(snapshot, listing.hours.start).await? else {
-                    return Ok(Older { rows: Vec::new(), bottom: true, refused });
-                };
-                below = first_of(before + 1);
-                continue;
-            };
-            let lowest = *lowest;
-            let batch = self.fetch(snapshot, "reading older rows", wanted).await?;
-            refused += batch.refused;
-            if batch.rows.is_empty() {
-                below = lowest;
-                self.listing = Some(listing);
-                continue;
-            }
-            self.listing = Some(listing);
-            return Ok(Older { rows: batch.rows, bottom: false, refused });
-        }
-    }
-
-    async fn read_between(
-        &mut self,
-        snapshot: &mut Snapshot,
-        range: &Range<NaiveDateTime>,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<UsageRow>, ReadError> {
-        let mut after = after;
-        let mut hour = hour_at(range.start).max(hour_of(after));
-        while start_of(hour) < range.end {
-            let listing = match self.listing.take() {
-                Some(listing) if listing.hours.contains(&hour) && !listing.is_history => listing,
-                _ => self.list(snapshot, hour).await?,
-            };
-            let wanted = listing.rows.iter().filter(|(position, key)| *position > after && range.contains(&key.start));
-            let wanted: Vec<(i64, RowKey)> = wanted.take(limit).cloned().collect();
-            let Some((last, _)) = wanted.last() else {
-                hour += 1;
-                continue;
-            };
-            after = *last;
-            let mut rows = self.fetch(snapshot, "reading rows of a span", &wanted).await?.rows;
-            self.listing = Some(listing);
-            if !rows.is_empty() {
-                rows.sort_unstable_by_key(|row| row.id);
-                return Ok(rows);
-            }
-        }
-        Ok(Vec::new())
     }
 }
 
@@ -444,8 +335,8 @@ impl Ledger for LedgerReader {
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         self.positions.take_back();
-        let (mut snapshot, _) = self.database.snapshot().await?;
-        let result = self.read_older(&mut snapshot, below, limit as usize).await;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
+        let result = self.read_older(&mut snapshot, &schema, below, limit as usize).await;
         self.end(snapshot, result).await
     }
 
@@ -456,9 +347,9 @@ impl Ledger for LedgerReader {
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
         self.positions.take_back();
-        let (mut snapshot, _) = self.database.snapshot().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let range = range.start.naive_utc()..range.end.naive_utc();
-        let result = self.read_between(&mut snapshot, &range, after, limit as usize).await;
+        let result = self.read_between(&mut snapshot, &schema, &range, after, limit as usize).await;
         self.end(snapshot, result).await
     }
 

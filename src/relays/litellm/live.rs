@@ -1,4 +1,4 @@
-//! What the last health checks of deployments found.
+//! What the last health checks of deployments found, and how LiteLLM's own processes are.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use sqlx::postgres::PgRow;
 use tokio::sync::Mutex;
 
 use super::identity::Kind;
-use super::schema::Schema;
+use super::schema::{DELIVERIES, Schema, WORKERS};
+use super::statements;
 use crate::connect::postgres::Snapshot;
 use crate::model::{AccountState, AccountTest, Directory, Live, ReadError};
 use crate::relay::LiveState;
@@ -30,17 +31,25 @@ impl LiveState for LiveReader {
     async fn read(&mut self, _: &Directory) -> Result<Live, ReadError> {
         let mut database = self.database.lock().await;
         let (mut snapshot, schema) = database.snapshot().await?;
-        let result =
-            if schema.reads("LiteLLM_HealthCheckTable") { health(&mut snapshot).await } else { Ok(Live::default()) };
+        let result = look(&mut snapshot, &schema).await;
         database.end(snapshot, result).await
     }
 }
 
-async fn health(snapshot: &mut Snapshot) -> Result<Live, ReadError> {
-    let what = "reading health checks";
+async fn look(snapshot: &mut Snapshot, schema: &Schema) -> Result<Live, ReadError> {
     let mut live = Live::default();
-    for row in snapshot.fetch(what, sqlx::query(include_str!("sql/health.sql"))).await? {
-        note(&row, &mut live).map_err(|error| snapshot.error(what, &error))?;
+    if schema.reads("LiteLLM_HealthCheckTable") {
+        let what = "reading health checks";
+        for row in snapshot.fetch(what, sqlx::query(include_str!("sql/health.sql"))).await? {
+            note(&row, &mut live).map_err(|error| snapshot.error(what, &error))?;
+        }
+    }
+    if schema.reads(WORKERS) {
+        live.workers_alive = Some(statements::workers_alive(snapshot).await?);
+    }
+    if schema.reads(DELIVERIES) {
+        let (pending, parked) = statements::backlog(snapshot).await?;
+        live.unaccounted = vec![("pending", pending), ("parked", parked)];
     }
     Ok(live)
 }

@@ -8,9 +8,6 @@ use super::schema::filled;
 use crate::connect::postgres::Snapshot;
 use crate::model::ReadError;
 
-/// The table of its counters.
-pub(super) const COUNTERS: &str = "LiteLLM_DailyUserSpend";
-
 /// A day is looked at when nothing of it comes late any more, as rows do after an outage.
 const SETTLED: Days = Days::new(2);
 

@@ -8,13 +8,15 @@
 //! * A budget's spending is of the window before until a job has set it back.
 //!
 //! # Layout
-//! * `positions`: a position for each row. `ledger`, `statements`, `row`: the rows. `deployments`: the upstreams that they name.
+//! * `positions`: a position for each row. `ledger`, `past`, `statements`, `row`: the rows. `deployments`: the upstreams that they name.
 //! * `directory`, `budget`: names and budgets. `live`: health checks. `identity`: numbers for texts, names without addresses.
-//! * `missed`: LiteLLM's own counters. `schema`: which tables and columns there are.
+//! * `daily`, `day`: LiteLLM's own counters in the place of rows. `missed`: these held against the rows. `schema`: which tables and columns there are.
 //! * [`check()`]: what can be read and what cannot, for people. `unsupported`: what none can tell.
 
 mod budget;
 mod check;
+mod daily;
+mod day;
 mod demo;
 mod deployments;
 mod directory;
@@ -22,6 +24,7 @@ pub mod identity;
 mod ledger;
 mod live;
 mod missed;
+mod past;
 mod positions;
 mod product;
 mod row;
@@ -66,6 +69,14 @@ impl ModelName {
     }
 }
 
+/// The setting of where usage comes from.
+const USAGE_PATH: &str = "usage";
+
+/// Whether usage is read from LiteLLM's own counters by day.
+fn counts_days(plan: &RelayPlan) -> bool {
+    plan.own.text(USAGE_PATH) == "days"
+}
+
 /// Opens the parts of one relay: two connections, one for the rows, one that live state and directory share.
 ///
 /// # Errors
@@ -74,10 +85,15 @@ fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let database = || Database::new(&plan.database_url, plan.timeout);
     let deployments = deployments::Deployments::default();
     let shared = Arc::new(Mutex::new(KnownDatabase::new(database()?)));
-    let rows =
-        RowReader { model: product::model_name(plan), names: SharedNames::default(), deployments: deployments.clone() };
+    let model = product::model_name(plan);
+    let usage = if counts_days(plan) {
+        Usage::Counters(Box::new(daily::DailyReader::new(database()?, model, deployments.clone(), plan)))
+    } else {
+        let rows = RowReader { model, names: SharedNames::default(), deployments: deployments.clone() };
+        Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, rows)))
+    };
     Ok(Relay {
-        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database()?, rows))),
+        usage,
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared)))),
         directory: Box::new(directory::DirectoryReader::new(shared, deployments)),
     })

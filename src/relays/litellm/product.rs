@@ -1,9 +1,11 @@
 //! The product, as the rest of the program sees it.
 
 use super::unsupported::UNSUPPORTED;
-use super::{ModelName, check, demo, open};
+use super::{ModelName, USAGE_PATH, check, demo, open};
 use crate::relay::plan::{OwnValue, RelayPlan};
-use crate::relay::setting::{AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TOP_USERS, ValueType};
+use crate::relay::setting::{
+    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_TEAMS, MAX_USERS, Setting, TOP_TEAMS, TOP_USERS, ValueType,
+};
 use crate::relay::{Need, Product, Store};
 
 /// Which name the label `model` has.
@@ -14,6 +16,16 @@ const MODEL_NAME: Setting = Setting {
         ("model", |relay| relay.own.set(MODEL_NAME.path, OwnValue::Text("model".to_owned()))),
     ]),
     absent: Absent::Means("group"),
+};
+
+/// Where usage comes from.
+const USAGE: Setting = Setting {
+    path: USAGE_PATH,
+    value_type: ValueType::OneOf(&[
+        ("rows", |relay| relay.own.set(USAGE_PATH, OwnValue::Text("rows".to_owned()))),
+        ("days", |relay| relay.own.set(USAGE_PATH, OwnValue::Text("days".to_owned()))),
+    ]),
+    absent: Absent::Means("rows"),
 };
 
 pub(super) fn model_name(plan: &RelayPlan) -> ModelName {
@@ -27,7 +39,7 @@ pub static PRODUCT: Product = Product {
     redis: Need::Nothing,
     // `litellm/proxy/health_endpoints/_health_endpoints.py`: without a key, 503 without its database.
     health_path: "/health/readiness",
-    settings: &[MODEL_NAME, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
+    settings: &[MODEL_NAME, USAGE, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, TOP_TEAMS, MAX_USERS, MAX_TEAMS],
     variables: None,
     unsupported: UNSUPPORTED,
     open,

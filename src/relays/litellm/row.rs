@@ -57,12 +57,13 @@ impl RowReader {
         };
         let key_id = Kind::Key.number(text("api_key")?);
         self.deployments.note_caller(key_id, text("api_key")?);
+        let owner = |kind: Kind, column| text(column).map(|id| Some(kind.number(id)).filter(|number| *number > 0));
         let provider_id = self.deployments.number(text("model_id")?, text("provider")?, group);
-        Ok(UsageRow {
+        let request = UsageRow {
             id: position,
             request_id: position,
             started_at: started.and_utc(),
-            counted: !row.try_get::<bool, _>("is_internal")?,
+            counted: true,
             kind: RowKind::Request,
             imported: false,
             is_final: true,
@@ -72,6 +73,8 @@ impl RowReader {
             failure: ending.failure(),
             user_id: Kind::User.number(text("user_id")?),
             key_id: Some(key_id).filter(|id| *id > 0),
+            team_id: owner(Kind::Team, "team_id")?,
+            organization_id: owner(Kind::Organization, "organization_id")?,
             provider_id,
             model: (!named.is_empty()).then(|| self.names.share(named)),
             answered_model: None,
@@ -85,7 +88,24 @@ impl RowReader {
             ttft_ms: first_token.and_then(|at| millis(started, at)),
             output_speed_micro: first_token.and_then(speed),
             cache_saved: None,
-        })
+        };
+        Ok(if row.try_get("is_internal")? { charge(request) } else { request })
+    }
+}
+
+/// What is no caller's request: the Usage page has its cost and tokens, and counts it nowhere.
+fn charge(request: UsageRow) -> UsageRow {
+    UsageRow {
+        kind: RowKind::Charge,
+        is_error: false,
+        outcome: None,
+        is_success: None,
+        failure: None,
+        status: None,
+        duration_ms: None,
+        ttft_ms: None,
+        output_speed_micro: None,
+        ..request
     }
 }
 

@@ -13,6 +13,26 @@ pub(super) const ROWS: &str = "LiteLLM_SpendLogs";
 /// What releases from 1.110 on have to account for, in order of arrival.
 pub(super) const DELIVERIES: &str = "LiteLLM_SpendLogDelivery";
 
+/// LiteLLM's own counters by day, and those of them that are of teams and of organizations.
+pub(super) const COUNTERS: &str = "LiteLLM_DailyUserSpend";
+pub(super) const TEAM_DAYS: &str = "LiteLLM_DailyTeamSpend";
+pub(super) const ORGANIZATION_DAYS: &str = "LiteLLM_DailyOrganizationSpend";
+
+/// What each of these has.
+const COUNTED: &str = "date api_key model model_group custom_llm_provider prompt_tokens completion_tokens spend \
+                       cache_read_input_tokens cache_creation_input_tokens api_requests successful_requests \
+                       failed_requests";
+
+pub(super) const TEAMS: &str = "LiteLLM_TeamTable";
+pub(super) const ORGANIZATIONS: &str = "LiteLLM_OrganizationTable";
+
+/// End users by day, of whom the exporter wants to know no more than how many.
+pub(super) const END_USERS: &str = "LiteLLM_DailyEndUserSpend";
+pub(super) const WORKERS: &str = "LiteLLM_ProxyWorkerHeartbeat";
+
+/// Columns of the rows that old releases have not.
+const OWNERS: &str = "team_id organization_id";
+
 /// Every column that some statement reads, by table.
 const READ: &Named = &[
     (
@@ -20,8 +40,14 @@ const READ: &Named = &[
         "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
          model_group custom_llm_provider user metadata cache_hit status",
     ),
+    (ROWS, OWNERS),
     (DELIVERIES, "request_id state applied_at"),
-    ("LiteLLM_DailyUserSpend", "date api_requests"),
+    (COUNTERS, "user_id"),
+    (COUNTERS, COUNTED),
+    (TEAM_DAYS, "team_id"),
+    (TEAM_DAYS, COUNTED),
+    (ORGANIZATION_DAYS, "organization_id"),
+    (ORGANIZATION_DAYS, COUNTED),
     (
         "LiteLLM_VerificationToken",
         "token key_alias spend max_budget budget_duration budget_reset_at budget_id expires blocked user_id \
@@ -29,10 +55,13 @@ const READ: &Named = &[
     ),
     ("LiteLLM_DeletedVerificationToken", "token key_alias user_id deleted_at"),
     ("LiteLLM_UserTable", "user_id user_alias user_role spend max_budget budget_duration budget_reset_at"),
-    ("LiteLLM_BudgetTable", "budget_id max_budget budget_duration budget_reset_at"),
+    (TEAMS, "team_id team_alias organization_id blocked spend max_budget soft_budget budget_duration budget_reset_at"),
+    (ORGANIZATIONS, "organization_id organization_alias spend budget_id"),
+    ("LiteLLM_BudgetTable", "budget_id max_budget soft_budget budget_duration budget_reset_at"),
     ("LiteLLM_ProxyModelTable", "model_id model_name blocked"),
     ("LiteLLM_HealthCheckTable", "model_id status response_time_ms checked_at"),
-    ("LiteLLM_ProxyWorkerHeartbeat", "last_heartbeat_at"),
+    (WORKERS, "last_heartbeat_at"),
+    (END_USERS, "date end_user_id"),
     ("_prisma_migrations", "migration_name finished_at"),
 ];
 
@@ -58,9 +87,26 @@ impl Schema {
         self.0.readable(table, column)
     }
 
-    /// Columns that are there and that this role may not read, by table.
+    /// Whether rows tell whose team and organization they are of.
+    pub(super) fn tells_owners(&self) -> bool {
+        OWNERS.split_whitespace().any(|column| self.reads_column(ROWS, column))
+    }
+
+    /// The statement of the rows, as far as this release has their columns.
+    pub(super) fn of_rows(&self, text: &str) -> AssertSqlSafe<String> {
+        let text = OWNERS.split_whitespace().fold(text.to_owned(), |text, column| {
+            let told = self.reads_column(ROWS, column);
+            let value = if told { format!("left(l.{column}, 256)") } else { "null::text".to_owned() };
+            text.replace(&format!("{{{column}}}"), &value)
+        });
+        filled(&text)
+    }
+
+    /// Columns that are there and that this role may not read but should, by table.
     pub(super) fn unreadable(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        self.0.unreadable(READ)
+        let mut tables = self.0.unreadable(READ);
+        tables.retain(|(table, _)| *table != END_USERS);
+        tables
     }
 }
 
@@ -84,7 +130,9 @@ impl known_database::Schema for Schema {
                 format!("{what}: there is no table {ROWS} for this role; {hint}"),
             ));
         }
-        let lacking: Vec<&str> = columns_of(ROWS).filter(|column| !schema.has(ROWS, column)).collect();
+        let lacking: Vec<&str> = columns_of(ROWS)
+            .filter(|column| !schema.has(ROWS, column) && !OWNERS.split_whitespace().any(|it| it == *column))
+            .collect();
         if !lacking.is_empty() {
             let lacking = lacking.join(", ");
             let text = format!("{what}: {ROWS} has no {lacking}; releases from 1.80 on have them");

@@ -1,4 +1,4 @@
-//! The ledger's statements, but that of the rows themselves.
+//! The statements with one answer, or a simple list.
 
 use std::ops::Range;
 
@@ -47,14 +47,13 @@ pub(super) async fn sum(snapshot: &mut Snapshot, span: &Range<DateTime<Utc>>) ->
     let query = query.bind(span.start.naive_utc()).bind(span.end.naive_utc());
     let row = snapshot.fetch_one(what, query).await?;
     let read = || {
-        let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0));
         let femto: &str = row.try_get("femto")?;
         let femto = femto.parse().map_err(|_| sqlx::Error::Decode("a sum of money is no number".into()))?;
         Ok(LedgerSum {
-            requests: count("requests")?,
+            requests: count(&row, "requests")?,
             cost: Usd::from_femto(femto),
-            board_tokens: count("board_tokens")?,
-            errors: count("errors")?,
+            board_tokens: count(&row, "board_tokens")?,
+            errors: count(&row, "errors")?,
             ..LedgerSum::default()
         })
     };
@@ -88,4 +87,30 @@ pub(super) async fn rows_by_hour(
         Ok((row.try_get("hour")?, usize::try_from(rows).unwrap_or(0)))
     };
     rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| snapshot.error(what, &error))
+}
+
+/// Worker processes that have given a sign of life lately.
+pub(super) async fn workers_alive(snapshot: &mut Snapshot) -> Result<u64, ReadError> {
+    let what = "counting workers";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/workers.sql"))).await?;
+    count(&row, "alive").map_err(|error| snapshot.error(what, &error))
+}
+
+/// Requests that LiteLLM has yet to account for, and those that it has given up on.
+pub(super) async fn backlog(snapshot: &mut Snapshot) -> Result<(u64, u64), ReadError> {
+    let what = "counting deliveries";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/backlog.sql"))).await?;
+    let read = || Ok((count(&row, "pending")?, count(&row, "parked")?));
+    read().map_err(|error| snapshot.error(what, &error))
+}
+
+/// End users with requests today.
+pub(super) async fn end_users(snapshot: &mut Snapshot) -> Result<u64, ReadError> {
+    let what = "counting end users";
+    let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/end_users.sql"))).await?;
+    count(&row, "active").map_err(|error| snapshot.error(what, &error))
+}
+
+fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or(0))
 }

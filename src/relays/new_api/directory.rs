@@ -126,7 +126,8 @@ impl Limits {
             window,
             part: "".into(),
             rule,
-            limit: left + used,
+            limit: Some(left + used),
+            soft_limit: None,
             since: None,
         });
     }

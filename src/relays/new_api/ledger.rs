@@ -394,6 +394,7 @@ impl Ledger for LedgerReader {
             in_progress: false,
             imports: false,
             hits_of_cached: false,
+            teams: false,
             ..Facts::ALL
         }
     }

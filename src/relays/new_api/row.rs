@@ -119,6 +119,8 @@ impl LogRow {
                 Some(name) => meaning.keys.id(self.user_id, name),
                 None => Some(self.token_id).filter(|id| *id > 0),
             },
+            team_id: None,
+            organization_id: None,
             provider_id: self.channel_id,
             model: (!self.model.is_empty()).then(|| meaning.names.share(&self.model)),
             answered_model: None,

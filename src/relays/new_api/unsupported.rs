@@ -18,6 +18,14 @@ const USERS: Unsupported = Unsupported::metrics(
     "users do not expire, and have no rate limits of their own",
     &["llm_relay_user_expiry_timestamp_seconds", "llm_relay_user_requests_per_minute_limit"],
 );
+const TEAMS: Unsupported = Unsupported::teams("users stand alone: its groups are of prices and channels")
+    .zh("用户不分团队，其分组属于价格和渠道");
+const SOFT_LIMITS: Unsupported =
+    Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]);
+const PROCESSES: Unsupported = Unsupported::metrics(
+    "nothing is told of people behind the callers, and of the relay's own processes",
+    &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
+);
 const ATTEMPTS: Unsupported = Unsupported::metrics(
     "attempts are not told from requests that failed, and what it refuses leaves no row",
     &["llm_relay_recovered_attempts_total", "llm_relay_rejected_requests_total"],
@@ -83,6 +91,9 @@ const STATEMENTS: Unsupported = Unsupported::metrics(
 pub(super) const NEW_API_UNSUPPORTED: &[Unsupported] = &[
     ENDED,
     USERS,
+    TEAMS,
+    SOFT_LIMITS,
+    PROCESSES,
     Unsupported::metrics(
         "its screens have no shares of errors, and attempts that failed are rows only with `ERROR_LOG_ENABLED`",
         &["llm_relay_day_error_ratio", "llm_relay_leaderboard_success_ratio"],
@@ -113,6 +124,9 @@ pub(super) const NEW_API_UNSUPPORTED: &[Unsupported] = &[
 pub(super) const ONE_API_UNSUPPORTED: &[Unsupported] = &[
     ENDED,
     USERS,
+    TEAMS,
+    SOFT_LIMITS,
+    PROCESSES,
     Unsupported::metrics(
         "requests that failed leave no row",
         &[

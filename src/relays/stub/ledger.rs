@@ -58,7 +58,7 @@ impl Reader {
 #[async_trait]
 impl Ledger for Reader {
     fn facts(&self) -> Facts {
-        Facts { list_cost: false, in_progress: false, imports: false, refunds: false, ..Facts::ALL }
+        Facts { list_cost: false, in_progress: false, imports: false, refunds: false, teams: false, ..Facts::ALL }
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
@@ -163,6 +163,8 @@ fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
         failure: None,
         user_id: id_of(row.try_get("user")?),
         key_id: None,
+        team_id: None,
+        organization_id: None,
         provider_id: 0,
         model: Some(row.try_get::<&str, _>("model")?.into()),
         answered_model: None,

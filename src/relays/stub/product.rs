@@ -14,10 +14,10 @@ pub(crate) static PRODUCT: Product = Product {
     health_path: "/health",
     settings: &[AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
     variables: None,
-    unsupported: &[Unsupported::metrics(
-        "the table has requests and nothing else",
-        &["llm_relay_provider_", "llm_relay_key_"],
-    )],
+    unsupported: &[
+        Unsupported::metrics("the table has requests and nothing else", &["llm_relay_provider_", "llm_relay_key_"]),
+        Unsupported::teams("the table knows no teams"),
+    ],
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

@@ -269,6 +269,7 @@ impl Ledger for LedgerReader {
             imports: false,
             refunds: false,
             hits_of_cached: false,
+            teams: false,
             ..Facts::ALL
         }
     }

@@ -2,6 +2,7 @@ use crate::relay::Unsupported;
 
 /// What neither PostgreSQL nor Redis tells.
 pub(super) const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported::teams("users stand alone: its groups are of upstream accounts").zh("用户不分团队，其分组属于上游账号"),
     Unsupported::metrics(
         "the relay tracks sessions of some upstream accounts alone",
         &["llm_relay_sessions_active", "llm_relay_user_sessions_", "llm_relay_key_sessions_"],
@@ -63,5 +64,10 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics(
         "no recurring statement can become expensive: all are bounded by an index",
         &["llm_relay_statement_refused"],
+    ),
+    Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
+    Unsupported::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
     ),
 ];

@@ -61,10 +61,18 @@ pub fn plan(url: &str) -> RelayPlan {
         // Every refresh audits, so that nothing may be wrong even for a moment.
         audit_interval: Duration::ZERO,
         history_budget: Duration::from_secs(60),
-        boards: Boards { top_users: 9, top_keys: 9, top_providers: 9, top_models: 9, ..Boards::default() },
+        boards: Boards {
+            top_users: 9,
+            top_keys: 9,
+            top_teams: 9,
+            top_providers: 9,
+            top_models: 9,
+            ..Boards::default()
+        },
         ..RelayPlan::new("test", &litellm::PRODUCT)
     };
     plan.own.set("model_name", OwnValue::Text("group".to_owned()));
+    plan.own.set("usage", OwnValue::Text("rows".to_owned()));
     plan
 }
 
@@ -116,6 +124,8 @@ pub struct Row {
     pub ttft: Option<i64>,
     pub key: &'static str,
     pub user: &'static str,
+    pub team: &'static str,
+    pub organization: &'static str,
     pub model: &'static str,
     pub group: &'static str,
     pub model_id: &'static str,
@@ -139,17 +149,17 @@ impl Row {
         let at = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S%.3f").to_string();
         let (start, end) = (at(self.start), at(self.start + TimeDelta::milliseconds(*ms)));
         let first = self.ttft.map_or(end.clone(), |ttft| at(self.start + TimeDelta::milliseconds(ttft)));
-        let Self { metadata, outcome, class, cache_read, cache_write, .. } = self;
+        let Self { team, organization, metadata, outcome, class, cache_read, cache_write, .. } = self;
         format!(
             r#"with r as (
                insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, spend, total_tokens, prompt_tokens,
                  completion_tokens, "startTime", "endTime", "completionStartTime", model, model_id, model_group,
-                 custom_llm_provider, "user", metadata, status)
+                 custom_llm_provider, "user", team_id, organization_id, metadata, status)
                values ('{id}', 'acompletion', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
-                 '{first}', '{model}', '{model_id}', '{group}', '{provider}', '{user}', '{metadata}', '{status}')
+                 '{first}', '{model}', '{model_id}', '{group}', '{provider}', '{user}', '{team}', '{organization}', '{metadata}', '{status}')
                on conflict do nothing returning *
              )
-             insert into ever select request_id, "startTime", {ms}, {}, api_key, "user", model_group,
+             insert into ever select request_id, "startTime", {ms}, {}, api_key, "user", team_id, organization_id, model_group,
                coalesce(nullif(model_id, ''), custom_llm_provider), spend, prompt_tokens, completion_tokens,
                '{outcome}', '{class}', {cache_read}, {cache_write} from r;"#,
             self.ttft.map_or("null".to_owned(), |ttft| ttft.to_string()),
@@ -158,5 +168,5 @@ impl Row {
 }
 
 pub const EVER: &str = "create table ever (request_id text, start timestamp(3), ms bigint, ttft bigint, key text,
-    client text, model text, provider text, spend float8, prompt bigint, output bigint, outcome text, class text,
+    client text, team text, organization text, model text, provider text, spend float8, prompt bigint, output bigint, outcome text, class text,
     cache_read bigint, cache_write bigint)";

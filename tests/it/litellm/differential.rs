@@ -28,12 +28,13 @@ const GROUPS: [(&str, &str, [Deployment; 2]); 3] = [
     // Passed through to a provider, without a deployment.
     ("", "gemini-2.5-pro", [("", "vertex_ai"), ("", "gemini")]),
 ];
-const CALLERS: [(&str, &str); 5] = [
-    ("hash-a", "ann"),
-    ("hash-b", "ann"),
-    ("hash-c", "bob"),
-    ("", ""),
-    ("litellm-internal-health-check", "default_user_id"),
+/// A key, its user, and the user's team and organization.
+const CALLERS: [(&str, &str, &str, &str); 5] = [
+    ("hash-a", "ann", "search", "acme"),
+    ("hash-b", "ann", "ads", "acme"),
+    ("hash-c", "bob", "ads", ""),
+    ("", "", "", ""),
+    ("litellm-internal-health-check", "default_user_id", "", ""),
 ];
 
 struct Scene {
@@ -54,6 +55,8 @@ impl Scene {
         db.run(
             r#"insert into "LiteLLM_UserTable" (user_id) values ('ann'), ('bob'), ('default_user_id');
                insert into "LiteLLM_VerificationToken" (token, key_alias) values ('hash-a', 'a'), ('hash-b', 'b');
+               insert into "LiteLLM_TeamTable" (team_id, organization_id) values ('search', 'acme'), ('ads', null);
+               insert into "LiteLLM_OrganizationTable" (organization_id, organization_alias, budget_id) values ('acme', 'Acme', '');
                insert into "LiteLLM_DeletedVerificationToken" (id, token, key_alias) values ('1', 'hash-c', 'c')"#,
         )
         .await;
@@ -86,7 +89,7 @@ impl Scene {
         self.ids += 1;
         let (group, model, deployments) = self.pick(&GROUPS);
         let (model_id, provider) = self.pick(&deployments);
-        let (key, user) = self.pick(&CALLERS);
+        let (key, user, team, organization) = self.pick(&CALLERS);
         let ms = self.pick(&[0, 7, 900, 31_000, 700_000]);
         let (cache_read, cache_write) = self.pick(&[(0, 0), (600, 0), (600, 50), (0, 40)]);
         let usage = match (cache_read, cache_write) {
@@ -105,6 +108,8 @@ impl Scene {
             ttft: Some(ms / 3).filter(|ttft| *ttft > 0 && self.rng.random_bool(0.6)),
             key,
             user,
+            team,
+            organization,
             model,
             group,
             model_id,
@@ -260,16 +265,16 @@ impl Scene {
             ("24h", format!("{start} >= {second} - interval '1 day'")),
         ] {
             let sql = format!(
-                "select w, v::bigint from (select count(*) n, round(sum(spend::numeric) * 1e8) c, sum(prompt + output) t
-                 from ever where outcome <> 'internal' and {of}) s,
+                "select w, v::bigint from (select count(*) filter (where outcome <> 'internal') n, round(sum(spend::numeric) * 1e8) c, sum(prompt + output) t
+                 from ever where {of}) s,
                  lateral (values ('{span} requests', n), ('{span} cost', coalesce(c, 0)), ('{span} tokens', coalesce(t, 0))) as x (w, v)"
             );
             screens.extend(self.db.table(&sql).await);
         }
-        for (scope, column) in [("user", "client"), ("key", "key"), ("provider", "provider")] {
+        for scope in Scope::ALL.iter().filter(|scope| **scope != Scope::Model).map(|scope| scope.label()) {
+            let column = if scope == "user" { "client" } else { scope };
             let sql = format!(
-                "select '{scope} ' || {column}, count(*) from ever where outcome <> 'internal'
-                 and {start} >= {second} - interval '1 day' and {column} <> '' group by 1"
+                "select '{scope} ' || {column}, count(*) filter (where outcome <> 'internal') from ever where {start} >= {second} - interval '1 day' and {column} <> '' group by 1"
             );
             screens.extend(self.db.table(&sql).await);
         }
@@ -307,7 +312,8 @@ impl Scene {
                 entities += 1;
             }
         }
-        let all = theirs.keys().filter(|name| ["user ", "key ", "provider "].iter().any(|it| name.starts_with(it)));
+        let of_scope = |name: &&String| Scope::ALL.iter().any(|it| name.starts_with(&format!("{} ", it.label())));
+        let all = theirs.keys().filter(of_scope);
         assert_eq!(entities, all.count(), "{what}");
         self.compare_counters(&view, what).await;
         let audit = view.audit.unwrap();
@@ -333,8 +339,16 @@ impl Scene {
             add("ttft ms".to_owned(), (it.ttft.sum * 1000.0).round() as i64);
         }
         counters.failures.iter().for_each(|(_, class, n)| add(format!("failed {class}"), *n as i64));
-        for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-            entities.iter().for_each(|it| add(format!("requests of {scope} {}", it.id), it.requests as i64));
+        for (scope, entities) in [
+            ("user", &counters.users),
+            ("key", &counters.keys),
+            ("team", &counters.teams),
+            ("organization", &counters.organizations),
+        ] {
+            for it in entities {
+                add(format!("requests of {scope} {}", it.id), it.requests as i64);
+                add(format!("cost of {scope} {}", it.id), units(it.cost_usd.unwrap()));
+            }
         }
         ours.retain(|_, value| *value != 0);
 
@@ -349,19 +363,24 @@ impl Scene {
             // What is given back is taken from no counter.
             ("cost of provider", "provider", "provider", "greatest(spend::numeric, 0) * 1e8", "true"),
             ("failed", "", "class", "1", "class <> ''"),
-            ("requests of user", "user", "client", "1", "true"),
-            ("requests of key", "key", "key", "1", "true"),
+            ("requests of user", "user", "client", "1", "outcome <> 'internal'"),
+            ("requests of key", "key", "key", "1", "outcome <> 'internal'"),
+            ("requests of team", "team", "team", "1", "outcome <> 'internal'"),
+            ("requests of organization", "organization", "organization", "1", "outcome <> 'internal'"),
+            ("cost of user", "user", "client", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of key", "key", "key", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of team", "team", "team", "greatest(spend::numeric, 0) * 1e8", "true"),
+            ("cost of organization", "organization", "organization", "greatest(spend::numeric, 0) * 1e8", "true"),
             ("input", "", "''", "prompt - cache_read - cache_write", "true"),
             ("output", "", "''", "output", "true"),
             ("cache_read", "", "''", "cache_read", "true"),
             ("cache_write", "", "''", "cache_write", "true"),
-            ("durations", "", "''", "1", "true"),
-            ("ms", "", "''", "ms", "true"),
-            ("ttfts", "", "''", "1", "ttft is not null"),
-            ("ttft ms", "", "''", "ttft", "ttft is not null"),
+            ("durations", "", "''", "1", "outcome <> 'internal'"),
+            ("ms", "", "''", "ms", "outcome <> 'internal'"),
+            ("ttfts", "", "''", "1", "outcome <> 'internal' and ttft is not null"),
+            ("ttft ms", "", "''", "ttft", "outcome <> 'internal' and ttft is not null"),
         ] {
-            let sql =
-                format!("select {by}, sum({of})::bigint from ever where outcome <> 'internal' and {which} group by 1");
+            let sql = format!("select {by}, sum({of})::bigint from ever where {which} group by 1");
             for (label, value) in self.db.table(&sql).await {
                 let label = if scope.is_empty() { label } else { id(scope, &label) };
                 theirs.insert(format!("{name} {label}").trim_end().to_owned(), value);
@@ -377,13 +396,15 @@ fn id(scope: &str, name: &str) -> String {
     let number = match scope {
         "user" => Kind::User.number(name),
         "key" => Kind::Key.number(name),
+        "team" => Kind::Team.number(name),
+        "organization" => Kind::Organization.number(name),
         // Deployments are called as `azure-1` here.
         _ if name.ends_with("-1") => Kind::Deployment.number(name),
         _ => Kind::Provider.number(name),
     };
     match (scope, number) {
-        // Without a key.
-        ("key", 0) => "other".to_owned(),
+        // Without one.
+        ("key" | "team" | "organization", 0) => "other".to_owned(),
         _ => number.to_string(),
     }
 }

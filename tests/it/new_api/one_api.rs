@@ -63,7 +63,7 @@ async fn requests_are_told_by_the_name_of_their_key_and_failures_are_not() {
     assert_eq!((counters.responses.len(), counters.failures.len(), counters.refunds.len()), (0, 0, 0));
     let of = |scope, id: i64| {
         let found = view.quotas.iter().find(|it| (it.scope, it.id.number()) == (scope, Some(id)));
-        found.map(|it| (it.limit_usd, it.used_usd))
+        found.map(|it| (it.limit_usd.unwrap(), it.used_usd))
     };
     assert_eq!(of(Scope::Key, 2), Some((0.018, Some(0.027))), "three got through with the last of it");
     assert_eq!((of(Scope::User, 2), of(Scope::User, 3)), (Some((0.027, Some(0.009))), None));

@@ -17,7 +17,7 @@ async fn quotas(store: &Store) -> BTreeMap<(Scope, i64, String), Quota> {
         let name = format!("{} {}", it.window.label(), it.part);
         (
             (it.scope, it.id.number().unwrap(), name.trim().to_owned()),
-            (it.limit.to_f64(), used.to_f64(), resets_at.is_some()),
+            (it.limit.unwrap().to_f64(), used.to_f64(), resets_at.is_some()),
         )
     };
     let quotas: BTreeMap<_, _> = directory.limits.iter().map(quota).collect();

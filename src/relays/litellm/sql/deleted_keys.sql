@@ -8,6 +8,7 @@ select distinct on (d.token)
   null::timestamp as created_at,
   0::float8 as spend,
   null::float8 as max_budget,
+  null::float8 as soft_budget,
   null::text as budget_duration,
   null::timestamp as budget_reset_at
 from "LiteLLM_DeletedVerificationToken" d

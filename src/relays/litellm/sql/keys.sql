@@ -1,5 +1,6 @@
--- Keys with their budgets; the hash is compared here and shown nowhere. Primary keys, and a
--- full read of the budgets. All releases.
+-- Keys with their budgets; the hash is compared here and shown nowhere. A key with a duration of its own is set back by that,
+-- else by that of its budget (proxy/common_utils/reset_budget_job.py, 1.110.2). Primary keys, and a full read of the budgets.
+-- All releases.
 select
   k.token,
   left(k.key_alias, 200) as alias,
@@ -9,8 +10,9 @@ select
   case when isfinite(k.created_at) then k.created_at end as created_at,
   k.spend,
   coalesce(k.max_budget, b.max_budget) as max_budget,
-  left(case when k.max_budget is null then b.budget_duration else k.budget_duration end, 20) as budget_duration,
-  case when k.max_budget is null and isfinite(b.budget_reset_at) then b.budget_reset_at
-    when k.max_budget is not null and isfinite(k.budget_reset_at) then k.budget_reset_at end as budget_reset_at
+  b.soft_budget,
+  left(coalesce(k.budget_duration, b.budget_duration), 20) as budget_duration,
+  case when k.budget_duration is null and isfinite(b.budget_reset_at) then b.budget_reset_at
+    when k.budget_duration is not null and isfinite(k.budget_reset_at) then k.budget_reset_at end as budget_reset_at
 from "LiteLLM_VerificationToken" k
 left join "LiteLLM_BudgetTable" b on b.budget_id = k.budget_id

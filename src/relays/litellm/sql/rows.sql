@@ -7,6 +7,8 @@ select
   case when isfinite(l."completionStartTime") then l."completionStartTime" end as first_token_at,
   left(l.api_key, 256) as api_key,
   left(l."user", 256) as user_id,
+  {team_id} as team_id,
+  {organization_id} as organization_id,
   l.spend,
   l.prompt_tokens,
   l.completion_tokens,

@@ -5,6 +5,7 @@ select
   coalesce(left(u.user_role, 50), '') as role,
   u.spend,
   u.max_budget,
+  null::float8 as soft_budget,
   left(u.budget_duration, 20) as budget_duration,
   case when isfinite(u.budget_reset_at) then u.budget_reset_at end as budget_reset_at
 from "LiteLLM_UserTable" u
