@@ -2,6 +2,7 @@
 
 mod backfill;
 mod demo;
+mod healthcheck;
 mod listen;
 mod neighbours;
 
@@ -13,7 +14,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -90,6 +92,8 @@ enum Command {
     Serve,
     /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
     Check,
+    /// Ask an exporter that runs whether it lives; for containers without a shell. Exit code 1 when it does not.
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
     Backfill(backfill::BackfillArgs),
     /// Tell which alerts would have fired in a relay's past, how often and for how long. Needs Prometheus installed.
@@ -103,6 +107,17 @@ enum Command {
         /// Cost of the hash: each step doubles the work.
         #[arg(long, default_value_t = 10)]
         cost: u32,
+    },
+    /// Print what completes the arguments in a shell.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// Directory to write to; one file per command.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Start a private relay store with a history and live traffic, and serve its metrics.
     Demo(demo::DemoArgs),
@@ -170,6 +185,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options, paths)),
         Command::Check => runtime.block_on(check_relays(options)),
+        Command::Healthcheck(arguments) => runtime.block_on(healthcheck::healthcheck(arguments, options, &paths)),
         Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
         Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
         Command::Metrics => {
@@ -180,6 +196,17 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         Command::Dashboards(arguments) => write_dashboards(arguments, options),
         Command::HashPassword { cost } => {
             web::hash_password(cost)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut completions);
+            std::io::stdout().write_all(&completions).ok();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { out } => {
+            std::fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
+            clap_mangen::generate_to(Cli::command(), &out).context("cannot write the manual pages")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options, paths)),
