@@ -9,9 +9,11 @@ mod neighbours;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -57,6 +59,10 @@ struct Options {
     /// Configuration file (TOML). Without one, DATABASE_URL (or DSN), REDIS_URL and TZ configure one Claude Code Hub.
     #[arg(long = "config.file", global = true, value_name = "FILE")]
     config_file: Option<PathBuf>,
+    /// Look so often whether the configuration file has been written or replaced, and read it again then; e.g. 10s
+    /// [default: never].
+    #[arg(long = "config.auto-reload-interval", global = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    auto_reload_interval: Option<Duration>,
     /// Address to listen on; may be given several times. `:9879` means all addresses of this machine.
     #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9879")]
     listen_addresses: Vec<listen::Address>,
@@ -259,6 +265,9 @@ fn environment() -> BTreeMap<String, String> {
 
 async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCode> {
     let env = environment();
+    // Before it is read: a change meanwhile is not missed.
+    let watched = options.auto_reload_interval.zip(options.config_file.clone());
+    let watched = watched.map(|(interval, file)| (interval, version_of(&file), file));
     let loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -279,6 +288,9 @@ async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCod
     });
     let (reloader, requests) = reload::channel();
     let over_http = options.enable_lifecycle.then(|| reloader.clone());
+    if let Some((interval, version, file)) = watched {
+        tokio::spawn(reload_on_change(reloader.clone(), file, version, interval));
+    }
     tokio::spawn(reload_on_signal(reloader));
     let file = options.config_file.clone();
     let read = move || {
@@ -304,6 +316,27 @@ async fn reload_on_signal(reloader: Reloader) {
         // The outcome is in the log.
         reloader.reload().await.ok();
     }
+}
+
+/// Kubernetes replaces all files of a directory at once, so that a new secret beside the file is a change of it.
+async fn reload_on_change(reloader: Reloader, file: PathBuf, mut read: Option<Version>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = version_of(&file);
+        if now.is_some() && now != read {
+            read = now;
+            // The outcome is in the log.
+            reloader.reload().await.ok();
+        }
+    }
+}
+
+/// What differs when a file has been written again or replaced: its inode and its time.
+type Version = (u64, i64, i64);
+
+fn version_of(file: &Path) -> Option<Version> {
+    let it = std::fs::metadata(file).ok()?;
+    Some((it.ino(), it.mtime(), it.mtime_nsec()))
 }
 
 fn listen(options: &Options) -> anyhow::Result<Vec<TcpListener>> {

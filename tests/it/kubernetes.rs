@@ -35,9 +35,10 @@ fn the_container_starts_and_its_probes_answer() {
     }
     let container = &one("StatefulSet")["spec"]["template"]["spec"]["containers"][0];
     let arguments: Vec<&str> = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
-    assert_eq!(arguments, ["--config.file=/etc/llm-relay-exporter/config.toml", "--web.listen-address=:9879"]);
+    let (here, further) = arguments.split_at(2);
+    assert_eq!(here, ["--config.file=/etc/llm-relay-exporter/config.toml", "--web.listen-address=:9879"]);
     assert_eq!(container["ports"][0]["containerPort"], 9879);
-    let process = Process::start(&config, &[]);
+    let process = Process::start(&config, further);
     let probe = |name: &str| process.ask("GET", container[name]["httpGet"]["path"].as_str().unwrap());
     assert_eq!(probe("livenessProbe"), (200, "ok\n".to_owned()));
     let (code, body) = probe("readinessProbe");
