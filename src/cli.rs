@@ -2,18 +2,22 @@
 
 mod backfill;
 mod demo;
+mod healthcheck;
 mod listen;
 mod neighbours;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -55,6 +59,10 @@ struct Options {
     /// Configuration file (TOML). Without one, DATABASE_URL (or DSN), REDIS_URL and TZ configure one Claude Code Hub.
     #[arg(long = "config.file", global = true, value_name = "FILE")]
     config_file: Option<PathBuf>,
+    /// Look so often whether the configuration file has been written or replaced, and read it again then; e.g. 10s
+    /// [default: never].
+    #[arg(long = "config.auto-reload-interval", global = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    auto_reload_interval: Option<Duration>,
     /// Address to listen on; may be given several times. `:9879` means all addresses of this machine.
     #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9879")]
     listen_addresses: Vec<listen::Address>,
@@ -90,6 +98,8 @@ enum Command {
     Serve,
     /// Connect, tell what can and cannot be read and why, change nothing. Exit code 1 when there is a problem.
     Check,
+    /// Ask an exporter that runs whether it lives; for containers without a shell. Exit code 1 when it does not.
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Write the past as OpenMetrics with time stamps, out of a relay's ledger, for a Prometheus that was not there yet.
     Backfill(backfill::BackfillArgs),
     /// Tell which alerts would have fired in a relay's past, how often and for how long. Needs Prometheus installed.
@@ -103,6 +113,17 @@ enum Command {
         /// Cost of the hash: each step doubles the work.
         #[arg(long, default_value_t = 10)]
         cost: u32,
+    },
+    /// Print what completes the arguments in a shell.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// Directory to write to; one file per command.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Start a private relay store with a history and live traffic, and serve its metrics.
     Demo(demo::DemoArgs),
@@ -170,6 +191,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve_relays(options, paths)),
         Command::Check => runtime.block_on(check_relays(options)),
+        Command::Healthcheck(arguments) => runtime.block_on(healthcheck::healthcheck(arguments, options, &paths)),
         Command::Backfill(arguments) => runtime.block_on(backfill::backfill(arguments, options)),
         Command::Backtest(arguments) => runtime.block_on(backfill::backtest(arguments, options)),
         Command::Metrics => {
@@ -180,6 +202,17 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         Command::Dashboards(arguments) => write_dashboards(arguments, options),
         Command::HashPassword { cost } => {
             web::hash_password(cost)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut completions);
+            std::io::stdout().write_all(&completions).ok();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { out } => {
+            std::fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
+            clap_mangen::generate_to(Cli::command(), &out).context("cannot write the manual pages")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments, options, paths)),
@@ -232,6 +265,9 @@ fn environment() -> BTreeMap<String, String> {
 
 async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCode> {
     let env = environment();
+    // Before it is read: a change meanwhile is not missed.
+    let watched = options.auto_reload_interval.zip(options.config_file.clone());
+    let watched = watched.map(|(interval, file)| (interval, version_of(&file), file));
     let loaded = match configure(options, &env) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -252,6 +288,9 @@ async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCod
     });
     let (reloader, requests) = reload::channel();
     let over_http = options.enable_lifecycle.then(|| reloader.clone());
+    if let Some((interval, version, file)) = watched {
+        tokio::spawn(reload_on_change(reloader.clone(), file, version, interval));
+    }
     tokio::spawn(reload_on_signal(reloader));
     let file = options.config_file.clone();
     let read = move || {
@@ -277,6 +316,27 @@ async fn reload_on_signal(reloader: Reloader) {
         // The outcome is in the log.
         reloader.reload().await.ok();
     }
+}
+
+/// Kubernetes replaces all files of a directory at once, so that a new secret beside the file is a change of it.
+async fn reload_on_change(reloader: Reloader, file: PathBuf, mut read: Option<Version>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = version_of(&file);
+        if now.is_some() && now != read {
+            read = now;
+            // The outcome is in the log.
+            reloader.reload().await.ok();
+        }
+    }
+}
+
+/// What differs when a file has been written again or replaced: its inode and its time.
+type Version = (u64, i64, i64);
+
+fn version_of(file: &Path) -> Option<Version> {
+    let it = std::fs::metadata(file).ok()?;
+    Some((it.ino(), it.mtime(), it.mtime_nsec()))
 }
 
 fn listen(options: &Options) -> anyhow::Result<Vec<TcpListener>> {

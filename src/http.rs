@@ -17,8 +17,8 @@ use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{self, RawQuery, Request};
 use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -35,7 +35,7 @@ use crate::model::Source;
 use crate::page::accept::{self, Coding, Format};
 use crate::page::{self, Shared};
 use crate::reload::Reloader;
-use crate::view::View;
+use crate::view::{SourceStatus, View};
 use crate::web::Protection;
 pub use paths::Paths;
 
@@ -205,27 +205,34 @@ fn landing(
     }
 }
 
-/// 200 once the ledger and the directory of every relay have been read since the start.
-async fn ready(extract::State(state): extract::State<State>) -> (StatusCode, String) {
+/// 200 once each relay has been read or has failed to be, and one has been read: one that is down keeps no other waiting.
+/// Who shows no password where one is needed is told no more than that.
+async fn ready(extract::State(state): extract::State<State>, headers: HeaderMap) -> (StatusCode, String) {
     let page = state.page.current();
-    let mut missing = String::new();
-    if page.views.is_empty() {
-        missing.push_str("no relay has been read yet\n");
-    }
-    for view in &page.views {
-        let unread: Vec<_> =
-            [Source::Ledger, Source::Directory].into_iter().filter(|part| !read(view, *part)).collect();
-        if let [first, rest @ ..] = &*unread {
-            let rest: String = rest.iter().map(|part| format!(" and {part}")).collect();
+    let read = |status: &SourceStatus| status.last_success.is_some();
+    let tried = |status: &SourceStatus| read(status) || status.failures.iter().any(|(_, count)| *count > 0);
+    let ready = page.views.iter().flat_map(awaited).all(tried) && page.views.iter().any(|view| awaited(view).all(read));
+    let (code, mut text) = match ready {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+    };
+    if headers.contains_key(AUTHORIZATION) || !state.protection.rules().authenticate() {
+        for (view, status) in page.views.iter().flat_map(|view| view.sources.iter().map(move |status| (view, status))) {
+            let how = match &status.problem {
+                Some(problem) => problem,
+                None if read(status) => "read",
+                None => "not read yet",
+            };
             // A String takes every write.
-            let _ = writeln!(missing, "{}: {first}{rest} not read yet", view.relay);
+            let _ = writeln!(text, "{} {}: {how}", view.relay, status.source);
         }
     }
-    if missing.is_empty() { (StatusCode::OK, "ready\n".into()) } else { (StatusCode::SERVICE_UNAVAILABLE, missing) }
+    (code, text)
 }
 
-fn read(view: &View, part: Source) -> bool {
-    view.sources.iter().any(|status| status.source == part && status.last_success.is_some())
+/// Live state comes and goes.
+fn awaited(view: &View) -> impl Iterator<Item = &SourceStatus> {
+    view.sources.iter().filter(|status| status.source != Source::Live)
 }
 
 /// Nothing here takes a body; the connection of a client that sends one is closed instead of drained.

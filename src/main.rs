@@ -6,6 +6,7 @@ use llm_relay_exporter::cli;
 
 fn main() -> ExitCode {
     return_memory();
+    look_up_names_alone();
     forget_libpq();
     cli::run(std::env::args_os()).unwrap_or_else(|error| {
         eprintln!("llm-relay-exporter: {error:#}");
@@ -51,3 +52,17 @@ fn return_memory() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 const fn return_memory() {}
+
+/// A static glibc would load the modules that the system looks names up with, which belong to another glibc. Files and DNS
+/// are inside.
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+fn look_up_names_alone() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const libc::c_char, services: *const libc::c_char) -> libc::c_int;
+    }
+    // SAFETY: two texts that outlive it; nothing else runs yet.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+}
+
+#[cfg(not(all(target_env = "gnu", target_feature = "crt-static")))]
+const fn look_up_names_alone() {}

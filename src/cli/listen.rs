@@ -66,6 +66,12 @@ impl std::str::FromStr for Address {
 }
 
 impl Address {
+    /// Where a client on this machine finds what listens there.
+    pub(crate) fn to_ask(&self) -> &str {
+        // Of all addresses, those of IPv4, which every machine has; connecting to them means this machine.
+        self.candidates.last().unwrap_or(&self.written)
+    }
+
     fn open(&self) -> anyhow::Result<TcpListener> {
         let opened = self.candidates.iter().map(TcpListener::bind).reduce(|first, next| first.or(next));
         let opened = opened.unwrap_or_else(|| Err(std::io::ErrorKind::InvalidInput.into()));

@@ -1,9 +1,9 @@
-//! The door: every request but the liveness probe shows who sends it.
+//! The door: every request but a probe's shows who sends it.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,8 +12,12 @@ use crate::web::{Admission, Protection, Rules};
 
 pub(crate) async fn admit(State(protection): State<Arc<Protection>>, request: Request, next: Next) -> Response {
     let rules = protection.rules();
-    // The process lives: that is all it says, and a probe has no password.
-    let open = request.uri().path() == "/healthz";
+    // A probe has no password; whether the process lives and is ready is all that it is told.
+    let open = match request.uri().path() {
+        "/healthz" => true,
+        "/readyz" => !request.headers().contains_key(AUTHORIZATION),
+        _ => false,
+    };
     let admission = if open { Admission::Granted } else { protection.admit(&rules, request.headers()).await };
     let mut response = match admission {
         Admission::Granted => next.run(request).await,

@@ -29,6 +29,7 @@ mod histories;
 mod hostile;
 mod http;
 mod increase;
+mod kubernetes;
 mod landing;
 mod listen;
 mod litellm;

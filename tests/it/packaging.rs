@@ -120,6 +120,26 @@ fn the_commands_of_the_readme_exist() {
 }
 
 #[test]
+fn manual_and_completions_know_every_command() {
+    let manual = tempfile::tempdir().unwrap();
+    assert!(exporter(&["man", "--out", manual.path().to_str().unwrap()]).status.success());
+    let page = fs::read_to_string(manual.path().join("llm-relay-exporter.1")).unwrap();
+    let help = exporter(&["--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"check"), "{help}");
+    for command in commands {
+        assert!(manual.path().join(format!("llm-relay-exporter-{command}.1")).exists(), "{command} has no page");
+        assert!(page.contains(&format!("llm\\-relay\\-exporter\\-{}(1)", command.replace('-', "\\-"))), "{command}");
+        for shell in ["bash", "fish", "zsh"] {
+            let completions = exporter(&["completions", shell]);
+            assert!(String::from_utf8(completions.stdout).unwrap().contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
 fn every_metric_that_a_page_names_exists() {
     let names: HashSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
     let known = |word: &str, whole: bool| {

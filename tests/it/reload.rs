@@ -228,3 +228,18 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }
+
+#[test]
+fn a_file_that_is_written_is_read_again_by_itself() {
+    let config = |database: &str| table("main", &format!("postgres://127.0.0.1:1/{database}"));
+    let exporter = Process::start(&config("a"), &["--config.auto-reload-interval=100ms"]);
+    let labels = [("config", "relays")];
+    let read_at = |page: &Page| value(page, "llm_relay_exporter_config_last_reload_success_timestamp_seconds", &labels);
+    let began = read_at(&exporter.page());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(read_at(&exporter.page()), began, "nothing has changed");
+    exporter.write("[relays.main]\n");
+    exporter.until("a broken one is refused", |page| successful(page) == Some(0.0));
+    exporter.write(&config("b"));
+    exporter.until("a good one is in force", |page| read_at(page) > began && successful(page) == Some(1.0));
+}

@@ -116,22 +116,19 @@ fn the_shipped_configurations_load_and_keep_their_store_where_their_surroundings
     let secrets = tempfile::tempdir().unwrap();
     std::fs::write(secrets.path().join("database_url"), DATABASE).unwrap();
     std::fs::write(secrets.path().join("redis_url"), super::REDIS).unwrap();
-    let shipped = |path: &str, mount: &str| {
-        let text = read(path);
-        assert!(text.contains(mount), "{path} names no secret below {mount}");
-        File::new(text.replace(mount, &secrets.path().display().to_string()))
-    };
 
-    let compose = shipped("deploy/compose/exporter.toml", "/run/secrets");
+    let compose = read("deploy/compose/exporter.toml");
+    assert!(compose.contains("/run/secrets"), "it names no secret");
+    let compose = File::new(compose.replace("/run/secrets", &secrets.path().display().to_string()));
     assert_eq!(store(&compose, &env([])).0, "sqlite:/var/lib/llm-relay-exporter/store.db");
     let yaml = read("docker-compose.yml");
     assert!(yaml.contains("- exporter:/var/lib/llm-relay-exporter\n") && yaml.contains("\nvolumes:\n  exporter:\n"));
     let dockerfile = read("Dockerfile");
     let user = dockerfile.lines().find_map(|line| line.strip_prefix("USER ")).unwrap().split_once(':').unwrap();
-    let made = format!("install -d -m 700 -o {} -g {} /var/lib/llm-relay-exporter\n", user.0, user.1);
+    let made = format!("install -d -m 700 -o {} -g {} /out/var/lib/llm-relay-exporter ", user.0, user.1);
     assert!(dockerfile.contains(&made), "the volume would begin as root's");
 
-    let systemd = shipped("deploy/systemd/llm-relay-exporter.toml", "/run/credentials/llm-relay-exporter.service");
+    let systemd = File::new(read("deploy/systemd/llm-relay-exporter.toml"));
     let unit = read("deploy/systemd/llm-relay-exporter.service");
     let directory = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).unwrap();
     let state = env([("STATE_DIRECTORY", &format!("/var/lib/{directory}"))]);
