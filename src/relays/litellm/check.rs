@@ -55,7 +55,7 @@ async fn look(snapshot: &mut Snapshot, in_days: bool, report: &mut Report) -> Re
         }
     }
     processes(snapshot, &schema, report).await?;
-    if schema.reads(ROWS) && schema.reads(COUNTERS) {
+    if schema.reads_column(ROWS, "startTime") && schema.reads(COUNTERS) {
         completeness(snapshot, in_days, report).await?;
     }
     Ok(())
