@@ -233,7 +233,7 @@ async fn live_series_go_on_where_an_imported_back_fill_ends() {
         fs::write(&file, config).unwrap();
         let paths = [&file, &out].map(|path| path.to_str().unwrap());
         let what = ["backfill", "--no-rules", "--from", "2h", "--step", "2m", "--label", &instance];
-        exporter(&[&["--config.file", paths[0], "--out", paths[1]][..], &what].concat());
+        exporter(&[&what[..], &["--config.file", paths[0], "--out", paths[1]]].concat());
         let seam = Utc::now().timestamp();
 
         let Some(database) = Server::database(Some(live.address)) else { return };
