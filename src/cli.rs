@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::check::{self, Level};
+use crate::dialect::Dialect;
 use crate::exporter_info::ExporterInfo;
 use crate::http::Paths;
 use crate::lang::Lang;
@@ -29,6 +30,7 @@ use crate::log;
 use crate::relay::Product;
 use crate::relays::PRODUCTS;
 use crate::reload::Reloader;
+use crate::rules::shipped;
 use crate::serve::Reloads;
 use crate::settings::{self, Loaded};
 use crate::store::StoreError;
@@ -108,6 +110,8 @@ enum Command {
     Metrics,
     /// Write the Grafana dashboards.
     Dashboards(DashboardsArgs),
+    /// Write the recording rules and alerts.
+    Rules(RulesArgs),
     /// Read a password and print its bcrypt hash, for basic_auth_users of the web configuration file.
     HashPassword {
         /// Cost of the hash: each step doubles the work.
@@ -146,9 +150,22 @@ struct DashboardsArgs {
     /// Data source that the dashboards start with; without one, Grafana's default.
     #[arg(long, value_name = "UID")]
     datasource_uid: Option<String>,
+    /// Language of the expressions.
+    #[arg(long, value_enum, default_value_t)]
+    dialect: Dialect,
     /// Instead of the bundle, what needs more than Prometheus: the wall with single requests, from Claude Code Hub's database.
     #[arg(long)]
     optional: bool,
+}
+
+#[derive(Debug, Args)]
+struct RulesArgs {
+    /// Language of the expressions.
+    #[arg(long, value_enum, default_value_t)]
+    dialect: Dialect,
+    /// Directory to write to, with `rules` and `alerts` in it.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
 }
 
 fn parse_lang(code: &str) -> Result<Lang, String> {
@@ -200,6 +217,10 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
             Ok(ExitCode::SUCCESS)
         }
         Command::Dashboards(arguments) => write_dashboards(arguments, options),
+        Command::Rules(RulesArgs { dialect, out }) => {
+            shipped::write(dialect, &out)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::HashPassword { cost } => {
             web::hash_password(cost)?;
             Ok(ExitCode::SUCCESS)
@@ -221,14 +242,14 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
 }
 
 fn write_dashboards(arguments: DashboardsArgs, options: &Options) -> anyhow::Result<ExitCode> {
-    let DashboardsArgs { lang, out, mut kinds, datasource_uid, optional } = arguments;
+    let DashboardsArgs { lang, out, mut kinds, datasource_uid, dialect, optional } = arguments;
     if kinds.is_empty() && options.config_file.is_some() {
         match configure(options, &environment()) {
             Ok(loaded) => kinds.extend(loaded.plan.relays.values().map(|relay| relay.product)),
             Err(code) => return Ok(code),
         }
     }
-    dashboards::write(&dashboards::Options { lang, out, relays: kinds, datasource_uid, optional })?;
+    dashboards::write(&dashboards::Options { lang, out, relays: kinds, datasource_uid, dialect, optional })?;
     Ok(ExitCode::SUCCESS)
 }
 

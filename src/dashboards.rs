@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::dialect::Dialect;
 use crate::lang::Lang;
 use crate::relay::Product;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub out: PathBuf,
     /// The Prometheus data source to begin with; without it Grafana's default.
     pub datasource_uid: Option<String>,
+    /// Of the expressions.
+    pub dialect: Dialect,
     /// The kinds of the relays that the dashboards are for; all that there are when it is empty.
     pub relays: Vec<&'static Product>,
     /// Instead of the bundle, what needs more than Prometheus: the wall with single requests from PostgreSQL.
@@ -68,7 +71,8 @@ pub fn write(options: &Options) -> anyhow::Result<()> {
         let uid = dashboard["uid"].as_str().context("a dashboard without uid")?;
         let file = out.join(format!("{uid}.json"));
         let text = serde_json::to_string_pretty(&dashboard)? + "\n";
-        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        std::fs::write(&file, &*options.dialect.of(&text))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }
@@ -81,7 +85,14 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Value>> {
     let (texts, relays) = (Texts::new(options.lang), Relays(&options.relays));
     let json = |dashboards: Vec<Dashboard>| -> anyhow::Result<Vec<Value>> {
         let fitted = dashboards.into_iter().filter_map(|dashboard| relays.fit(dashboard).transpose());
-        fitted.map(|dashboard| dashboard?.json(&texts, options.datasource_uid.as_deref())).collect()
+        let json = fitted.map(|dashboard| {
+            let mut dashboard = dashboard?;
+            if options.dialect == Dialect::Metricsql {
+                dashboard.queries().for_each(|query| query.native = None);
+            }
+            dashboard.json(&texts, options.datasource_uid.as_deref())
+        });
+        json.collect()
     };
     let bundle = json(vec![
         overview::dashboard(),

@@ -28,6 +28,7 @@ use axum_server::Handle;
 use futures_util::future::try_join_all;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
+use url::form_urlencoded;
 
 use self::connection::Gate;
 use self::landing::Frames;
@@ -149,10 +150,22 @@ async fn reload(extract::State(state): extract::State<State>) -> (StatusCode, St
     }
 }
 
-async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
+/// The whole page, or for `?relay=NAME` what of it is about one relay.
+async fn metrics(
+    extract::State(state): extract::State<State>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let format = Format::negotiate(&values(&headers, ACCEPT));
     let coding = Coding::negotiate(&values(&headers, ACCEPT_ENCODING));
-    let page = state.page.read_as(format, coding);
+    let mut parameters = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+    let page = match parameters.find(|(name, _)| name == "relay") {
+        None => state.page.read_as(format, coding),
+        Some((_, relay)) => match state.page.current().of_relay(&relay) {
+            Some(page) => page,
+            None => return (StatusCode::NOT_FOUND, "no such relay\n").into_response(),
+        },
+    };
     let body = match page.ready(format, coding) {
         Some(body) => body.clone(),
         // To be written down, which must not keep others waiting.

@@ -31,7 +31,7 @@
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
 //!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`mod@bench`]: a private
 //!   Prometheus with a past.
-//! * [`dashboards`]: the Grafana bundle, generated. [`demo`]: believable traffic for private relay stores; [`servers`]:
+//! * [`dashboards`]: the Grafana bundle, generated. [`dialect`]: for servers that are no Prometheus. [`demo`]: believable traffic for private relay stores; [`servers`]:
 //!   private servers for them.
 //!
 //! # Floors
@@ -50,7 +50,7 @@
 //!  4  view
 //!  3  probe
 //!  2  connect  demo  exporter_info  web
-//!  1  back_off  lang  log  model  parts  progress  reload  servers
+//!  1  back_off  dialect  lang  log  model  parts  progress  reload  servers
 //! ```
 //!
 //! # Glossary
@@ -71,6 +71,7 @@ pub mod cli;
 pub mod connect;
 pub mod dashboards;
 pub mod demo;
+pub mod dialect;
 pub mod exporter_info;
 pub mod follow;
 pub mod http;

@@ -54,6 +54,8 @@ pub struct Page {
     series: OnceLock<usize>,
     /// The same for people, in the order of [`Lang::ALL`].
     screens: [OnceLock<Bytes>; Lang::ALL.len()],
+    /// One for each of the views.
+    parts: Box<[OnceLock<Arc<Self>>]>,
 }
 
 impl Page {
@@ -61,6 +63,7 @@ impl Page {
     pub fn new(views: Vec<View>, own: ExporterInfo) -> Self {
         Self {
             at: Utc::now(),
+            parts: views.iter().map(|_| OnceLock::new()).collect(),
             views,
             own,
             renderer: Arc::default(),
@@ -68,6 +71,12 @@ impl Page {
             series: OnceLock::new(),
             screens: Default::default(),
         }
+    }
+
+    /// What it shows of one relay, and of the exporter; `None` of one that it does not show. Made by the first who asks.
+    pub fn of_relay(&self, relay: &str) -> Option<Arc<Self>> {
+        let (view, part) = self.views.iter().zip(&self.parts).find(|(view, _)| &*view.relay == relay)?;
+        Some(part.get_or_init(|| Arc::new(Self::new(vec![view.clone()], self.own.clone()))).clone())
     }
 
     /// Label sets, once the page has been written down; the sample lines of a histogram are not counted apart.

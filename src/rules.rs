@@ -1,5 +1,7 @@
 //! Rule files: what they record, what they alert on, and which of it the past can tell.
 
+pub(crate) mod shipped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
@@ -12,6 +14,7 @@ use promql_parser::util::{ExprVisitor, walk_expr};
 use serde::Deserialize;
 
 use crate::metrics::{CATALOGUE, Emit, Metric, MetricType};
+use shipped::SHIPPED;
 
 /// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
 /// for known throughout.
@@ -22,22 +25,6 @@ pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 const OVERRIDE: &str = ":override:";
 /// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
 const PROBE: &str = "llm_relay_http_up";
-
-/// The shipped rules and alerts, by their path below `prometheus`.
-pub(crate) const SHIPPED: [(&str, &str); 12] = [
-    ("rules/thresholds.yml", include_str!("../prometheus/rules/thresholds.yml")),
-    ("rules/traffic.yml", include_str!("../prometheus/rules/traffic.yml")),
-    ("rules/cost.yml", include_str!("../prometheus/rules/cost.yml")),
-    ("rules/quality.yml", include_str!("../prometheus/rules/quality.yml")),
-    ("rules/state.yml", include_str!("../prometheus/rules/state.yml")),
-    ("rules/trends.yml", include_str!("../prometheus/rules/trends.yml")),
-    ("alerts/cost.yml", include_str!("../prometheus/alerts/cost.yml")),
-    ("alerts/errors.yml", include_str!("../prometheus/alerts/errors.yml")),
-    ("alerts/capacity.yml", include_str!("../prometheus/alerts/capacity.yml")),
-    ("alerts/quality.yml", include_str!("../prometheus/alerts/quality.yml")),
-    ("alerts/upkeep.yml", include_str!("../prometheus/alerts/upkeep.yml")),
-    ("alerts/trust.yml", include_str!("../prometheus/alerts/trust.yml")),
-];
 
 #[derive(Deserialize)]
 struct RuleFile {
@@ -250,7 +237,10 @@ fn past_metrics() -> BTreeSet<String> {
 /// The names of a metric's series.
 fn series(metric: &Metric) -> Vec<String> {
     match metric.kind {
-        MetricType::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
+        // Its own name is that of a native histogram.
+        MetricType::Histogram => {
+            ["", "_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec()
+        }
         MetricType::Gauge | MetricType::Counter => vec![metric.name.to_owned()],
     }
 }

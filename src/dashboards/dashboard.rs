@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::panel::Panel;
 use super::promql::Replicas;
-use super::query::prometheus;
+use super::query::{Query, prometheus};
 use super::text::Texts;
 use super::variable::Variable;
 use crate::lang::Lang;
@@ -65,6 +65,11 @@ impl Row {
 impl Dashboard {
     pub(crate) fn uid(&self, lang: Lang) -> String {
         format!("{}{}", self.uid, lang.suffix())
+    }
+
+    pub(crate) fn queries(&mut self) -> impl Iterator<Item = &mut Query> {
+        let panels = self.rows.iter_mut().flat_map(|row| &mut row.panels);
+        panels.flat_map(|(_, panel)| &mut panel.queries)
     }
 
     /// `source` is the uid of the data source to begin with.

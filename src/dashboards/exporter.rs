@@ -6,7 +6,7 @@ use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{chart, legend_table, lines, stat, table, timeline};
-use super::promql::{Replicas, keyed};
+use super::promql::{self, Replicas, keyed};
 use super::query::Query;
 use super::shared;
 use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
@@ -162,18 +162,18 @@ fn database() -> Row {
 }
 
 fn refreshes() -> Row {
-    let quantile = |q: &str| {
-        let buckets = "rate(llm_relay_refresh_duration_seconds_bucket[$__rate_interval])";
-        format!("histogram_quantile({q}, sum by (relay, source, le) ({buckets}))")
-    };
-    let all = per_minute("llm_relay_refresh_duration_seconds_count", "relay, source");
+    const DURATION: &str = "llm_relay_refresh_duration_seconds";
+    let rate = |name: &str| format!("rate({name}[$__rate_interval])");
+    let quantile = |q: &str| promql::quantile(q, DURATION, "relay, source", rate);
+    let all = per_minute(&format!("{DURATION}_count"), "relay, source");
+    let native = format!("histogram_count(sum by (relay, source) ({})) * 60", rate(DURATION));
     let skipped = "sum(rate(llm_relay_refresh_skipped_total[$__rate_interval])) * 60";
     let duration = legend_table(lines("Refresh duration p50 and p99"), &[("max", "Max")])
         .unit("s")
         .query(Query::lines("p50", quantile("0.5"), "p50 {{relay}} {{source}}").step("5m"))
         .query(Query::lines("p99", quantile("0.99"), "p99 {{relay}} {{source}}").step("5m"));
     let done = legend_table(lines("Refreshes per minute, and skipped ones"), &[("mean", "Mean")])
-        .query(Query::lines("refreshes", all, "{{relay}} {{source}}").step("2m"))
+        .query(Query::lines("refreshes", all, "{{relay}} {{source}}").or_native(native).step("2m"))
         .query(Query::line("skipped", skipped, "Skipped").step("2m"))
         .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
     row(9, [(12, duration), (12, done)])

@@ -27,9 +27,9 @@ const RECORDED: [(&str, &str); 7] = [
     ("llm_relay_key_requests_total", "llm_relay_key${sep}requests${sep}total"),
 ];
 
-/// The metric behind a name in an expression: a family, or a part of a histogram.
+/// The metric behind a name in an expression: a family, or a part of a classic histogram.
 pub fn family(name: &str) -> Option<&'static Metric> {
-    let exact = CATALOGUE.iter().find(|metric| metric.name == name && metric.kind != MetricType::Histogram);
+    let exact = CATALOGUE.iter().find(|metric| metric.name == name);
     exact.or_else(|| {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part))?;
         CATALOGUE.iter().find(|metric| metric.name == base && metric.kind == MetricType::Histogram)
@@ -107,7 +107,9 @@ pub(crate) fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
             out.truncate(start);
             rest = rest.strip_prefix(')').with_context(|| format!("{name}[{range}] is not alone in {text}"))?;
         }
-        out.push_str(&format!("max by ({}) ({selector})", labels.join(", ")));
+        // The greatest of native histograms there is not.
+        let fold = if metric.name == name && metric.kind == MetricType::Histogram { "avg" } else { "max" };
+        out.push_str(&format!("{fold} by ({}) ({selector})", labels.join(", ")));
     }
     out.push_str(rest);
     if out.matches('(').count() != out.matches(')').count() {
@@ -237,6 +239,14 @@ impl Named {
     }
 }
 
+/// A quantile of a histogram's growth, `by` labels: `growth` makes an expression of a name. Prometheus has the histogram as
+/// a native one, of the metric's own name, or as buckets.
+pub(crate) fn quantile(q: &str, histogram: &str, by: &str, growth: impl Fn(&str) -> String) -> String {
+    let (native, buckets) = (growth(histogram), growth(&format!("{histogram}_bucket")));
+    let separator = if by.is_empty() { "" } else { ", " };
+    format!("histogram_quantile({q}, sum by ({by}) ({native}) or on ({by}) sum by ({by}{separator}le) ({buckets}))")
+}
+
 /// Two rows, `at` 1 before and 2 now, of which a stat panel shows the second and its change against the first.
 /// Without a `now` there is nothing, never yesterday's number; without a `before` the change is hidden: a change against
 /// infinity is not a number. Both have no labels.
@@ -307,7 +317,5 @@ mod tests {
     fn a_metric_that_is_not_in_the_catalogue_is_refused() {
         let error = scope("sum(llm_relay_no_such_thing)", Replicas::Fold).unwrap_err().to_string();
         assert!(error.contains("llm_relay_no_such_thing in sum("), "{error}");
-        // The name of a histogram alone is no series.
-        assert!(scope("sum(llm_relay_request_duration_seconds)", Replicas::Fold).is_err());
     }
 }

@@ -61,14 +61,15 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
     format!("sum by ({by}) (rate({counter}{{{matchers}}}[$__rate_interval]){OF_TYPE})")
 }
 
-/// A quantile of a histogram; `by` is empty or ends in a comma.
+/// A quantile of a histogram.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
+    let quantile = promql::quantile(q, histogram, by, |name| format!("rate({name}{{{FILTER}}}[{range}]){OF_TYPE}"));
     // Without requests it is not a number.
-    format!("(histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
+    format!("({quantile} >= 0)")
 }
 
 fn of_provider(q: &str, histogram: &str, range: &str) -> String {
-    quantile(q, histogram, range, &format!("{BY},"))
+    quantile(q, histogram, range, BY)
 }
 
 /// Successes divided by successes and failures: what is not the provider's fault is on neither side.
@@ -143,13 +144,15 @@ fn traffic() -> Row {
 
 fn quantiles() -> Row {
     let of = |panel: Panel, histogram: &str| {
-        let total = |part: &str| format!("sum(rate({histogram}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+        let total = |part: &str| format!("sum(rate({histogram}{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+        let mean = format!("{} / ({} > 0)", total("_sum"), total("_count"));
+        let native = format!("histogram_sum({0}) / (histogram_count({0}) > 0)", total(""));
         let at = |q: &str| quantile(q, histogram, "$__rate_interval", "");
         panel
             .query(Query::line("p50", at("0.5"), "p50").step("5m"))
             .query(Query::line("p95", at("0.95"), "p95").step("5m"))
             .query(Query::line("p99", at("0.99"), "p99").step("5m"))
-            .query(Query::line("mean", format!("{} / ({} > 0)", total("sum"), total("count")), "Mean").step("5m"))
+            .query(Query::line("mean", mean, "Mean").or_native(native).step("5m"))
             .legend("Mean", vec![("custom.lineStyle", json!({"fill": "dash", "dash": [6, 6]}))])
     };
     let speed = lines("Output speed").note("Tokens per second of single requests.");
@@ -164,10 +167,12 @@ fn quantiles() -> Row {
 }
 
 fn latency() -> Row {
-    let buckets = growth("llm_relay_time_to_first_token_seconds_bucket", FILTER, "$__rate_interval", "le");
+    let buckets = growth(&format!("{FIRST_TOKEN}_bucket"), FILTER, "$__rate_interval", "le");
+    let native = format!("sum(increase({FIRST_TOKEN}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
     let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
     let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
-    let all = heatmap("Time to first token, all requests").query(Query::buckets("ttft", buckets).step("5m"));
+    let all = heatmap("Time to first token, all requests")
+        .query(Query::buckets("ttft", buckets).or_native(native).step("5m"));
     let ttft = lines("Time to first token by provider, p95")
         .unit("s")
         .query(Query::lines("ttft", ttft, "{{provider}}").step("10m"));

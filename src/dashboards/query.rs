@@ -14,6 +14,8 @@ pub(crate) fn prometheus() -> Value {
 pub(crate) struct Query {
     pub id: &'static str,
     pub expr: String,
+    /// The same of native histograms, in functions that PromQL alone has.
+    pub native: Option<String>,
     format: &'static str,
     range: bool,
     legend: Legend,
@@ -30,7 +32,8 @@ enum Legend {
 impl Query {
     /// Rows of now.
     pub(crate) fn rows(id: &'static str, expr: impl Into<String>) -> Self {
-        Self { id, expr: expr.into(), format: "table", range: false, legend: Legend::Labels("__auto"), min_step: "" }
+        let legend = Legend::Labels("__auto");
+        Self { id, expr: expr.into(), native: None, format: "table", range: false, legend, min_step: "" }
     }
 
     /// One value of now per series.
@@ -53,6 +56,12 @@ impl Query {
         Self { format: "heatmap", legend: Legend::Labels("{{le}}"), ..Self::line(id, expr, "") }
     }
 
+    /// The same where Prometheus has no classic histogram.
+    pub(crate) fn or_native(mut self, expr: String) -> Self {
+        self.native = Some(expr);
+        self
+    }
+
     /// No finer than this, e.g. `5m`.
     pub(crate) fn step(mut self, min_step: &'static str) -> Self {
         self.min_step = min_step;
@@ -65,7 +74,8 @@ impl Query {
             Legend::Words(words) => texts.get(words),
             Legend::Labels(labels) => labels.to_owned(),
         };
-        let expr = promql::scope(&format!("{}{reason}", self.expr), replicas)?;
+        let native = self.native.iter().map(|native| format!(" or {native}"));
+        let expr = promql::scope(&format!("{}{}{reason}", self.expr, native.collect::<String>()), replicas)?;
         let mut json = json!({
             "datasource": prometheus(), "refId": self.id, "expr": expr,
             "format": self.format, "instant": !self.range, "range": self.range, "legendFormat": legend,

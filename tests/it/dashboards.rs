@@ -118,6 +118,11 @@ fn filled(expr: &str, relay: &str, span: &Span) -> String {
     values.fold(expr.to_owned(), |expr, (name, value)| expr.replace(name, &value))
 }
 
+/// What the panels of a dashboard ask.
+pub fn asked(dashboard: &Value) -> Vec<String> {
+    targets(dashboard).iter().map(|target| filled(&target.expr, ".+", &world::SPAN)).collect()
+}
+
 fn grafana() -> PathBuf {
     generated::path("grafana/dashboards")
 }

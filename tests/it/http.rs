@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Answer};
 use crate::dashboards::prometheus::Prometheus;
-use crate::exposition::{Dialect, parse};
+use crate::exposition::{Dialect, parse, series};
 use crate::full_view::{own, unread, user, view, with_users};
 
 /// A running server on a free port.
@@ -81,6 +81,21 @@ fn a_scrape_gets_the_format_and_coding_it_asks_for() {
         assert_eq!(gzip.header("content-encoding"), Some("gzip"));
         assert_eq!(&gzip.body, page.bytes(format, Coding::Gzip));
     }
+}
+
+#[test]
+fn one_relay_can_be_scraped_alone() {
+    let server = Server::start(vec![view("main"), view("b&b")]);
+    let scrape = |query: &str| series(&parse(&server.get(&format!("/metrics{query}"), "").body, Dialect::Text));
+    let whole = scrape("");
+    for (query, relay, other) in [("?relay=main", "main", "b&b"), ("?relay=b%26b", "b&b", "main")] {
+        let mut expected = whole.clone();
+        expected.retain(|(_, labels), _| labels.get("relay").is_none_or(|it| it != other));
+        assert!(expected.len() < whole.len(), "{relay}");
+        assert_eq!(scrape(query), expected, "{relay}");
+    }
+    let unknown = server.get("/metrics?relay=nobody", "");
+    assert_eq!((unknown.status, unknown.text()), (404, "no such relay\n"));
 }
 
 #[test]

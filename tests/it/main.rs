@@ -62,4 +62,5 @@ mod sub2api;
 mod tally;
 mod tls_sources;
 mod unsupported;
+mod victoria_metrics;
 mod web;

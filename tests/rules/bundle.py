@@ -160,7 +160,7 @@ def labels_of(metric):
         return {"job", "instance", "alertname"}
     if metric in recorded_labels():
         return recorded_labels()[metric]
-    if metric in catalogue() and catalogue()[metric][0] != "Histogram":
+    if metric in catalogue():  # of a histogram: a native one
         return catalogue()[metric][1]
     if metric.replace(":override:", ":threshold:") in recorded_labels():  # a rule of the user's
         return {"relay"}

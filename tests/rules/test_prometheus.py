@@ -44,6 +44,16 @@ class Tools(unittest.TestCase):
                 with self.subTest(path.name):
                     self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
+    def test_native_histograms_record_what_their_buckets_would(self):
+        promtool = program("PROMTOOL", "promtool")
+        words = run(promtool, "--version")
+        major = re.search(r"version (\d+)", words.stdout + words.stderr).group(1)
+        if int(major) < 3:
+            self.skipTest(f"promtool {major} has no native histograms in its tests; set PROMTOOL")
+        for path in files("tests/native"):
+            got = run(promtool, "test", "rules", path)
+            self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+
 
 class Lint(unittest.TestCase):
     def each(self, check, *folders):
@@ -71,7 +81,7 @@ class Lint(unittest.TestCase):
                 return
             for metric, _ in read(expr)[0]:
                 kind = catalogue().get(metric, ("",))[0]
-                if kind == "Counter" or metric.endswith("_bucket"):
+                if kind in ("Counter", "Histogram") or metric.endswith("_bucket"):
                     uses = len(re.findall(rf"\b{metric}\b", expr))
                     grown = re.findall(rf"\b(?:rate|increase)\({metric}(?:\{{[^}}]*\}})?\[(\w+)\]", expr)
                     self.assertEqual(len(grown), uses, f"bare {metric}: {expr}")
