@@ -31,8 +31,8 @@
 //! * [`backfill`]: the same pages for instants of the past, out of the ledger, and what recording rules make of them.
 //!   [`backtest`]: which alerts those would have raised. [`rules`]: what the past can tell of rule files. [`mod@bench`]: a private
 //!   Prometheus with a past.
-//! * [`dashboards`]: the Grafana bundle, generated. [`dialect`]: for servers that are no Prometheus. [`demo`]: believable traffic for private relay stores; [`servers`]:
-//!   private servers for them.
+//! * [`dashboards`]: the Grafana bundle, generated. [`dialect`]: expressions for servers that are no Prometheus.
+//!   [`demo`]: believable traffic for private relay stores; [`servers`]: private servers for them.
 //!
 //! # Floors
 //! A module stands above all that it imports; a test draws this from the code.

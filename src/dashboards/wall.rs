@@ -168,10 +168,11 @@ fn activity() -> Panel {
     };
     let requests = format!("({})", Named::Provider.of(&count("")));
     let failed = count(r#"{outcome="failure"}"#);
-    let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds_{part}"));
+    let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds{part}"));
     // Of rows that have a name alone.
     let listed = format!("and on (relay, provider_id, model) {}", count(""));
-    let mean = format!("({} / ({} > 0) {listed})", duration("sum"), duration("count"));
+    let mean = format!("({} / ({} > 0) {listed})", duration("_sum"), duration("_count"));
+    let native = format!("(histogram_sum({0}) / (histogram_count({0}) > 0) {listed})", duration(""));
     let cost = format!("({} > 0 {listed})", minute("llm_relay_cost_usd_total"));
     table("Activity in the last minute")
         .empty(NOTHING)
@@ -181,7 +182,7 @@ fn activity() -> Panel {
         .money(Money::Columns(&["#cost"]))
         .query(Query::rows("requests", keyed(&requests, &labels, &["model", "provider"])))
         .query(Query::rows("failed", keyed(&failed, &labels, &[])))
-        .query(Query::rows("mean", keyed(&mean, &labels, &[])))
+        .query(Query::rows("mean", keyed(&mean, &labels, &[])).or_native(keyed(&native, &labels, &[])))
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", ""),
