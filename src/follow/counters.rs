@@ -30,6 +30,7 @@ impl CounterFollower {
         });
         if let Err(error) = parts {
             tracing::warn!(%error, "what the relay's counters were is lost; they are read anew");
+            return Self::new(counters);
         }
         Self { counters, ..self }
     }

@@ -45,7 +45,7 @@ impl fmt::Display for EntityId {
     }
 }
 
-/// What a leaderboard ranks, and what a quota is set on (all but `Model`).
+/// What a leaderboard ranks, and what a quota is set on (all but `Model`). As a number, the place in arrays by scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// Who owns keys.
@@ -81,6 +81,18 @@ impl Scope {
             Self::Organization => "organization",
             Self::Provider => "provider",
             Self::Model => "model",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_its_place_in_every_list_of_them() {
+        for list in [&Scope::ALL[..], &Scope::LIMITED, &Scope::SPENDERS] {
+            assert!(list.iter().enumerate().all(|(place, scope)| *scope as usize == place));
         }
     }
 }

@@ -281,6 +281,8 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Failed probes per minute", "failures", "the demo is a relay's stores, without the relay"),
     ("Limits of users", "empty", "at some hours no limit will be used up before its reset"),
     ("Limits of keys", "empty", "at some hours no limit will be used up before its reset"),
+    ("Limits of teams", "empty", "at some hours no limit will be used up before its reset"),
+    ("Limits of organizations", "empty", "at some hours no limit will be used up before its reset"),
     ("Limits of providers", "empty", "at some hours no limit will be used up before its reset"),
     ("Open circuits try again in", "reopen", "a circuit opens for some seconds now and then"),
 ];

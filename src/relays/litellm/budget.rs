@@ -45,13 +45,13 @@ fn window(duration: &str) -> Option<QuotaWindow> {
         "monthly" => "1mo",
         _ => duration,
     };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (count, rest) = text.split_at(digits);
-    let word: &str = &rest[..rest.bytes().take_while(u8::is_ascii_lowercase).count()];
-    let unit = ["mo", "s", "m", "h", "d", "w"].into_iter().find(|unit| word.starts_with(unit));
     if text.is_empty() {
         return Some(QuotaWindow::Total);
     }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, rest) = text.split_at(digits);
+    let word = &rest[..rest.bytes().take_while(u8::is_ascii_lowercase).count()];
+    let unit = ["mo", "s", "m", "h", "d", "w"].into_iter().find(|unit| word.starts_with(unit));
     let (Some(unit), false) = (unit, count.is_empty()) else { return Some(QuotaWindow::Daily) };
     Some(match (count.parse::<u32>().ok()?, unit) {
         (5, "h") => QuotaWindow::FiveHours,

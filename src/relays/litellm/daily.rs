@@ -181,7 +181,8 @@ impl Counters for DailyReader {
 
     fn parts(&mut self, all: bool) -> Result<Vec<Part>, PartError> {
         let touched = std::mem::take(&mut self.touched);
-        let mut parts = vec![encoded(TOTALS, &(&self.totals, self.next))?, self.deployments.part(all)?];
+        let mut parts =
+            vec![encoded(TOTALS, &(self.model.label(), &self.totals, self.next))?, self.deployments.part(all)?];
         for (date, day) in &self.days {
             let name = format!("{DAY}{date}");
             let wanted = all || touched.contains(date);
@@ -191,7 +192,11 @@ impl Counters for DailyReader {
     }
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-        let (totals, next) = decoded(parts, TOTALS)?;
+        let (model, totals, next): (String, _, _) = decoded(parts, TOTALS)?;
+        if model != self.model.label() {
+            tracing::info!("the days are of other names of models; they are read anew");
+            return Err(PartError::Unreadable(TOTALS.to_owned()));
+        }
         let mut days = BTreeMap::new();
         for name in parts.keys() {
             let Some(date) = name.strip_prefix(DAY) else { continue };

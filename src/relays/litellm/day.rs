@@ -113,7 +113,7 @@ impl Day {
     }
 }
 
-pub(super) fn sum<'a>(all: impl Iterator<Item = &'a Sums>) -> Sums {
+fn sum<'a>(all: impl Iterator<Item = &'a Sums>) -> Sums {
     all.fold(Sums::default(), |mut sum, it| {
         sum.add(it);
         sum
@@ -142,8 +142,8 @@ pub(super) async fn changed(
     let dates: Vec<String> = days.keys().map(ToString::to_string).collect();
     let mut changed = Vec::new();
     for (table, scope) in tables(schema) {
-        let text = AssertSqlSafe(include_str!("sql/days.sql").replace("{table}", &format!("\"{table}\"")));
         let mut found: BTreeMap<NaiveDate, Sums> = BTreeMap::new();
+        let text = statement(table, "date", "''");
         for row in snapshot.fetch(what, sqlx::query(text).bind(&dates)).await? {
             let read = || Ok((row.try_get::<&str, _>("id")?.parse().unwrap_or_default(), Sums::of(&row)?));
             let (date, sums) = read().map_err(|error| snapshot.error(what, &error))?;
@@ -187,9 +187,8 @@ pub(super) async fn read(
     groups.retain(|(table, ..)| *table == COUNTERS || schema.reads(table));
     let mut day = Day::default();
     for (table, id, model, spender) in groups {
-        let text = include_str!("sql/day.sql").replace("{table}", &format!("\"{table}\""));
-        let text = text.replace("{id}", &format!("coalesce(d.{id}, '')")).replace("{model}", model);
-        for row in snapshot.fetch(what, sqlx::query(AssertSqlSafe(text)).bind(date.to_string())).await? {
+        let query = sqlx::query(statement(table, id, model)).bind(vec![date.to_string()]);
+        for row in snapshot.fetch(what, query).await? {
             let read = || {
                 let id: &str = row.try_get("id")?;
                 let entity = match spender {
@@ -206,6 +205,11 @@ pub(super) async fn read(
         }
     }
     Ok(day)
+}
+
+fn statement(table: &str, id: &str, model: &str) -> AssertSqlSafe<String> {
+    let text = include_str!("sql/days.sql").replace("{table}", &format!("\"{table}\""));
+    AssertSqlSafe(text.replace("{id}", &format!("coalesce(d.{id}, '')")).replace("{model}", model))
 }
 
 /// The tables of a day, and of whom they are apart from all.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use llm_relay_exporter::metrics::{CATALOGUE, Metric, MetricType};
+use llm_relay_exporter::model::Scope;
 
 use super::prometheus::{Prometheus, Span};
 
@@ -167,18 +168,23 @@ fn values(metric: &str, label: &str, set: &str) -> Vec<String> {
         "user" => vec![format!("user {}", of("user_id"))],
         "key" => vec![format!("key {}", of("key_id"))],
         "provider" => vec![format!("provider {}", of("provider_id"))],
+        "team" => vec![format!("team {}", of("team_id"))],
+        "organization" => vec![format!("organization {}", of("organization_id"))],
         "name" if of("id") == "other" => list(&["other"]),
         "name" => vec![format!("{} {}", of("scope"), of("id"))],
         "user_id" if metric.ends_with("key_info") => vec![of("key_id").to_owned()],
         // 9 has traffic and was deleted: it has no name any more.
-        "user_id" | "key_id" | "provider_id" if metric.ends_with("_info") || metric.contains("_provider_") => {
+        "organization_id" if metric.ends_with("team_info") => list(&["1"]),
+        "user_id" | "key_id" | "team_id" | "organization_id" | "provider_id"
+            if metric.ends_with("_info") || metric.contains("_provider_") =>
+        {
             list(&["1", "2", "3"])
         }
-        "user_id" | "key_id" | "provider_id" => list(&["1", "2", "3", "9"]),
+        "user_id" | "key_id" | "team_id" | "organization_id" | "provider_id" => list(&["1", "2", "3", "9"]),
         "id" if metric.contains("leaderboard") => list(&["1", "2", "other"]),
         "id" => list(&["1", "2"]),
-        "scope" if metric.contains("leaderboard") => list(&["user", "key", "provider", "model"]),
-        "scope" => list(&["user", "key", "provider"]),
+        "scope" if metric.contains("leaderboard") => Scope::ALL.map(|scope| scope.label().to_owned()).into(),
+        "scope" => Scope::LIMITED.map(|scope| scope.label().to_owned()).into(),
         "model" => list(&["claude-sonnet", "gpt"]),
         "answered_model" => list(&["claude-haiku"]),
         "window" if metric.contains("quota") => list(&["5h", "daily"]),

@@ -324,4 +324,10 @@ async fn what_is_deleted_by_hand_lowers_the_day_and_no_counter() {
     exporter.read().await;
     let after = counted(&exporter.view(&plan).await);
     assert!(before.iter().all(|(name, count)| after[name] >= *count), "{before:?} {after:?}");
+
+    // By other names of models nothing of this can go on.
+    let mut sent = plan.clone();
+    sent.own.set("model_name", OwnValue::Text("model".to_owned()));
+    let Usage::Counters(mut counters) = relay::open(&sent).unwrap().usage else { panic!("no counters") };
+    assert!(counters.restore(&exporter.saved).is_err());
 }

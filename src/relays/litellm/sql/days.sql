@@ -1,7 +1,8 @@
--- Whole days of LiteLLM's own counters, to see which have changed. Index on (date). $1: the days. All releases.
+-- Some days of LiteLLM's own counters, by what {id} and {model} are. A float is rounded row by row, so that every process has
+-- the same sum. Index on (date). $1: the days. All releases.
 select
-  d.date as id,
-  '' as model,
+  left({id}, 256) as id,
+  left({model}, 200) as model,
   coalesce(sum(d.api_requests), 0)::bigint as requests,
   coalesce(sum(d.successful_requests), 0)::bigint as successes,
   coalesce(sum(d.failed_requests), 0)::bigint as failures,
@@ -17,4 +18,4 @@ select
   ), 0)::numeric(60, 0)::text as femto
 from {table} d
 where d.date = any($1) and d.api_key <> '__ptu_flat_cost__'
-group by 1
+group by 1, 2
