@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel, UNRECORDED};
 use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::promql::{self, Named, Replicas};
@@ -200,6 +201,15 @@ impl Split {
         }
     }
 
+    const fn link(self) -> Link {
+        match self {
+            Self::User => Link::USER,
+            Self::Key => Link::KEY,
+            Self::Provider => Link::PROVIDER,
+            Self::Model => Link::MODEL,
+        }
+    }
+
     const fn legend(self) -> &'static str {
         match self {
             Self::User => "{{user}}",
@@ -223,6 +233,8 @@ impl Split {
         panel
             .query(Query::lines("top", top, self.legend()).step("$bucket"))
             .query(Query::line("others", others, "Others").step("$bucket"))
+            .link(self.link())
+            .legend("Others", vec![("links", json!([]))])
     }
 }
 
