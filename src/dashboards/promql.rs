@@ -165,7 +165,8 @@ fn unknown(name: &str, text: &str) -> String {
     format!("{name} in {text} is not in the catalogue of metrics")
 }
 
-/// What stands before the next metric name outside of quotes, the name, and what follows.
+/// What stands before the next metric name outside of quotes, the name, and what follows. What is recorded of metrics is
+/// none.
 fn next_name(text: &str) -> Option<(&str, &str, &str)> {
     let mut quoted = false;
     let mut previous = ' ';
@@ -176,7 +177,10 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
         let begins = !quoted && !previous.is_ascii_alphanumeric() && previous != '_' && previous != '$';
         if begins && (text[at..].starts_with("llm_relay_") || text[at..].starts_with("process_")) {
             let length = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - at);
-            return Some((&text[..at], &text[at..at + length], &text[at + length..]));
+            let after = &text[at + length..];
+            if !after.starts_with(':') {
+                return Some((&text[..at], &text[at..at + length], after));
+            }
         }
         previous = c;
     }

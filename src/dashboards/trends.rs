@@ -234,7 +234,6 @@ impl Split {
             .query(Query::lines("top", top, self.legend()).step("$bucket"))
             .query(Query::line("others", others, "Others").step("$bucket"))
             .link(self.link())
-            .legend("Others", vec![("links", json!([]))])
     }
 }
 
@@ -249,7 +248,13 @@ fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, loo
         10,
         [
             (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter).same_as(stacked, "others")),
-            (12, split.lines(look(stack(stacked)).note(STACKED), counter)),
+            (
+                12,
+                split
+                    .lines(look(stack(stacked)).note(STACKED), counter)
+                    // The rest is nobody.
+                    .legend("Others", vec![("links", json!([]))]),
+            ),
         ],
     )
 }
