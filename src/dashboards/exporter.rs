@@ -84,6 +84,8 @@ fn glance() -> Row {
 fn sources() -> Row {
     let up = "min by (instance, relay, source) (llm_relay_source_up)";
     let over_time = timeline("Sources over time", SOURCE)
+        // More would lie on each other.
+        .option("perPage", json!(12))
         .query(Query::lines("up", up, SOURCE))
         .map("0", "Down", "red")
         .map("1", "Up", "green");
@@ -310,5 +312,5 @@ fn versions() -> Row {
                 .with("mappings", verdict),
             column("#read", "Read before", "s").decimals(1).width(110),
         ]);
-    row(6, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
+    row(10, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
 }

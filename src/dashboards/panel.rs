@@ -3,7 +3,8 @@
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::column::{Column, Link, Properties, thresholds};
+use super::column::{Column, Properties, thresholds};
+use super::link::{Clicked, Link};
 use super::promql::{self, Replicas};
 use super::query::{Query, prometheus};
 use super::text::Texts;
@@ -64,6 +65,8 @@ pub(crate) struct Panel {
     pub needs: Option<&'static str>,
     /// The title of the panel whose answers it shows, so that they are asked for once, and the query that it leaves out.
     pub same_as: Option<(&'static str, &'static str)>,
+    /// How many points a line has at most; without it, one for each pixel.
+    pub points: Option<u32>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
 }
@@ -147,6 +150,11 @@ impl Panel {
         self
     }
 
+    pub(crate) fn points(mut self, most: u32) -> Self {
+        self.points = Some(most);
+        self
+    }
+
     pub(crate) fn needs(mut self, metric: &'static str) -> Self {
         self.needs = Some(metric);
         self
@@ -197,7 +205,7 @@ impl Panel {
             defaults.entry("displayName").or_insert(name.into());
         }
         if let Some(link) = self.link {
-            defaults.insert("links".to_owned(), link.json(texts));
+            defaults.insert("links".to_owned(), link.json(texts, Clicked::Series));
         }
 
         let overrides = self.overrides(texts);
@@ -211,7 +219,7 @@ impl Panel {
             }
             (None, None) => (prometheus(), Value::Array(targets)),
         };
-        Ok(json!({
+        let mut json = json!({
             "type": self.plugin,
             "title": if self.title.is_empty() || self.slim { String::new() } else { texts.get(self.title) },
             "description": self.description(texts)?,
@@ -220,7 +228,11 @@ impl Panel {
             "fieldConfig": {"defaults": defaults, "overrides": overrides},
             "options": self.options,
             "transformations": self.transform(texts),
-        }))
+        });
+        if let Some(points) = self.points {
+            json["maxDataPoints"] = points.into();
+        }
+        Ok(json)
     }
 
     /// Properties of single series and columns.
@@ -238,7 +250,7 @@ impl Panel {
             if !column.unit.is_empty() {
                 properties.insert(0, ("unit", column.unit.into()));
             }
-            properties.extend(column.link.map(|link| ("links", link.json(texts))));
+            properties.extend(column.link.map(|link| ("links", link.json(texts, Clicked::Row))));
             if !properties.is_empty() {
                 overrides.push(by_name(&texts.get(column.title), &properties));
             }

@@ -28,6 +28,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         link: None,
         needs: None,
         same_as: None,
+        points: None,
         foreign: None,
     }
 }

@@ -2,15 +2,16 @@
 
 use serde_json::json;
 
-use super::column::{Link, column};
+use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{heatmap, legend_table, lines, stack, table};
 use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
-use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
+use super::variable::{JOB, MODEL, PROVIDER, RECORDED_SUMS, RELAY, RUNBOOKS, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
@@ -22,6 +23,9 @@ const DURATION: &str = "llm_relay_request_duration_seconds";
 const FIRST_TOKEN: &str = "llm_relay_time_to_first_token_seconds";
 const SPEED: &str = "llm_relay_output_tokens_per_second";
 
+/// Of quantiles and ratios: five minutes each over a day, three hours over a month.
+const POINTS: u32 = 240;
+
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-providers",
@@ -29,8 +33,8 @@ pub(crate) fn dashboard() -> Dashboard {
         description: "How well each provider serves, and what it costs.",
         refresh: "30s",
         from: "now-6h",
-        replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL],
+        replicas: Replicas::FoldSummed,
+        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,
@@ -63,7 +67,7 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
 
 /// A quantile of a histogram.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
-    let quantile = promql::quantile(q, histogram, by, |name| format!("rate({name}{{{FILTER}}}[{range}]){OF_TYPE}"));
+    let quantile = promql::quantile(q, histogram, by, |name| format!("increase({name}{{{FILTER}}}[{range}]){OF_TYPE}"));
     // Without requests it is not a number.
     format!("({quantile} >= 0)")
 }
@@ -87,7 +91,7 @@ fn cell(expr: &str) -> String {
 }
 
 fn named_cell(expr: &str) -> String {
-    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider", "provider_id"])
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &Named::Provider.kept())
 }
 
 fn now() -> Panel {
@@ -111,9 +115,8 @@ fn now() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
         .query(Query::rows("enabled", cell(&known)))
         .query(Query::rows("last", cell(&last)))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
             column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
             column("#hour", "Success 1 h", "percentunit").success(),
@@ -133,6 +136,7 @@ fn traffic() -> Row {
     let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
     let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
+        .points(POINTS)
         .unit("percentunit")
         .set("max", json!(1))
         .set("min", json!(null))
@@ -144,11 +148,12 @@ fn traffic() -> Row {
 
 fn quantiles() -> Row {
     let of = |panel: Panel, histogram: &str| {
-        let total = |part: &str| format!("sum(rate({histogram}{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+        let total = |part: &str| format!("sum(increase({histogram}{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
         let mean = format!("{} / ({} > 0)", total("_sum"), total("_count"));
         let native = format!("histogram_sum({0}) / (histogram_count({0}) > 0)", total(""));
         let at = |q: &str| quantile(q, histogram, "$__rate_interval", "");
         panel
+            .points(POINTS)
             .query(Query::line("p50", at("0.5"), "p50").step("5m"))
             .query(Query::line("p95", at("0.95"), "p95").step("5m"))
             .query(Query::line("p99", at("0.99"), "p99").step("5m"))
@@ -172,11 +177,14 @@ fn latency() -> Row {
     let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
     let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
     let all = heatmap("Time to first token, all requests")
+        .points(POINTS)
         .query(Query::buckets("ttft", buckets).or_native(native).step("5m"));
     let ttft = lines("Time to first token by provider, p95")
         .unit("s")
+        .points(POINTS)
         .query(Query::lines("ttft", ttft, "{{provider}}").step("10m"));
     let speed = lines("Output speed by provider, p50")
+        .points(POINTS)
         .note("Tokens per second of single requests.")
         .query(Query::lines("speed", speed, "{{provider}}").step("10m"));
     row(9, [(8, all), (8, ttft), (8, speed)])
@@ -190,7 +198,8 @@ fn capacity() -> Row {
     let reopen = table("Open circuits try again in")
         .empty(NOTHING)
         .query(Query::rows("reopen", named_cell(&reopen)))
-        .columns([column("provider", "Provider", ""), column("#reopen", "In", "s").decimals(0)])
+        .columns(Named::Provider.columns("Provider"))
+        .columns([column("#reopen", "In", "s").decimals(0)])
         .sort("In", false, None);
     row(9, [(8, used), (6, shared::slots("Slots now", None)), (6, shared::circuits("Circuit breakers")), (4, reopen)])
         .under("Capacity")
@@ -202,19 +211,19 @@ fn errors() -> Row {
     let by = format!("{BY}, class");
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
-    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "class"]);
+    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "relay", "class"]);
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
+        .link(Link::CLASS)
         .query(Query::lines("failures", failures, "{{class}}").step("5m"));
     let responses = legend_table(stack("Responses per minute by status"), &[("mean", "Mean")])
         .query(Query::lines("responses", responses, "{{code}}").step("5m"));
     let in_range = table("Failures in the time range")
         .empty(NOTHING)
         .query(Query::rows("count", in_range))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
-            column("class", "Class", ""),
+            column("class", "Class", "").link(Link::CLASS),
             column("#count", "Requests", "short").decimals(0).gauge(),
         ])
         .sort("Requests", true, Some(100));
@@ -224,15 +233,17 @@ fn errors() -> Row {
 /// Relays that share keys and accounts among all: which of them serve.
 fn pools() -> Row {
     let recovered = format!("{} * 60 > 0", rate("llm_relay_recovered_attempts_total", PROVIDER_FILTER, "class"));
-    let recovered = stack("Attempts that another provider made good, per minute")
+    let recovered = stack("Recovered attempts per minute")
+        .note("Attempts that failed and that another provider made good.")
         .empty(NOTHING)
         .query(Query::lines("recovered", recovered, "{{class}}").step("5m"));
     let rejected = "sum by (reason) (rate(llm_relay_rejected_requests_total[$__rate_interval])) * 60 > 0";
-    let rejected = stack("Requests refused by the relay, per minute")
+    let rejected = stack("Refused requests per minute")
+        .note("Refused by the relay itself.")
         .empty(NOTHING)
         .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
-    let states = (12, pools::account_states(&CHOSEN));
-    row(9, [states, (4, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
+    let states = (10, pools::account_states(&CHOSEN));
+    row(9, [states, (6, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.
@@ -245,15 +256,15 @@ fn models() -> Row {
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
     let answered = format!("({})", Named::Provider.of(&format!("({answered} > 0)")));
     let parts = ["relay", "provider_id", "model", "answered_model"];
-    let answered = keyed(&answered, &parts, &["provider", "model", "answered_model"]);
+    let answered = keyed(&answered, &parts, &["provider", "provider_id", "relay", "model", "answered_model"]);
     let unpriced = r#"llm_relay_unpriced_requests_total{model=~"$model"}"#;
     let unpriced = format!("sum by (model) (increase({unpriced}[$__rate_interval])) > 0");
     let answered = table("Answered by another model than asked for")
         .empty(NOTHING)
         .note("In the time range.")
         .query(Query::rows("count", answered))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", ""),
             column("model", "Asked for", ""),
             column("answered_model", "Answered by", ""),
             column("#count", "Requests", "short").decimals(0),
@@ -288,9 +299,8 @@ fn value() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "$__range"))))
         .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
         .query(Query::rows("wasted", cell(&wasted)))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
             column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),

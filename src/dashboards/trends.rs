@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel, UNRECORDED};
 use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
 use super::shared::{JUDGED, OF_TYPE};
-use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, SEPARATOR, TYPE, USER, Variable};
+use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RECORDED_DAYS, RELAY, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
 const LINES: u32 = 10;
@@ -56,7 +57,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, SEPARATOR, USER, KEY, TYPE, PROVIDER, MODEL],
+        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, RECORDED_DAYS, USER, KEY, TYPE, PROVIDER, MODEL],
         links: vec![
             ("Today by the hour", range!("now/d", "1h", "1d")),
             ("7 days", range!("now-6d/d", "1d", "7d")),
@@ -200,6 +201,15 @@ impl Split {
         }
     }
 
+    const fn link(self) -> Link {
+        match self {
+            Self::User => Link::USER,
+            Self::Key => Link::KEY,
+            Self::Provider => Link::PROVIDER,
+            Self::Model => Link::MODEL,
+        }
+    }
+
     const fn legend(self) -> &'static str {
         match self {
             Self::User => "{{user}}",
@@ -223,6 +233,7 @@ impl Split {
         panel
             .query(Query::lines("top", top, self.legend()).step("$bucket"))
             .query(Query::line("others", others, "Others").step("$bucket"))
+            .link(self.link())
     }
 }
 
@@ -237,7 +248,13 @@ fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, loo
         10,
         [
             (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter).same_as(stacked, "others")),
-            (12, split.lines(look(stack(stacked)).note(STACKED), counter)),
+            (
+                12,
+                split
+                    .lines(look(stack(stacked)).note(STACKED), counter)
+                    // The rest is nobody.
+                    .legend("Others", vec![("links", json!([]))]),
+            ),
         ],
     )
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::query::prometheus;
 use super::text::Texts;
+use crate::model::{Period, Scope};
 
 pub(crate) enum Variable {
     /// The Prometheus data source.
@@ -58,21 +59,66 @@ pub(crate) const RELAY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-/// Days over more than a day and a half are read from what is recorded of the counters, unless some of the range, or of what
-/// it is compared with, has counters that were not recorded.
-pub(crate) const SEPARATOR: Variable = Variable::Query {
-    name: "sep",
-    label: "Counters",
-    query: concat!(
-        r#"query_result(label_replace(vector($__range_s) > 129600 and count_over_time(vector(1)[$bucket:1h]) > 2"#,
-        r#" and on () last_over_time(llm_relay:requests:total{job=~"$job"}[20m])"#,
-        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
-        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d])"#,
-        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
-        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d] offset $compare)"#,
-        r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
-    ),
-    regex: r#"/sep="(.)"/"#,
+/// A condition: the range is longer than a day and a half, and what is recorded of counters is there, also at its beginning
+/// for each relay that has counters. It lies `$look` apart at most, and is asked for with `$chosen` matchers.
+macro_rules! recorded {
+    ($series:literal, $look:literal, $chosen:literal) => {
+        concat!(
+            "vector($__range_s) > 129600",
+            r#" and on () last_over_time("#,
+            $series,
+            r#"{job=~"$job""#,
+            $chosen,
+            "}[",
+            $look,
+            "])",
+            " unless on () ",
+            missing!($series, $look),
+            "[$__range:1d])",
+        )
+    };
+}
+macro_rules! missing {
+    ($series:literal, $look:literal) => {
+        concat!(
+            r#"last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay) last_over_time("#,
+            $series, r#"{job=~"$job"}["#, $look, "]))",
+        )
+    };
+}
+/// `:` where a condition holds, else `_`: what stands in the names of what is recorded, and in those of counters.
+macro_rules! separator {
+    ($($condition:expr),+) => {
+        Variable::Query {
+            name: "sep",
+            label: "Counters",
+            query: concat!(
+                "query_result(label_replace(", $($condition),+,
+                r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
+            ),
+            regex: r#"/sep="(.)"/"#,
+            hidden: true,
+            all: "",
+        }
+    };
+}
+pub(crate) const RECORDED: Variable = separator!(recorded!("llm_relay_provider:requests:increase20m", "1h", ""));
+/// In days alone, and only if the range that it is compared with is recorded as well.
+pub(crate) const RECORDED_DAYS: Variable = separator!(
+    recorded!("llm_relay:requests:total", "20m", ""),
+    " and on () count_over_time(vector(1)[$bucket:1h]) > 2 unless on () ",
+    missing!("llm_relay:requests:total", "20m"),
+    "[$__range:1d] offset $compare)"
+);
+/// What is recorded of a provider has no models to choose.
+pub(crate) const RECORDED_SUMS: Variable =
+    separator!(recorded!("llm_relay_provider:requests:increase20m", "1h", r#",model=~"$model""#));
+/// Where the runbooks are: as for the alerts, where the rules are loaded.
+pub(crate) const RUNBOOKS: Variable = Variable::Query {
+    name: "runbooks",
+    label: "Runbooks",
+    query: r#"query_result(llm_relay:links:info or on () label_replace(vector(1), "runbooks", "https://github.com/llm-relay-exporter/llm-relay-exporter/blob/main/docs/runbooks.md", "", ""))"#,
+    regex: r#"/runbooks="([^"]*)"/"#,
     hidden: true,
     all: "",
 };
@@ -116,17 +162,20 @@ pub(crate) const MODEL: Variable = Variable::Query {
     query: r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#,
     regex: "",
     hidden: false,
-    all: ".+",
+    // What is recorded of all models has no model.
+    all: ".*",
 };
 pub(crate) const PERIOD: Variable = Variable::Choice {
     name: "period",
     label: "Period",
     choices: &[
-        ("today", "Today"),
-        ("last24h", "Last 24 hours"),
-        ("week", "This week"),
-        ("month", "This month"),
-        ("all", "All time"),
+        (Period::Today.label(), "Today"),
+        (Period::Last24Hours.label(), "Last 24 hours"),
+        (Period::Week.label(), "This week"),
+        (Period::Month.label(), "This month"),
+        (Period::SevenDays.label(), "Last 7 days"),
+        (Period::ThirtyDays.label(), "Last 30 days"),
+        (Period::All.label(), "All time"),
     ],
     all: false,
 };
@@ -142,20 +191,24 @@ pub(crate) const SCOPE: Variable = Variable::Choice {
     name: "scope",
     label: "Whose",
     choices: &[
-        ("user", "Users"),
-        ("key", "Keys"),
-        ("team", "Teams"),
-        ("organization", "Organizations"),
-        ("provider", "Providers"),
+        (Scope::User.label(), "Users"),
+        (Scope::Key.label(), "Keys"),
+        (Scope::Team.label(), "Teams"),
+        (Scope::Organization.label(), "Organizations"),
+        (Scope::Provider.label(), "Providers"),
     ],
     all: true,
 };
-pub(crate) const WINDOW: Variable = Variable::Choice {
-    name: "window",
-    label: "Window",
-    choices: &[("5h", "5 hours"), ("daily", "Day"), ("weekly", "Week"), ("monthly", "Month"), ("total", "Total")],
-    all: true,
-};
+/// The windows of limits in words.
+pub(crate) const WINDOWS: &[(&str, &str)] = &[
+    ("5h", "5 hours"),
+    ("daily", "Day"),
+    ("weekly", "Week"),
+    ("monthly", "Month"),
+    ("total", "Total"),
+    ("subscription", "Subscription"),
+];
+pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "Window", choices: WINDOWS, all: true };
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
@@ -218,4 +271,22 @@ impl Variable {
 
 fn all(texts: &Texts) -> Value {
     json!({"selected": true, "text": [texts.get("All")], "value": ["$__all"]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::QuotaWindow;
+
+    #[test]
+    fn every_value_of_a_label_can_be_chosen() {
+        let values = |variable: &Variable| match variable {
+            Variable::Choice { choices, .. } => choices.iter().map(|(value, _)| *value).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(values(&PERIOD), Period::ALL.map(Period::label));
+        assert_eq!(values(&WINDOW), QuotaWindow::ALL.each_ref().map(QuotaWindow::label));
+        // No limit is set on a model.
+        assert_eq!([values(&SCOPE), vec![Scope::Model.label()]].concat(), Scope::ALL.map(Scope::label));
+    }
 }

@@ -19,8 +19,8 @@ use super::deployments::Deployments;
 use super::schema::Schema;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::{
-    CounterSnapshot, DayReading, Directory, EntityId, FailureClass, KeyCounters, Ranked, Ranking, ReadError, Scope,
-    TrafficCounters,
+    CounterSnapshot, DayReading, Directory, EntityId, FailureClass, KeyCounters, Period, Ranked, Ranking, ReadError,
+    Scope, TrafficCounters,
 };
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::Counters;
@@ -157,13 +157,14 @@ impl DailyReader {
         reading.teams = spenders(Scope::Team);
         reading.organizations = spenders(Scope::Organization);
         let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
-        let periods = [("today", today), ("week", monday), ("month", today.with_day(1).unwrap_or(today))];
+        let periods =
+            [(Period::Today, today), (Period::Week, monday), (Period::Month, today.with_day(1).unwrap_or(today))];
         for (period, since) in periods {
             let mut sums = Day::default();
             self.days.range(since..).for_each(|(_, day)| sums.add(day));
             reading.rankings.extend(Scope::ALL.map(|scope| ranking(scope, period, &sums)));
         }
-        reading.rankings.extend(Scope::ALL.map(|scope| ranking(scope, "all", &self.totals)));
+        reading.rankings.extend(Scope::ALL.map(|scope| ranking(scope, Period::All, &self.totals)));
         reading
     }
 }
@@ -226,7 +227,7 @@ fn spender((id, sums): (i64, &Sums)) -> KeyCounters {
     KeyCounters { id: id.into(), requests: sums.requests, tokens, cost: sums.cost, list_cost: None }
 }
 
-fn ranking(scope: Scope, period: &'static str, day: &Day) -> Ranking {
+fn ranking(scope: Scope, period: Period, day: &Day) -> Ranking {
     let mut sums: BTreeMap<EntityId, Sums> = BTreeMap::new();
     match scope {
         Scope::Provider | Scope::Model => {
