@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use llm_relay_exporter::model::{Directory, FailureClass, Scope};
+use llm_relay_exporter::model::{Directory, FailureClass, Period, Scope};
 use llm_relay_exporter::relay::{self, Counters, DirectorySource, Usage};
 use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -200,7 +200,9 @@ impl Scene {
                 ours.insert("errors today".to_owned(), errors.round() as i64);
             }
         }
-        for (name, scope, period) in [("week of team", Scope::Team, "week"), ("month of key", Scope::Key, "month")] {
+        for (name, scope, period) in
+            [("week of team", Scope::Team, Period::Week), ("month of key", Scope::Key, Period::Month)]
+        {
             let board = view.boards.iter().find(|it| (it.scope, it.period) == (scope, period)).unwrap();
             let entries = board.entries.iter().filter(|it| it.id != "other");
             ours.extend(entries.map(|it| (format!("{name} {}", it.id), it.requests.unwrap() as i64)));
