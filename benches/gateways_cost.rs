@@ -46,6 +46,13 @@ const SUB2API: &str = "insert into usage_logs (created_at, user_id, api_key_id, 
     0.0003, 1, 4000, 700, 2, 'request-' || n
   from generate_series({first}::bigint, {last}) n";
 
+/// Whom the rows of sub2api refer to.
+const PEOPLE: &str = "insert into users (email, password_hash, username, role, balance)
+    select 'user-' || n, 'hash', 'user-' || n, 'user', 10 from generate_series(1, 3) n;
+  insert into api_keys (user_id, key, name) select n, 'key-' || n, 'key-' || n from generate_series(1, 3) n;
+  insert into accounts (name, platform, type, credentials)
+    select 'account-' || n, 'anthropic', 'oauth', '{}' from generate_series(1, 3) n";
+
 struct Bench {
     _server: PrivatePostgres,
     connection: PgConnection,
@@ -69,7 +76,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::new(plan, &[litellm::LEAST_SCHEMA], LITELLM, rows.unwrap_or(2_000_000)).await?.run(table).await?;
     }
     if all || is_named("sub2api") {
-        let scripts: Vec<&str> = sub2api::STEPS.iter().map(|(_, script)| *script).collect();
+        let scripts: Vec<&str> = sub2api::STEPS.iter().map(|(_, script)| *script).chain([PEOPLE]).collect();
         let plan = RelayPlan::new("bench", &sub2api::PRODUCT);
         Bench::new(plan, &scripts, SUB2API, rows.unwrap_or(1_000_000)).await?.run("usage_logs").await?;
     }
@@ -97,7 +104,7 @@ impl Bench {
     /// The rows `first` to `last` of a day of `rows` that ends now.
     async fn write(&mut self, first: u64, last: u64) -> anyhow::Result<()> {
         let pause = 86_400.0 / self.rows as f64;
-        let start = format!("(now() at time zone 'UTC') - interval '1 second' * ({pause} * ({} - n))", self.rows);
+        let start = format!("((now() at time zone 'UTC') - interval '1 second' * ({pause} * ({} - n)))", self.rows);
         let (first, last) = (first.to_string(), last.to_string());
         let text = self.insert.replace("{start}", &start).replace("{first}", &first).replace("{last}", &last);
         raw_sql(AssertSqlSafe(text)).execute(&mut self.connection).await?;
