@@ -12,7 +12,9 @@ use super::prometheus::{Prometheus, Span};
 pub const SPAN: Span = Span { seconds: 86_400, step: 300, rate_interval: "10m", compare: "1d" };
 
 pub fn prometheus() -> Prometheus {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 / 15 * 15;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    // Twenty past noon of the day before, whatever the hour.
+    let now = now / 86_400 * 86_400 - 42_000;
     filled(tempfile::tempdir().unwrap(), now)
 }
 
