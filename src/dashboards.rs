@@ -1,7 +1,7 @@
 //! The Grafana bundle: every dashboard from one source, in every language, with the names of the metric catalogue.
 //!
 //! * `promql`: expressions, checked against the catalogue and made right for replicas.
-//! * `query`, `column`, `panel`, `panel_types`, `variable`, `dashboard`: Grafana's JSON.
+//! * `query`, `column`, `link`, `panel`, `panel_types`, `variable`, `dashboard`: Grafana's JSON.
 //! * `shared`: panels that stand on several dashboards.
 //! * one file per dashboard.
 //! * `supported`: the dashboards of the relays that one has.
@@ -14,6 +14,7 @@ mod column;
 mod dashboard;
 mod exporter;
 mod leaderboards;
+mod link;
 mod overview;
 mod panel;
 mod panel_types;

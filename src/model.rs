@@ -14,7 +14,7 @@ pub(crate) use calendar::local_instant;
 pub use calendar::{Calendar, CalendarError};
 pub use counters::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 pub use directory::{Directory, Key, Limit, Provider, QuotaWindow, User, WindowRule};
-pub use entity::{EntityId, Scope};
+pub use entity::{EntityId, Period, Scope};
 pub use ledger_sum::LedgerSum;
 pub use live::{
     AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, ErrorCount, Live, Queue, RateWindow,

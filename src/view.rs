@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{Directory, EntityId, Live, QuotaWindow, Reason, Scope, Source};
+use crate::model::{Directory, EntityId, Live, Period, QuotaWindow, Reason, Scope, Source};
 pub use crate::probe::Status as ProbeStatus;
 pub use options::{Boards, NameMode, SeriesBudget};
 
@@ -128,8 +128,8 @@ pub struct CourseStep {
 pub struct Board {
     /// Who or what is ranked.
     pub scope: Scope,
-    /// `today`, `last24h`, `week`, `month`, `all`.
-    pub period: &'static str,
+    /// Its span.
+    pub period: Period,
     /// By cost, descending; `other` last.
     pub entries: Vec<BoardEntry>,
     /// When the relay last renewed it, where it does so from time to time only.

@@ -1,6 +1,7 @@
 //! Leaderboards, from the relay's own.
 
-use super::column::{Column, Link, column};
+use super::column::{Column, column};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::table;
 use super::promql::{self, keyed};
@@ -35,19 +36,24 @@ impl Board {
     pub(crate) fn panel(&self, title: &'static str, period: &str, measures: &[Measure], limit: Option<u32>) -> Panel {
         let parts: &[&str] = if self.is_of_models() { &["id"] } else { &["relay", "id"] };
         let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, parts, keep));
-        let (by_cost, names) = (measures[0] == Measure::Cost, ["id", "name"]);
+        let by_cost = measures[0] == Measure::Cost;
+        let names: &[&str] = if self.is_of_models() { &["id", "name"] } else { &["id", "name", "relay"] };
         let name = column("name", self.heading, "");
         // Names of models are long; those of others take what is left.
         let name = if self.is_of_models() { name.width(220) } else { name };
-        let mut panel = table(title).empty(NOTHING).columns([name.link(self.link()), column("id", "ID", "").hidden()]);
+        let relay = (!self.is_of_models()).then(|| column("relay", "Relay", "").hidden());
+        let mut panel = table(title)
+            .empty(NOTHING)
+            .columns([name.link(self.link()), column("id", "ID", "").hidden()])
+            .columns(relay);
         if by_cost {
             // A relay that knows no cost ranks by requests.
             let order = promql::rank(&self.all(period, "cost_usd"), &self.all(period, "requests"));
-            panel = panel.query(rows("order", &order, &names));
+            panel = panel.query(rows("order", &order, names));
         }
         for measure in measures {
             let (id, expr, column) = self.measured(*measure, period, by_cost);
-            let keep: &[&str] = if !by_cost && *measure == measures[0] { &names } else { &[] };
+            let keep: &[&str] = if !by_cost && *measure == measures[0] { names } else { &[] };
             panel = panel.query(rows(id, &expr, keep)).columns([column]);
         }
         let by = if by_cost { "#order" } else { "Cache hits" };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::Texts;
+use super::link::Link;
 
 /// Properties of one series or column: id and value.
 pub(crate) type Properties = Vec<(&'static str, Value)>;
@@ -19,38 +19,6 @@ pub(crate) struct Column {
     pub properties: Properties,
     /// Where a click on a cell leads.
     pub link: Option<Link>,
-}
-
-/// A link to another dashboard, which keeps the data source, the relays and the time range.
-#[derive(Clone, Copy)]
-pub(crate) struct Link {
-    /// In words, from where one is: "Trends of this user".
-    pub title: &'static str,
-    /// Without the language.
-    pub dashboard: &'static str,
-    /// Further variables; `$name` and `$id` stand for the first and the second column of the row.
-    pub variables: &'static str,
-}
-
-impl Link {
-    pub(crate) const TRENDS: Self = Self::to("Trends", "llm-relay-trends", "");
-    pub(crate) const PROVIDERS: Self = Self::to("Providers", "llm-relay-providers", "");
-    pub(crate) const USER: Self = Self::to("Trends of this user", "llm-relay-trends", "&var-user=$id");
-    pub(crate) const KEY: Self = Self::to("Trends of this key", "llm-relay-trends", "&var-key=$id");
-    pub(crate) const PROVIDER: Self = Self::to("This provider alone", "llm-relay-providers", "&var-provider=$id");
-    pub(crate) const MODEL: Self = Self::to("Trends of this model", "llm-relay-trends", "&var-model=$name");
-
-    const fn to(title: &'static str, dashboard: &'static str, variables: &'static str) -> Self {
-        Self { title, dashboard, variables }
-    }
-
-    pub(crate) fn json(self, texts: &Texts) -> Value {
-        let Self { title, dashboard, variables } = self;
-        let suffix = texts.lang.suffix();
-        let variables = variables.replace("$name", "${__data.fields[0]}").replace("$id", "${__data.fields[1]}");
-        let kept = "${datasource:queryparam}&${relay:queryparam}&${__url_time_range}";
-        json!([{"title": texts.get(title), "url": format!("/d/{dashboard}{suffix}?{kept}{variables}")}])
-    }
 }
 
 pub(crate) fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {

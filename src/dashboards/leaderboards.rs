@@ -83,11 +83,11 @@ fn outcomes() -> Panel {
     let failed = format!("({} or 0 * {all})", of("failure"));
     table("Outcomes of keys in the time range")
         .empty(NOTHING)
-        .query(Query::rows("requests", keyed(&format!("({})", Named::Key.of(&all)), &by, &["key"])))
+        .query(Query::rows("requests", keyed(&format!("({})", Named::Key.of(&all)), &by, &Named::Key.kept())))
         .query(Query::rows("success", keyed(&success, &by, &[])))
         .query(Query::rows("failed", keyed(&failed, &by, &[])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("#requests", "Requests", "locale").decimals(0).gauge(),
             column("#failed", "Failed", "locale").decimals(0).width(95),
             column("#success", "Success", "percentunit").success(),
@@ -100,9 +100,9 @@ fn models_of_keys() -> Panel {
     let requests = format!("({})", Named::Key.of("llm_relay_key_model_requests"));
     table("Models of keys, last 24 hours")
         .empty(NOTHING)
-        .query(Query::rows("requests", keyed(&requests, &["relay", "key_id", "model"], &["key", "model"])))
+        .query(Query::rows("requests", keyed(&requests, &["relay", "key_id", "model"], &["key", "key_id", "relay", "model"])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("model", "Model", "").width(220),
             column("#requests", "Requests", "locale").decimals(0).gauge(),
         ])
@@ -161,7 +161,7 @@ fn ranked(title: &'static str, of: Named, heading: &'static str, prefix: &str, w
     let by = ["relay", of.id()];
     let over = |counter| format!("(sum by (relay, {}) (increase({prefix}_{counter}_total[$__range])) > 0)", of.id());
     let (cost, requests) = (over("cost_usd"), over("requests"));
-    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &[of.label(), of.id()]);
+    let order = keyed(&format!("({})", of.of(&promql::rank(&cost, &requests))), &by, &of.kept());
     let mut panel = table(title)
         .empty(NOTHING)
         .money(Money::Columns(&["#cost", "#list"]))
@@ -169,11 +169,8 @@ fn ranked(title: &'static str, of: Named, heading: &'static str, prefix: &str, w
         .query(Query::rows("cost", keyed(&cost, &by, &[])))
         .query(Query::rows("requests", keyed(&requests, &by, &[])))
         .query(Query::rows("tokens", keyed(&over("tokens"), &by, &[])))
-        .columns([
-            column(of.label(), heading, "").link(of.link()),
-            column(of.id(), "ID", "").hidden(),
-            column("#cost", "Cost", "").gauge().decimals(2),
-        ]);
+        .columns(of.columns(heading))
+        .columns([column("#cost", "Cost", "").gauge().decimals(2)]);
     if with_list {
         let list = column("#list", "At list prices", "").decimals(2).width(110);
         panel = panel.query(Query::rows("list", keyed(&over("list_cost_usd"), &by, &[]))).columns([list]);

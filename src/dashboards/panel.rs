@@ -3,7 +3,8 @@
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::column::{Column, Link, Properties, thresholds};
+use super::column::{Column, Properties, thresholds};
+use super::link::{Clicked, Link};
 use super::promql::{self, Replicas};
 use super::query::{Query, prometheus};
 use super::text::Texts;
@@ -197,7 +198,7 @@ impl Panel {
             defaults.entry("displayName").or_insert(name.into());
         }
         if let Some(link) = self.link {
-            defaults.insert("links".to_owned(), link.json(texts));
+            defaults.insert("links".to_owned(), link.json(texts, Clicked::Series));
         }
 
         let overrides = self.overrides(texts);
@@ -238,7 +239,7 @@ impl Panel {
             if !column.unit.is_empty() {
                 properties.insert(0, ("unit", column.unit.into()));
             }
-            properties.extend(column.link.map(|link| ("links", link.json(texts))));
+            properties.extend(column.link.map(|link| ("links", link.json(texts, Clicked::Row))));
             if !properties.is_empty() {
                 overrides.push(by_name(&texts.get(column.title), &properties));
             }

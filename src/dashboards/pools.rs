@@ -2,11 +2,13 @@
 
 use serde_json::json;
 
-use super::column::{Link, column, thresholds};
+use super::column::{column, thresholds};
+use super::link::Link;
 use super::panel::Panel;
 use super::panel_types::{legend_table, stack, stat, table, timeline};
 use super::promql::{Named, keyed};
 use super::query::Query;
+use crate::model::AccountState;
 
 const BY: &str = "relay, provider_id";
 const ROW: [&str; 2] = ["relay", "provider_id"];
@@ -30,15 +32,15 @@ impl Among {
 
 /// What can be wrong with an upstream account, by its label; normal is none of these.
 const TROUBLES: [(&str, &str, &str); 9] = [
-    ("rate_limited", "Rate limited", "orange"),
-    ("cooling_down", "Cooling down", "yellow"),
-    ("overloaded", "Overloaded", "semi-dark-orange"),
-    ("quota_exceeded", "Quota exceeded", "dark-orange"),
-    ("unauthorized", "Unauthorized", "red"),
-    ("blocked", "Blocked", "dark-red"),
-    ("error", "Error", "semi-dark-red"),
-    ("paused", "Paused", "blue"),
-    ("disabled", "Disabled", "gray"),
+    (AccountState::RateLimited.label(), "Rate limited", "orange"),
+    (AccountState::CoolingDown.label(), "Cooling down", "yellow"),
+    (AccountState::Overloaded.label(), "Overloaded", "semi-dark-orange"),
+    (AccountState::QuotaExceeded.label(), "Quota exceeded", "dark-orange"),
+    (AccountState::Unauthorized.label(), "Unauthorized", "red"),
+    (AccountState::Blocked.label(), "Blocked", "dark-red"),
+    (AccountState::Error.label(), "Error", "semi-dark-red"),
+    (AccountState::Paused.label(), "Paused", "blue"),
+    (AccountState::Disabled.label(), "Disabled", "gray"),
 ];
 /// The numbers that stand for [`TROUBLES`] in a chart; 0 is normal.
 const NUMBERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -68,7 +70,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
 }
 
 fn named(expr: &str) -> String {
-    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider"])
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &Named::Provider.kept())
 }
 
 /// Each account: its plan, and when the relay means to use it again.
@@ -82,8 +84,8 @@ pub(crate) fn accounts(among: &Among) -> Panel {
         .query(Query::rows("known", named(&known)))
         .query(Query::rows("plan", keyed(&plan, &ROW, &["plan"])))
         .query(Query::rows("back", keyed(&format!("max by ({BY}) ({back})"), &ROW, &[])))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", ""),
             column("plan", "Plan", "").width(90),
             column("#back", "Back in", "s").decimals(0).width(110),
         ])
@@ -108,8 +110,8 @@ pub(crate) fn channels(among: &Among) -> Panel {
         .query(Query::rows("tested", cell(&age("llm_relay_account_test_timestamp_seconds"))))
         .query(Query::rows("keys", cell(&keys(r#"state="normal""#))))
         .query(Query::rows("out", cell(&keys(r#"state!="normal""#))))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", ""),
             column("#balance", "Balance", "short").decimals(2),
             column("#told", "Told before", "s").decimals(0),
             column("#test", "Last test", "s").decimals(2),
@@ -146,11 +148,11 @@ pub(crate) fn each_key() -> Panel {
     let success = format!("(({} or 0 * {judged}) / {judged})", of("success"));
     let by = ["relay", "key_id"];
     table("Upstream keys")
-        .query(Query::rows("failures", keyed(&format!("({})", Named::Key.of(FAILURES)), &by, &["key"])))
+        .query(Query::rows("failures", keyed(&format!("({})", Named::Key.of(FAILURES)), &by, &Named::Key.kept())))
         .query(Query::rows("day", keyed(&success, &by, &[])))
         .query(Query::rows("calls", keyed(&of(".+"), &by, &[])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("#failures", "Failures in a row", "short")
                 .with("custom.cellOptions", json!({"type": "color-text"}))
                 .with("color", json!({"mode": "thresholds"}))
@@ -198,13 +200,13 @@ pub(crate) fn subscriptions() -> Panel {
     let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
     table("Windows of upstream accounts")
         .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
-        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "window"])))
+        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "provider_id", "relay", "window"])))
         .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
         .query(Query::rows("told", keyed(told, &by, &[])))
         .query(Query::rows("state", keyed(&state, &by, &[])))
         .query(Query::rows("reset", keyed(reset, &by, &[])))
+        .columns(Named::Provider.columns("Account"))
         .columns([
-            column("provider", "Account", ""),
             column("window", "Window", "").width(80),
             column("#used", "Share", "percentunit").fill(),
             column("#told", "Told before", "s").decimals(1).width(95),
@@ -219,4 +221,14 @@ pub(crate) fn subscriptions() -> Panel {
             column("#reset", "Resets in", "s").decimals(1).width(90),
         ])
         .sort("Share", true, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_of_an_account_has_its_colour() {
+        assert_eq!(TROUBLES.map(|(state, ..)| state), AccountState::ALL[1..].iter().map(|state| state.label()).collect::<Vec<_>>()[..]);
+    }
 }

@@ -2,29 +2,43 @@
 
 use anyhow::{Context, bail};
 
-use super::column::Link;
+use super::column::{Column, column};
+use super::link::Link;
 use crate::metrics::{CATALOGUE, Metric, MetricType};
 
-/// Whether an expression sees the replicas of an exporter as one.
+/// Whether an expression sees the replicas of an exporter as one, and what it reads over long ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replicas {
     /// They expose the same numbers, which must not add up: the greatest counts.
     Fold,
     /// The same; counters may be read as they are recorded.
     FoldRecorded,
+    /// The same; what is recorded of a provider's growth may stand for that of all its models.
+    FoldSummed,
     /// Each speaks of itself.
     Each,
 }
 
-/// Counters and their name where the variable `sep` is `_`, or that of what is recorded of them, where it is `:`.
+/// Counters that are recorded as they are, by level and metric, the parts of what is recorded.
 const RECORDED: [(&str, &str); 7] = [
-    ("llm_relay_cost_usd_total", "llm_relay${sep}cost_usd${sep}total"),
-    ("llm_relay_requests_total", "llm_relay${sep}requests${sep}total"),
-    ("llm_relay_tokens_total", "llm_relay${sep}tokens${sep}total"),
-    ("llm_relay_user_cost_usd_total", "llm_relay_user${sep}cost_usd${sep}total"),
-    ("llm_relay_user_requests_total", "llm_relay_user${sep}requests${sep}total"),
-    ("llm_relay_key_cost_usd_total", "llm_relay_key${sep}cost_usd${sep}total"),
-    ("llm_relay_key_requests_total", "llm_relay_key${sep}requests${sep}total"),
+    ("llm_relay", "cost_usd"),
+    ("llm_relay", "requests"),
+    ("llm_relay", "tokens"),
+    ("llm_relay_user", "cost_usd"),
+    ("llm_relay_user", "requests"),
+    ("llm_relay_key", "cost_usd"),
+    ("llm_relay_key", "requests"),
+];
+
+/// Whose growth is recorded by provider, all models together.
+const SUMMED: [&str; 7] = [
+    "llm_relay_requests_total",
+    "llm_relay_cost_usd_total",
+    "llm_relay_list_cost_usd_total",
+    "llm_relay_tokens_total",
+    "llm_relay_request_duration_seconds",
+    "llm_relay_time_to_first_token_seconds",
+    "llm_relay_output_tokens_per_second",
 ];
 
 /// The metric behind a name in an expression: a family, or a part of a histogram.
@@ -73,41 +87,30 @@ pub(crate) fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
         let (modifiers, after) = modifiers(after);
         rest = after;
 
-        let mut all = vec![r#"job=~"$job""#.to_owned()];
-        if replicas == Replicas::Each {
-            all.push(r#"instance=~"$instance""#.to_owned());
-        }
         let by_relay = metric.is_of_relay();
-        if by_relay {
-            all.push(r#"relay=~"$relay""#.to_owned());
-        }
-        all.extend((!matchers.is_empty()).then(|| matchers.to_owned()));
-        let recorded = RECORDED.iter().find(|(counter, _)| replicas == Replicas::FoldRecorded && *counter == name);
-        let mut selector = match recorded {
-            Some((_, recorded)) => format!(r#"{{__name__="{recorded}",{}}}"#, all.join(",")),
-            None => format!("{name}{{{}}}", all.join(",")),
-        };
-        if !range.is_empty() {
-            selector += &format!("[{range}]");
-        }
-        selector += modifiers;
+        let mut all = vec![r#"job=~"$job""#];
+        all.extend((replicas == Replicas::Each).then_some(r#"instance=~"$instance""#));
+        all.extend(by_relay.then_some(r#"relay=~"$relay""#));
+        all.extend((!matchers.is_empty()).then_some(matchers));
+        let selector = Selector { name, matchers: all.join(","), range, modifiers };
 
         // Facts are joined, not added up; a join picks one of several by itself.
         if replicas == Replicas::Each || !by_relay || name.ends_with("_info") {
-            out.push_str(&selector);
+            out.push_str(&selector.of(name));
             continue;
         }
         let labels = metric.labels.iter().copied().chain(name.ends_with("_bucket").then_some("le"));
         let labels: Vec<&str> = std::iter::once("relay").chain(labels).collect();
+        let mut values = selector.of(name);
         if !range.is_empty() {
             let call =
                 out.strip_suffix('(').with_context(|| format!("no function around {name}[{range}] in {text}"))?;
             let start = call.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-            selector = format!("{}({selector})", &call[start..]);
+            values = selector.under(&call[start..], metric, replicas);
             out.truncate(start);
             rest = rest.strip_prefix(')').with_context(|| format!("{name}[{range}] is not alone in {text}"))?;
         }
-        out.push_str(&format!("max by ({}) ({selector})", labels.join(", ")));
+        out.push_str(&format!("max by ({}) ({values})", labels.join(", ")));
     }
     out.push_str(rest);
     if out.matches('(').count() != out.matches(')').count() {
@@ -116,11 +119,54 @@ pub(crate) fn scope(text: &str, replicas: Replicas) -> anyhow::Result<String> {
     Ok(out)
 }
 
+/// A part of an expression that names a metric.
+struct Selector<'a> {
+    name: &'a str,
+    matchers: String,
+    range: &'a str,
+    modifiers: &'a str,
+}
+
+impl Selector<'_> {
+    /// The same of another metric, whose name may depend on the variable `sep`.
+    fn of(&self, name: &str) -> String {
+        let Self { matchers, range, modifiers, .. } = self;
+        let range = if range.is_empty() { String::new() } else { format!("[{range}]") };
+        if name.contains('$') {
+            format!(r#"{{__name__="{name}",{matchers}}}{range}{modifiers}"#)
+        } else {
+            format!("{name}{{{matchers}}}{range}{modifiers}")
+        }
+    }
+
+    /// Under a function of its range. Where `sep` is `:` instead of `_`, a name is that of what is recorded, or of nothing.
+    fn under(&self, function: &str, metric: &Metric, replicas: Replicas) -> String {
+        let name = self.name;
+        // What is recorded lags behind: it is none of the last hour.
+        let recorded = self.range.starts_with('$') && matches!(replicas, Replicas::FoldRecorded | Replicas::FoldSummed);
+        if recorded && replicas == Replicas::FoldSummed && function == "increase" && SUMMED.contains(&metric.name) {
+            let own = name.trim_start_matches("llm_relay_");
+            let counted = self.of(&format!("llm_relay${{sep}}{own}"));
+            let own = own.trim_end_matches("_total");
+            let summed = self.of(&format!("llm_relay_provider${{sep}}{own}${{sep}}increase20m"));
+            return format!("increase({counted}) or sum_over_time({summed})");
+        }
+        let mut parts = RECORDED.iter().filter(|(level, metric)| format!("{level}_{metric}_total") == name);
+        match parts.next().filter(|_| recorded) {
+            Some((level, metric)) => {
+                format!("{function}({})", self.of(&format!("{level}${{sep}}{metric}${{sep}}total")))
+            }
+            None => format!("{function}({})", self.of(name)),
+        }
+    }
+}
+
 fn unknown(name: &str, text: &str) -> String {
     format!("{name} in {text} is not in the catalogue of metrics")
 }
 
-/// What stands before the next metric name outside of quotes, the name, and what follows.
+/// What stands before the next metric name outside of quotes, the name, and what follows. What is recorded of metrics is
+/// none.
 fn next_name(text: &str) -> Option<(&str, &str, &str)> {
     let mut quoted = false;
     let mut previous = ' ';
@@ -131,7 +177,10 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
         let begins = !quoted && !previous.is_ascii_alphanumeric() && previous != '_' && previous != '$';
         if begins && (text[at..].starts_with("llm_relay_") || text[at..].starts_with("process_")) {
             let length = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - at);
-            return Some((&text[..at], &text[at..at + length], &text[at + length..]));
+            let after = &text[at + length..];
+            if !after.starts_with(':') {
+                return Some((&text[..at], &text[at..at + length], after));
+            }
         }
         previous = c;
     }
@@ -190,6 +239,20 @@ impl Named {
             Self::Key => Link::KEY,
             Self::Provider => Link::PROVIDER,
         }
+    }
+
+    /// What a table's first query keeps for [`Named::columns`].
+    pub(crate) const fn kept(self) -> [&'static str; 3] {
+        [self.label(), self.id(), "relay"]
+    }
+
+    /// The first columns of a table: whom a row is about, and what its link needs. An id alone may be one of several relays.
+    pub(crate) fn columns(self, heading: &'static str) -> [Column; 3] {
+        [
+            column(self.label(), heading, "").link(self.link()),
+            column(self.id(), "ID", "").hidden(),
+            column("relay", "Relay", "").hidden(),
+        ]
     }
 
     /// Adds the name as of the end of the time range, so that a renamed user is one line. What has no name (deleted, or

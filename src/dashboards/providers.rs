@@ -2,15 +2,16 @@
 
 use serde_json::json;
 
-use super::column::{Link, column};
+use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{heatmap, legend_table, lines, stack, table};
 use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
-use super::variable::{JOB, MODEL, PROVIDER, RELAY, TYPE, Variable};
+use super::variable::{JOB, MODEL, PROVIDER, RELAY, RUNBOOKS, SUMMED, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
@@ -29,8 +30,8 @@ pub(crate) fn dashboard() -> Dashboard {
         description: "How well each provider serves, and what it costs.",
         refresh: "30s",
         from: "now-6h",
-        replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL],
+        replicas: Replicas::FoldSummed,
+        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, SUMMED, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,
@@ -64,7 +65,7 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
 /// A quantile of a histogram; `by` is empty or ends in a comma.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
     // Without requests it is not a number.
-    format!("(histogram_quantile({q}, sum by ({by} le) (rate({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
+    format!("(histogram_quantile({q}, sum by ({by} le) (increase({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
 }
 
 fn of_provider(q: &str, histogram: &str, range: &str) -> String {
@@ -86,7 +87,7 @@ fn cell(expr: &str) -> String {
 }
 
 fn named_cell(expr: &str) -> String {
-    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &["provider", "provider_id"])
+    keyed(&format!("({})", Named::Provider.of(expr)), &ROW, &Named::Provider.kept())
 }
 
 fn now() -> Panel {
@@ -110,9 +111,8 @@ fn now() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "1h"))))
         .query(Query::rows("enabled", cell(&known)))
         .query(Query::rows("last", cell(&last)))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
             column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
             column("#hour", "Success 1 h", "percentunit").success(),
@@ -143,7 +143,7 @@ fn traffic() -> Row {
 
 fn quantiles() -> Row {
     let of = |panel: Panel, histogram: &str| {
-        let total = |part: &str| format!("sum(rate({histogram}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
+        let total = |part: &str| format!("sum(increase({histogram}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
         let at = |q: &str| quantile(q, histogram, "$__rate_interval", "");
         panel
             .query(Query::line("p50", at("0.5"), "p50").step("5m"))
@@ -185,7 +185,8 @@ fn capacity() -> Row {
     let reopen = table("Open circuits try again in")
         .empty(NOTHING)
         .query(Query::rows("reopen", named_cell(&reopen)))
-        .columns([column("provider", "Provider", ""), column("#reopen", "In", "s").decimals(0)])
+        .columns(Named::Provider.columns("Provider"))
+        .columns([column("#reopen", "In", "s").decimals(0)])
         .sort("In", false, None);
     row(9, [(8, used), (6, shared::slots("Slots now", None)), (6, shared::circuits("Circuit breakers")), (4, reopen)])
         .under("Capacity")
@@ -197,19 +198,19 @@ fn errors() -> Row {
     let by = format!("{BY}, class");
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
-    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "class"]);
+    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "relay", "class"]);
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
+        .link(Link::CLASS)
         .query(Query::lines("failures", failures, "{{class}}").step("5m"));
     let responses = legend_table(stack("Responses per minute by status"), &[("mean", "Mean")])
         .query(Query::lines("responses", responses, "{{code}}").step("5m"));
     let in_range = table("Failures in the time range")
         .empty(NOTHING)
         .query(Query::rows("count", in_range))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
-            column("class", "Class", ""),
+            column("class", "Class", "").link(Link::CLASS),
             column("#count", "Requests", "short").decimals(0).gauge(),
         ])
         .sort("Requests", true, Some(100));
@@ -240,15 +241,15 @@ fn models() -> Row {
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
     let answered = format!("({})", Named::Provider.of(&format!("({answered} > 0)")));
     let parts = ["relay", "provider_id", "model", "answered_model"];
-    let answered = keyed(&answered, &parts, &["provider", "model", "answered_model"]);
+    let answered = keyed(&answered, &parts, &["provider", "provider_id", "relay", "model", "answered_model"]);
     let unpriced = r#"llm_relay_unpriced_requests_total{model=~"$model"}"#;
     let unpriced = format!("sum by (model) (increase({unpriced}[$__rate_interval])) > 0");
     let answered = table("Answered by another model than asked for")
         .empty(NOTHING)
         .note("In the time range.")
         .query(Query::rows("count", answered))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", ""),
             column("model", "Asked for", ""),
             column("answered_model", "Answered by", ""),
             column("#count", "Requests", "short").decimals(0),
@@ -283,9 +284,8 @@ fn value() -> Panel {
         .query(Query::rows("ttft", cell(&of_provider("0.5", FIRST_TOKEN, "$__range"))))
         .query(Query::rows("speed", cell(&of_provider("0.5", SPEED, "$__range"))))
         .query(Query::rows("wasted", cell(&wasted)))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", "").link(Link::PROVIDER),
-            column("provider_id", "ID", "").hidden(),
             column("#requests", "Calls", "locale").decimals(0),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),

@@ -9,7 +9,7 @@ use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW};
+use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW, WINDOWS};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
@@ -98,17 +98,19 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str) ->
     };
     let (used, limit) = (all("llm_relay_quota_used_usd"), all("llm_relay_quota_limit_usd"));
     let in_time = |metric: &str| format!("({} - time() > 0)", all(metric));
-    table(title)
+    let kept = [&of.kept()[..], &["window", "part"]].concat();
+    let panel = WINDOWS.iter().fold(table(title), |panel, (value, words)| panel.map(value, words, ""));
+    panel
         .empty(NOTHING)
         .money(Money::Columns(&["#limit", "#used"]))
-        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &[of.label(), "window", "part"])))
+        .query(Query::rows("limit", keyed(&format!("({})", of.of(&limit)), &by, &kept)))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&format!("({used} / ({limit} > 0))"), &by, &[])))
         .query(Query::rows("reset", keyed(&in_time("llm_relay_quota_reset_timestamp_seconds"), &by, &[])))
         .query(Query::rows("empty", keyed(&in_time("llm_relay_quota_exhaustion_timestamp_seconds"), &by, &[])))
+        .columns(of.columns(heading))
         .columns([
-            column(of.label(), heading, ""),
-            column("window", "Window", "").width(80),
+            column("window", "Window", "").width(105),
             column("part", "Of", "").width(90),
             column("#used", "Used", "").decimals(2).width(90),
             column("#limit", "Limit", "").decimals(2).width(90),
@@ -129,9 +131,9 @@ fn expiry() -> Panel {
     table("Keys that expire")
         .empty(NOTHING)
         .note("Negative: expired.")
-        .query(Query::rows("left", keyed(&format!("({left})"), &["relay", "key_id"], &["key"])))
+        .query(Query::rows("left", keyed(&format!("({left})"), &["relay", "key_id"], &Named::Key.kept())))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("#left", "In", "s")
                 .decimals(1)
                 .with("custom.cellOptions", json!({"type": "color-text"}))
@@ -150,11 +152,11 @@ fn sessions_of_keys() -> Panel {
     let used = format!("(llm_relay_key_sessions_active and on (relay, key_id) {limit} or 0 * {limit})");
     table("Sessions of keys")
         .note("Keys with a limit of their own or of their user.")
-        .query(Query::rows("limit", keyed(&format!("({})", Named::Key.of(limit)), &by, &["key"])))
+        .query(Query::rows("limit", keyed(&format!("({})", Named::Key.of(limit)), &by, &Named::Key.kept())))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&format!("({used} / on (relay, key_id) {limit})"), &by, &[])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("#used", "Used", "short").width(75),
             column("#limit", "Limit", "short").width(75),
             column("#share", "Share", "percentunit").fill(),
@@ -166,7 +168,7 @@ fn limits_of_users() -> Panel {
     let by = ["relay", "user_id"];
     let all = "(llm_relay_user_sessions_limit or llm_relay_user_requests_per_minute_limit or llm_relay_user_expiry_timestamp_seconds or llm_relay_user_requests_in_progress or llm_relay_user_balance_usd)";
     table("Users: what runs, and other limits")
-        .query(Query::rows("all", keyed(&format!("({})", Named::User.of(all)), &by, &["user"])))
+        .query(Query::rows("all", keyed(&format!("({})", Named::User.of(all)), &by, &Named::User.kept())))
         .query(Query::rows("running", keyed("llm_relay_user_requests_in_progress", &by, &[])))
         .query(Query::rows("used", keyed("llm_relay_user_sessions_active", &by, &[])))
         .query(Query::rows("sessions", keyed("llm_relay_user_sessions_limit", &by, &[])))
@@ -174,8 +176,8 @@ fn limits_of_users() -> Panel {
         .query(Query::rows("left", keyed("(llm_relay_user_expiry_timestamp_seconds - time())", &by, &[])))
         .query(Query::rows("balance", keyed("llm_relay_user_balance_usd", &by, &[])))
         .money(Money::Columns(&["#balance"]))
+        .columns(Named::User.columns("User"))
         .columns([
-            column("user", "User", ""),
             column("#running", "In progress", "short").width(95),
             column("#used", "Sessions", "short").width(85),
             column("#sessions", "Of at most", "short").width(95),
@@ -208,12 +210,12 @@ fn rate_limits() -> Panel {
     let share = by_unit(|unit| format!("llm_relay_rate_limit_used_{unit} / (llm_relay_rate_limit_{unit} > 0)"));
     table("Rate limits of keys")
         .note("A window opens with a request; without a time to reset none is open.")
-        .query(Query::rows("limit", keyed(&limit, &by, &["key", "unit"])))
+        .query(Query::rows("limit", keyed(&limit, &by, &["key", "key_id", "relay", "unit"])))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&share, &by, &[])))
         .query(Query::rows("reset", keyed("(llm_relay_rate_limit_reset_timestamp_seconds - time() > 0)", &by, &[])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("unit", "What", "").width(90),
             column("#used", "Used", "short").width(75),
             column("#limit", "Limit", "short").width(75),
@@ -230,12 +232,12 @@ fn slots_of_keys() -> Panel {
     let by = ["relay", "key_id"];
     let limit = Named::Key.of("llm_relay_key_slots_limit");
     table("Slots of keys")
-        .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &["key"])))
+        .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &Named::Key.kept())))
         .query(Query::rows("used", keyed("llm_relay_key_slots_used", &by, &[])))
         .query(Query::rows("share", keyed("(llm_relay_key_slots_used / (llm_relay_key_slots_limit > 0))", &by, &[])))
         .query(Query::rows("waiting", keyed("llm_relay_queue_waiting", &by, &[])))
+        .columns(Named::Key.columns("Key"))
         .columns([
-            column("key", "Key", ""),
             column("#used", "Used", "short").width(65),
             column("#limit", "Slots", "short").width(65),
             column("#share", "In use", "percentunit").fill(),

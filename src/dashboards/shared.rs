@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::column::{Link, column};
+use super::column::column;
+use super::link::Link;
 use super::panel::{Money, Panel, UNRECORDED};
 use super::panel_types::{Better, chart, stat, table, timeline, versus};
 use super::promql::{self, Named, keyed};
@@ -192,11 +193,11 @@ pub(crate) fn slots(title: &'static str, limit: Option<u32>) -> Panel {
     }}]);
     table(title)
         .query(Query::rows("order", row(&order, &[])))
-        .query(Query::rows("used", row(&format!("({used})"), &["provider"])))
+        .query(Query::rows("used", row(&format!("({used})"), &Named::Provider.kept())))
         .query(Query::rows("limit", row(&format!("({limits})"), &[])))
         .query(Query::rows("share", row(share, &[])))
+        .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("provider", "Provider", ""),
             column("#used", "Used", "short").width(70),
             column("#limit", "Slots", "short").width(80).with("noValue", json!("∞")),
             column("#share", "In use", "percentunit").fill().with("mappings", no_limit),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::dashboard::{Dashboard, Row, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel, UNRECORDED};
 use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus};
 use super::promql::{self, Named, Replicas};
@@ -200,6 +201,15 @@ impl Split {
         }
     }
 
+    const fn link(self) -> Link {
+        match self {
+            Self::User => Link::USER,
+            Self::Key => Link::KEY,
+            Self::Provider => Link::PROVIDER,
+            Self::Model => Link::MODEL,
+        }
+    }
+
     const fn legend(self) -> &'static str {
         match self {
             Self::User => "{{user}}",
@@ -223,6 +233,7 @@ impl Split {
         panel
             .query(Query::lines("top", top, self.legend()).step("$bucket"))
             .query(Query::line("others", others, "Others").step("$bucket"))
+            .link(self.link())
     }
 }
 
@@ -237,7 +248,13 @@ fn pair(split: Split, [overlaid, stacked]: [&'static str; 2], counter: &str, loo
         10,
         [
             (12, split.lines(look(lines(overlaid)).note(OVERLAY), counter).same_as(stacked, "others")),
-            (12, split.lines(look(stack(stacked)).note(STACKED), counter)),
+            (
+                12,
+                split
+                    .lines(look(stack(stacked)).note(STACKED), counter)
+                    // The rest is nobody.
+                    .legend("Others", vec![("links", json!([]))]),
+            ),
         ],
     )
 }

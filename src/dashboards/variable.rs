@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::query::prometheus;
 use super::text::Texts;
+use crate::model::{Period, QuotaWindow, Scope};
 
 pub(crate) enum Variable {
     /// The Prometheus data source.
@@ -76,6 +77,30 @@ pub(crate) const SEPARATOR: Variable = Variable::Query {
     hidden: true,
     all: "",
 };
+/// The same of what is recorded by provider, unless models are chosen.
+pub(crate) const SUMMED: Variable = Variable::Query {
+    name: "sep",
+    label: "Counters",
+    query: concat!(
+        r#"query_result(label_replace(vector($__range_s) > 129600"#,
+        r#" and on () last_over_time(llm_relay_provider:requests:increase20m{job=~"$job",model=~"$model"}[1h])"#,
+        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
+        r#" last_over_time(llm_relay_provider:requests:increase20m{job=~"$job"}[1h]))[$__range:1d])"#,
+        r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
+    ),
+    regex: r#"/sep="(.)"/"#,
+    hidden: true,
+    all: "",
+};
+/// Where the runbooks are: as for the alerts, where the rules are loaded.
+pub(crate) const RUNBOOKS: Variable = Variable::Query {
+    name: "runbooks",
+    label: "Runbooks",
+    query: r#"query_result(llm_relay:links:info or on () label_replace(vector(1), "runbooks", "https://github.com/llm-relay-exporter/llm-relay-exporter/blob/main/docs/runbooks.md", "", ""))"#,
+    regex: r#"/runbooks="([^"]*)"/"#,
+    hidden: true,
+    all: "",
+};
 pub(crate) const USER: Variable = Variable::Query {
     name: "user",
     label: "User",
@@ -116,17 +141,20 @@ pub(crate) const MODEL: Variable = Variable::Query {
     query: r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#,
     regex: "",
     hidden: false,
-    all: ".+",
+    // What is recorded of all models has no model.
+    all: ".*",
 };
 pub(crate) const PERIOD: Variable = Variable::Choice {
     name: "period",
     label: "Period",
     choices: &[
-        ("today", "Today"),
-        ("last24h", "Last 24 hours"),
-        ("week", "This week"),
-        ("month", "This month"),
-        ("all", "All time"),
+        (Period::Today.label(), "Today"),
+        (Period::Last24Hours.label(), "Last 24 hours"),
+        (Period::Week.label(), "This week"),
+        (Period::Month.label(), "This month"),
+        (Period::SevenDays.label(), "Last 7 days"),
+        (Period::ThirtyDays.label(), "Last 30 days"),
+        (Period::All.label(), "All time"),
     ],
     all: false,
 };
@@ -141,15 +169,23 @@ pub(crate) const COMPARE: Variable = Variable::Choice {
 pub(crate) const SCOPE: Variable = Variable::Choice {
     name: "scope",
     label: "Whose",
-    choices: &[("user", "Users"), ("key", "Keys"), ("provider", "Providers")],
+    choices: &[
+        (Scope::User.label(), "Users"),
+        (Scope::Key.label(), "Keys"),
+        (Scope::Provider.label(), "Providers"),
+    ],
     all: true,
 };
-pub(crate) const WINDOW: Variable = Variable::Choice {
-    name: "window",
-    label: "Window",
-    choices: &[("5h", "5 hours"), ("daily", "Day"), ("weekly", "Week"), ("monthly", "Month"), ("total", "Total")],
-    all: true,
-};
+/// The windows of limits in words.
+pub(crate) const WINDOWS: &[(&str, &str)] = &[
+    (QuotaWindow::FiveHours.label(), "5 hours"),
+    (QuotaWindow::Daily.label(), "Day"),
+    (QuotaWindow::Weekly.label(), "Week"),
+    (QuotaWindow::Monthly.label(), "Month"),
+    (QuotaWindow::Total.label(), "Total"),
+    (QuotaWindow::Subscription.label(), "Subscription"),
+];
+pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "Window", choices: WINDOWS, all: true };
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
@@ -212,4 +248,21 @@ impl Variable {
 
 fn all(texts: &Texts) -> Value {
     json!({"selected": true, "text": [texts.get("All")], "value": ["$__all"]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_of_a_label_can_be_chosen() {
+        let values = |variable: &Variable| match variable {
+            Variable::Choice { choices, .. } => choices.iter().map(|(value, _)| *value).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(values(&PERIOD), Period::ALL.map(Period::label));
+        assert_eq!(values(&WINDOW), QuotaWindow::ALL.map(QuotaWindow::label));
+        // No limit is set on a model.
+        assert_eq!([values(&SCOPE), vec![Scope::Model.label()]].concat(), Scope::ALL.map(Scope::label));
+    }
 }

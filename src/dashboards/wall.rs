@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::column::{column, thresholds};
 use super::dashboard::{Dashboard, row};
+use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{ranking, stack, stat, table};
 use super::pools::{self, Among};
@@ -184,7 +185,7 @@ fn activity() -> Panel {
         .query(Query::rows("mean", keyed(&mean, &labels, &[])))
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
-            column("model", "Model", ""),
+            column("model", "Model", "").link(Link::MODEL),
             column("provider", "Provider", "").width(140),
             column("#requests", "Calls", "short").width(75),
             failed_column(),
@@ -211,10 +212,10 @@ fn active_users() -> Panel {
     table("Active users")
         .empty(NOTHING)
         .note("Users with live sessions, and how many of their requests ended within the last minute.")
-        .query(Query::rows("sessions", keyed(&format!("({sessions})"), &labels, &["user"])))
+        .query(Query::rows("sessions", keyed(&format!("({sessions})"), &labels, &Named::User.kept())))
         .query(Query::rows("requests", keyed(&format!("({requests})"), &labels, &[])))
+        .columns(Named::User.columns("User"))
         .columns([
-            column("user", "User", ""),
             column("#sessions", "Sessions", "short").gauge(),
             column("#requests", "Calls", "short").width(75),
         ])

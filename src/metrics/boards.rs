@@ -11,8 +11,8 @@ pub(crate) const METRICS: &[Metric] = &[
         kind: Gauge,
         group: Group::Leaderboards,
         labels: &["scope", "period", "id", "name"],
-        help: "Cost in US dollars of the first by cost in the period (today, last24h, week, month, all); id other closes the sum.",
-        help_zh: "周期内（today、last24h、week、month、all）按成本排名靠前者的成本（美元）；id 为 other 的一项补足总和。",
+        help: "Cost in US dollars of the first by cost in the period (today, last24h, week, month, 7d, 30d, all); id other closes the sum.",
+        help_zh: "周期内（today、last24h、week、month、7d、30d、all）按成本排名靠前者的成本（美元）；id 为 other 的一项补足总和。",
         emit: Relay(|view, out| board(view, out, |entry| entry.cost_usd)),
     },
     Metric {
@@ -91,7 +91,7 @@ pub(crate) const METRICS: &[Metric] = &[
         help_zh: "中转服务最近一次更新其自身排行榜的时间；仅限照搬该排行榜的榜单。",
         emit: Relay(|view, out| {
             for board in ledger(view).iter().flat_map(|ledger| &ledger.boards) {
-                out.known(&[board.scope.label(), board.period], board.renewed_at.map(unix));
+                out.known(&[board.scope.label(), board.period.label()], board.renewed_at.map(unix));
             }
         }),
     },
@@ -101,7 +101,7 @@ fn board(view: &View, out: &mut dyn Sink, value: fn(&BoardEntry) -> Option<f64>)
     for Board { scope, period, entries, .. } in ledger(view).iter().flat_map(|ledger| &ledger.boards) {
         for entry in entries {
             if let Some(value) = value(entry) {
-                out.sample(&[scope.label(), period, &entry.id, &entry.name], value);
+                out.sample(&[scope.label(), period.label(), &entry.id, &entry.name], value);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{EntityId, FailureClass, Scope, Tokens, Usd};
+use super::{EntityId, FailureClass, Period, Scope, Tokens, Usd};
 
 /// What a relay's counters say at one moment: totals that never fall, events since the reading before.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,8 +89,8 @@ pub struct KeyCounters {
 pub struct Ranking {
     /// Who or what is ranked.
     pub scope: Scope,
-    /// `today`, `last24h`, `week`, `month`, `all`.
-    pub period: &'static str,
+    /// Its span.
+    pub period: Period,
     /// In any order.
     pub entries: Vec<Ranked>,
     /// When the relay last renewed it, where it does so from time to time only.

@@ -117,6 +117,10 @@ pub enum QuotaWindow {
 }
 
 impl QuotaWindow {
+    /// From short to long.
+    pub const ALL: [Self; 6] =
+        [Self::FiveHours, Self::Daily, Self::Weekly, Self::Monthly, Self::Total, Self::Subscription];
+
     /// The value of the label `window`.
     pub const fn label(self) -> &'static str {
         match self {

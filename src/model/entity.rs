@@ -72,3 +72,48 @@ impl Scope {
         }
     }
 }
+
+/// The span of a leaderboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Since the relay's midnight.
+    Today,
+    /// Rolling.
+    Last24Hours,
+    /// Since Monday.
+    Week,
+    /// Since the first.
+    Month,
+    /// Of a relay that ranks the last seven days itself.
+    SevenDays,
+    /// The same of thirty days.
+    ThirtyDays,
+    /// All that is known.
+    All,
+}
+
+impl Period {
+    /// From short to long.
+    pub const ALL: [Self; 7] = [
+        Self::Today,
+        Self::Last24Hours,
+        Self::Week,
+        Self::Month,
+        Self::SevenDays,
+        Self::ThirtyDays,
+        Self::All,
+    ];
+
+    /// The value of the label `period`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Today => "today",
+            Self::Last24Hours => "last24h",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::SevenDays => "7d",
+            Self::ThirtyDays => "30d",
+            Self::All => "all",
+        }
+    }
+}

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::Dimensions;
 use super::names::Sym;
 use super::sums::{BoardSums, Spent, Sum, Sums};
-use crate::model::{Directory, EntityId, Facts, Scope};
+use crate::model::{Directory, EntityId, Facts, Period, Scope};
 use crate::view::{Board, BoardEntry, Boards};
 
 /// Who stands on a board: those that the relay still has, with their names.
@@ -101,7 +101,7 @@ pub(super) fn board<'a>(
     dimensions: &'a Dimensions,
     names: &'a BoardNames<'_>,
     scope: Scope,
-    period: &'static str,
+    period: Period,
     boards: &'a BoardSums,
     facts: Facts,
 ) -> Board {

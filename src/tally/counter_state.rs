@@ -335,5 +335,5 @@ fn board(Ranking { scope, period, entries, renewed_at }: &Ranking, names: &Board
         tokens: entry.tokens,
         ..BoardEntry::default()
     });
-    Board { scope: *scope, period, entries: entries.chain([rest]).collect(), renewed_at: *renewed_at }
+    Board { scope: *scope, period: *period, entries: entries.chain([rest]).collect(), renewed_at: *renewed_at }
 }

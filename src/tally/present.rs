@@ -12,7 +12,7 @@ use super::course::{Course, Step};
 use super::names::{Admitted, Names, Sym};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
-use crate::model::{Directory, Facts, FailureClass, Live, Scope, Tokens, Usd};
+use crate::model::{Directory, Facts, FailureClass, Live, Period, Scope, Tokens, Usd};
 use crate::view;
 use crate::view::{
     Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
@@ -113,7 +113,7 @@ impl Tally {
 
     /// The models of the first keys of the last 24 hours; what is none of the first models is `other`.
     fn key_models(&self, boards: &[Board], top: usize) -> Vec<(String, String, u64)> {
-        let keys = boards.iter().find(|board| (board.scope, board.period) == (Scope::Key, "last24h"));
+        let keys = boards.iter().find(|board| (board.scope, board.period) == (Scope::Key, Period::Last24Hours));
         let mut view = Vec::new();
         for key in keys.filter(|_| top > 0).into_iter().flat_map(|board| &board.entries) {
             let Some(sym) = key.id.parse().ok().and_then(|id| self.names.keys.find(&id)) else { continue };
@@ -182,16 +182,16 @@ impl Tally {
         steps.filter_map(view).collect()
     }
 
-    fn periods(&self) -> Vec<(&'static str, &BoardSums)> {
+    fn periods(&self) -> Vec<(Period, &BoardSums)> {
         let none: &'static BoardSums = empty();
         let today = self.days.ready(self.today()).unwrap_or(none);
         let midnight = self.moment.calendar.start(self.today()).map_or(i64::MAX, |start| start.timestamp());
         [
-            ("today", midnight, today),
-            ("last24h", self.now() - 24 * 3600, &self.windows.day.total),
-            ("week", self.week.start, &self.week.boards),
-            ("month", self.month.start, &self.month.boards),
-            ("all", i64::MIN, &self.total),
+            (Period::Today, midnight, today),
+            (Period::Last24Hours, self.now() - 24 * 3600, &self.windows.day.total),
+            (Period::Week, self.week.start, &self.week.boards),
+            (Period::Month, self.month.start, &self.month.boards),
+            (Period::All, i64::MIN, &self.total),
         ]
         .into_iter()
         .filter(|(_, start, _)| self.covered_since <= *start)

@@ -222,7 +222,7 @@ async fn rewritten_tokens_reach_the_screens_and_lower_no_counter() {
     relay.run("update usage_events set normalized_total_input_tokens = 400000, total_tokens = 400100").await;
     let after = looked_at(&mut follower, &relay).await;
     let tokens =
-        |view: &LedgerView| view.boards.iter().find(|board| board.period == "today").unwrap().entries[0].tokens;
+        |view: &LedgerView| view.boards.iter().find(|board| board.period.label() == "today").unwrap().entries[0].tokens;
     assert_eq!((tokens(&before), tokens(&after)), (Some(2 * 1_000_100), Some(2 * 400_100)));
     assert!(today(&after).cost_usd < today(&before).cost_usd);
     assert!(cost(&after) >= cost(&before));

@@ -411,7 +411,7 @@ impl Scene<'_> {
                 })
                 .collect();
             let board =
-                view.boards.iter().find(|board| board.scope.label() == scope && board.period == period).unwrap();
+                view.boards.iter().find(|board| board.scope.label() == scope && board.period.label() == period).unwrap();
             let (other, ranked) = board.entries.split_last().unwrap();
             let size = match scope {
                 "user" | "key" => 3,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
-    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Provider,
+    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Period, Provider,
     Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, Usd, User,
 };
 use llm_relay_exporter::probe::Last;
@@ -96,7 +96,7 @@ fn ledger() -> LedgerView {
     let board = |scope| Board {
         renewed_at: Some(at(-900)),
         scope,
-        period: "today",
+        period: Period::Today,
         entries: vec![entry("7", "alice", 0.75), entry("other", "other", 0.25)],
     };
     LedgerView {

@@ -105,7 +105,7 @@ fn limited(view: &LedgerView, dimension: &str) -> u64 {
 }
 
 fn models<'a>(view: &'a LedgerView, period: &str) -> &'a [BoardEntry] {
-    &view.boards.iter().find(|it| it.scope == Scope::Model && it.period == period).unwrap().entries
+    &view.boards.iter().find(|it| it.scope == Scope::Model && it.period.label() == period).unwrap().entries
 }
 
 /// Every leaderboard of models as the rows say.

@@ -101,7 +101,7 @@ async fn the_log_may_be_in_another_database_of_another_engine() {
     assert!(report.worst() < Level::Problem, "{report}");
     let whole = whole_view(&plan).await;
     assert_eq!(whole.days[0].1.cost_usd, Some(1.0), "the main database says what quota is worth");
-    let alice = whole.boards.iter().find(|it| (it.scope, it.period) == (Scope::User, "today")).unwrap();
+    let alice = whole.boards.iter().find(|it| (it.scope, it.period.label()) == (Scope::User, "today")).unwrap();
     assert_eq!((alice.entries[0].name.as_str(), alice.entries[0].cost_usd), ("alice", Some(1.0)));
     // The rows are as they are while the rest cannot be looked at.
     let clock = Arc::new(Mutex::new(Utc::now()));
@@ -369,7 +369,7 @@ async fn a_deleted_users_rows_stay_and_a_channel_tests_are_counted() {
     db.run(&Row { token: 0, other: r#"{"admin_info":{"use_channel":null}}"#.into(), ..Row::default() }.insert()).await;
     let view = whole_view(&plan).await;
     assert_eq!(view.days[0].1.requests, 2);
-    let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::User, "today")).unwrap();
+    let board = view.boards.iter().find(|it| (it.scope, it.period.label()) == (Scope::User, "today")).unwrap();
     let entries: Vec<_> = board.entries.iter().map(|it| (it.id.as_str(), it.requests)).collect();
     assert_eq!(entries, [("1", Some(1)), ("other", Some(1))]);
 }

@@ -25,10 +25,11 @@ WITHOUT_SOURCE = {
     "LLMRelayUnreachable", "LLMRelayThresholdsMissing", "LLMRelayThresholdAmbiguous", "LLMRelayOverrideUnused",
     "LLMRelayConfigReloadFailed", "LLMRelayStoreDown", "LLMRelayClockSkew", "LLMRelayWatchdog",
 }
-# Counters that are recorded as they are: dashboards read their growth.
-COUNTERS = {rule["record"] for rule in yaml.safe_load((PROMETHEUS / "rules/trends.yml").read_text())["groups"][0]["rules"]}
+TRENDS = [{rule["record"] for rule in group["rules"]} for group in yaml.safe_load((PROMETHEUS / "rules/trends.yml").read_text())["groups"]]
+# Counters that are recorded as they are: dashboards read their growth. And what dashboards read over ranges alone.
+COUNTERS, IN_RANGES = TRENDS
 # Recorded for dashboards only.
-FOR_DASHBOARDS = COUNTERS | {
+FOR_DASHBOARDS = COUNTERS | IN_RANGES | {
     f"llm_relay:{metric}:p{quantile}_30m"
     for metric in ("request_duration_seconds", "time_to_first_token_seconds")
     for quantile in (99,)

@@ -2,7 +2,7 @@
 
 use super::Screen;
 use super::html::{Escaped, count, number, usd};
-use crate::model::{Scope, Source};
+use crate::model::{Period, Scope, Source};
 use crate::view::BoardEntry;
 
 const FIRST: usize = 5;
@@ -26,7 +26,7 @@ fn board(screen: &Screen<'_>, scope: Scope, title: &str) -> String {
     if !boards.is_empty() && boards.iter().all(|board| board.scope != scope) {
         return String::new();
     }
-    let Some(board) = boards.iter().find(|board| (board.scope, board.period) == (scope, "today")) else {
+    let Some(board) = boards.iter().find(|board| (board.scope, board.period) == (scope, Period::Today)) else {
         let source = if screen.directory().is_none() { Source::Directory } else { Source::Ledger };
         return format!("<div><h3>{title}</h3><p class=\"soft\">{}</p></div>\n", screen.missing(source));
     };
@@ -46,7 +46,7 @@ fn amount(entry: &BoardEntry) -> Option<f64> {
 }
 
 fn row(scope: Scope, entry: &BoardEntry, highest: f64) -> String {
-    let labels = [("scope", scope.label()), ("period", "today"), ("id", &*entry.id)];
+    let labels = [("scope", scope.label()), ("period", Period::Today.label()), ("id", &*entry.id)];
     let value = match (entry.cost_usd, entry.requests) {
         (Some(cost), _) => number("llm_relay_leaderboard_cost_usd", &labels, cost, &usd(cost)),
         (None, Some(requests)) => {

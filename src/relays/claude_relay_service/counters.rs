@@ -30,7 +30,7 @@ use super::reader::Reader;
 use super::totals::{Known, Pair, text};
 use super::zone::Zone;
 use crate::connect::redis::{KeyCommand, Redis};
-use crate::model::{CounterSnapshot, Directory, EntityId, Ranked, Ranking, ReadError, Scope};
+use crate::model::{CounterSnapshot, Directory, EntityId, Period, Ranked, Ranking, ReadError, Scope};
 use crate::parts::{Part, PartError};
 use crate::relay::Counters;
 use crate::relay::plan::RelayPlan;
@@ -188,8 +188,8 @@ impl CounterReader {
             tokens: Some(totals.tokens.now()),
         });
         let of_keys = |period, entries| Ranking { scope: Scope::Key, period, entries, renewed_at: None };
-        rankings.push(of_keys("all", ever.collect()));
-        rankings.push(of_models("all", self.known.models_now()));
+        rankings.push(of_keys(Period::All, ever.collect()));
+        rankings.push(of_models(Period::All, self.known.models_now()));
         let mut reading = CounterSnapshot {
             loaded,
             traffic: self.known.traffic(),
@@ -202,8 +202,8 @@ impl CounterReader {
             reading.day_start = Some(self.zone.offset().start_of(span.today));
             let both = [days.today.reading("today"), days.yesterday.reading("yesterday")];
             reading.days = both.into_iter().flatten().collect();
-            rankings.push(of_keys("today", days.today.keys()));
-            rankings.push(of_models("today", days.today.models()));
+            rankings.push(of_keys(Period::Today, days.today.keys()));
+            rankings.push(of_models(Period::Today, days.today.models()));
         }
         reading.rankings = rankings;
         reading

@@ -8,10 +8,10 @@ use super::directory::instant;
 use super::reader::Reader;
 use super::totals::PairCounts;
 use crate::connect::redis::KeyCommand;
-use crate::model::{Directory, EntityId, Ranked, Ranking, ReadError, Scope, Usd};
+use crate::model::{Directory, EntityId, Period, Ranked, Ranking, ReadError, Scope, Usd};
 
 /// Period, and the relay's name of the ranking.
-const RANKINGS: [(&str, &str); 2] = [("7d", "7days"), ("30d", "30days")];
+const RANKINGS: [(Period, &str); 2] = [(Period::SevenDays, "7days"), (Period::ThirtyDays, "30days")];
 
 /// The relay's own rankings of keys, which it renews every half hour and every hour, as they were last read.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Rankings {
     }
 }
 
-fn ranking(period: &'static str, renewed_at: Option<DateTime<Utc>>, members: Vec<(String, f64)>) -> Ranking {
+fn ranking(period: Period, renewed_at: Option<DateTime<Utc>>, members: Vec<(String, f64)>) -> Ranking {
     let entries = members.into_iter().filter_map(|(id, cost)| {
         Some(Ranked { id: id.as_str().into(), cost: Usd::from_f64(cost)?, requests: None, tokens: None })
     });
@@ -62,7 +62,7 @@ fn ranking(period: &'static str, renewed_at: Option<DateTime<Utc>>, members: Vec
 }
 
 /// A board of models.
-pub(super) fn of_models<'a>(period: &'static str, models: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) -> Ranking {
+pub(super) fn of_models<'a>(period: Period, models: impl Iterator<Item = (&'a Arc<str>, PairCounts)>) -> Ranking {
     let entries = models.map(|(model, sum)| Ranked {
         id: EntityId::Text(model.clone()),
         cost: sum.cost,

@@ -338,7 +338,7 @@ impl Scene {
             let Some(key) = key_id(text(0).as_bytes()) else { continue };
             theirs.entry(key.to_string()).or_default().push((row.get::<i64, _>(2) as u64, text(1)));
         }
-        let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::Key, "last24h")).unwrap();
+        let board = view.boards.iter().find(|it| (it.scope, it.period.label()) == (Scope::Key, "last24h")).unwrap();
         let mut expected = Vec::new();
         for entry in &board.entries {
             let Some(models) = theirs.get_mut(&entry.id) else { continue };
@@ -380,7 +380,7 @@ impl Scene {
                 let sums = theirs.entry(id).or_insert_with(|| vec![0.0; numbers.len()]);
                 sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
             }
-            let board = view.boards.iter().find(|board| board.scope == scope && board.period == period).unwrap();
+            let board = view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
             let (other, ranked) = board.entries.split_last().unwrap();
             assert_eq!(ranked.len(), theirs.len().min(size), "{scope:?} {period}");
             let mut rest = whole;

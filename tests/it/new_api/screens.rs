@@ -30,7 +30,7 @@ pub fn compare_screens(view: &LedgerView, theirs: &BTreeMap<String, Vec<i64>>, w
     assert_eq!(view.requests_last_minute, Some(minute[0] as f64), "RPM {what}");
     assert_eq!(view.tokens_last_minute, Some(minute[2] as f64), "TPM {what}");
     let mut boards = 0;
-    for board in view.boards.iter().filter(|board| board.period == "last24h" && board.scope != Scope::Model) {
+    for board in view.boards.iter().filter(|board| board.period.label() == "last24h" && board.scope != Scope::Model) {
         for entry in board.entries.iter().filter(|entry| entry.id != "other") {
             let it = &theirs[&format!("{} {}", board.scope.label(), entry.id)];
             let ours = [entry.requests.unwrap() as i64, units(entry.cost_usd.unwrap()), entry.tokens.unwrap() as i64];

@@ -334,7 +334,7 @@ fn compare_screens(view: &LedgerView, screens: &BTreeMap<String, Vec<i64>>, what
         (Some(minute[0] as f64), Some(minute[3] as f64)),
         "{what}"
     );
-    for board in view.boards.iter().filter(|board| board.period == "today") {
+    for board in view.boards.iter().filter(|board| board.period.label() == "today") {
         for it in board.entries.iter().filter(|it| it.id != "other") {
             let Some(theirs) = screens.get(&format!("{} {}", board.scope.label(), it.id)) else { continue };
             let ours = [it.requests.unwrap() as i64, units(it.cost_usd), it.tokens.unwrap() as i64];
