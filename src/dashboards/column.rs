@@ -22,9 +22,14 @@ pub(crate) struct Column {
 }
 
 pub(crate) fn column(from: &'static str, title: &'static str, unit: &'static str) -> Column {
-    let unit = if unit.is_empty() && !from.starts_with('#') { "string" } else { unit };
     // What is missing in one row.
-    Column { from, title, unit, properties: vec![("noValue", json!("–"))], link: None }
+    let column = Column { from, title, unit, properties: vec![("noValue", json!("–"))], link: None };
+    if from.starts_with('#') {
+        return column;
+    }
+    // A long name takes a second line.
+    let column = column.with("custom.cellOptions", json!({"type": "auto", "wrapText": true}));
+    Column { unit: if unit.is_empty() { "string" } else { unit }, ..column }
 }
 
 impl Column {

@@ -299,5 +299,5 @@ fn versions() -> Row {
                 .with("mappings", verdict),
             column("#read", "Read before", "s").decimals(1).width(110),
         ]);
-    row(6, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
+    row(10, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
 }

@@ -131,14 +131,11 @@ fn by_period() -> Vec<Row> {
         |board: &Board, title| of(&Board { matchers: r#",id!="other""#, ..*board }, title, &[CacheHit, Tokens]);
     vec![
         row(11, [(24, of(&providers, "Providers", &of_providers))]).under("By period (filters: Period, Provider type)"),
-        row(11, [(12, of(&users, "Users", &of_users)), (12, of(&models, "Models", &of_models))]),
+        row(11, [(24, of(&models, "Models", &of_models))]),
+        row(11, [(12, of(&users, "Users", &of_users)), (12, of(&board("key", "Key"), "Keys", &of_keys))]),
         row(
             11,
-            [
-                (12, of(&board("key", "Key"), "Keys", &of_keys)),
-                (6, cached(&users, "Users by cache hits")),
-                (6, cached(&providers, "Providers by cache hits")),
-            ],
+            [(12, cached(&users, "Users by cache hits")), (12, cached(&providers, "Providers by cache hits"))],
         ),
     ]
 }

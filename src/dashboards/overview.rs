@@ -81,8 +81,8 @@ fn boards() -> [(u32, Panel); 3] {
     use Measure::{Cost, FirstToken, Requests, Speed, Success, Tokens};
     [
         (6, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
-        (9, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
-        (9, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
+        (10, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
+        (8, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
     ]
 }
 

@@ -26,7 +26,7 @@ impl Among {
     pub(crate) const ALL: Self = Self { matchers: "", filter: "" };
 
     fn of(&self, metric: &str) -> String {
-        format!("{metric}{{{}}}{}", self.matchers, self.filter)
+        format!("({metric}{{{}}}{})", self.matchers, self.filter)
     }
 }
 

@@ -306,7 +306,9 @@ pub(crate) fn versus(now: &str, before: &str) -> String {
 /// [`versus`] of shares, whose change is in points: from 4 % to 5 % it is 1 %. Grafana divides the change by the first row,
 /// which is therefore made to fit. Without requests that count there is no change.
 pub(crate) fn versus_in_points(now: &str, before: &str) -> String {
-    versus(now, &format!("({now} / (1 + {now} - {before}))"))
+    // As exact as the number is shown.
+    let [now, before] = [now, before].map(|share| format!("round({share}, 0.001)"));
+    versus(&now, &format!("({now} / (1 + {now} - {before}))"))
 }
 
 /// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one

@@ -220,15 +220,17 @@ fn errors() -> Row {
 /// Relays that share keys and accounts among all: which of them serve.
 fn pools() -> Row {
     let recovered = format!("{} * 60 > 0", rate("llm_relay_recovered_attempts_total", PROVIDER_FILTER, "class"));
-    let recovered = stack("Attempts that another provider made good, per minute")
+    let recovered = stack("Recovered attempts per minute")
+        .note("Attempts that failed and that another provider made good.")
         .empty(NOTHING)
         .query(Query::lines("recovered", recovered, "{{class}}").step("5m"));
     let rejected = "sum by (reason) (rate(llm_relay_rejected_requests_total[$__rate_interval])) * 60 > 0";
-    let rejected = stack("Requests refused by the relay, per minute")
+    let rejected = stack("Refused requests per minute")
+        .note("Refused by the relay itself.")
         .empty(NOTHING)
         .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
-    let states = (12, pools::account_states(&CHOSEN));
-    row(9, [states, (4, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
+    let states = (10, pools::account_states(&CHOSEN));
+    row(9, [states, (6, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.

@@ -83,9 +83,9 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
                     (4, shared::clock().slim()),
                 ],
             ),
-            row(9, [(6, board("Users today", "user")), (10, traffic()), (8, activity)])
+            row(9, [(6, board("Users today", "user")), (9, traffic()), (9, activity)])
                 .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
-            row(9, [(6, board("Providers today", "provider")), (5, slots()), (5, models()), (8, active)]).or([
+            row(9, [(6, board("Providers today", "provider")), (5, slots()), (4, models()), (9, active)]).or([
                 (8, pools::subscriptions()),
                 (6, pools::account_states(&Among::ALL)),
                 (11, pools::each_key()),
@@ -186,13 +186,13 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", "").link(Link::MODEL),
-            column("provider", "Provider", "").width(140),
+            column("provider", "Provider", "").width(200),
             column("#requests", "Calls", "short").width(75),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),
             column("#cost", "Cost", "").decimals(3).width(75),
         ])
-        .sort("Calls", true, Some(7))
+        .sort("Calls", true, Some(6))
 }
 
 fn failed_column() -> super::column::Column {

@@ -521,6 +521,8 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Keys out", "停用密钥"),
     ("Given back per hour", "每小时退还"),
     ("Cost at the rates of accounts, per hour", "每小时按账号倍率的成本"),
-    ("Attempts that another provider made good, per minute", "每分钟由其他供应商补救的尝试"),
-    ("Requests refused by the relay, per minute", "每分钟被中转拒绝的请求"),
+    ("Recovered attempts per minute", "每分钟补救的尝试"),
+    ("Attempts that failed and that another provider made good.", "失败后由其他供应商补救成功的尝试。"),
+    ("Refused requests per minute", "每分钟被拒绝的请求"),
+    ("Refused by the relay itself.", "由中转服务自身拒绝。"),
 ];

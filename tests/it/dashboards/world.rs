@@ -19,9 +19,11 @@ pub fn prometheus() -> Prometheus {
 pub fn recorded() -> Prometheus {
     let plain = prometheus();
     let (now, directory) = (plain.time(), tempfile::tempdir().unwrap());
+    // From the begin of a block: promtool ends at the first one in which nothing is due.
+    let start = (now - 26 * 3600) / 7200 * 7200;
     let made = Command::new("promtool")
         .args(["tsdb", "create-blocks-from", "rules", "--url", &plain.url()])
-        .args(["--start", &(now - 26 * 3600).to_string(), "--end", &now.to_string(), "--output-dir"])
+        .args(["--start", &start.to_string(), "--end", &now.to_string(), "--output-dir"])
         .arg(directory.path().join("data"))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/prometheus/rules/trends.yml"))
         .output()
