@@ -83,6 +83,8 @@ fn glance() -> Row {
 fn sources() -> Row {
     let up = "min by (instance, relay, source) (llm_relay_source_up)";
     let over_time = timeline("Sources over time", SOURCE)
+        // More would lie on each other.
+        .option("perPage", json!(12))
         .query(Query::lines("up", up, SOURCE))
         .map("0", "Down", "red")
         .map("1", "Up", "green");

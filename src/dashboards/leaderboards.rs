@@ -7,7 +7,7 @@ use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{stat, table};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::variable::{JOB, PERIOD, RELAY, TYPE, Variable};
+use super::variable::{JOB, PERIOD, RECORDED, RELAY, TYPE, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -16,8 +16,8 @@ pub(crate) fn dashboard() -> Dashboard {
         description: "Users, keys, providers and models by cost, in the relay's own periods and in any time range.",
         refresh: "1m",
         from: "now/d",
-        replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, PERIOD, TYPE],
+        replicas: Replicas::FoldRecorded,
+        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD, TYPE],
         links: vec![],
         alerts: false,
         quick_ranges: true,
@@ -100,7 +100,10 @@ fn models_of_keys() -> Panel {
     let requests = format!("({})", Named::Key.of("llm_relay_key_model_requests"));
     table("Models of keys, last 24 hours")
         .empty(NOTHING)
-        .query(Query::rows("requests", keyed(&requests, &["relay", "key_id", "model"], &["key", "key_id", "relay", "model"])))
+        .query(Query::rows(
+            "requests",
+            keyed(&requests, &["relay", "key_id", "model"], &["key", "key_id", "relay", "model"]),
+        ))
         .columns(Named::Key.columns("Key"))
         .columns([
             column("model", "Model", "").width(220),
@@ -133,10 +136,7 @@ fn by_period() -> Vec<Row> {
         row(11, [(24, of(&providers, "Providers", &of_providers))]).under("By period (filters: Period, Provider type)"),
         row(11, [(24, of(&models, "Models", &of_models))]),
         row(11, [(12, of(&users, "Users", &of_users)), (12, of(&board("key", "Key"), "Keys", &of_keys))]),
-        row(
-            11,
-            [(12, cached(&users, "Users by cache hits")), (12, cached(&providers, "Providers by cache hits"))],
-        ),
+        row(11, [(12, cached(&users, "Users by cache hits")), (12, cached(&providers, "Providers by cache hits"))]),
     ]
 }
 

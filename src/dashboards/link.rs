@@ -41,8 +41,7 @@ impl Link {
         "llm-relay-providers",
         &[("relay", "relay"), ("provider", "provider_id")],
     );
-    pub(crate) const MODEL: Self =
-        Self::dashboard("Trends of this model", "llm-relay-trends", &[("model", "model")]);
+    pub(crate) const MODEL: Self = Self::dashboard("Trends of this model", "llm-relay-trends", &[("model", "model")]);
     pub(crate) const CLASS: Self =
         Self { title: "What to do, by class", to: To::Runbook("llmrelayprovidererrorbudgetburn") };
 
@@ -53,9 +52,12 @@ impl Link {
     pub(crate) fn json(self, texts: &Texts, clicked: Clicked) -> Value {
         let title = texts.get(self.title);
         match self.to {
-            To::Runbook(section) => json!([{"title": title, "url": format!("${{runbooks:raw}}#{section}"), "targetBlank": true}]),
+            To::Runbook(section) => {
+                json!([{"title": title, "url": format!("${{runbooks:raw}}#{section}"), "targetBlank": true}])
+            }
             To::Dashboard(uid, variables) => {
-                let mut url = format!("/d/{uid}{}?${{datasource:queryparam}}&${{__url_time_range}}", texts.lang.suffix());
+                let mut url =
+                    format!("/d/{uid}{}?${{datasource:queryparam}}&${{__url_time_range}}", texts.lang.suffix());
                 // An id alone may be that of several relays.
                 if variables.iter().all(|(variable, _)| *variable != "relay") {
                     url += "&${relay:queryparam}";

@@ -10,7 +10,7 @@ use super::pools::{self, Among};
 use super::promql::{Named, Replicas};
 use super::query::Query;
 use super::shared;
-use super::variable::{JOB, PERIOD, RELAY, Variable};
+use super::variable::{JOB, PERIOD, RECORDED, RELAY, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -19,8 +19,8 @@ pub(crate) fn dashboard() -> Dashboard {
         description: "Sessions, traffic, cost and quality of the relay now, against yesterday at the same time.",
         refresh: "5s",
         from: "now/d",
-        replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, PERIOD],
+        replicas: Replicas::FoldRecorded,
+        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD],
         links: vec![(
             "Wall",
             "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",

@@ -65,6 +65,8 @@ pub(crate) struct Panel {
     pub needs: Option<&'static str>,
     /// The title of the panel whose answers it shows, so that they are asked for once, and the query that it leaves out.
     pub same_as: Option<(&'static str, &'static str)>,
+    /// How many points a line has at most; without it, one for each pixel.
+    pub points: Option<u32>,
     /// Queries of another data source, as they are.
     pub foreign: Option<Value>,
 }
@@ -148,6 +150,11 @@ impl Panel {
         self
     }
 
+    pub(crate) fn points(mut self, most: u32) -> Self {
+        self.points = Some(most);
+        self
+    }
+
     pub(crate) fn needs(mut self, metric: &'static str) -> Self {
         self.needs = Some(metric);
         self
@@ -212,7 +219,7 @@ impl Panel {
             }
             (None, None) => (prometheus(), Value::Array(targets)),
         };
-        Ok(json!({
+        let mut json = json!({
             "type": self.plugin,
             "title": if self.title.is_empty() || self.slim { String::new() } else { texts.get(self.title) },
             "description": self.description(texts)?,
@@ -221,7 +228,11 @@ impl Panel {
             "fieldConfig": {"defaults": defaults, "overrides": overrides},
             "options": self.options,
             "transformations": self.transform(texts),
-        }))
+        });
+        if let Some(points) = self.points {
+            json["maxDataPoints"] = points.into();
+        }
+        Ok(json)
     }
 
     /// Properties of single series and columns.

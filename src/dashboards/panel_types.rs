@@ -28,6 +28,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         link: None,
         needs: None,
         same_as: None,
+        points: None,
         foreign: None,
     }
 }
@@ -147,7 +148,7 @@ pub(crate) fn ranking(title: &'static str) -> Panel {
 /// Coloured spans of states, one line per series under a name from labels, e.g. `{{provider}}`.
 pub(crate) fn timeline(title: &'static str, name: &str) -> Panel {
     let options = json!({
-        "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 12,
+        "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 0,
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
         "tooltip": {"mode": "single", "sort": "none"},
     });

@@ -11,6 +11,8 @@ use super::query::Query;
 use crate::model::AccountState;
 
 const BY: &str = "relay, provider_id";
+/// Of states over time: more would lie on each other.
+const ROWS: u32 = 12;
 const ROW: [&str; 2] = ["relay", "provider_id"];
 
 /// Which providers a dashboard looks at.
@@ -63,6 +65,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
     let state = format!("(sum by ({BY}) ({}){})", states.join(" or "), among.filter);
     let panel = timeline("State of upstream accounts", "{{provider}}")
+        .option("perPage", json!(ROWS))
         .note("Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
         .map("0", "Normal", "green");
@@ -85,10 +88,7 @@ pub(crate) fn accounts(among: &Among) -> Panel {
         .query(Query::rows("plan", keyed(&plan, &ROW, &["plan"])))
         .query(Query::rows("back", keyed(&format!("max by ({BY}) ({back})"), &ROW, &[])))
         .columns(Named::Provider.columns("Provider"))
-        .columns([
-            column("plan", "Plan", "").width(90),
-            column("#back", "Back in", "s").decimals(0).width(110),
-        ])
+        .columns([column("plan", "Plan", "").width(90), column("#back", "Back in", "s").decimals(0).width(110)])
         .sort("Back in", true, Some(100))
 }
 
@@ -229,6 +229,9 @@ mod tests {
 
     #[test]
     fn every_state_of_an_account_has_its_colour() {
-        assert_eq!(TROUBLES.map(|(state, ..)| state), AccountState::ALL[1..].iter().map(|state| state.label()).collect::<Vec<_>>()[..]);
+        assert_eq!(
+            TROUBLES.map(|(state, ..)| state),
+            AccountState::ALL[1..].iter().map(|state| state.label()).collect::<Vec<_>>()[..]
+        );
     }
 }

@@ -20,14 +20,26 @@ pub(crate) enum Replicas {
 }
 
 /// Counters that are recorded as they are, by level and metric, the parts of what is recorded.
-const RECORDED: [(&str, &str); 7] = [
+const RECORDED: [(&str, &str); 19] = [
     ("llm_relay", "cost_usd"),
+    ("llm_relay", "list_cost_usd"),
+    ("llm_relay", "account_cost_usd"),
     ("llm_relay", "requests"),
+    ("llm_relay", "responses"),
+    ("llm_relay", "failures"),
+    ("llm_relay", "recovered_attempts"),
     ("llm_relay", "tokens"),
+    ("llm_relay", "wasted_cost_usd"),
+    ("llm_relay", "cache_saved_usd"),
+    ("llm_relay", "refunded_usd"),
     ("llm_relay_user", "cost_usd"),
     ("llm_relay_user", "requests"),
+    ("llm_relay_user", "tokens"),
     ("llm_relay_key", "cost_usd"),
+    ("llm_relay_key", "list_cost_usd"),
     ("llm_relay_key", "requests"),
+    ("llm_relay_key", "outcomes"),
+    ("llm_relay_key", "tokens"),
 ];
 
 /// Whose growth is recorded by provider, all models together.

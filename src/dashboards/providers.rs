@@ -11,7 +11,7 @@ use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
-use super::variable::{JOB, MODEL, PROVIDER, RELAY, RUNBOOKS, SUMMED, TYPE, Variable};
+use super::variable::{JOB, MODEL, PROVIDER, RECORDED_SUMS, RELAY, RUNBOOKS, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
@@ -23,6 +23,9 @@ const DURATION: &str = "llm_relay_request_duration_seconds";
 const FIRST_TOKEN: &str = "llm_relay_time_to_first_token_seconds";
 const SPEED: &str = "llm_relay_output_tokens_per_second";
 
+/// Of quantiles and ratios: five minutes each over a day, three hours over a month.
+const POINTS: u32 = 240;
+
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-relay-providers",
@@ -31,7 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-6h",
         replicas: Replicas::FoldSummed,
-        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, SUMMED, RUNBOOKS],
+        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,
@@ -65,7 +68,9 @@ fn rate(counter: &str, matchers: &str, by: &str) -> String {
 /// A quantile of a histogram; `by` is empty or ends in a comma.
 fn quantile(q: &str, histogram: &str, range: &str, by: &str) -> String {
     // Without requests it is not a number.
-    format!("(histogram_quantile({q}, sum by ({by} le) (increase({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)")
+    format!(
+        "(histogram_quantile({q}, sum by ({by} le) (increase({histogram}_bucket{{{FILTER}}}[{range}]){OF_TYPE})) >= 0)"
+    )
 }
 
 fn of_provider(q: &str, histogram: &str, range: &str) -> String {
@@ -132,6 +137,7 @@ fn traffic() -> Row {
     let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
     let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
+        .points(POINTS)
         .unit("percentunit")
         .set("max", json!(1))
         .set("min", json!(null))
@@ -146,6 +152,7 @@ fn quantiles() -> Row {
         let total = |part: &str| format!("sum(increase({histogram}_{part}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
         let at = |q: &str| quantile(q, histogram, "$__rate_interval", "");
         panel
+            .points(POINTS)
             .query(Query::line("p50", at("0.5"), "p50").step("5m"))
             .query(Query::line("p95", at("0.95"), "p95").step("5m"))
             .query(Query::line("p99", at("0.99"), "p99").step("5m"))
@@ -167,11 +174,14 @@ fn latency() -> Row {
     let buckets = growth("llm_relay_time_to_first_token_seconds_bucket", FILTER, "$__rate_interval", "le");
     let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
     let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
-    let all = heatmap("Time to first token, all requests").query(Query::buckets("ttft", buckets).step("5m"));
+    let all =
+        heatmap("Time to first token, all requests").points(POINTS).query(Query::buckets("ttft", buckets).step("5m"));
     let ttft = lines("Time to first token by provider, p95")
         .unit("s")
+        .points(POINTS)
         .query(Query::lines("ttft", ttft, "{{provider}}").step("10m"));
     let speed = lines("Output speed by provider, p50")
+        .points(POINTS)
         .note("Tokens per second of single requests.")
         .query(Query::lines("speed", speed, "{{provider}}").step("10m"));
     row(9, [(8, all), (8, ttft), (8, speed)])

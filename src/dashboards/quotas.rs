@@ -133,16 +133,14 @@ fn expiry() -> Panel {
         .note("Negative: expired.")
         .query(Query::rows("left", keyed(&format!("({left})"), &["relay", "key_id"], &Named::Key.kept())))
         .columns(Named::Key.columns("Key"))
-        .columns([
-            column("#left", "In", "s")
-                .decimals(1)
-                .with("custom.cellOptions", json!({"type": "color-text"}))
-                .with("color", json!({"mode": "thresholds"}))
-                .with(
-                    "thresholds",
-                    thresholds(&[(None, "red"), (Some(86400.0 * 7.0), "orange"), (Some(86400.0 * 30.0), "green")]),
-                ),
-        ])
+        .columns([column("#left", "In", "s")
+            .decimals(1)
+            .with("custom.cellOptions", json!({"type": "color-text"}))
+            .with("color", json!({"mode": "thresholds"}))
+            .with(
+                "thresholds",
+                thresholds(&[(None, "red"), (Some(86400.0 * 7.0), "orange"), (Some(86400.0 * 30.0), "green")]),
+            )])
         .sort("In", false, Some(100))
 }
 

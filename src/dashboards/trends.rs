@@ -9,7 +9,7 @@ use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
 use super::shared::{JUDGED, OF_TYPE};
-use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RELAY, SEPARATOR, TYPE, USER, Variable};
+use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RECORDED_DAYS, RELAY, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
 const LINES: u32 = 10;
@@ -57,7 +57,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, SEPARATOR, USER, KEY, TYPE, PROVIDER, MODEL],
+        variables: vec![Variable::Source, JOB, RELAY, BUCKET, COMPARE, RECORDED_DAYS, USER, KEY, TYPE, PROVIDER, MODEL],
         links: vec![
             ("Today by the hour", range!("now/d", "1h", "1d")),
             ("7 days", range!("now-6d/d", "1d", "7d")),

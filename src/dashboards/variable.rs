@@ -59,39 +59,60 @@ pub(crate) const RELAY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-/// Days over more than a day and a half are read from what is recorded of the counters, unless some of the range, or of what
-/// it is compared with, has counters that were not recorded.
-pub(crate) const SEPARATOR: Variable = Variable::Query {
-    name: "sep",
-    label: "Counters",
-    query: concat!(
-        r#"query_result(label_replace(vector($__range_s) > 129600 and count_over_time(vector(1)[$bucket:1h]) > 2"#,
-        r#" and on () last_over_time(llm_relay:requests:total{job=~"$job"}[20m])"#,
-        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
-        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d])"#,
-        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
-        r#" last_over_time(llm_relay:requests:total{job=~"$job"}[20m]))[$__range:1d] offset $compare)"#,
-        r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
-    ),
-    regex: r#"/sep="(.)"/"#,
-    hidden: true,
-    all: "",
-};
-/// The same of what is recorded by provider, unless models are chosen.
-pub(crate) const SUMMED: Variable = Variable::Query {
-    name: "sep",
-    label: "Counters",
-    query: concat!(
-        r#"query_result(label_replace(vector($__range_s) > 129600"#,
-        r#" and on () last_over_time(llm_relay_provider:requests:increase20m{job=~"$job",model=~"$model"}[1h])"#,
-        r#" unless on () last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay)"#,
-        r#" last_over_time(llm_relay_provider:requests:increase20m{job=~"$job"}[1h]))[$__range:1d])"#,
-        r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
-    ),
-    regex: r#"/sep="(.)"/"#,
-    hidden: true,
-    all: "",
-};
+/// A condition: the range is longer than a day and a half, and what is recorded of counters is there, also at its beginning
+/// for each relay that has counters. It lies `$look` apart at most, and is asked for with `$chosen` matchers.
+macro_rules! recorded {
+    ($series:literal, $look:literal, $chosen:literal) => {
+        concat!(
+            "vector($__range_s) > 129600",
+            r#" and on () last_over_time("#,
+            $series,
+            r#"{job=~"$job""#,
+            $chosen,
+            "}[",
+            $look,
+            "])",
+            " unless on () ",
+            missing!($series, $look),
+            "[$__range:1d])",
+        )
+    };
+}
+macro_rules! missing {
+    ($series:literal, $look:literal) => {
+        concat!(
+            r#"last_over_time((llm_relay_requests_total{job=~"$job",relay=~"$relay"} unless on (relay) last_over_time("#,
+            $series, r#"{job=~"$job"}["#, $look, "]))",
+        )
+    };
+}
+/// `:` where a condition holds, else `_`: what stands in the names of what is recorded, and in those of counters.
+macro_rules! separator {
+    ($($condition:expr),+) => {
+        Variable::Query {
+            name: "sep",
+            label: "Counters",
+            query: concat!(
+                "query_result(label_replace(", $($condition),+,
+                r#", "sep", ":", "", "") or on () label_replace(vector(0), "sep", "_", "", ""))"#,
+            ),
+            regex: r#"/sep="(.)"/"#,
+            hidden: true,
+            all: "",
+        }
+    };
+}
+pub(crate) const RECORDED: Variable = separator!(recorded!("llm_relay_provider:requests:increase20m", "1h", ""));
+/// In days alone, and only if the range that it is compared with is recorded as well.
+pub(crate) const RECORDED_DAYS: Variable = separator!(
+    recorded!("llm_relay:requests:total", "20m", ""),
+    " and on () count_over_time(vector(1)[$bucket:1h]) > 2 unless on () ",
+    missing!("llm_relay:requests:total", "20m"),
+    "[$__range:1d] offset $compare)"
+);
+/// What is recorded of a provider has no models to choose.
+pub(crate) const RECORDED_SUMS: Variable =
+    separator!(recorded!("llm_relay_provider:requests:increase20m", "1h", r#",model=~"$model""#));
 /// Where the runbooks are: as for the alerts, where the rules are loaded.
 pub(crate) const RUNBOOKS: Variable = Variable::Query {
     name: "runbooks",
@@ -169,11 +190,7 @@ pub(crate) const COMPARE: Variable = Variable::Choice {
 pub(crate) const SCOPE: Variable = Variable::Choice {
     name: "scope",
     label: "Whose",
-    choices: &[
-        (Scope::User.label(), "Users"),
-        (Scope::Key.label(), "Keys"),
-        (Scope::Provider.label(), "Providers"),
-    ],
+    choices: &[(Scope::User.label(), "Users"), (Scope::Key.label(), "Keys"), (Scope::Provider.label(), "Providers")],
     all: true,
 };
 /// The windows of limits in words.

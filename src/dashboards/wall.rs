@@ -215,10 +215,7 @@ fn active_users() -> Panel {
         .query(Query::rows("sessions", keyed(&format!("({sessions})"), &labels, &Named::User.kept())))
         .query(Query::rows("requests", keyed(&format!("({requests})"), &labels, &[])))
         .columns(Named::User.columns("User"))
-        .columns([
-            column("#sessions", "Sessions", "short").gauge(),
-            column("#requests", "Calls", "short").width(75),
-        ])
+        .columns([column("#sessions", "Sessions", "short").gauge(), column("#requests", "Calls", "short").width(75)])
         .sort("Sessions", true, Some(6))
 }
 

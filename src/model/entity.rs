@@ -94,15 +94,8 @@ pub enum Period {
 
 impl Period {
     /// From short to long.
-    pub const ALL: [Self; 7] = [
-        Self::Today,
-        Self::Last24Hours,
-        Self::Week,
-        Self::Month,
-        Self::SevenDays,
-        Self::ThirtyDays,
-        Self::All,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Today, Self::Last24Hours, Self::Week, Self::Month, Self::SevenDays, Self::ThirtyDays, Self::All];
 
     /// The value of the label `period`.
     pub const fn label(self) -> &'static str {

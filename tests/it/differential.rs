@@ -410,8 +410,11 @@ impl Scene<'_> {
                     (row.get(0), (1..row.len()).map(|i| row.get::<Option<f64>, _>(i).unwrap_or(f64::NAN)).collect())
                 })
                 .collect();
-            let board =
-                view.boards.iter().find(|board| board.scope.label() == scope && board.period.label() == period).unwrap();
+            let board = view
+                .boards
+                .iter()
+                .find(|board| board.scope.label() == scope && board.period.label() == period)
+                .unwrap();
             let (other, ranked) = board.entries.split_last().unwrap();
             let size = match scope {
                 "user" | "key" => 3,

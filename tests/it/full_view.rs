@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
-    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Period, Provider,
-    Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, Usd, User,
+    AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live, Period,
+    Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription, SubscriptionStatus, Usd, User,
 };
 use llm_relay_exporter::probe::Last;
 use llm_relay_exporter::reload::Reload;

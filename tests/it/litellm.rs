@@ -293,7 +293,8 @@ async fn another_name_of_models_reads_all_anew_and_counts_nothing_twice() {
     settle(&mut exporter.follower).await;
     let view = exporter.view(&sent).await;
     assert_eq!(requests(&mut exporter, &sent).await, 42);
-    let board = view.boards.iter().find(|board| (board.scope, board.period.label()) == (Scope::Model, "last24h")).unwrap();
+    let board =
+        view.boards.iter().find(|board| (board.scope, board.period.label()) == (Scope::Model, "last24h")).unwrap();
     assert_eq!((&*board.entries[0].id, board.entries[0].requests), ("gpt-4o-2024-11-20", Some(27)));
     assert_eq!(view.audit.unwrap().drift_requests, 0.0);
 }

@@ -226,7 +226,8 @@ async fn what_the_relay_cleans_up_stays_counted() {
             series: &exporter.plan.series,
         };
         let view = exporter.follower.view(&with).unwrap();
-        let board = view.boards.into_iter().find(|board| board.period.label() == "all" && board.scope.label() == "model");
+        let board =
+            view.boards.into_iter().find(|board| board.period.label() == "all" && board.scope.label() == "model");
         board.unwrap().entries[0].requests.unwrap()
     };
     let mut first = Exporter::start(&plan, &store).await.unwrap();

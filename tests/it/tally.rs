@@ -312,7 +312,8 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
         ("all", naive.since(DateTime::UNIX_EPOCH)),
     ] {
         for scope in Scope::ALL {
-            let board = view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
+            let board =
+                view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
             assert_board(&board.entries, scope, &rows);
         }
     }

@@ -380,7 +380,8 @@ impl Scene {
                 let sums = theirs.entry(id).or_insert_with(|| vec![0.0; numbers.len()]);
                 sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
             }
-            let board = view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
+            let board =
+                view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
             let (other, ranked) = board.entries.split_last().unwrap();
             assert_eq!(ranked.len(), theirs.len().min(size), "{scope:?} {period}");
             let mut rest = whole;

@@ -297,7 +297,8 @@ impl Scene {
             assert!(ours.contains_key(span), "{span} {what}");
         }
         let mut entities = 0;
-        for board in view.boards.iter().filter(|board| board.period.label() == "last24h" && board.scope != Scope::Model) {
+        for board in view.boards.iter().filter(|board| board.period.label() == "last24h" && board.scope != Scope::Model)
+        {
             for entry in board.entries.iter().filter(|entry| entry.id != "other" && entry.id != "0") {
                 let scope = board.scope.label();
                 let it = theirs.iter().find(|(name, _)| {
