@@ -197,13 +197,16 @@ impl Panel {
             targets.push(currency.json(texts, replicas, "")?);
         }
         let mut defaults = self.defaults.clone();
-        defaults.insert("noValue".to_owned(), self.no_value(texts).into());
         defaults.insert("custom".to_owned(), Value::Object(self.custom.clone()));
         defaults.insert("mappings".to_owned(), self.mapping(texts));
+        let mut no_value = self.no_value(texts);
         if self.slim {
             let name = texts.get(self.title);
+            // Without a number Grafana leaves the name out.
+            no_value = format!("{name}: {no_value}");
             defaults.entry("displayName").or_insert(name.into());
         }
+        defaults.insert("noValue".to_owned(), no_value.into());
         if let Some(link) = self.link {
             defaults.insert("links".to_owned(), link.json(texts, Clicked::Series));
         }
