@@ -239,8 +239,8 @@ fn pools() -> Row {
         .note("Refused by the relay itself.")
         .empty(NOTHING)
         .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
-    let states = (10, pools::account_states(&CHOSEN));
-    row(9, [states, (6, pools::accounts(&CHOSEN)), (4, recovered), (4, rejected)]).under("Upstream accounts and keys")
+    let states = (9, pools::account_states(&CHOSEN));
+    row(9, [states, (5, pools::accounts(&CHOSEN)), (5, recovered), (5, rejected)]).under("Upstream accounts and keys")
 }
 
 /// Upstream keys of relays that share one upstream among many.
