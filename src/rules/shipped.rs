@@ -13,7 +13,7 @@ pub(crate) const SHIPPED: [(&str, &str); 13] = [
     ("rules/traffic.yml", include_str!("../../prometheus/rules/traffic.yml")),
     ("rules/cost.yml", include_str!("../../prometheus/rules/cost.yml")),
     ("rules/quality.yml", include_str!("../../prometheus/rules/quality.yml")),
-    (NATIVE_HISTOGRAMS, include_str!("../../prometheus/rules/native_histograms.yml")),
+    (NATIVE_HISTOGRAMS, include_str!("../../prometheus/rules/native.yml")),
     ("rules/state.yml", include_str!("../../prometheus/rules/state.yml")),
     ("rules/trends.yml", include_str!("../../prometheus/rules/trends.yml")),
     ("alerts/cost.yml", include_str!("../../prometheus/alerts/cost.yml")),
@@ -25,7 +25,7 @@ pub(crate) const SHIPPED: [(&str, &str); 13] = [
 ];
 
 /// In words that MetricsQL has not.
-const NATIVE_HISTOGRAMS: &str = "rules/native_histograms.yml";
+const NATIVE_HISTOGRAMS: &str = "rules/native.yml";
 
 /// Writes all files below a directory; files of the same names are replaced.
 ///

@@ -1,4 +1,4 @@
-//! What becomes of the values that [`Names`](super::names::Names) lets go of.
+//! What becomes of the values that [`Names`] lets go of.
 
 use hashbrown::HashSet;
 
