@@ -15,6 +15,8 @@ use super::{command, files, filled, narrow, samples, succeeded};
 use crate::dashboards::prometheus::Prometheus;
 
 type Labels = BTreeMap<String, String>;
+/// Its head in lower case, and its body.
+type Request = (String, Vec<u8>);
 
 /// Every sample with its instant, by labels.
 fn of_files(files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<(Labels, i64), f64> {
@@ -41,7 +43,7 @@ fn of_prometheus(prometheus: &Prometheus) -> BTreeMap<(Labels, i64), f64> {
 }
 
 /// A receiver that answers so, one request after the other. Gives its address, and at last the requests.
-fn receiver(answers: &'static [&'static str]) -> (String, thread::JoinHandle<Vec<(String, Vec<u8>)>>) {
+fn receiver(answers: &'static [&'static str]) -> (String, thread::JoinHandle<Vec<Request>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/api/v1/write", listener.local_addr().unwrap());
     let serve = move |answer: &&str| {
