@@ -1,14 +1,16 @@
 //! Back-fill: what an exporter would have shown since the ledger's first row, as OpenMetrics with time stamps.
 //!
 //! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
-//! (`past`), and written down in files of some hours each (`files`), or as what Prometheus makes of them (`blocks`). Only
-//! families that rows alone tell are written ([`crate::metrics::Emit::Backfillable`]); their last values are those that a
-//! live exporter begins with, so that its series go on from there. What recording rules would have made of them is
-//! evaluated by a private Prometheus ([`crate::bench`]) and written beside them, so that alerts that compare with the past have one.
+//! (`past`), and written down in files of some hours each (`files`), which are sent to a receiver (`remote`) and become what
+//! Prometheus makes of them (`blocks`) where that is wanted. Only families that rows alone tell are written
+//! ([`crate::metrics::Emit::Backfillable`]); their last values are those that a live exporter begins with, so that its series
+//! go on from there. What recording rules would have made of them is evaluated by a private Prometheus ([`crate::bench`]) and
+//! written beside them, so that alerts that compare with the past have one.
 
 mod blocks;
 mod files;
 mod past;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,6 +31,7 @@ use crate::relay::{self, Usage};
 use crate::rules::{Record, Rules};
 use crate::servers::prometheus::PrivatePrometheus;
 use past::Past;
+pub(crate) use remote::Receiver;
 
 /// The shipped rules look at spans of five minutes, in which `increase` needs two samples.
 pub(crate) const LONGEST_STEP: Duration = Duration::from_secs(120);
@@ -82,6 +85,15 @@ pub(crate) struct Chunk {
     start: i64,
     first: i64,
     last: i64,
+}
+
+/// Where it goes.
+pub(crate) struct Out {
+    pub directory: PathBuf,
+    /// Each file becomes blocks of Prometheus in the directory's own `blocks`, two hundred times smaller, and goes.
+    pub blocks: bool,
+    /// Who is sent each file.
+    pub receiver: Option<Receiver>,
 }
 
 /// What has been done.
@@ -152,28 +164,23 @@ fn instant(second: i64) -> String {
     DateTime::from_timestamp(second, 0).unwrap_or_default().format("%Y%m%dT%H%MZ").to_string()
 }
 
-/// Writes the files of a back-fill into a directory, or those that an interrupted run has not written. With `blocks`, each
-/// becomes blocks of Prometheus in the directory's own `blocks`, two hundred times smaller, and goes.
+/// Writes the files of a back-fill, or those that an interrupted run has not written.
 ///
 /// # Errors
-/// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, or there is no promtool.
-pub(crate) async fn write(
-    plan: &RelayPlan,
-    wanted: &Wanted,
-    directory: &Path,
-    blocks: bool,
-) -> anyhow::Result<(Job, Done)> {
-    let interrupted = files::interrupted(directory)?;
+/// When the ledger cannot be read, the directory is not this back-fill's own or takes no more, there is no promtool, or the
+/// receiver refuses samples.
+pub(crate) async fn write(plan: &RelayPlan, wanted: &Wanted, out: &Out) -> anyhow::Result<(Job, Done)> {
+    let interrupted = files::interrupted(&out.directory)?;
     let server = wanted.rules.as_ref().map(|_| PrivatePrometheus::new()).transpose();
     let server = server.context("the recording rules' past needs it; --no-rules leaves that out")?;
     let progress = Progress::new("back-fill");
     let mut filling = Filling::begin(plan, wanted, interrupted.as_ref()).await?;
-    files::claim(directory, &filling.job, interrupted.as_ref())?;
+    files::claim(&out.directory, &filling.job, interrupted.as_ref())?;
     let mut done = Done::default();
     let filled = if server.is_some() { FILLED } else { 1.0 };
     let mut written = Vec::new();
     while let Some(chunk) = filling.next_chunk() {
-        let path = directory.join(chunk.file_name(&filling.job.relay));
+        let path = out.directory.join(chunk.file_name(&filling.job.relay));
         done.files += 1;
         let imported = path.with_extension("done");
         let (is_written, is_imported) = (path.try_exists()?, imported.try_exists()?);
@@ -181,9 +188,7 @@ pub(crate) async fn write(
         if !is_written && !is_imported {
             done.bytes += filling.write(chunk, &path, |share, at| progress.at(share * filled, at)).await?;
         }
-        if blocks {
-            become_blocks(&path, directory, filling.job.block_seconds()).await?;
-        }
+        out.hand_on(&path, filling.job.block_seconds()).await?;
         written.push(path);
     }
     done.rows_read = filling.past.rows_read();
@@ -191,30 +196,46 @@ pub(crate) async fn write(
         let Job { relay, from, to, step_seconds: step, .. } = &filling.job;
         let (begin, to) = (from.timestamp(), to.timestamp().div_euclid(*step) * step);
         let mut bench = Bench { prometheus, relay: relay.clone(), begin: up(begin, *step), to, step: *step };
-        take(&mut bench, &written, directory, blocks).await?;
+        take(&mut bench, &written, out).await?;
         let progress = |share: f64, level: &str| progress.at(filled + share * (1.0 - filled), level);
-        record(bench.start().await?, rules, directory, blocks, &mut done, progress).await?;
+        record(bench.start().await?, rules, out, &mut done, progress).await?;
     }
     Ok((filling.job.clone(), done))
 }
 
-/// Turns a file into blocks, unless an earlier run has.
-async fn become_blocks(path: &Path, directory: &Path, block_seconds: i64) -> anyhow::Result<()> {
-    let imported = path.with_extension("done");
-    if !imported.try_exists()? {
-        blocks::make(path, directory, block_seconds).await?;
-        files::write_whole(&imported, |_| Ok(()))?;
+impl Out {
+    /// Sends a file and turns it into blocks, unless an earlier run has.
+    async fn hand_on(&self, path: &Path, block_seconds: i64) -> anyhow::Result<()> {
+        if let Some(receiver) = &self.receiver {
+            let (sent, url) = (path.with_extension("sent"), receiver.url().as_str());
+            if !fs::read_to_string(&sent).is_ok_and(|to| to == url) {
+                receiver.take(path).await?;
+                files::write_whole(&sent, |mut file| file.write_all(url.as_bytes()))?;
+            }
+        }
+        if self.blocks {
+            self.become_blocks(path, block_seconds).await?;
+        }
+        Ok(())
     }
-    if path.try_exists()? {
-        fs::remove_file(path)?;
+
+    async fn become_blocks(&self, path: &Path, block_seconds: i64) -> anyhow::Result<()> {
+        let imported = path.with_extension("done");
+        if !imported.try_exists()? {
+            blocks::make(path, &self.directory, block_seconds).await?;
+            files::write_whole(&imported, |_| Ok(()))?;
+        }
+        if path.try_exists()? {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Gives the bench what has been written.
-async fn take(bench: &mut Bench, written: &[PathBuf], directory: &Path, blocks: bool) -> anyhow::Result<()> {
-    if blocks {
-        return bench.prometheus.adopt(&directory.join(BLOCKS)).context("cannot copy the blocks");
+async fn take(bench: &mut Bench, written: &[PathBuf], out: &Out) -> anyhow::Result<()> {
+    if out.blocks {
+        return bench.prometheus.adopt(&out.directory.join(BLOCKS)).context("cannot copy the blocks");
     }
     // The files are not given to the server's account: it gets what this one has made of them.
     let place = bench.prometheus.directory().join("taken");
@@ -233,8 +254,7 @@ async fn take(bench: &mut Bench, written: &[PathBuf], directory: &Path, blocks: 
 async fn record(
     mut bench: Bench,
     rules: &Rules,
-    directory: &Path,
-    blocks: bool,
+    out: &Out,
     done: &mut Done,
     progress: impl Fn(f64, &str),
 ) -> anyhow::Result<()> {
@@ -253,7 +273,7 @@ async fn record(
                 continue;
             }
             let name = format!("{}-rules-{level:02}-{}.om", bench.relay, instant(span.0));
-            let path = directory.join(name);
+            let path = out.directory.join(name);
             done.files += 1;
             if path.try_exists()? || path.with_extension("done").try_exists()? {
                 done.kept += 1;
@@ -262,12 +282,10 @@ async fn record(
             }
             written.push(path);
         }
-        if blocks {
-            for path in &written {
-                become_blocks(path, directory, LONGEST_BLOCK).await?;
-            }
+        for path in &written {
+            out.hand_on(path, LONGEST_BLOCK).await?;
         }
-        take(&mut bench, &written, directory, blocks).await?;
+        take(&mut bench, &written, out).await?;
         bench.restart().await?;
     }
     Ok(())

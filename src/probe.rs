@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -92,7 +92,20 @@ impl Target {
     /// # Errors
     /// When the relay does not answer within the timeout with a status from 200 to 399.
     pub async fn probe(&self) -> Result<StatusCode, Failure> {
-        match tokio::time::timeout(self.timeout, self.ask()).await {
+        let (status, _) = self.send(Request::default()).await?;
+        if status.is_success() || status.is_redirection() {
+            Ok(status)
+        } else {
+            Err(Failure::new(Reason::Status, format!("{}: answers {status}", self.url)))
+        }
+    }
+
+    /// Sends a request to the address, over a connection of its own. Gives the status and as much of the body as is read.
+    ///
+    /// # Errors
+    /// When there is no answer within the timeout.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Vec<u8>), Failure> {
+        match tokio::time::timeout(self.timeout, self.ask(request)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let limit = humantime::format_duration(self.timeout);
@@ -101,7 +114,7 @@ impl Target {
         }
     }
 
-    async fn ask(&self) -> Result<StatusCode, Failure> {
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Vec<u8>), Failure> {
         let failed = |reason, error: &dyn std::fmt::Display| Failure::new(reason, format!("{}: {error}", self.url));
         // An address of IPv6 stands in brackets.
         let host = self.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -116,36 +129,33 @@ impl Target {
                 let refused = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound);
                 failed(if refused { Reason::Tls } else { Reason::Connection }, &error)
             })?;
-            self.get(stream).await
+            self.exchange(stream, request).await
         } else {
-            self.get(stream).await
+            self.exchange(stream, request).await
         };
-        let status = answer.map_err(|error| {
+        answer.map_err(|error| {
             let lost = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
             let broken = std::error::Error::source(&error).is_some_and(|source| source.is::<io::Error>());
             failed(if lost || broken { Reason::Connection } else { Reason::Protocol }, &error)
-        })?;
-        if status.is_success() || status.is_redirection() {
-            Ok(status)
-        } else {
-            Err(failed(Reason::Status, &format!("answers {status}")))
-        }
+        })
     }
 
-    async fn get(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> hyper::Result<StatusCode> {
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        mut request: Request<Full<Bytes>>,
+    ) -> hyper::Result<(StatusCode, Vec<u8>)> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(&self.url[Position::BeforePath..Position::AfterPath])
-            .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
-            .header(USER_AGENT, concat!("llm-relay-exporter/", env!("CARGO_PKG_VERSION")))
-            .header(CONNECTION, "close")
-            .body(Empty::<Bytes>::new());
         // Every part of a parsed URL may stand in a request.
-        let request = request.unwrap_or_default();
+        *request.uri_mut() = self.url[Position::BeforePath..Position::AfterPath].parse().unwrap_or_default();
+        let host = HeaderValue::from_str(&self.url[Position::BeforeHost..Position::AfterPort]);
+        let agent = HeaderValue::from_static(concat!("llm-relay-exporter/", env!("CARGO_PKG_VERSION")));
+        let headers = request.headers_mut();
+        headers.extend(host.map(|host| (HOST, host)));
+        headers.extend([(USER_AGENT, agent), (CONNECTION, HeaderValue::from_static("close"))]);
         let asking = async {
             let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            read(answer.into_body()).await?;
-            Ok(status)
+            Ok((answer.status(), read(answer.into_body()).await?))
         };
         tokio::pin!(asking);
         tokio::select! {
@@ -160,15 +170,15 @@ impl Target {
 }
 
 /// To its end, or as far as it may be long.
-async fn read(mut body: Incoming) -> hyper::Result<()> {
-    let mut length = 0;
-    while length < LONGEST_BODY && !body.is_end_stream() {
+async fn read(mut body: Incoming) -> hyper::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while all.len() < LONGEST_BODY && !body.is_end_stream() {
         match body.frame().await {
-            Some(frame) => length += frame?.data_ref().map_or(0, Bytes::len),
+            Some(frame) => all.extend(frame?.data_ref().into_iter().flatten()),
             None => break,
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// How the probes of one relay have gone.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
+use url::Url;
 
 use super::{EX_USAGE, Options, configure, environment, stop_signal};
-use crate::backfill::{self, LONGEST_STEP, SHORTEST_STEP, Wanted, When};
+use crate::backfill::{self, Job, LONGEST_STEP, Out, Receiver, SHORTEST_STEP, Wanted, When};
 use crate::backtest;
 use crate::relay::plan::RelayPlan;
 use crate::rules::Rules;
@@ -45,6 +46,15 @@ pub(crate) struct BackfillArgs {
     /// Turn each file into blocks of Prometheus in DIR/blocks and remove it. Needs promtool.
     #[arg(long)]
     blocks: bool,
+    /// Send each file to a receiver of remote write 1.0 that takes samples of the past.
+    #[arg(long, value_name = "URL", value_parser = parse_receiver)]
+    remote_write: Option<Url>,
+    /// File of HTTP headers for the receiver, such as `Authorization: Bearer TOKEN` or `X-Scope-OrgID: TENANT`, one a line.
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_headers: Option<PathBuf>,
+    /// PEM file with authorities in place of the public ones, for a receiver with https.
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +106,14 @@ fn parse_step(text: &str) -> Result<Duration, String> {
     } else {
         Err("whole seconds from 5s to 2m".to_owned())
     }
+}
+
+fn parse_receiver(text: &str) -> Result<Url, String> {
+    let url = super::parse_external(text)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user and password belong in the file of --remote-write-headers".to_owned());
+    }
+    Ok(url)
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -153,24 +171,25 @@ pub(crate) async fn backfill(arguments: BackfillArgs, options: &Options) -> anyh
         labels: labels(options, arguments.labels),
         rules: if arguments.no_rules { None } else { Some(Rules::load(arguments.rules.as_deref())?) },
     };
+    let receiver = arguments
+        .remote_write
+        .map(|url| Receiver::new(url, arguments.remote_write_headers.as_deref(), arguments.remote_write_ca_file));
+    let out = Out { directory: arguments.out, blocks: arguments.blocks, receiver: receiver.transpose()? };
     let (job, done) = tokio::select! {
-        written = backfill::write(&plan, &wanted, &arguments.out, arguments.blocks) => written?,
+        written = backfill::write(&plan, &wanted, &out) => written?,
         () = stop_signal() => {
             eprintln!("interrupted; the same command continues");
             return Ok(ExitCode::FAILURE);
         }
     };
-    let out = arguments.out.display();
-    let next = if arguments.blocks {
-        format!("mv {out}/blocks/* DATA/")
+    let directory = out.directory.display();
+    let next = if let Some(receiver) = &out.receiver {
+        format!("all of it has been sent to {}; {directory} is of no more use", receiver.url())
     } else {
-        let hours = job.block_seconds() / 3600;
-        let promtool = format!("promtool tsdb create-blocks-from openmetrics -q --max-block-duration={hours}h");
-        format!("for file in {out}/*.om; do {promtool} \"$file\" DATA; done")
+        format!("next, with DATA the data directory of a Prometheus that does not run: {}", import(&out, &job))
     };
     println!(
-        "{} files in {out} ({} of them from an earlier run), {} to {}; {} rows read, {} bytes written\n\
-         next, with DATA the data directory of a Prometheus that does not run: {next}",
+        "{} files in {directory} ({} of them from an earlier run), {} to {}; {} rows read, {} bytes written\n{next}",
         done.files,
         done.kept,
         job.from.to_rfc3339(),
@@ -179,6 +198,17 @@ pub(crate) async fn backfill(arguments: BackfillArgs, options: &Options) -> anyh
         done.bytes,
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command that gives Prometheus what was written.
+fn import(out: &Out, job: &Job) -> String {
+    let directory = out.directory.display();
+    if out.blocks {
+        return format!("mv {directory}/blocks/* DATA/");
+    }
+    let hours = job.block_seconds() / 3600;
+    let promtool = format!("promtool tsdb create-blocks-from openmetrics -q --max-block-duration={hours}h");
+    format!("for file in {directory}/*.om; do {promtool} \"$file\" DATA; done")
 }
 
 pub(crate) async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Result<ExitCode> {

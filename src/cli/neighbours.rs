@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 
-use crate::backfill::{self, LONGEST_STEP, Wanted, When};
+use crate::backfill::{self, LONGEST_STEP, Out, Wanted, When};
 use crate::dashboards;
 use crate::lang::Lang;
 use crate::relay::plan::RelayPlan;
@@ -87,7 +87,8 @@ async fn fill(
         rules: Some(Rules::load(None)?),
     };
     let folder = tempfile::tempdir()?;
-    backfill::write(relay, &wanted, folder.path(), true).await?;
+    let out = Out { directory: folder.path().to_owned(), blocks: true, receiver: None };
+    backfill::write(relay, &wanted, &out).await?;
     Ok(prometheus.take_in(&folder.path().join("blocks"))?)
 }
 

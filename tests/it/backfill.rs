@@ -1,5 +1,7 @@
 //! History for a Prometheus that was not there: against plain SQL, against a live exporter, through a kill.
 
+mod remote;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
@@ -477,6 +479,7 @@ fn what_cannot_be_filled_is_refused_in_one_line() {
     refused(&["--step", "10m"], 64, "whole seconds from 5s to 2m");
     refused(&["--from", "yesterday"], 64, "2026-03-01T12:00:00Z");
     refused(&["--label", "relay=x"], 64, "job=llm-relay");
+    refused(&["--remote-write", "https://me:word@mimir.example/api/v1/push"], 64, "--remote-write-headers");
     refused(&["--relay", "nobody"], 64, "there is default");
     refused(&[], 1, "the ledger of relay default");
 }
