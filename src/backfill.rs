@@ -18,7 +18,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -209,6 +209,8 @@ impl Out {
         if let Some(receiver) = &self.receiver {
             let (sent, url) = (path.with_extension("sent"), receiver.url().as_str());
             if !fs::read_to_string(&sent).is_ok_and(|to| to == url) {
+                let shown = path.display();
+                ensure!(path.try_exists()?, "{shown} has become blocks and was not sent; take another directory");
                 receiver.take(path).await?;
                 files::write_whole(&sent, |mut file| file.write_all(url.as_bytes()))?;
             }

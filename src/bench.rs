@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::page::text;
 use crate::rules::{KNOWN, Record, Rules};
 use crate::servers::prometheus::{PrivatePrometheus, Series};
 
@@ -125,10 +126,11 @@ fn samples(page: &mut String, record: &Record, series: Series) {
     let mut labels = series.metric;
     labels.remove("__name__");
     labels.extend(record.labels.clone());
-    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    let labels = labels.join(",");
+    let mut sample = String::new();
+    let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    text::line(&mut sample, [&record.name, ""], labels, None);
     for (at, value) in series.values {
-        let _ = writeln!(page, "{}{{{labels}}} {value} {at}", record.name);
+        let _ = writeln!(page, "{sample}{value} {at}");
     }
 }
 

@@ -13,7 +13,7 @@ mod packed;
 pub(crate) mod recording;
 pub(crate) mod samples;
 mod screen;
-mod text;
+pub(crate) mod text;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -149,7 +149,7 @@ impl Receiver {
     }
 }
 
-/// Prometheus 2 answers 500 to samples that are too old.
+/// Receivers do not agree on how to say that samples are too old.
 const OLD: &str = "Prometheus and Mimir take samples of the past with an out_of_order_time_window that reaches back to \
                    the begin of the back-fill";
 
@@ -224,7 +224,10 @@ fn labels(series: &str) -> Option<Vec<Label>> {
                 plain => value.push(plain),
             }
         }
-        labels.push(label(name, value));
+        // An empty value is none.
+        if !value.is_empty() {
+            labels.push(label(name, value));
+        }
         rest = chars.as_str().trim_start_matches(',');
     }
     labels.sort();
@@ -259,7 +262,7 @@ mod tests {
             shown,
             [
                 (
-                    r#"__name__=a_bucket|empty=|le=+Inf|user=a "b", \ {c}="d""#.to_owned(),
+                    r#"__name__=a_bucket|le=+Inf|user=a "b", \ {c}="d""#.to_owned(),
                     vec![sample("3", 1_700_000_000), sample("1500", 1_700_000_060)]
                 ),
                 ("__name__=a_sum|relay=中".to_owned(), vec![sample("NaN", 1_700_000_000)]),

@@ -49,7 +49,7 @@ pub(crate) fn write_sample<'n, 'v>(
 }
 
 /// A sample up to its value.
-fn line<'n, 'v>(
+pub(crate) fn line<'n, 'v>(
     out: &mut String,
     name: [&str; 2],
     labels: impl Iterator<Item = (&'n str, &'v str)>,
