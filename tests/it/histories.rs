@@ -29,6 +29,9 @@ const ZONE: chrono_tz::Tz = chrono_tz::Asia::Shanghai;
 /// Later than this a late cost is a past that was written anew; the log goes back 26 hours.
 const RECENT: Duration = Duration::hours(20);
 
+/// What is not final by then is no longer looked at by itself.
+const ORPHAN: Duration = Duration::hours(24);
+
 #[derive(Clone, Debug)]
 struct Stored {
     row: UsageRow,
@@ -423,11 +426,19 @@ impl World {
             Step::Commit => self.relay.with(|relay| {
                 relay.rows.by_id.values_mut().for_each(|stored| stored.visible = true);
             }),
-            Step::Finish(index) => self.relay.with(|relay| {
-                if let Some(row) = relay.pick(*index, |it| !it.row.is_final) {
-                    row.is_final = true;
+            Step::Finish(index) => {
+                let is_orphan = self.relay.with(|relay| {
+                    let since = relay.now - ORPHAN;
+                    relay.pick(*index, |it| !it.row.is_final).is_some_and(|row| {
+                        row.is_final = true;
+                        row.started_at < since
+                    })
+                });
+                // Only an audit of its day finds it, and between two of these there is a save.
+                if is_orphan {
+                    self.settle().await;
                 }
-            }),
+            }
             Step::Late { index, what } => {
                 // A row that a dead exporter has let go of may be too old when it is back.
                 let limit = if self.all_alive() { RECENT } else { Duration::minutes(8) };
