@@ -344,6 +344,8 @@ async fn reload_on_signal(reloader: Reloader) {
 
 /// Kubernetes replaces all files of a directory at once, so that a new secret beside the file is a change of it.
 async fn reload_on_change(reloader: Reloader, file: PathBuf, mut read: Option<Version>, interval: Duration) {
+    // An interval of 0 would look without a pause.
+    let interval = interval.max(Duration::from_millis(100));
     loop {
         tokio::time::sleep(interval).await;
         let now = version_of(&file);
