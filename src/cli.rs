@@ -7,6 +7,7 @@ mod listen;
 mod neighbours;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -341,6 +344,8 @@ async fn reload_on_signal(reloader: Reloader) {
 
 /// Kubernetes replaces all files of a directory at once, so that a new secret beside the file is a change of it.
 async fn reload_on_change(reloader: Reloader, file: PathBuf, mut read: Option<Version>, interval: Duration) {
+    // An interval of 0 would look without a pause.
+    let interval = interval.max(Duration::from_millis(100));
     loop {
         tokio::time::sleep(interval).await;
         let now = version_of(&file);
@@ -370,6 +375,21 @@ fn parse_external(text: &str) -> Result<Url, String> {
         return Err("write it as https://host/path".to_owned());
     }
     Ok(url)
+}
+
+/// Reads an address. An error shows no part of it: a password may stand in it.
+#[derive(Clone)]
+struct Unshown(fn(&str) -> Result<Url, String>);
+
+impl TypedValueParser for Unshown {
+    type Value = Url;
+
+    fn parse_ref(&self, command: &clap::Command, argument: Option<&Arg>, value: &OsStr) -> Result<Url, clap::Error> {
+        (self.0)(&value.to_string_lossy()).map_err(|wrong| {
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            command.clone().error(ErrorKind::ValueValidation, format!("{argument} {wrong}"))
+        })
+    }
 }
 
 impl Options {

@@ -19,6 +19,7 @@ use crate::relay::Product;
 pub use crate::relay::plan::{Health, OwnSettings, OwnValue, RelayPlan};
 pub use crate::store::StorePlan;
 pub use crate::view::{Boards, NameMode, SeriesBudget};
+pub(crate) use check::page;
 pub use environment::variable;
 pub use problem::{Problem, Problems};
 

@@ -15,7 +15,7 @@ use crate::backfill::{self, Job, LONGEST_STEP, Out, Receiver, SHORTEST_STEP, Wan
 use crate::backtest;
 use crate::relay::plan::RelayPlan;
 use crate::rules::Rules;
-use crate::settings::Plan;
+use crate::settings::{self, Plan};
 
 #[derive(Debug, Args)]
 pub(crate) struct BackfillArgs {
@@ -47,7 +47,7 @@ pub(crate) struct BackfillArgs {
     #[arg(long)]
     blocks: bool,
     /// Send each file to a receiver of remote write 1.0 that takes samples of the past.
-    #[arg(long, value_name = "URL", value_parser = parse_receiver)]
+    #[arg(long, value_name = "URL", value_parser = super::Unshown(parse_receiver))]
     remote_write: Option<Url>,
     /// File of HTTP headers for the receiver, such as `Authorization: Bearer TOKEN` or `X-Scope-OrgID: TENANT`, one a line.
     #[arg(long, value_name = "FILE", requires = "remote_write")]
@@ -109,11 +109,8 @@ fn parse_step(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_receiver(text: &str) -> Result<Url, String> {
-    let url = super::parse_external(text)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password belong in the file of --remote-write-headers".to_owned());
-    }
-    Ok(url)
+    const HINT: &str = "write it as https://host/path; user and password belong in the file of --remote-write-headers";
+    settings::page(text).map_err(|wrong| format!("{}: {HINT}", wrong.what))
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

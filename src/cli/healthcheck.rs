@@ -11,6 +11,7 @@ use url::Url;
 use super::Options;
 use crate::http::Paths;
 use crate::probe::Target;
+use crate::settings;
 
 /// Shorter than what orchestrators allow.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -18,11 +19,15 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Debug, Args)]
 pub(crate) struct HealthcheckArgs {
     /// What to ask, e.g. /readyz instead of /healthz, or over TLS [default: /healthz at the first --web.listen-address].
-    #[arg(value_name = "URL", value_parser = super::parse_external)]
+    #[arg(value_name = "URL", value_parser = super::Unshown(parse_page))]
     url: Option<Url>,
     /// PEM file with authorities in place of the public ones, for https.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+}
+
+fn parse_page(text: &str) -> Result<Url, String> {
+    settings::page(text).map_err(|wrong| format!("{}: {}", wrong.what, wrong.hint))
 }
 
 pub(crate) async fn healthcheck(

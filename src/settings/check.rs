@@ -401,7 +401,7 @@ fn zone(text: &str) -> Result<Tz, InvalidValue> {
 }
 
 /// The address of a page that anybody may read. The texts show no part of it.
-fn page(text: &str) -> Result<Url, InvalidValue> {
+pub(crate) fn page(text: &str) -> Result<Url, InvalidValue> {
     let url = Url::parse(text).map_err(|error| InvalidValue::new(format!("is not a URL ({error})"), PAGE))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidValue::new("the scheme of the URL is wrong", PAGE));

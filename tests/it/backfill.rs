@@ -475,11 +475,17 @@ fn what_cannot_be_filled_is_refused_in_one_line() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(hint), "{told}");
+        assert!(!told.contains("verysecret"), "{told}");
     };
     refused(&["--step", "10m"], 64, "whole seconds from 5s to 2m");
     refused(&["--from", "yesterday"], 64, "2026-03-01T12:00:00Z");
     refused(&["--label", "relay=x"], 64, "job=llm-relay");
-    refused(&["--remote-write", "https://me:word@mimir.example/api/v1/push"], 64, "--remote-write-headers");
+    for authority in ["me:verysecret@mimir.example", "me:very/verysecret@mimir.example", "me/verysecret@mimir.example"]
+    {
+        let receiver = format!("https://{authority}/api/v1/push");
+        refused(&["--remote-write", &receiver], 64, "--remote-write-headers");
+    }
+    refused(&["--remote-write", "https://mimir.example/?token=verysecret"], 64, "has a query");
     refused(&["--relay", "nobody"], 64, "there is default");
     refused(&[], 1, "the ledger of relay default");
 }

@@ -58,6 +58,8 @@ fn the_healthcheck_says_what_a_probe_would() {
     assert_eq!(healthcheck(&["--web.listen-address", &format!(":{port}")]), (Some(0), String::new()));
     let (code, told) = healthcheck(&[&format!("http://127.0.0.1:{port}/readyz")]);
     assert!(code == Some(1) && told.contains("answers 503"), "{told}");
+    let (code, told) = healthcheck(&[&format!("http://me:verysecret@127.0.0.1:{port}/readyz")]);
+    assert!(code == Some(64) && told.contains("a user or password") && !told.contains("verysecret"), "{told}");
     process.end();
     let (code, told) = healthcheck(&["--web.listen-address", &format!("127.0.0.1:{port}")]);
     assert!(code == Some(1) && told.contains("connection: "), "{told}");

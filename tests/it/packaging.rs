@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use llm_relay_exporter::metrics::CATALOGUE;
+use regex::Regex;
+
+use crate::structure::files;
 
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 
@@ -213,6 +216,19 @@ fn every_file_that_compose_mounts_exists() {
     assert!(files.len() >= 9, "{files:?}");
     for file in files {
         assert!(root().join(&file).exists(), "{file} is mounted but not there");
+    }
+}
+
+#[test]
+fn the_image_is_built_with_every_file_that_the_program_includes() {
+    let ignored = text(".dockerignore");
+    let kept: Vec<_> = ignored.lines().filter_map(|line| Some(root().join(line.strip_prefix('!')?))).collect();
+    let include = Regex::new(r#"include_(?:str|bytes)!\(\s*"([^"]+)""#).unwrap();
+    for file in files("src") {
+        for path in include.captures_iter(&text(&file)) {
+            let path = file.parent().unwrap().join(&path[1]).canonicalize().unwrap();
+            assert!(kept.iter().any(|it| path.starts_with(it)), "{} is not for Docker to see", path.display());
+        }
     }
 }
 

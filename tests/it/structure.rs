@@ -51,7 +51,7 @@ const LONG_FUNCTIONS: [(&str, &str); 1] =
 const LONGEST_FUNCTION: usize = 60;
 
 /// Every Rust file below a folder of the project.
-fn files(folder: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(ROOT).join(folder)];
     while let Some(folder) = folders.pop() {

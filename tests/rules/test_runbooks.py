@@ -35,6 +35,12 @@ class Runbooks(unittest.TestCase):
                 for mark in ("**Means.**", "**See it.**", "**First.**", "```promql"):
                     self.assertIn(mark, section)
 
+    def test_a_section_shows_the_dashboard_of_its_alert(self):
+        shown = dict(re.findall(r"^## (\w+)\n(?:(?!## ).*\n)*?\*\*See it\.\*\* `/d/([\w-]+)`", self.text, re.M))
+        linked = {rule["alert"]: re.search(r"/d/([\w-]+)", rule["annotations"]["dashboard"])[1] for rule in alerts()}
+        self.assertGreater(len(shown), 40)
+        self.assertEqual(shown, {alert: linked[alert] for alert in shown})
+
     def test_links_and_dashboards_exist(self):
         anchors = {rule["alert"].lower() for rule in alerts()}
         self.assertLessEqual(set(re.findall(r"\]\(#(\w+)\)", self.text)), anchors)
