@@ -215,6 +215,7 @@ impl Scene {
 /// Every counter of the page.
 fn counted(view: &LedgerView) -> BTreeMap<String, i64> {
     let counters = view.counters.as_ref().unwrap();
+    assert_eq!(counters.missed, None, "days do not tell what left no row");
     let mut ours: BTreeMap<String, i64> = BTreeMap::new();
     let mut cost: BTreeMap<&str, f64> = BTreeMap::new();
     for it in &counters.traffic {
