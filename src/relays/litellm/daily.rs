@@ -99,7 +99,8 @@ impl DailyReader {
         for date in next.iter_days().take_while(|date| *date <= today).chain(changed) {
             let budget = if date < next { self.budget } else { self.history_budget };
             if read.is_empty() || began.elapsed() < budget {
-                read.push((date, day::read(snapshot, schema, date, self.model, &self.deployments).await?));
+                let before = self.days.get(&date);
+                read.push((date, day::read(snapshot, schema, date, before, self.model, &self.deployments).await?));
             }
         }
         Ok(Look { now, first, read })

@@ -309,6 +309,26 @@ async fn counters_equal_the_days_whenever_these_grow() {
 }
 
 #[tokio::test]
+async fn a_table_that_cannot_be_read_for_a_while_counts_nothing_twice() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let mut scene = Scene::new(&server, "unreadable_days", "2026-11-28T22:00:00Z").await;
+    let today = scene.day(0);
+    scene.flush(today, 30).await;
+    let plan = of_days(&scene.db);
+    let mut exporter = Exporter::open(&plan);
+    exporter.read().await;
+    let rename = |from, to| format!(r#"alter table "LiteLLM_Daily{from}Spend" rename to "LiteLLM_Daily{to}Spend""#);
+    scene.db.run(&rename("Team", "Away")).await;
+    scene.db.run(r#"update "LiteLLM_DailyUserSpend" set api_requests = api_requests + 1"#).await;
+    exporter = exporter.restarted(&plan);
+    exporter.read().await;
+    scene.db.run(&rename("Away", "Team")).await;
+    exporter = exporter.restarted(&plan);
+    exporter.read().await;
+    scene.compare(&mut exporter, &plan, "the table is back").await;
+}
+
+#[tokio::test]
 async fn what_is_deleted_by_hand_lowers_the_day_and_no_counter() {
     let server = PrivatePostgres::start().await.unwrap();
     let mut scene = Scene::new(&server, "deleted_days", "2026-11-28T22:00:00Z").await;
