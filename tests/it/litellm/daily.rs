@@ -12,7 +12,7 @@ use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::tally::{CounterState, Presentation};
-use llm_relay_exporter::view::LedgerView;
+use llm_relay_exporter::view::{EntityCounters, LedgerView};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -326,6 +326,26 @@ async fn a_table_that_cannot_be_read_for_a_while_counts_nothing_twice() {
     exporter = exporter.restarted(&plan);
     exporter.read().await;
     scene.compare(&mut exporter, &plan, "the table is back").await;
+}
+
+#[tokio::test]
+async fn teams_beyond_their_limits_are_other() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let mut scene = Scene::new(&server, "limited_teams", "2026-11-28T22:00:00Z").await;
+    let today = scene.day(0);
+    scene.flush(today, 30).await;
+    let mut plan = of_days(&scene.db);
+    (plan.series.max_teams, plan.boards.top_teams) = (1, 1);
+    let mut exporter = Exporter::open(&plan);
+    exporter.read().await;
+    let view = exporter.view(&plan).await;
+    assert!(view.folded.contains(&("team", 1)) && view.folded.contains(&("organization", 0)), "{:?}", view.folded);
+    let counters = view.counters.unwrap();
+    let of = |all: &[EntityCounters]| all.iter().map(|it| it.requests as i64).sum::<i64>();
+    assert_eq!((counters.teams.len(), counters.teams[1].id.as_str()), (2, "other"));
+    assert_eq!(of(&counters.teams), scene.theirs().await["today"]);
+    let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::Team, Period::All)).unwrap();
+    assert_eq!((board.entries.len(), board.entries[1].id.as_str()), (2, "other"));
 }
 
 #[tokio::test]
