@@ -260,7 +260,7 @@ impl LedgerReader {
         };
         let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
         let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
-        let text = schema.of_rows(include_str!("sql/rows.sql"));
+        let text = schema.fit(include_str!("sql/rows.sql"));
         let query = sqlx::query(text).bind(ids).bind(&starts).bind(first).bind(last);
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
