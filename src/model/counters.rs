@@ -39,8 +39,8 @@ pub struct CounterSnapshot {
     pub durations: Vec<(EntityId, Arc<str>, u64)>,
     /// What was spent by provider since the last reading, as far as single requests are known.
     pub spent: Vec<(EntityId, Usd)>,
-    /// Requests since the last reading that left no trace but their count.
-    pub missed: u64,
+    /// Requests since the last reading that left no trace but their count; `None` where single requests are not known.
+    pub missed: Option<u64>,
     /// Redis keys (or the like) that were read.
     pub read: u64,
 }

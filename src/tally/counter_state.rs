@@ -123,7 +123,7 @@ impl CounterState {
         for (provider, cost) in reading.spent.drain(..) {
             *self.spent.entry(provider).or_default() += cost;
         }
-        self.missed += reading.missed;
+        self.missed += reading.missed.unwrap_or(0);
         self.read += reading.read;
         self.models.admit(&reading.models);
         for (order, counters) in self.spenders.iter_mut().zip(spenders_of(&reading)) {
@@ -202,7 +202,7 @@ impl CounterState {
                 .collect(),
             spent: self.spent.iter().map(|(provider, cost)| (provider.to_string(), cost.to_f64())).collect(),
             latency,
-            missed: Some(self.missed),
+            missed: reading.missed.map(|_| self.missed),
             ..CountersView::default()
         };
         let mut folded = vec![("model", limited_models), ("histogram", folded)];

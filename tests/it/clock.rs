@@ -1,56 +1,28 @@
 //! A store whose clock jumps: back an hour, forward a day, over the change to summer time and home again.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_trait::async_trait;
-use chrono::{DateTime, Duration, Utc};
+use chrono::Duration;
 use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::model::{Facts, ReadError, Scope, UsageRow, Usd};
-use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest};
+use llm_relay_exporter::relay::{Refresh, RefreshRequest};
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 
+use crate::altered::Altered;
 use crate::claude_code_hub::{Store, ledger, plan};
 use crate::tally::counter_lines;
 
-struct Jumping {
-    ledger: Box<dyn Ledger>,
-    /// Seconds that the clock is ahead.
-    ahead: Arc<AtomicI64>,
-}
-
-#[async_trait]
-impl Ledger for Jumping {
-    fn facts(&self) -> Facts {
-        self.ledger.facts()
-    }
-
-    async fn refresh(&mut self, ask: &RefreshRequest) -> Result<Refresh, ReadError> {
-        let refresh = self.ledger.refresh(ask).await?;
-        let ahead = Duration::seconds(self.ahead.load(Ordering::Relaxed));
+/// A follower of a ledger whose clock is some seconds ahead.
+fn follower(plan: &RelayPlan, ahead: &Arc<AtomicI64>) -> Follower {
+    let ahead = Arc::clone(ahead);
+    let alter = move |_: &RefreshRequest, refresh: Refresh| {
+        let ahead = Duration::seconds(ahead.load(Ordering::Relaxed));
         let same_time_yesterday = refresh.same_time_yesterday + ahead;
-        Ok(Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh })
-    }
-
-    async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
-        self.ledger.older(below, limit).await
-    }
-
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
-        self.ledger.rows_between(range, after, limit).await
-    }
-
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        self.ledger.spent(scope, id, range).await
-    }
+        Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh }
+    };
+    Follower::new(Box::new(Altered { ledger: ledger(plan), alter }), plan)
 }
 
 async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
@@ -88,7 +60,7 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
         plan.timezone = Some(zone.parse().unwrap());
         plan.audit_interval = std::time::Duration::from_secs(1);
         let ahead = Arc::new(AtomicI64::new(0));
-        let mut follower = Follower::new(Box::new(Jumping { ledger: ledger(&plan), ahead: ahead.clone() }), &plan);
+        let mut follower = follower(&plan, &ahead);
         let before = read(&mut follower, &plan).await;
         let requests = |view: &LedgerView| {
             view.counters.as_ref().unwrap().traffic.iter().map(|it| it.requests.iter().sum::<u64>()).sum::<u64>()

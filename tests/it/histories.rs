@@ -257,11 +257,11 @@ fn sums(counters: &CountersView) -> Sums {
         all.2 += it.tokens.iter().map(|(_, count)| count).sum::<u64>();
     }
     all.3 = counters.latency.iter().map(|it| it.duration.buckets.iter().sum::<u64>()).sum();
-    for entities in [&counters.users, &counters.keys] {
+    for entities in [&counters.users, &counters.keys, &counters.teams, &counters.organizations] {
         let of = entities.iter().fold(Sums::default(), |sum, it| {
             Sums(sum.0 + it.requests, sum.1 + cents(it.cost_usd.unwrap()), sum.2 + it.tokens.unwrap(), all.3)
         });
-        assert_eq!(of, all, "users and keys are of the same rows as traffic");
+        assert_eq!(of, all, "whoever spends, it is of the same rows as traffic");
     }
     let responses: u64 = counters.responses.iter().map(|(.., count)| count).sum();
     assert_eq!(responses, all.0, "responses are of the same rows as requests");

@@ -106,6 +106,21 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
         let error = sqlx::query(sql).fetch_all(&mut connection).await.unwrap_err();
         assert!(error.to_string().contains("permission denied"), "{table} {column}: {error}");
     }
+    // Where rows may not tell their teams, nobody says that they have none.
+    assert_eq!(exporter.view(&plan).await.counters.unwrap().teams.len(), 1);
+    db.run(r#"revoke select (team_id, organization_id) on "LiteLLM_SpendLogs" from llm_relay_exporter"#).await;
+    let mut without = Exporter::open(&plan);
+    settle(&mut without.follower).await;
+    assert_eq!(requests(&mut without, &plan).await, 1);
+    let view = without.view(&plan).await;
+    assert!(view.counters.unwrap().teams.is_empty() && view.boards.iter().all(|it| it.scope != Scope::Team));
+    // Roles of older scripts may not read soft budgets: all but those is told.
+    db.run(r#"insert into "LiteLLM_BudgetTable" (budget_id, max_budget, soft_budget, created_by, updated_by) values ('b', 5, 4, 'x', 'x');
+              insert into "LiteLLM_VerificationToken" (token, budget_id) values ('hash-a', 'b');
+              revoke select (soft_budget) on "LiteLLM_BudgetTable" from llm_relay_exporter"#)
+        .await;
+    let limits = Exporter::open(&plan).directory.read().await.unwrap().limits;
+    assert_eq!((limits.len(), limits[0].limit, limits[0].soft_limit), (1, Usd::from_f64(5.0), None));
     // Without a column of the rows, nothing is guessed.
     db.run(r#"revoke select (metadata) on "LiteLLM_SpendLogs" from llm_relay_exporter"#).await;
     assert_eq!(exporter.follower.refresh().await.map(drop).unwrap_err().reason, Reason::Permission);

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod addresses;
+mod altered;
 mod audit;
 mod backfill;
 mod backtest;

@@ -240,7 +240,7 @@ impl Counters for CounterReader {
             failures: events.failures.into_iter().map(|((id, class), count)| (id, class, count)).collect(),
             durations: events.durations,
             spent: events.spent.into_iter().collect(),
-            missed: events.missed,
+            missed: Some(events.missed),
             read: self.reader.read,
             ..reading
         })

@@ -39,8 +39,10 @@ pub(super) struct DailyReader {
     database: KnownDatabase<Schema>,
     model: ModelName,
     deployments: Deployments,
-    /// The part of a refresh in which days may be read.
+    /// How long days may be read in one refresh.
     budget: Duration,
+    /// How long those that were never read before, but for the first of them.
+    history_budget: Duration,
     /// Of all days that were read. They never fall.
     totals: Day,
     days: BTreeMap<NaiveDate, Day>,
@@ -66,6 +68,8 @@ impl DailyReader {
             model,
             deployments,
             budget: plan.timeout / 2,
+            // It is of a minute.
+            history_budget: plan.history_budget.mul_f64(plan.interval.as_secs_f64() / 60.0).min(plan.timeout / 2),
             totals: Day::default(),
             days: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -75,7 +79,7 @@ impl DailyReader {
     }
 
     async fn look(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Look, ReadError> {
-        let until = Instant::now() + self.budget;
+        let began = Instant::now();
         let (now, first) = day::ends(snapshot).await?;
         let today = now.date_naive();
         let next = self.next.unwrap_or(first);
@@ -89,13 +93,14 @@ impl DailyReader {
             self.turn = *date;
             compared.insert(*date, day);
         }
-        let mut due = day::changed(snapshot, schema, &compared).await?;
-        due.extend(next.iter_days().take_while(|date| *date <= today));
+        let changed = day::changed(snapshot, schema, &compared).await?;
         let mut read = Vec::new();
-        for date in due {
-            read.push((date, day::read(snapshot, schema, date, self.model, &self.deployments).await?));
-            if Instant::now() >= until {
-                break;
+        // A new day comes first: without it there are no numbers.
+        for date in next.iter_days().take_while(|date| *date <= today).chain(changed) {
+            let budget = if date < next { self.budget } else { self.history_budget };
+            if read.is_empty() || began.elapsed() < budget {
+                let before = self.days.get(&date);
+                read.push((date, day::read(snapshot, schema, date, before, self.model, &self.deployments).await?));
             }
         }
         Ok(Look { now, first, read })

@@ -45,7 +45,7 @@ impl DirectoryReader {
             let read = user(&row).and_then(|user| Ok((budget::limit(&row, Scope::User, &user.id, now)?, user)));
             understood("user", read, &mut directory.users, &mut directory.limits);
         }
-        let mut keys = snapshot.fetch("reading keys", sqlx::query(include_str!("sql/keys.sql"))).await?;
+        let mut keys = snapshot.fetch("reading keys", sqlx::query(schema.fit(include_str!("sql/keys.sql")))).await?;
         if schema.reads(DELETED) {
             let deleted = sqlx::query(include_str!("sql/deleted_keys.sql"));
             keys.extend(snapshot.fetch("reading deleted keys", deleted).await?);
@@ -110,15 +110,14 @@ async fn read_owners(
     directory: &mut Directory,
 ) -> Result<(), ReadError> {
     if schema.reads_column(TEAMS, "team_id") {
-        let soft = if schema.reads_column(TEAMS, "soft_budget") { "t.soft_budget" } else { "null::float8" };
-        let text = include_str!("sql/teams.sql").replace("{soft_budget}", soft);
-        for row in snapshot.fetch("reading teams", sqlx::query(AssertSqlSafe(text))).await? {
+        let query = sqlx::query(schema.fit(include_str!("sql/teams.sql")));
+        for row in snapshot.fetch("reading teams", query).await? {
             let read = team(&row).and_then(|team| Ok((budget::limit(&row, Scope::Team, &team.id, now)?, team)));
             understood("team", read, &mut directory.teams, &mut directory.limits);
         }
     }
     if schema.reads(ORGANIZATIONS) {
-        let query = sqlx::query(include_str!("sql/organizations.sql"));
+        let query = sqlx::query(schema.fit(include_str!("sql/organizations.sql")));
         for row in snapshot.fetch("reading organizations", query).await? {
             let read =
                 organization(&row).and_then(|it| Ok((budget::limit(&row, Scope::Organization, &it.id, now)?, it)));

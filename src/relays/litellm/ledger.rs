@@ -57,6 +57,8 @@ pub(super) struct LedgerReader {
     oldest: NaiveDateTime,
     /// `None` where LiteLLM's own counters cannot be read.
     missed: Option<Missed>,
+    /// Rows tell whose team they are of, as of the last look.
+    tells_owners: bool,
 }
 
 /// The rows of some hours with their positions, ascending.
@@ -86,12 +88,13 @@ impl LedgerReader {
             listing: None,
             oldest: DateTime::UNIX_EPOCH.naive_utc(),
             missed: None,
+            tells_owners: false,
         }
     }
 
     /// What the rows say, and so what makes it necessary to read them anew.
-    fn basis(&self, schema: &Schema) -> String {
-        let teams = if schema.tells_owners() { ", with teams" } else { "" };
+    fn basis(&self) -> String {
+        let teams = if self.tells_owners { ", with teams" } else { "" };
         format!("by {}{teams}", self.rows.model.label())
     }
 
@@ -142,11 +145,12 @@ impl LedgerReader {
         }
         self.looked = Some(now);
         self.oldest = first;
+        self.tells_owners = schema.tells_owners();
         Ok(Refresh {
             now: now.and_utc(),
             same_time_yesterday: civil::day_before(Tz::UTC, now.and_utc()),
             calendar,
-            basis: self.basis(schema),
+            basis: self.basis(),
             tariff: String::new(),
             top: self.positions.top(),
             kept_since: Some(oldest),
@@ -256,7 +260,7 @@ impl LedgerReader {
         };
         let positions: HashMap<&RowKey, i64> = wanted.iter().map(|(position, key)| (key, *position)).collect();
         let ids: Vec<&str> = wanted.iter().map(|(_, key)| &*key.id).collect();
-        let text = schema.of_rows(include_str!("sql/rows.sql"));
+        let text = schema.fit(include_str!("sql/rows.sql"));
         let query = sqlx::query(text).bind(ids).bind(&starts).bind(first).bind(last);
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
@@ -282,6 +286,7 @@ impl Ledger for LedgerReader {
             imports: false,
             refunds: false,
             hits_of_cached: false,
+            teams: self.tells_owners,
             ..Facts::ALL
         }
     }

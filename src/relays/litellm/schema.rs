@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
-use crate::relay::columns::{Columns, Named};
+use crate::relay::columns::{Columns, Named, fill};
 use crate::relay::known_database;
 
 /// The table of rows.
@@ -25,6 +25,7 @@ const COUNTED: &str = "date api_key model model_group custom_llm_provider prompt
 
 pub(super) const TEAMS: &str = "LiteLLM_TeamTable";
 pub(super) const ORGANIZATIONS: &str = "LiteLLM_OrganizationTable";
+const BUDGETS: &str = "LiteLLM_BudgetTable";
 
 /// End users by day, of whom the exporter wants to know no more than how many.
 pub(super) const END_USERS: &str = "LiteLLM_DailyEndUserSpend";
@@ -57,7 +58,7 @@ const READ: &Named = &[
     ("LiteLLM_UserTable", "user_id user_alias user_role spend max_budget budget_duration budget_reset_at"),
     (TEAMS, "team_id team_alias organization_id blocked spend max_budget soft_budget budget_duration budget_reset_at"),
     (ORGANIZATIONS, "organization_id organization_alias spend budget_id"),
-    ("LiteLLM_BudgetTable", "budget_id max_budget soft_budget budget_duration budget_reset_at"),
+    (BUDGETS, "budget_id max_budget soft_budget budget_duration budget_reset_at"),
     ("LiteLLM_ProxyModelTable", "model_id model_name blocked"),
     ("LiteLLM_HealthCheckTable", "model_id status response_time_ms checked_at"),
     (WORKERS, "last_heartbeat_at"),
@@ -92,14 +93,19 @@ impl Schema {
         OWNERS.split_whitespace().any(|column| self.reads_column(ROWS, column))
     }
 
-    /// The statement of the rows, as far as this release has their columns.
-    pub(super) fn of_rows(&self, text: &str) -> AssertSqlSafe<String> {
-        let text = OWNERS.split_whitespace().fold(text.to_owned(), |text, column| {
-            let told = self.reads_column(ROWS, column);
-            let value = if told { format!("left(l.{column}, 256)") } else { "null::text".to_owned() };
-            text.replace(&format!("{{{column}}}"), &value)
-        });
-        filled(&text)
+    /// Cuts a statement to fit: `{alias.column:type}` becomes the column or, where this release or role has none, null;
+    /// see [`filled`] as well.
+    pub(super) fn fit(&self, text: &str) -> AssertSqlSafe<String> {
+        filled(&fill(text, |name| {
+            let (path, kind) = name.split_once(':')?;
+            let (alias, column) = path.split_once('.')?;
+            let table = match alias {
+                "l" => ROWS,
+                "t" => TEAMS,
+                _ => BUDGETS,
+            };
+            Some(if self.reads_column(table, column) { path.to_owned() } else { format!("null::{kind}") })
+        }))
     }
 
     /// Columns that are there and that this role may not read but should, by table.

@@ -12,7 +12,7 @@ use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::tally::{CounterState, Presentation};
-use llm_relay_exporter::view::LedgerView;
+use llm_relay_exporter::view::{EntityCounters, LedgerView};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -42,9 +42,11 @@ impl Exporter {
         Self { counters, directory: relay.directory, state: CounterState::default(), saved: BTreeMap::new() }
     }
 
-    /// Reads until all is read, and writes down what has changed.
-    async fn read(&mut self) {
+    /// Reads until all is read, and writes down what has changed. Gives the number of readings.
+    async fn read(&mut self) -> usize {
+        let mut readings = 0;
         loop {
+            readings += 1;
             let reading = self.counters.read(&Directory::default()).await.unwrap();
             let is_all = reading.loaded >= 1.0;
             self.state.apply(reading);
@@ -52,7 +54,7 @@ impl Exporter {
             self.saved.retain(|name, _| parts.iter().any(|(part, _)| part == name));
             self.saved.extend(parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))));
             if is_all {
-                return;
+                return readings;
             }
         }
     }
@@ -215,6 +217,7 @@ impl Scene {
 /// Every counter of the page.
 fn counted(view: &LedgerView) -> BTreeMap<String, i64> {
     let counters = view.counters.as_ref().unwrap();
+    assert_eq!(counters.missed, None, "days do not tell what left no row");
     let mut ours: BTreeMap<String, i64> = BTreeMap::new();
     let mut cost: BTreeMap<&str, f64> = BTreeMap::new();
     for it in &counters.traffic {
@@ -254,10 +257,10 @@ async fn counters_equal_the_days_whenever_these_grow() {
         let date = scene.day(before);
         scene.flush(date, 20).await;
     }
-    // As little as one day in each reading.
-    let plan = RelayPlan { timeout: Duration::from_millis(20_000), ..of_days(&scene.db) };
+    // One new day in each reading.
+    let plan = RelayPlan { history_budget: Duration::ZERO, ..of_days(&scene.db) };
     let mut exporter = Exporter::open(&plan);
-    exporter.read().await;
+    assert_eq!(exporter.read().await, 401);
     scene.compare(&mut exporter, &plan, "at first").await;
     for n in 0..60 {
         let what = match scene.rng.random_range(0..10) {
@@ -303,6 +306,46 @@ async fn counters_equal_the_days_whenever_these_grow() {
         exporter.read().await;
         scene.compare(&mut exporter, &plan, &format!("step {n}: {what}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_for_a_while_counts_nothing_twice() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let mut scene = Scene::new(&server, "unreadable_days", "2026-11-28T22:00:00Z").await;
+    let today = scene.day(0);
+    scene.flush(today, 30).await;
+    let plan = of_days(&scene.db);
+    let mut exporter = Exporter::open(&plan);
+    exporter.read().await;
+    let rename = |from, to| format!(r#"alter table "LiteLLM_Daily{from}Spend" rename to "LiteLLM_Daily{to}Spend""#);
+    scene.db.run(&rename("Team", "Away")).await;
+    scene.db.run(r#"update "LiteLLM_DailyUserSpend" set api_requests = api_requests + 1"#).await;
+    exporter = exporter.restarted(&plan);
+    exporter.read().await;
+    scene.db.run(&rename("Away", "Team")).await;
+    exporter = exporter.restarted(&plan);
+    exporter.read().await;
+    scene.compare(&mut exporter, &plan, "the table is back").await;
+}
+
+#[tokio::test]
+async fn teams_beyond_their_limits_are_other() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let mut scene = Scene::new(&server, "limited_teams", "2026-11-28T22:00:00Z").await;
+    let today = scene.day(0);
+    scene.flush(today, 30).await;
+    let mut plan = of_days(&scene.db);
+    (plan.series.max_teams, plan.boards.top_teams) = (1, 1);
+    let mut exporter = Exporter::open(&plan);
+    exporter.read().await;
+    let view = exporter.view(&plan).await;
+    assert!(view.folded.contains(&("team", 1)) && view.folded.contains(&("organization", 0)), "{:?}", view.folded);
+    let counters = view.counters.unwrap();
+    let of = |all: &[EntityCounters]| all.iter().map(|it| it.requests as i64).sum::<i64>();
+    assert_eq!((counters.teams.len(), counters.teams[1].id.as_str()), (2, "other"));
+    assert_eq!(of(&counters.teams), scene.theirs().await["today"]);
+    let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::Team, Period::All)).unwrap();
+    assert_eq!((board.entries.len(), board.entries[1].id.as_str()), (2, "other"));
 }
 
 #[tokio::test]

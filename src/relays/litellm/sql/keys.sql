@@ -10,7 +10,7 @@ select
   case when isfinite(k.created_at) then k.created_at end as created_at,
   k.spend,
   coalesce(k.max_budget, b.max_budget) as max_budget,
-  b.soft_budget,
+  {b.soft_budget:float8} as soft_budget,
   left(coalesce(k.budget_duration, b.budget_duration), 20) as budget_duration,
   case when k.budget_duration is null and isfinite(b.budget_reset_at) then b.budget_reset_at
     when k.budget_duration is not null and isfinite(k.budget_reset_at) then k.budget_reset_at end as budget_reset_at

@@ -6,7 +6,7 @@ select
   not t.blocked as enabled,
   t.spend,
   t.max_budget,
-  {soft_budget} as soft_budget,
+  {t.soft_budget:float8} as soft_budget,
   left(t.budget_duration, 20) as budget_duration,
   case when isfinite(t.budget_reset_at) then t.budget_reset_at end as budget_reset_at
 from "LiteLLM_TeamTable" t
