@@ -24,8 +24,8 @@ pub(crate) const METRICS: &[Metric] = &[
         kind: Counter,
         group: Group::Live,
         labels: &["type", "code"],
-        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the start.",
-        help_zh: "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自启动时最旧的一条起。",
+        help: "Entries of the relay's error log by its own type and the HTTP status code (none: there was none), since the oldest that was there at the first read.",
+        help_zh: "中转错误日志的条目数，按中转自身的类型和 HTTP 状态码（无则为 none）统计，自首次读取时最旧的一条起。",
         emit: Relay(|view, out| {
             for error in live(view).and_then(|it| it.error_log.as_ref()).into_iter().flatten() {
                 out.sample(&[&error.kind, &error.code], error.count as f64);

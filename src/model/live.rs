@@ -23,7 +23,7 @@ pub struct Live {
     pub window_spend: Vec<WindowSpend>,
     /// By key id: failures of an upstream key since its last success.
     pub key_failures: Option<Vec<(EntityId, u64)>>,
-    /// By type and code, since the oldest entry that was there at the start.
+    /// By type and code, since the oldest entry that was there at the first read.
     pub error_log: Option<Vec<ErrorCount>>,
     /// Requests that were refused before they came to an upstream, by the relay's own word for why, since the start.
     pub rejected: Option<Vec<(String, u64)>>,

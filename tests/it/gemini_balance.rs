@@ -614,6 +614,35 @@ async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
 }
 
 #[tokio::test]
+async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let (mut db, url) = Db::sqlite(&folder).await;
+    let entries = |codes: &str| format!("insert into t_error_logs (error_type, error_code) values {codes}");
+    db.run(&entries("('gemini-chat-stream', 429), ('gemini-chat-stream', 429), ('gemini-chat-stream', 500)")).await;
+    let plan = plan(&url);
+    let open = || {
+        let parts = relay::open(&plan).unwrap();
+        let relay::Usage::Rows(ledger) = parts.usage else { panic!("its usage is rows") };
+        (Follower::new(ledger, &plan), parts.live.unwrap())
+    };
+    let (mut follower, mut live) = open();
+    follower.refresh().await.unwrap();
+    live.read(&Directory::default()).await.unwrap();
+    // At midnight it deletes what is older than seven days.
+    db.run("delete from t_error_logs where id <= 2").await;
+    live.read(&Directory::default()).await.unwrap();
+    let parts = follower.parts(true).unwrap().unwrap();
+    let parts = parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap())).collect();
+    db.run(&entries("('gemini-chat-stream', 500)")).await;
+
+    let (mut follower, mut live) = open();
+    follower.restore(&parts).unwrap();
+    let log = live.read(&Directory::default()).await.unwrap().error_log.unwrap();
+    let log: Vec<_> = log.iter().map(|it| (it.code.as_str(), it.count)).collect();
+    assert_eq!(log, [("429", 2), ("500", 2)]);
+}
+
+#[tokio::test]
 async fn the_documented_account_reads_all_that_is_needed_and_no_secret() {
     let server = PrivateMariaDb::start().await.unwrap();
     let (mut db, url) = Db::mysql(&server, "narrow_db").await;

@@ -4,18 +4,21 @@
 //! of ids, by a binary search with room for attempts that took long and for clocks that were put back; then it is read
 //! in slices.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::PROVIDER;
 use super::attempt::Attempt;
 use super::clock::{self, Clock};
+use super::error_log::ErrorLog;
 use super::store::{Ends, Group, Session, Store, Which};
-use crate::model::LedgerSum;
-use crate::model::{Facts, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, LedgerSum, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::parts::{Part, PartError};
 use crate::relay::civil::Calendars;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
@@ -46,6 +49,7 @@ pub(super) struct LedgerReader {
     /// Rows have been deleted that were not the oldest, and no audit has looked since.
     lost_rows: bool,
     zone_watch: ZoneWatch,
+    error_log: ErrorLog,
 }
 
 fn identity(attempt: &Attempt) -> RowIdentity {
@@ -61,7 +65,7 @@ struct Batch {
 }
 
 impl LedgerReader {
-    pub(super) fn new(store: Store, clock: Clock) -> Self {
+    pub(super) fn new(store: Store, clock: Clock, error_log: ErrorLog) -> Self {
         Self {
             store,
             clock,
@@ -70,6 +74,7 @@ impl LedgerReader {
             calendars: Calendars::new(clock.zone()),
             lost_rows: false,
             zone_watch: ZoneWatch::default(),
+            error_log,
         }
     }
 
@@ -285,6 +290,14 @@ impl Ledger for LedgerReader {
         .await;
         self.store.finish(session).await;
         result
+    }
+
+    fn parts(&mut self, _: bool) -> Result<Vec<Part>, PartError> {
+        Ok(vec![self.error_log.part()?])
+    }
+
+    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        self.error_log.restore(parts)
     }
 
     async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {

@@ -1,8 +1,8 @@
-//! What the relay keeps in memory only, as far as its tables tell: the health of its keys; and its error log in numbers.
+//! What the relay keeps in memory only, as far as its tables tell: the health of its keys.
 //!
 //! Rows of the last minute are read again: on MySQL they may become visible out of the order of their ids.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,27 +10,24 @@ use chrono::Utc;
 use tokio::sync::Mutex;
 
 use super::attempt::Attempt;
-use super::store::{ErrorEntry, Session, Store, Which};
-use crate::model::{Directory, ErrorCount, Live, Outcome, ReadError, Reason};
+use super::error_log::ErrorLog;
+use super::store::{STEP, Session, Store, Which};
+use crate::model::{Directory, Live, Outcome, ReadError};
 use crate::relay::LiveState;
 use crate::relay::overlap::Overlap;
 
 /// Newest attempts that the first read looks at for the health of keys.
 const LOOK_BACK: i64 = 50_000;
-/// Rows of one statement: some 20 ms of SQLite, for which the relay's writes may have to wait.
-const STEP: i64 = 5_000;
-/// Kinds of entries that are kept apart; the relay's code has 14.
-const MOST_KINDS: usize = 50;
 
 pub(super) struct LiveReader {
     store: Arc<Mutex<Store>>,
     health: Health,
-    errors: Errors,
+    error_log: ErrorLog,
 }
 
 impl LiveReader {
-    pub(super) fn new(store: Arc<Mutex<Store>>) -> Self {
-        Self { store, health: Health::default(), errors: Errors::default() }
+    pub(super) fn new(store: Arc<Mutex<Store>>, error_log: ErrorLog) -> Self {
+        Self { store, health: Health::default(), error_log }
     }
 }
 
@@ -42,7 +39,7 @@ impl LiveState for LiveReader {
         let second = Utc::now().timestamp();
         let result = async {
             self.health.catch_up(&mut session, second).await?;
-            self.errors.catch_up(&mut session, second).await
+            self.error_log.catch_up(&mut session, second).await
         }
         .await;
         store.finish(session).await;
@@ -61,7 +58,7 @@ impl LiveState for LiveReader {
         }
         Ok(Live {
             key_failures: Some(failures.into_iter().map(|(key, failures)| (key.into(), failures)).collect()),
-            error_log: self.errors.counts(),
+            error_log: self.error_log.counts(),
             database_bytes: store.sizes(),
             ..Live::default()
         })
@@ -120,72 +117,4 @@ fn note(failures: &mut BTreeMap<i64, u64>, (key, outcome): (i64, Outcome)) {
         // A caller who went away says nothing about the key.
         Outcome::Excluded => {}
     }
-}
-
-/// Entries of the error log by type and code, since the oldest that was there at the first read.
-#[derive(Default)]
-struct Errors {
-    overlap: Option<Overlap>,
-    /// Up to the overlap.
-    settled: BTreeMap<(String, String), u64>,
-    /// Entries in the overlap, also those that have been deleted since.
-    recent: BTreeSet<ErrorEntry>,
-    /// This account may not read the error log, or there is none: no numbers, and nothing else suffers.
-    is_closed: bool,
-}
-
-impl Errors {
-    async fn catch_up(&mut self, session: &mut Session, second: i64) -> Result<(), ReadError> {
-        if self.is_closed {
-            return Ok(());
-        }
-        match self.read(session, second).await {
-            Err(error) if matches!(error.reason, Reason::Permission | Reason::Schema) => {
-                tracing::warn!(error = error.text, "the error log cannot be counted");
-                self.is_closed = true;
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    async fn read(&mut self, session: &mut Session, second: i64) -> Result<(), ReadError> {
-        let top = session.top_error().await?;
-        let overlap = self.overlap.get_or_insert_with(|| Overlap::after(second, 0));
-        // The newest entries were deleted, or a backup was restored: what is left has been counted.
-        overlap.cut(top);
-        let mut after = overlap.floor();
-        while after < top {
-            let upto = (after + STEP).min(top);
-            self.recent.extend(session.errors(after, upto).await?);
-            after = upto;
-        }
-        overlap.note(second, top);
-        let floor = overlap.floor();
-        while self.recent.first().is_some_and(|entry| entry.id <= floor)
-            && let Some(entry) = self.recent.pop_first()
-        {
-            add(&mut self.settled, &entry);
-        }
-        Ok(())
-    }
-
-    fn counts(&self) -> Option<Vec<ErrorCount>> {
-        if self.is_closed {
-            return None;
-        }
-        let mut counts = self.settled.clone();
-        self.recent.iter().for_each(|entry| add(&mut counts, entry));
-        Some(counts.into_iter().map(|((kind, code), count)| ErrorCount { kind, code, count }).collect())
-    }
-}
-
-fn add(counts: &mut BTreeMap<(String, String), u64>, entry: &ErrorEntry) {
-    let mut kind = entry.kind.as_deref().unwrap_or("none");
-    if counts.len() >= MOST_KINDS * 10 || kind.len() > 50 {
-        kind = "other";
-    }
-    let code = entry.code.filter(|code| (100..600).contains(code));
-    let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-    *counts.entry((kind.to_owned(), code)).or_default() += 1;
 }

@@ -11,7 +11,7 @@
 //! * `store`: the engines, behind statements that say what they want.
 //! * `attempt`: a row. `clock`: naive times.
 //! * `ledger`: attempts in our words.
-//! * `live`: key health and the error log's counts. `directory`: the keys.
+//! * `live`: key health. `error_log`: its counts. `directory`: the keys.
 //! * [`check()`]: what can be read and what cannot, for people. [`UNSUPPORTED`]: what none can tell.
 
 mod attempt;
@@ -19,6 +19,7 @@ mod check;
 mod clock;
 pub mod demo;
 mod directory;
+mod error_log;
 mod ledger;
 mod live;
 mod product;
@@ -36,6 +37,7 @@ pub use unsupported::UNSUPPORTED;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{LiveState, OpenError, Relay, Usage};
 use clock::Clock;
+use error_log::ErrorLog;
 use store::Store;
 
 /// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
@@ -54,9 +56,10 @@ const PROVIDER: i64 = 1;
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let clock = Clock::new(plan);
     let shared = Arc::new(Mutex::new(Store::new(plan)?));
+    let error_log = ErrorLog::default();
     Ok(Relay {
-        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock))),
-        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared))) as Box<dyn LiveState>),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock, error_log.clone()))),
+        live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared), error_log)) as Box<dyn LiveState>),
         directory: Box::new(directory::DirectoryReader::new(shared, clock)),
     })
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::attempt::{Attempt, key_of};
 use crate::connect::sql::{self, Cells, Database, Engine, Value};
@@ -13,6 +14,9 @@ use crate::relay::plan::RelayPlan;
 
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: i64 = 20_000;
+
+/// Rows of one statement: some 20 ms of SQLite, for which the relay's writes may have to wait.
+pub(super) const STEP: i64 = 5_000;
 
 /// The longest statement on SQLite. The relay gives up a write after five seconds: it opens the file with Python's default
 /// (v2.2.8 `app/database/connection.py`).
@@ -156,7 +160,7 @@ pub(super) struct Ends {
 }
 
 /// One entry of the error log, without its text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ErrorEntry {
     pub id: i64,
     /// Naive microseconds.
