@@ -136,6 +136,7 @@ class Chart(unittest.TestCase):
             ({"store": {"kind": "mysql"}}, "store"),
             ({"dashboards": {"languages": ["de"]}}, "languages"),
             ({"config": 'database_url = "postgres://user:password@host/db"'}, "a URL with a password"),
+            ({"config": 'database_url = "postgres://host/db?user=reader&password=secret"'}, "a URL with a password"),
             ({"existingSecret": "a", "secrets": {"b": "c"}}, "only one of them"),
         ]:
             refused = helm("template", str(CHART), values=values)

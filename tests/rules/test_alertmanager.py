@@ -123,6 +123,8 @@ class Alertmanager(unittest.TestCase):
              alert("CostSurge", "warning", relay="g", **ledger)],
             [alert("UserCostSurge", "warning", relay="g", user_id="2", **ledger)],  # not the same thief
             [alert("KeyCostSurge", "warning", relay="h", user_id="2", key_id="8", **ledger)],  # of another relay
+            [alert("QuotaExhausted", "info", relay="j", scope="key", id="1", window="day", **ledger),
+             alert("QuotaSoftLimitReached", "info", relay="j", scope="key", id="1", window="day", **ledger)],
             [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
              alert("RefreshFailing", "warning", relay="i", **ledger)],
         ]
