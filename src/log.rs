@@ -34,7 +34,12 @@ pub(crate) fn start(level: Level, format: Format) {
     let started = match format {
         Format::Logfmt => registry
             .with(
-                tracing_logfmt::builder().with_target(false).with_span_name(false).layer().with_writer(std::io::stderr),
+                tracing_logfmt::builder()
+                    .with_target(false)
+                    .with_span_name(false)
+                    .with_span_path(false)
+                    .layer()
+                    .with_writer(std::io::stderr),
             )
             .try_init(),
         Format::Json => registry
@@ -42,6 +47,7 @@ pub(crate) fn start(level: Level, format: Format) {
                 tracing_subscriber::fmt::layer()
                     .json()
                     .flatten_event(true)
+                    .with_span_list(false)
                     .with_target(false)
                     .with_writer(std::io::stderr),
             )
@@ -49,4 +55,9 @@ pub(crate) fn start(level: Level, format: Format) {
     };
     // A test may have started it already.
     started.ok();
+}
+
+/// What is logged in it names the relay.
+pub(crate) fn relay_span(name: &str) -> tracing::Span {
+    tracing::error_span!("relay", relay = name)
 }

@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::follow::{Backlog, CounterFollower, Follower};
+use crate::log;
 use crate::model::{Directory, Live, Source};
 use crate::probe::Probes;
 use crate::relay::plan::RelayPlan;
@@ -106,21 +108,23 @@ impl Poller {
             probes: plan.health.url.as_ref().map(|_| before.and_then(|parts| parts.probes.clone()).unwrap_or_default()),
             plan,
         });
-        let (stop, others) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, others, span) = (CancellationToken::new(), TaskTracker::new(), log::relay_span(&parts.plan.name));
         let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
-        others.spawn(async move { ends.run_until_cancelled(poll_directory(&it, directory, &tell)).await });
+        let reading = async move { ends.run_until_cancelled(poll_directory(&it, directory, &tell)).await };
+        others.spawn(reading.instrument(span.clone()));
         if let (Some(source), Some(part)) = (live, parts.live.clone()) {
             let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
-            others.spawn(async move { ends.run_until_cancelled(poll_live(&it, &part, source, &tell)).await });
+            let reading = async move { ends.run_until_cancelled(poll_live(&it, &part, source, &tell)).await };
+            others.spawn(reading.instrument(span.clone()));
         }
         if let (Some(target), Some(probes)) = (parts.plan.health.target(), parts.probes.clone()) {
             let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
-            let probing = async move { probes.keep(&it.plan.name, &target, it.plan.health.interval, &tell).await };
-            others.spawn(async move { ends.run_until_cancelled(probing).await });
+            let probing = async move { probes.keep(&target, it.plan.health.interval, &tell).await };
+            others.spawn(async move { ends.run_until_cancelled(probing).await }.instrument(span.clone()));
         }
         others.close();
         let (ends, it, tell) = (stop.clone(), parts.clone(), registry.changed.clone());
-        let usage = tokio::spawn(async move {
+        let following = async move {
             let mut usage = usage;
             // Wherever it is interrupted, what has been made of the rows fits together.
             let polling = async {
@@ -135,7 +139,8 @@ impl Poller {
             };
             ends.run_until_cancelled(polling).await;
             usage
-        });
+        };
+        let usage = tokio::spawn(following.instrument(span));
         Self { parts, stop, others, usage }
     }
 
@@ -201,7 +206,7 @@ async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, cha
             part.publish(directory);
             rows_read
         });
-        part.note(&plan.name, began, outcome);
+        part.note(began, outcome);
         changed.notify_one();
         part.rest(began, plan.directory_interval).await;
     }
@@ -227,7 +232,7 @@ async fn poll_live(parts: &Parts, part: &Part<Live>, mut source: Box<dyn LiveSta
             part.publish(live);
             rows_read
         });
-        part.note(&plan.name, began, outcome);
+        part.note(began, outcome);
         changed.notify_one();
         part.rest(began, plan.interval).await;
     }
@@ -262,7 +267,7 @@ async fn poll_ledger(
             publish_ledger(parts, follower, changed);
         }
         part.progress(|progress| progress.statements = follower.statements());
-        part.note(&plan.name, began, outcome.map(|_| follower.rows_read()));
+        part.note(began, outcome.map(|_| follower.rows_read()));
         save(parts, follower, checkpointer.as_deref_mut()).await;
         changed.notify_one();
 
@@ -276,7 +281,7 @@ async fn poll_ledger(
             match outcome {
                 Ok(Backlog::History) => {}
                 Ok(_) => publish_ledger(parts, follower, changed),
-                Err(error) => part.note(&plan.name, slice, Err(error)),
+                Err(error) => part.note(slice, Err(error)),
             }
         }
         part.rest(began, plan.interval).await;
@@ -301,7 +306,7 @@ async fn poll_counters(
             publish(parts, |with| counter_follower.view(with), changed);
             counter_follower.read()
         });
-        part.note(&plan.name, began, outcome);
+        part.note(began, outcome);
         save(parts, counter_follower, checkpointer.as_deref_mut()).await;
         changed.notify_one();
         part.rest(began, plan.interval).await;
@@ -334,7 +339,7 @@ impl History {
         self.due = Some(now + took.mul_f64(rest.max(0.0)));
         let loaded = follower.history_loaded();
         let Some(before) = &self.logged else {
-            tracing::info!(relay = plan.name, loaded = format!("{loaded:.3}"), "reading the ledger's history");
+            tracing::info!(loaded = format!("{loaded:.3}"), "reading the ledger's history");
             self.logged = Some(Logged { at: now, loaded });
             return;
         };
@@ -343,7 +348,7 @@ impl History {
             let seconds = since.as_secs_f64() * (1.0 - loaded) / gain;
             let remaining = humantime::format_duration(Duration::from_secs(seconds as u64)).to_string();
             let (loaded_text, rows) = (format!("{loaded:.3}"), follower.rows_read());
-            tracing::info!(relay = plan.name, loaded = loaded_text, rows, remaining, "reading the ledger's history");
+            tracing::info!(loaded = loaded_text, rows, remaining, "reading the ledger's history");
             self.logged = Some(Logged { at: now, loaded });
         }
     }

@@ -208,8 +208,8 @@ impl Probes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Probes for ever, `interval` after the last began, later after failures. `relay` is for the log.
-    pub(crate) async fn keep(&self, relay: &str, target: &Target, interval: Duration, changed: &Notify) {
+    /// Probes for ever, `interval` after the last began, later after failures.
+    pub(crate) async fn keep(&self, target: &Target, interval: Duration, changed: &Notify) {
         let mut failed: Option<Failure> = None;
         let mut failures_in_a_row = 0;
         loop {
@@ -220,7 +220,7 @@ impl Probes {
             match outcome {
                 Ok(_) => {
                     if failed.take().is_some() {
-                        tracing::info!(relay, "the relay answers again");
+                        tracing::info!("the relay answers again");
                     }
                     failures_in_a_row = 0;
                 }
@@ -228,7 +228,7 @@ impl Probes {
                     failures_in_a_row += 1;
                     if failed.as_ref().is_none_or(|known| known.reason != failure.reason) {
                         let reason = failure.reason.label();
-                        tracing::warn!(relay, reason, error = failure.text, "the relay does not answer");
+                        tracing::warn!(reason, error = failure.text, "the relay does not answer");
                     }
                     failed = Some(failure);
                 }

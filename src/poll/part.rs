@@ -86,8 +86,8 @@ impl<T> Part<T> {
         })
     }
 
-    /// Notes how a refresh that began at `began` went. `relay` is for the log.
-    pub(super) fn note(&self, relay: &str, began: Instant, outcome: Result<u64, ReadError>) {
+    /// Notes how a refresh that began at `began` went.
+    pub(super) fn note(&self, began: Instant, outcome: Result<u64, ReadError>) {
         let seconds = began.elapsed().as_secs_f64();
         let source = self.source;
         // Only the first time counts.
@@ -99,7 +99,7 @@ impl<T> Part<T> {
             match outcome {
                 Ok(rows_read) => {
                     if progress.problem.take().is_some() {
-                        tracing::info!(relay, %source, "the source can be read again");
+                        tracing::info!(%source, "the source can be read again");
                     }
                     progress.rows_read = rows_read;
                     progress.succeeded = true;
@@ -114,7 +114,7 @@ impl<T> Part<T> {
                     let known = progress.problem.as_ref().is_some_and(|problem| problem.reason == reason);
                     if !known || progress.failures_in_a_row.is_multiple_of(REPEAT_LOG) {
                         let failures = progress.failures_in_a_row;
-                        tracing::warn!(relay, %source, reason = reason.label(), failures, error = error.text, "the source cannot be read");
+                        tracing::warn!(%source, reason = reason.label(), failures, error = error.text, "the source cannot be read");
                     }
                     progress.problem = Some(error);
                 }

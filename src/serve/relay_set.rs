@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
+use tracing::Instrument;
 
 use crate::follow::{CounterFollower, Follower};
+use crate::log;
 use crate::poll::{Poller, Subject, Usage, ViewRegistry};
 use crate::relay::plan::RelayPlan;
 use crate::relay::{self, Relay};
@@ -66,7 +68,8 @@ impl RelaySet {
                     changes.changed.push(name.clone());
                 }
                 _ => {
-                    opened.push(Opened::New(self.subject(new).await.with_context(|| format!("relays.{name}"))?));
+                    let subject = self.subject(new).instrument(log::relay_span(name)).await;
+                    opened.push(Opened::New(subject.with_context(|| format!("relays.{name}"))?));
                     changes.added.push(name.clone());
                 }
             }
@@ -98,8 +101,8 @@ impl RelaySet {
         }
         self.registry.show(self.pollers.values());
         self.plan = plan;
-        for (_, poller) in &mut removed {
-            finish(poller).await;
+        for (name, poller) in &mut removed {
+            finish(poller).instrument(log::relay_span(name)).await;
         }
         Ok(changes)
     }
@@ -109,8 +112,8 @@ impl RelaySet {
         for poller in self.pollers.values() {
             poller.cancel();
         }
-        for poller in self.pollers.values_mut() {
-            finish(poller).await;
+        for (name, poller) in &mut self.pollers {
+            finish(poller).instrument(log::relay_span(name)).await;
         }
         if let Some(store) = self.store {
             store.close().await;

@@ -121,7 +121,7 @@ impl Checkpointer {
             }
         };
         if timeout(LAST, last).await.is_err() {
-            tracing::warn!(relay = self.owner.relay, "the last save was not done within {LAST:?}");
+            tracing::warn!("the last save was not done within {LAST:?}");
         }
     }
 
@@ -184,7 +184,7 @@ impl Checkpointer {
             },
             Ok(Done::Writer(leads)) => {
                 if leads {
-                    tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "saving to the store");
+                    tracing::info!(store = self.store.endpoint(), "saving to the store");
                     self.role = Role::Writer;
                     self.due = Instant::now();
                 }
@@ -195,7 +195,7 @@ impl Checkpointer {
             }
             Err(StoreError::StaleGeneration) => {
                 // Its checkpoint gives way to all of this one.
-                tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "taking over the store");
+                tracing::info!(store = self.store.endpoint(), "taking over the store");
                 self.known = None;
                 self.due = Instant::now();
             }
@@ -218,7 +218,7 @@ impl Checkpointer {
         self.status.writer = self.role == Role::Writer;
         self.status.up = true;
         if self.problem.take().is_some() {
-            tracing::info!(relay = self.owner.relay, store = self.store.endpoint(), "the store can be used again");
+            tracing::info!(store = self.store.endpoint(), "the store can be used again");
         }
     }
 
@@ -235,12 +235,7 @@ impl Checkpointer {
                 .parts
                 .iter()
                 .map(|(key, bytes)| (key.clone(), Digest { bytes: bytes.len(), checksum: checksum(key, bytes) }));
-            tracing::info!(
-                relay = self.owner.relay,
-                store = self.store.endpoint(),
-                parts = checkpoint.parts.len(),
-                "restored"
-            );
+            tracing::info!(store = self.store.endpoint(), parts = checkpoint.parts.len(), "restored");
             self.know(Known { generation: checkpoint.generation, parts: digests.collect() });
         }
         self.role = Role::Reader;
@@ -258,7 +253,6 @@ impl Checkpointer {
         self.status.failures += 1;
         if self.problem.as_deref() != Some(text) {
             tracing::warn!(
-                relay = self.owner.relay,
                 failures = self.status.failures,
                 error = text,
                 "the store cannot be used; going on from memory"

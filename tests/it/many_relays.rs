@@ -96,6 +96,13 @@ async fn relays_of_all_kinds_do_not_wait_for_each_other() {
             .map(|n| value(&after, "llm_relay_day_start_timestamp_seconds", &[("relay", &format!("{kind}-{n}"))]));
         assert!(one.is_some() && one == other);
     }
+    let log = exporter.log();
+    let is_of_a_relay = |line: &&str| line.contains("level=warn") || line.contains("history has been read");
+    let nameless: Vec<_> = log.lines().filter(is_of_a_relay).filter(|line| !line.contains(" relay=")).collect();
+    assert_eq!(nameless, [""; 0]);
+    for name in bad {
+        assert!(log.contains(&format!(" relay={name}\n")), "{log}");
+    }
     drop(exporter);
     for (_, environment) in environments {
         environment.tear_down().await;
