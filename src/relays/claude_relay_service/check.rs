@@ -7,7 +7,7 @@ use redis::cmd;
 use super::directory::clock;
 use super::keys::PLATFORMS;
 use super::open;
-use super::product;
+use super::settings;
 use super::zone::{Zone, wrong};
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, ReadError};
@@ -22,7 +22,7 @@ use crate::relay::{OpenError, Relay, Usage};
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut redis = super::redis(plan)?;
-    let offset = product::offset(plan);
+    let offset = settings::offset(plan);
     report.ok(
         "time zone",
         format!("days begin at midnight of {offset}, as `timezone_offset` says; it must be the relay's"),

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::clock::Offset;
 use super::keys::{self, PLATFORMS, Platform};
-use super::product;
 use super::search::Search;
+use super::settings;
 use super::windows::{self, KeyWindows, Windows};
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{Directory, EntityId, Key, Limit, Provider, QuotaWindow, ReadError, Scope, Usd, WindowRule};
@@ -48,8 +48,8 @@ pub(super) struct DirectoryReader {
 
 impl DirectoryReader {
     pub(super) fn new(redis: Redis, plan: &RelayPlan, windows: Windows) -> Self {
-        let search = product::may_scan(plan).then(Search::new);
-        Self { redis, offset: product::offset(plan), search, windows }
+        let search = settings::may_scan(plan).then(Search::new);
+        Self { redis, offset: settings::offset(plan), search, windows }
     }
 
     /// The ids of all keys, deleted ones included.

@@ -23,6 +23,7 @@ mod product;
 mod rankings;
 mod reader;
 mod search;
+mod settings;
 mod totals;
 mod unsupported;
 mod windows;
@@ -46,7 +47,7 @@ use crate::relay::{OpenError, Relay, Usage};
 /// # Errors
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
-    let (zone, windows) = (Zone::new(product::offset(plan)), Windows::default());
+    let (zone, windows) = (Zone::new(settings::offset(plan)), Windows::default());
     Ok(Relay {
         usage: Usage::Counters(Box::new(counters::CounterReader::new(redis(plan)?, plan, zone.clone()))),
         live: Some(Box::new(live::LiveReader::new(redis(plan)?, zone, windows.clone()))),
