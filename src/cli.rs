@@ -349,10 +349,9 @@ async fn reload_on_change(reloader: Reloader, file: PathBuf, mut read: Option<Ve
     loop {
         tokio::time::sleep(interval).await;
         let now = version_of(&file);
-        if now.is_some() && now != read {
+        // One that is refused, as the log says, is tried again: what it lacks may still come, such as the file of a secret.
+        if now.is_some() && now != read && reloader.reload().await.is_ok() {
             read = now;
-            // The outcome is in the log.
-            reloader.reload().await.ok();
         }
     }
 }

@@ -242,4 +242,13 @@ fn a_file_that_is_written_is_read_again_by_itself() {
     exporter.until("a broken one is refused", |page| successful(page) == Some(0.0));
     exporter.write(&config("b"));
     exporter.until("a good one is in force", |page| read_at(page) > began && successful(page) == Some(1.0));
+
+    // The file of a secret comes later than what names it.
+    let (folder, began) = (tempfile::tempdir().unwrap(), read_at(&exporter.page()));
+    let secret = folder.path().join("url");
+    exporter
+        .write(&format!("[relays.main]\nkind = \"claude-code-hub\"\ndatabase_url_file = \"{}\"\n", secret.display()));
+    exporter.until("what it names is missing", |page| successful(page) == Some(0.0));
+    std::fs::write(&secret, "postgres://127.0.0.1:1/c").unwrap();
+    exporter.until("it is there", |page| read_at(page) > began && successful(page) == Some(1.0));
 }
