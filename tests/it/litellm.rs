@@ -43,6 +43,7 @@ fn row(id: &str, start: DateTime<Utc>) -> Row {
         class: "",
         cache_read: 0,
         cache_write: 0,
+        is_refused: false,
     }
 }
 

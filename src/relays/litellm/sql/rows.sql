@@ -21,6 +21,8 @@ select
   left(l.metadata #>> '{error_information,error_code}', 20) as error_code,
   left(l.metadata #>> '{error_information,error_class}', 100) as error_class,
   left(l.metadata #>> '{error_information,error_rate_limit_category}', 100) as limited_by,
+  left(l.metadata #>> '{error_information,llm_provider}', 100) as error_provider,
+  left(l.metadata #>> '{error_information,normalized_error}', 100) as error_name,
   left(l.metadata #>> '{usage_object,cache_read_input_tokens}', 20) as cache_read,
   left(l.metadata #>> '{usage_object,prompt_tokens_details,cached_tokens}', 20) as cached,
   left(l.metadata #>> '{usage_object,cache_creation_input_tokens}', 20) as cache_creation,
