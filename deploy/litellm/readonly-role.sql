@@ -41,7 +41,7 @@ begin
       ('LiteLLM_OrganizationTable', 'organization_id organization_alias spend budget_id'),
       ('LiteLLM_BudgetTable', 'budget_id max_budget soft_budget budget_duration budget_reset_at'),
       ('LiteLLM_ProxyModelTable', 'model_id model_name blocked'),
-      ('LiteLLM_HealthCheckTable', 'model_id status response_time_ms checked_at'),
+      ('LiteLLM_HealthCheckTable', 'model_id status checked_at'),
       ('LiteLLM_ProxyWorkerHeartbeat', 'last_heartbeat_at'),
       ('_prisma_migrations', 'migration_name finished_at')
     ) as w (name, columns)

@@ -17,7 +17,7 @@ const CALLERS: [u16; 4] = [400, 404, 422, 499];
 const FORBIDDEN: [u16; 2] = [401, 403];
 
 /// What the end and the first token of an answer that was not streamed are apart: LiteLLM rounds the one to a millisecond
-/// and cuts off the other (`proxy/db/db_spend_update_writer.py`, 1.80.8 to 1.110.2).
+/// and cuts off the other (`proxy/db/db_spend_update_writer.py`, 1.80.8 to 1.109.3).
 const SAME: TimeDelta = TimeDelta::milliseconds(1);
 
 /// What rows are read with.
