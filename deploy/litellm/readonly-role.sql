@@ -19,7 +19,7 @@ begin
   execute format('grant usage on schema %I to llm_relay_exporter', current_schema());
   for wanted in
     select * from (values
-      ('LiteLLM_SpendLogs', 'request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
+      ('LiteLLM_SpendLogs', 'request_id call_type api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
         model model_id model_group custom_llm_provider user team_id organization_id
         metadata cache_hit status'),
       ('LiteLLM_SpendLogDelivery', 'request_id state applied_at'),

@@ -3,6 +3,7 @@
 mod daily;
 mod database;
 mod differential;
+mod outcomes;
 
 use std::time::Duration;
 

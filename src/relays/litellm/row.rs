@@ -136,8 +136,12 @@ impl Ending {
         let class = text("error_class")?;
         let status = text("error_code")?.parse().ok().filter(|code| (100..600).contains(code));
         let is_error = text("status")? == "failure";
-        let is_policy = class == "BudgetExceededError" || text("limited_by")?.starts_with("litellm_");
-        let is_upstreams = !text("error_provider")?.is_empty() || text("error_name")? == "500_UPSTREAM_PASSTHROUGH";
+        // `BaseLLMException` is what /v1/messages of old releases fails with (1.83.14).
+        let is_upstreams = !text("error_provider")?.is_empty()
+            || text("call_type")? == "pass_through_endpoint"
+            || class == "BaseLLMException";
+        let is_own_limit = class == "HTTPException" && status == Some(429) && !is_upstreams;
+        let is_policy = class == "BudgetExceededError" || text("limited_by")?.starts_with("litellm_") || is_own_limit;
         let is_forbidden = status.is_some_and(|status| FORBIDDEN.contains(&status));
         Ok(Self {
             is_error,

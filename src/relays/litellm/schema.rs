@@ -38,8 +38,8 @@ const OWNERS: &str = "team_id organization_id";
 const READ: &Named = &[
     (
         ROWS,
-        "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
-         model_group custom_llm_provider user metadata cache_hit status",
+        "request_id call_type api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model \
+         model_id model_group custom_llm_provider user metadata cache_hit status",
     ),
     (ROWS, OWNERS),
     (DELIVERIES, "request_id state applied_at"),

@@ -153,6 +153,11 @@ impl Row {
         // Without a stream it is the end, of which LiteLLM cuts off what is no whole millisecond, and rounds the end itself.
         let first = self.ttft.unwrap_or(ms - prompt % 2);
         let first = at(self.start + TimeDelta::milliseconds(first));
+        let call_type = match (self.is_refused, *model_id) {
+            (true, _) => "",
+            (false, "") => "pass_through_endpoint",
+            _ => "acompletion",
+        };
         let provided_by = if self.is_refused { "''" } else { "coalesce(nullif(model_id, ''), custom_llm_provider)" };
         let Self { team, organization, metadata, outcome, class, cache_read, cache_write, .. } = self;
         format!(
@@ -160,7 +165,7 @@ impl Row {
                insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, spend, total_tokens, prompt_tokens,
                  completion_tokens, "startTime", "endTime", "completionStartTime", model, model_id, model_group,
                  custom_llm_provider, "user", team_id, organization_id, metadata, status)
-               values ('{id}', 'acompletion', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
+               values ('{id}', '{call_type}', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
                  '{first}', '{model}', '{model_id}', '{group}', '{provider}', '{user}', '{team}', '{organization}', '{metadata}', '{status}')
                on conflict do nothing returning *
              )

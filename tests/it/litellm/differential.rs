@@ -132,11 +132,11 @@ impl Scene {
         let row = self.success(start);
         let is_passed = row.model_id.is_empty();
         // What a provider says of a request that was passed through reaches LiteLLM as a status alone.
-        let (provider, name) = if is_passed { ("", "500_UPSTREAM_PASSTHROUGH") } else { (row.provider, "") };
+        let provider = if is_passed { "" } else { row.provider };
         let failed = |code: &str, error: &str| {
             let error = if is_passed { "HTTPException" } else { error };
             format!(
-                r#"{{"status": "failure", "error_information": {{"error_code": "{code}", "error_class": "{error}", "llm_provider": "{provider}", "normalized_error": "{name}", "error_message": "secret"}}}}"#
+                r#"{{"status": "failure", "error_information": {{"error_code": "{code}", "error_class": "{error}", "llm_provider": "{provider}", "error_message": "secret"}}}}"#
             )
         };
         let (metadata, outcome, class) = match self.rng.random_range(0..100) {
@@ -166,6 +166,7 @@ impl Scene {
         let (error, class) = self.pick(&[
             (r#""error_code": "401", "error_class": "KeyNotFoundError", "llm_provider": """#, "auth"),
             (r#""error_code": "", "error_class": "Exception", "llm_provider": """#, "unknown"),
+            (r#""error_code": "429", "error_class": "HTTPException", "llm_provider": """#, "policy"),
             (r#""error_code": "422", "error_class": "BudgetExceededError", "llm_provider": "openai""#, "policy"),
             (r#""error_code": "429", "error_class": "ProxyRateLimitError", "llm_provider": "openai", "error_rate_limit_category": "litellm_rate_limit""#, "policy"),
         ]);
