@@ -19,7 +19,7 @@ begin
   execute format('grant usage on schema %I to llm_relay_exporter', current_schema());
   for wanted in
     select * from (values
-      ('LiteLLM_SpendLogs', 'request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
+      ('LiteLLM_SpendLogs', 'request_id call_type api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime
         model model_id model_group custom_llm_provider user team_id organization_id
         metadata cache_hit status'),
       ('LiteLLM_SpendLogDelivery', 'request_id state applied_at'),
@@ -41,7 +41,7 @@ begin
       ('LiteLLM_OrganizationTable', 'organization_id organization_alias spend budget_id'),
       ('LiteLLM_BudgetTable', 'budget_id max_budget soft_budget budget_duration budget_reset_at'),
       ('LiteLLM_ProxyModelTable', 'model_id model_name blocked'),
-      ('LiteLLM_HealthCheckTable', 'model_id status response_time_ms checked_at'),
+      ('LiteLLM_HealthCheckTable', 'model_id status checked_at'),
       ('LiteLLM_ProxyWorkerHeartbeat', 'last_heartbeat_at'),
       ('_prisma_migrations', 'migration_name finished_at')
     ) as w (name, columns)

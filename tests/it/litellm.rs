@@ -3,6 +3,7 @@
 mod daily;
 mod database;
 mod differential;
+mod outcomes;
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ fn row(id: &str, start: DateTime<Utc>) -> Row {
         class: "",
         cache_read: 0,
         cache_write: 0,
+        is_refused: false,
     }
 }
 
@@ -224,7 +226,7 @@ async fn what_left_no_row_is_counted_two_days_later_and_told_by_check() {
 }
 
 #[tokio::test]
-async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
+async fn names_hold_no_address_and_budgets_are_used_as_litellm_counts() {
     let server = PrivatePostgres::start().await.unwrap();
     let (mut db, plan, now) = relay_at_noon(&server, "names").await;
     db.run(
@@ -247,7 +249,8 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
            insert into "LiteLLM_HealthCheckTable" (health_check_id, model_name, model_id, status, response_time_ms, checked_at, updated_at) values
              ('1', 'gpt-4o', 'azure-1', 'healthy', 310, '2026-11-20 11:40', now()),
              ('2', 'gpt-4o', 'azure-1', 'unhealthy', 420.5, '2026-11-20 11:45', now()),
-             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now());
+             ('3', 'gpt-4o', 'azure-2', 'healthy', 300, '2026-11-20 09:00', now()),
+             ('4', 'gpt-4o', 'azure-3', 'healthy', 300, '2026-11-20 10:56', now());
            insert into "LiteLLM_DailyEndUserSpend" (id, end_user_id, date, api_key, model, updated_at) values
              ('1', 'jo@example.com', '2026-11-20', 'hash-a', 'x', now()), ('2', 'jo@example.com', '2026-11-20', 'hash-b', 'x', now()),
              ('3', 'kim', '2026-11-20', 'hash-a', 'x', now()), ('4', 'lee', '2026-11-19', 'hash-a', 'x', now())"#,
@@ -284,8 +287,8 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
             (Scope::User, QuotaWindow::Weekly, Usd::from_f64(10.0), None, told(4.5, week)),
             (Scope::User, QuotaWindow::Total, Some(Usd::ZERO), None, told(0.5, None)),
             (Scope::User, other("36h"), Usd::from_f64(20.0), None, told(1.0, Some("2026-11-21T00:00:00Z"))),
-            // The job that sets it back has not come yet.
-            (Scope::Key, QuotaWindow::Daily, Usd::from_f64(5.0), None, told(0.0, Some("2026-11-20T00:00:00Z"))),
+            // The job that sets it back has not come yet, and LiteLLM refuses what is over the limit.
+            (Scope::Key, QuotaWindow::Daily, Usd::from_f64(5.0), None, told(3.0, Some("2026-11-20T00:00:00Z"))),
             (Scope::Key, QuotaWindow::Total, None, Usd::from_f64(2.0), told(1.5, None)),
             (Scope::Key, other("10d"), Usd::from_f64(9.0), Usd::from_f64(2.0), told(6.0, Some("2026-11-25T00:00:00Z"))),
             // The limit is its budget's, the duration its own.
@@ -295,9 +298,10 @@ async fn names_hold_no_address_and_a_budget_that_is_over_is_unused() {
         ]
     );
     let live = relay::open(&plan).unwrap().live.unwrap().read(&directory).await.unwrap();
-    let azure = Kind::Deployment.number("azure-1").into();
-    assert_eq!(live.accounts, [(azure, AccountState::Error)], "the newest check, and none of hours ago");
-    assert_eq!(live.tests[0].duration_ms, 420);
+    let number = |id| Kind::Deployment.number(id).into();
+    // What stays as it is is stored once an hour, at the first check after it.
+    let states = [(number("azure-1"), AccountState::Error), (number("azure-3"), AccountState::Normal)];
+    assert_eq!(live.accounts, states, "the newest check, and none of hours ago");
 }
 
 #[tokio::test]

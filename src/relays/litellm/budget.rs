@@ -1,6 +1,6 @@
 //! Budgets: a limit, what is spent of it, and when LiteLLM means to begin anew.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::NaiveDateTime;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -8,16 +8,11 @@ use crate::model::{EntityId, Limit, QuotaWindow, Scope, Usd, WindowRule};
 
 /// The budget of an entity; `None` where it has none.
 ///
-/// LiteLLM's job sets the spending back some minutes after the reset: until then it is of the window before.
+/// LiteLLM's job sets the spending back some minutes after the reset: until then LiteLLM holds it against the limit.
 ///
 /// # Errors
 /// When a column cannot be understood.
-pub(super) fn limit(
-    row: &PgRow,
-    scope: Scope,
-    id: &EntityId,
-    now: DateTime<Utc>,
-) -> Result<Option<Limit>, sqlx::Error> {
+pub(super) fn limit(row: &PgRow, scope: Scope, id: &EntityId) -> Result<Option<Limit>, sqlx::Error> {
     let usd = |column| row.try_get::<Option<f64>, _>(column).map(|usd| usd.and_then(Usd::from_f64));
     let (limit, soft_limit) = (usd("max_budget")?, usd("soft_budget")?);
     if limit.is_none() && soft_limit.is_none() {
@@ -27,11 +22,8 @@ pub(super) fn limit(
         return Ok(None);
     };
     let resets_at: Option<NaiveDateTime> = row.try_get("budget_reset_at")?;
-    let resets_at = resets_at.map(|at| at.and_utc());
-    let is_over = resets_at.is_some_and(|at| at <= now);
-    let spend = usd("spend")?.unwrap_or(Usd::ZERO);
-    let used = if is_over { Usd::ZERO } else { spend.max(Usd::ZERO) };
-    let rule = WindowRule::Told { used, resets_at };
+    let used = usd("spend")?.unwrap_or(Usd::ZERO).max(Usd::ZERO);
+    let rule = WindowRule::Told { used, resets_at: resets_at.map(|at| at.and_utc()) };
     Ok(Some(Limit { scope, id: id.clone(), window, part: "".into(), rule, limit, soft_limit, since: None }))
 }
 

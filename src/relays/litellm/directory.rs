@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::NaiveDateTime;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::Mutex;
@@ -32,9 +32,6 @@ impl DirectoryReader {
     }
 
     async fn read_all(&self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
-        let what = "reading the clock";
-        let now = snapshot.fetch_one(what, sqlx::query(include_str!("sql/now.sql"))).await?;
-        let now: DateTime<Utc> = now.try_get("now").map_err(|error| snapshot.error(what, &error))?;
         let mut directory = Directory {
             currency: Some("USD".to_owned()),
             version: version(snapshot, schema).await?,
@@ -42,7 +39,7 @@ impl DirectoryReader {
             ..Directory::default()
         };
         for row in snapshot.fetch("reading users", sqlx::query(include_str!("sql/users.sql"))).await? {
-            let read = user(&row).and_then(|user| Ok((budget::limit(&row, Scope::User, &user.id, now)?, user)));
+            let read = user(&row).and_then(|user| Ok((budget::limit(&row, Scope::User, &user.id)?, user)));
             understood("user", read, &mut directory.users, &mut directory.limits);
         }
         let mut keys = snapshot.fetch("reading keys", sqlx::query(schema.fit(include_str!("sql/keys.sql")))).await?;
@@ -51,10 +48,10 @@ impl DirectoryReader {
             keys.extend(snapshot.fetch("reading deleted keys", deleted).await?);
         }
         for row in keys {
-            let read = key(&row).and_then(|key| Ok((budget::limit(&row, Scope::Key, &key.id, now)?, key)));
+            let read = key(&row).and_then(|key| Ok((budget::limit(&row, Scope::Key, &key.id)?, key)));
             understood("key", read, &mut directory.keys, &mut directory.limits);
         }
-        read_owners(snapshot, schema, now, &mut directory).await?;
+        read_owners(snapshot, schema, &mut directory).await?;
         directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| caller(id, name)));
         directory.providers = self.providers(snapshot, schema).await?;
         if schema.reads(END_USERS) {
@@ -103,24 +100,18 @@ impl DirectorySource for DirectoryReader {
 }
 
 /// Teams and organizations, as far as this release and role have them.
-async fn read_owners(
-    snapshot: &mut Snapshot,
-    schema: &Schema,
-    now: DateTime<Utc>,
-    directory: &mut Directory,
-) -> Result<(), ReadError> {
+async fn read_owners(snapshot: &mut Snapshot, schema: &Schema, directory: &mut Directory) -> Result<(), ReadError> {
     if schema.reads_column(TEAMS, "team_id") {
         let query = sqlx::query(schema.fit(include_str!("sql/teams.sql")));
         for row in snapshot.fetch("reading teams", query).await? {
-            let read = team(&row).and_then(|team| Ok((budget::limit(&row, Scope::Team, &team.id, now)?, team)));
+            let read = team(&row).and_then(|team| Ok((budget::limit(&row, Scope::Team, &team.id)?, team)));
             understood("team", read, &mut directory.teams, &mut directory.limits);
         }
     }
     if schema.reads(ORGANIZATIONS) {
         let query = sqlx::query(schema.fit(include_str!("sql/organizations.sql")));
         for row in snapshot.fetch("reading organizations", query).await? {
-            let read =
-                organization(&row).and_then(|it| Ok((budget::limit(&row, Scope::Organization, &it.id, now)?, it)));
+            let read = organization(&row).and_then(|it| Ok((budget::limit(&row, Scope::Organization, &it.id)?, it)));
             understood("organization", read, &mut directory.organizations, &mut directory.limits);
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::NaiveDateTime;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::sync::Mutex;
@@ -12,7 +11,7 @@ use super::identity::Kind;
 use super::schema::{DELIVERIES, Schema, WORKERS};
 use super::statements;
 use crate::connect::postgres::Snapshot;
-use crate::model::{AccountState, AccountTest, Directory, Live, ReadError};
+use crate::model::{AccountState, Directory, Live, ReadError};
 use crate::relay::LiveState;
 use crate::relay::known_database::KnownDatabase;
 
@@ -58,9 +57,5 @@ fn note(row: &PgRow, live: &mut Live) -> Result<(), sqlx::Error> {
     let id = Kind::Deployment.number(row.try_get("model_id")?);
     let state = if row.try_get("healthy")? { AccountState::Normal } else { AccountState::Error };
     live.accounts.push((id.into(), state));
-    let took: Option<f64> = row.try_get("response_time_ms")?;
-    let at = row.try_get::<NaiveDateTime, _>("checked_at")?.and_utc();
-    let duration_ms = took.filter(|took| (0.0..1e12).contains(took)).map(|took| took as u64);
-    live.tests.extend(duration_ms.map(|duration_ms| AccountTest { provider_id: id.into(), duration_ms, at }));
     Ok(())
 }

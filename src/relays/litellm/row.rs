@@ -1,6 +1,6 @@
 //! What a row means.
 
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, TimeDelta};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -11,8 +11,14 @@ use super::positions::RowKey;
 use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
 use crate::relay::shared_names::SharedNames;
 
-/// Statuses that are the caller's doing, or LiteLLM's.
-const CALLERS: [u16; 6] = [400, 401, 403, 404, 422, 499];
+/// Statuses that are the caller's doing, whoever tells them.
+const CALLERS: [u16; 4] = [400, 404, 422, 499];
+/// Statuses of who may not, or not so: LiteLLM tells its callers, the upstream tells LiteLLM.
+const FORBIDDEN: [u16; 2] = [401, 403];
+
+/// What the end and the first token of an answer that was not streamed are apart: LiteLLM rounds the one to a millisecond
+/// and cuts off the other (`proxy/db/db_spend_update_writer.py`, 1.80.8 to 1.109.3).
+const SAME: TimeDelta = TimeDelta::milliseconds(1);
 
 /// What rows are read with.
 #[derive(Default)]
@@ -45,7 +51,7 @@ impl RowReader {
         let output = tokens.output;
         let millis = |from: NaiveDateTime, to: NaiveDateTime| u32::try_from((to - from).num_milliseconds()).ok();
         // Of an answer that was not streamed, the end stands in the place of the first token.
-        let first_token = first_token.filter(|at| *at > started && ended.is_some_and(|ended| *at < ended));
+        let first_token = first_token.filter(|at| *at > started && ended.is_some_and(|ended| ended - *at > SAME));
         let speed = |from: NaiveDateTime| {
             let ms = millis(from, ended?).filter(|ms| *ms > 0 && output > 0)?;
             Some(output.saturating_mul(1_000_000_000) / u64::from(ms))
@@ -58,7 +64,9 @@ impl RowReader {
         let key_id = Kind::Key.number(text("api_key")?);
         self.deployments.note_caller(key_id, text("api_key")?);
         let owner = |kind: Kind, column| text(column).map(|id| Some(kind.number(id)).filter(|number| *number > 0));
-        let provider_id = self.deployments.number(text("model_id")?, text("provider")?, group);
+        // Where nobody was chosen, the provider is guessed from the name of the model.
+        let provider = if ending.is_unrouted { "" } else { text("provider")? };
+        let provider_id = self.deployments.number(text("model_id")?, provider, group);
         let request = UsageRow {
             id: position,
             request_id: position,
@@ -116,6 +124,8 @@ struct Ending {
     /// LiteLLM refused it for a limit or a budget of its own.
     is_policy: bool,
     is_timeout: bool,
+    /// What is wrong is with the caller's own key of the upstream, or it is LiteLLM that says so.
+    is_callers: bool,
     /// It was refused before anybody upstream was chosen.
     is_unrouted: bool,
 }
@@ -124,17 +134,27 @@ impl Ending {
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let text = |column| row.try_get::<Option<&str>, _>(column).map(Option::unwrap_or_default);
         let class = text("error_class")?;
+        let status = text("error_code")?.parse().ok().filter(|code| (100..600).contains(code));
+        let is_error = text("status")? == "failure";
+        // `BaseLLMException` is what /v1/messages of old releases fails with (1.83.14).
+        let is_upstreams = !text("error_provider")?.is_empty()
+            || text("call_type")? == "pass_through_endpoint"
+            || class == "BaseLLMException";
+        let is_own_limit = class == "HTTPException" && status == Some(429) && !is_upstreams;
+        let is_policy = class == "BudgetExceededError" || text("limited_by")?.starts_with("litellm_") || is_own_limit;
+        let is_forbidden = status.is_some_and(|status| FORBIDDEN.contains(&status));
         Ok(Self {
-            is_error: text("status")? == "failure",
-            status: text("error_code")?.parse().ok().filter(|code| (100..600).contains(code)),
-            is_policy: class == "BudgetExceededError" || text("limited_by")?.starts_with("litellm_"),
+            is_error,
+            status: status.or_else(|| status_of(class)),
+            is_policy,
             is_timeout: class.ends_with("Timeout"),
-            is_unrouted: text("model_id")?.is_empty() && text("provider")?.is_empty(),
+            is_callers: is_forbidden && !is_upstreams || class.starts_with("CallerCredential"),
+            is_unrouted: is_error && text("model_id")?.is_empty() && (is_policy || !is_upstreams),
         })
     }
 
     fn outcome(&self) -> Outcome {
-        let is_callers = self.status.is_some_and(|status| CALLERS.contains(&status));
+        let is_callers = self.is_callers || self.status.is_some_and(|status| CALLERS.contains(&status));
         match self.is_error {
             false => Outcome::Success,
             true if is_callers || self.is_policy || self.is_unrouted => Outcome::Excluded,
@@ -148,6 +168,15 @@ impl Ending {
             _ if self.is_timeout => FailureClass::Timeout,
             class => class,
         })
+    }
+}
+
+/// Of errors whose code may be the upstream's own word, such as `context_length_exceeded` (`litellm/exceptions.py`, 1.110.2).
+fn status_of(class: &str) -> Option<u16> {
+    match class {
+        "BadRequestError" | "ContentPolicyViolationError" | "ImageFetchError" => Some(400),
+        "InternalServerError" => Some(500),
+        _ => None,
     }
 }
 

@@ -38,8 +38,8 @@ const OWNERS: &str = "team_id organization_id";
 const READ: &Named = &[
     (
         ROWS,
-        "request_id api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model model_id \
-         model_group custom_llm_provider user metadata cache_hit status",
+        "request_id call_type api_key spend prompt_tokens completion_tokens startTime endTime completionStartTime model \
+         model_id model_group custom_llm_provider user metadata cache_hit status",
     ),
     (ROWS, OWNERS),
     (DELIVERIES, "request_id state applied_at"),
@@ -60,7 +60,7 @@ const READ: &Named = &[
     (ORGANIZATIONS, "organization_id organization_alias spend budget_id"),
     (BUDGETS, "budget_id max_budget soft_budget budget_duration budget_reset_at"),
     ("LiteLLM_ProxyModelTable", "model_id model_name blocked"),
-    ("LiteLLM_HealthCheckTable", "model_id status response_time_ms checked_at"),
+    ("LiteLLM_HealthCheckTable", "model_id status checked_at"),
     (WORKERS, "last_heartbeat_at"),
     (END_USERS, "date end_user_id"),
     ("_prisma_migrations", "migration_name finished_at"),

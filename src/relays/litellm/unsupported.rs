@@ -57,6 +57,10 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_account_balance_timestamp_seconds",
         ],
     ),
+    Unsupported::metrics(
+        "a health check is stored when its result changes, else once an hour, with the time that storing it took",
+        &["llm_relay_account_test_"],
+    ),
     Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),
     Unsupported::metrics("its times are UTC", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("no recurring statement can become expensive: all are bounded by an index", &["llm_relay_statement_refused"]),

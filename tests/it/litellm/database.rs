@@ -140,6 +140,8 @@ pub struct Row {
     pub class: &'static str,
     pub cache_read: i64,
     pub cache_write: i64,
+    /// Nobody upstream was chosen.
+    pub is_refused: bool,
 }
 
 impl Row {
@@ -148,19 +150,27 @@ impl Row {
         let Self { id, ms, key, user, model, group, model_id, provider, spend, prompt, output, status, .. } = self;
         let at = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S%.3f").to_string();
         let (start, end) = (at(self.start), at(self.start + TimeDelta::milliseconds(*ms)));
-        let first = self.ttft.map_or(end.clone(), |ttft| at(self.start + TimeDelta::milliseconds(ttft)));
+        // Without a stream it is the end, of which LiteLLM cuts off what is no whole millisecond, and rounds the end itself.
+        let first = self.ttft.unwrap_or(ms - prompt % 2);
+        let first = at(self.start + TimeDelta::milliseconds(first));
+        let call_type = match (self.is_refused, *model_id) {
+            (true, _) => "",
+            (false, "") => "pass_through_endpoint",
+            _ => "acompletion",
+        };
+        let provided_by = if self.is_refused { "''" } else { "coalesce(nullif(model_id, ''), custom_llm_provider)" };
         let Self { team, organization, metadata, outcome, class, cache_read, cache_write, .. } = self;
         format!(
             r#"with r as (
                insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, spend, total_tokens, prompt_tokens,
                  completion_tokens, "startTime", "endTime", "completionStartTime", model, model_id, model_group,
                  custom_llm_provider, "user", team_id, organization_id, metadata, status)
-               values ('{id}', 'acompletion', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
+               values ('{id}', '{call_type}', '{key}', {spend:?}, {prompt} + {output}, {prompt}, {output}, '{start}', '{end}',
                  '{first}', '{model}', '{model_id}', '{group}', '{provider}', '{user}', '{team}', '{organization}', '{metadata}', '{status}')
                on conflict do nothing returning *
              )
              insert into ever select request_id, "startTime", {ms}, {}, api_key, "user", team_id, organization_id, model_group,
-               coalesce(nullif(model_id, ''), custom_llm_provider), spend, prompt_tokens, completion_tokens,
+               {provided_by}, spend, prompt_tokens, completion_tokens,
                '{outcome}', '{class}', {cache_read}, {cache_write} from r;"#,
             self.ttft.map_or("null".to_owned(), |ttft| ttft.to_string()),
         )

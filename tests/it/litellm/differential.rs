@@ -123,35 +123,64 @@ impl Scene {
             class: "",
             cache_read,
             cache_write,
+            is_refused: false,
         }
     }
 
     /// Any row that LiteLLM writes.
     fn request(&mut self, start: DateTime<Utc>) -> Row {
         let row = self.success(start);
-        let failed = |code: &str, error: &str, limited: &str| {
+        let is_passed = row.model_id.is_empty();
+        // What a provider says of a request that was passed through reaches LiteLLM as a status alone.
+        let provider = if is_passed { "" } else { row.provider };
+        let failed = |code: &str, error: &str| {
+            let error = if is_passed { "HTTPException" } else { error };
             format!(
-                r#"{{"status": "failure", "error_information": {{"error_code": "{code}", "error_class": "{error}", "error_rate_limit_category": "{limited}", "error_message": "secret"}}}}"#
+                r#"{{"status": "failure", "error_information": {{"error_code": "{code}", "error_class": "{error}", "llm_provider": "{provider}", "error_message": "secret"}}}}"#
             )
         };
-        let nobody = row.model_id.is_empty() && row.provider.is_empty();
         let (metadata, outcome, class) = match self.rng.random_range(0..100) {
-            0..6 => (failed("429", "RateLimitError", "vendor_rate_limit"), "failure", "rate_limited"),
-            6..9 => (failed("429", "RateLimitError", "litellm_rate_limit"), "excluded", "policy"),
-            9..11 => (failed("400", "BudgetExceededError", ""), "excluded", "policy"),
-            11..14 => (failed("500", "InternalServerError", ""), "failure", "server"),
-            14..17 => (failed("408", "Timeout", ""), "failure", "timeout"),
-            17..19 => (failed("499", "ClientDisconnected", ""), "excluded", "client_abort"),
-            19..21 => (failed("", "APIError", ""), "failure", "unknown"),
-            21..23 => (failed("400", "BadRequestError", ""), "excluded", "caller"),
+            0..6 => (failed("429", "RateLimitError"), "failure", "rate_limited"),
+            6..14 if is_passed => return self.refused(row),
+            6..8 => (failed("401", "AuthenticationError"), "failure", "auth"),
+            8..9 => (failed("403", "CallerCredentialAuthenticationError"), "excluded", "auth"),
+            9..11 => (failed("context_length_exceeded", "BadRequestError"), "excluded", "caller"),
+            11..14 => (failed("server_error", "InternalServerError"), "failure", "server"),
+            14..17 => (failed("408", "Timeout"), "failure", "timeout"),
+            17..19 => (failed("499", "ClientDisconnected"), "excluded", "client_abort"),
+            19..21 => (failed("", "APIError"), "failure", "unknown"),
+            21..23 => (failed("400", "BadRequestError"), "excluded", "caller"),
             // LiteLLM's own calls, and attempts that were billed.
             23..26 => (r#"{"status": "success", "internal_call_origin": "auto_router"}"#.to_owned(), "internal", ""),
-            26..28 => (r#"{"status": "failure", "billed_retry_attempt": true}"#.to_owned(), "internal", ""),
+            26..28 if !is_passed => {
+                (r#"{"status": "failure", "billed_retry_attempt": true}"#.to_owned(), "internal", "")
+            }
             _ => return row,
         };
-        let outcome = if nobody && outcome == "failure" { "excluded" } else { outcome };
         let status = if metadata.contains("failure") { "failure" } else { "success" };
         Row { metadata, status, outcome, class, cache_read: 0, cache_write: 0, ..row }
+    }
+
+    /// LiteLLM refuses it, and guesses the provider from the name of the model.
+    fn refused(&mut self, row: Row) -> Row {
+        let (error, class) = self.pick(&[
+            (r#""error_code": "401", "error_class": "KeyNotFoundError", "llm_provider": """#, "auth"),
+            (r#""error_code": "", "error_class": "Exception", "llm_provider": """#, "unknown"),
+            (r#""error_code": "429", "error_class": "HTTPException", "llm_provider": """#, "policy"),
+            (r#""error_code": "422", "error_class": "BudgetExceededError", "llm_provider": "openai""#, "policy"),
+            (r#""error_code": "429", "error_class": "ProxyRateLimitError", "llm_provider": "openai", "error_rate_limit_category": "litellm_rate_limit""#, "policy"),
+        ]);
+        Row {
+            metadata: format!(r#"{{"status": "failure", "error_information": {{{error}}}}}"#),
+            status: "failure",
+            outcome: "excluded",
+            class,
+            is_refused: true,
+            spend: 0.0,
+            cache_read: 0,
+            cache_write: 0,
+            ..row
+        }
     }
 
     async fn insert(&mut self, rows: &[Row]) {

@@ -1,2 +1,0 @@
--- The server's clock. No table. All releases.
-select now() as now
