@@ -5,7 +5,7 @@ use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{stat, table};
-use super::promql::{self, Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, SHOWN_RELAY, keyed, shown_relay};
 use super::query::Query;
 use super::variable::{JOB, PERIOD, RECORDED, RELAY, TYPE, Variable};
 
@@ -17,7 +17,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD, TYPE],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD, TYPE],
         links: vec![],
         alerts: false,
         quick_ranges: true,
@@ -45,10 +45,11 @@ fn tags() -> Panel {
         .empty(NOTHING)
         .note("A key with several tags counts with each of them.")
         .money(Money::Columns(&["#cost"]))
-        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total", &["tag"])))
+        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total", &["tag", SHOWN_RELAY])))
         .query(Query::rows("requests", over("llm_relay_key_requests_total", &[])))
         .columns([
             column("tag", "Tag", ""),
+            shown_relay(),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#requests", "Requests", "locale").decimals(0).width(90),
         ])
@@ -103,7 +104,7 @@ fn models_of_keys() -> Panel {
         .empty(NOTHING)
         .query(Query::rows(
             "requests",
-            keyed(&requests, &["relay", "key_id", "model"], &["key", "key_id", "relay", "model"]),
+            keyed(&requests, &["relay", "key_id", "model"], &[&Named::Key.kept()[..], &["model"]].concat()),
         ))
         .columns(Named::Key.columns("Key"))
         .columns([

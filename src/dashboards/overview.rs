@@ -20,7 +20,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "5s",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD],
         links: vec![(
             "Wall",
             "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",
@@ -96,6 +96,6 @@ fn in_progress() -> Panel {
 }
 
 fn live(title: &'static str, of: Named, metric: &str, legend: &'static str) -> Panel {
-    let expr = format!("sort_desc(topk(6, {}) > 0)", of.of(metric));
+    let expr = format!("sort_desc(topk(6, {}) > 0)", of.in_chart(metric));
     ranking(title).decimals(0).option("namePlacement", json!("top")).query(Query::values("sessions", expr, legend))
 }

@@ -67,7 +67,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     let panel = timeline("State of upstream accounts", "{{provider}}")
         .option("perPage", json!(ROWS))
         .note("Begins with the first scrape: the past of states is not kept.")
-        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .query(Query::lines("state", Named::Provider.in_chart(&state), "{{provider}}"))
         .map("0", "Normal", "green");
     TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))
 }
@@ -200,7 +200,7 @@ pub(crate) fn subscriptions() -> Panel {
     let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
     table("Windows of upstream accounts")
         .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
-        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "provider_id", "relay", "window"])))
+        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &[&Named::Provider.kept()[..], &["window"]].concat())))
         .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
         .query(Query::rows("told", keyed(told, &by, &[])))
         .query(Query::rows("state", keyed(&state, &by, &[])))

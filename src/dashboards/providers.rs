@@ -34,7 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-6h",
         replicas: Replicas::FoldSummed,
-        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,
@@ -131,8 +131,8 @@ fn now() -> Panel {
 
 fn traffic() -> Row {
     let requests = format!("({} * 60)", rate("llm_relay_requests_total", FILTER, BY));
-    let requests = Named::Provider.of(&requests);
-    let success = Named::Provider.of(&success("$__rate_interval"));
+    let requests = Named::Provider.in_chart(&requests);
+    let success = Named::Provider.in_chart(&success("$__rate_interval"));
     let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
     let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
@@ -174,8 +174,8 @@ fn quantiles() -> Row {
 fn latency() -> Row {
     let buckets = growth(&format!("{FIRST_TOKEN}_bucket"), FILTER, "$__rate_interval", "le");
     let native = format!("sum(increase({FIRST_TOKEN}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
-    let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
-    let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
+    let ttft = Named::Provider.in_chart(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
+    let speed = Named::Provider.in_chart(&of_provider("0.5", SPEED, "$__rate_interval"));
     let all = heatmap("Time to first token, all requests")
         .points(POINTS)
         .query(Query::buckets("ttft", buckets).or_native(native).step("5m"));
@@ -194,7 +194,7 @@ fn capacity() -> Row {
     let used = format!("(llm_relay_provider_slots_used{{{PROVIDER_FILTER}}}{OF_TYPE})");
     let reopen = "llm_relay_provider_circuit_reopen_timestamp_seconds";
     let reopen = format!("(({reopen}{{{PROVIDER_FILTER}}} - time()) > 0)");
-    let used = lines("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"));
+    let used = lines("Slots in use").query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}"));
     let reopen = table("Open circuits try again in")
         .empty(NOTHING)
         .query(Query::rows("reopen", named_cell(&reopen)))
@@ -211,7 +211,8 @@ fn errors() -> Row {
     let by = format!("{BY}, class");
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
-    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "relay", "class"]);
+    let in_range =
+        keyed(&in_range, &["relay", "provider_id", "class"], &[&Named::Provider.kept()[..], &["class"]].concat());
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
         .link(Link::CLASS)
@@ -256,7 +257,7 @@ fn models() -> Row {
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
     let answered = format!("({})", Named::Provider.of(&format!("({answered} > 0)")));
     let parts = ["relay", "provider_id", "model", "answered_model"];
-    let answered = keyed(&answered, &parts, &["provider", "provider_id", "relay", "model", "answered_model"]);
+    let answered = keyed(&answered, &parts, &[&Named::Provider.kept()[..], &["model", "answered_model"]].concat());
     let unpriced = r#"llm_relay_unpriced_requests_total{model=~"$model"}"#;
     let unpriced = format!("sum by (model) (increase({unpriced}[$__rate_interval])) > 0");
     let answered = table("Answered by another model than asked for")
@@ -325,13 +326,13 @@ fn money() -> Row {
         .money(Money::All)
         .query(Query::lines("saved", saved, "{{model}}").step("10m"));
     let refunded = rate("llm_relay_refunded_usd_total", PROVIDER_FILTER, BY);
-    let refunded = Named::Provider.of(&format!("({refunded} * 3600)"));
+    let refunded = Named::Provider.in_chart(&format!("({refunded} * 3600)"));
     let refunded = stack("Given back per hour")
         .money(Money::All)
         .empty(NOTHING)
         .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
     let billed = rate("llm_relay_account_cost_usd_total", FILTER, BY);
-    let billed = Named::Provider.of(&format!("({billed} * 3600)"));
+    let billed = Named::Provider.in_chart(&format!("({billed} * 3600)"));
     let billed = stack("Cost at the rates of accounts, per hour")
         .money(Money::All)
         .empty(NOTHING)

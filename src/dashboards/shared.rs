@@ -212,7 +212,7 @@ pub(crate) fn circuits(title: &'static str) -> Panel {
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
     timeline(title, "{{provider}}")
         .note("Closed lets requests through, half-open tries, open refuses. Begins with the first scrape: the past of states is not kept.")
-        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .query(Query::lines("state", Named::Provider.in_chart(&state), "{{provider}}"))
         .map("0", "Closed", "green")
         .map("1", "Half-open", "yellow")
         .map("2", "Open", "red")

@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Dashboard {
         uid: "llm-relay-wall",
         title: "Wall",
         description: "The big screen: no controls in kiosk mode, renewed every 2 seconds.",
-        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY],
+        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, Variable::Apart],
         ..wall(activity(), active_users())
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn claude_code_hub() -> Dashboard {
         uid: "llm-relay-wall-cch",
         title: "Wall with single requests (Claude Code Hub)",
         description: "The big screen with the last 20 requests from the database of Claude Code Hub. Needs a PostgreSQL data source.",
-        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY],
+        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, Variable::Apart],
         ..wall(last_requests(), active_users())
     }
 }
@@ -107,7 +107,7 @@ fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
     bars(title).money(Money::All).decimals(2).query(Query::values(
         "cost",
-        format!("sort_desc(topk(6, sum by (relay, id, name) ({cost})))"),
+        format!("sort_desc({})", promql::with_relay("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
         "{{name}}",
     ))
 }
@@ -131,7 +131,7 @@ fn traffic() -> Panel {
 /// The fullest providers: one query, unlike the table on the overview.
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
-    let first = format!("sort_desc(topk(6, {}))", Named::Provider.of(share));
+    let first = format!("sort_desc(topk(6, {}))", Named::Provider.in_chart(share));
     bars("Provider slots by usage")
         .needs("llm_relay_provider_slots_limit")
         .unit("percentunit")
@@ -167,7 +167,7 @@ fn activity() -> Panel {
         let counter = format!("llm_relay_requests_total{matchers}");
         format!("(sum by (relay, provider_id, model) (round(increase({counter}[1m]))) > 0)")
     };
-    let requests = format!("({})", Named::Provider.of(&count("")));
+    let requests = format!("({})", Named::Provider.in_chart(&count("")));
     let failed = count(r#"{outcome="failure"}"#);
     let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds{part}"));
     // Of rows that have a name alone.

@@ -193,6 +193,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Leaderboards", "排行榜"),
     ("Ledger lag", "账本滞后"),
     ("Limit", "限额"),
+    ("Link", "链接"),
     ("Limits", "限额数"),
     ("Limits of keys", "密钥限额"),
     ("Limits of providers", "供应商限额"),

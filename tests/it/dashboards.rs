@@ -110,6 +110,7 @@ fn filled(expr: &str, relay: &str, span: &Span) -> String {
         ("$bucket", "1h".to_owned()),
         ("$compare", span.compare.to_owned()),
         ("$period", "today".to_owned()),
+        ("$apart", "relay".to_owned()),
         ("$type", ".*".to_owned()),
         ("$model", ".*".to_owned()),
         ("$__to", "1".to_owned()),
@@ -312,6 +313,7 @@ async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
         let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
         problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
         problems.extend(kinds::boards(prometheus));
+        problems.extend(kinds::apart(prometheus));
         problems.extend(rules(prometheus));
         problems
     });
