@@ -87,7 +87,8 @@ impl Board {
                 ("speed", mean("mean_output_tokens_per_second"), column)
             }
             Measure::CacheHit => {
-                ("cache", mean("cache_hit_ratio"), column("#cache", "Cache hits", "percentunit").decimals(1))
+                let column = column("#cache", "Cache hits", "percentunit").decimals(1);
+                ("cache", mean("cache_hit_ratio"), if by_cost { column.width(95) } else { column.gauge() })
             }
             Measure::CostPerRequest => {
                 let column = column("#per_request", "Cost per request", "").decimals(4).width(122);

@@ -24,12 +24,12 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: by_period()
             .into_iter()
             .chain([
-                in_range(),
-                teams(),
-                row(10, [(12, outcomes()), (12, models_of_keys())]),
-                row(8, [(14, tags()), (5, list_cost()), (5, renewed())])
-                    .under("Tags, list prices and age of the ranking"),
+                row(10, [(11, of_users()), (13, of_keys())]).under("In the dashboard's time range, by the counters"),
+                row(10, [(12, of_providers()), (12, outcomes())]),
+                row(10, [(14, models_of_keys()), (10, tags())]),
             ])
+            .chain(teams())
+            .chain([row(5, [(12, list_cost()), (12, renewed())]).under("List prices and age of the ranking")])
             .collect(),
     }
 }
@@ -142,35 +142,31 @@ fn by_period() -> Vec<Row> {
     ]
 }
 
-fn teams() -> Row {
-    const ORGANIZATIONS: &str = "Organizations in the time range";
+fn teams() -> [Row; 2] {
     use Measure::{Cost, CostPerMillionTokens, CostPerRequest, Requests, Success, Tokens};
     let of = |scope, heading, title| {
         let measures = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
         Board { scope, heading, matchers: "", filter: "" }.panel(title, "$period", &measures, None)
     };
-    row(
-        9,
-        [
-            (6, of("team", "Team", "Teams")),
-            (6, ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false)),
-            (6, of("organization", "Organization", "Organizations")),
-            (6, ranked(ORGANIZATIONS, Named::Organization, "Organization", "llm_relay_organization", false)),
-        ],
-    )
-    .under("Teams and organizations")
+    let teams = ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false);
+    let organizations =
+        ranked("Organizations in the time range", Named::Organization, "Organization", "llm_relay_organization", false);
+    [
+        row(7, [(13, of("team", "Team", "Teams")), (11, teams)]).under("Teams and organizations"),
+        row(7, [(13, of("organization", "Organization", "Organizations")), (11, organizations)]),
+    ]
 }
 
-fn in_range() -> Row {
-    row(
-        10,
-        [
-            (7, ranked("Users in the time range", Named::User, "User", "llm_relay_user", false)),
-            (9, ranked("Keys in the time range", Named::Key, "Key", "llm_relay_key", true)),
-            (8, ranked("Providers in the time range", Named::Provider, "Provider", "llm_relay", true)),
-        ],
-    )
-    .under("In the dashboard's time range, by the counters")
+fn of_users() -> Panel {
+    ranked("Users in the time range", Named::User, "User", "llm_relay_user", false)
+}
+
+fn of_keys() -> Panel {
+    ranked("Keys in the time range", Named::Key, "Key", "llm_relay_key", true)
+}
+
+fn of_providers() -> Panel {
+    ranked("Providers in the time range", Named::Provider, "Provider", "llm_relay", true)
 }
 
 /// A board of any span, from counters whose names begin with `prefix`: what Prometheus has seen of it. `with_list` adds

@@ -80,9 +80,9 @@ fn course() -> Row {
 fn boards() -> [(u32, Panel); 3] {
     use Measure::{Cost, FirstToken, Requests, Speed, Success, Tokens};
     [
-        (6, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
+        (7, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
         (10, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
-        (8, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
+        (7, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
     ]
 }
 

@@ -361,13 +361,18 @@ pub(crate) fn versus_by_relay(now: &str, before: &str) -> String {
 pub(crate) const UNTOLD_VALUE: &str = "-Infinity";
 /// Stands for a ranking in which there is nothing.
 pub(crate) const NONE_VALUE: &str = "Infinity";
-/// What follows an expression that has an answer whenever all sources are read.
-pub(crate) const NONE: &str = " or on () (min(llm_relay_source_up) == 1) * Inf";
+/// What stands for an answer when all sources are read.
+pub(crate) const NONE: &str = "(min(llm_relay_source_up) == 1) * Inf";
 
-/// What follows an expression to which only relays of these kinds have an answer.
+/// What stands for the answer of relays of other kinds than these.
 pub(crate) fn untold(told_by: &[&str]) -> String {
     let can = format!(r#"group(llm_relay_info{{kind=~"{}"}})"#, told_by.join("|"));
-    format!(" or on () (group(llm_relay_info) unless {can}) * -Inf")
+    format!("(group(llm_relay_info) unless {can}) * -Inf")
+}
+
+/// A number that is nobody's, in a chart whose names are those of a label: without a name Grafana would call it "Value".
+pub(crate) fn nameless(expr: &str, label: &str) -> String {
+    format!("label_replace({expr}, \"{label}\", \"\u{a0}\", \"\", \"\")")
 }
 
 /// What rows are sorted by: a number, and below all that have it, another one.
@@ -389,7 +394,7 @@ pub(crate) const SHOWN_RELAY: &str = "shown_relay";
 
 /// Its column in a table, which is not there either.
 pub(crate) fn shown_relay() -> Column {
-    column(SHOWN_RELAY, "Relay", "").width(130)
+    column(SHOWN_RELAY, "Relay", "").width(150)
 }
 
 fn named_relay(expr: &str, text: &str) -> String {

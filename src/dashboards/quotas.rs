@@ -63,8 +63,8 @@ pub(crate) fn dashboard() -> Dashboard {
                 .under("Sessions, requests per minute and expiry"),
             row(9, [(24, nearest())]).under("Over time"),
             row(9, [(12, pools::subscriptions()), (12, accounts_over_time())]).under("Upstream subscriptions"),
-            row(9, [(8, rate_limits()), (6, slots_of_keys()), (5, queues()), (5, waits())])
-                .under("Rate limits, slots and queues of keys"),
+            row(8, [(12, rate_limits()), (12, slots_of_keys())]).under("Rate limits, slots and queues of keys"),
+            row(8, [(12, queues()), (12, waits())]),
         ],
     }
 }
@@ -248,11 +248,14 @@ fn rate_limits() -> Panel {
 fn slots_of_keys() -> Panel {
     let by = ["relay", "key_id"];
     let limit = Named::Key.of("llm_relay_key_slots_limit");
+    // Of rows that have a name alone.
+    let listed =
+        |metric: &str| keyed(&format!("({metric} and on (relay, key_id) llm_relay_key_slots_limit)"), &by, &[]);
     table("Slots of keys")
         .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &Named::Key.kept())))
-        .query(Query::rows("used", keyed("llm_relay_key_slots_used", &by, &[])))
+        .query(Query::rows("used", listed("llm_relay_key_slots_used")))
         .query(Query::rows("share", keyed("(llm_relay_key_slots_used / (llm_relay_key_slots_limit > 0))", &by, &[])))
-        .query(Query::rows("waiting", keyed("llm_relay_queue_waiting", &by, &[])))
+        .query(Query::rows("waiting", listed("llm_relay_queue_waiting")))
         .columns(Named::Key.columns("Key"))
         .columns([
             column("#used", "Used", "short").width(65),

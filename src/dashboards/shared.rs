@@ -99,6 +99,8 @@ pub(crate) fn clock() -> Panel {
     let zones = "max by (relay, timezone) (llm_relay_info)";
     stat("Time of the relay")
         .unit("dthms")
+        // Beside other zones Grafana would write it in the smallest letters.
+        .option("text", json!({"titleSize": 16, "valueSize": 26}))
         .set("displayName", json!("${__field.labels.timezone}"))
         .note("Since the relay's midnight, in its time zone: on the day of a clock change it is an hour off.")
         .query(Query::values(

@@ -11,7 +11,7 @@ use super::panel_types::{ranking, stack, stat, table};
 use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::shared;
+use super::shared::{self, JUDGED};
 use super::variable::{ANY_JOB, ANY_RELAY, Variable};
 
 /// The last 20 requests, by the relay's own rules.
@@ -77,15 +77,15 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
             row(
                 2,
                 [
-                    (12, shared::state("State of the data").slim()),
+                    (10, shared::state("State of the data").slim()),
                     (4, shared::data_age().slim()),
                     (4, circuits_open.slim()),
-                    (4, shared::clock().slim()),
+                    (6, shared::clock().slim()),
                 ],
             ),
-            row(9, [(6, board("Users today", "user")), (9, traffic()), (9, activity)])
+            row(9, [(6, board("Users today", "user")), (8, traffic()), (10, activity)])
                 .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
-            row(9, [(6, board("Providers today", "provider")), (5, slots()), (4, models()), (9, active)]).or([
+            row(9, [(6, board("Providers today", "provider")), (4, slots()), (4, models()), (10, active)]).or([
                 (8, pools::subscriptions()),
                 (6, pools::account_states(&Among::ALL)),
                 (11, pools::each_key()),
@@ -132,6 +132,7 @@ fn traffic() -> Panel {
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
     let first = format!("sort_desc(topk(6, {}))", Named::Provider.in_chart(share));
+    let unlimited = promql::nameless("group(llm_relay_provider_slots_used) * -1", "provider");
     bars("Provider slots by usage")
         .needs("llm_relay_provider_slots_limit")
         .unit("percentunit")
@@ -140,11 +141,7 @@ fn slots() -> Panel {
         .levels(&[(None, "green"), (Some(0.7), "orange"), (Some(0.9), "red")])
         .option("displayMode", json!("lcd"))
         .map("-1", "No limits", "gray")
-        .query(Query::values(
-            "share",
-            format!("{first} or on () group(llm_relay_provider_slots_used) * -1"),
-            "{{provider}}",
-        ))
+        .query(Query::values("share", format!("{first} or on () {unlimited}"), "{{provider}}"))
 }
 
 fn models() -> Panel {
@@ -168,7 +165,8 @@ fn activity() -> Panel {
         format!("(sum by (relay, provider_id, model) (round(increase({counter}[1m]))) > 0)")
     };
     let requests = format!("({})", Named::Provider.in_chart(&count("")));
-    let failed = count(r#"{outcome="failure"}"#);
+    // Of relays that count failures.
+    let failed = format!(r#"({} or 0 * ({}{JUDGED}))"#, count(r#"{outcome="failure"}"#), count(""));
     let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds{part}"));
     // Of rows that have a name alone.
     let listed = format!("and on (relay, provider_id, model) {}", count(""));
@@ -187,7 +185,7 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", "").link(Link::MODEL),
-            column("provider", "Provider", "").width(200),
+            column("provider", "Provider", "").width(250),
             column("#requests", "Calls", "short").width(75),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),
@@ -199,7 +197,6 @@ fn activity() -> Panel {
 fn failed_column() -> super::column::Column {
     column("#failed", "Failed", "short")
         .width(60)
-        .with("noValue", json!("0"))
         .with("custom.cellOptions", json!({"type": "color-text"}))
         .with("color", json!({"mode": "thresholds"}))
         .with("thresholds", thresholds(&[(None, "text"), (Some(1.0), "red")]))

@@ -52,8 +52,10 @@ impl Target {
 
     /// What stands in for a number that is not told.
     fn reason(&self) -> Option<&str> {
-        let begins = [" or on () (group(llm_relay_info", " or on () (min(max by (relay, source) (llm_relay_source_up"];
-        begins.iter().filter_map(|begin| self.expr.find(begin)).min().map(|at| &self.expr[at..])
+        static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r" or on \(\) (label_replace\()?\((group\(llm_relay_info|min\(max by \(relay, source\) \(llm_relay_source_up)").unwrap()
+        });
+        BEGINS.find(&self.expr).map(|found| &self.expr[found.start()..])
     }
 }
 
