@@ -4,7 +4,7 @@ use super::column::{Column, column};
 use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::table;
-use super::promql::{self, keyed};
+use super::promql::{self, SHOWN_RELAY, keyed, shown_relay};
 use super::query::Query;
 
 /// A leaderboard of one scope in `$period`.
@@ -37,15 +37,15 @@ impl Board {
         let parts: &[&str] = if self.is_of_models() { &["id"] } else { &["relay", "id"] };
         let rows = |id, expr: &str, keep: &[&str]| Query::rows(id, keyed(expr, parts, keep));
         let by_cost = measures[0] == Measure::Cost;
-        let names: &[&str] = if self.is_of_models() { &["id", "name"] } else { &["id", "name", "relay"] };
+        let names: &[&str] = if self.is_of_models() { &["id", "name"] } else { &["id", "name", "relay", SHOWN_RELAY] };
         let name = column("name", self.heading, "");
         // Names of models are long; those of others take what is left.
         let name = if self.is_of_models() { name.width(220) } else { name };
-        let relay = (!self.is_of_models()).then(|| column("relay", "Relay", "").hidden());
+        let relay = (!self.is_of_models()).then(|| [column("relay", "Link", "").hidden(), shown_relay()]);
         let mut panel = table(title)
             .empty(NOTHING)
             .columns([name.link(self.link()), column("id", "ID", "").hidden()])
-            .columns(relay);
+            .columns(relay.into_iter().flatten());
         if by_cost {
             // A relay that knows no cost ranks by requests.
             let order = promql::rank(&self.all(period, "cost_usd"), &self.all(period, "requests"));
@@ -87,7 +87,8 @@ impl Board {
                 ("speed", mean("mean_output_tokens_per_second"), column)
             }
             Measure::CacheHit => {
-                ("cache", mean("cache_hit_ratio"), column("#cache", "Cache hits", "percentunit").decimals(1))
+                let column = column("#cache", "Cache hits", "percentunit").decimals(1);
+                ("cache", mean("cache_hit_ratio"), if by_cost { column.width(95) } else { column.gauge() })
             }
             Measure::CostPerRequest => {
                 let column = column("#per_request", "Cost per request", "").decimals(4).width(122);

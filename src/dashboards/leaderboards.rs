@@ -5,7 +5,7 @@ use super::column::column;
 use super::dashboard::{Dashboard, Row, row};
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{stat, table};
-use super::promql::{self, Named, Replicas, keyed};
+use super::promql::{self, Named, Replicas, SHOWN_RELAY, keyed, shown_relay};
 use super::query::Query;
 use super::variable::{JOB, PERIOD, RECORDED, RELAY, TYPE, Variable};
 
@@ -17,19 +17,19 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD, TYPE],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD, TYPE],
         links: vec![],
         alerts: false,
         quick_ranges: true,
         rows: by_period()
             .into_iter()
             .chain([
-                in_range(),
-                teams(),
-                row(10, [(12, outcomes()), (12, models_of_keys())]),
-                row(8, [(14, tags()), (5, list_cost()), (5, renewed())])
-                    .under("Tags, list prices and age of the ranking"),
+                row(10, [(11, of_users()), (13, of_keys())]).under("In the dashboard's time range, by the counters"),
+                row(10, [(12, of_providers()), (12, outcomes())]),
+                row(10, [(14, models_of_keys()), (10, tags())]),
             ])
+            .chain(teams())
+            .chain([row(5, [(12, list_cost()), (12, renewed())]).under("List prices and age of the ranking")])
             .collect(),
     }
 }
@@ -45,10 +45,11 @@ fn tags() -> Panel {
         .empty(NOTHING)
         .note("A key with several tags counts with each of them.")
         .money(Money::Columns(&["#cost"]))
-        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total", &["tag"])))
+        .query(Query::rows("cost", over("llm_relay_key_cost_usd_total", &["tag", SHOWN_RELAY])))
         .query(Query::rows("requests", over("llm_relay_key_requests_total", &[])))
         .columns([
             column("tag", "Tag", ""),
+            shown_relay(),
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#requests", "Requests", "locale").decimals(0).width(90),
         ])
@@ -103,7 +104,7 @@ fn models_of_keys() -> Panel {
         .empty(NOTHING)
         .query(Query::rows(
             "requests",
-            keyed(&requests, &["relay", "key_id", "model"], &["key", "key_id", "relay", "model"]),
+            keyed(&requests, &["relay", "key_id", "model"], &[&Named::Key.kept()[..], &["model"]].concat()),
         ))
         .columns(Named::Key.columns("Key"))
         .columns([
@@ -141,35 +142,31 @@ fn by_period() -> Vec<Row> {
     ]
 }
 
-fn teams() -> Row {
-    const ORGANIZATIONS: &str = "Organizations in the time range";
+fn teams() -> [Row; 2] {
     use Measure::{Cost, CostPerMillionTokens, CostPerRequest, Requests, Success, Tokens};
     let of = |scope, heading, title| {
         let measures = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
         Board { scope, heading, matchers: "", filter: "" }.panel(title, "$period", &measures, None)
     };
-    row(
-        9,
-        [
-            (6, of("team", "Team", "Teams")),
-            (6, ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false)),
-            (6, of("organization", "Organization", "Organizations")),
-            (6, ranked(ORGANIZATIONS, Named::Organization, "Organization", "llm_relay_organization", false)),
-        ],
-    )
-    .under("Teams and organizations")
+    let teams = ranked("Teams in the time range", Named::Team, "Team", "llm_relay_team", false);
+    let organizations =
+        ranked("Organizations in the time range", Named::Organization, "Organization", "llm_relay_organization", false);
+    [
+        row(7, [(13, of("team", "Team", "Teams")), (11, teams)]).under("Teams and organizations"),
+        row(7, [(13, of("organization", "Organization", "Organizations")), (11, organizations)]),
+    ]
 }
 
-fn in_range() -> Row {
-    row(
-        10,
-        [
-            (7, ranked("Users in the time range", Named::User, "User", "llm_relay_user", false)),
-            (9, ranked("Keys in the time range", Named::Key, "Key", "llm_relay_key", true)),
-            (8, ranked("Providers in the time range", Named::Provider, "Provider", "llm_relay", true)),
-        ],
-    )
-    .under("In the dashboard's time range, by the counters")
+fn of_users() -> Panel {
+    ranked("Users in the time range", Named::User, "User", "llm_relay_user", false)
+}
+
+fn of_keys() -> Panel {
+    ranked("Keys in the time range", Named::Key, "Key", "llm_relay_key", true)
+}
+
+fn of_providers() -> Panel {
+    ranked("Providers in the time range", Named::Provider, "Provider", "llm_relay", true)
 }
 
 /// A board of any span, from counters whose names begin with `prefix`: what Prometheus has seen of it. `with_list` adds

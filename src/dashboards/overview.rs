@@ -20,7 +20,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "5s",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, RECORDED, PERIOD],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD],
         links: vec![(
             "Wall",
             "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",
@@ -80,9 +80,9 @@ fn course() -> Row {
 fn boards() -> [(u32, Panel); 3] {
     use Measure::{Cost, FirstToken, Requests, Speed, Success, Tokens};
     [
-        (6, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
+        (7, top("Top users", "user", "User", &[Cost, Requests, Tokens])),
         (10, top("Top providers", "provider", "Provider", &[Cost, Requests, Success, FirstToken, Speed])),
-        (8, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
+        (7, top("Top models", "model", "Model", &[Cost, Requests, Tokens])),
     ]
 }
 
@@ -96,6 +96,6 @@ fn in_progress() -> Panel {
 }
 
 fn live(title: &'static str, of: Named, metric: &str, legend: &'static str) -> Panel {
-    let expr = format!("sort_desc(topk(6, {}) > 0)", of.of(metric));
+    let expr = format!("sort_desc(topk(6, {}) > 0)", of.in_chart(metric));
     ranking(title).decimals(0).option("namePlacement", json!("top")).query(Query::values("sessions", expr, legend))
 }

@@ -207,6 +207,10 @@ impl Panel {
             defaults.entry("displayName").or_insert(name.into());
         }
         defaults.insert("noValue".to_owned(), no_value.into());
+        if let Some(label) = self.named_by() {
+            // Without it, one bar alone would have no name.
+            defaults.insert("displayName".to_owned(), format!("${{__field.labels.{label}}}").into());
+        }
         if let Some(link) = self.link {
             defaults.insert("links".to_owned(), link.json(texts, Clicked::Series));
         }
@@ -286,15 +290,17 @@ impl Panel {
 
     /// What follows its first query, and has an answer where that has none.
     fn reason(&self) -> String {
-        let mut reason = String::new();
-        if self.gives_reasons() && !self.untold_by.is_empty() {
-            reason += &promql::untold(&self.told_by);
-        }
+        let untold = (self.gives_reasons() && !self.untold_by.is_empty()).then(|| promql::untold(&self.told_by));
         // A bar with an end of its own would be full.
-        if self.plugin == "bargauge" && !self.defaults.contains_key("max") {
-            reason += promql::NONE;
-        }
-        reason
+        let none = self.plugin == "bargauge" && !self.defaults.contains_key("max");
+        let reasons = untold.into_iter().chain(none.then(|| promql::NONE.to_owned()));
+        let named = |reason: String| self.named_by().map_or(reason.clone(), |label| promql::nameless(&reason, label));
+        reasons.map(|reason| format!(" or on () {}", named(reason))).collect()
+    }
+
+    /// The label that bars have their names from.
+    fn named_by(&self) -> Option<&'static str> {
+        self.queries.first().filter(|_| self.plugin == "bargauge").and_then(Query::label)
     }
 
     /// Without an answer; charts and tables have no place for reasons but this.

@@ -67,7 +67,7 @@ pub(crate) fn account_states(among: &Among) -> Panel {
     let panel = timeline("State of upstream accounts", "{{provider}}")
         .option("perPage", json!(ROWS))
         .note("Begins with the first scrape: the past of states is not kept.")
-        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .query(Query::lines("state", Named::Provider.in_chart(&state), "{{provider}}"))
         .map("0", "Normal", "green");
     TROUBLES.iter().zip(NUMBERS).fold(panel, |panel, ((_, words, color), number)| panel.map(number, words, color))
 }
@@ -80,16 +80,17 @@ fn named(expr: &str) -> String {
 pub(crate) fn accounts(among: &Among) -> Panel {
     let known = format!("sum by ({BY}) ({})", among.of("llm_relay_provider_account_state"));
     let back = format!("({} - time())", among.of("llm_relay_account_return_timestamp_seconds"));
-    let plan = format!("({})", among.of("llm_relay_account_plan_info"));
+    let plan = format!("({} and on ({BY}) {known})", among.of("llm_relay_account_plan_info"));
     table("Upstream accounts")
         .needs("llm_relay_account_return_timestamp_seconds")
         .note("Back in: when the relay means to use the account again; below 0 it is late.")
-        .query(Query::rows("known", named(&known)))
+        // First those that come back, the last of all before the others.
+        .query(Query::rows("order", named(&format!("(1e9 + max by ({BY}) ({back}) or {known})"))))
         .query(Query::rows("plan", keyed(&plan, &ROW, &["plan"])))
         .query(Query::rows("back", keyed(&format!("max by ({BY}) ({back})"), &ROW, &[])))
         .columns(Named::Provider.columns("Provider"))
-        .columns([column("plan", "Plan", "").width(90), column("#back", "Back in", "s").decimals(0).width(110)])
-        .sort("Back in", true, Some(100))
+        .columns([column("plan", "Plan", "").width(65), column("#back", "Back in", "s").decimals(0).width(85)])
+        .sort("#order", true, Some(100))
 }
 
 /// What a relay has asked its upstream accounts, and how many of their keys are left.
@@ -176,7 +177,9 @@ pub(crate) fn calls_by_window() -> Panel {
         let requests = format!(r#"llm_relay_window_requests{{outcome=~"{outcome}"}}"#);
         format!(r#"sum by (row) (label_replace({requests}, "row", "$1", "window", "(.+)"))"#)
     };
-    table("Success of the relay by window")
+    let windows =
+        [("1m", "1 minute"), ("1h", "1 hour"), ("8h", "8 hours"), ("24h", "24 hours"), ("month", "This month")];
+    let panel = table("Success of the relay by window")
         .note("Exact to the second, by the relay's own rule of success; all providers.")
         .query(Query::rows("requests", of(".+")))
         .query(Query::rows("failures", of("failure")))
@@ -187,7 +190,8 @@ pub(crate) fn calls_by_window() -> Panel {
             column("#failures", "Failed", "locale"),
             column("#ratio", "Success", "percentunit").success(),
         ])
-        .sort("Calls", false, None)
+        .sort("Calls", false, None);
+    windows.into_iter().fold(panel, |panel, (window, words)| panel.map(window, words, ""))
 }
 
 /// Windows of subscriptions, as the upstream last told.
@@ -200,7 +204,7 @@ pub(crate) fn subscriptions() -> Panel {
     let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
     table("Windows of upstream accounts")
         .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
-        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &["provider", "provider_id", "relay", "window"])))
+        .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &[&Named::Provider.kept()[..], &["window"]].concat())))
         .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))
         .query(Query::rows("told", keyed(told, &by, &[])))
         .query(Query::rows("state", keyed(&state, &by, &[])))

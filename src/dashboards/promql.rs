@@ -263,16 +263,17 @@ impl Named {
     }
 
     /// What a table's first query keeps for [`Named::columns`].
-    pub(crate) const fn kept(self) -> [&'static str; 3] {
-        [self.label(), self.id(), "relay"]
+    pub(crate) const fn kept(self) -> [&'static str; 4] {
+        [self.label(), self.id(), "relay", SHOWN_RELAY]
     }
 
     /// The first columns of a table: whom a row is about, and what its link needs. An id alone may be one of several relays.
-    pub(crate) fn columns(self, heading: &'static str) -> [Column; 3] {
+    pub(crate) fn columns(self, heading: &'static str) -> [Column; 4] {
         [
             column(self.label(), heading, "").link(self.link()),
             column(self.id(), "ID", "").hidden(),
-            column("relay", "Relay", "").hidden(),
+            column("relay", "Link", "").hidden(),
+            shown_relay(),
         ]
     }
 
@@ -282,9 +283,14 @@ impl Named {
         self.join(expr, " @ end()")
     }
 
+    /// The same for a chart or bars, whose names alone tell relays apart.
+    pub(crate) fn in_chart(self, expr: &str) -> String {
+        with_relay(self.label(), &self.of(expr))
+    }
+
     /// The same for a chart of `$bucket`s, whose last step begins before now.
     pub(crate) fn of_buckets(self, expr: &str) -> String {
-        self.join(expr, "[$bucket] offset -$bucket @ end()")
+        with_relay(self.label(), &self.join(expr, "[$bucket] offset -$bucket @ end()"))
     }
 
     fn join(self, expr: &str, at: &str) -> String {
@@ -355,13 +361,18 @@ pub(crate) fn versus_by_relay(now: &str, before: &str) -> String {
 pub(crate) const UNTOLD_VALUE: &str = "-Infinity";
 /// Stands for a ranking in which there is nothing.
 pub(crate) const NONE_VALUE: &str = "Infinity";
-/// What follows an expression that has an answer whenever all sources are read.
-pub(crate) const NONE: &str = " or on () (min(llm_relay_source_up) == 1) * Inf";
+/// What stands for an answer when all sources are read.
+pub(crate) const NONE: &str = "(min(llm_relay_source_up) == 1) * Inf";
 
-/// What follows an expression to which only relays of these kinds have an answer.
+/// What stands for the answer of relays of other kinds than these.
 pub(crate) fn untold(told_by: &[&str]) -> String {
     let can = format!(r#"group(llm_relay_info{{kind=~"{}"}})"#, told_by.join("|"));
-    format!(" or on () (group(llm_relay_info) unless {can}) * -Inf")
+    format!("(group(llm_relay_info) unless {can}) * -Inf")
+}
+
+/// A number that is nobody's, in a chart whose names are those of a label: without a name Grafana would call it "Value".
+pub(crate) fn nameless(expr: &str, label: &str) -> String {
+    format!("label_replace({expr}, \"{label}\", \"\u{a0}\", \"\", \"\")")
 }
 
 /// What rows are sorted by: a number, and below all that have it, another one.
@@ -373,7 +384,26 @@ pub(crate) fn rank(by: &str, otherwise: &str) -> String {
 pub(crate) fn keyed(expr: &str, parts: &[&str], keep: &[&str]) -> String {
     let parts = parts.iter().map(|part| format!(r#""{part}""#)).collect::<Vec<_>>().join(", ");
     let keep: Vec<&str> = std::iter::once("row").chain(keep.iter().copied()).collect();
-    format!(r#"sum by ({}) (label_join({expr}, "row", "/", {parts}))"#, keep.join(", "))
+    let rows = format!(r#"label_join({expr}, "row", "/", {parts})"#);
+    let rows = if keep.contains(&SHOWN_RELAY) { named_relay(&rows, "$1") } else { rows };
+    format!("sum by ({}) ({rows})", keep.join(", "))
+}
+
+/// The label with the relay's name where several are chosen. Where there is one, nobody needs it: it is not there.
+pub(crate) const SHOWN_RELAY: &str = "shown_relay";
+
+/// Its column in a table, which is not there either.
+pub(crate) fn shown_relay() -> Column {
+    column(SHOWN_RELAY, "Relay", "").width(150)
+}
+
+fn named_relay(expr: &str, text: &str) -> String {
+    format!(r#"label_replace({expr}, "{SHOWN_RELAY}", "{text}", "$apart", "(.+)")"#)
+}
+
+/// Puts the relay's name behind that in a label.
+pub(crate) fn with_relay(label: &str, expr: &str) -> String {
+    format!(r#"label_join({}, "{label}", "", "{label}", "{SHOWN_RELAY}")"#, named_relay(expr, " · $1"))
 }
 
 #[cfg(test)]

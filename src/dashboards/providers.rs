@@ -34,7 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-6h",
         replicas: Replicas::FoldSummed,
-        variables: vec![Variable::Source, JOB, RELAY, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,
@@ -43,12 +43,14 @@ pub(crate) fn dashboard() -> Dashboard {
             traffic(),
             quantiles(),
             latency(),
+            usage(),
             capacity(),
             errors(),
-            pools(),
+            troubles(),
+            row(9, [(13, pools::account_states(&CHOSEN)), (11, pools::accounts(&CHOSEN))])
+                .under("Upstream accounts and keys"),
             row(9, [(24, pools::channels(&CHOSEN))]),
             keys(),
-            models(),
             row(9, [(24, value())]).under("Money"),
             money(),
         ],
@@ -119,20 +121,20 @@ fn now() -> Panel {
         .columns([
             column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
             column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
-            column("#hour", "Success 1 h", "percentunit").success(),
-            column("#shift", "Success 8 h", "percentunit").success(),
-            column("#day", "Success 24 h", "percentunit").success(),
-            column("#p95", "Duration p95", "s").decimals(1),
-            column("#ttft", "First token p50", "s").decimals(2),
-            column("#last", "Last call before", "s").decimals(0),
+            column("#hour", "Success 1 h", "percentunit").success().width(95),
+            column("#shift", "Success 8 h", "percentunit").success().width(95),
+            column("#day", "Success 24 h", "percentunit").success().width(103),
+            column("#p95", "Duration p95", "s").decimals(1).width(110),
+            column("#ttft", "First token p50", "s").decimals(2).width(122),
+            column("#last", "Last call before", "s").decimals(0).width(122),
         ])
         .sort("Calls in 1 h", true, Some(50))
 }
 
 fn traffic() -> Row {
     let requests = format!("({} * 60)", rate("llm_relay_requests_total", FILTER, BY));
-    let requests = Named::Provider.of(&requests);
-    let success = Named::Provider.of(&success("$__rate_interval"));
+    let requests = Named::Provider.in_chart(&requests);
+    let success = Named::Provider.in_chart(&success("$__rate_interval"));
     let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
     let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
@@ -174,8 +176,8 @@ fn quantiles() -> Row {
 fn latency() -> Row {
     let buckets = growth(&format!("{FIRST_TOKEN}_bucket"), FILTER, "$__rate_interval", "le");
     let native = format!("sum(increase({FIRST_TOKEN}{{{FILTER}}}[$__rate_interval]){OF_TYPE})");
-    let ttft = Named::Provider.of(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
-    let speed = Named::Provider.of(&of_provider("0.5", SPEED, "$__rate_interval"));
+    let ttft = Named::Provider.in_chart(&of_provider("0.95", FIRST_TOKEN, "$__rate_interval"));
+    let speed = Named::Provider.in_chart(&of_provider("0.5", SPEED, "$__rate_interval"));
     let all = heatmap("Time to first token, all requests")
         .points(POINTS)
         .query(Query::buckets("ttft", buckets).or_native(native).step("5m"));
@@ -190,19 +192,23 @@ fn latency() -> Row {
     row(9, [(8, all), (8, ttft), (8, speed)])
 }
 
-fn capacity() -> Row {
+/// How full each provider is.
+fn usage() -> Row {
     let used = format!("(llm_relay_provider_slots_used{{{PROVIDER_FILTER}}}{OF_TYPE})");
+    let used = lines("Slots in use").query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}"));
+    row(8, [(12, used), (12, shared::slots("Slots now", None))]).under("Capacity")
+}
+
+fn capacity() -> Row {
     let reopen = "llm_relay_provider_circuit_reopen_timestamp_seconds";
     let reopen = format!("(({reopen}{{{PROVIDER_FILTER}}} - time()) > 0)");
-    let used = lines("Slots in use").query(Query::lines("used", Named::Provider.of(&used), "{{provider}}"));
     let reopen = table("Open circuits try again in")
         .empty(NOTHING)
         .query(Query::rows("reopen", named_cell(&reopen)))
         .columns(Named::Provider.columns("Provider"))
         .columns([column("#reopen", "In", "s").decimals(0)])
         .sort("In", false, None);
-    row(9, [(8, used), (6, shared::slots("Slots now", None)), (6, shared::circuits("Circuit breakers")), (4, reopen)])
-        .under("Capacity")
+    row(8, [(16, shared::circuits("Circuit breakers")), (8, reopen)])
 }
 
 fn errors() -> Row {
@@ -211,7 +217,8 @@ fn errors() -> Row {
     let by = format!("{BY}, class");
     let in_range = format!("({} > 0)", growth("llm_relay_failures_total", PROVIDER_FILTER, "$__range", &by));
     let in_range = format!("({})", Named::Provider.of(&in_range));
-    let in_range = keyed(&in_range, &["relay", "provider_id", "class"], &["provider", "provider_id", "relay", "class"]);
+    let in_range =
+        keyed(&in_range, &["relay", "provider_id", "class"], &[&Named::Provider.kept()[..], &["class"]].concat());
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
         .link(Link::CLASS)
@@ -230,8 +237,8 @@ fn errors() -> Row {
     row(9, [(8, failures), (8, responses), (8, in_range)]).under("Errors")
 }
 
-/// Relays that share keys and accounts among all: which of them serve.
-fn pools() -> Row {
+/// What was made good, refused or answered otherwise.
+fn troubles() -> Row {
     let recovered = format!("{} * 60 > 0", rate("llm_relay_recovered_attempts_total", PROVIDER_FILTER, "class"));
     let recovered = stack("Recovered attempts per minute")
         .note("Attempts that failed and that another provider made good.")
@@ -242,21 +249,11 @@ fn pools() -> Row {
         .note("Refused by the relay itself.")
         .empty(NOTHING)
         .query(Query::lines("rejected", rejected, "{{reason}}").step("5m"));
-    let states = (9, pools::account_states(&CHOSEN));
-    row(9, [states, (5, pools::accounts(&CHOSEN)), (5, recovered), (5, rejected)]).under("Upstream accounts and keys")
-}
-
-/// Upstream keys of relays that share one upstream among many.
-fn keys() -> Row {
-    row(9, [(3, pools::keys()), (3, pools::failing_keys()), (9, pools::each_key()), (9, pools::error_log())])
-}
-
-fn models() -> Row {
     let by = format!("{BY}, model, answered_model");
     let answered = growth("llm_relay_model_substitutions_total", FILTER, "$__range", &by);
     let answered = format!("({})", Named::Provider.of(&format!("({answered} > 0)")));
     let parts = ["relay", "provider_id", "model", "answered_model"];
-    let answered = keyed(&answered, &parts, &["provider", "provider_id", "relay", "model", "answered_model"]);
+    let answered = keyed(&answered, &parts, &[&Named::Provider.kept()[..], &["model", "answered_model"]].concat());
     let unpriced = r#"llm_relay_unpriced_requests_total{model=~"$model"}"#;
     let unpriced = format!("sum by (model) (increase({unpriced}[$__rate_interval])) > 0");
     let answered = table("Answered by another model than asked for")
@@ -274,7 +271,12 @@ fn models() -> Row {
         .empty(NOTHING)
         .note("Successful requests that used tokens and cost nothing: the relay knows no price for the model.")
         .query(Query::lines("unpriced", unpriced, "{{model}}").step("10m"));
-    row(8, [(14, answered), (10, unpriced)])
+    row(8, [(5, recovered), (5, rejected), (5, unpriced), (9, answered)])
+}
+
+/// Upstream keys of relays that share one upstream among many.
+fn keys() -> Row {
+    row(9, [(3, pools::keys()), (3, pools::failing_keys()), (9, pools::each_key()), (9, pools::error_log())])
 }
 
 fn value() -> Panel {
@@ -325,13 +327,13 @@ fn money() -> Row {
         .money(Money::All)
         .query(Query::lines("saved", saved, "{{model}}").step("10m"));
     let refunded = rate("llm_relay_refunded_usd_total", PROVIDER_FILTER, BY);
-    let refunded = Named::Provider.of(&format!("({refunded} * 3600)"));
+    let refunded = Named::Provider.in_chart(&format!("({refunded} * 3600)"));
     let refunded = stack("Given back per hour")
         .money(Money::All)
         .empty(NOTHING)
         .query(Query::lines("refunded", refunded, "{{provider}}").step("10m"));
     let billed = rate("llm_relay_account_cost_usd_total", FILTER, BY);
-    let billed = Named::Provider.of(&format!("({billed} * 3600)"));
+    let billed = Named::Provider.in_chart(&format!("({billed} * 3600)"));
     let billed = stack("Cost at the rates of accounts, per hour")
         .money(Money::All)
         .empty(NOTHING)

@@ -68,6 +68,14 @@ impl Query {
         self
     }
 
+    /// The label whose value is the name of its series.
+    pub(crate) fn label(&self) -> Option<&'static str> {
+        match self.legend {
+            Legend::Labels(labels) => labels.strip_prefix("{{")?.strip_suffix("}}"),
+            Legend::Words(_) => None,
+        }
+    }
+
     /// `reason` follows the expression.
     pub(crate) fn json(&self, texts: &Texts, replicas: Replicas, reason: &str) -> anyhow::Result<Value> {
         let legend = match self.legend {

@@ -32,7 +32,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-24h",
         replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, SCOPE, WINDOW],
+        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, SCOPE, WINDOW],
         links: vec![],
         alerts: false,
         quick_ranges: false,
@@ -63,8 +63,8 @@ pub(crate) fn dashboard() -> Dashboard {
                 .under("Sessions, requests per minute and expiry"),
             row(9, [(24, nearest())]).under("Over time"),
             row(9, [(12, pools::subscriptions()), (12, accounts_over_time())]).under("Upstream subscriptions"),
-            row(9, [(8, rate_limits()), (6, slots_of_keys()), (5, queues()), (5, waits())])
-                .under("Rate limits, slots and queues of keys"),
+            row(8, [(12, rate_limits()), (12, slots_of_keys())]).under("Rate limits, slots and queues of keys"),
+            row(8, [(12, queues()), (12, waits())]),
         ],
     }
 }
@@ -87,7 +87,7 @@ fn nearest() -> Panel {
         let all = share(&format!(r#"scope="{label}",{filter}"#), "");
         let all = format!("({all} and on (relay, scope, id, window, part) {first})");
         let all = format!(r#"sum by (relay, {id}, window, part) (label_replace({all}, "{id}", "$1", "id", "(.+)"))"#);
-        format!(r#"label_replace({}, "name", "$1", "{label}", "(.+)")"#, of.of(&all))
+        format!(r#"label_replace({}, "name", "$1", "{label}", "(.+)")"#, of.in_chart(&all))
     };
     let whose = [Named::User, Named::Key, Named::Team, Named::Organization, Named::Provider];
     let all = whose.map(named).join(" or ");
@@ -211,7 +211,7 @@ fn accounts_over_time() -> Panel {
     legend_table(lines("The ten fullest windows of accounts"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
         .decimals(0)
-        .query(Query::lines("used", Named::Provider.of(&used), "{{provider}}, {{window}}"))
+        .query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}, {{window}}"))
 }
 
 /// A metric by unit, with the unit as a label.
@@ -227,7 +227,7 @@ fn rate_limits() -> Panel {
     let share = by_unit(|unit| format!("llm_relay_rate_limit_used_{unit} / (llm_relay_rate_limit_{unit} > 0)"));
     table("Rate limits of keys")
         .note("A window opens with a request; without a time to reset none is open.")
-        .query(Query::rows("limit", keyed(&limit, &by, &["key", "key_id", "relay", "unit"])))
+        .query(Query::rows("limit", keyed(&limit, &by, &[&Named::Key.kept()[..], &["unit"]].concat())))
         .query(Query::rows("used", keyed(&used, &by, &[])))
         .query(Query::rows("share", keyed(&share, &by, &[])))
         .query(Query::rows("reset", keyed("(llm_relay_rate_limit_reset_timestamp_seconds - time() > 0)", &by, &[])))
@@ -248,11 +248,14 @@ fn rate_limits() -> Panel {
 fn slots_of_keys() -> Panel {
     let by = ["relay", "key_id"];
     let limit = Named::Key.of("llm_relay_key_slots_limit");
+    // Of rows that have a name alone.
+    let listed =
+        |metric: &str| keyed(&format!("({metric} and on (relay, key_id) llm_relay_key_slots_limit)"), &by, &[]);
     table("Slots of keys")
         .query(Query::rows("limit", keyed(&format!("({limit})"), &by, &Named::Key.kept())))
-        .query(Query::rows("used", keyed("llm_relay_key_slots_used", &by, &[])))
+        .query(Query::rows("used", listed("llm_relay_key_slots_used")))
         .query(Query::rows("share", keyed("(llm_relay_key_slots_used / (llm_relay_key_slots_limit > 0))", &by, &[])))
-        .query(Query::rows("waiting", keyed("llm_relay_queue_waiting", &by, &[])))
+        .query(Query::rows("waiting", listed("llm_relay_queue_waiting")))
         .columns(Named::Key.columns("Key"))
         .columns([
             column("#used", "Used", "short").width(65),

@@ -99,6 +99,8 @@ pub(crate) fn clock() -> Panel {
     let zones = "max by (relay, timezone) (llm_relay_info)";
     stat("Time of the relay")
         .unit("dthms")
+        // Beside other zones Grafana would write it in the smallest letters.
+        .option("text", json!({"titleSize": 16, "valueSize": 26}))
         .set("displayName", json!("${__field.labels.timezone}"))
         .note("Since the relay's midnight, in its time zone: on the day of a clock change it is an hour off.")
         .query(Query::values(
@@ -212,7 +214,7 @@ pub(crate) fn circuits(title: &'static str) -> Panel {
     let state = format!("sum by (relay, provider_id) ({open} or {half_open})");
     timeline(title, "{{provider}}")
         .note("Closed lets requests through, half-open tries, open refuses. Begins with the first scrape: the past of states is not kept.")
-        .query(Query::lines("state", Named::Provider.of(&state), "{{provider}}"))
+        .query(Query::lines("state", Named::Provider.in_chart(&state), "{{provider}}"))
         .map("0", "Closed", "green")
         .map("1", "Half-open", "yellow")
         .map("2", "Open", "red")

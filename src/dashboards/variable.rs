@@ -19,6 +19,9 @@ pub(crate) enum Variable {
         /// What stands for all of them; empty where there is one to be taken.
         all: &'static str,
     },
+    /// The label that tells relays apart where several are chosen, else one that nothing has. Asked for once, not with each
+    /// refresh.
+    Apart,
     /// Fixed choices: value and text; the first is the default.
     Choice { name: &'static str, label: &'static str, choices: &'static [(&'static str, &'static str)], all: bool },
     /// A regular expression that is typed in, or comes with the URL; asks nothing when the dashboard refreshes.
@@ -212,6 +215,8 @@ pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "W
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
+const APART: &str = r#"query_result(label_replace(count(group by (relay) (llm_relay_source_up{job=~"$job",relay=~"$relay"})) > 1, "apart", "relay", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#;
+
 impl Variable {
     /// `source` is the uid of the Prometheus data source to begin with; without it Grafana's default is taken.
     pub(crate) fn json(&self, texts: &Texts, source: Option<&str>) -> Value {
@@ -238,6 +243,12 @@ impl Variable {
                 "definition": query, "query": {"query": query, "refId": format!("variable-{name}")}, "regex": regex,
                 "refresh": 2, "sort": 5, "multi": !every.is_empty(), "includeAll": !every.is_empty(), "allValue": every,
                 "current": if every.is_empty() { json!({}) } else { all(texts) }, "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
+            }),
+            Self::Apart => json!({
+                "type": "query", "name": "apart", "label": texts.get("Relays"), "datasource": prometheus(),
+                "definition": APART, "query": {"query": APART, "refId": "variable-apart"}, "regex": r#"/apart="([^"]*)"/"#,
+                "refresh": 1, "sort": 0, "multi": false, "includeAll": false, "current": {}, "options": [], "hide": 2,
+                "skipUrlSync": true,
             }),
             Self::Choice { name, label, choices, all: with_all } => {
                 let options: Vec<Value> = choices

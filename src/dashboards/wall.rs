@@ -11,7 +11,7 @@ use super::panel_types::{ranking, stack, stat, table};
 use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
-use super::shared;
+use super::shared::{self, JUDGED};
 use super::variable::{ANY_JOB, ANY_RELAY, Variable};
 
 /// The last 20 requests, by the relay's own rules.
@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Dashboard {
         uid: "llm-relay-wall",
         title: "Wall",
         description: "The big screen: no controls in kiosk mode, renewed every 2 seconds.",
-        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY],
+        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, Variable::Apart],
         ..wall(activity(), active_users())
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn claude_code_hub() -> Dashboard {
         uid: "llm-relay-wall-cch",
         title: "Wall with single requests (Claude Code Hub)",
         description: "The big screen with the last 20 requests from the database of Claude Code Hub. Needs a PostgreSQL data source.",
-        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY],
+        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, Variable::Apart],
         ..wall(last_requests(), active_users())
     }
 }
@@ -77,15 +77,15 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
             row(
                 2,
                 [
-                    (12, shared::state("State of the data").slim()),
+                    (10, shared::state("State of the data").slim()),
                     (4, shared::data_age().slim()),
                     (4, circuits_open.slim()),
-                    (4, shared::clock().slim()),
+                    (6, shared::clock().slim()),
                 ],
             ),
-            row(9, [(6, board("Users today", "user")), (9, traffic()), (9, activity)])
+            row(9, [(6, board("Users today", "user")), (8, traffic()), (10, activity)])
                 .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
-            row(9, [(6, board("Providers today", "provider")), (5, slots()), (4, models()), (9, active)]).or([
+            row(9, [(6, board("Providers today", "provider")), (4, slots()), (4, models()), (10, active)]).or([
                 (8, pools::subscriptions()),
                 (6, pools::account_states(&Among::ALL)),
                 (11, pools::each_key()),
@@ -107,7 +107,7 @@ fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
     bars(title).money(Money::All).decimals(2).query(Query::values(
         "cost",
-        format!("sort_desc(topk(6, sum by (relay, id, name) ({cost})))"),
+        format!("sort_desc({})", promql::with_relay("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
         "{{name}}",
     ))
 }
@@ -131,7 +131,8 @@ fn traffic() -> Panel {
 /// The fullest providers: one query, unlike the table on the overview.
 fn slots() -> Panel {
     let share = "(llm_relay_provider_slots_used / on (relay, provider_id) (llm_relay_provider_slots_limit > 0))";
-    let first = format!("sort_desc(topk(6, {}))", Named::Provider.of(share));
+    let first = format!("sort_desc(topk(6, {}))", Named::Provider.in_chart(share));
+    let unlimited = promql::nameless("group(llm_relay_provider_slots_used) * -1", "provider");
     bars("Provider slots by usage")
         .needs("llm_relay_provider_slots_limit")
         .unit("percentunit")
@@ -140,11 +141,7 @@ fn slots() -> Panel {
         .levels(&[(None, "green"), (Some(0.7), "orange"), (Some(0.9), "red")])
         .option("displayMode", json!("lcd"))
         .map("-1", "No limits", "gray")
-        .query(Query::values(
-            "share",
-            format!("{first} or on () group(llm_relay_provider_slots_used) * -1"),
-            "{{provider}}",
-        ))
+        .query(Query::values("share", format!("{first} or on () {unlimited}"), "{{provider}}"))
 }
 
 fn models() -> Panel {
@@ -167,8 +164,9 @@ fn activity() -> Panel {
         let counter = format!("llm_relay_requests_total{matchers}");
         format!("(sum by (relay, provider_id, model) (round(increase({counter}[1m]))) > 0)")
     };
-    let requests = format!("({})", Named::Provider.of(&count("")));
-    let failed = count(r#"{outcome="failure"}"#);
+    let requests = format!("({})", Named::Provider.in_chart(&count("")));
+    // Of relays that count failures.
+    let failed = format!(r#"({} or 0 * ({}{JUDGED}))"#, count(r#"{outcome="failure"}"#), count(""));
     let duration = |part: &str| minute(&format!("llm_relay_request_duration_seconds{part}"));
     // Of rows that have a name alone.
     let listed = format!("and on (relay, provider_id, model) {}", count(""));
@@ -187,7 +185,7 @@ fn activity() -> Panel {
         .query(Query::rows("cost", keyed(&cost, &labels, &[])))
         .columns([
             column("model", "Model", "").link(Link::MODEL),
-            column("provider", "Provider", "").width(200),
+            column("provider", "Provider", "").width(250),
             column("#requests", "Calls", "short").width(75),
             failed_column(),
             column("#mean", "Mean", "s").decimals(1).width(70),
@@ -199,7 +197,6 @@ fn activity() -> Panel {
 fn failed_column() -> super::column::Column {
     column("#failed", "Failed", "short")
         .width(60)
-        .with("noValue", json!("0"))
         .with("custom.cellOptions", json!({"type": "color-text"}))
         .with("color", json!({"mode": "thresholds"}))
         .with("thresholds", thresholds(&[(None, "text"), (Some(1.0), "red")]))

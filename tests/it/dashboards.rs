@@ -52,8 +52,10 @@ impl Target {
 
     /// What stands in for a number that is not told.
     fn reason(&self) -> Option<&str> {
-        let begins = [" or on () (group(llm_relay_info", " or on () (min(max by (relay, source) (llm_relay_source_up"];
-        begins.iter().filter_map(|begin| self.expr.find(begin)).min().map(|at| &self.expr[at..])
+        static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r" or on \(\) (label_replace\()?\((group\(llm_relay_info|min\(max by \(relay, source\) \(llm_relay_source_up)").unwrap()
+        });
+        BEGINS.find(&self.expr).map(|found| &self.expr[found.start()..])
     }
 }
 
@@ -110,6 +112,7 @@ fn filled(expr: &str, relay: &str, span: &Span) -> String {
         ("$bucket", "1h".to_owned()),
         ("$compare", span.compare.to_owned()),
         ("$period", "today".to_owned()),
+        ("$apart", "relay".to_owned()),
         ("$type", ".*".to_owned()),
         ("$model", ".*".to_owned()),
         ("$__to", "1".to_owned()),
@@ -312,6 +315,7 @@ async fn a_prometheus_that_scraped_the_demo_answers_every_query() {
         let mut problems = ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW].concat());
         problems.extend(kinds::ask(prometheus, &demo::SPAN, &[BEYOND_THE_DEMO, FEW, FEWER].concat()));
         problems.extend(kinds::boards(prometheus));
+        problems.extend(kinds::apart(prometheus));
         problems.extend(rules(prometheus));
         problems
     });

@@ -1,6 +1,6 @@
 //! Every panel with the relay chosen, once for each kind: data where the relay can tell, nothing where it cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use llm_relay_exporter::dashboards::promql;
 use llm_relay_exporter::lang::Lang;
@@ -10,6 +10,7 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 use serde_json::Value;
 
+use super::demo::SPAN;
 use super::prometheus::{Prometheus, Span};
 use super::{Excuse, lint, of_kind, targets};
 
@@ -99,6 +100,27 @@ pub fn ask(prometheus: &Prometheus, span: &Span, excused: &[Excuse]) -> Vec<Stri
             PRODUCTS.iter().map(|product| kinds.get(product.label).map_or_else(String::new, |answers| cell(answers)));
         let cells: Vec<_> = cells.collect();
         println!("| {place} | {} |", cells.join(" | "));
+    }
+    problems
+}
+
+/// Users of the same name in several relays are told apart, where several are chosen.
+pub fn apart(prometheus: &Prometheus) -> Vec<String> {
+    let mut problems = Vec::new();
+    let all = lint::expressions();
+    let of = |panel: &str| all.iter().find(|it| it.dashboard == "llm-relay-overview" && it.panel == panel).unwrap();
+    for (chosen, label, shown) in [(".+", "relay", true), ("new-api", "none", false)] {
+        let answer = of("variable apart").ask(prometheus, &SPAN, chosen).unwrap();
+        if answer.len() != 1 || answer[0]["metric"]["apart"] != label {
+            problems.push(format!("of {chosen}, relays are told apart by {answer:?}"));
+        }
+        let mut users = of("Top users").clone();
+        users.expr = users.expr.replace("$apart", label);
+        let users = users.ask(prometheus, &SPAN, chosen).unwrap();
+        let relays: BTreeSet<&str> = users.iter().filter_map(|it| it["metric"]["shown_relay"].as_str()).collect();
+        if users.is_empty() || (relays.len() > 1) != shown {
+            problems.push(format!("users of {chosen} are of the relays {relays:?}"));
+        }
     }
     problems
 }

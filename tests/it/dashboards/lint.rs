@@ -8,6 +8,7 @@ use llm_relay_exporter::lang::Lang;
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use regex::Regex;
+use serde_json::Value;
 
 const UIDS: &[&str] = &[
     "llm-relay-overview",
@@ -152,13 +153,34 @@ fn overrides_name_columns_and_legends_that_exist() {
 }
 
 #[test]
+fn what_is_of_one_relay_says_of_which_where_several_are_chosen() {
+    let of_relay = ["{{user}}", "{{key}}", "{{provider}}", "{{name}}"];
+    for dashboard in all(Lang::En) {
+        for panel in panels(dashboard).filter(|panel| panel["title"] != "Models today") {
+            let place = format!("{} {}", dashboard["uid"], panel["title"]);
+            let columns = &panel["transformations"].to_string();
+            let is_told = |target: &Value| text(&target["expr"]).contains("$apart");
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let named = of_relay.iter().any(|name| text(&target["legendFormat"]).contains(name));
+                assert!(!named || is_told(target), "{place}: {}", target["legendFormat"]);
+            }
+            if columns.contains(r#""relay":"Link""#) || columns.contains(r#""shown_relay":"#) {
+                assert!(columns.contains(r#""shown_relay":"Relay""#), "{place} has no column of relays");
+                assert!(panel["targets"].as_array().unwrap().iter().any(is_told), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
 fn everything_asks_the_data_source_of_the_variable() {
     for dashboard in Lang::ALL.into_iter().flat_map(all) {
         let allowed = ["${datasource}", "${postgres}"];
         let variables = dashboard["templating"]["list"].as_array().unwrap();
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
             assert_eq!(variable["datasource"]["uid"], "${datasource}");
-            assert_eq!(variable["refresh"], 2, "renewed with the time range");
+            let with_range = if variable["name"] == "apart" { 1 } else { 2 };
+            assert_eq!(variable["refresh"], with_range, "{}: renewed with the time range", variable["name"]);
             assert!(variable["query"]["refId"].is_string() && variable["definition"].is_string());
         }
         for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
@@ -428,7 +450,7 @@ fn screens_ask_no_more_than_their_share() {
             .as_array()
             .unwrap()
             .iter()
-            .filter(|variable| variable["type"] == "query")
+            .filter(|variable| variable["type"] == "query" && variable["refresh"] == 2)
             .count();
         let per_second = (in_panels + in_variables) as f64 / seconds;
         println!(
