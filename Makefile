@@ -23,8 +23,8 @@ regenerate: ## Write everything again that follows from the code: documents, das
 docs: ## The crate's documentation
 	cargo doc --locked --no-deps --document-private-items
 
-bench: ## All benchmarks; see docs/performance.md
-	cargo bench --locked
+bench: ## All benchmarks, into docs/performance.md: hours; `benches/measure page` runs one
+	benches/measure
 
 # One program for every Linux of its architecture: glibc is inside, with its allocator, and looks up names without help.
 host := $(shell rustc -vV | sed -n 's/^host: //p')

@@ -1,11 +1,17 @@
 //! What reading claude-relay-service costs its Redis and the exporter, by keys, beside the relay's own screens.
 //!
 //! `cargo bench --bench counters_refresh`, or with other numbers of keys: `cargo bench --bench counters_refresh -- 10 1000`
+#![allow(missing_docs, unreachable_pub)]
+
+mod common {
+    pub mod table;
+}
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use common::table;
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::follow::CounterFollower;
 use llm_relay_exporter::model::Directory;
@@ -33,9 +39,19 @@ const NAMES_EVERY: f64 = 30.0;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let sizes: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let (mut costs, mut shares) = (Vec::new(), Vec::new());
     for keys in if sizes.is_empty() { vec![10, 1_000, 10_000] } else { sizes } {
-        Bench::new(keys).await?.run().await?;
+        let measured = Bench::new(keys).await?.run().await?;
+        costs.push(measured.0);
+        shares.extend(measured.1);
     }
+    let screens = ["the relay's dashboard, once", "its page of 20 keys, once"];
+    let ours = ["at rest", "a tenth of the keys busy", "names, every 30 s", "first reading"];
+    table::print(&["keys", ours[0], ours[1], ours[2], ours[3], screens[0], screens[1]], &costs);
+    table::print(
+        &["of a core, every 5 s, names included", "Redis", "and the exporter's reading", "and the page"],
+        &shares,
+    );
     Ok(())
 }
 
@@ -50,9 +66,9 @@ struct Bench {
     _server: PrivateRedis,
 }
 
-/// Commands, seconds of Redis' processor, seconds of this process's, seconds by the clock.
+/// Commands, seconds of Redis' processor, seconds of this process's.
 #[derive(Clone, Copy)]
-struct Cost([f64; 4]);
+struct Cost([f64; 3]);
 
 impl Bench {
     /// A relay in use: every key had traffic today with every model; a tenth of the keys have a limit of requests at a time, a
@@ -113,39 +129,39 @@ impl Bench {
         Ok(())
     }
 
-    async fn run(&mut self) -> anyhow::Result<()> {
-        println!("{} keys with {MODELS} models each, {ACCOUNTS} accounts", self.keys);
-        println!("{:34} {:>9} {:>9} {:>9} {:>9}", "", "commands", "redis", "exporter", "clock");
-        let before = self.cost().await?;
+    /// Its row of the first table, and its rows of the second.
+    async fn run(&mut self) -> anyhow::Result<([String; 7], [[String; 4]; 2])> {
         let names = Arc::new(self.directory.read().await?);
-        show("names, every 30 s", self.cost().await?.since(before));
-
-        let (before, mut attempts) = (self.cost().await?, 0);
+        let before = self.cost().await?;
         while self.view(&names, None).is_none_or(|view| view.history_loaded < 1.0) {
             self.metered.refresh(&names).await?;
-            attempts += 1;
         }
-        show(&format!("first reading, {attempts} attempts"), self.cost().await?.since(before));
+        let first = self.cost().await?.since(before);
+        let rest = self.refreshes(&names, 0).await?;
+        let busy = self.refreshes(&names, self.keys.div_ceil(10)).await?;
+        let before = self.cost().await?;
+        self.directory.read().await?;
+        let again = self.cost().await?.since(before);
+        let [dashboard, page] = self.screens().await?;
 
-        let rest = self.refreshes("at rest", &names, 0).await?;
-        let busy = self.refreshes("a tenth of the keys active", &names, self.keys.div_ceil(10)).await?;
-        for (what, each) in [("at rest", rest), ("a tenth active", busy)] {
-            let names = {
-                let before = self.cost().await?;
-                self.directory.read().await?;
-                self.cost().await?.since(before)
-            };
-            let of_a_core = (each.0[1] + each.0[2]) / INTERVAL + (names.0[1] + names.0[2]) / NAMES_EVERY;
-            println!("{what}, every {INTERVAL} s, names included: {:.2} % of a core", of_a_core * 100.0);
-        }
-        self.screens().await?;
-        println!();
-        Ok(())
+        let keys = self.keys.to_string();
+        let whole = |(reading, page): (Cost, Cost)| shown(Cost([0, 1, 2].map(|of| reading.0[of] + page.0[of])));
+        let of_redis = |cost: Cost| format!("{:.0} commands, {:.1} ms", cost.0[0], cost.0[1] * 1e3);
+        let costs =
+            [keys.clone(), whole(rest), whole(busy), shown(again), shown(first), of_redis(dashboard), of_redis(page)];
+        let share = |(what, (reading, page)): (&str, (Cost, Cost))| {
+            let redis = reading.0[1] / INTERVAL + again.0[1] / NAMES_EVERY;
+            let exporter = redis + reading.0[2] / INTERVAL + again.0[2] / NAMES_EVERY;
+            let percent = |share: f64| format!("{:.2} %", share * 100.0);
+            let all = exporter + page.0[2] / INTERVAL;
+            [format!("{keys} keys, {what}"), percent(redis), percent(exporter), percent(all)]
+        };
+        Ok((costs, [("at rest", rest), ("a tenth busy", busy)].map(share)))
     }
 
-    /// The mean refresh of counters, live state and page, after requests of so many keys.
-    async fn refreshes(&mut self, what: &str, names: &Arc<Directory>, active: u32) -> anyhow::Result<Cost> {
-        let (mut counters, mut live, mut page) = (Cost([0.0; 4]), Cost([0.0; 4]), Cost([0.0; 4]));
+    /// The mean refresh of counters and live state, and the mean page, after requests of so many keys.
+    async fn refreshes(&mut self, names: &Arc<Directory>, active: u32) -> anyhow::Result<(Cost, Cost)> {
+        let (mut reading, mut page) = (Cost([0.0; 3]), Cost([0.0; 3]));
         let mut due = Instant::now();
         for round in 0..=ROUNDS {
             tokio::time::sleep_until(due.into()).await;
@@ -161,9 +177,8 @@ impl Bench {
             }
             let start = self.cost().await?;
             self.metered.refresh(names).await?;
-            let counted = self.cost().await?;
             let state = self.live.read(names).await?;
-            let alive = self.cost().await?;
+            let read = self.cost().await?;
             let view = self.view(names, Some(&state));
             let view = View {
                 relay: "bench".into(),
@@ -181,17 +196,11 @@ impl Bench {
             anyhow::ensure!(bytes > 1000, "a page of {bytes} bytes");
             // The first has the writes before it in its counters' books.
             if round > 0 {
-                counters.add(counted.since(start));
-                live.add(alive.since(counted));
-                page.add(shown.since(alive));
+                reading.add(read.since(start));
+                page.add(shown.since(read));
             }
         }
-        let mut all = Cost([0.0; 4]);
-        for (part, cost) in [("counters", counters), ("live state", live), ("page", page)] {
-            show(&format!("{what}: {part}"), cost.mean());
-            all.add(cost);
-        }
-        Ok(all.mean())
+        Ok((reading.mean(), page.mean()))
     }
 
     fn view(
@@ -204,7 +213,7 @@ impl Bench {
     }
 
     /// What the relay asks when somebody looks (v1.1.314, by `MONITOR`): its dashboard, and its list of keys.
-    async fn screens(&mut self) -> anyhow::Result<()> {
+    async fn screens(&mut self) -> anyhow::Result<[Cost; 2]> {
         let ids: Vec<String> = (0..self.keys).map(key_id).collect();
         let day = Offset::default().date(Utc::now());
         let before = self.cost().await?;
@@ -219,7 +228,7 @@ impl Bench {
             }
             self.send(&mut pipe).await?;
         }
-        show("the relay's dashboard, once", self.cost().await?.since(before));
+        let dashboard = self.cost().await?.since(before);
         let before = self.cost().await?;
         for id in ids.iter().take(20) {
             self.scan(&format!("usage:{id}:model:daily:*:{day}")).await?;
@@ -230,8 +239,7 @@ impl Bench {
             }
             self.send(&mut pipe).await?;
         }
-        show("its page of 20 keys, once", self.cost().await?.since(before));
-        Ok(())
+        Ok([dashboard, self.cost().await?.since(before)])
     }
 
     async fn scan(&mut self, pattern: &str) -> anyhow::Result<()> {
@@ -255,7 +263,7 @@ impl Bench {
         };
         let redis = value("used_cpu_user_main_thread") + value("used_cpu_sys_main_thread");
         let exporter = Process::read().cpu_seconds.unwrap_or(f64::NAN);
-        Ok(Cost([value("total_commands_processed"), redis, exporter, seconds()]))
+        Ok(Cost([value("total_commands_processed"), redis, exporter]))
     }
 }
 
@@ -277,14 +285,8 @@ impl Cost {
     }
 }
 
-fn show(what: &str, Cost([commands, redis, exporter, clock]): Cost) {
-    let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
-    println!("{what:34} {commands:9.0} {:>9} {:>9} {:>9}", ms(redis), ms(exporter), ms(clock));
-}
-
-fn seconds() -> f64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs_f64()
+fn shown(Cost([commands, redis, exporter]): Cost) -> String {
+    format!("{commands:.0} commands, {:.1} ms, {:.1} ms", redis * 1e3, exporter * 1e3)
 }
 
 fn key_id(key: u32) -> String {

@@ -6,9 +6,11 @@
 
 mod common {
     pub mod cpu;
+    #[allow(dead_code)] // What other benches need.
     pub mod exporter;
     pub mod ledger;
     pub mod relay;
+    pub mod table;
 }
 
 use std::time::Duration;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use common::exporter::Exporter;
 use common::ledger::{Ledger, Shape};
 use common::relay::Relay;
+use common::table;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+const KIND: &str = "claude-code-hub";
 const REFRESH: Duration = Duration::from_secs(5);
 const LENGTH: Duration = Duration::from_secs(60);
 /// Until the first requests have ended.
@@ -29,23 +33,21 @@ async fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
     let a_day = 100_000.0 / 86_400.0;
+    let mut figures = Vec::new();
     if wants("small") {
-        println!("\n== small: 100 000 requests a day, one day of them, 20 users, 5 providers, 10 models");
         let shape =
             Shape { requests: 100_000, requests_per_day: 100_000, older: 0, users: 20, providers: 5, models: 10 };
-        measure(shape, "", &[0.0, a_day, 100.0]).await?;
+        let name = "small: 20 users, 5 providers, 10 models, one day of history";
+        let traffic = [("idle", 0.0), ("100 000 a day", a_day), ("100 a second", 100.0)];
+        figures.extend(measure(name, shape, "", &traffic).await?);
     }
     if wants("middle") {
-        println!("\n== middle: 100 000 requests a day, ten days of them, 200 users, 30 providers, 40 models");
         let shape =
             Shape { requests: 1_000_000, requests_per_day: 100_000, older: 0, users: 200, providers: 30, models: 40 };
-        measure(shape, "", &[a_day]).await?;
+        let name = "middle: 200 users, 400 keys, 30 providers, 40 models, ten days of history";
+        figures.extend(measure(name, shape, "", &[("100 000 a day", a_day)]).await?);
     }
     if wants("large") {
-        println!(
-            "\n== large: 1 000 000 requests a day, two days of them and 100 000 a day for five weeks before, 5000 users \
-             with two keys each, all shown, 30 providers, 40 models"
-        );
         let shape = Shape {
             requests: 2_000_000,
             requests_per_day: 1_000_000,
@@ -55,12 +57,20 @@ async fn main() -> anyhow::Result<()> {
             models: 40,
         };
         let series = "[relays.main.series]\nmax_users = 100000\nmax_keys = 100000";
-        measure(shape, series, &[0.0, 10.0 * a_day]).await?;
+        let name = "large: 5 000 users, 10 000 keys, all shown, 1 M requests a day for two days, five weeks of history";
+        figures.extend(measure(name, shape, series, &[("idle", 0.0), ("1 M a day", 10.0 * a_day)]).await?);
     }
+    table::print(&["relay", "traffic", "CPU of one core", "per hour", "resident now, at most"], &figures);
     Ok(())
 }
 
-async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<()> {
+/// `traffic` are rates by the second, with their names.
+async fn measure(
+    name: &str,
+    shape: Shape,
+    settings: &str,
+    traffic: &[(&str, f64)],
+) -> anyhow::Result<Vec<[String; 5]>> {
     let ledger = Ledger::start(shape).await?;
     let url = ledger.reader("exporter").await?;
     let place = TempDir::new()?;
@@ -68,37 +78,40 @@ async fn measure(shape: Shape, settings: &str, rates: &[f64]) -> anyhow::Result<
         "[relays.main.history]\nbudget = \"1m\"\n{settings}\n[store]\nurl = \"sqlite:{}\"",
         place.path().join("store.db").display()
     );
-    let mut exporter = Exporter::start(place.path(), &url, &store)?;
+    let mut exporter = Exporter::start(place.path(), KIND, &url, &store)?;
     let complete = exporter.wait_until_complete().await?;
     let page = exporter.page().unwrap_or_default();
-    let series = page.lines().filter(|line| line.starts_with("llm_relay_") || line.starts_with("process_")).count();
-    let bytes = page.len() >> 10;
+    let lines = page.lines().filter(|line| !line.starts_with('#')).count();
     exporter.keep_scraping(REFRESH);
-    println!("first start {complete:.1?}; a page of {series} lines, {bytes} KiB; {}", memory(&exporter));
-    for rate in rates {
+    let named = format!("{name}, a page of {lines} lines");
+    let first = format!("the first reading, complete after {complete:.1?}");
+    let mut figures = vec![[named, first, String::new(), String::new(), memory(&exporter)]];
+    for (traffic, rate) in traffic {
         let relay = (*rate > 0.0).then(|| Relay::start(&ledger.pool, *rate));
         sleep(SETTLING).await;
         let before = exporter.cpu();
         sleep(LENGTH).await;
         let share = (exporter.cpu() - before).as_secs_f64() / LENGTH.as_secs_f64();
-        let (text, percent, hourly) = (memory(&exporter), 100.0 * share, 3600.0 * share);
-        println!("{rate:6.2} requests/s: {percent:6.2} % of a core, {hourly:5.0} s an hour; {text}");
+        let (percent, hourly) = (format!("{:.2} %", 100.0 * share), format!("{:.0} s", 3600.0 * share));
+        figures.push([String::new(), (*traffic).to_owned(), percent, hourly, memory(&exporter)]);
         if let Some(relay) = relay {
             let written = relay.inserts().len() as f64 / (LENGTH + SETTLING).as_secs_f64();
-            println!("  {written:.1} requests/s were written");
+            println!("{name}: {written:.1} requests a second were written");
             relay.stop().await;
         }
     }
     exporter.stop()?;
-    let mut exporter = Exporter::start(place.path(), &url, &store)?;
+    let mut exporter = Exporter::start(place.path(), KIND, &url, &store)?;
     let complete = exporter.wait_until_complete().await?;
     exporter.keep_scraping(REFRESH);
     sleep(LENGTH / 4).await;
-    println!("restart with the store {complete:.2?}; {}", memory(&exporter));
-    exporter.stop()
+    let restart = format!("after a restart with the store, complete after {complete:.2?}");
+    figures.push([String::new(), restart, String::new(), String::new(), memory(&exporter)]);
+    exporter.stop()?;
+    Ok(figures)
 }
 
 fn memory(exporter: &Exporter) -> String {
     let [now, most] = exporter.memory();
-    format!("resident {now:.0} MiB, at most {most:.0} MiB")
+    format!("{now:.0}, {most:.0} MiB")
 }

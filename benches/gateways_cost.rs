@@ -6,6 +6,7 @@
 
 mod common {
     pub mod cpu;
+    pub mod table;
 }
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{NaiveTime, TimeDelta, Utc};
 use common::cpu::cpu;
+use common::table;
 use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
 use llm_relay_exporter::relays::{litellm, sub2api};
@@ -67,19 +69,24 @@ async fn main() -> anyhow::Result<()> {
     let rows: Option<u64> = arguments.iter().find_map(|it| it.parse().ok());
     let is_named = |kind: &str| arguments.iter().any(|it| it == kind);
     let all = !is_named("litellm") && !is_named("sub2api");
+    let mut figures = Vec::new();
     if all || is_named("litellm") {
         let mut plan = RelayPlan::new("bench", &litellm::PRODUCT);
         for (path, value) in [("model_name", "group"), ("usage", "rows")] {
             plan.own.set(path, OwnValue::Text(value.to_owned()));
         }
         let table = "\"LiteLLM_SpendLogs\"";
-        Bench::new(plan, &[litellm::LEAST_SCHEMA], LITELLM, rows.unwrap_or(2_000_000)).await?.run(table).await?;
+        let bench = Bench::new(plan, &[litellm::LEAST_SCHEMA], LITELLM, rows.unwrap_or(2_000_000)).await?;
+        figures.push(bench.run(table).await?);
     }
     if all || is_named("sub2api") {
         let scripts: Vec<&str> = sub2api::STEPS.iter().map(|(_, script)| *script).chain([PEOPLE]).collect();
         let plan = RelayPlan::new("bench", &sub2api::PRODUCT);
-        Bench::new(plan, &scripts, SUB2API, rows.unwrap_or(1_000_000)).await?.run("usage_logs").await?;
+        let bench = Bench::new(plan, &scripts, SUB2API, rows.unwrap_or(1_000_000)).await?;
+        figures.push(bench.run("usage_logs").await?);
     }
+    let head = ["first reading", "a refresh, new rows written included", "audit of two days, every ten minutes"];
+    table::print(&["rows of one day", head[0], head[1], head[2]], &figures);
     Ok(())
 }
 
@@ -111,47 +118,43 @@ impl Bench {
         Ok(())
     }
 
-    async fn run(mut self, table: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
+    async fn run(mut self, table: &str) -> anyhow::Result<[String; 4]> {
         for first in (1..=self.rows).step_by(CHUNK as usize) {
             self.write(first, self.rows.min(first + CHUNK - 1)).await?;
         }
         raw_sql(AssertSqlSafe(format!("vacuum analyze {table}"))).execute(&mut self.connection).await?;
-        println!("\n== {}: {} rows in a day, written in {:.0?}", self.plan.product.label, self.rows, began.elapsed());
         let mut exporter = Follower::new(self.ledger()?, &self.plan);
 
         let (before, began) = (self.cpu().await?, Instant::now());
         while exporter.refresh().await? != Backlog::Nothing {
             while exporter.read_history().await? != Backlog::Nothing {}
         }
-        self.tell("first reading", before, began, 1).await?;
+        let first = self.since(before, began, 1).await?;
 
         // As many new rows before each refresh as come in its interval.
         let new = (self.rows / 86_400).max(1);
         let mut last = self.rows;
-        let (mut writing, mut reading) = (Duration::ZERO, Duration::ZERO);
+        let mut reading = Duration::ZERO;
         let before = self.cpu().await?;
         for _ in 0..ROUNDS {
-            let began = Instant::now();
             self.write(last + 1, last + new).await?;
             last += new;
-            writing += began.elapsed();
             let began = Instant::now();
             while exporter.refresh().await? != Backlog::Nothing {}
             reading += began.elapsed();
             sleep(INTERVAL.saturating_sub(began.elapsed())).await;
         }
-        println!("{new} new rows: written in {:.1?}", writing / ROUNDS);
-        self.tell("refresh, and writing the rows", before, Instant::now() - reading, ROUNDS).await?;
+        let refresh = self.since(before, Instant::now() - reading, ROUNDS).await?;
 
         let midnight = Utc::now().date_naive().and_time(NaiveTime::MIN).and_utc();
         let audit = vec![midnight - TimeDelta::days(1)..midnight, midnight..midnight + TimeDelta::days(1)];
         let mut ledger = self.ledger()?;
         ledger.refresh(&RefreshRequest::default()).await?;
         let (before, began) = (self.cpu().await?, Instant::now());
-        let sums = ledger.refresh(&RefreshRequest { audit, ..RefreshRequest::default() }).await?.audit;
-        let summed: u64 = sums.into_iter().flatten().map(|sum| sum.requests).sum();
-        self.tell(&format!("audit of two days, {summed} requests of them summed up"), before, began, 1).await
+        ledger.refresh(&RefreshRequest { audit, ..RefreshRequest::default() }).await?;
+        let audit = self.since(before, began, 1).await?;
+        let label = self.plan.product.label;
+        Ok([format!("{label}, {}", self.rows), first, format!("{refresh} ({new} new rows)"), audit])
     }
 
     fn ledger(&self) -> anyhow::Result<Box<dyn relay::Ledger>> {
@@ -170,13 +173,7 @@ impl Bench {
     }
 
     /// Time and processor time since, each of `times`.
-    async fn tell(
-        &mut self,
-        what: &str,
-        before: BTreeMap<u32, Duration>,
-        began: Instant,
-        times: u32,
-    ) -> anyhow::Result<()> {
+    async fn since(&mut self, before: BTreeMap<u32, Duration>, began: Instant, times: u32) -> anyhow::Result<String> {
         let took = began.elapsed() / times;
         let own = std::process::id();
         let (mut exporter, mut server) = (Duration::ZERO, Duration::ZERO);
@@ -184,7 +181,6 @@ impl Bench {
             let spent = now.saturating_sub(before.get(&pid).copied().unwrap_or_default());
             *if pid == own { &mut exporter } else { &mut server } += spent;
         }
-        println!("{what}: {took:.1?}; CPU {:.1?} and the server's {:.1?}", exporter / times, server / times);
-        Ok(())
+        Ok(format!("{took:.1?}; CPU {:.1?}, of the server {:.1?}", exporter / times, server / times))
     }
 }

@@ -10,6 +10,7 @@ mod common {
     pub mod exporter;
     pub mod ledger;
     pub mod relay;
+    pub mod table;
 }
 
 use std::fmt::Write as _;
@@ -22,10 +23,12 @@ use common::cpu::cpu;
 use common::exporter::{Exporter, ask, free_port};
 use common::ledger::{Ledger, Shape};
 use common::relay::Relay;
+use common::table;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tempfile::TempDir;
 use tokio::time::{interval, sleep, timeout};
 
+const KIND: &str = "claude-code-hub";
 const REQUESTS_PER_DAY: u64 = 100_000;
 /// Of the relay whose inserts are timed: enough for a percentile.
 const BUSY_RATE: f64 = 20.0;
@@ -96,14 +99,39 @@ async fn main() -> anyhow::Result<()> {
     if sizes.is_empty() {
         sizes.push(100_000);
     }
+    let (mut steady, mut starts, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
     for requests in sizes {
-        measure(requests).await?;
+        let measured = measure(requests).await?;
+        steady.push(measured.0);
+        starts.push(measured.1);
+        inserts.extend(measured.2);
     }
+    let costs = ["refresh: ms, rows, blocks", "screen: ms, rows, blocks", "sql_exporter: ms, blocks"];
+    table::print(&["rows", costs[0], costs[1], costs[2], "screen / refresh: time, blocks"], &steady);
+    let complete = ["today and yesterday complete", "whole history complete", "rows per second of that CPU"];
+    let cpu = "CPU of exporter and database";
+    let outages =
+        ["an hour's outage, 4 166 rows", "an hour's outage, 100 000 rows, and rows per second beyond a restart"];
+    table::print(
+        &[
+            "rows",
+            complete[0],
+            complete[1],
+            cpu,
+            complete[2],
+            "resident then, at most",
+            "restart with the store",
+            outages[0],
+            outages[1],
+        ],
+        &starts,
+    );
+    table::print(&["rows", "the relay's inserts", "p50", "p95", "p99", "most"], &inserts);
     Ok(())
 }
 
-async fn measure(requests: u64) -> anyhow::Result<()> {
-    let began = Instant::now();
+/// Rows of the three tables.
+async fn measure(requests: u64) -> anyhow::Result<([String; 5], [String; 9], Vec<[String; 6]>)> {
     let ledger = Ledger::start(Shape {
         requests,
         requests_per_day: REQUESTS_PER_DAY,
@@ -113,29 +141,17 @@ async fn measure(requests: u64) -> anyhow::Result<()> {
         older: 0,
     })
     .await?;
-    let size = "select pg_table_size('usage_ledger') >> 20, pg_indexes_size('usage_ledger') >> 20";
-    let (heap, indexes): (i64, i64) = sqlx::query_as(size).fetch_one(&ledger.pool).await?;
-    println!(
-        "\n== {requests} rows, {REQUESTS_PER_DAY} requests a day; {heap} MiB and {indexes} MiB of indexes, filled in {:.0?}",
-        began.elapsed()
-    );
     let url = ledger.reader("exporter").await?;
     let place = TempDir::new()?;
     let store = format!("{AT_ONCE}[store]\nurl = \"sqlite:{}\"", place.path().join("store.db").display());
 
     let relay = Relay::start(&ledger.pool, REQUESTS_PER_DAY as f64 / 86_400.0);
-    let mut exporter = Exporter::start(place.path(), &url, &store)?;
+    let mut exporter = Exporter::start(place.path(), KIND, &url, &store)?;
     let today = exporter.wait_for(&["\nllm_relay_day_requests{relay=\"main\",day=\"yesterday\"}"]).await?;
     let complete = exporter.wait_until_complete().await?;
     let (own, backends) = (exporter.cpu(), backends(&ledger).await?);
-    println!(
-        "first start, no store: today and yesterday {today:.2?}; complete {complete:.2?}, {}; CPU {own:.1?} and the \
-         database's {backends:.1?}, {} of CPU; memory {:.0?} MiB now and at most",
-        rate(requests, complete),
-        rate(requests, own + backends),
-        exporter.memory()
-    );
-    steady_state(&ledger, &exporter, place.path()).await?;
+    let memory = exporter.memory();
+    let steady = steady_state(&ledger, &exporter, place.path()).await?;
     relay.stop().await;
     exporter.stop()?;
 
@@ -144,25 +160,36 @@ async fn measure(requests: u64) -> anyhow::Result<()> {
         restarts.push(restart(&ledger, &url, &store, place.path()).await?);
     }
     restarts.sort_unstable();
-    let (usual, most) = (restarts[2], restarts[4]);
-    println!("restart with the store: complete {:.0?}, CPU {:.0?}; at most {:.0?}", usual.0, usual.1, most.0);
+    let usual = restarts[2];
+    let mut outages = Vec::new();
     for missed in [REQUESTS_PER_DAY / 24, REQUESTS_PER_DAY] {
         ledger.fill(missed, 3600, 0).await?;
         let (complete, cpu) = restart(&ledger, &url, &store, place.path()).await?;
         let more = [complete.saturating_sub(usual.0), cpu.saturating_sub(usual.1)];
-        println!(
-            "an hour's outage, {missed} rows: complete {complete:.0?} after the start; beyond a restart {more:.0?}, {}, \
-             {} of CPU",
-            rate(missed, more[0]),
-            rate(missed, more[1])
-        );
+        outages.push(format!("{complete:.2?}; {}, of CPU {}", rate(missed, more[0]), rate(missed, more[1])));
     }
-    insert_latency(&ledger, &url, place.path()).await
+    let start = [
+        requests.to_string(),
+        format!("{today:.1?}"),
+        format!("{complete:.1?}"),
+        format!("{own:.1?}, {backends:.1?}"),
+        rate(requests, own + backends),
+        format!("{:.0}, {:.0} MiB", memory[0], memory[1]),
+        format!("{:.2?}, at most {:.2?}", usual.0, restarts[4].0),
+        outages.remove(0),
+        outages.remove(0),
+    ];
+    let inserts = insert_latency(&ledger, &url, place.path()).await?;
+    let inserts =
+        inserts.into_iter().map(|[when, p50, p95, p99, most]| [requests.to_string(), when, p50, p95, p99, most]);
+    let [costs @ .., ratio] = steady;
+    let [refresh, screen, peer] = costs;
+    Ok(([requests.to_string(), refresh, screen, peer, ratio], start, inserts.collect()))
 }
 
 /// From the start to a complete page, and the CPU time of exporter and database for it.
 async fn restart(ledger: &Ledger, url: &str, store: &str, place: &Path) -> anyhow::Result<(Duration, Duration)> {
-    let mut exporter = Exporter::start(place, url, store)?;
+    let mut exporter = Exporter::start(place, KIND, url, store)?;
     let complete = exporter.wait_until_complete().await?;
     let cpu = exporter.cpu() + backends(ledger).await?;
     exporter.stop()?;
@@ -178,16 +205,18 @@ async fn backends(ledger: &Ledger) -> anyhow::Result<Duration> {
 }
 
 fn rate(rows: u64, time: Duration) -> String {
-    format!("{:.0} rows/s", rows as f64 / time.as_secs_f64())
+    format!("{:.0}", rows as f64 / time.as_secs_f64())
 }
 
-/// Exporter, screen and sql_exporter side by side, each every five seconds.
-async fn steady_state(ledger: &Ledger, exporter: &Exporter, place: &Path) -> anyhow::Result<()> {
+/// Exporter, screen and sql_exporter side by side, each every five seconds: what each costs, and how much more the screen
+/// does than the exporter.
+async fn steady_state(ledger: &Ledger, exporter: &Exporter, place: &Path) -> anyhow::Result<[String; 4]> {
     let screen = ledger.reader("screen").await?;
     let _peer = SqlExporter::start(place, &ledger.reader("sql_exporter").await?, &ledger.zone)?;
     exporter.keep_scraping(REFRESH);
     // Long enough that the rows of the first minutes have settled.
     sleep(WINDOW).await;
+    let mut figures = Vec::new();
     for window in 1..=WINDOWS {
         ledger.run("select pg_stat_statements_reset()").await?;
         let cpu = exporter.cpu();
@@ -217,21 +246,32 @@ async fn steady_state(ledger: &Ledger, exporter: &Exporter, place: &Path) -> any
         let peer = Cost::of(peers.iter());
         let peer_rounds = peers.iter().filter(of_file(SCREEN[0].sql)).map(|it| it.cost.calls).sum::<f64>();
         println!("steady state, window {window} of {WINDOW:?}: CPU of the exporter {:.2} %", 100.0 * cpu);
-        refresh.print("exporter, one refresh", refreshes, Some(rows.rows / refreshes));
-        Cost::of(ours.iter()).print("  with directory and audits", refreshes, None);
-        audits.print("  one audited day", audits.calls, None);
-        screen.print("screen, one view", views, None);
-        peer.print("sql_exporter, one round", peer_rounds, None);
-        let ratio = (screen.milliseconds / views) / (refresh.milliseconds / refreshes);
-        let blocks = (screen.blocks / views) / (refresh.blocks / refreshes);
-        println!("  screen / refresh: time {ratio:.0}, blocks {blocks:.0}");
+        Cost::of(ours.iter()).print("exporter, with directory and audits", refreshes);
+        audits.print("  one audited day", audits.calls);
+        let [refresh, screen, peer] = [(refresh, refreshes), (screen, views), (peer, peer_rounds)]
+            .map(|(cost, times)| [cost.milliseconds, cost.rows, cost.blocks].map(|sum| sum / times));
+        let rows = rows.rows / refreshes;
+        let ratios = [0, 2].map(|of| screen[of] / refresh[of]);
+        figures.push([
+            refresh[0], rows, refresh[2], screen[0], screen[1], screen[2], peer[0], peer[2], ratios[0], ratios[1],
+        ]);
         if window == WINDOWS {
             for Statement { name, cost } in ours.iter().chain(&theirs) {
-                cost.print(&format!("    {name:.60}"), cost.calls, None);
+                cost.print(&format!("    {name:.60}"), cost.calls);
             }
         }
     }
-    Ok(())
+    let median = |of: usize| {
+        let mut windows: Vec<f64> = figures.iter().map(|window| window[of]).collect();
+        windows.sort_unstable_by(f64::total_cmp);
+        windows[WINDOWS / 2]
+    };
+    Ok([
+        format!("{:.2}, {:.0}, {:.0}", median(0), median(1), median(2)),
+        format!("{:.0}, {:.0}, {:.0}", median(3), median(4), median(5)),
+        format!("{:.0}, {:.0}", median(6), median(7)),
+        format!("{:.0}, {:.0}", median(8), median(9)),
+    ])
 }
 
 /// Opens the screen every five seconds for the length of a window; gives how often.
@@ -253,50 +293,40 @@ async fn watch(url: &str, zone: &str) -> anyhow::Result<f64> {
 }
 
 /// The relay's inserts before, during and after the first reading of the whole ledger, within the budget and without.
-async fn insert_latency(ledger: &Ledger, url: &str, place: &Path) -> anyhow::Result<()> {
+async fn insert_latency(ledger: &Ledger, url: &str, place: &Path) -> anyhow::Result<Vec<[String; 5]>> {
     let relay = Relay::start(&ledger.pool, BUSY_RATE);
     sleep(Duration::from_secs(30)).await;
     relay.inserts();
-    println!("latency of the relay's inserts at {BUSY_RATE} requests a second");
+    let mut figures = Vec::new();
     for (how, settings) in [("the default budget", ""), ("no pause", AT_ONCE)] {
         sleep(WINDOW).await;
-        latencies("before", &relay.inserts());
-        let mut exporter = Exporter::start(place, url, settings)?;
+        figures.push(latencies("before".to_owned(), &relay.inserts()));
+        let mut exporter = Exporter::start(place, KIND, url, settings)?;
         // The default budget takes its time; two minutes show what it does to the relay.
-        match timeout(2 * WINDOW, exporter.wait_until_complete()).await {
-            Ok(took) => println!("  first reading with {how}, complete after {:.1?}", took?),
-            Err(_) => {
-                let page = exporter.page().unwrap_or_default();
-                let loaded =
-                    page.lines().find_map(|line| line.strip_prefix("llm_relay_history_loaded_ratio{relay=\"main\"} "));
-                println!(
-                    "  first reading with {how}, {} of the history after {:?}",
-                    loaded.unwrap_or("none"),
-                    2 * WINDOW
-                );
-            }
-        }
-        latencies("during", &relay.inserts());
+        let read = match timeout(2 * WINDOW, exporter.wait_until_complete()).await {
+            Ok(took) => format!("complete after {:.0?}", took?),
+            Err(_) => format!("{} of it after {:.0?}", exporter.history_loaded(), 2 * WINDOW),
+        };
+        figures.push(latencies(format!("during the first reading, {how} ({read})"), &relay.inserts()));
         if how == "no pause" {
             exporter.wait_until_complete().await?;
             relay.inserts();
             sleep(WINDOW).await;
-            latencies("following", &relay.inserts());
+            figures.push(latencies("following".to_owned(), &relay.inserts()));
         }
         exporter.stop()?;
     }
     relay.stop().await;
-    Ok(())
+    Ok(figures)
 }
 
 /// `inserts` are sorted.
-fn latencies(when: &str, inserts: &[Duration]) {
+fn latencies(when: String, inserts: &[Duration]) -> [String; 5] {
     let at = |share: f64| {
         let index = (inserts.len().saturating_sub(1) as f64 * share) as usize;
-        inserts.get(index).map_or(f64::NAN, |it| it.as_secs_f64() * 1000.0)
+        format!("{:.2} ms", inserts.get(index).map_or(f64::NAN, |it| it.as_secs_f64() * 1000.0))
     };
-    let (p50, p95, p99, most, count) = (at(0.5), at(0.95), at(0.99), at(1.0), inserts.len());
-    println!("  {when:9} p50 {p50:7.2} ms  p95 {p95:7.2} ms  p99 {p99:7.2} ms  max {most:7.2} ms  of {count}");
+    [when, at(0.5), at(0.95), at(0.99), at(1.0)]
 }
 
 /// What the server notes about one statement of a role.
@@ -325,14 +355,9 @@ impl Cost {
         })
     }
 
-    fn print(&self, what: &str, times: f64, rows: Option<f64>) {
-        let Self { milliseconds, blocks, .. } = self;
-        let rows = rows.unwrap_or(self.rows / times);
-        println!(
-            "  {what:66} {:9.3} ms {rows:9.1} rows {:9.1} blocks, {times} times",
-            milliseconds / times,
-            blocks / times
-        );
+    fn print(&self, what: &str, times: f64) {
+        let [milliseconds, rows, blocks] = [self.milliseconds, self.rows, self.blocks].map(|sum| sum / times);
+        println!("  {what:66} {milliseconds:9.3} ms {rows:9.1} rows {blocks:9.1} blocks, {times} times");
     }
 }
 

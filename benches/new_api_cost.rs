@@ -7,6 +7,8 @@
 
 mod common {
     pub mod cpu;
+    pub mod new_api;
+    pub mod table;
 }
 #[path = "../tests/it/new_api/database.rs"]
 #[allow(dead_code)] // What the tests alone need.
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Timelike, Utc};
 use common::cpu::cpu;
+use common::new_api::fill;
+use common::table;
 use database::{Db, Place, Row, people};
 use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Reason;
@@ -30,26 +34,15 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::time::{sleep, timeout};
 
-const REQUESTS_PER_DAY: u64 = 100_000;
-/// Rows of one statement that fills the log.
-const CHUNK: u64 = 500_000;
 const WINDOWS: usize = 3;
 const ROUNDS: usize = 200;
 /// Refreshes for one new row. They follow each other without a pause, and each reads the last minute's ids again: that
-/// makes about as many as at [`REQUESTS_PER_DAY`].
+/// makes about as many as at 100 000 a day.
 const PER_ROW: usize = 10;
 /// Until the rows of the first reading have settled.
 const SETTLED: Duration = Duration::from_secs(65);
 /// How long the locks on a SQLite file are watched while its history is read.
 const WATCH: Duration = Duration::from_secs(60);
-
-/// A row of 500 bytes, as the relay writes it, for each `n`.
-const ROW: &str = r#"insert into logs (created_at, type, user_id, username, token_id, token_name, channel_id, model_name, quota,
-    prompt_tokens, completion_tokens, use_time, is_stream, "group", request_id, content, other)
-  select {now} - ({rows} - n) * 86400 / {per_day}, case when n % 50 = 0 then 5 else 2 end, 1 + n % 3, 'alice', 1 + n % 3,
-    'two', 1 + n % 3, 'gpt-4o', n % 9000, 1000, 200, 4, true, 'default', 'invented',
-    '模型倍率 1.25，补全倍率 4.00，分组倍率 1.00', '{"admin_info":{"use_channel":["1"]},"cache_ratio":0.5,"cache_tokens":600,"completion_ratio":4,"error_type":"openai_error","frt":105,"group_ratio":1,"model_price":-1,"model_ratio":1.25,"status_code":500,"stream_status":{"end_reason":"done","status":"ok"},"user_group_ratio":-1}'
-  from {series}"#;
 
 /// What the relay asks when its log page is opened, which it also is after each search.
 const SCREEN: [&str; 4] = [
@@ -69,11 +62,18 @@ async fn main() -> anyhow::Result<()> {
     let engines = ["sqlite", "postgres", "mariadb"];
     let is_named = |engine: &str| arguments.iter().any(|it| it == engine);
     let all = !engines.into_iter().any(is_named);
+    let (mut costs, mut locks) = (Vec::new(), Vec::new());
     for rows in sizes {
         for engine in engines.into_iter().filter(|engine| all || is_named(engine)) {
-            measure(engine, rows).await?;
+            let measured = measure(engine, rows).await?;
+            costs.push(measured.0);
+            locks.extend(measured.1);
         }
     }
+    let first = ["today and yesterday, all", "processor time of it: exporter, server; rows per second"];
+    let each = ["a refresh", "its log page", "log page / refresh", "audit of a day"];
+    table::print(&["rows", first[0], first[1], each[0], each[1], each[2], each[3]], &costs);
+    table::print(&["rows", "times locked", "median", "99th", "longest"], &locks);
     Ok(())
 }
 
@@ -84,7 +84,8 @@ struct Bench {
     plan: RelayPlan,
 }
 
-async fn measure(engine: &str, rows: u64) -> anyhow::Result<()> {
+/// What reading it costs, and for how long a SQLite file is locked meanwhile.
+async fn measure(engine: &str, rows: u64) -> anyhow::Result<([String; 7], Option<[String; 5]>)> {
     let place = match engine {
         "postgres" => Place::postgres().await,
         "mariadb" => Place::mariadb().await,
@@ -99,49 +100,15 @@ async fn measure(engine: &str, rows: u64) -> anyhow::Result<()> {
         ..database::plan(&url, &zone)
     };
     people(&mut db).await;
-    let began = Instant::now();
     fill(&mut db, rows).await;
-    println!("\n== {engine}, {rows} rows, filled in {:.0?}", began.elapsed());
     let mut bench = Bench { place, db, plan };
-    let exporter = bench.first_reading(rows).await?;
-    bench.steady_state(exporter).await?;
-    bench.audit().await?;
-    if engine == "sqlite" {
-        bench.locks().await?;
-    }
-    Ok(())
-}
-
-/// Rows evenly over the past, the last of them now.
-async fn fill(db: &mut Db, rows: u64) {
-    if matches!(db, Db::Sqlite(_)) {
-        db.run("pragma synchronous = off").await;
-    }
-    let now = Utc::now().timestamp();
-    for first in (1..=rows).step_by(CHUNK as usize) {
-        let last = rows.min(first + CHUNK - 1);
-        let series = match db {
-            Db::Postgres(_) => format!("generate_series({first}::bigint, {last}) n"),
-            Db::MySql(_) => format!("(select seq as n from seq_{first}_to_{last}) s"),
-            Db::Sqlite(_) => {
-                format!(
-                    "(with recursive s(n) as (select {first} union all select n + 1 from s where n < {last}) select n from s)"
-                )
-            }
-        };
-        let row = ROW.replace("\"group\"", &db.quoted("group")).replace("{series}", &series);
-        let numbers =
-            [("{now}", now.to_string()), ("{rows}", rows.to_string()), ("{per_day}", REQUESTS_PER_DAY.to_string())];
-        // Whole numbers, also in MySQL.
-        let row = row.replace(
-            " * 86400 / {per_day}",
-            if matches!(db, Db::MySql(_)) { " * 86400 div {per_day}" } else { " * 86400 / {per_day}" },
-        );
-        db.run(&numbers.into_iter().fold(row, |row, (name, number)| row.replace(name, &number))).await;
-    }
-    if let Db::Postgres(_) = db {
-        db.run("vacuum analyze logs").await;
-    }
+    let name = format!("{engine}, {rows}");
+    let (exporter, [times, cpu]) = bench.first_reading(rows).await?;
+    let [refresh, screen, ratio] = bench.steady_state(exporter).await?;
+    let audit = bench.audit().await?;
+    let locks =
+        bench.locks().await?.map(|[times, median, worst, longest]| [name.clone(), times, median, worst, longest]);
+    Ok(([name, times, cpu, refresh, screen, ratio, audit], locks))
 }
 
 impl Bench {
@@ -168,7 +135,7 @@ impl Bench {
     }
 
     /// The whole log, without a pause.
-    async fn first_reading(&mut self, rows: u64) -> anyhow::Result<Follower> {
+    async fn first_reading(&mut self, rows: u64) -> anyhow::Result<(Follower, [String; 2])> {
         let mut exporter = self.follower()?;
         let (before, began) = (self.cpu().await, Instant::now());
         let (mut today, mut rest) = (None, Backlog::NewRows);
@@ -180,20 +147,17 @@ impl Bench {
         }
         let (took, cpu) = (began.elapsed(), self.cpu().await);
         let [own, server] = spent(&before, &cpu);
-        println!(
-            "first reading: today and yesterday {:.1?}; complete {took:.1?}; CPU {own:.1?} and the server's {server:.1?}, \
-             {:.0} rows/s of CPU",
-            today.unwrap_or(took),
-            rows as f64 / (own + server).as_secs_f64()
-        );
-        Ok(exporter)
+        let of_cpu = rows as f64 / (own + server).as_secs_f64();
+        let times = format!("{:.1?}, {took:.1?}", today.unwrap_or(took));
+        Ok((exporter, [times, format!("{own:.1?}, {server:.1?}; {of_cpu:.0}")]))
     }
 
     /// Refreshes and views of the log page in turns. What the relay's own inserts cost is taken off.
-    async fn steady_state(&mut self, mut exporter: Follower) -> anyhow::Result<()> {
+    async fn steady_state(&mut self, mut exporter: Follower) -> anyhow::Result<[String; 3]> {
         step(&mut exporter, Backlog::NewRows).await?;
         sleep(SETTLED).await;
-        for window in 1..=WINDOWS {
+        let mut windows = Vec::new();
+        for _ in 0..WINDOWS {
             let mut figures = Vec::new();
             for what in ["inserts", "refresh", "screen"] {
                 let before = self.cpu().await;
@@ -216,15 +180,18 @@ impl Bench {
             }
             let [inserts, refresh, screen] = figures[..] else { unreachable!("three of them") };
             let [refresh_cpu, screen_cpu] = [refresh.1, screen.1].map(|cpu| cpu - inserts.1);
-            println!(
-                "window {window}: refresh {:.2} ms, CPU {refresh_cpu:.2} ms; log page {:.1} ms, CPU {screen_cpu:.1} ms; log \
-                 page / refresh: CPU {:.0}",
-                refresh.0,
-                screen.0,
-                screen_cpu / refresh_cpu
-            );
+            windows.push([refresh.0, refresh_cpu, screen.0, screen_cpu, screen_cpu / refresh_cpu]);
         }
-        Ok(())
+        let median = |of: usize| {
+            let mut figures: Vec<f64> = windows.iter().map(|window| window[of]).collect();
+            figures.sort_unstable_by(f64::total_cmp);
+            figures[WINDOWS / 2]
+        };
+        Ok([
+            format!("{:.2} ms, CPU {:.2} ms", median(0), median(1)),
+            format!("{:.1} ms, CPU {:.1} ms", median(2), median(3)),
+            format!("{:.0}", median(4)),
+        ])
     }
 
     /// The log page, as it is when it is opened: today, up to an hour from now.
@@ -242,25 +209,21 @@ impl Bench {
     }
 
     /// The sum of a whole day, as every ten minutes.
-    async fn audit(&mut self) -> anyhow::Result<()> {
+    async fn audit(&mut self) -> anyhow::Result<String> {
         let Usage::Rows(mut ledger) = relay::open(&self.plan)?.usage else { anyhow::bail!("the relay keeps rows") };
         let end = Utc::now() - TimeDelta::hours(12);
         let span = end - TimeDelta::days(1)..end;
         let request = RefreshRequest { audit: vec![span], ..RefreshRequest::default() };
         let (before, began) = (self.cpu().await, Instant::now());
-        let sum = ledger.refresh(&request).await?.audit.remove(0).unwrap_or_default();
+        ledger.refresh(&request).await?;
         let (took, cpu) = (began.elapsed(), self.cpu().await);
         let [own, server] = spent(&before, &cpu);
-        println!(
-            "audit of a day of {} requests: {took:.0?}; CPU {own:.0?} and the server's {server:.0?}",
-            sum.requests
-        );
-        Ok(())
+        Ok(format!("{took:.0?}, CPU {:.0?}", own + server))
     }
 
-    /// For how long the relay could not have written, at most, while another exporter reads the log.
-    async fn locks(&mut self) -> anyhow::Result<()> {
-        let Place::Sqlite(folder) = &self.place else { return Ok(()) };
+    /// For how long the relay could not have written while another exporter reads the log; `None` where it always can.
+    async fn locks(&mut self) -> anyhow::Result<Option<[String; 4]>> {
+        let Place::Sqlite(folder) = &self.place else { return Ok(None) };
         let options = SqliteConnectOptions::new().filename(folder.path().join("relay")).busy_timeout(Duration::ZERO);
         let mut relay = options.disable_statement_logging().connect().await?;
         let mut exporter = self.follower()?;
@@ -271,10 +234,9 @@ impl Bench {
             }
             anyhow::Ok(())
         };
-        let (mut since, mut locked, mut looks) = (None::<Instant>, Vec::new(), 0);
+        let (mut since, mut locked) = (None::<Instant>, Vec::new());
         let watching = async {
             loop {
-                looks += 1;
                 if relay.execute("begin exclusive").await.is_ok() {
                     relay.execute("rollback").await.unwrap();
                     locked.extend(since.take().map(|since| since.elapsed().as_secs_f64() * 1e3));
@@ -291,16 +253,11 @@ impl Bench {
         .await
         .unwrap_or(Ok(()))?;
         locked.sort_unstable_by(f64::total_cmp);
-        let at =
-            |share: f64| locked.get((locked.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0);
-        println!(
-            "the file was locked {} times, seen in {looks} looks: median {:.1} ms, 99th {:.1} ms, longest {:.1} ms",
-            locked.len(),
-            at(0.5),
-            at(0.99),
-            at(1.0)
-        );
-        Ok(())
+        let at = |share: f64| {
+            let index = (locked.len().saturating_sub(1) as f64 * share) as usize;
+            format!("{:.1} ms", locked.get(index).unwrap_or(&f64::NAN))
+        };
+        Ok(Some([locked.len().to_string(), at(0.5), at(0.99), at(1.0)]))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod common {
     pub mod series;
+    pub mod table;
 }
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::series::views;
+use common::table;
 use llm_relay_exporter::exporter_info::ExporterInfo;
 use llm_relay_exporter::http::{self, State};
 use llm_relay_exporter::page::{Page, Shared};
@@ -37,16 +39,13 @@ fn main() -> anyhow::Result<()> {
 
 async fn measure() -> anyhow::Result<()> {
     let postgres = PrivatePostgres::start().await?;
-    println!("{CONNECTIONS} connections, {LENGTH:?}, median of {ROUNDS} rounds\n");
-    println!(
-        "series    coding    exporter: scrapes/s  p50 ms  p99 ms  KiB   postgres_exporter: scrapes/s  p50 ms  p99 ms  KiB   ratio"
-    );
+    let mut figures = Vec::new();
     let wanted: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     for series in if wanted.is_empty() { SERIES.to_vec() } else { wanted } {
         let stop = CancellationToken::new();
         let ours = serve(series, stop.clone())?;
         let peer = Peer::start(&postgres, series)?;
-        for coding in ["identity", "gzip"] {
+        for (coding, name) in [("identity", "plain"), ("gzip", "gzip")] {
             // In turns, so that a slow moment of the machine meets both.
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
@@ -55,14 +54,14 @@ async fn measure() -> anyhow::Result<()> {
                 tokio::time::sleep(SETTLING).await;
             }
             let [us, them] = [0, 1].map(|side| median(rounds.iter().map(|round| round[side]).collect()));
-            let figures = |it: Load| {
-                format!("{:8.1}  {:8.2}  {:8.2}  {:6.0}", it.per_second, it.p50_ms, it.p99_ms, it.bytes / 1024.0)
-            };
-            let ratio = us.per_second / them.per_second;
-            println!("{series:7}  {coding:9} {}    {}    {ratio:8.0}", figures(us), figures(them));
+            let figure = |it: Load| format!("{:.1}, {:.2} ms, {:.2} ms", it.per_second, it.p50_ms, it.p99_ms);
+            let ratio = format!("{:.0}", us.per_second / them.per_second);
+            figures.push([format!("{series}, {name}"), figure(us), figure(them), ratio]);
         }
         stop.cancel();
     }
+    let head = ["exporter", "postgres_exporter"].map(|it| format!("{it}: scrapes/s, p50, p99"));
+    table::print(&["series, coding", &head[0], &head[1], "ratio"], &figures);
     Ok(())
 }
 
@@ -85,8 +84,6 @@ struct Load {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Of one response.
-    bytes: f64,
 }
 
 fn median(mut rounds: Vec<Load>) -> Load {
@@ -98,8 +95,8 @@ fn median(mut rounds: Vec<Load>) -> Load {
 const REPORT: &str = r#"
 done = function(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format("requests %d\nmicroseconds %d\nbytes %d\nfailed %d\np50 %f\np99 %f\n", summary.requests,
-    summary.duration, summary.bytes, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+  io.write(string.format("requests %d\nmicroseconds %d\nfailed %d\np50 %f\np99 %f\n", summary.requests,
+    summary.duration, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
     latency:percentile(50), latency:percentile(99)))
 end
 "#;
@@ -128,7 +125,6 @@ async fn load(port: u16, coding: &str) -> anyhow::Result<Load> {
         per_second: requests * 1e6 / figure("microseconds")?,
         p50_ms: figure("p50")? / 1000.0,
         p99_ms: figure("p99")? / 1000.0,
-        bytes: figure("bytes")? / requests,
     })
 }
 

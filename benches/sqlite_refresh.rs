@@ -3,9 +3,14 @@
 //! `cargo bench --bench sqlite_refresh`
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod common {
+    pub mod table;
+}
+
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use common::table;
 use llm_relay_exporter::exporter_info::Process;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relay::{self, RefreshRequest, Relay, Usage};
@@ -44,24 +49,25 @@ async fn main() -> anyhow::Result<()> {
     ledger.refresh(&ask).await?;
     live.read(&Directory::default()).await?;
 
-    println!("{ROWS} rows, median and 99th of {ROUNDS} by the clock; processor time of the whole process");
-    let (mut requests, mut state, mut people) = (Vec::new(), Vec::new(), Vec::new());
-    for (what, times) in [("ledger", &mut requests), ("live", &mut state), ("names", &mut people)] {
+    let mut figures = Vec::new();
+    for what in ["ledger", "live state", "names, every 30 s"] {
+        let mut times = Vec::new();
         let before = cpu();
         for _ in 0..ROUNDS {
             let began = Instant::now();
             match what {
                 "ledger" => anyhow::ensure!(ledger.refresh(&ask).await?.rows.len() as i64 == NEW + AGAIN),
-                "live" => drop(live.read(&names).await?),
+                "live state" => drop(live.read(&names).await?),
                 _ => drop(directory.read().await?),
             }
             times.push(began.elapsed());
         }
         let each = (cpu() - before) * 1e3 / f64::from(ROUNDS);
         times.sort_unstable();
-        let [median, worst] = [times.len() / 2, times.len() * 99 / 100].map(|at| times[at].as_secs_f64() * 1e3);
-        println!("{what:8} {median:6.2} ms  {worst:6.2} ms  {each:6.2} ms of processor");
+        let median = times[times.len() / 2].as_secs_f64() * 1e3;
+        figures.push([what.to_owned(), format!("{median:.2} ms"), format!("{each:.2} ms")]);
     }
+    table::print(&["", "median by the clock", "processor time, the exporter's own work included"], &figures);
 
     // While the manager writes without a pause. A write that is refused is an error here.
     let writing = tokio::spawn(async move {

@@ -3,7 +3,7 @@
 //! The ledger is played again through the same tally, view and page as in [`crate::serve`], one instant after the other
 //! (`past`), and written down in files of some hours each (`files`), which are sent to a receiver (`remote`) and become what
 //! Prometheus makes of them (`blocks`) where that is wanted. Only families that rows alone tell are written
-//! ([`crate::metrics::Emit::Backfillable`]); their last values are those that a live exporter begins with, so that its series
+//! ([`crate::metrics::Metric::is_backfillable`]); their last values are those that a live exporter begins with, so that its series
 //! go on from there. What recording rules would have made of them is evaluated by a private Prometheus ([`crate::bench`]) and
 //! written beside them, so that alerts that compare with the past have one.
 

@@ -23,8 +23,10 @@ mod usage;
 use chrono::{DateTime, Utc};
 
 use crate::exporter_info::ExporterInfo;
-use crate::model;
-use crate::view::{CountersView, HistogramView, LedgerView, View};
+use crate::model::{self, Directory};
+use crate::view::{
+    Blocks, CountersView, EntityCounters, HistogramView, LatencyView, LedgerView, QuotaView, TrafficView, View,
+};
 
 /// The families, in the order of the page.
 const FAMILIES: [&[Metric]; 12] = [
@@ -132,6 +134,16 @@ pub enum Emit {
     Relay(fn(&View, &mut dyn Sink)),
     /// Once per relay, from the rows of its ledger alone: so it can be told of any instant of the past too.
     Backfillable(fn(&View, &mut dyn Sink)),
+    /// From each relay's directory alone.
+    Directory(fn(&Directory, &mut dyn Sink)),
+    /// From each limit by itself.
+    Quota(fn(&QuotaView, &mut dyn Sink)),
+    /// From the counters of each provider and model by themselves; backfillable.
+    Traffic(fn(&TrafficView, &mut dyn Sink)),
+    /// From the histograms of each provider and model by themselves; backfillable.
+    Latency(fn(&LatencyView, &mut dyn Sink)),
+    /// From the counters of each user, or key, ..., by themselves; backfillable.
+    Spender(fn(&CountersView) -> &Blocks<EntityCounters>, fn(&EntityCounters, &mut dyn Sink)),
     /// Once per process; without the label `relay`.
     Exporter(fn(&ExporterInfo, &mut dyn Sink)),
 }
@@ -139,7 +151,12 @@ pub enum Emit {
 impl Metric {
     /// Whether it has the label `relay`.
     pub const fn is_of_relay(&self) -> bool {
-        matches!(self.emit, Emit::Relay(_) | Emit::Backfillable(_))
+        !matches!(self.emit, Emit::Exporter(_))
+    }
+
+    /// Whether the rows of the ledger alone tell it, so that it can be told of any instant of the past.
+    pub const fn is_backfillable(&self) -> bool {
+        matches!(self.emit, Emit::Backfillable(_) | Emit::Traffic(_) | Emit::Latency(_) | Emit::Spender(..))
     }
 
     /// The name of the family in OpenMetrics: a counter's is without `_total`.
@@ -178,16 +195,16 @@ fn live(view: &View) -> Option<&model::Live> {
     view.live.as_deref()
 }
 
-fn users(view: &View) -> impl Iterator<Item = &model::User> {
-    view.directory.iter().flat_map(|directory| &directory.users).filter(|user| !user.deleted)
+fn users(directory: &Directory) -> impl Iterator<Item = &model::User> {
+    directory.users.iter().filter(|user| !user.deleted)
 }
 
-fn keys(view: &View) -> impl Iterator<Item = &model::Key> {
-    view.directory.iter().flat_map(|directory| &directory.keys).filter(|key| !key.deleted)
+fn keys(directory: &Directory) -> impl Iterator<Item = &model::Key> {
+    directory.keys.iter().filter(|key| !key.deleted)
 }
 
-fn providers(view: &View) -> impl Iterator<Item = &model::Provider> {
-    view.directory.iter().flat_map(|directory| &directory.providers).filter(|provider| !provider.deleted)
+fn providers(directory: &Directory) -> impl Iterator<Item = &model::Provider> {
+    directory.providers.iter().filter(|provider| !provider.deleted)
 }
 
 fn float(count: Option<u64>) -> Option<f64> {

@@ -203,7 +203,9 @@ async fn poll_directory(parts: &Parts, mut source: Box<dyn DirectorySource>, cha
         let began = Instant::now();
         let outcome = within(plan.timeout, source.read()).await.map(|directory| {
             rows_read += (directory.users.len() + directory.keys.len() + directory.providers.len()) as u64;
-            part.publish(directory);
+            // One that says the same is the same: what has been made of it holds.
+            let before = part.last().filter(|before| **before == directory);
+            part.publish(before.unwrap_or_else(|| Arc::new(directory)));
             rows_read
         });
         part.note(began, outcome);
@@ -374,7 +376,10 @@ fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerV
         boards: &parts.plan.boards,
         series: &parts.plan.series,
     });
-    if let Some(view) = view {
+    if let Some(mut view) = view {
+        if let Some(before) = parts.ledger.last() {
+            view.share(&before);
+        }
         parts.ledger.publish(view);
         changed.notify_one();
     }

@@ -13,7 +13,7 @@ use promql_parser::parser::{self, Expr};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde::Deserialize;
 
-use crate::metrics::{CATALOGUE, Emit, Metric, MetricType};
+use crate::metrics::{CATALOGUE, Metric, MetricType};
 use shipped::SHIPPED;
 
 /// Recorded of every relay that is there, with the value 0: thresholds rest on it. Whoever replays a past takes the relay
@@ -230,7 +230,7 @@ fn duration(text: Option<&str>) -> anyhow::Result<Duration> {
 
 /// Every series name that the past can tell.
 fn past_metrics() -> BTreeSet<String> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
+    let told = CATALOGUE.iter().filter(|metric| metric.is_backfillable());
     told.flat_map(series).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The numbers of one relay at one moment, ready to be written down. Absent is `None` or an empty list, never 0.
 
+mod blocks;
 mod options;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::model::{Directory, EntityId, Live, Period, QuotaWindow, Reason, Scope, Source};
 pub use crate::probe::Status as ProbeStatus;
+pub use blocks::Blocks;
 pub use options::{Boards, NameMode, SeriesBudget};
 
 /// One relay.
@@ -82,7 +84,7 @@ pub struct LedgerView {
     /// Key id, model, requests of the last 24 hours: of the keys that are on the board of these.
     pub key_models: Vec<(String, String, u64)>,
     /// One for each limit.
-    pub quotas: Vec<QuotaView>,
+    pub quotas: Blocks<QuotaView>,
     /// `None` until the whole history has been read.
     pub counters: Option<CountersView>,
     /// Share of the history that has been read, 0 to 1.
@@ -95,6 +97,21 @@ pub struct LedgerView {
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.
     pub folded: Vec<(&'static str, u64)>,
+}
+
+impl LedgerView {
+    /// Takes from the view before what has not changed since.
+    pub fn share(&mut self, before: &Self) {
+        self.quotas.share(&before.quotas);
+        if let (Some(counters), Some(before)) = (&mut self.counters, &before.counters) {
+            counters.traffic.share(&before.traffic);
+            counters.users.share(&before.users);
+            counters.keys.share(&before.keys);
+            counters.teams.share(&before.teams);
+            counters.organizations.share(&before.organizations);
+            counters.latency.share(&before.latency);
+        }
+    }
 }
 
 /// Requests that started on a local day, or in a part of it.
@@ -186,7 +203,7 @@ pub struct QuotaView {
 #[derive(Clone, Debug, Default)]
 pub struct CountersView {
     /// By provider and model.
-    pub traffic: Vec<TrafficView>,
+    pub traffic: Blocks<TrafficView>,
     /// Provider id, status code (or `none`), count.
     pub responses: Vec<(String, String, u64)>,
     /// Provider id, class, count.
@@ -194,13 +211,13 @@ pub struct CountersView {
     /// Provider id, class, count of attempts that another one made good.
     pub recovered: Vec<(String, &'static str, u64)>,
     /// By user; empty where the relay knows none.
-    pub users: Vec<EntityCounters>,
+    pub users: Blocks<EntityCounters>,
     /// By key.
-    pub keys: Vec<EntityCounters>,
+    pub keys: Blocks<EntityCounters>,
     /// By team; empty where the relay knows none.
-    pub teams: Vec<EntityCounters>,
+    pub teams: Blocks<EntityCounters>,
     /// By organization; empty where the relay knows none.
-    pub organizations: Vec<EntityCounters>,
+    pub organizations: Blocks<EntityCounters>,
     /// Provider id, dollars; only of relays whose totals do not tell.
     pub spent: Vec<(String, f64)>,
     /// Provider id, dollars given back.
@@ -218,13 +235,13 @@ pub struct CountersView {
     /// Requests that were recorded long after they happened, of a relay that has such.
     pub imported: Option<u64>,
     /// Provider id, model: duration, time to first token (seconds) and output speed (tokens per second).
-    pub latency: Vec<LatencyView>,
+    pub latency: Blocks<LatencyView>,
     /// Requests that left no trace but their count; `None` where every request leaves a row.
     pub missed: Option<u64>,
 }
 
 /// The counters of one provider and model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrafficView {
     /// The provider's id.
     pub provider_id: String,
@@ -245,7 +262,7 @@ pub struct TrafficView {
 }
 
 /// The counters of one user, key, team or organization.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EntityCounters {
     /// The id, or `other`.
     pub id: String,
@@ -262,7 +279,7 @@ pub struct EntityCounters {
 }
 
 /// The histograms of one provider and model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LatencyView {
     /// The provider's id.
     pub provider_id: String,

@@ -33,10 +33,10 @@ pub struct Exporter {
 
 impl Exporter {
     /// `settings` follow the table of the relay in the configuration, which stands in `place`.
-    pub fn start(place: &Path, database_url: &str, settings: &str) -> anyhow::Result<Self> {
+    pub fn start(place: &Path, kind: &str, database_url: &str, settings: &str) -> anyhow::Result<Self> {
         let file = place.join("exporter.toml");
         let text = format!(
-            "[relays.main]\nkind = \"claude-code-hub\"\ndatabase_url = \"{database_url}\"\ntimeout = \"60s\"\n{settings}\n"
+            "[relays.main]\nkind = \"{kind}\"\ndatabase_url = \"{database_url}\"\ntimeout = \"60s\"\n{settings}\n"
         );
         fs::write(&file, text)?;
         let port = free_port()?;
@@ -58,6 +58,13 @@ impl Exporter {
     /// What it says to a Prometheus.
     pub fn page(&self) -> Option<String> {
         String::from_utf8(ask(self.port, OPEN_METRICS).ok()?).ok()
+    }
+
+    /// The share of the history that it has read, as it tells it.
+    pub fn history_loaded(&self) -> String {
+        let page = self.page().unwrap_or_default();
+        let told = |line: &str| Some(line.strip_prefix("llm_relay_history_loaded_ratio{relay=\"main\"} ")?.to_owned());
+        page.lines().find_map(told).unwrap_or_else(|| "none".to_owned())
     }
 
     /// Scrapes as a Prometheus does, until the process ends.

@@ -1,6 +1,6 @@
 //! What was paid for nothing, what the cache saved, and what the ledger changed afterwards.
 
-use super::Emit::{Backfillable, Relay};
+use super::Emit::{Backfillable, Relay, Traffic};
 use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 
@@ -51,11 +51,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "What cache reads would have cost as plain input minus what they cost, in US dollars since the ledger began; only where prices are known.",
         help_zh: "缓存读取若按普通输入计价的费用减去实际费用（美元），账本开始以来；仅限已知价格。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                out.known(&[&row.provider_id, &row.model], row.cache_saved_usd);
-            }
-        }),
+        emit: Traffic(|row, out| out.known(&[&row.provider_id, &row.model], row.cache_saved_usd)),
     },
     Metric {
         name: "llm_relay_unpriced_requests_total",

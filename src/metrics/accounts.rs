@@ -1,6 +1,6 @@
 //! Upstream keys and accounts, slots and queues.
 
-use super::Emit::Relay;
+use super::Emit::{Directory, Relay};
 use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, keys, live, unix};
 use crate::model::{AccountState, SubscriptionStatus};
@@ -65,8 +65,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Requests that the key may have at a time; absent when unlimited.",
         help_zh: "密钥可同时进行的请求数；不限时不存在。",
-        emit: Relay(|view, out| {
-            for key in keys(view) {
+        emit: Directory(|directory, out| {
+            for key in keys(directory) {
                 out.known(&[&key.id.to_string()], key.slots.map(|it| it as f64));
             }
         }),

@@ -1,6 +1,6 @@
 //! Names of people and things, and what the relay says of itself.
 
-use super::Emit::Relay;
+use super::Emit::{Directory, Relay};
 use super::MetricType::Gauge;
 use super::{Group, Metric, keys, providers, users};
 
@@ -25,8 +25,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id", "user", "role", "enabled"],
         help: "A user of the relay.",
         help_zh: "中转服务的一个用户。",
-        emit: Relay(|view, out| {
-            for user in users(view) {
+        emit: Directory(|directory, out| {
+            for user in users(directory) {
                 out.sample(&[&user.id.to_string(), &user.name, &user.role, truth(user.enabled)], 1.0);
             }
         }),
@@ -38,8 +38,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id", "key", "user_id", "enabled"],
         help: "A key of the relay; the label key is its name, never the key itself.",
         help_zh: "中转服务的一个密钥；标签 key 是其名称，绝不是密钥本身。",
-        emit: Relay(|view, out| {
-            for key in keys(view) {
+        emit: Directory(|directory, out| {
+            for key in keys(directory) {
                 let owner = key.user_id.as_ref().map(ToString::to_string).unwrap_or_default();
                 out.sample(&[&key.id.to_string(), &key.name, &owner, truth(key.enabled)], 1.0);
             }
@@ -52,8 +52,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["team_id", "team", "organization_id", "enabled"],
         help: "A team of the relay: users who share keys and a budget.",
         help_zh: "中转服务的一个团队：共用密钥和预算的用户。",
-        emit: Relay(|view, out| {
-            for team in view.directory.iter().flat_map(|directory| &directory.teams) {
+        emit: Directory(|directory, out| {
+            for team in &directory.teams {
                 let above = team.organization_id.as_ref().map(ToString::to_string).unwrap_or_default();
                 out.sample(&[&team.id.to_string(), &team.name, &above, truth(team.enabled)], 1.0);
             }
@@ -66,8 +66,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["organization_id", "organization"],
         help: "An organization of the relay: several teams.",
         help_zh: "中转服务的一个组织：包含若干团队。",
-        emit: Relay(|view, out| {
-            for it in view.directory.iter().flat_map(|directory| &directory.organizations) {
+        emit: Directory(|directory, out| {
+            for it in &directory.organizations {
                 out.sample(&[&it.id.to_string(), &it.name], 1.0);
             }
         }),
@@ -79,8 +79,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id", "tag"],
         help: "A tag that the relay's people have given to a key.",
         help_zh: "中转服务中为密钥设置的一个标签。",
-        emit: Relay(|view, out| {
-            for (key, tag) in view.directory.iter().flat_map(|directory| &directory.key_tags) {
+        emit: Directory(|directory, out| {
+            for (key, tag) in &directory.key_tags {
                 out.sample(&[&key.to_string(), tag], 1.0);
             }
         }),
@@ -92,8 +92,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "provider", "type", "group"],
         help: "A provider: an upstream account or channel of the relay.",
         help_zh: "一个供应商：中转服务的上游账号或渠道。",
-        emit: Relay(|view, out| {
-            for provider in providers(view) {
+        emit: Directory(|directory, out| {
+            for provider in providers(directory) {
                 out.sample(&[&provider.id.to_string(), &provider.name, &provider.kind, &provider.group], 1.0);
             }
         }),
@@ -105,8 +105,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["code", "unit"],
         help: "The currency symbol on the relay's screens, with its Grafana unit; amounts are US dollars all the same.",
         help_zh: "中转服务界面上的货币符号及其 Grafana 单位；金额始终是美元。",
-        emit: Relay(|view, out| {
-            if let Some(code) = view.directory.as_ref().and_then(|directory| directory.currency.as_deref()) {
+        emit: Directory(|directory, out| {
+            if let Some(code) = directory.currency.as_deref() {
                 out.sample(&[code, grafana_unit(code)], 1.0);
             }
         }),

@@ -1,6 +1,6 @@
 //! The relay's live state: its collector, providers and sessions.
 
-use super::Emit::Relay;
+use super::Emit::{Directory, Relay};
 use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, float, keys, ledger, live, providers, unix, users};
 use crate::model::Circuit;
@@ -75,8 +75,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "Slots of the provider; absent when unlimited.",
         help_zh: "供应商的槽位数；不限时不存在。",
-        emit: Relay(|view, out| {
-            for provider in providers(view) {
+        emit: Directory(|directory, out| {
+            for provider in providers(directory) {
                 out.known(&[&provider.id.to_string()], provider.slots.map(|it| it as f64));
             }
         }),
@@ -88,8 +88,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "1 when the provider is enabled, 0 when it is switched off.",
         help_zh: "供应商启用时为 1，停用时为 0。",
-        emit: Relay(|view, out| {
-            for provider in providers(view) {
+        emit: Directory(|directory, out| {
+            for provider in providers(directory) {
                 out.known(&[&provider.id.to_string()], provider.enabled.map(flag));
             }
         }),
@@ -162,8 +162,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Live sessions that the user may have at a time; absent when unlimited.",
         help_zh: "用户可同时拥有的实时会话数；不限时不存在。",
-        emit: Relay(|view, out| {
-            for user in users(view) {
+        emit: Directory(|directory, out| {
+            for user in users(directory) {
                 out.known(&[&user.id.to_string()], float(user.sessions));
             }
         }),
@@ -175,8 +175,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Live sessions that the key may have at a time, by its own limit or else its user's; absent when unlimited.",
         help_zh: "密钥可同时拥有的实时会话数，取自身上限，未设置时取用户上限；不限时不存在。",
-        emit: Relay(|view, out| {
-            for key in keys(view) {
+        emit: Directory(|directory, out| {
+            for key in keys(directory) {
                 out.known(&[&key.id.to_string()], float(key.sessions));
             }
         }),
@@ -201,9 +201,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &[],
         help: "End users, the people behind the relay's callers, with requests on the relay's present day.",
         help_zh: "中转服务当日有请求的终端用户（调用方背后的人）数。",
-        emit: Relay(|view, out| {
-            out.known(&[], float(view.directory.as_ref().and_then(|directory| directory.end_users_today)));
-        }),
+        emit: Directory(|directory, out| out.known(&[], float(directory.end_users_today))),
     },
     Metric {
         name: "llm_relay_workers_alive",

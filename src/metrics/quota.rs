@@ -1,8 +1,8 @@
 //! Limits, what is used of them, and when they start anew.
 
-use super::Emit::Relay;
+use super::Emit::{Directory, Quota, Relay};
 use super::MetricType::Gauge;
-use super::{Group, Metric, Sink, float, keys, ledger, live, unix, users};
+use super::{Group, Metric, Sink, float, keys, live, unix, users};
 use crate::model::{RateWindow, Usd};
 use crate::view::View;
 
@@ -81,13 +81,11 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending limit in US dollars of a user, key, team, organization or provider in a window (5h, daily, weekly, monthly, total, subscription, or another length such as 10d); absent without a limit; part names the group or the platform whose spending alone counts.",
         help_zh: "用户、密钥、团队、组织或供应商在某窗口（5h、daily、weekly、monthly、total、subscription，或其他长度如 10d）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
-        emit: Relay(|view, out| {
-            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                    quota.limit_usd,
-                );
-            }
+        emit: Quota(|quota, out| {
+            out.known(
+                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                quota.limit_usd,
+            );
         }),
     },
     Metric {
@@ -97,13 +95,11 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending in US dollars from which on the relay alerts but lets requests through; absent without such a limit.",
         help_zh: "达到后中转服务仅告警、不拦截请求的消费（美元）；无此限额时不存在。",
-        emit: Relay(|view, out| {
-            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                    quota.soft_limit_usd,
-                );
-            }
+        emit: Quota(|quota, out| {
+            out.known(
+                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                quota.soft_limit_usd,
+            );
         }),
     },
     Metric {
@@ -113,13 +109,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending in US dollars that counts against the limit, as the relay's quota page shows it.",
         help_zh: "计入限额的消费（美元），与中转服务的配额页面一致。",
-        emit: Relay(|view, out| {
-            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                    quota.used_usd,
-                );
-            }
+        emit: Quota(|quota, out| {
+            out.known(&[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part], quota.used_usd);
         }),
     },
     Metric {
@@ -129,13 +120,11 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "When the window of the quota ends and its spending starts from zero; fixed windows only.",
         help_zh: "限额窗口何时结束并从零重新计算；仅限固定窗口。",
-        emit: Relay(|view, out| {
-            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                    quota.resets_at.map(unix),
-                );
-            }
+        emit: Quota(|quota, out| {
+            out.known(
+                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                quota.resets_at.map(unix),
+            );
         }),
     },
     Metric {
@@ -145,13 +134,11 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "When the quota will be used up at the present pace; only when that is before its reset.",
         help_zh: "按当前速度限额何时用尽；仅在早于重置时间时存在。",
-        emit: Relay(|view, out| {
-            for quota in ledger(view).into_iter().flat_map(|it| &it.quotas) {
-                out.known(
-                    &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                    quota.exhausted_at.map(unix),
-                );
-            }
+        emit: Quota(|quota, out| {
+            out.known(
+                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
+                quota.exhausted_at.map(unix),
+            );
         }),
     },
     Metric {
@@ -161,8 +148,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "What is left of what the user has paid in advance, in US dollars; below 0 where more was spent.",
         help_zh: "用户预付余额的剩余（美元）；超支时为负。",
-        emit: Relay(|view, out| {
-            for user in users(view) {
+        emit: Directory(|directory, out| {
+            for user in users(directory) {
                 out.known(&[&user.id.to_string()], user.balance.map(Usd::to_f64));
             }
         }),
@@ -174,8 +161,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "When the key expires; absent when it does not.",
         help_zh: "密钥何时到期；不到期时不存在。",
-        emit: Relay(|view, out| {
-            for key in keys(view) {
+        emit: Directory(|directory, out| {
+            for key in keys(directory) {
                 out.known(&[&key.id.to_string()], key.expires_at.map(unix));
             }
         }),
@@ -187,8 +174,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "When the user expires, and all keys with it; absent when it does not.",
         help_zh: "用户何时到期，其所有密钥随之失效；不到期时不存在。",
-        emit: Relay(|view, out| {
-            for user in users(view) {
+        emit: Directory(|directory, out| {
+            for user in users(directory) {
                 out.known(&[&user.id.to_string()], user.expires_at.map(unix));
             }
         }),
@@ -200,8 +187,8 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Requests that the user may make in a minute; absent when unlimited.",
         help_zh: "用户每分钟可发起的请求数；不限时不存在。",
-        emit: Relay(|view, out| {
-            for user in users(view) {
+        emit: Directory(|directory, out| {
+            for user in users(directory) {
                 out.known(&[&user.id.to_string()], float(user.requests_per_minute));
             }
         }),

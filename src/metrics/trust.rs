@@ -1,6 +1,6 @@
 //! How far the numbers can be trusted: lag, audit, history, budget, the exporter's own store.
 
-use super::Emit::Relay;
+use super::Emit::{Directory, Relay};
 use super::MetricType::{Counter, Gauge};
 use super::{Group, Metric, flag, ledger, unix};
 
@@ -21,7 +21,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &[],
         help: "How far the read replica that is read is behind its primary; absent where the primary is read.",
         help_zh: "所读取的只读副本落后主库的时间；读取主库时不存在。",
-        emit: Relay(|view, out| out.known(&[], view.directory.as_ref().and_then(|it| it.replica_lag_seconds))),
+        emit: Directory(|directory, out| out.known(&[], directory.replica_lag_seconds)),
     },
     Metric {
         name: "llm_relay_timezone_error_seconds",

@@ -1,6 +1,6 @@
 //! Requests, cost and tokens since the ledger began.
 
-use super::Emit::Backfillable;
+use super::Emit::{Backfillable, Spender, Traffic};
 use super::MetricType::Counter;
 use super::{Group, Metric, counters, float};
 use crate::model::Outcome;
@@ -13,12 +13,10 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model", "outcome"],
         help: "Final requests since the ledger began, by outcome: success, failure, or excluded (not the provider's fault).",
         help_zh: "账本开始以来的已结束请求数，按结果：success 成功、failure 失败、excluded 非供应商原因。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                for (outcome, count) in Outcome::ALL.iter().zip(row.requests) {
-                    if count > 0 {
-                        out.sample(&[&row.provider_id, &row.model, outcome.label()], count as f64);
-                    }
+        emit: Traffic(|row, out| {
+            for (outcome, count) in Outcome::ALL.iter().zip(row.requests) {
+                if count > 0 {
+                    out.sample(&[&row.provider_id, &row.model, outcome.label()], count as f64);
                 }
             }
         }),
@@ -56,11 +54,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "Cost in US dollars of final requests since the ledger began, by the relay's own accounting.",
         help_zh: "账本开始以来已结束请求的成本（美元），采用中转服务自己的记账。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                out.known(&[&row.provider_id, &row.model], row.cost_usd);
-            }
-        }),
+        emit: Traffic(|row, out| out.known(&[&row.provider_id, &row.model], row.cost_usd)),
     },
     Metric {
         name: "llm_relay_list_cost_usd_total",
@@ -69,11 +63,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "Cost in US dollars at the upstream's list prices, before the relay's own rates, since the ledger began.",
         help_zh: "账本开始以来按上游标价计算的成本（美元），未计中转服务自己的倍率。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                out.known(&[&row.provider_id, &row.model], row.list_cost_usd);
-            }
-        }),
+        emit: Traffic(|row, out| out.known(&[&row.provider_id, &row.model], row.list_cost_usd)),
     },
     Metric {
         name: "llm_relay_account_cost_usd_total",
@@ -82,11 +72,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model"],
         help: "Cost in US dollars at the rates of the upstream account since the ledger began: what the account is billed, whatever users are charged.",
         help_zh: "账本开始以来按上游账号自身倍率计算的成本（美元）：账号所产生的费用，与向用户的收费无关。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                out.known(&[&row.provider_id, &row.model], row.account_cost_usd);
-            }
-        }),
+        emit: Traffic(|row, out| out.known(&[&row.provider_id, &row.model], row.account_cost_usd)),
     },
     Metric {
         name: "llm_relay_recovered_attempts_total",
@@ -108,11 +94,9 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "model", "type"],
         help: "Tokens of final requests since the ledger began; the types exclude each other: input (uncached), output, cache_read, cache_write_5m, cache_write_1h, cache_write (not split).",
         help_zh: "账本开始以来已结束请求的 Token 数；各类型互不重叠：input（未缓存）、output、cache_read、cache_write_5m、cache_write_1h、cache_write（未细分）。",
-        emit: Backfillable(|view, out| {
-            for row in counters(view).into_iter().flat_map(|it| &it.traffic) {
-                for (kind, count) in &row.tokens {
-                    out.sample(&[&row.provider_id, &row.model, kind], *count as f64);
-                }
+        emit: Traffic(|row, out| {
+            for (kind, count) in &row.tokens {
+                out.sample(&[&row.provider_id, &row.model, kind], *count as f64);
             }
         }),
     },
@@ -123,11 +107,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Final requests since the ledger began, by user.",
         help_zh: "账本开始以来的已结束请求数，按用户。",
-        emit: Backfillable(|view, out| {
-            for user in counters(view).into_iter().flat_map(|it| &it.users) {
-                out.sample(&[&user.id], user.requests as f64);
-            }
-        }),
+        emit: Spender(|it| &it.users, |user, out| out.sample(&[&user.id], user.requests as f64)),
     },
     Metric {
         name: "llm_relay_user_cost_usd_total",
@@ -136,11 +116,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Cost in US dollars of final requests since the ledger began, by user.",
         help_zh: "账本开始以来已结束请求的成本（美元），按用户。",
-        emit: Backfillable(|view, out| {
-            for user in counters(view).into_iter().flat_map(|it| &it.users) {
-                out.known(&[&user.id], user.cost_usd);
-            }
-        }),
+        emit: Spender(|it| &it.users, |user, out| out.known(&[&user.id], user.cost_usd)),
     },
     Metric {
         name: "llm_relay_user_tokens_total",
@@ -149,11 +125,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Tokens of all types of final requests since the ledger began, by user.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按用户。",
-        emit: Backfillable(|view, out| {
-            for user in counters(view).into_iter().flat_map(|it| &it.users) {
-                out.known(&[&user.id], float(user.tokens));
-            }
-        }),
+        emit: Spender(|it| &it.users, |user, out| out.known(&[&user.id], float(user.tokens))),
     },
     Metric {
         name: "llm_relay_key_requests_total",
@@ -162,11 +134,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Final requests since the ledger began, by key.",
         help_zh: "账本开始以来的已结束请求数，按密钥。",
-        emit: Backfillable(|view, out| {
-            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.sample(&[&key.id], key.requests as f64);
-            }
-        }),
+        emit: Spender(|it| &it.keys, |key, out| out.sample(&[&key.id], key.requests as f64)),
     },
     Metric {
         name: "llm_relay_key_outcomes_total",
@@ -175,15 +143,16 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id", "outcome"],
         help: "Final requests since the ledger began, by key and outcome (success, failure, excluded: not the provider's fault); only outcomes that occurred.",
         help_zh: "账本开始以来的已结束请求数，按密钥和结果（success、failure、excluded：非供应商过错）；仅列出出现过的结果。",
-        emit: Backfillable(|view, out| {
-            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
+        emit: Spender(
+            |it| &it.keys,
+            |key, out| {
                 for (outcome, count) in Outcome::ALL.iter().zip(key.outcomes.into_iter().flatten()) {
                     if count > 0 {
                         out.sample(&[&key.id, outcome.label()], count as f64);
                     }
                 }
-            }
-        }),
+            },
+        ),
     },
     Metric {
         name: "llm_relay_key_cost_usd_total",
@@ -192,11 +161,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Cost in US dollars of final requests since the ledger began, by key.",
         help_zh: "账本开始以来已结束请求的成本（美元），按密钥。",
-        emit: Backfillable(|view, out| {
-            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.known(&[&key.id], key.cost_usd);
-            }
-        }),
+        emit: Spender(|it| &it.keys, |key, out| out.known(&[&key.id], key.cost_usd)),
     },
     Metric {
         name: "llm_relay_key_list_cost_usd_total",
@@ -205,11 +170,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Cost in US dollars at the upstream's list prices since the ledger began, by key.",
         help_zh: "账本开始以来按上游标价计算的成本（美元），按密钥。",
-        emit: Backfillable(|view, out| {
-            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.known(&[&key.id], key.list_cost_usd);
-            }
-        }),
+        emit: Spender(|it| &it.keys, |key, out| out.known(&[&key.id], key.list_cost_usd)),
     },
     Metric {
         name: "llm_relay_key_tokens_total",
@@ -218,11 +179,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Tokens of all types of final requests since the ledger began, by key.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按密钥。",
-        emit: Backfillable(|view, out| {
-            for key in counters(view).into_iter().flat_map(|it| &it.keys) {
-                out.known(&[&key.id], float(key.tokens));
-            }
-        }),
+        emit: Spender(|it| &it.keys, |key, out| out.known(&[&key.id], float(key.tokens))),
     },
     Metric {
         name: "llm_relay_team_requests_total",
@@ -231,11 +188,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["team_id"],
         help: "Final requests since the ledger began, by team; other has those of none as well.",
         help_zh: "账本开始以来的已结束请求数，按团队；other 也包括不属于任何团队的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
-                out.sample(&[&it.id], it.requests as f64);
-            }
-        }),
+        emit: Spender(|it| &it.teams, |it, out| out.sample(&[&it.id], it.requests as f64)),
     },
     Metric {
         name: "llm_relay_team_cost_usd_total",
@@ -244,11 +197,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["team_id"],
         help: "Cost in US dollars of final requests since the ledger began, by team; other has those of none as well.",
         help_zh: "账本开始以来已结束请求的成本（美元），按团队；other 也包括不属于任何团队的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
-                out.known(&[&it.id], it.cost_usd);
-            }
-        }),
+        emit: Spender(|it| &it.teams, |it, out| out.known(&[&it.id], it.cost_usd)),
     },
     Metric {
         name: "llm_relay_team_tokens_total",
@@ -257,11 +206,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["team_id"],
         help: "Tokens of all types of final requests since the ledger began, by team; other has those of none as well.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按团队；other 也包括不属于任何团队的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.teams) {
-                out.known(&[&it.id], float(it.tokens));
-            }
-        }),
+        emit: Spender(|it| &it.teams, |it, out| out.known(&[&it.id], float(it.tokens))),
     },
     Metric {
         name: "llm_relay_organization_requests_total",
@@ -270,11 +215,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["organization_id"],
         help: "Final requests since the ledger began, by organization; other has those of none as well.",
         help_zh: "账本开始以来的已结束请求数，按组织；other 也包括不属于任何组织的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
-                out.sample(&[&it.id], it.requests as f64);
-            }
-        }),
+        emit: Spender(|it| &it.organizations, |it, out| out.sample(&[&it.id], it.requests as f64)),
     },
     Metric {
         name: "llm_relay_organization_cost_usd_total",
@@ -283,11 +224,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["organization_id"],
         help: "Cost in US dollars of final requests since the ledger began, by organization; other has those of none as well.",
         help_zh: "账本开始以来已结束请求的成本（美元），按组织；other 也包括不属于任何组织的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
-                out.known(&[&it.id], it.cost_usd);
-            }
-        }),
+        emit: Spender(|it| &it.organizations, |it, out| out.known(&[&it.id], it.cost_usd)),
     },
     Metric {
         name: "llm_relay_organization_tokens_total",
@@ -296,10 +233,6 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["organization_id"],
         help: "Tokens of all types of final requests since the ledger began, by organization; other has those of none as well.",
         help_zh: "账本开始以来已结束请求的各类 Token 总数，按组织；other 也包括不属于任何组织的请求。",
-        emit: Backfillable(|view, out| {
-            for it in counters(view).into_iter().flat_map(|it| &it.organizations) {
-                out.known(&[&it.id], float(it.tokens));
-            }
-        }),
+        emit: Spender(|it| &it.organizations, |it, out| out.known(&[&it.id], float(it.tokens))),
     },
 ];

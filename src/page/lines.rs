@@ -1,8 +1,11 @@
 //! The lines of a family, kept from page to page: what stands is neither written nor packed again.
 
+use std::any::Any;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::vec;
 
 use super::accept::Format;
 use super::samples::{Family, RelaySink, Value, can_be_told, emit, whole};
@@ -43,11 +46,20 @@ pub(super) struct Lines {
     /// The pass in which each sample was last emitted.
     emitted_in: Vec<u32>,
     pass: u32,
+    /// What the last pass found in things that views share, in its order; `None` where it cannot be passed over.
+    stretches: Vec<Option<Stretch>>,
     /// In the order of [`Format::ALL`].
     heads: [Piece; Format::ALL.len()],
     segments: Vec<Segment>,
     /// Samples of a whole segment.
     segment_samples: usize,
+}
+
+/// Samples that follow each other and come from one thing alone. While it is the same thing, they stand.
+#[derive(Debug)]
+struct Stretch {
+    from: Arc<dyn Any + Send + Sync>,
+    samples: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -84,7 +96,7 @@ impl Lines {
             segments.push(Segment { piece: Piece::new(text, lines), is_stale: false });
         }
         let heads = [head.to_owned(), text_head].map(|head| Piece::new(head, 2));
-        Self { family, ranks, emitted_in, pass: 0, heads, segments, segment_samples }
+        Self { family, ranks, emitted_in, pass: 0, stretches: Vec::new(), heads, segments, segment_samples }
     }
 
     /// Series, of which a histogram is one.
@@ -96,7 +108,9 @@ impl Lines {
     pub(super) fn renew(&mut self, views: &[View], own: &ExporterInfo) {
         self.pass = self.pass.wrapping_add(1);
         let metric = self.family.metric;
-        let mut update = Update { lines: self, relay: None, next: 0, found: 0, looked_for: 0, has_others: false };
+        let before = mem::take(&mut self.stretches).into_iter();
+        let mut update =
+            Update { lines: self, before, relay: None, next: 0, found: 0, looked_for: 0, has_others: false };
         emit(metric, views, own, &mut update);
         let series = update.lines.series();
         // Where many have moved the next page shall find them at once.
@@ -172,6 +186,8 @@ fn line_count(value: Value) -> usize {
 /// Compares what is emitted with what stands.
 struct Update<'a> {
     lines: &'a mut Lines,
+    /// The stretches of the last pass that are still to come.
+    before: vec::IntoIter<Option<Stretch>>,
     relay: Option<&'a str>,
     /// The sample that follows if they come as they came before.
     next: usize,
@@ -209,9 +225,42 @@ impl Update<'_> {
     }
 }
 
+impl Update<'_> {
+    /// Whether the samples of a stretch are this relay's, and none of them has come from elsewhere in this pass.
+    fn stands(&self, samples: &Range<usize>) -> bool {
+        let Lines { family, emitted_in, pass, .. } = &*self.lines;
+        let is_free = emitted_in[samples.clone()].iter().all(|emitted_in| emitted_in != pass);
+        is_free && (samples.is_empty() || family.is_labelled(samples.start, self.relay, &[]))
+    }
+
+    fn pass_over(&mut self, stretch: Stretch) {
+        let samples = stretch.samples.clone();
+        if !samples.is_empty() {
+            self.lines.emitted_in[samples.clone()].fill(self.lines.pass);
+            self.found += samples.len();
+            self.next = samples.end;
+        }
+        self.lines.stretches.push(Some(stretch));
+    }
+}
+
 impl<'a> RelaySink<'a> for Update<'a> {
     fn of_relay(&mut self, relay: &'a str) {
         self.relay = Some(relay);
+    }
+
+    fn of_shared<T: Any + Send + Sync>(&mut self, shared: &Arc<T>, emit: impl Fn(&T, &mut dyn Sink)) {
+        let from: Arc<dyn Any + Send + Sync> = shared.clone();
+        let stretch = self.before.next().flatten().filter(|stretch| Arc::ptr_eq(&stretch.from, &from));
+        if let Some(stretch) = stretch.filter(|stretch| self.stands(&stretch.samples)) {
+            self.pass_over(stretch);
+            return;
+        }
+        let (first, found, looked_for) = (self.next, self.found, self.looked_for);
+        emit(shared, self);
+        let samples = first..self.next;
+        let is_whole = self.looked_for == looked_for && self.found - found == samples.len();
+        self.lines.stretches.push(is_whole.then_some(Stretch { from, samples }));
     }
 }
 

@@ -1,13 +1,15 @@
 //! The samples of a page, gathered from the catalogue and sorted by label values.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::exporter_info::ExporterInfo;
 use crate::metrics::{CATALOGUE, Emit, Metric, MetricType, Sink};
-use crate::view::{HistogramView, View};
+use crate::view::{Blocks, HistogramView, View};
 
 /// The samples of one metric, by label values.
 pub(crate) struct Family {
@@ -57,7 +59,7 @@ pub(crate) fn whole(number: f64) -> Option<i64> {
 
 /// The families that can be told of an instant of the past.
 pub(crate) fn past(view: &View) -> Vec<Family> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
+    let told = CATALOGUE.iter().filter(|metric| metric.is_backfillable());
     let own = ExporterInfo::default();
     let families = told.map(|metric| Family::gather(metric, std::slice::from_ref(view), &own));
     families.filter(|family| !family.samples.is_empty()).collect()
@@ -234,21 +236,44 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// A sink that is told whose samples follow.
-pub(super) trait RelaySink<'a>: Sink {
+/// A sink that is told where samples come from.
+pub(super) trait RelaySink<'a>: Sink + Sized {
+    /// What follows is of this relay.
     fn of_relay(&mut self, relay: &'a str);
+
+    /// Takes the samples that `emit` makes of something that views share, and of nothing else.
+    fn of_shared<T: Any + Send + Sync>(&mut self, shared: &Arc<T>, emit: impl Fn(&T, &mut dyn Sink));
 }
 
 /// Hands over every sample of a metric, in the order of the views.
 pub(super) fn emit<'a>(metric: &Metric, views: &'a [View], own: &ExporterInfo, sink: &mut impl RelaySink<'a>) {
-    match metric.emit {
-        Emit::Relay(emit) | Emit::Backfillable(emit) => {
-            for view in views {
-                sink.of_relay(&view.relay);
-                emit(view, sink);
-            }
+    if let Emit::Exporter(emit) = metric.emit {
+        emit(own, sink);
+        return;
+    }
+    for view in views {
+        sink.of_relay(&view.relay);
+        let ledger = view.ledger.as_deref();
+        let counters = ledger.and_then(|ledger| ledger.counters.as_ref());
+        match metric.emit {
+            Emit::Relay(emit) | Emit::Backfillable(emit) => emit(view, sink),
+            Emit::Directory(emit) => view.directory.iter().for_each(|directory| sink.of_shared(directory, emit)),
+            Emit::Quota(emit) => each(ledger.map(|it| &it.quotas), emit, sink),
+            Emit::Traffic(emit) => each(counters.map(|it| &it.traffic), emit, sink),
+            Emit::Latency(emit) => each(counters.map(|it| &it.latency), emit, sink),
+            Emit::Spender(of, emit) => each(counters.map(of), emit, sink),
+            Emit::Exporter(_) => {}
         }
-        Emit::Exporter(emit) => emit(own, sink),
+    }
+}
+
+fn each<'a, T: Any + Send + Sync>(
+    items: Option<&Blocks<T>>,
+    emit: fn(&T, &mut dyn Sink),
+    sink: &mut impl RelaySink<'a>,
+) {
+    for block in items.into_iter().flat_map(Blocks::blocks) {
+        sink.of_shared(block, |block, sink| block.iter().for_each(|item| emit(item, sink)));
     }
 }
 
@@ -271,6 +296,10 @@ struct Gather<'a> {
 impl<'a> RelaySink<'a> for Gather<'a> {
     fn of_relay(&mut self, relay: &'a str) {
         self.relay = Some(relay);
+    }
+
+    fn of_shared<T: Any + Send + Sync>(&mut self, shared: &Arc<T>, emit: impl Fn(&T, &mut dyn Sink)) {
+        emit(shared, self);
     }
 }
 

@@ -59,8 +59,8 @@ impl<T> Part<T> {
         self.data.load().as_ref().map(|fresh| fresh.value.clone())
     }
 
-    pub(super) fn publish(&self, value: T) {
-        self.data.store(Some(Arc::new(Fresh { value: Arc::new(value), at: Instant::now() })));
+    pub(super) fn publish(&self, value: impl Into<Arc<T>>) {
+        self.data.store(Some(Arc::new(Fresh { value: value.into(), at: Instant::now() })));
     }
 
     pub(super) fn progress<R>(&self, act: impl FnOnce(&mut Progress) -> R) -> R {

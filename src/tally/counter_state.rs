@@ -17,7 +17,8 @@ use crate::model::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, Tr
 use crate::model::{EntityId, FailureClass, Scope, Tokens, Usd};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::view::{
-    Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
+    Blocks, Board, BoardEntry, CountersView, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
+    TrafficView,
 };
 
 /// Whose id is of nobody.
@@ -219,7 +220,7 @@ impl CounterState {
     }
 
     /// At most `most` combinations apart, and how many are not.
-    fn latency(&self, most: usize, model: impl Fn(&Arc<str>) -> String) -> (Vec<LatencyView>, u64) {
+    fn latency(&self, most: usize, model: impl Fn(&Arc<str>) -> String) -> (Blocks<LatencyView>, u64) {
         let mut latency: BTreeMap<(String, String), Histogram> = BTreeMap::new();
         let mut folded = 0;
         for ((provider, name), histogram) in &self.latency {
@@ -242,7 +243,7 @@ impl CounterState {
 }
 
 /// By the labels that it is shown under.
-fn traffic(counters: &[TrafficCounters], model: impl Fn(&Arc<str>) -> String) -> Vec<TrafficView> {
+fn traffic(counters: &[TrafficCounters], model: impl Fn(&Arc<str>) -> String) -> Blocks<TrafficView> {
     let mut traffic: BTreeMap<(String, String), TrafficCounters> = BTreeMap::new();
     for it in counters {
         let provider = it.provider.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string);
@@ -261,7 +262,7 @@ fn spenders_of(reading: &CounterSnapshot) -> [&[KeyCounters]; 4] {
 }
 
 /// Those that are admitted, and the others together.
-fn spenders(counters: &[KeyCounters], admitted: &HashSet<&EntityId>) -> Vec<EntityCounters> {
+fn spenders(counters: &[KeyCounters], admitted: &HashSet<&EntityId>) -> Blocks<EntityCounters> {
     let (shown, folded): (Vec<_>, Vec<_>) = counters.iter().partition(|key| admitted.contains(&key.id));
     let rest = folded.into_iter().map(|key| key_view(other(), key)).reduce(|sum, one| EntityCounters {
         requests: sum.requests + one.requests,

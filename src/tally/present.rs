@@ -15,7 +15,8 @@ use super::{Correction, Corrections, Dimensions, Tally};
 use crate::model::{Directory, Facts, FailureClass, Live, Period, Scope, Tokens, Usd};
 use crate::view;
 use crate::view::{
-    Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView, TrafficView,
+    Blocks, Board, CountersView, CourseStep, DayView, EntityCounters, HistogramView, LatencyView, LedgerView,
+    TrafficView,
 };
 
 /// What the view needs beside the tally.
@@ -260,7 +261,7 @@ impl Tally {
     }
 
     /// Those of a scope who have series of their own, the others together, and how many these are.
-    fn spenders(&self, scope: Scope, budget: &view::SeriesBudget, fresh_since: i64) -> (Vec<EntityCounters>, u64) {
+    fn spenders(&self, scope: Scope, budget: &view::SeriesBudget, fresh_since: i64) -> (Blocks<EntityCounters>, u64) {
         let names = &self.names.ids[scope as usize];
         let admitted = names.admitted(budget.most(scope), |_| false);
         let mut view = Vec::new();
@@ -278,7 +279,7 @@ impl Tally {
         if rest != counters::Spender::default() {
             view.push(spender_view(other(), &rest, self.facts));
         }
-        (view, admitted.folded)
+        (view.into(), admitted.folded)
     }
 }
 
@@ -359,7 +360,7 @@ fn latency_views(
     combined: &BTreeMap<(String, String), Traffic>,
     most: usize,
     fresh_since: i64,
-) -> (Vec<LatencyView>, u64) {
+) -> (Blocks<LatencyView>, u64) {
     let apart = histograms(combined, most);
     let mut latency: BTreeMap<(&str, &str), Vec<&Traffic>> = BTreeMap::new();
     let mut folded = 0;

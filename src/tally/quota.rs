@@ -14,7 +14,7 @@ use super::log::{KEPT_SECONDS, Log};
 use super::names::{Folded, Sym};
 use super::sums::WindowFact;
 use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, WindowRule, local_instant};
-use crate::view::QuotaView;
+use crate::view::{Blocks, QuotaView};
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,10 +160,10 @@ impl Tally {
         }
     }
 
-    pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Vec<QuotaView> {
+    pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Blocks<QuotaView> {
         let counts_as: HashMap<&EntityId, &EntityId> =
             directory.keys.iter().map(|key| (&key.id, &key.counts_as)).collect();
-        let read = |tally: &mut Self| -> Vec<QuotaView> {
+        let read = |tally: &mut Self| -> Blocks<QuotaView> {
             let quotas = directory.limits.iter().filter_map(|limit| {
                 let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
                 Some(tally.quota(limit, id.unwrap_or(&limit.id).number()?, live))

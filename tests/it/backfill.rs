@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use llm_relay_exporter::demo::{HistoryOptions, Pace, SimulatorOptions, Urls};
-use llm_relay_exporter::metrics::{CATALOGUE, Emit, MetricType};
+use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use llm_relay_exporter::relay::unsupported::unsupported_reason;
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
 use llm_relay_exporter::serve;
@@ -54,7 +54,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Families that a back-fill has.
 fn past() -> BTreeSet<&'static str> {
-    let told = CATALOGUE.iter().filter(|metric| matches!(metric.emit, Emit::Backfillable(_)));
+    let told = CATALOGUE.iter().filter(|metric| metric.is_backfillable());
     told.map(|metric| metric.name).collect()
 }
 
@@ -210,7 +210,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let counters = CATALOGUE.iter().filter(|it| {
         let tells =
             unsupported_reason(llm_relay_exporter::relays::claude_code_hub::PRODUCT.unsupported, it.name).is_none();
-        tells && matches!(it.emit, Emit::Backfillable(_)) && it.kind != MetricType::Gauge
+        tells && it.is_backfillable() && it.kind != MetricType::Gauge
     });
     // Few requests are of no price or answered by another model: at some hours the short history has none.
     let rare = ["llm_relay_unpriced_requests_total", "llm_relay_model_substitutions_total"];

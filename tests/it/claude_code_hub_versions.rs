@@ -162,7 +162,7 @@ async fn counted(follower: &mut Follower) -> ([u64; 3], f64, u64) {
     let with = Presentation { directory: None, live: None, boards: &boards, series: &series };
     let counters = follower.view(&with).unwrap().counters.unwrap();
     let mut sums = ([0; 3], 0.0, counters.users.iter().map(|it| it.requests).sum());
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         sums.0.iter_mut().zip(it.requests).for_each(|(sum, more)| *sum += more);
         sums.1 += it.cost_usd.unwrap_or_default();
     }

@@ -454,9 +454,9 @@ impl Scene<'_> {
 
     async fn compare_quotas(&mut self, view: &LedgerView, directory: &Directory) {
         assert!(directory.limits.len() > 20);
-        assert_eq!(view.quotas.len(), directory.limits.len());
+        assert_eq!(view.quotas.iter().count(), directory.limits.len());
         let z = self.zone;
-        for quota in &view.quotas {
+        for quota in view.quotas.iter() {
             let id = &quota.id;
             let (table, whose) = match quota.scope.label() {
                 "user" => ("users", format!("l.user_id = {id}")),
@@ -529,14 +529,14 @@ async fn settle(follower: &mut Follower, days: i64) {
 fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
     let counters = view.counters.as_ref().unwrap();
     let mut all = BTreeMap::new();
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         all.insert(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
         for (i, n) in it.requests.iter().enumerate() {
             all.insert(format!("requests {} {} {i}", it.provider_id, it.model), *n as f64);
         }
     }
     for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-        for it in entities {
+        for it in entities.iter() {
             all.insert(format!("requests {scope} {}", it.id), it.requests as f64);
             all.insert(format!("cost {scope} {}", it.id), it.cost_usd.unwrap());
         }

@@ -122,7 +122,8 @@ fn ledger() -> LedgerView {
             used_usd: Some(12.5),
             resets_at: Some(at(7200)),
             exhausted_at: Some(at(3600)),
-        }],
+        }]
+        .into(),
         counters: Some(counters()),
         history_loaded: 1.0,
         lag_seconds: Some(0.5),
@@ -171,14 +172,15 @@ fn counters() -> CountersView {
             account_cost_usd: Some(9.25),
             tokens: vec![("input", 10), ("output", 20), ("cache_read", 30)],
             cache_saved_usd: Some(2.5),
-        }],
+        }]
+        .into(),
         responses: vec![("3".into(), "200".into(), 400), ("3".into(), "none".into(), 5)],
         failures: vec![("3".into(), "rate_limited", 60)],
         recovered: vec![("3".into(), "server", 6)],
-        users: vec![entity("7")],
-        keys: vec![entity("4"), entity("other")],
-        teams: vec![entity("8")],
-        organizations: vec![entity("9")],
+        users: vec![entity("7")].into(),
+        keys: vec![entity("4"), entity("other")].into(),
+        teams: vec![entity("8")].into(),
+        organizations: vec![entity("9")].into(),
         refunds: vec![("3".into(), 0.75)],
         wasted: vec![("3".into(), "failed", 0.125)],
         unpriced: vec![("gpt-5".into(), 2)],
@@ -192,7 +194,8 @@ fn counters() -> CountersView {
             duration: full_histogram(),
             ttft: full_histogram(),
             speed: full_histogram(),
-        }],
+        }]
+        .into(),
         missed: Some(3),
     }
 }

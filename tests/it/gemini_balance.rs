@@ -339,7 +339,7 @@ impl Scene {
             counters.failures.iter().map(|(_, class, n)| (class.to_string(), vec![*n as i64])).collect();
         assert_eq!(ours, classes, "{} classes {what}", self.label);
 
-        for latency in &counters.latency {
+        for latency in counters.latency.iter() {
             let bounds = latency.duration.bounds.iter().map(|bound| format!("{}", bound * 1000.0));
             let sums: Vec<String> = bounds
                 .chain(["1e18".to_owned()])
@@ -775,5 +775,5 @@ async fn the_simulator_writes_as_the_relay_does() {
     assert!(total(&after) > total(&before) + 10);
     let counters = after.counters.unwrap();
     assert!(counters.failures.iter().any(|(_, class, n)| *class == "rate_limited" && *n > 10));
-    assert!(counters.keys.len() == 12 && counters.latency.len() >= 4);
+    assert!(counters.keys.iter().count() == 12 && counters.latency.iter().count() >= 4);
 }

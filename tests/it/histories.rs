@@ -251,7 +251,7 @@ fn plain(saw: &Saw) -> Sums {
 fn sums(counters: &CountersView) -> Sums {
     let cents = |usd: f64| (usd * 100.0).round() as i64;
     let mut all = Sums::default();
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         all.0 += it.requests.iter().sum::<u64>();
         all.1 += cents(it.cost_usd.unwrap());
         all.2 += it.tokens.iter().map(|(_, count)| count).sum::<u64>();
@@ -271,7 +271,7 @@ fn sums(counters: &CountersView) -> Sums {
 /// Every counter, one line each.
 fn series(counters: &CountersView) -> BTreeMap<String, f64> {
     let mut all = BTreeMap::new();
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         let of = format!("{} {}", it.provider_id, it.model);
         for (outcome, count) in Outcome::ALL.iter().zip(it.requests) {
             all.insert(format!("requests {of} {}", outcome.label()), count as f64);
@@ -279,7 +279,7 @@ fn series(counters: &CountersView) -> BTreeMap<String, f64> {
         all.insert(format!("cost {of}"), it.cost_usd.unwrap());
         all.extend(it.tokens.iter().map(|(kind, count)| (format!("tokens {of} {kind}"), *count as f64)));
     }
-    for it in &counters.latency {
+    for it in counters.latency.iter() {
         for (name, histogram) in [("duration", &it.duration), ("ttft", &it.ttft), ("speed", &it.speed)] {
             let of = format!("{name} {} {}", it.provider_id, it.model);
             let mut below = 0;
@@ -294,7 +294,7 @@ fn series(counters: &CountersView) -> BTreeMap<String, f64> {
     all.extend(counters.failures.iter().map(|(a, b, count)| (format!("failure {a} {b}"), *count as f64)));
     all.extend(counters.wasted.iter().map(|(a, b, cost)| (format!("wasted {a} {b}"), *cost)));
     for (kind, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-        for it in entities {
+        for it in entities.iter() {
             all.insert(format!("{kind} {} requests", it.id), it.requests as f64);
             all.insert(format!("{kind} {} cost", it.id), it.cost_usd.unwrap());
             all.insert(format!("{kind} {} tokens", it.id), it.tokens.unwrap() as f64);

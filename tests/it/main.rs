@@ -6,6 +6,7 @@ mod altered;
 mod audit;
 mod backfill;
 mod backtest;
+mod benches;
 mod claude_code_hub;
 mod claude_code_hub_live;
 mod claude_code_hub_plans;

@@ -94,7 +94,7 @@ fn view(tally: &mut Tally, pins: &[String]) -> LedgerView {
 /// Requests by the model that they are shown under.
 fn requests(view: &LedgerView) -> BTreeMap<String, u64> {
     let mut requests = BTreeMap::new();
-    for it in &view.counters.as_ref().unwrap().traffic {
+    for it in view.counters.as_ref().unwrap().traffic.iter() {
         *requests.entry(it.model.clone()).or_default() += it.requests.iter().sum::<u64>();
     }
     requests

@@ -251,9 +251,9 @@ fn the_catalogue_keeps_its_conventions() {
         let name = metric.name;
         assert!(names.insert(name), "{name} stands twice");
         let prefix = match metric.emit {
-            Emit::Relay(_) | Emit::Backfillable(_) => "llm_relay_",
             Emit::Exporter(_) if name.starts_with("process_") => "process_",
             Emit::Exporter(_) => "llm_relay_exporter_",
+            _ => "llm_relay_",
         };
         assert!(name.starts_with(prefix), "{name} must begin with {prefix}");
         assert_eq!(

@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use llm_relay_exporter::model::*;
 use llm_relay_exporter::settings::{Boards, SeriesBudget};
 use llm_relay_exporter::tally::{Moment, Presentation, Tally};
-use llm_relay_exporter::view::{BoardEntry, CountersView, LedgerView};
+use llm_relay_exporter::view::{Blocks, BoardEntry, CountersView, EntityCounters, LedgerView};
 use proptest::prelude::*;
 
 const ZONES: [Tz; 4] = [
@@ -341,7 +341,7 @@ fn check(view: &LedgerView, naive: &Naive<'_>, limits: &[Limit]) {
         }
     }
 
-    assert_eq!(view.quotas.len(), limits.len());
+    assert_eq!(view.quotas.iter().count(), limits.len());
     for (quota, limit) in view.quotas.iter().zip(limits) {
         let start = match limit.rule {
             WindowRule::Rolling { hours } => now - Duration::hours(hours.into()),
@@ -689,7 +689,7 @@ fn recovered_attempts_are_no_requests_and_each_money_is_summed_by_itself() {
     assert_eq!(lists, [("today", Some(0.25)), ("yesterday_same_time", None), ("yesterday", Some(0.125))]);
     let counters = shown.counters.unwrap();
     assert_eq!(counters.recovered, [("22".to_owned(), "overloaded", 1)]);
-    assert_eq!(counters.traffic.len(), 1, "{:?}", counters.traffic);
+    assert_eq!(counters.traffic.iter().count(), 1, "{:?}", counters.traffic);
     let traffic = &counters.traffic[0];
     assert_eq!((traffic.requests, traffic.cost_usd), ([3, 0, 0], Some(0.03)));
     assert_eq!((traffic.list_cost_usd, traffic.account_cost_usd), (Some(0.375), Some(0.5)));
@@ -760,8 +760,13 @@ fn models_are_admitted_by_their_first_success_and_other_never_falls() {
             boards: &Boards::default(),
             series: &SeriesBudget { max_models: 2, ..SeriesBudget::default() },
         });
-        let mut traffic: Vec<_> =
-            view.counters.unwrap().traffic.into_iter().map(|it| (it.model, it.requests[0], it.requests[1])).collect();
+        let mut traffic: Vec<_> = view
+            .counters
+            .unwrap()
+            .traffic
+            .iter()
+            .map(|it| (it.model.clone(), it.requests[0], it.requests[1]))
+            .collect();
         traffic.sort();
         let folded = view.folded.iter().find(|(dimension, _)| *dimension == "model").unwrap().1;
         (traffic, folded)
@@ -802,7 +807,7 @@ fn totals(tally: &mut Tally) -> [(u64, i64); 3] {
     let counters = view(tally, &directory(Vec::new())).counters.unwrap();
     let cents = |usd: f64| (usd * 100.0).round() as i64;
     let traffic = counters.traffic.iter().map(|it| (it.requests.iter().sum(), cents(it.cost_usd.unwrap())));
-    let of = |it: &[llm_relay_exporter::view::EntityCounters]| {
+    let of = |it: &Blocks<EntityCounters>| {
         it.iter().fold((0, 0), |sum, it| (sum.0 + it.requests, sum.1 + cents(it.cost_usd.unwrap())))
     };
     let traffic = traffic.fold((0, 0), |sum, it: (u64, i64)| (sum.0 + it.0, sum.1 + it.1));

@@ -220,7 +220,7 @@ impl Scene {
         let mut ours: BTreeMap<String, f64> = BTreeMap::new();
         let mut add = |name: String, value: f64| *ours.entry(name).or_default() += value;
         // A model stands for itself once it has succeeded; until then its requests are `other`.
-        for it in &counters.traffic {
+        for it in counters.traffic.iter() {
             for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
                 add(format!("requests {} {} {outcome}", it.provider_id, it.model), count as f64);
             }
@@ -229,11 +229,11 @@ impl Scene {
                 add(format!("tokens {kind} {} {}", it.provider_id, it.model), *count as f64);
             }
         }
-        for it in &counters.latency {
+        for it in counters.latency.iter() {
             add(format!("durations {}", it.provider_id), it.duration.count() as f64);
             add(format!("milliseconds {}", it.provider_id), it.duration.sum * 1000.0);
         }
-        for it in &counters.keys {
+        for it in counters.keys.iter() {
             add(format!("requests of key {}", it.id), it.requests as f64);
             for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.outcomes.unwrap()) {
                 add(format!("{outcome} of key {}", it.id), count as f64);

@@ -12,7 +12,7 @@ use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::tally::{CounterState, Presentation};
-use llm_relay_exporter::view::{EntityCounters, LedgerView};
+use llm_relay_exporter::view::{Blocks, EntityCounters, LedgerView};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -220,7 +220,7 @@ fn counted(view: &LedgerView) -> BTreeMap<String, i64> {
     assert_eq!(counters.missed, None, "days do not tell what left no row");
     let mut ours: BTreeMap<String, i64> = BTreeMap::new();
     let mut cost: BTreeMap<&str, f64> = BTreeMap::new();
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         *ours.entry(format!("success of model {}", it.model)).or_default() += it.requests[0] as i64;
         *ours.entry("tokens".to_owned()).or_default() += it.tokens.iter().map(|(_, count)| *count as i64).sum::<i64>();
         *cost.entry(&it.provider_id).or_default() += it.cost_usd.unwrap();
@@ -341,8 +341,8 @@ async fn teams_beyond_their_limits_are_other() {
     let view = exporter.view(&plan).await;
     assert!(view.folded.contains(&("team", 1)) && view.folded.contains(&("organization", 0)), "{:?}", view.folded);
     let counters = view.counters.unwrap();
-    let of = |all: &[EntityCounters]| all.iter().map(|it| it.requests as i64).sum::<i64>();
-    assert_eq!((counters.teams.len(), counters.teams[1].id.as_str()), (2, "other"));
+    let of = |all: &Blocks<EntityCounters>| all.iter().map(|it| it.requests as i64).sum::<i64>();
+    assert_eq!((counters.teams.iter().count(), counters.teams[1].id.as_str()), (2, "other"));
     assert_eq!(of(&counters.teams), scene.theirs().await["today"]);
     let board = view.boards.iter().find(|it| (it.scope, it.period) == (Scope::Team, Period::All)).unwrap();
     assert_eq!((board.entries.len(), board.entries[1].id.as_str()), (2, "other"));

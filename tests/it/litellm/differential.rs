@@ -354,7 +354,7 @@ impl Scene {
         let counters = view.counters.as_ref().unwrap();
         let mut ours: BTreeMap<String, i64> = BTreeMap::new();
         let mut add = |name: String, value: i64| *ours.entry(name).or_default() += value;
-        for it in &counters.traffic {
+        for it in counters.traffic.iter() {
             for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
                 add(format!("{outcome} of provider {}", it.provider_id), count as i64);
                 add(format!("{outcome} of model {}", it.model), count as i64);
@@ -362,7 +362,7 @@ impl Scene {
             add(format!("cost of provider {}", it.provider_id), units(it.cost_usd.unwrap()));
             it.tokens.iter().for_each(|(kind, count)| add((*kind).to_owned(), *count as i64));
         }
-        for it in &counters.latency {
+        for it in counters.latency.iter() {
             add("durations".to_owned(), it.duration.count() as i64);
             add("ms".to_owned(), (it.duration.sum * 1000.0).round() as i64);
             add("ttfts".to_owned(), it.ttft.count() as i64);
@@ -375,7 +375,7 @@ impl Scene {
             ("team", &counters.teams),
             ("organization", &counters.organizations),
         ] {
-            for it in entities {
+            for it in entities.iter() {
                 add(format!("requests of {scope} {}", it.id), it.requests as i64);
                 add(format!("cost of {scope} {}", it.id), units(it.cost_usd.unwrap()));
             }

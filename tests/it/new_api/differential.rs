@@ -348,7 +348,7 @@ impl Scene {
         let counters = view.counters.as_ref().unwrap();
         let mut ours: BTreeMap<String, i64> = BTreeMap::new();
         let mut add = |name: String, value: i64| *ours.entry(name).or_default() += value;
-        for it in &counters.traffic {
+        for it in counters.traffic.iter() {
             let provider = &it.provider_id;
             for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
                 add(format!("requests {provider} {outcome}"), count as i64);
@@ -358,14 +358,14 @@ impl Scene {
                 add(format!("{kind} {provider}"), *count as i64);
             }
         }
-        for it in &counters.latency {
+        for it in counters.latency.iter() {
             add(format!("durations {}", it.provider_id), it.duration.count() as i64);
             add(format!("ms {}", it.provider_id), (it.duration.sum * 1000.0).round() as i64);
         }
         counters.failures.iter().for_each(|(provider, class, n)| add(format!("failed {provider} {class}"), *n as i64));
         counters.refunds.iter().for_each(|(provider, usd)| add(format!("refunded {provider}"), units(*usd)));
         for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-            for it in entities {
+            for it in entities.iter() {
                 add(format!("requests of {scope} {}", it.id), it.requests as i64);
                 add(format!("cost of {scope} {}", it.id), units(it.cost_usd.unwrap()));
             }

@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use llm_relay_exporter::model::User;
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Page, Shared};
-use llm_relay_exporter::view::{EntityCounters, View};
+use llm_relay_exporter::view::{EntityCounters, QuotaView, View};
 use proptest::prelude::*;
 
-use crate::full_view::{own, view};
+use crate::full_view::{at, own, view};
 
 /// What happens to a relay's people between two pages.
 #[derive(Clone, Debug)]
@@ -43,10 +44,10 @@ fn changed(change: &Change) -> Vec<View> {
             ..EntityCounters::default()
         })
         .collect();
-    for latency in &mut counters.latency {
-        *latency.duration.buckets.last_mut().unwrap() += change.slow_requests;
-        latency.duration.sum += 100.5 * change.slow_requests as f64;
-    }
+    let mut latency = counters.latency[0].clone();
+    *latency.duration.buckets.last_mut().unwrap() += change.slow_requests;
+    latency.duration.sum += 100.5 * change.slow_requests as f64;
+    counters.latency = vec![latency].into();
     first.ledger = Some(Arc::new(ledger));
     if change.second_relay { vec![first, view("second")] } else { vec![first] }
 }
@@ -71,6 +72,141 @@ proptest! {
                 prop_assert!(unpacked(page.bytes(format, Coding::Gzip)) == *plain, "{format:?}, gzip");
             }
             prop_assert_eq!(page.series(), fresh.series());
+        }
+    }
+}
+
+/// What happens between two pages that share what has not changed.
+#[derive(Clone, Debug)]
+enum Step {
+    Cost(usize, f64),
+    Requests(usize),
+    Come(usize, u8),
+    Go(usize),
+    Swap(usize, usize),
+    Exhaust(usize),
+    Rename(usize),
+    /// Another name for the relay.
+    Relay(bool),
+    SecondRelay(bool),
+    /// What was shown so many pages ago is shown again.
+    Back(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (user, id) = (|| 0_usize..100, any::<u8>());
+    prop_oneof![
+        6 => (user(), any::<f64>()).prop_map(|(user, cost)| Step::Cost(user, cost)),
+        6 => user().prop_map(Step::Requests),
+        1 => (user(), id).prop_map(|(at, id)| Step::Come(at, id)),
+        1 => user().prop_map(Step::Go),
+        1 => (user(), user()).prop_map(|(one, other)| Step::Swap(one, other)),
+        2 => user().prop_map(Step::Exhaust),
+        1 => user().prop_map(Step::Rename),
+        1 => any::<bool>().prop_map(Step::Relay),
+        1 => any::<bool>().prop_map(Step::SecondRelay),
+        1 => (1_usize..4).prop_map(Step::Back),
+    ]
+}
+
+/// A relay with people, by their place in its store.
+#[derive(Clone)]
+struct Relay {
+    users: Vec<(EntityCounters, QuotaView, User)>,
+    name: &'static str,
+    second: bool,
+}
+
+impl Relay {
+    fn new() -> Self {
+        let mut relay = Self { users: Vec::new(), name: "main", second: false };
+        (0..100).for_each(|n| relay.come(n, n as u8));
+        relay
+    }
+
+    fn come(&mut self, at: usize, id: u8) {
+        let counters = EntityCounters { id: id.to_string(), requests: 1, ..EntityCounters::default() };
+        let full = view("main");
+        let quota = full.ledger.unwrap().quotas.iter().next().unwrap().clone();
+        let quota = QuotaView { id: i64::from(id).into(), exhausted_at: None, ..quota };
+        let user = User { id: i64::from(id).into(), ..full.directory.unwrap().users[0].clone() };
+        self.users.insert(at.min(self.users.len()), (counters, quota, user));
+    }
+
+    fn take(&mut self, step: &Step) {
+        let last = self.users.len() - 1;
+        match *step {
+            Step::Cost(user, cost) => self.users[user.min(last)].0.cost_usd = Some(cost),
+            Step::Requests(user) => self.users[user.min(last)].0.requests += 1,
+            Step::Come(at, id) => self.come(at, id),
+            Step::Go(user) => drop(self.users.remove(user.min(last))),
+            Step::Swap(one, other) => self.users.swap(one.min(last), other.min(last)),
+            Step::Exhaust(user) => self.users[user.min(last)].1.exhausted_at = Some(at(user as i64)),
+            Step::Rename(user) => self.users[user.min(last)].2.name.push('x'),
+            Step::Relay(is_main) => self.name = if is_main { "main" } else { "other" },
+            Step::SecondRelay(second) => self.second = second,
+            Step::Back(_) => {}
+        }
+    }
+
+    /// As if it were shown for the first time.
+    fn views(&self) -> Vec<View> {
+        let full = view(self.name);
+        let mut ledger = full.ledger.as_deref().cloned().unwrap();
+        ledger.quotas = self.users.iter().map(|(_, quota, _)| quota.clone()).collect();
+        ledger.counters.as_mut().unwrap().users = self.users.iter().map(|(counters, ..)| counters.clone()).collect();
+        let mut directory = full.directory.as_deref().cloned().unwrap();
+        directory.users = self.users.iter().map(|(.., user)| user.clone()).collect();
+        let view = View { ledger: Some(Arc::new(ledger)), directory: Some(Arc::new(directory)), ..full };
+        // A second relay may have the very same things.
+        let second = self.second.then(|| View { relay: "second".into(), ..view.clone() });
+        [view].into_iter().chain(second).collect()
+    }
+}
+
+/// Takes from the views before what has not changed, as an exporter does.
+fn share(views: &mut [View], before: &[View]) {
+    for (view, before) in views.iter_mut().zip(before) {
+        let mut ledger = view.ledger.as_deref().cloned().unwrap();
+        ledger.share(before.ledger.as_deref().unwrap());
+        view.ledger = Some(Arc::new(ledger));
+        if view.directory == before.directory {
+            view.directory.clone_from(&before.directory);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_is_passed_over_is_as_it_would_be_written(pages_of_steps in prop::collection::vec(prop::collection::vec(step(), 0..4), 1..12)) {
+        let (format, coding) = (Format::OpenMetrics, Coding::Identity);
+        let pages = Shared::new(Page::new(Vec::new(), own()));
+        let mut relay = Relay::new();
+        let mut shown: Vec<(Relay, Vec<View>)> = Vec::new();
+        for steps in pages_of_steps {
+            let mut again = None;
+            for step in &steps {
+                relay.take(step);
+                if let Step::Back(pages) = step {
+                    again = shown.len().checked_sub(*pages).map(|at| shown[at].clone()).or(again);
+                }
+            }
+            let (now, views) = again.unwrap_or_else(|| {
+                let mut views = relay.views();
+                if let Some((_, before)) = shown.last() {
+                    share(&mut views, before);
+                }
+                (relay.clone(), views)
+            });
+            pages.read_as(format, coding);
+            pages.publish(Page::new(views.clone(), own()));
+            let (page, fresh) = (pages.current(), Page::new(now.views(), own()));
+            prop_assert!(page.bytes(format, coding) == fresh.bytes(format, coding));
+            prop_assert_eq!(page.series(), fresh.series());
+            relay = now.clone();
+            shown.push((now, views));
         }
     }
 }

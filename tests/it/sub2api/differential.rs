@@ -279,7 +279,7 @@ fn ours(view: &LedgerView) -> BTreeMap<String, i64> {
     let mut ours: BTreeMap<String, i64> = BTreeMap::new();
     let mut add = |name: String, value: i64| *ours.entry(name).or_default() += value;
     let units = |usd: Option<f64>| (usd.unwrap_or(0.0) * 1e10).round() as i64;
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
             add(format!("{outcome} {}", it.provider_id), count as i64);
         }
@@ -294,7 +294,7 @@ fn ours(view: &LedgerView) -> BTreeMap<String, i64> {
             }
         }
     }
-    for it in &counters.latency {
+    for it in counters.latency.iter() {
         add(format!("ms {}", it.model), (it.duration.sum * 1000.0).round() as i64);
     }
     // An answer that the upstream's policy refused is told as such, and is no error of the other table.
@@ -303,7 +303,7 @@ fn ours(view: &LedgerView) -> BTreeMap<String, i64> {
     refused.iter().for_each(|((provider, class), n)| add(format!("class {provider} {class}"), *n));
     counters.recovered.iter().for_each(|(provider, class, n)| add(format!("recovered {provider} {class}"), *n as i64));
     counters.unpriced.iter().for_each(|(model, n)| add(format!("unpriced {model}"), *n as i64));
-    for it in &counters.keys {
+    for it in counters.keys.iter() {
         add(format!("cost of key {}", it.id), units(it.cost_usd));
         add(format!("list of key {}", it.id), units(it.list_cost_usd));
     }
