@@ -13,7 +13,7 @@ use crate::relay::shared_names::SharedNames;
 
 /// Statuses that are the caller's doing, whoever tells them.
 const CALLERS: [u16; 4] = [400, 404, 422, 499];
-/// Statuses of who may not, or not so: LiteLLM tells its callers, the upstream tells LiteLLM.
+/// Statuses of a key that is refused: a caller's by LiteLLM, or LiteLLM's own by the upstream.
 const FORBIDDEN: [u16; 2] = [401, 403];
 
 /// What the end and the first token of an answer that was not streamed are apart: LiteLLM rounds the one to a millisecond
@@ -124,7 +124,7 @@ struct Ending {
     /// LiteLLM refused it for a limit or a budget of its own.
     is_policy: bool,
     is_timeout: bool,
-    /// What is wrong is with the caller's own key of the upstream, or it is LiteLLM that says so.
+    /// LiteLLM refused the caller's key, or the upstream one that the caller has brought.
     is_callers: bool,
     /// It was refused before anybody upstream was chosen.
     is_unrouted: bool,
