@@ -163,13 +163,14 @@ impl Simulator {
             "metadata": {"status": "success", "usage_object": {"prompt_tokens": prompt, "completion_tokens": output,
                 "cache_read_input_tokens": cached}}
         });
-        let (code, class) = match self.rng.random_range(0..1000) {
-            0..14 => ("429", "RateLimitError"),
-            14..20 => ("500", "InternalServerError"),
-            20..24 => ("408", "Timeout"),
-            24..30 => ("400", "BadRequestError"),
-            30..34 => ("429", "BudgetExceededError"),
-            34..44 => ("499", "HTTPException"),
+        // As the proxy of 1.110.2 writes them.
+        let (code, class, limited_by) = match self.rng.random_range(0..1000) {
+            0..14 => ("429", "RateLimitError", Some("vendor_rate_limit")),
+            14..20 => ("500", "InternalServerError", None),
+            20..24 => ("408", "Timeout", None),
+            24..30 => ("400", "BadRequestError", None),
+            30..34 => ("422", "BudgetExceededError", Some("litellm_rate_limit")),
+            34..44 => ("499", "HTTPException", None),
             _ => return row,
         };
         // Of a stream that its client left, what was delivered counts.
@@ -179,15 +180,14 @@ impl Simulator {
             }
             row["first"] = row["end"].clone();
         }
-        // Refused before anybody was asked.
+        // Refused before anybody was asked; the provider is a guess from the model's name.
         if class == "BudgetExceededError" {
-            for (key, value) in [("model_id", ""), ("provider", "")] {
-                row[key] = value.into();
-            }
+            row["model_id"] = "".into();
             row["start"] = row["end"].clone();
         }
         row["status"] = "failure".into();
-        row["metadata"] = json!({"status": "failure", "error_information": {"error_code": code, "error_class": class}});
+        row["metadata"] = json!({"status": "failure", "error_information": {"error_code": code, "error_class": class,
+            "llm_provider": if code == "499" { "" } else { provider }, "error_rate_limit_category": limited_by}});
         row
     }
 
