@@ -64,23 +64,41 @@ pub(super) fn first<'a>(
     scope: Scope,
     boards: &'a BoardSums,
 ) -> impl Iterator<Item = Sym> + use<'a> {
-    let known = |(entity, spent)| {
-        let (id, name) = match dimensions.ids(scope) {
-            Some(ids) => (*ids.value(entity)?, ""),
-            None => (0, dimensions.models.value(entity)?.as_ref()),
-        };
-        Some((spent, id, name, entity))
+    let known = |entity| match dimensions.ids(scope) {
+        Some(ids) => Some((*ids.value(entity)?, "")),
+        None => Some((0, dimensions.models.value(entity)?.as_ref())),
     };
-    let mut ranked: Vec<_> = boards.spent(scope).filter_map(known).collect();
-    rank(&mut ranked, FIRST);
-    ranked.into_iter().map(|(.., entity)| entity)
+    ranked(boards, scope, FIRST, known).into_iter().map(|(.., entity)| entity)
 }
 
 /// An entity with what it is ranked by.
 type Contender<'a> = (&'a Spent, i64, &'a str, Sym);
 
-/// The first `size` by cost, in no order if there are more.
-fn rank(ranked: &mut Vec<Contender<'_>>, size: usize) {
+/// The first `size` by cost of those whose id and name are `known`, in no order if there are more. Of many thousands
+/// most are told apart from the first by their cost alone.
+fn ranked<'a>(
+    boards: &'a BoardSums,
+    scope: Scope,
+    size: usize,
+    known: impl Fn(Sym) -> Option<(i64, &'a str)>,
+) -> Vec<Contender<'a>> {
+    let mut ranked = Vec::new();
+    let mut least = None;
+    for (entity, spent) in boards.spent(scope) {
+        if least.is_some_and(|least| spent.cost < least) {
+            continue;
+        }
+        ranked.extend(known(entity).map(|(id, name)| (spent, id, name, entity)));
+        if ranked.len() > 2 * size {
+            cut(&mut ranked, size);
+            least = ranked.iter().map(|(spent, ..)| spent.cost).min();
+        }
+    }
+    cut(&mut ranked, size);
+    ranked
+}
+
+fn cut(ranked: &mut Vec<Contender<'_>>, size: usize) {
     if ranked.len() > size {
         ranked.select_nth_unstable_by(size, order);
         ranked.truncate(size);
@@ -101,21 +119,14 @@ pub(super) fn board<'a>(
     facts: Facts,
 ) -> Board {
     // Rank on what costs nothing to copy; names are made for the few that stay.
-    let mut ranked: Vec<Contender<'_>> = boards
-        .spent(scope)
-        .filter_map(|(entity, spent)| {
-            let (id, name) = match dimensions.ids(scope) {
-                Some(ids) => {
-                    let id = *ids.value(entity)?;
-                    (id, *names.names[scope as usize].get(&EntityId::Number(id))?)
-                }
-                None => (0, dimensions.models.value(entity)?.as_ref()),
-            };
-            Some((spent, id, name, entity))
-        })
-        .collect();
-    // Of many thousands only the first few are put in order.
-    rank(&mut ranked, names.size(scope));
+    let known = |entity| match dimensions.ids(scope) {
+        Some(ids) => {
+            let id = *ids.value(entity)?;
+            Some((id, *names.names[scope as usize].get(&EntityId::Number(id))?))
+        }
+        None => Some((0, dimensions.models.value(entity)?.as_ref())),
+    };
+    let mut ranked = ranked(boards, scope, names.size(scope), known);
     ranked.sort_unstable_by(order);
 
     let mut other = boards.whole.spent.clone();
@@ -147,5 +158,53 @@ fn entry(id: String, spent: &Spent, facts: Facts) -> BoardEntry {
         requests: Some(spent.requests),
         tokens: facts.tokens.then_some(spent.board_tokens),
         ..BoardEntry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Tokens, Usd};
+    use crate::tally::names::NONE;
+    use crate::tally::sums::{Total, WindowFact};
+    use proptest::prelude::*;
+
+    fn spent_by(entity: Sym, cents: u8) -> WindowFact {
+        let mut entities = [NONE; 6];
+        entities[Scope::User as usize] = entity;
+        WindowFact {
+            request_id: 0,
+            cost: Usd::from_f64(f64::from(cents) / 100.0).unwrap(),
+            board_tokens: 0,
+            speed_micro: None,
+            entities,
+            duration_ms: None,
+            ttft_ms: None,
+            tokens: Tokens::default(),
+            requests: 1,
+            is_error: false,
+            outcome: None,
+            is_success: None,
+            failure: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_are_those_of_a_whole_ranking(
+            costs in prop::collection::vec(0..30_u8, 0..200),
+            size in 0..6_usize,
+        ) {
+            let mut boards = BoardSums::default();
+            (0..).zip(&costs).for_each(|(entity, cents)| boards.add(&spent_by(entity, *cents)));
+            // Some have left the relay.
+            let known = |entity: Sym| (!entity.is_multiple_of(5)).then_some((i64::from(entity), ""));
+            let mut whole = ranked(&boards, Scope::User, usize::MAX / 2, known);
+            whole.sort_unstable_by(order);
+            let mut first = ranked(&boards, Scope::User, size, known);
+            first.sort_unstable_by(order);
+            let entities = |of: &[Contender<'_>]| of.iter().map(|(.., entity)| *entity).collect::<Vec<_>>();
+            prop_assert_eq!(entities(&first), entities(&whole[..size.min(whole.len())]));
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::ops::Index;
 use std::sync::Arc;
 
 /// Items of a block. Fewer make more of a list stand when a few of its items change; more cost less to pass over.
-const BLOCK: usize = 32;
+const BLOCK: usize = 8;
 
 /// A list in blocks. What has been made of a block holds as long as the same block is there.
 #[derive(Clone, Debug)]
-pub struct Blocks<T>(Vec<Arc<Vec<T>>>);
+pub struct Blocks<T>(Vec<Arc<Box<[T]>>>);
 
 impl<T> Blocks<T> {
     /// All items.
@@ -17,7 +17,7 @@ impl<T> Blocks<T> {
     }
 
     /// The blocks, in order.
-    pub(crate) fn blocks(&self) -> &[Arc<Vec<T>>] {
+    pub(crate) fn blocks(&self) -> &[Arc<Box<[T]>>] {
         &self.0
     }
 }
@@ -51,7 +51,7 @@ impl<T> FromIterator<T> for Blocks<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
         let mut items = items.into_iter();
         let blocks = std::iter::from_fn(|| {
-            let block: Vec<T> = items.by_ref().take(BLOCK).collect();
+            let block: Box<[T]> = items.by_ref().take(BLOCK).collect();
             (!block.is_empty()).then(|| Arc::new(block))
         });
         Self(blocks.collect())
