@@ -106,7 +106,7 @@ async fn a_failure_is_the_upstreams_where_it_has_answered() {
     settle(&mut exporter.follower).await;
     let counters = exporter.view(&plan).await.counters.unwrap();
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
-    for it in &counters.traffic {
+    for it in counters.traffic.iter() {
         for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
             *told.entry(format!("{} {outcome}", it.provider_id)).or_default() += count;
         }
