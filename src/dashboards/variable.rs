@@ -215,7 +215,7 @@ pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "W
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
-const APART: &str = r#"query_result(label_replace(count(group by (relay) (llm_relay_source_up{job=~"$job",relay=~"$relay"})) > 1, "apart", "relay", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#;
+const APART: &str = r#"query_result(label_replace(count(group by (relay) (last_over_time(llm_relay_source_up{job=~"$job",relay=~"$relay"}[1d]))) > 1, "apart", "relay", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#;
 
 impl Variable {
     /// `source` is the uid of the Prometheus data source to begin with; without it Grafana's default is taken.
