@@ -329,23 +329,24 @@ pub(crate) fn quantile(q: &str, histogram: &str, by: &str, growth: impl Fn(&str)
 }
 
 /// Two rows, `at` 1 before and 2 now, of which a stat panel shows the second and its change against the first.
-/// Without a `now` there is nothing, never yesterday's number; without a `before`, or where nothing has changed, the change
-/// is hidden: one against infinity is not a number, and Grafana would colour 0 % as bad news. Both have no labels.
+/// Without a `now` there is nothing, never yesterday's number; without a `before` the change is hidden: a change against
+/// infinity is not a number. Both have no labels.
 pub(crate) fn versus(now: &str, before: &str) -> String {
     // The last digits of a float are no change.
     let rounded = |expr: &str| format!("round(1e9 * {expr}) / 1e9");
     let (now, before) = (rounded(now), rounded(before));
     format!(
-        r#"label_replace({now}, "at", "2", "", "") or label_replace(({before} > 0) != {now} or {now} * 0 + Inf, "at", "1", "", "")"#
+        r#"label_replace({now}, "at", "2", "", "") or label_replace({before} > 0 and {now} or {now} * 0 + Inf, "at", "1", "", "")"#
     )
 }
 
 /// [`versus`] of shares, whose change is in points: from 4 % to 5 % it is 1 %. Grafana divides the change by the first row,
-/// which is therefore made to fit. Without requests that count there is no change.
+/// which is therefore made to fit. Without requests that count there is no change, and where there is none it is hidden:
+/// Grafana would colour 0 % as bad news.
 pub(crate) fn versus_in_points(now: &str, before: &str) -> String {
     // As exact as the number is shown.
     let [now, before] = [now, before].map(|share| format!("round({share}, 0.001)"));
-    versus(&now, &format!("({now} / (1 + {now} - {before}))"))
+    versus(&now, &format!("({now} / (1 + ({now} - {before} != 0)))"))
 }
 
 /// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one

@@ -93,6 +93,7 @@ fn nearest() -> Panel {
     let all = whose.map(named).join(" or ");
     legend_table(lines("The ten nearest to their limit"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
+        .style("axisSoftMax", json!(1))
         .decimals(0)
         .query(Query::lines("share", all, "{{name}}, {{window}} {{part}}"))
 }
@@ -210,6 +211,7 @@ fn accounts_over_time() -> Panel {
     let used = format!("(llm_relay_account_utilization_ratio and on (relay, provider_id, window) {first})");
     legend_table(lines("The ten fullest windows of accounts"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
+        .style("axisSoftMax", json!(1))
         .decimals(0)
         .query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}, {{window}}"))
 }
