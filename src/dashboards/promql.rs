@@ -285,12 +285,12 @@ impl Named {
 
     /// The same for a chart or bars, whose names alone tell relays apart.
     pub(crate) fn in_chart(self, expr: &str) -> String {
-        with_relay(self.label(), &self.of(expr))
+        told_apart(self.label(), &self.of(expr))
     }
 
     /// The same for a chart of `$bucket`s, whose last step begins before now.
     pub(crate) fn of_buckets(self, expr: &str) -> String {
-        with_relay(self.label(), &self.join(expr, "[$bucket] offset -$bucket @ end()"))
+        told_apart(self.label(), &self.join(expr, "[$bucket] offset -$bucket @ end()"))
     }
 
     fn join(self, expr: &str, at: &str) -> String {
@@ -402,8 +402,8 @@ fn named_relay(expr: &str, text: &str) -> String {
     format!(r#"label_replace({expr}, "{SHOWN_RELAY}", "{text}", "$apart", "(.+)")"#)
 }
 
-/// Puts the relay's name behind that in a label.
-pub(crate) fn with_relay(label: &str, expr: &str) -> String {
+/// Puts what tells series apart, such as the relay's name, behind the name in a label.
+pub(crate) fn told_apart(label: &str, expr: &str) -> String {
     format!(r#"label_join({}, "{label}", "", "{label}", "{SHOWN_RELAY}")"#, named_relay(expr, " · $1"))
 }
 

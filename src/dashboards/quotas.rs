@@ -9,7 +9,7 @@ use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW, WINDOWS};
+use super::variable::{JOB, RELAY, RELAYS, SCOPE, Variable, WINDOW, WINDOWS};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
@@ -32,7 +32,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-24h",
         replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, SCOPE, WINDOW],
+        variables: vec![Variable::Source, JOB, RELAY, RELAYS, SCOPE, WINDOW],
         links: vec![],
         alerts: false,
         quick_ranges: false,

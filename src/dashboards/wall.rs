@@ -12,7 +12,7 @@ use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED};
-use super::variable::{ANY_JOB, ANY_RELAY, Variable};
+use super::variable::{ANY_JOB, ANY_RELAY, RELAYS, Variable};
 
 /// The last 20 requests, by the relay's own rules.
 const LAST_REQUESTS: &str = include_str!("claude_code_hub_activity.sql");
@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Dashboard {
         uid: "llm-relay-wall",
         title: "Wall",
         description: "The big screen: no controls in kiosk mode, renewed every 2 seconds.",
-        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, Variable::Apart],
+        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, RELAYS],
         ..wall(activity(), active_users())
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn claude_code_hub() -> Dashboard {
         uid: "llm-relay-wall-cch",
         title: "Wall with single requests (Claude Code Hub)",
         description: "The big screen with the last 20 requests from the database of Claude Code Hub. Needs a PostgreSQL data source.",
-        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, Variable::Apart],
+        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, RELAYS],
         ..wall(last_requests(), active_users())
     }
 }
@@ -107,7 +107,7 @@ fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
     bars(title).money(Money::All).decimals(2).query(Query::values(
         "cost",
-        format!("sort_desc({})", promql::with_relay("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
+        format!("sort_desc({})", promql::told_apart("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
         "{{name}}",
     ))
 }
