@@ -341,8 +341,8 @@ pub(crate) fn versus(now: &str, before: &str) -> String {
 }
 
 /// [`versus`] of shares, whose change is in points: from 4 % to 5 % it is 1 %. Grafana divides the change by the first row,
-/// which is therefore made to fit. Without requests that count there is no change, and where there is none it is hidden:
-/// Grafana would colour 0 % as bad news.
+/// which is therefore made to fit. Without requests that count there is no change, and one of
+/// 0 is hidden: Grafana would colour it as bad news.
 pub(crate) fn versus_in_points(now: &str, before: &str) -> String {
     // As exact as the number is shown.
     let [now, before] = [now, before].map(|share| format!("round({share}, 0.001)"));

@@ -245,19 +245,7 @@ impl Variable {
                 "refresh": 2, "sort": 5, "multi": !every.is_empty(), "includeAll": !every.is_empty(), "allValue": every,
                 "current": if every.is_empty() { json!({}) } else { all(texts) }, "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
             }),
-            Self::Apart { by, among } => {
-                let several =
-                    format!("count(group by ({by}) (last_over_time(llm_relay_source_up{{{among}}}[1d]))) > 1");
-                let query = format!(
-                    r#"query_result(label_replace({several}, "apart", "{by}", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#
-                );
-                json!({
-                    "type": "query", "name": "apart", "label": "", "datasource": prometheus(), "definition": query,
-                    "query": {"query": query, "refId": "variable-apart"}, "regex": r#"/apart="([^"]*)"/"#, "refresh": 1,
-                    "sort": 0, "multi": false, "includeAll": false, "current": {}, "options": [], "hide": 2,
-                    "skipUrlSync": true,
-                })
-            }
+            Self::Apart { by, among } => apart(by, among),
             Self::Choice { name, label, choices, all: with_all } => {
                 let options: Vec<Value> = choices
                     .iter()
@@ -286,6 +274,18 @@ impl Variable {
             }),
         }
     }
+}
+
+fn apart(by: &str, among: &str) -> Value {
+    let several = format!("count(group by ({by}) (last_over_time(llm_relay_source_up{{{among}}}[1d]))) > 1");
+    let query = format!(
+        r#"query_result(label_replace({several}, "apart", "{by}", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#
+    );
+    json!({
+        "type": "query", "name": "apart", "label": "", "datasource": prometheus(), "definition": query,
+        "query": {"query": query, "refId": "variable-apart"}, "regex": r#"/apart="([^"]*)"/"#, "refresh": 1, "sort": 0,
+        "multi": false, "includeAll": false, "current": {}, "options": [], "hide": 2, "skipUrlSync": true,
+    })
 }
 
 fn all(texts: &Texts) -> Value {
