@@ -9,10 +9,10 @@ use super::panel_types::{chart, legend_table, lines, stat, table, timeline};
 use super::promql::{self, Replicas, keyed};
 use super::query::Query;
 use super::shared;
-use super::variable::{INSTANCE, JOB_SHOWN, RELAY, Variable};
+use super::variable::{INSTANCE, JOB_SHOWN, RELAY, REPLICAS, Variable};
 
-const EACH: &str = "{{instance}} {{relay}}";
-const SOURCE: &str = "{{instance}} {{relay}} {{source}}";
+const EACH: &str = "{{relay}}";
+const SOURCE: &str = "{{relay}} {{source}}";
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-6h",
         replicas: Replicas::Each,
-        variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY],
+        variables: vec![Variable::Source, JOB_SHOWN, INSTANCE, RELAY, REPLICAS],
         links: vec![],
         alerts: false,
         quick_ranges: false,
@@ -42,6 +42,11 @@ pub(crate) fn dashboard() -> Dashboard {
             versions(),
         ],
     }
+}
+
+/// Lines of each relay, and of each replica where there are several.
+fn each(id: &'static str, expr: &str, names: &'static str) -> Query {
+    Query::lines(id, promql::told_apart("relay", expr), names)
 }
 
 fn per_minute(counter: &str, by: &str) -> String {
@@ -86,13 +91,13 @@ fn sources() -> Row {
     let over_time = timeline("Sources over time", SOURCE)
         // More would lie on each other.
         .option("perPage", json!(12))
-        .query(Query::lines("up", up, SOURCE))
+        .query(each("up", up, SOURCE))
         .map("0", "Down", "red")
         .map("1", "Up", "green");
     let age = "time() - llm_relay_source_last_success_timestamp_seconds";
     let age = legend_table(lines("Age of data by source"), &[("lastNotNull", "Last *"), ("max", "Max")])
         .unit("s")
-        .query(Query::lines("age", age, SOURCE));
+        .query(each("age", age, SOURCE));
     row(9, [(10, over_time), (14, age)]).under("Sources")
 }
 
@@ -101,10 +106,10 @@ fn relay() -> Row {
     let answers = timeline("The relay itself", EACH)
         .empty(NO_ADDRESS)
         .note("Whether its health address answers; told apart from its stores.")
-        .query(Query::lines("up", "min by (instance, relay) (llm_relay_http_up)", EACH))
+        .query(each("up", "min by (instance, relay) (llm_relay_http_up)", EACH))
         .map("0", "Down", "red")
         .map("1", "Up", "green");
-    let duration = lines("Duration of the probe").unit("s").empty(NO_ADDRESS).query(Query::lines(
+    let duration = lines("Duration of the probe").unit("s").empty(NO_ADDRESS).query(each(
         "duration",
         "llm_relay_http_probe_duration_seconds",
         EACH,
@@ -121,9 +126,9 @@ fn delays() -> Row {
     let lag = lines("Ledger lag")
         .unit("s")
         .note("Grows while nobody sends requests; only a lag under traffic is a fault.")
-        .query(Query::lines("lag", "llm_relay_ledger_lag_seconds", EACH))
+        .query(each("lag", "llm_relay_ledger_lag_seconds", EACH))
         .query(Query::lines("replica", "llm_relay_replica_lag_seconds", "{{relay}} replica"));
-    let delay = lines("Delay of the relay's collector").unit("s").query(Query::lines(
+    let delay = lines("Delay of the relay's collector").unit("s").query(each(
         "delay",
         "llm_relay_collector_delay_seconds",
         EACH,
@@ -135,11 +140,10 @@ fn delays() -> Row {
 }
 
 fn processes() -> Row {
-    let of = |title, expr: &str, names: &'static str| lines(title).decimals(0).query(Query::lines("now", expr, names));
+    let of = |title, expr: &str, names: &'static str| lines(title).decimals(0).query(each("now", expr, names));
     let workers = of("Workers of the relay that are alive", "llm_relay_workers_alive", EACH);
-    let waiting =
-        of("Requests that its own counters lack", "llm_relay_unaccounted_requests", "{{instance}} {{relay}} {{state}}")
-            .note("What is pending is seconds old; what is parked the relay has given up on.");
+    let waiting = of("Requests that its own counters lack", "llm_relay_unaccounted_requests", "{{relay}} {{state}}")
+        .note("What is pending is seconds old; what is parked the relay has given up on.");
     let people = of("End users today", "llm_relay_end_users_active", EACH);
     row(7, [(8, workers), (8, waiting), (8, people)])
 }
@@ -149,8 +153,8 @@ fn database() -> Row {
         .unit("bytes")
         .empty("Its database is a server")
         .note("The file, and its write-ahead log, which must not grow for ever.")
-        .query(Query::lines("bytes", "llm_relay_database_bytes", "{{instance}} {{relay}} {{file}}"));
-    let record = lines("Age of the collector's last record").unit("s").query(Query::lines(
+        .query(each("bytes", "llm_relay_database_bytes", "{{relay}} {{file}}"));
+    let record = lines("Age of the collector's last record").unit("s").query(each(
         "record",
         "time() - llm_relay_collector_last_record_timestamp_seconds",
         EACH,
@@ -159,7 +163,7 @@ fn database() -> Row {
         .unit("s")
         .set("min", json!(null))
         .note("How old rows seem when they appear because the configured zone is not the relay's; below 0: of the future.")
-        .query(Query::lines("error", "llm_relay_timezone_error_seconds", EACH));
+        .query(each("error", "llm_relay_timezone_error_seconds", EACH));
     row(8, [(8, bytes), (8, record), (8, zone)])
 }
 
@@ -201,7 +205,7 @@ fn work() -> Row {
 
 /// What audits found, and what the relay's ledger does not have or is not asked for.
 fn truth() -> Row {
-    let drift = lines("Drift found by audits").set("min", json!(null)).query(Query::lines(
+    let drift = lines("Drift found by audits").set("min", json!(null)).query(each(
         "requests",
         "llm_relay_audit_drift_requests",
         EACH,
@@ -248,14 +252,14 @@ fn size() -> Row {
 }
 
 fn store() -> Row {
-    let each = |panel: Panel, expr: &str| panel.empty("No store is configured").query(Query::lines("each", expr, EACH));
-    let up = each(chart("Store in use"), "llm_relay_store_up");
-    let writer = each(chart("Saves the checkpoint"), "llm_relay_store_writer");
+    let of = |panel: Panel, expr: &str| panel.empty("No store is configured").query(each("each", expr, EACH));
+    let up = of(chart("Store in use"), "llm_relay_store_up");
+    let writer = of(chart("Saves the checkpoint"), "llm_relay_store_writer");
     let age = "time() - llm_relay_store_last_save_timestamp_seconds";
-    let age = each(chart("Age of the last save").unit("s"), age);
+    let age = of(chart("Age of the last save").unit("s"), age);
     let failures = "sum by (instance, relay) (rate(llm_relay_store_failures_total[$__rate_interval]))";
-    let failures = each(chart("Failures of the store per second"), failures);
-    let bytes = each(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
+    let failures = of(chart("Failures of the store per second"), failures);
+    let bytes = of(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
     row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
 }
 

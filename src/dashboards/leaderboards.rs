@@ -7,7 +7,7 @@ use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::{stat, table};
 use super::promql::{self, Named, Replicas, SHOWN_RELAY, keyed, shown_relay};
 use super::query::Query;
-use super::variable::{JOB, PERIOD, RECORDED, RELAY, TYPE, Variable};
+use super::variable::{JOB, PERIOD, RECORDED, RELAY, RELAYS, TYPE, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -17,7 +17,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "1m",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD, TYPE],
+        variables: vec![Variable::Source, JOB, RELAY, RELAYS, RECORDED, PERIOD, TYPE],
         links: vec![],
         alerts: false,
         quick_ranges: true,

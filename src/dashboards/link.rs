@@ -32,6 +32,7 @@ pub(crate) enum Clicked {
 impl Link {
     pub(crate) const TRENDS: Self = Self::dashboard("Trends", "llm-relay-trends", &[]);
     pub(crate) const PROVIDERS: Self = Self::dashboard("Providers", "llm-relay-providers", &[]);
+    pub(crate) const SOURCES: Self = Self::dashboard("Which source", "llm-relay-exporter", &[]);
     pub(crate) const USER: Self =
         Self::dashboard("Trends of this user", "llm-relay-trends", &[("relay", "relay"), ("user", "user_id")]);
     pub(crate) const KEY: Self =

@@ -10,7 +10,7 @@ use super::pools::{self, Among};
 use super::promql::{Named, Replicas};
 use super::query::Query;
 use super::shared;
-use super::variable::{JOB, PERIOD, RECORDED, RELAY, Variable};
+use super::variable::{JOB, PERIOD, RECORDED, RELAY, RELAYS, Variable};
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -20,7 +20,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "5s",
         from: "now/d",
         replicas: Replicas::FoldRecorded,
-        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, RECORDED, PERIOD],
+        variables: vec![Variable::Source, JOB, RELAY, RELAYS, RECORDED, PERIOD],
         links: vec![(
             "Wall",
             "/d/llm-relay-wall{suffix}?kiosk&refresh=2s&_dash.hideTimePicker&_dash.hideVariables&_dash.hideLinks&var-datasource=${datasource}",

@@ -285,12 +285,12 @@ impl Named {
 
     /// The same for a chart or bars, whose names alone tell relays apart.
     pub(crate) fn in_chart(self, expr: &str) -> String {
-        with_relay(self.label(), &self.of(expr))
+        told_apart(self.label(), &self.of(expr))
     }
 
     /// The same for a chart of `$bucket`s, whose last step begins before now.
     pub(crate) fn of_buckets(self, expr: &str) -> String {
-        with_relay(self.label(), &self.join(expr, "[$bucket] offset -$bucket @ end()"))
+        told_apart(self.label(), &self.join(expr, "[$bucket] offset -$bucket @ end()"))
     }
 
     fn join(self, expr: &str, at: &str) -> String {
@@ -341,11 +341,12 @@ pub(crate) fn versus(now: &str, before: &str) -> String {
 }
 
 /// [`versus`] of shares, whose change is in points: from 4 % to 5 % it is 1 %. Grafana divides the change by the first row,
-/// which is therefore made to fit. Without requests that count there is no change.
+/// which is therefore made to fit. Without requests that count there is no change, and one of
+/// 0 is hidden: Grafana would colour it as bad news.
 pub(crate) fn versus_in_points(now: &str, before: &str) -> String {
     // As exact as the number is shown.
     let [now, before] = [now, before].map(|share| format!("round({share}, 0.001)"));
-    versus(&now, &format!("({now} / (1 + {now} - {before}))"))
+    versus(&now, &format!("({now} / (1 + ({now} - {before} != 0)))"))
 }
 
 /// [`versus`] of sums over relays, each side by relay. The change is that of the relays which have both numbers: one
@@ -401,8 +402,8 @@ fn named_relay(expr: &str, text: &str) -> String {
     format!(r#"label_replace({expr}, "{SHOWN_RELAY}", "{text}", "$apart", "(.+)")"#)
 }
 
-/// Puts the relay's name behind that in a label.
-pub(crate) fn with_relay(label: &str, expr: &str) -> String {
+/// Puts what tells series apart, such as the relay's name, behind the name in a label.
+pub(crate) fn told_apart(label: &str, expr: &str) -> String {
     format!(r#"label_join({}, "{label}", "", "{label}", "{SHOWN_RELAY}")"#, named_relay(expr, " · $1"))
 }
 

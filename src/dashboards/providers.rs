@@ -11,7 +11,7 @@ use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
-use super::variable::{JOB, MODEL, PROVIDER, RECORDED_SUMS, RELAY, RUNBOOKS, TYPE, Variable};
+use super::variable::{JOB, MODEL, PROVIDER, RECORDED_SUMS, RELAY, RELAYS, RUNBOOKS, TYPE, Variable};
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
@@ -34,7 +34,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-6h",
         replicas: Replicas::FoldSummed,
-        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
+        variables: vec![Variable::Source, JOB, RELAY, RELAYS, TYPE, PROVIDER, MODEL, RECORDED_SUMS, RUNBOOKS],
         links: vec![],
         alerts: true,
         quick_ranges: false,

@@ -9,7 +9,7 @@ use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::variable::{JOB, RELAY, SCOPE, Variable, WINDOW, WINDOWS};
+use super::variable::{JOB, RELAY, RELAYS, SCOPE, Variable, WINDOW, WINDOWS};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
@@ -32,7 +32,7 @@ pub(crate) fn dashboard() -> Dashboard {
         refresh: "30s",
         from: "now-24h",
         replicas: Replicas::Fold,
-        variables: vec![Variable::Source, JOB, RELAY, Variable::Apart, SCOPE, WINDOW],
+        variables: vec![Variable::Source, JOB, RELAY, RELAYS, SCOPE, WINDOW],
         links: vec![],
         alerts: false,
         quick_ranges: false,
@@ -93,6 +93,7 @@ fn nearest() -> Panel {
     let all = whose.map(named).join(" or ");
     legend_table(lines("The ten nearest to their limit"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
+        .style("axisSoftMax", json!(1))
         .decimals(0)
         .query(Query::lines("share", all, "{{name}}, {{window}} {{part}}"))
 }
@@ -210,6 +211,7 @@ fn accounts_over_time() -> Panel {
     let used = format!("(llm_relay_account_utilization_ratio and on (relay, provider_id, window) {first})");
     legend_table(lines("The ten fullest windows of accounts"), &[("lastNotNull", "Last *")])
         .unit("percentunit")
+        .style("axisSoftMax", json!(1))
         .decimals(0)
         .query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}, {{window}}"))
 }

@@ -131,6 +131,7 @@ pub(crate) const STATE: &str = r#"(max(1 - llm_relay_source_up) > 0 or max(2 * (
 /// Quiet while all is well.
 pub(crate) fn state(title: &'static str) -> Panel {
     stat(title)
+        .link(Link::SOURCES)
         .option("colorMode", json!("background_solid"))
         .levels(&[(None, "red")])
         .note("Live: all sources of all relays are being read. Numbers that cannot be renewed disappear instead of growing old. Not scraped: the exporter does not answer Prometheus.")

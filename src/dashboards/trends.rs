@@ -9,7 +9,7 @@ use super::panel_types::{Better, bars, chart, legend_table, lines, stack, versus
 use super::promql::{self, Named, Replicas};
 use super::query::Query;
 use super::shared::{JUDGED, OF_TYPE};
-use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RECORDED_DAYS, RELAY, TYPE, USER, Variable};
+use super::variable::{BUCKET, COMPARE, JOB, KEY, MODEL, PROVIDER, RECORDED_DAYS, RELAY, RELAYS, TYPE, USER, Variable};
 
 /// How many lines a chart shows before the rest is one.
 const LINES: u32 = 10;
@@ -61,7 +61,7 @@ pub(crate) fn dashboard() -> Dashboard {
             Variable::Source,
             JOB,
             RELAY,
-            Variable::Apart,
+            RELAYS,
             BUCKET,
             COMPARE,
             RECORDED_DAYS,

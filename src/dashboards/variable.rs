@@ -19,9 +19,9 @@ pub(crate) enum Variable {
         /// What stands for all of them; empty where there is one to be taken.
         all: &'static str,
     },
-    /// The label that tells relays apart where several are chosen, else one that nothing has. Asked for once, not with each
-    /// refresh.
-    Apart,
+    /// A label where several of its values are chosen, else one that nothing has: what tells series of the same name apart.
+    /// Asked for once, not with each refresh.
+    Apart { by: &'static str, among: &'static str },
     /// Fixed choices: value and text; the first is the default.
     Choice { name: &'static str, label: &'static str, choices: &'static [(&'static str, &'static str)], all: bool },
     /// A regular expression that is typed in, or comes with the URL; asks nothing when the dashboard refreshes.
@@ -62,6 +62,9 @@ pub(crate) const RELAY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
+pub(crate) const RELAYS: Variable = Variable::Apart { by: "relay", among: r#"job=~"$job",relay=~"$relay""# };
+pub(crate) const REPLICAS: Variable =
+    Variable::Apart { by: "instance", among: r#"job=~"$job",instance=~"$instance",relay=~"$relay""# };
 /// A condition: the range is longer than a day and a half, and what is recorded of counters is there, also at its beginning
 /// for each relay that has counters. It lies `$look` apart at most, and is asked for with `$chosen` matchers.
 macro_rules! recorded {
@@ -215,8 +218,6 @@ pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "W
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };
 
-const APART: &str = r#"query_result(label_replace(count(group by (relay) (llm_relay_source_up{job=~"$job",relay=~"$relay"})) > 1, "apart", "relay", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#;
-
 impl Variable {
     /// `source` is the uid of the Prometheus data source to begin with; without it Grafana's default is taken.
     pub(crate) fn json(&self, texts: &Texts, source: Option<&str>) -> Value {
@@ -244,12 +245,7 @@ impl Variable {
                 "refresh": 2, "sort": 5, "multi": !every.is_empty(), "includeAll": !every.is_empty(), "allValue": every,
                 "current": if every.is_empty() { json!({}) } else { all(texts) }, "options": [], "hide": if *hidden { 2 } else { 0 }, "skipUrlSync": false,
             }),
-            Self::Apart => json!({
-                "type": "query", "name": "apart", "label": texts.get("Relays"), "datasource": prometheus(),
-                "definition": APART, "query": {"query": APART, "refId": "variable-apart"}, "regex": r#"/apart="([^"]*)"/"#,
-                "refresh": 1, "sort": 0, "multi": false, "includeAll": false, "current": {}, "options": [], "hide": 2,
-                "skipUrlSync": true,
-            }),
+            Self::Apart { by, among } => apart(by, among),
             Self::Choice { name, label, choices, all: with_all } => {
                 let options: Vec<Value> = choices
                     .iter()
@@ -278,6 +274,18 @@ impl Variable {
             }),
         }
     }
+}
+
+fn apart(by: &str, among: &str) -> Value {
+    let several = format!("count(group by ({by}) (last_over_time(llm_relay_source_up{{{among}}}[1d]))) > 1");
+    let query = format!(
+        r#"query_result(label_replace({several}, "apart", "{by}", "", "") or on () label_replace(vector(1), "apart", "none", "", ""))"#
+    );
+    json!({
+        "type": "query", "name": "apart", "label": "", "datasource": prometheus(), "definition": query,
+        "query": {"query": query, "refId": "variable-apart"}, "regex": r#"/apart="([^"]*)"/"#, "refresh": 1, "sort": 0,
+        "multi": false, "includeAll": false, "current": {}, "options": [], "hide": 2, "skipUrlSync": true,
+    })
 }
 
 fn all(texts: &Texts) -> Value {

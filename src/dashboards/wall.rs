@@ -12,7 +12,7 @@ use super::pools::{self, Among};
 use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED};
-use super::variable::{ANY_JOB, ANY_RELAY, Variable};
+use super::variable::{ANY_JOB, ANY_RELAY, RELAYS, Variable};
 
 /// The last 20 requests, by the relay's own rules.
 const LAST_REQUESTS: &str = include_str!("claude_code_hub_activity.sql");
@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Dashboard {
         uid: "llm-relay-wall",
         title: "Wall",
         description: "The big screen: no controls in kiosk mode, renewed every 2 seconds.",
-        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, Variable::Apart],
+        variables: vec![Variable::Source, ANY_JOB, ANY_RELAY, RELAYS],
         ..wall(activity(), active_users())
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn claude_code_hub() -> Dashboard {
         uid: "llm-relay-wall-cch",
         title: "Wall with single requests (Claude Code Hub)",
         description: "The big screen with the last 20 requests from the database of Claude Code Hub. Needs a PostgreSQL data source.",
-        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, Variable::Apart],
+        variables: vec![Variable::Source, Variable::Postgres, ANY_JOB, ANY_RELAY, RELAYS],
         ..wall(last_requests(), active_users())
     }
 }
@@ -76,12 +76,7 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
             ]),
             row(
                 2,
-                [
-                    (10, shared::state("State of the data").slim()),
-                    (4, shared::data_age().slim()),
-                    (4, circuits_open.slim()),
-                    (6, shared::clock().slim()),
-                ],
+                [(10, state()), (4, shared::data_age().slim()), (4, circuits_open.slim()), (6, shared::clock().slim())],
             ),
             row(9, [(6, board("Users today", "user")), (8, traffic()), (10, activity)])
                 .or([(6, board("Keys today", "key")), (6, pools::calls_by_window())]),
@@ -92,6 +87,11 @@ fn wall(activity: Panel, active: Panel) -> Dashboard {
             ]),
         ],
     }
+}
+
+/// Its words are long where they matter, and Grafana would write them the smaller.
+fn state() -> Panel {
+    shared::state("State of the data").slim().option("text", json!({"titleSize": 20, "valueSize": 34}))
 }
 
 /// Bars that can be read from afar.
@@ -107,7 +107,7 @@ fn board(title: &'static str, scope: &str) -> Panel {
     let cost = format!(r#"llm_relay_leaderboard_cost_usd{{scope="{scope}",period="today",id!="other"}} > 0"#);
     bars(title).money(Money::All).decimals(2).query(Query::values(
         "cost",
-        format!("sort_desc({})", promql::with_relay("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
+        format!("sort_desc({})", promql::told_apart("name", &format!("topk(6, sum by (relay, id, name) ({cost}))"))),
         "{{name}}",
     ))
 }

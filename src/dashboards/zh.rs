@@ -414,6 +414,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Wasted", "浪费"),
     ("Wasted money per hour", "每小时浪费金额"),
     ("Week", "周"),
+    ("Which source", "是哪个数据源"),
     ("What to do, by class", "按类别的处理办法"),
     (
         "What ended within the last minute, by model and provider. Needs a scrape interval of at most 15 seconds.",
