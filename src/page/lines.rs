@@ -46,8 +46,8 @@ pub(super) struct Lines {
     /// The pass in which each sample was last emitted.
     emitted_in: Vec<u32>,
     pass: u32,
-    /// What the last pass found in things that views share, in its order; `None` where it cannot be passed over.
-    stretches: Vec<Option<Stretch>>,
+    /// What the last pass found in things that views share, by relay and in its order; `None` where it cannot be passed over.
+    stretches: Vec<(Box<str>, Vec<Option<Stretch>>)>,
     /// In the order of [`Format::ALL`].
     heads: [Piece; Format::ALL.len()],
     segments: Vec<Segment>,
@@ -109,8 +109,16 @@ impl Lines {
         self.pass = self.pass.wrapping_add(1);
         let metric = self.family.metric;
         let before = mem::take(&mut self.stretches).into_iter();
-        let mut update =
-            Update { lines: self, before, relay: None, next: 0, found: 0, looked_for: 0, has_others: false };
+        let mut update = Update {
+            lines: self,
+            before,
+            of_relay: Vec::new().into_iter(),
+            relay: None,
+            next: 0,
+            found: 0,
+            looked_for: 0,
+            has_others: false,
+        };
         emit(metric, views, own, &mut update);
         let series = update.lines.series();
         // Where many have moved the next page shall find them at once.
@@ -186,8 +194,10 @@ fn line_count(value: Value) -> usize {
 /// Compares what is emitted with what stands.
 struct Update<'a> {
     lines: &'a mut Lines,
-    /// The stretches of the last pass that are still to come.
-    before: vec::IntoIter<Option<Stretch>>,
+    /// The relays of the last pass that are still to come.
+    before: vec::IntoIter<(Box<str>, Vec<Option<Stretch>>)>,
+    /// The stretches of this relay that are still to come.
+    of_relay: vec::IntoIter<Option<Stretch>>,
     relay: Option<&'a str>,
     /// The sample that follows if they come as they came before.
     next: usize,
@@ -226,11 +236,17 @@ impl Update<'_> {
 }
 
 impl Update<'_> {
-    /// Whether the samples of a stretch are this relay's, and none of them has come from elsewhere in this pass.
-    fn stands(&self, samples: &Range<usize>) -> bool {
-        let Lines { family, emitted_in, pass, .. } = &*self.lines;
-        let is_free = emitted_in[samples.clone()].iter().all(|emitted_in| emitted_in != pass);
-        is_free && (samples.is_empty() || family.is_labelled(samples.start, self.relay, &[]))
+    /// Whether a stretch is of this thing, and none of its samples has come from elsewhere in this pass.
+    fn stands<T>(&self, stretch: &Stretch, shared: &Arc<T>) -> bool {
+        // Without a look at the thing itself: that there are many is what costs.
+        let is_same = Arc::as_ptr(&stretch.from).cast::<T>() == Arc::as_ptr(shared);
+        is_same && self.lines.emitted_in[stretch.samples.clone()].iter().all(|pass| *pass != self.lines.pass)
+    }
+
+    fn keep(&mut self, stretch: Option<Stretch>) {
+        if let Some((_, stretches)) = self.lines.stretches.last_mut() {
+            stretches.push(stretch);
+        }
     }
 
     fn pass_over(&mut self, stretch: Stretch) {
@@ -240,19 +256,21 @@ impl Update<'_> {
             self.found += samples.len();
             self.next = samples.end;
         }
-        self.lines.stretches.push(Some(stretch));
+        self.keep(Some(stretch));
     }
 }
 
 impl<'a> RelaySink<'a> for Update<'a> {
     fn of_relay(&mut self, relay: &'a str) {
         self.relay = Some(relay);
+        let before = self.before.next().filter(|(before, _)| **before == *relay);
+        self.of_relay = before.map_or_else(Vec::new, |(_, stretches)| stretches).into_iter();
+        self.lines.stretches.push((relay.into(), Vec::with_capacity(self.of_relay.len())));
     }
 
     fn of_shared<T: Any + Send + Sync>(&mut self, shared: &Arc<T>, emit: impl Fn(&T, &mut dyn Sink)) {
-        let from: Arc<dyn Any + Send + Sync> = shared.clone();
-        let stretch = self.before.next().flatten().filter(|stretch| Arc::ptr_eq(&stretch.from, &from));
-        if let Some(stretch) = stretch.filter(|stretch| self.stands(&stretch.samples)) {
+        let stretch = self.of_relay.next().flatten();
+        if let Some(stretch) = stretch.filter(|stretch| self.stands(stretch, shared)) {
             self.pass_over(stretch);
             return;
         }
@@ -260,7 +278,7 @@ impl<'a> RelaySink<'a> for Update<'a> {
         emit(shared, self);
         let samples = first..self.next;
         let is_whole = self.looked_for == looked_for && self.found - found == samples.len();
-        self.lines.stretches.push(is_whole.then_some(Stretch { from, samples }));
+        self.keep(is_whole.then(|| Stretch { from: shared.clone(), samples }));
     }
 }
 
