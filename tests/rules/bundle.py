@@ -71,7 +71,7 @@ def catalogue():
     source = "".join(path.read_text(encoding="utf-8") for path in METRICS)
     found = {}
     for name, kind, labels, text, emit in entry.findall(source):
-        own = {"relay"} if emit in ("Relay", "Backfillable") else set()
+        own = set() if emit == "Exporter" else {"relay"}
         found[name] = (kind, set(re.findall(r'"(\w+)"', labels)) | own | {"job", "instance"}, text)
     assert len(found) == source.count("    Metric {\n") > 0, "an entry of the catalogue was not understood"
     return found
