@@ -108,6 +108,13 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
         let error = sqlx::query(sql).fetch_all(&mut connection).await.unwrap_err();
         assert!(error.to_string().contains("permission denied"), "{table} {column}: {error}");
     }
+    // Roles of older scripts may not read the type of a call: only whose doing it is that a request failed which was passed through needs it.
+    db.run(r#"revoke select (call_type) on "LiteLLM_SpendLogs" from llm_relay_exporter"#).await;
+    let mut older = Exporter::open(&plan);
+    settle(&mut older.follower).await;
+    assert_eq!(requests(&mut older, &plan).await, 1);
+    drop(older);
+    db.run(r#"grant select (call_type) on "LiteLLM_SpendLogs" to llm_relay_exporter"#).await;
     // Where rows may not tell their teams, nobody says that they have none.
     assert_eq!(exporter.view(&plan).await.counters.unwrap().teams.iter().count(), 1);
     db.run(r#"revoke select (team_id, organization_id) on "LiteLLM_SpendLogs" from llm_relay_exporter"#).await;

@@ -9,7 +9,7 @@ select
   left(l."user", 256) as user_id,
   left({l.team_id:text}, 256) as team_id,
   left({l.organization_id:text}, 256) as organization_id,
-  left(l.call_type, 50) as call_type,
+  left({l.call_type:text}, 50) as call_type,
   l.spend,
   l.prompt_tokens,
   l.completion_tokens,
