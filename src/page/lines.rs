@@ -233,9 +233,7 @@ impl Update<'_> {
             None => self.has_others = true,
         }
     }
-}
 
-impl Update<'_> {
     /// Whether a stretch is of this thing, and none of its samples has come from elsewhere in this pass.
     fn stands<T>(&self, stretch: &Stretch, shared: &Arc<T>) -> bool {
         // Without a look at the thing itself: that there are many is what costs.
