@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use common::cpu::cpu;
 use common::exporter::{Exporter, ask, free_port};
 use common::ledger::{Ledger, Shape};
@@ -401,7 +402,8 @@ impl SqlExporter {
             .arg(format!("-web.listen-address=127.0.0.1:{port}"))
             .stdout(Stdio::null())
             .stderr(fs::File::create(place.join("sql_exporter.log"))?)
-            .spawn()?;
+            .spawn()
+            .context("prometheus-sql-exporter, of Debian's package of that name")?;
         let peer = Self(process);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !ask(port, "").is_ok_and(|page| String::from_utf8_lossy(&page).contains("sql_statistics{")) {

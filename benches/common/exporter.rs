@@ -1,12 +1,14 @@
 //! The release binary at work, and what it costs the machine.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use flate2::bufread::GzDecoder;
 use tokio::time::sleep;
 
 use super::cpu::cpu;
@@ -22,7 +24,8 @@ const COMPLETE: [&str; 4] = [
     "\nllm_relay_day_requests{",
     "\nllm_relay_leaderboard_requests{",
 ];
-const OPEN_METRICS: &str = "Accept: application/openmetrics-text;version=1.0.0\r\n";
+/// As Prometheus asks. A form that anybody has asked for is kept ready for a while: of no other one may be here.
+const AS_PROMETHEUS: &str = "Accept: application/openmetrics-text;version=1.0.0\r\nAccept-Encoding: gzip\r\n";
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub struct Exporter {
@@ -57,7 +60,9 @@ impl Exporter {
 
     /// What it says to a Prometheus.
     pub fn page(&self) -> Option<String> {
-        String::from_utf8(ask(self.port, OPEN_METRICS).ok()?).ok()
+        let mut page = String::new();
+        GzDecoder::new(&*ask(self.port, AS_PROMETHEUS).ok()?).read_to_string(&mut page).ok()?;
+        Some(page)
     }
 
     /// The share of the history that it has read, as it tells it.
@@ -71,8 +76,7 @@ impl Exporter {
     pub fn keep_scraping(&self, interval: Duration) {
         let port = self.port;
         std::thread::spawn(move || {
-            let headers = format!("{OPEN_METRICS}Accept-Encoding: gzip\r\n");
-            while ask(port, &headers).is_ok() {
+            while ask(port, AS_PROMETHEUS).is_ok() {
                 std::thread::sleep(interval);
             }
         });
