@@ -4,8 +4,12 @@
 //! [`crate::store::FORMAT`].
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::bufread::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +29,26 @@ pub enum PartError {
 /// What has been written, in no more memory than it takes: the vector may have grown to twice of it.
 pub(crate) fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
     bytes.into_boxed_slice().into()
+}
+
+/// Bytes that are kept for long and seldom looked at.
+#[derive(Debug)]
+pub(crate) struct Deflated(Bytes);
+
+impl Deflated {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        const TAKES_ALL: &str = "a Vec takes every write";
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect(TAKES_ALL);
+        Self(into_exact_bytes(encoder.finish().expect(TAKES_ALL)))
+    }
+
+    /// What it was made of.
+    pub(crate) fn bytes(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        DeflateDecoder::new(&*self.0).read_to_end(&mut bytes).expect("it was deflated here");
+        bytes.into()
+    }
 }
 
 /// A part with its bytes.

@@ -260,7 +260,7 @@ impl Tally {
         let new_day = self.today() != moment.today() || self.moment.calendar != moment.calendar;
         self.moment = moment;
         let now = self.now();
-        self.windows.slide(&self.log, &self.moment);
+        self.windows.slide(&mut self.log, &self.moment);
         // Only now: after a long sleep the windows have yet to let go of what the log forgets.
         self.log.forget_before(now - KEPT_SECONDS);
         if new_day {
@@ -449,7 +449,7 @@ impl Tally {
     }
 
     fn rebuild_windows(&mut self) {
-        self.windows.begin(&self.log, &self.moment);
+        self.windows.begin(&mut self.log, &self.moment);
         self.turn_day();
     }
 

@@ -8,6 +8,7 @@ use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::lines::{Piece, SEGMENT};
+use crate::parts::into_exact_bytes;
 
 /// RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -59,7 +60,7 @@ impl Packed {
         out.extend_from_slice(&END);
         out.extend_from_slice(&checksum.finalize().to_le_bytes());
         out.extend_from_slice(&length.to_le_bytes());
-        out.into()
+        into_exact_bytes(out)
     }
 
     fn pack(&mut self, group: &[&Piece]) -> Part {

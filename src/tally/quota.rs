@@ -63,7 +63,7 @@ impl Marks {
     }
 
     /// Sums up the marks that wait for it, all in one walk. Tells whether there was one.
-    fn sum_up(&mut self, log: &Log) -> bool {
+    fn sum_up(&mut self, log: &mut Log) -> bool {
         let marks = || self.by_entity.values().flatten().filter(|mark| mark.waits);
         let Some(since) = marks().map(|mark| mark.since).min() else { return false };
         log.each(since..i64::MAX, |second, fact| {
@@ -171,7 +171,7 @@ impl Tally {
             quotas.collect()
         };
         let mut quotas = read(self);
-        if self.marks.sum_up(&self.log) {
+        if self.marks.sum_up(&mut self.log) {
             quotas = read(self);
         }
         self.marks.prune();

@@ -1,6 +1,8 @@
 //! What rows add up to. All sums are integers: they do not depend on the order of their terms, and what was added can
 //! be taken away again without a trace.
 
+use std::collections::{BTreeMap, btree_map};
+
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -382,19 +384,19 @@ impl Total for Spending {
 
 /// Requests by key and model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct KeyModels(HashMap<Sym, HashMap<Sym, u64>>);
+pub(super) struct KeyModels(BTreeMap<(Sym, Sym), u64>);
 
 impl KeyModels {
     /// The models of a key, with their requests.
     pub(super) fn of(&self, key: Sym) -> impl Iterator<Item = (Sym, u64)> + '_ {
-        self.0.get(&key).into_iter().flatten().map(|(model, requests)| (*model, *requests))
+        self.0.range((key, Sym::MIN)..=(key, Sym::MAX)).map(|((_, model), requests)| (*model, *requests))
     }
 
     /// Keeps only some entities of a scope apart.
     pub(super) fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
         match scope {
-            Scope::Key => self.0.retain(|key, _| keep(*key)),
-            Scope::Model => self.0.values_mut().for_each(|models| models.retain(|model, _| keep(*model))),
+            Scope::Key => self.0.retain(|(key, _), _| keep(*key)),
+            Scope::Model => self.0.retain(|(_, model), _| keep(*model)),
             _ => {}
         }
     }
@@ -404,21 +406,17 @@ impl Total for KeyModels {
     fn add(&mut self, fact: &WindowFact) {
         let (key, model) = (fact.entity(Scope::Key), fact.entity(Scope::Model));
         if key != NONE && model != NONE && fact.requests > 0 {
-            *self.0.entry(key).or_default().entry(model).or_default() += fact.requests;
+            *self.0.entry((key, model)).or_default() += fact.requests;
         }
     }
 
     fn sub(&mut self, fact: &WindowFact) {
-        let key = fact.entity(Scope::Key);
-        let Some(models) = self.0.get_mut(&key) else { return };
-        if let Entry::Occupied(mut left) = models.entry(fact.entity(Scope::Model)) {
+        let entry = self.0.entry((fact.entity(Scope::Key), fact.entity(Scope::Model)));
+        if let btree_map::Entry::Occupied(mut left) = entry {
             *left.get_mut() -= fact.requests;
             if *left.get() == 0 {
                 left.remove();
             }
-        }
-        if models.is_empty() {
-            self.0.remove(&key);
         }
     }
 }

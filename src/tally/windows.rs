@@ -32,7 +32,7 @@ impl Windows {
     }
 
     /// Moves the edges to a moment.
-    pub(crate) fn slide(&mut self, log: &Log, moment: &Moment) {
+    pub(crate) fn slide(&mut self, log: &mut Log, moment: &Moment) {
         let edges = edges(moment);
         if self.all().iter().zip(edges).any(|(window, edge)| edge < window.edge()) {
             // The clock was set back.
@@ -45,7 +45,7 @@ impl Windows {
     }
 
     /// Works the windows out anew.
-    pub(crate) fn begin(&mut self, log: &Log, moment: &Moment) {
+    pub(crate) fn begin(&mut self, log: &mut Log, moment: &Moment) {
         *self = Self::default();
         let edges = edges(moment);
         self.all().into_iter().zip(edges).for_each(|(window, edge)| window.begin_at(edge));
