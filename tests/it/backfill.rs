@@ -140,7 +140,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     assert!(told.contains("promtool tsdb create-blocks-from openmetrics"), "{told}");
     println!("back-filled after {:.1} s", began.elapsed().as_secs_f64());
     for name in files(&out).keys().filter(|name| name.ends_with(".om")) {
-        prometheus.import(&out.join(name), 6 * 3600).await.unwrap();
+        prometheus.import(&out.join(name), 18 * 3600).await.unwrap();
     }
     prometheus
         .start(&format!(

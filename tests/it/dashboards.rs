@@ -330,7 +330,8 @@ fn what_the_demo_cannot_show_has_an_answer_too() {
 
 #[test]
 fn long_ranges_are_the_same_from_what_is_recorded() {
-    let (plain, recorded) = (world::prometheus(), world::recorded());
+    let plain = world::prometheus();
+    let recorded = world::recorded(&plain);
     let all = all(Lang::En);
     let dashboard = |uid: &str| all.iter().find(|dashboard| dashboard["uid"] == uid).unwrap();
     let (trends, providers) = (dashboard("llm-relay-trends"), dashboard("llm-relay-providers"));

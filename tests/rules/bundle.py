@@ -131,6 +131,10 @@ def read(expr):
     return selectors, lists
 
 
+def name_of(rule):
+    return rule.get("alert") or rule["record"]
+
+
 def template_queries(text):
     """The PromQL of an annotation's queries, with the placeholders filled in."""
     yield from re.findall(r'with query "([^"]*)"', text)

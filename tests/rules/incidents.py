@@ -4,16 +4,17 @@ A case:
     incident   what happens, for the table
     phases     {name: duration}; the first is the healthy past, the last begins when the trouble is over
     hours      day (the default) or night: whether Alertmanager's receivers for waking hours are muted
-    alone      true for a Prometheus of its own: where the case is about exporters (it then tells up itself)
+    alone      true for a Prometheus in which no other exporter answers: the case tells up itself
     traffic    requests per minute in each phase, as an exporter shows them: success, failure; null: not shown.
                class: of the failures (server); told: false for a relay that does not tell which requests failed
     series     further series: value (a gauge), per_minute (a counter) or behind (a clock, in seconds) in each phase; from:
-               where a counter begins. The label relay is added to what begins with llm_relay
+               where a counter begins. The label relay is added to what begins with llm_relay; an instance is of one case alone
     expect     page or chat: the alert that is told first, and within: how soon; messages: how many at most, that all is
                well included. Empty: nobody is told anything but the digest
 
-Cases share a Prometheus, each as a relay of its own. Prometheus is promtool's, in steps of 30 seconds; Alertmanager is
-a real one with the shipped configuration, whose waits are shortened so that an hour takes half a minute or less.
+Cases share a Prometheus, each as a relay of its own. Prometheus is promtool's, in steps of 30 seconds, or of a minute for
+cases of hours; Alertmanager is a real one with the shipped configuration, whose waits are shortened so that an hour takes
+half a minute or less.
 """
 
 import concurrent.futures
@@ -31,8 +32,7 @@ from test_alertmanager import alertmanager, request
 
 FOLDER = pathlib.Path(__file__).parent / "incidents"
 SAMPLES = 30
-STEP = 30
-LONG = 3 * 3600
+HOURS = 3 * 3600
 
 
 class Case:
@@ -43,6 +43,7 @@ class Case:
         self.begins = self.phases[0]
         self.over = sum(self.phases[:-1])
         self.ends = sum(self.phases)
+        self.step = 60 if self.ends >= HOURS else 30
         self.series = [self.one(each) for each in [*self.traffic(), *told.get("series", [])]]
 
     def traffic(self):
@@ -93,6 +94,9 @@ class Case:
         return {"series": f"{name}{{{','.join(labels)}}}", "values": " ".join(values)}
 
     def is_of(self, alert):
+        """An alert is of its relay, or else of its exporter; one that names neither is of everyone."""
+        if "instance" in alert and "relay" not in alert:
+            return any(f'instance="{alert["instance"]}"' in each["series"] for each in self.series)
         return alert.get("relay", self.relay) == self.relay
 
 
@@ -106,14 +110,14 @@ def timelines(every):
     worlds = {}
     for case in every:
         # A relay is judged until the last case of its Prometheus is over: those of hours share another one.
-        worlds.setdefault(case.relay if case.told.get("alone") else case.ends > LONG, []).append(case)
+        worlds.setdefault(case.relay if case.told.get("alone") else case.step, []).append(case)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = {}
         for world, steps in zip(worlds.values(), pool.map(evaluate, worlds.values())):
             for case in world:
                 found[case.relay] = {
                     at - case.begins: [alert for alert in steps.get(at, []) if case.is_of(alert[0])]
-                    for at in range(int(case.begins), int(case.ends), STEP)
+                    for at in range(int(case.begins), int(case.ends), case.step)
                 }
     return found
 
@@ -121,21 +125,21 @@ def timelines(every):
 def evaluate(world):
     """Every alert that fires at every step, as {second: [(labels, annotations)]}."""
     names = sorted({rule["alert"] for rule in alerts()} - {"LLMRelayWatchdog"})
-    first, last = min(case.begins for case in world), max(case.ends for case in world)
-    # The exporter answers, unless a case says otherwise.
-    exporter = [] if any(each["series"].startswith("up{") for each in world[0].series) else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
+    first, last, step = min(case.begins for case in world), max(case.ends for case in world), world[0].step
+    # An exporter answers, unless the case says otherwise.
+    exporter = [] if world[0].told.get("alone") else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
     groups = {folder: {group["name"]: None for _, group, _ in rules(folder)} for folder in ("rules", "alerts")}
     order = sorted(groups["rules"], key=lambda name: name not in ("llm-relay-budgets", "llm-relay-thresholds"))
     test = {
         "rule_files": [f"{PROMETHEUS}/{folder}/*.yml" for folder in ("rules", "alerts")],
         "group_eval_order": [*order, *groups["alerts"]],
-        "evaluation_interval": f"{STEP}s",
+        "evaluation_interval": f"{step}s",
         "tests": [{
             "interval": f"{SAMPLES}s",
             "input_series": [series for case in world for series in case.series] + exporter,
             # What is expected is nothing, so that promtool tells what there is.
             "alert_rule_test": [
-                {"eval_time": f"{at}s", "alertname": name} for at in range(int(first), int(last), STEP) for name in names
+                {"eval_time": f"{at}s", "alertname": name} for at in range(int(first), int(last), step) for name in names
             ],
         }],
     }
@@ -164,7 +168,7 @@ def messages(every, found):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         kinds = {}
         for case in every:
-            kinds.setdefault((case.told.get("hours", "day"), case.ends > LONG), []).append(case)
+            kinds.setdefault((case.told.get("hours", "day"), case.step), []).append(case)
         for job in [pool.submit(replay, hours, some, found, sent) for (hours, _), some in kinds.items()]:
             job.result()
     return sent
@@ -204,7 +208,7 @@ def replay(hours, some, found, sent):
         with alertmanager(config) as address:
             begun = time.monotonic()
             firing = {case.relay: {} for case in some}
-            for at in range(0, int(last), STEP):
+            for at in range(0, int(last), some[0].step):
                 body = []
                 for case in some:
                     now = {json.dumps(labels, sort_keys=True): texts for labels, texts in found[case.relay].get(at, [])}
@@ -254,7 +258,7 @@ class Outcome:
             self.after = fired + waits()[self.receiver]
         told = {name for _, _, _, names in self.sent for name in names}
         still = [at for at, now in steps.items() for labels, _ in now if labels["alertname"] in told]
-        self.well = max(still) + STEP - (case.over - case.begins) if still else None
+        self.well = max(still) + case.step - (case.over - case.begins) if still else None
         self.too_early = [names for at, _, status, names in self.sent if status == "resolved" and at < case.over - case.begins]
 
     def said(self):

@@ -1,7 +1,9 @@
 """Rules and alerts: Prometheus accepts them, they are safe and named alike, and every alert has its scenarios."""
 
 import concurrent.futures
+import json
 import os
+import pathlib
 import re
 import tempfile
 import unittest
@@ -10,8 +12,42 @@ import yaml
 
 from bundle import (
     ANNOTATIONS, COUNTERS, DASHBOARD_BASE, DASHBOARDS, FOR_DASHBOARDS, IN_RANGES, PROMETHEUS, ROOT, WITHOUT_SOURCE,
-    alerts, catalogue, check_names, files, load, program, read, recorded, rules, run, seconds, template_queries,
+    alerts, catalogue, check_names, files, load, name_of, program, read, recorded, rules, run, seconds, template_queries,
 )
+
+
+def narrowed(path, folder):
+    """The scenarios of a file, with those of its rules alone that they judge and what these read: what promtool takes is
+    rules times steps. Every rule is evaluated with the incidents."""
+    scenarios = load(path)
+    groups = [
+        group for pattern in scenarios["rule_files"] for file in sorted(path.parent.glob(pattern)) for group in load(file)["groups"]
+    ]
+    names, more = set(), judged(scenarios)
+    while more - names:
+        names |= more
+        read_by_them = {metric for group in groups for rule in group["rules"] if name_of(rule) in names for metric in metrics_of(rule)}
+        more = {name_of(rule) for group in groups for rule in group["rules"] if any(re.fullmatch(metric, name_of(rule)) for metric in read_by_them)}
+    for group in groups:
+        group["rules"] = [rule for rule in group["rules"] if name_of(rule) in names]
+    (folder / "rules.yml").write_text(json.dumps({"groups": groups}), encoding="utf-8")
+    (folder / path.name).write_text(json.dumps({**scenarios, "rule_files": ["rules.yml"]}), encoding="utf-8")
+    return folder / path.name
+
+
+def judged(scenarios):
+    """The alerts and the recorded names that a file of scenarios asks for."""
+    found = set()
+    for test in scenarios["tests"]:
+        found |= {case["alertname"] for case in test.get("alert_rule_test", [])}
+        found |= {metric for case in test.get("promql_expr_test", []) for metric, _ in read(case["expr"])[0]}
+    return found
+
+
+def metrics_of(rule):
+    """What a rule reads, in its annotations as well; regular expressions."""
+    queries = [query for text in rule.get("annotations", {}).values() for query in template_queries(text)]
+    return {metric or matchers["__name__"] for expr in [rule["expr"], *queries] for metric, matchers in read(expr)[0]}
 
 
 class Tools(unittest.TestCase):
@@ -37,7 +73,8 @@ class Tools(unittest.TestCase):
 
     def test_every_scenario_fires_and_is_silent_as_written(self):
         def play(path):
-            return path, run(program("PROMTOOL", "promtool"), "test", "rules", path)
+            with tempfile.TemporaryDirectory() as folder:
+                return path, run(program("PROMTOOL", "promtool"), "test", "rules", narrowed(path, pathlib.Path(folder)))
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for path, got in pool.map(play, files("tests")):

@@ -19,28 +19,38 @@ type Labels = BTreeMap<String, String>;
 /// Its head in lower case, and its body.
 type Request = (String, Vec<u8>);
 
-/// Every sample with its instant, by labels.
-fn of_files(files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<(Labels, i64), f64> {
-    let label = Regex::new(r#"(\w+)="([^"\\]*)"[,}]"#).unwrap();
+/// The bits of every sample by its second, by labels.
+type Samples = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+fn of_files(files: &BTreeMap<String, Vec<u8>>) -> Samples {
+    let mut by_text = BTreeMap::<String, BTreeMap<i64, u64>>::new();
     let texts = files.iter().filter(|(name, _)| name.ends_with(".om"));
-    let all = texts.flat_map(|(_, text)| samples(text)).map(|((series, second), value)| {
+    for ((series, second), value) in texts.flat_map(|(_, text)| samples(text)) {
+        by_text.entry(series).or_default().insert(second.parse().unwrap(), value.to_bits());
+    }
+    let label = Regex::new(r#"(\w+)="([^"\\]*)"[,}]"#).unwrap();
+    let labelled = by_text.into_iter().map(|(series, values)| {
         let (name, labels) = series.split_once('{').unwrap();
         let labels = label.captures_iter(labels).map(|it| (it[1].to_owned(), it[2].to_owned()));
-        ((labels.chain([("__name__".to_owned(), name.to_owned())]).collect(), second.parse().unwrap()), value)
+        (labels.chain([("__name__".to_owned(), name.to_owned())]).collect(), values)
     });
-    all.collect()
+    labelled.collect()
 }
 
-fn of_prometheus(prometheus: &Prometheus) -> BTreeMap<(Labels, i64), f64> {
+fn of_prometheus(prometheus: &Prometheus) -> Samples {
     let answer = prometheus.instant("{__name__=~\"llm_relay.+\"}[2d]").unwrap();
-    let series = answer.iter().flat_map(|series| {
-        let labels: Labels = serde_json::from_value(series["metric"].clone()).unwrap();
-        series["values"].as_array().unwrap().iter().map(move |pair| {
+    let series = answer.iter().map(|series| {
+        let values = series["values"].as_array().unwrap().iter().map(|pair| {
             let value: f64 = pair[1].as_str().unwrap().parse().unwrap();
-            ((labels.clone(), pair[0].as_f64().unwrap() as i64), value)
-        })
+            (pair[0].as_f64().unwrap() as i64, value.to_bits())
+        });
+        (serde_json::from_value(series["metric"].clone()).unwrap(), values.collect())
     });
     series.collect()
+}
+
+fn count(samples: &Samples) -> usize {
+    samples.values().map(BTreeMap::len).sum()
 }
 
 /// A receiver that answers so, one request after the other. Gives its address, and at last the requests.
@@ -108,22 +118,20 @@ async fn a_receiver_that_takes_the_past_has_every_sample() {
     // While Prometheus compacts what came out of order, a query may miss some of it.
     let (written, mut taken) = (of_files(&files(&out)), of_prometheus(&prometheus));
     for _ in 0..15 {
-        if taken.len() == written.len() {
+        if count(&taken) == count(&written) {
             break;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         taken = of_prometheus(&prometheus);
     }
-    let lost: Vec<_> =
-        written.iter().filter(|(at, value)| taken.get(at).is_none_or(|it| it.to_bits() != value.to_bits())).collect();
+    let unlike = written.iter().find(|(labels, values)| taken.get(*labels) != Some(values));
     assert!(
-        lost.is_empty() && taken.len() == written.len(),
-        "{} of {}: {:?}",
-        taken.len(),
-        written.len(),
-        lost.first()
+        unlike.is_none() && count(&taken) == count(&written),
+        "{} of {}: {unlike:?}",
+        count(&taken),
+        count(&written)
     );
-    println!("{} samples", taken.len());
+    println!("{} samples", count(&taken));
     // What has been sent is not sent again: nobody is there any more.
     let address = write(&prometheus);
     drop(prometheus);

@@ -18,9 +18,8 @@ pub fn prometheus() -> Prometheus {
     filled(tempfile::tempdir().unwrap(), now)
 }
 
-/// With what the rules for Trends would have recorded.
-pub fn recorded() -> Prometheus {
-    let plain = prometheus();
+/// The same, with what the rules for Trends would have recorded.
+pub fn recorded(plain: &Prometheus) -> Prometheus {
     let (now, directory) = (plain.time(), tempfile::tempdir().unwrap());
     // From the begin of a block: promtool ends at the first one in which nothing is due.
     let start = (now - 26 * 3600) / 7200 * 7200;
@@ -39,7 +38,8 @@ fn filled(directory: tempfile::TempDir, now: i64) -> Prometheus {
     let samples = directory.path().join("samples.om");
     std::fs::write(&samples, exposition(now)).unwrap();
     let made = Command::new("promtool")
-        .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"])
+        // It reads all of the samples for each block.
+        .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=54h"])
         .args([&samples, &directory.path().join("data")])
         .output()
         .expect("promtool is installed");
