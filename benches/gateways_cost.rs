@@ -126,8 +126,12 @@ impl Bench {
         let mut exporter = Follower::new(self.ledger()?, &self.plan);
 
         let (before, began) = (self.cpu().await?, Instant::now());
-        while exporter.refresh().await? != Backlog::Nothing {
-            while exporter.read_history().await? != Backlog::Nothing {}
+        let mut rest = exporter.refresh().await?;
+        while rest != Backlog::Nothing {
+            rest = match rest {
+                Backlog::NewRows => exporter.refresh().await?,
+                _ => exporter.read_history().await?,
+            };
         }
         let first = self.since(before, began, 1).await?;
 
