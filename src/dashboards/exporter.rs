@@ -28,14 +28,15 @@ pub(crate) fn dashboard() -> Dashboard {
         quick_ranges: false,
         rows: vec![
             glance(),
+            rest(),
             sources(),
-            relay(),
             delays(),
+            truth(),
+            corrections(),
+            relay(),
             database(),
             processes(),
             refreshes(),
-            work(),
-            truth(),
             size(),
             store(),
             process(),
@@ -86,6 +87,32 @@ fn glance() -> Row {
     )
 }
 
+/// One number of each part below that is folded, or that only trouble fills.
+fn rest() -> Row {
+    let count = |title, expr: &str| {
+        stat(title).decimals(0).levels(&[(None, "green"), (Some(1.0), "orange")]).query(Query::rows("now", expr))
+    };
+    let failed = count("Failed refreshes in 1 h", "sum(round(increase(llm_relay_refresh_failures_total[1h])))");
+    let refused = count("Refused statements", "sum(llm_relay_statement_refused)");
+    let answers = stat("The relays themselves")
+        .empty("No health address")
+        .query(Query::rows("now", "min(llm_relay_http_up)"))
+        .map("0", "Down", "red")
+        .map("1", "Up", "green");
+    let folded =
+        count("Values folded", "sum(llm_relay_series_folded)").note("Values folded into other by the series budget.");
+    let store = stat("Store")
+        .empty("No store")
+        .query(Query::rows("now", "min(llm_relay_store_up)"))
+        .map("0", "Down", "red")
+        .map("1", "Up", "green");
+    let configuration = stat("Configuration")
+        .query(Query::rows("now", "min(llm_relay_exporter_config_last_reload_successful)"))
+        .map("0", "Invalid", "red")
+        .map("1", "Valid", "green");
+    row(3, [(4, failed), (4, refused), (4, answers), (4, folded), (4, store), (4, configuration)])
+}
+
 fn sources() -> Row {
     let up = "min by (instance, relay, source) (llm_relay_source_up)";
     let over_time = timeline("Sources over time", SOURCE)
@@ -118,7 +145,7 @@ fn relay() -> Row {
     let failed = lines("Failed probes per minute")
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{reason}}").step("2m"));
-    row(7, [(8, answers), (8, duration), (8, failed)])
+    row(7, [(8, answers), (8, duration), (8, failed)]).folded("The relays and their stores")
 }
 
 fn delays() -> Row {
@@ -136,7 +163,7 @@ fn delays() -> Row {
     let failed = lines("Failed refreshes per minute")
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
-    row(8, [(8, lag), (8, delay), (8, failed)])
+    row(8, [(8, failed), (8, lag), (8, delay)])
 }
 
 fn processes() -> Row {
@@ -182,25 +209,10 @@ fn refreshes() -> Row {
         .query(Query::lines("refreshes", all, "{{relay}} {{source}}").or_native(native).step("2m"))
         .query(Query::line("skipped", skipped, "Skipped").step("2m"))
         .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
-    row(9, [(12, duration), (12, done)])
-}
-
-fn work() -> Row {
     let read = "sum by (relay, source) (rate(llm_relay_rows_read_total[$__rate_interval]))";
-    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
     let rows = legend_table(lines("Rows read per second"), &[("mean", "Mean")])
         .query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
-    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
-        .note("Rows that changed after they were counted. The counters stay monotone.")
-        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
-    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
-    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
-        .unit("currencyUSD")
-        .note("Cost that came, fell or was written anew after its request was counted.")
-        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
-    row(9, [(8, rows), (8, corrected), (8, dollars)]).under("Work and truth")
+    row(9, [(8, duration), (8, done), (8, rows)]).folded("Work")
 }
 
 /// What audits found, and what the relay's ledger does not have or is not asked for.
@@ -224,7 +236,22 @@ fn truth() -> Row {
         column("source", "Source", ""),
         column("statement", "Statement", ""),
     ]);
-    row(8, [(8, drift), (8, apart), (8, refused)])
+    row(8, [(8, drift), (8, apart), (8, refused)]).under("Truth")
+}
+
+fn corrections() -> Row {
+    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
+    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
+        .empty(NOTHING)
+        .note("Rows that changed after they were counted. The counters stay monotone.")
+        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
+    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
+    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
+        .empty(NOTHING)
+        .unit("currencyUSD")
+        .note("Cost that came, fell or was written anew after its request was counted.")
+        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
+    row(8, [(12, corrected), (12, dollars)])
 }
 
 fn size() -> Row {
@@ -248,7 +275,7 @@ fn size() -> Row {
         .query(Query::rows("limited", limited))
         .columns([column("relay", "Relay", ""), column("dimension", "Dimension", ""), values])
         .sort("Values", true, None);
-    row(8, [(8, samples), (8, duration), (8, folded)]).under("Size")
+    row(8, [(8, samples), (8, duration), (8, folded)]).folded("Size")
 }
 
 fn store() -> Row {
@@ -260,7 +287,7 @@ fn store() -> Row {
     let failures = "sum by (instance, relay) (rate(llm_relay_store_failures_total[$__rate_interval]))";
     let failures = of(chart("Failures of the store per second"), failures);
     let bytes = of(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
-    row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
+    row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).folded("Store")
 }
 
 fn process() -> Row {
@@ -272,7 +299,7 @@ fn process() -> Row {
     let since = table("Up since")
         .query(Query::rows("up", up))
         .columns([column("instance", "Instance", ""), column("#up", "For", "s").decimals(1)]);
-    row(8, [(6, cpu), (6, memory), (6, files), (6, since)]).under("Process")
+    row(8, [(6, cpu), (6, memory), (6, files), (6, since)]).folded("Process")
 }
 
 fn versions() -> Row {
@@ -316,5 +343,5 @@ fn versions() -> Row {
                 .with("mappings", verdict),
             column("#read", "Read before", "s").decimals(1).width(110),
         ]);
-    row(10, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
+    row(10, [(10, relays), (7, exporters), (7, configuration)]).folded("Versions and configuration")
 }
