@@ -89,27 +89,23 @@ fn glance() -> Row {
 
 /// One number of each part below that is folded, or that only trouble fills.
 fn rest() -> Row {
+    // What is not set up is said no louder than a number.
+    let small = |title| stat(title).option("text", json!({"valueSize": 26}));
     let count = |title, expr: &str| {
-        stat(title).decimals(0).levels(&[(None, "green"), (Some(1.0), "orange")]).query(Query::rows("now", expr))
+        small(title).decimals(0).levels(&[(None, "green"), (Some(1.0), "orange")]).query(Query::rows("now", expr))
+    };
+    let well = |title, expr: &str, bad, good| {
+        small(title).query(Query::rows("now", expr)).map("0", bad, "red").map("1", good, "green")
     };
     let failed = count("Failed refreshes in 1 h", "sum(round(increase(llm_relay_refresh_failures_total[1h])))");
     let refused = count("Refused statements", "sum(llm_relay_statement_refused)");
-    let answers = stat("The relays themselves")
-        .empty("No health address")
-        .query(Query::rows("now", "min(llm_relay_http_up)"))
-        .map("0", "Down", "red")
-        .map("1", "Up", "green");
+    let answers = well("The relays themselves", "min(llm_relay_http_up)", "Down", "Up").empty("No health address");
     let folded =
         count("Values folded", "sum(llm_relay_series_folded)").note("Values folded into other by the series budget.");
-    let store = stat("Store")
-        .empty("No store")
-        .query(Query::rows("now", "min(llm_relay_store_up)"))
-        .map("0", "Down", "red")
-        .map("1", "Up", "green");
-    let configuration = stat("Configuration")
-        .query(Query::rows("now", "min(llm_relay_exporter_config_last_reload_successful)"))
-        .map("0", "Invalid", "red")
-        .map("1", "Valid", "green");
+    let store = well("Store", "min(llm_relay_store_up)", "Down", "Up").empty("No store");
+    let configuration =
+        well("Configuration", "min(llm_relay_exporter_config_last_reload_successful)", "Invalid", "Valid")
+            .empty("No file");
     row(3, [(4, failed), (4, refused), (4, answers), (4, folded), (4, store), (4, configuration)])
 }
 

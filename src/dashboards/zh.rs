@@ -11,6 +11,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Values folded", "被并入的标签值"),
     ("Values folded into other by the series budget.", "因序列预算并入“其他”的标签值。"),
     ("No store", "未配置存储"),
+    ("No file", "未使用文件"),
     ("Invalid", "无效"),
     ("Workers of the relay that are alive", "存活的中转工作进程"),
     ("Requests that its own counters lack", "中转自身计数缺少的请求"),
