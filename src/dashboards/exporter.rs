@@ -92,7 +92,10 @@ fn rest() -> Row {
     // What is not set up is said no louder than a number.
     let small = |title| stat(title).option("text", json!({"valueSize": 26}));
     let count = |title, expr: &str| {
-        small(title).decimals(0).levels(&[(None, "green"), (Some(1.0), "orange")]).query(Query::rows("now", expr))
+        small(title)
+            .decimals(0)
+            .levels(&[(None, "text"), (Some(0.0), "green"), (Some(1.0), "orange")])
+            .query(Query::rows("now", expr))
     };
     let well = |title, expr: &str, bad, good| {
         small(title).query(Query::rows("now", expr)).map("0", bad, "red").map("1", good, "green")
@@ -139,6 +142,7 @@ fn relay() -> Row {
     ));
     let failures = per_minute("llm_relay_http_probe_failures_total", "relay, reason");
     let failed = lines("Failed probes per minute")
+        .style("showPoints", json!("auto"))
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{reason}}").step("2m"));
     row(7, [(8, answers), (8, duration), (8, failed)]).folded("The relays and their stores")
@@ -157,6 +161,8 @@ fn delays() -> Row {
         EACH,
     ));
     let failed = lines("Failed refreshes per minute")
+        // One failure is a point, not a line.
+        .style("showPoints", json!("auto"))
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
     row(8, [(8, failed), (8, lag), (8, delay)])

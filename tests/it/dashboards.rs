@@ -292,6 +292,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Statements that are refused", "refused", "all are run"),
     ("Ledger lag", "replica", "the demo's database is no replica"),
     ("The relay itself", "up", "the demo is a relay's stores, without the relay"),
+    ("The relays themselves", "now", "the demo is a relay's stores, without the relay"),
     ("Duration of the probe", "duration", "the demo is a relay's stores, without the relay"),
     ("Failed probes per minute", "failures", "the demo is a relay's stores, without the relay"),
     ("Limits of users", "empty", "at some hours no limit will be used up before its reset"),
