@@ -37,9 +37,17 @@ pub(crate) struct Dashboard {
     pub quick_ranges: bool,
 }
 
+/// Begins a part of a dashboard.
+#[derive(Clone, Copy)]
+pub(crate) struct Heading {
+    pub text: &'static str,
+    /// Its panels are neither shown nor asked for until somebody opens it.
+    pub folded: bool,
+}
+
 /// Panels beside each other: their common height, their widths.
 pub(crate) struct Row {
-    pub heading: Option<&'static str>,
+    pub heading: Option<Heading>,
     pub height: u32,
     pub panels: Vec<(u32, Panel)>,
     /// What takes the places of panels that the relays can never fill, in order of preference.
@@ -51,8 +59,13 @@ pub(crate) fn row(height: u32, panels: impl IntoIterator<Item = (u32, Panel)>) -
 }
 
 impl Row {
-    pub(crate) fn under(mut self, heading: &'static str) -> Self {
-        self.heading = Some(heading);
+    pub(crate) fn under(mut self, text: &'static str) -> Self {
+        self.heading = Some(Heading { text, folded: false });
+        self
+    }
+
+    pub(crate) fn folded(mut self, text: &'static str) -> Self {
+        self.heading = Some(Heading { text, folded: true });
         self
     }
 
@@ -154,13 +167,17 @@ impl Dashboard {
     fn panels(&self, texts: &Texts) -> anyhow::Result<Vec<Value>> {
         let mut panels: Vec<Value> = Vec::new();
         let mut y = 0;
+        // Of panels below a folded heading.
+        let mut folded = None;
         for row in &self.rows {
-            if let Some(heading) = row.heading {
+            if let Some(Heading { text, folded: fold }) = row.heading {
+                y = folded.take().unwrap_or(y);
                 panels.push(json!({
-                    "type": "row", "title": texts.get(heading), "collapsed": false, "panels": [],
+                    "type": "row", "title": texts.get(text), "collapsed": fold, "panels": [],
                     "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1},
                 }));
                 y += 1;
+                folded = fold.then_some(y);
             }
             // Translated and checked with the others, though not shown here.
             for (_, panel) in &row.instead {
@@ -183,8 +200,21 @@ impl Dashboard {
                 *shared = of.with_context(|| format!("there is no panel {shared}"))?.saturating_add(1).into();
             }
         }
-        Ok(panels)
+        Ok(fold(panels))
     }
+}
+
+/// Puts what is below a folded heading into it.
+fn fold(panels: Vec<Value>) -> Vec<Value> {
+    let mut shown: Vec<Value> = Vec::new();
+    for panel in panels {
+        let heading = shown.last_mut().filter(|last| last["collapsed"] == true && panel["type"] != "row");
+        match heading.and_then(|heading| heading["panels"].as_array_mut()) {
+            Some(folded) => folded.push(panel),
+            None => shown.push(panel),
+        }
+    }
+    shown
 }
 
 /// The tag that the links of a language go by.

@@ -28,14 +28,15 @@ pub(crate) fn dashboard() -> Dashboard {
         quick_ranges: false,
         rows: vec![
             glance(),
+            rest(),
             sources(),
-            relay(),
             delays(),
+            truth(),
+            corrections(),
+            relay(),
             database(),
             processes(),
             refreshes(),
-            work(),
-            truth(),
             size(),
             store(),
             process(),
@@ -86,6 +87,31 @@ fn glance() -> Row {
     )
 }
 
+/// One number of each part below that is folded, or that only trouble fills.
+fn rest() -> Row {
+    // What is not set up is said no louder than a number.
+    let small = |title| stat(title).option("text", json!({"valueSize": 26}));
+    let count = |title, expr: &str| {
+        small(title)
+            .decimals(0)
+            .levels(&[(None, "text"), (Some(0.0), "green"), (Some(1.0), "orange")])
+            .query(Query::rows("now", expr))
+    };
+    let well = |title, expr: &str, bad, good| {
+        small(title).query(Query::rows("now", expr)).map("0", bad, "red").map("1", good, "green")
+    };
+    let failed = count("Failed refreshes in 1 h", "sum(round(increase(llm_relay_refresh_failures_total[1h])))");
+    let refused = count("Refused statements", "sum(llm_relay_statement_refused)");
+    let answers = well("The relays themselves", "min(llm_relay_http_up)", "Down", "Up").empty("No health address");
+    let folded =
+        count("Values folded", "sum(llm_relay_series_folded)").note("Values folded into other by the series budget.");
+    let store = well("Store", "min(llm_relay_store_up)", "Down", "Up").empty("No store");
+    let configuration =
+        well("Configuration", "min(llm_relay_exporter_config_last_reload_successful)", "Invalid", "Valid")
+            .empty("No file");
+    row(3, [(4, failed), (4, refused), (4, answers), (4, folded), (4, store), (4, configuration)])
+}
+
 fn sources() -> Row {
     let up = "min by (instance, relay, source) (llm_relay_source_up)";
     let over_time = timeline("Sources over time", SOURCE)
@@ -116,9 +142,10 @@ fn relay() -> Row {
     ));
     let failures = per_minute("llm_relay_http_probe_failures_total", "relay, reason");
     let failed = lines("Failed probes per minute")
+        .style("showPoints", json!("auto"))
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{reason}}").step("2m"));
-    row(7, [(8, answers), (8, duration), (8, failed)])
+    row(7, [(8, answers), (8, duration), (8, failed)]).folded("The relays and their stores")
 }
 
 fn delays() -> Row {
@@ -134,9 +161,11 @@ fn delays() -> Row {
         EACH,
     ));
     let failed = lines("Failed refreshes per minute")
+        // One failure is a point, not a line.
+        .style("showPoints", json!("auto"))
         .empty(NOTHING)
         .query(Query::lines("failures", format!("{failures} > 0"), "{{relay}} {{source}} {{reason}}").step("2m"));
-    row(8, [(8, lag), (8, delay), (8, failed)])
+    row(8, [(8, failed), (8, lag), (8, delay)])
 }
 
 fn processes() -> Row {
@@ -182,25 +211,10 @@ fn refreshes() -> Row {
         .query(Query::lines("refreshes", all, "{{relay}} {{source}}").or_native(native).step("2m"))
         .query(Query::line("skipped", skipped, "Skipped").step("2m"))
         .legend("Skipped", vec![("color", json!({"mode": "fixed", "fixedColor": "red"}))]);
-    row(9, [(12, duration), (12, done)])
-}
-
-fn work() -> Row {
     let read = "sum by (relay, source) (rate(llm_relay_rows_read_total[$__rate_interval]))";
-    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
     let rows = legend_table(lines("Rows read per second"), &[("mean", "Mean")])
         .query(Query::lines("rows", read, "{{relay}} {{source}}").step("2m"));
-    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
-        .note("Rows that changed after they were counted. The counters stay monotone.")
-        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
-    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
-    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
-        .unit("currencyUSD")
-        .note("Cost that came, fell or was written anew after its request was counted.")
-        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
-    row(9, [(8, rows), (8, corrected), (8, dollars)]).under("Work and truth")
+    row(9, [(8, duration), (8, done), (8, rows)]).folded("Work")
 }
 
 /// What audits found, and what the relay's ledger does not have or is not asked for.
@@ -224,7 +238,22 @@ fn truth() -> Row {
         column("source", "Source", ""),
         column("statement", "Statement", ""),
     ]);
-    row(8, [(8, drift), (8, apart), (8, refused)])
+    row(8, [(8, drift), (8, apart), (8, refused)]).under("Truth")
+}
+
+fn corrections() -> Row {
+    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
+    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
+        .empty(NOTHING)
+        .note("Rows that changed after they were counted. The counters stay monotone.")
+        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
+    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
+    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
+        .empty(NOTHING)
+        .unit("currencyUSD")
+        .note("Cost that came, fell or was written anew after its request was counted.")
+        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
+    row(8, [(12, corrected), (12, dollars)])
 }
 
 fn size() -> Row {
@@ -248,7 +277,7 @@ fn size() -> Row {
         .query(Query::rows("limited", limited))
         .columns([column("relay", "Relay", ""), column("dimension", "Dimension", ""), values])
         .sort("Values", true, None);
-    row(8, [(8, samples), (8, duration), (8, folded)]).under("Size")
+    row(8, [(8, samples), (8, duration), (8, folded)]).folded("Size")
 }
 
 fn store() -> Row {
@@ -260,7 +289,7 @@ fn store() -> Row {
     let failures = "sum by (instance, relay) (rate(llm_relay_store_failures_total[$__rate_interval]))";
     let failures = of(chart("Failures of the store per second"), failures);
     let bytes = of(chart("Size of the checkpoint").unit("bytes"), "llm_relay_store_bytes");
-    row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).under("Store")
+    row(6, [(4, up), (5, writer), (5, age), (5, failures), (5, bytes)]).folded("Store")
 }
 
 fn process() -> Row {
@@ -272,7 +301,7 @@ fn process() -> Row {
     let since = table("Up since")
         .query(Query::rows("up", up))
         .columns([column("instance", "Instance", ""), column("#up", "For", "s").decimals(1)]);
-    row(8, [(6, cpu), (6, memory), (6, files), (6, since)]).under("Process")
+    row(8, [(6, cpu), (6, memory), (6, files), (6, since)]).folded("Process")
 }
 
 fn versions() -> Row {
@@ -316,5 +345,5 @@ fn versions() -> Row {
                 .with("mappings", verdict),
             column("#read", "Read before", "s").decimals(1).width(110),
         ]);
-    row(10, [(10, relays), (7, exporters), (7, configuration)]).under("Versions and configuration")
+    row(10, [(10, relays), (7, exporters), (7, configuration)]).folded("Versions and configuration")
 }

@@ -13,6 +13,8 @@ use crate::model::AccountState;
 const BY: &str = "relay, provider_id";
 /// Of states over time: more would lie on each other.
 const ROWS: u32 = 12;
+/// States last for minutes and more.
+const POINTS: u32 = 400;
 const ROW: [&str; 2] = ["relay", "provider_id"];
 
 /// Which providers a dashboard looks at.
@@ -53,19 +55,25 @@ pub(crate) fn accounts_in_use() -> Panel {
         .link(Link::PROVIDERS)
         .note("In their normal state: neither limited nor paused, failing or switched off.")
         .decimals(0)
+        .levels(&[(None, "red"), (Some(1.0), "text")])
         .query(Query::rows("now", r#"sum(llm_relay_provider_account_state{state="normal"})"#))
 }
 
 /// The state of each account over time.
 pub(crate) fn account_states(among: &Among) -> Panel {
-    let of = |(state, number): (&str, &str)| {
-        let matchers = among.matchers;
-        format!(r#"llm_relay_provider_account_state{{state="{state}",{matchers}}} * {number}"#)
+    let matchers = among.matchers;
+    let number = |((state, ..), number): (&(&str, &str, &str), &str)| {
+        format!(r#"label_replace(vector({number}), "state", "{state}", "", "")"#)
     };
-    let states: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(|((state, ..), number)| of((state, number))).collect();
-    let state = format!("(sum by ({BY}) ({}){})", states.join(" or "), among.filter);
+    let numbers: Vec<String> = TROUBLES.iter().zip(NUMBERS).map(number).collect();
+    let state = format!(
+        r#"(sum by ({BY}) (llm_relay_provider_account_state{{state!="normal",{matchers}}} * on (state) group_left () ({})){})"#,
+        numbers.join(" or "),
+        among.filter
+    );
     let panel = timeline("State of upstream accounts", "{{provider}}")
         .option("perPage", json!(ROWS))
+        .points(POINTS)
         .note("Begins with the first scrape: the past of states is not kept.")
         .query(Query::lines("state", Named::Provider.in_chart(&state), "{{provider}}"))
         .map("0", "Normal", "green");

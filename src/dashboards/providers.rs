@@ -47,11 +47,10 @@ pub(crate) fn dashboard() -> Dashboard {
             capacity(),
             errors(),
             troubles(),
-            row(9, [(13, pools::account_states(&CHOSEN)), (11, pools::accounts(&CHOSEN))])
-                .under("Upstream accounts and keys"),
-            row(9, [(24, pools::channels(&CHOSEN))]),
+            row(9, [(13, pools::account_states(&CHOSEN)), (11, pools::accounts(&CHOSEN))]).under("Upstream accounts"),
+            row(9, [(24, pools::channels(&CHOSEN))]).folded("Balances and keys of upstreams"),
             keys(),
-            row(9, [(24, value())]).under("Money"),
+            row(9, [(24, value())]).folded("Money"),
             money(),
         ],
     }
@@ -98,7 +97,7 @@ fn named_cell(expr: &str) -> String {
 
 fn now() -> Panel {
     let enabled = json!([{"type": "value", "options": {
-        "0": {"index": 0, "text": "–", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
+        "0": {"index": 0, "text": "✗", "color": "orange"}, "1": {"index": 1, "text": "✓", "color": "green"},
     }}]);
     let known = format!("sum by ({BY}) (llm_relay_provider_enabled{{{PROVIDER_FILTER}}}{OF_TYPE})");
     let last = format!(
@@ -119,7 +118,10 @@ fn now() -> Panel {
         .query(Query::rows("last", cell(&last)))
         .columns(Named::Provider.columns("Provider"))
         .columns([
-            column("#enabled", "Enabled", "none").width(80).with("mappings", enabled),
+            column("#enabled", "Enabled", "none")
+                .width(80)
+                .with("custom.cellOptions", json!({"type": "color-text"}))
+                .with("mappings", enabled),
             column("#requests", "Calls in 1 h", "locale").decimals(0).gauge(),
             column("#hour", "Success 1 h", "percentunit").success().width(95),
             column("#shift", "Success 8 h", "percentunit").success().width(95),

@@ -1,6 +1,18 @@
 //! The words of the dashboards in Chinese, by the English ones.
 
 pub(super) const TEXTS: &[(&str, &str)] = &[
+    ("Truth", "准确性"),
+    ("Work", "工作量"),
+    ("The relays and their stores", "中转服务及其存储"),
+    ("The relays themselves", "中转服务本身"),
+    ("No health address", "未配置健康检查"),
+    ("Failed refreshes in 1 h", "近 1 小时刷新失败"),
+    ("Refused statements", "被拒绝的语句"),
+    ("Values folded", "被并入的标签值"),
+    ("Values folded into other by the series budget.", "因序列预算并入“其他”的标签值。"),
+    ("No store", "未配置存储"),
+    ("No file", "未使用文件"),
+    ("Invalid", "无效"),
     ("Workers of the relay that are alive", "存活的中转工作进程"),
     ("Requests that its own counters lack", "中转自身计数缺少的请求"),
     (
@@ -427,7 +439,6 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ),
     ("Whose", "对象"),
     ("Window", "窗口"),
-    ("Work and truth", "工作量与准确性"),
     ("day", "日"),
     ("hour", "小时"),
     ("p50", "p50"),
@@ -461,7 +472,7 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("Not understood", "无法解析"),
     ("Overloaded", "过载"),
     ("Paused", "暂停"),
-    ("Upstream accounts and keys", "上游账号与密钥"),
+    ("Balances and keys of upstreams", "上游余额与密钥"),
     ("Queue events per minute", "每分钟排队事件"),
     ("Quota exceeded", "额度用尽"),
     ("Rate limited", "被限流"),

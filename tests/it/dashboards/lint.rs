@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Target, all, filled, panels, targets, text, world};
+use super::{Target, all, filled, grids, panels, targets, text, world};
 use llm_relay_exporter::dashboards::promql;
 use llm_relay_exporter::lang::Lang;
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
@@ -67,20 +67,23 @@ fn panels_lie_in_the_grid_and_do_not_overlap() {
     for dashboard in all(Lang::En) {
         let uid = text(&dashboard["uid"]);
         let mut ids = BTreeSet::new();
-        let mut taken = BTreeMap::new();
-        for panel in panels(dashboard) {
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "id twice on {uid}");
-            let [x, y, w, h] = ["x", "y", "w", "h"].map(|edge| panel["gridPos"][edge].as_u64().unwrap());
-            assert!(w > 0 && h > 0 && x + w <= 24, "{uid}: {}", panel["title"]);
-            for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-                let below = taken.insert(cell, text(&panel["title"]));
-                assert!(below.is_none(), "{uid}: {} lies on {below:?}", panel["title"]);
+        for grid in grids(dashboard) {
+            let mut taken = BTreeMap::new();
+            for panel in grid {
+                assert!(ids.insert(panel["id"].as_u64().unwrap()), "id twice on {uid}");
+                let [x, y, w, h] = ["x", "y", "w", "h"].map(|edge| panel["gridPos"][edge].as_u64().unwrap());
+                assert!(w > 0 && h > 0 && x + w <= 24, "{uid}: {}", panel["title"]);
+                for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+                    let below = taken.insert(cell, text(&panel["title"]));
+                    assert!(below.is_none(), "{uid}: {} lies on {below:?}", panel["title"]);
+                }
             }
-        }
-        let height = taken.keys().map(|(_, y)| y + 1).max().unwrap();
-        assert_eq!(taken.len() as u64, 24 * height, "{uid} has holes");
-        if uid.starts_with("llm-relay-wall") {
-            assert_eq!(height, 26, "the wall fills 1080 pixels and no more");
+            let rows: BTreeSet<u64> = taken.keys().map(|(_, y)| *y).collect();
+            let height = rows.last().unwrap() + 1 - rows.first().unwrap();
+            assert_eq!(taken.len() as u64, 24 * height, "{uid} has holes");
+            if uid.starts_with("llm-relay-wall") {
+                assert_eq!(height, 26, "the wall fills 1080 pixels and no more");
+            }
         }
     }
 }
