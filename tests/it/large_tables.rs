@@ -96,7 +96,6 @@ async fn nothing_walks_through_new_apis_log() {
     let request = "insert into logs (created_at, type, user_id, token_id, channel_id, model_name, quota)
         values (extract(epoch from now())::bigint, 2, 1, 1, 1, 'sonnet', 9)";
     let mut large = Large::new(new_api::database::plan(&url, "UTC"), &["logs"], fill, request).await;
-    let follower =
-        |plan: &RelayPlan| new_api::database::follower(plan, &Arc::new(Mutex::new(Utc::now())));
+    let follower = |plan: &RelayPlan| new_api::database::follower(plan, &Arc::new(Mutex::new(Utc::now())));
     assert_eq!(large.walks(follower).await, 0);
 }

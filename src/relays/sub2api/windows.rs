@@ -90,7 +90,12 @@ impl Windows {
         let (by_claude, by_codex) = (self.told_by_claude_at(), self.time("codex_usage_updated_at"));
         [
             ("7d", self.number("passive_usage_7d_utilization"), seconds("passive_usage_7d_reset"), by_claude),
-            ("7d_fable", self.number("passive_usage_7d_oi_utilization"), seconds("passive_usage_7d_oi_reset"), by_claude),
+            (
+                "7d_fable",
+                self.number("passive_usage_7d_oi_utilization"),
+                seconds("passive_usage_7d_oi_reset"),
+                by_claude,
+            ),
             ("5h", percent("codex_5h_used_percent"), self.time("codex_5h_reset_at"), by_codex),
             ("7d", percent("codex_7d_used_percent"), self.time("codex_7d_reset_at"), by_codex),
         ]
