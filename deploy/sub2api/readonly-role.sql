@@ -57,11 +57,12 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select jsonb_object_agg(e.key, e.value)
     from jsonb_each(case when jsonb_typeof(a.extra) = 'object' then a.extra else '{}' end) e
     where e.key in (
-      'session_window_utilization', 'passive_usage_7d_utilization', 'passive_usage_7d_reset', 'codex_5h_used_percent',
-      'codex_5h_reset_at', 'codex_7d_used_percent', 'codex_7d_reset_at', 'codex_usage_updated_at', 'quota_limit',
-      'quota_used', 'quota_daily_limit', 'quota_daily_used', 'quota_daily_start', 'quota_daily_reset_mode',
-      'quota_daily_reset_at', 'quota_weekly_limit', 'quota_weekly_used', 'quota_weekly_start',
-      'quota_weekly_reset_mode', 'quota_weekly_reset_at'
+      'session_window_utilization', 'passive_usage_7d_utilization', 'passive_usage_7d_reset',
+      'passive_usage_7d_oi_utilization', 'passive_usage_7d_oi_reset', 'passive_usage_sampled_at',
+      'codex_5h_used_percent', 'codex_5h_reset_at', 'codex_7d_used_percent', 'codex_7d_reset_at',
+      'codex_usage_updated_at', 'quota_limit', 'quota_used', 'quota_daily_limit', 'quota_daily_used',
+      'quota_daily_start', 'quota_daily_reset_mode', 'quota_daily_reset_at', 'quota_weekly_limit', 'quota_weekly_used',
+      'quota_weekly_start', 'quota_weekly_reset_mode', 'quota_weekly_reset_at'
     )
   )
   from public.accounts a

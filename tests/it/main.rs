@@ -33,6 +33,7 @@ mod http;
 mod increase;
 mod kubernetes;
 mod landing;
+mod large_tables;
 mod listen;
 mod litellm;
 mod load;

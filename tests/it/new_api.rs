@@ -1,6 +1,6 @@
 //! new-api and one-api on real PostgreSQL, real MariaDB and real SQLite files.
 
-mod database;
+pub mod database;
 mod differential;
 mod gaps;
 mod one_api;

@@ -50,6 +50,35 @@ async fn each_release_is_told_by_its_columns_and_read_as_far_as_it_tells() {
     }
 }
 
+/// TokenKey, 1.8.170.
+#[tokio::test]
+async fn a_fork_may_lack_a_column_of_its_error_log_and_part_it_by_time() {
+    let mut store = Store::new("fork").await;
+    store.people().await;
+    store
+        .run(
+            "alter table ops_error_logs drop column is_business_limited, drop constraint ops_error_logs_pkey;
+             alter table ops_error_logs rename to ops_error_logs_legacy;
+             create table ops_error_logs (like ops_error_logs_legacy including defaults) partition by range (created_at);
+             create index on ops_error_logs (id);
+             alter table ops_error_logs attach partition ops_error_logs_legacy for values from (minvalue) to (maxvalue)",
+        )
+        .await;
+    store.grant().await;
+    store.run(&Request::default().insert()).await;
+    store
+        .run(
+            "insert into ops_error_logs (user_id, api_key_id, account_id, model, error_phase, error_type, status_code) values
+               (2, 2, 1, 'claude-sonnet-4', 'upstream', 'upstream_error', 502), (2, 2, null, 'claude-sonnet-4', 'routing', 'api_error', 503),
+               (2, 2, null, '', 'request', 'rate_limit_error', 429)",
+        )
+        .await;
+    let whole = whole_view(&store.plan()).await;
+    assert_eq!(outcomes(&whole), [1, 2, 1]);
+    let expected = [(("0", "caller"), 1), (("0", "overloaded"), 1), (("1", "server"), 1)];
+    assert_eq!(failures(&whole), expected.map(|((provider, class), n)| ((provider.to_owned(), class), n)).into());
+}
+
 #[tokio::test]
 async fn another_programs_database_is_refused_by_name() {
     let url = database::postgres().await.database("not_sub2api").await.unwrap();
@@ -134,7 +163,11 @@ async fn what_failed_is_no_request_of_a_day_and_what_was_recovered_is_no_failure
         Failure { status: 429, upstream: Some(429), ..error.clone() },
         Failure { status: 503, upstream: Some(529), ..error.clone() },
         Failure { phase: "routing", status: 503, upstream: None, limited: true, account: None, ..error.clone() },
+        // No account of the group has the model.
+        Failure { phase: "routing", status: 404, upstream: None, limited: true, account: None, ..error.clone() },
         Failure { phase: "request", status: 403, upstream: None, limited: true, account: None, ..error.clone() },
+        // Refused inside a stream that had begun with 200: nobody else answered.
+        Failure { phase: "request", status: 200, upstream: None, limited: true, account: None, ..error.clone() },
         Failure { phase: "request", status: 400, upstream: None, account: None, model: "", ..error.clone() },
         // A client that went away before the answer.
         Failure { upstream: None, ..error.clone() },
@@ -145,11 +178,11 @@ async fn what_failed_is_no_request_of_a_day_and_what_was_recovered_is_no_failure
     }
     store.run(&Request::default().insert()).await;
     let whole = whole_view(&store.plan()).await;
-    assert_eq!(outcomes(&whole), [1, 5, 3]);
+    assert_eq!(outcomes(&whole), [1, 5, 5]);
     let expected = [
-        (("0", "caller"), 1),
+        (("0", "caller"), 2),
         (("0", "overloaded"), 1),
-        (("0", "policy"), 1),
+        (("0", "policy"), 2),
         (("1", "caller"), 1),
         (("1", "overloaded"), 1),
         (("1", "rate_limited"), 1),

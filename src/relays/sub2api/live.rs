@@ -240,7 +240,7 @@ impl Account {
                 provider_id: self.id.into(),
                 window: "5h",
                 used_ratio: windows.session_ratio(),
-                told_at: None,
+                told_at: windows.told_by_claude_at(),
                 resets_at: Some(end),
                 status: self.session_window_status.as_deref().and_then(SubscriptionStatus::of),
             });

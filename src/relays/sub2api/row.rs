@@ -11,7 +11,7 @@ use crate::relay::stable_ids::RowIdentity;
 
 /// The upstream refused by its policy; its row has what was charged all the same.
 pub(super) const REFUSED: i16 = 4;
-/// Status codes of the upstream that are the caller's fault.
+/// Status codes that are the caller's fault.
 const CALLERS: [i32; 4] = [400, 404, 413, 422];
 /// Shorter spans give no output speed.
 const LEAST_OUTPUT_MS: u32 = 100;
@@ -73,8 +73,7 @@ pub(super) fn error(row: &PgRow, stable_id: i64, names: &mut SharedNames) -> Res
         upstream: row.try_get("upstream_status_code")?,
         limited: row.try_get("limited")?,
     };
-    // The client got an answer.
-    let recovered = fault.status.is_some_and(|status| status < 400);
+    let recovered = fault.is_recovered();
     let or_none = |column| row.try_get::<Option<i64>, _>(column);
     Ok(Some(UsageRow {
         id: row.try_get("position")?,
@@ -129,10 +128,27 @@ struct Fault {
 }
 
 impl Fault {
+    /// Whether the client got an answer of another account. What the relay itself refused inside a stream that had begun
+    /// may have the status of the stream.
+    fn is_recovered(&self) -> bool {
+        let is_of_account = ["upstream", "network", "account_auth"].contains(&self.phase.as_str());
+        is_of_account && self.status.is_some_and(|status| status < 400)
+    }
+
+    /// Whether the upstream found fault with the request, or no account of the group has its model.
+    fn is_callers(&self) -> bool {
+        let status = match self.phase.as_str() {
+            "upstream" => self.upstream,
+            "routing" => self.status,
+            _ => None,
+        };
+        status.is_some_and(|status| CALLERS.contains(&status))
+    }
+
     /// Whether it is the fault of whoever stands behind the relay.
     fn outcome(&self) -> Outcome {
         match self.phase.as_str() {
-            "upstream" if self.upstream.is_some_and(|status| CALLERS.contains(&status)) => Outcome::Excluded,
+            _ if self.is_callers() => Outcome::Excluded,
             "upstream" | "network" | "account_auth" | "internal" | "routing" => Outcome::Failure,
             _ => Outcome::Excluded,
         }
@@ -141,6 +157,7 @@ impl Fault {
     fn class(&self) -> FailureClass {
         let status = self.upstream.or(self.status);
         match self.phase.as_str() {
+            _ if self.is_callers() => FailureClass::Caller,
             "routing" => FailureClass::Overloaded,
             _ if self.limited => FailureClass::Policy,
             "account_auth" => FailureClass::Auth,
@@ -207,7 +224,12 @@ mod tests {
             ("upstream", 429, Some(429), false, Failure, RateLimited),
             ("upstream", 503, Some(529), false, Failure, Overloaded),
             ("upstream", 502, Some(401), false, Failure, Auth),
+            ("upstream", 502, Some(413), false, Excluded, Caller),
             ("routing", 503, None, true, Failure, Overloaded),
+            // No account of the group has the model.
+            ("routing", 404, None, true, Excluded, Caller),
+            // It waited for a slot in a stream that had begun.
+            ("request", 429, Some(429), true, Excluded, Policy),
             ("request", 403, None, true, Excluded, Policy),
             ("request", 400, None, false, Excluded, Caller),
             // A client that went away before the answer.

@@ -86,12 +86,18 @@ impl Windows {
     /// Windows of the upstream's subscription that have not ended, without those of Claude's session, which have columns.
     pub(super) fn subscriptions(&self, provider_id: i64, now: DateTime<Utc>) -> Vec<Subscription> {
         let seconds = |key| DateTime::from_timestamp(self.number(key)? as i64, 0);
-        let told_at = self.time("codex_usage_updated_at");
         let percent = |key| self.number(key).map(|percent| percent / 100.0);
+        let (by_claude, by_codex) = (self.told_by_claude_at(), self.time("codex_usage_updated_at"));
         [
-            ("7d", self.number("passive_usage_7d_utilization"), seconds("passive_usage_7d_reset"), None),
-            ("5h", percent("codex_5h_used_percent"), self.time("codex_5h_reset_at"), told_at),
-            ("7d", percent("codex_7d_used_percent"), self.time("codex_7d_reset_at"), told_at),
+            ("7d", self.number("passive_usage_7d_utilization"), seconds("passive_usage_7d_reset"), by_claude),
+            (
+                "7d_fable",
+                self.number("passive_usage_7d_oi_utilization"),
+                seconds("passive_usage_7d_oi_reset"),
+                by_claude,
+            ),
+            ("5h", percent("codex_5h_used_percent"), self.time("codex_5h_reset_at"), by_codex),
+            ("7d", percent("codex_7d_used_percent"), self.time("codex_7d_reset_at"), by_codex),
         ]
         .into_iter()
         .filter_map(|(window, used_ratio, end, told_at)| {
@@ -107,6 +113,11 @@ impl Windows {
             })
         })
         .collect()
+    }
+
+    /// When Claude last told of its windows: with an answer.
+    pub(super) fn told_by_claude_at(&self) -> Option<DateTime<Utc>> {
+        self.time("passive_usage_sampled_at")
     }
 
     /// Of Claude's session of five hours.

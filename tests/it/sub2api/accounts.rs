@@ -63,7 +63,7 @@ async fn upstream_windows_are_told_until_they_end() {
         .run(&format!(
             "insert into accounts (name, platform, type, session_window_end, session_window_status, extra) values
                ('claude', 'anthropic', 'oauth', now() + interval '1 hour', 'allowed_warning',
-                 '{{\"session_window_utilization\": 0.75, \"passive_usage_7d_utilization\": \"0.5\", \"passive_usage_7d_reset\": {second}, \"planted\": \"planted-extra\"}}'),
+                 '{{\"session_window_utilization\": 0.75, \"passive_usage_7d_utilization\": \"0.5\", \"passive_usage_7d_reset\": {second}, \"passive_usage_7d_oi_utilization\": 0.11, \"passive_usage_7d_oi_reset\": {second}, \"passive_usage_sampled_at\": \"{past}\", \"planted\": \"planted-extra\"}}'),
                ('codex', 'openai', 'oauth', null, null,
                  '{{\"codex_5h_used_percent\": 20, \"codex_5h_reset_at\": \"{later}\", \"codex_7d_used_percent\": 99, \"codex_7d_reset_at\": \"{past}\", \"codex_usage_updated_at\": \"{past}\"}}'),
                ('over', 'anthropic', 'oauth', now() - interval '1 second', 'rejected', '{{\"session_window_utilization\": 1}}'),
@@ -77,8 +77,9 @@ async fn upstream_windows_are_told_until_they_end() {
         .map(|it| (it.provider_id.number().unwrap(), it.window, it.used_ratio, it.status, it.told_at.is_some()))
         .collect();
     let expected = [
-        (1, "5h", Some(0.75), Some(SubscriptionStatus::AllowedWarning), false),
-        (1, "7d", Some(0.5), None, false),
+        (1, "5h", Some(0.75), Some(SubscriptionStatus::AllowedWarning), true),
+        (1, "7d", Some(0.5), None, true),
+        (1, "7d_fable", Some(0.11), None, true),
         (2, "5h", Some(0.2), None, true),
     ];
     assert_eq!(told, expected);
@@ -176,12 +177,12 @@ async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minute
              do update set request_count = ops_ingress_reject_aggregates.request_count + excluded.request_count"
         )
     };
-    store.run(&reject("2026-10-01 09:00", "ip_denied", 4, "192.0.2.3")).await;
+    store.run(&reject("2026-10-01 09:00", "ip_restricted", 4, "192.0.2.3")).await;
     store.run(&reject("2026-11-20 12:00", "invalid_api_key", 5, "192.0.2.1")).await;
     let directory = relay::open(&store.plan()).unwrap().directory.read().await.unwrap();
     let open = |store: &Store| relay::open(&store.plan()).unwrap().live.unwrap();
     let told = |live: Live| live.rejected.unwrap().into_iter().collect::<BTreeMap<_, _>>();
-    let of = |invalid, denied| [("invalid_api_key".to_owned(), invalid), ("ip_denied".to_owned(), denied)].into();
+    let of = |invalid, denied| [("invalid_api_key".to_owned(), invalid), ("ip_restricted".to_owned(), denied)].into();
     let mut reader = open(&store);
     assert_eq!(told(reader.read(&directory).await.unwrap()), of(0, 0), "what was before is no increase");
 
@@ -191,7 +192,7 @@ async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minute
     assert_eq!(told(reader.read(&directory).await.unwrap()), of(3, 0));
     // The minute grows, and others come; long after, the relay deletes them.
     store.run(&reject("2026-11-20 12:01", "invalid_api_key", 10, "192.0.2.1")).await;
-    store.run(&reject("2026-11-20 12:20", "ip_denied", 7, "192.0.2.3")).await;
+    store.run(&reject("2026-11-20 12:20", "ip_restricted", 7, "192.0.2.3")).await;
     store.run(&at("12:20:30")).await;
     assert_eq!(told(reader.read(&directory).await.unwrap()), of(13, 7));
     store.run("delete from ops_ingress_reject_aggregates where bucket_start < '2026-11-20 12:10Z'").await;
@@ -200,5 +201,5 @@ async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minute
         assert_eq!(told(reader.read(&directory).await.unwrap()), of(13, 7), "{time}");
     }
     let restarted = told(open(&store).read(&directory).await.unwrap());
-    assert_eq!(restarted, [("ip_denied".to_owned(), 0)].into(), "a restart begins at 0");
+    assert_eq!(restarted, [("ip_restricted".to_owned(), 0)].into(), "a restart begins at 0");
 }

@@ -2,7 +2,7 @@
 -- account that is out of service for a while.
 insert into ops_system_metrics default values;
 insert into ops_ingress_reject_aggregates (bucket_start, reject_reason, client_ip, request_count) values
-  (date_trunc('minute', now()), 'invalid_api_key', '192.0.2.1', 2), (date_trunc('minute', now()), 'key_disabled', '192.0.2.2', 1)
+  (date_trunc('minute', now()), 'invalid_api_key', '192.0.2.1', 2), (date_trunc('minute', now()), 'api_key_disabled', '192.0.2.2', 1)
 on conflict (bucket_start, reject_reason, route_family, protocol, client_ip, user_id, api_key_id)
 do update set request_count = ops_ingress_reject_aggregates.request_count + excluded.request_count, last_seen = now();
 update accounts set
@@ -11,7 +11,8 @@ update accounts set
   extra = jsonb_build_object(
     'session_window_utilization', round((0.2 + 0.1 * id + 0.2 * random())::numeric, 3),
     'passive_usage_7d_utilization', round((0.1 + 0.2 * id)::numeric, 3),
-    'passive_usage_7d_reset', extract(epoch from now() + interval '3 days')::bigint
+    'passive_usage_7d_reset', extract(epoch from now() + interval '3 days')::bigint,
+    'passive_usage_sampled_at', to_json(now())
   )
 where id in (1, 2);
 update accounts set extra = jsonb_build_object(

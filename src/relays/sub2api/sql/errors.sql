@@ -14,7 +14,7 @@ select
   e.error_phase as phase,
   e.status_code,
   e.upstream_status_code,
-  coalesce(e.is_business_limited, false) as limited,
+  coalesce({e.is_business_limited:boolean}, false) as limited,
   coalesce({e.is_count_tokens:boolean}, false) as counts_tokens
 from ops_error_logs e
 where {which}
