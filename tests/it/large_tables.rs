@@ -83,7 +83,7 @@ async fn nothing_walks_through_sub2apis_ledger_or_its_error_log() {
         from generate_series(1, 20000) n";
     let request = "insert into usage_logs (user_id, api_key_id, account_id, model) values (1, 1, 1, 'sonnet')";
     let mut large = Large::new(store.plan(), &["usage_logs", "ops_error_logs"], fill, request).await;
-    assert_eq!(large.walks(sub2api::database::follower).await, 0);
+    assert_eq!(Box::pin(large.walks(sub2api::database::follower)).await, 0);
 }
 
 #[tokio::test]
@@ -99,5 +99,5 @@ async fn nothing_walks_through_new_apis_log() {
         values (extract(epoch from now())::bigint, 2, 1, 1, 1, 'sonnet', 9)";
     let mut large = Large::new(new_api::database::plan(&url, "UTC"), &["logs"], fill, request).await;
     let follower = |plan: &RelayPlan| new_api::database::follower(plan, &Arc::new(Mutex::new(Utc::now())));
-    assert_eq!(large.walks(follower).await, 0);
+    assert_eq!(Box::pin(large.walks(follower)).await, 0);
 }

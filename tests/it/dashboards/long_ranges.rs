@@ -1,6 +1,10 @@
 //! Long ranges are read from what the rules record.
 
-use super::*;
+use llm_relay_exporter::lang::Lang;
+use serde_json::Value;
+
+use super::prometheus::{Prometheus, Span};
+use super::{all, counted, filled, panels, text, world};
 
 #[test]
 fn long_ranges_are_the_same_from_what_is_recorded() {
