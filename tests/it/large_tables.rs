@@ -9,6 +9,7 @@ use llm_relay_exporter::check::check;
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relay;
 use llm_relay_exporter::settings::RelayPlan;
+use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use crate::reading::{Saved, settle};
@@ -17,7 +18,6 @@ use crate::{new_api, sub2api};
 /// A relay that has run for 90 days.
 struct Large {
     plan: RelayPlan,
-    owner: PgConnection,
     tables: &'static [&'static str],
     /// A request that comes while the exporter looks.
     request: &'static str,
@@ -25,28 +25,36 @@ struct Large {
 
 impl Large {
     async fn new(plan: RelayPlan, tables: &'static [&'static str], fill: &str, request: &'static str) -> Self {
-        use secrecy::ExposeSecret;
-        let owner = PgConnection::connect(plan.database_url.expose_secret()).await.unwrap();
-        let mut it = Self { plan, owner, tables, request };
-        it.run(fill).await;
-        it.run(&format!("analyze {}", tables.join(", "))).await;
-        // What the sessions that made the tables and their indexes have walked through is told by now.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let it = Self { plan, tables, request };
+        it.run(&format!("{fill}; analyze {}", tables.join(", "))).await;
         it
     }
 
-    async fn run(&mut self, sql: &str) {
-        raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.owner).await.unwrap();
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.plan.database_url.expose_secret()).await.unwrap()
     }
 
-    async fn scans(&mut self) -> i64 {
+    async fn run(&self, sql: &str) {
+        let mut owner = self.connect().await;
+        raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut owner).await.unwrap();
+        owner.close().await.unwrap();
+    }
+
+    /// By all sessions, once they have ended: before it ends a session tells what it did.
+    async fn scans(&self) -> i64 {
+        let mut connection = self.connect().await;
+        let others = "select count(*) from pg_stat_activity
+            where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let sql = "select sum(seq_scan)::bigint from pg_stat_user_tables where relname = any($1)";
-        sqlx::query_scalar(sql).bind(self.tables).fetch_one(&mut self.owner).await.unwrap()
+        sqlx::query_scalar(sql).bind(self.tables).fetch_one(&mut connection).await.unwrap()
     }
 
     /// How often tables were walked through by a check, a first read with its audit, new rows, a look at all else, and a
     /// restart.
-    async fn walks(&mut self, follower: impl Fn(&RelayPlan) -> Follower) -> i64 {
+    async fn walks(&self, follower: impl Fn(&RelayPlan) -> Follower) -> i64 {
         let before = self.scans().await;
         check(&self.plan).await.unwrap();
         let (mut first, mut saved) = (follower(&self.plan), Saved::default());
@@ -62,8 +70,6 @@ impl Large {
         let mut second = saved.restored(follower(&self.plan));
         settle(&mut second).await;
         drop(second);
-        // The statistics of ended sessions arrive at once.
-        tokio::time::sleep(Duration::from_millis(500)).await;
         self.scans().await - before
     }
 }
@@ -82,7 +88,7 @@ async fn nothing_walks_through_sub2apis_ledger_or_its_error_log() {
     let request = "insert into usage_logs (user_id, api_key_id, account_id, model) values (1, 1, 1, 'sonnet')";
     let plan = store.plan();
     drop(store);
-    let mut large = Large::new(plan, &["usage_logs", "ops_error_logs"], fill, request).await;
+    let large = Large::new(plan, &["usage_logs", "ops_error_logs"], fill, request).await;
     assert_eq!(large.walks(sub2api::database::follower).await, 0);
 }
 
@@ -98,7 +104,7 @@ async fn nothing_walks_through_new_apis_log() {
     let request = "insert into logs (created_at, type, user_id, token_id, channel_id, model_name, quota)
         values (extract(epoch from now())::bigint, 2, 1, 1, 1, 'sonnet', 9)";
     drop(db);
-    let mut large = Large::new(new_api::database::plan(&url, "UTC"), &["logs"], fill, request).await;
+    let large = Large::new(new_api::database::plan(&url, "UTC"), &["logs"], fill, request).await;
     let follower = |plan: &RelayPlan| new_api::database::follower(plan, &Arc::new(Mutex::new(Utc::now())));
     assert_eq!(large.walks(follower).await, 0);
 }
