@@ -395,7 +395,7 @@ pub(crate) const SHOWN_RELAY: &str = "shown_relay";
 
 /// Its column in a table, which is not there either.
 pub(crate) fn shown_relay() -> Column {
-    column(SHOWN_RELAY, "Relay", "").width(150)
+    column(SHOWN_RELAY, "Relay", "").width(175)
 }
 
 fn named_relay(expr: &str, text: &str) -> String {
