@@ -164,29 +164,15 @@ fn entry(id: String, spent: &Spent, facts: Facts) -> BoardEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Tokens, Usd};
-    use crate::tally::names::NONE;
+    use crate::model::Usd;
     use crate::tally::sums::{Total, WindowFact};
     use proptest::prelude::*;
 
     fn spent_by(entity: Sym, cents: u8) -> WindowFact {
-        let mut entities = [NONE; 6];
-        entities[Scope::User as usize] = entity;
-        WindowFact {
-            request_id: 0,
-            cost: Usd::from_f64(f64::from(cents) / 100.0).unwrap(),
-            board_tokens: 0,
-            speed_micro: None,
-            entities,
-            duration_ms: None,
-            ttft_ms: None,
-            tokens: Tokens::default(),
-            requests: 1,
-            is_error: false,
-            outcome: None,
-            is_success: None,
-            failure: None,
-        }
+        let mut fact = WindowFact::bare(0);
+        fact.cost = Usd::from_f64(f64::from(cents) / 100.0).unwrap();
+        fact.entities[Scope::User as usize] = entity;
+        fact
     }
 
     proptest! {

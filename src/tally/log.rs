@@ -209,26 +209,6 @@ const fn span(start: i64) -> Range<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Tokens, Usd};
-    use crate::tally::names::NONE;
-
-    fn fact(request_id: i64) -> WindowFact {
-        WindowFact {
-            request_id,
-            cost: Usd::ZERO,
-            board_tokens: 0,
-            speed_micro: None,
-            entities: [NONE; 6],
-            duration_ms: None,
-            ttft_ms: None,
-            tokens: Tokens::default(),
-            requests: 1,
-            is_error: false,
-            outcome: None,
-            is_success: None,
-            failure: None,
-        }
-    }
 
     fn passed(log: &mut Log, span: Range<i64>) -> Vec<i64> {
         let mut ids = Vec::new();
@@ -239,10 +219,10 @@ mod tests {
     #[test]
     fn what_comes_late_into_a_slot_that_an_edge_passes_is_passed_as_well() {
         let mut log = Log::default();
-        (0..SLOT_SECONDS).for_each(|second| log.insert(second, fact(second)));
+        (0..SLOT_SECONDS).for_each(|second| log.insert(second, WindowFact::bare(second)));
         log.pack_before(SLOT_SECONDS);
         assert_eq!(passed(&mut log, 0..5), [0, 1, 2, 3, 4]);
-        log.insert(7, fact(1007));
+        log.insert(7, WindowFact::bare(1007));
         log.remove(8, 8);
         log.pack_before(SLOT_SECONDS);
         assert_eq!(passed(&mut log, 5..10), [5, 6, 7, 1007, 9]);

@@ -41,6 +41,28 @@ impl WindowFact {
     }
 }
 
+#[cfg(test)]
+impl WindowFact {
+    /// A request of which nothing is known.
+    pub(super) fn bare(request_id: i64) -> Self {
+        Self {
+            request_id,
+            cost: Usd::ZERO,
+            board_tokens: 0,
+            speed_micro: None,
+            entities: [NONE; 6],
+            duration_ms: None,
+            ttft_ms: None,
+            tokens: Tokens::default(),
+            requests: 1,
+            is_error: false,
+            outcome: None,
+            is_success: None,
+            failure: None,
+        }
+    }
+}
+
 /// No entity is written as one byte instead of five: most relays know no teams.
 mod none_is_zero {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Sym};

@@ -2,7 +2,7 @@
 //! database's own statistics.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use llm_relay_exporter::check::check;
@@ -45,7 +45,9 @@ impl Large {
         let mut connection = self.connect().await;
         let others = "select count(*) from pg_stat_activity
             where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+        let began = Instant::now();
         while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "a session does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let sql = "select sum(seq_scan)::bigint from pg_stat_user_tables where relname = any($1)";

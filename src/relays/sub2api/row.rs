@@ -129,7 +129,7 @@ struct Fault {
 
 impl Fault {
     /// Whether the client got an answer of another account. What the relay itself refused inside a stream that had begun
-    /// may have the status of the stream.
+    /// has the status of the stream, 200, unless it counts towards the SLA (v0.1.179, internal/handler/ops_error_logger.go).
     fn is_recovered(&self) -> bool {
         let is_of_account = ["upstream", "network", "account_auth"].contains(&self.phase.as_str());
         is_of_account && self.status.is_some_and(|status| status < 400)
