@@ -399,15 +399,20 @@ async fn part_ways(
     Ok(())
 }
 
-/// All rows that started in a span, by ascending id, read in bounded steps.
+/// All rows that started in a span with an id up to `upto`, by ascending id, read in bounded steps. Some above it may come
+/// with them; without that limit a relay that writes as fast as it is read would let nobody come to an end.
 pub(crate) async fn rows_of_span(
     ledger: &mut dyn Ledger,
     timeout: Duration,
     span: Range<DateTime<Utc>>,
+    upto: i64,
 ) -> Result<Vec<UsageRow>, ReadError> {
     let mut rows: Vec<UsageRow> = Vec::new();
     loop {
         let after = rows.last().map_or(i64::MIN, |row| row.id);
+        if after >= upto {
+            return Ok(rows);
+        }
         let page = within(timeout, ledger.rows_between(span.clone(), after, STEP_ROWS)).await?;
         // A page may be short because some of its rows could not be understood.
         if page.is_empty() {

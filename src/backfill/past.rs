@@ -164,7 +164,7 @@ impl Past {
 
     async fn read_slice(&mut self) -> Result<(), ReadError> {
         let until = self.read_until + SLICE;
-        let mut rows = rows_of_span(&mut *self.ledger, self.timeout, self.read_until..until).await?;
+        let mut rows = rows_of_span(&mut *self.ledger, self.timeout, self.read_until..until, i64::MAX).await?;
         self.rows_read += rows.len() as u64;
         self.read_until = until;
         rows.iter().for_each(|row| self.tally.announce(row));

@@ -86,6 +86,8 @@ impl Follower {
         state.audit_day = state.next_audit_day();
         state.audit_now = false;
         let repairs = !drifted.is_empty();
+        // Positions are given as rows are found, also to old ones.
+        let upto = if self.ledger.gives_positions() { i64::MAX } else { state.top };
         for (date, range, theirs) in drifted {
             if !state.tally.is_repairable(date) {
                 // Too long ago for its boards to be replaced: all rows are read again.
@@ -93,7 +95,7 @@ impl Follower {
                 state.basis.clear();
                 continue;
             }
-            let rows = rows_of_span(&mut *self.ledger, self.timeout, range).await?;
+            let rows = rows_of_span(&mut *self.ledger, self.timeout, range, upto).await?;
             self.rows_read += rows.len() as u64;
             state.tally.replace_day(date, rows);
             state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));

@@ -176,7 +176,7 @@ impl LedgerReader {
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
-            audit.push(Some(self.sum(session, schema, span).await?));
+            audit.push(Some(self.sum(session, schema, span, ends.top).await?));
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
         let kept_since = (!self.lost_rows).then(|| date(first));
@@ -264,16 +264,17 @@ impl LedgerReader {
         Ok((count, last))
     }
 
-    /// The store's own sum of a span, slice by slice.
+    /// The store's own sum of a span, slice by slice, up to an id: SQLite's statements each see what has just been written.
     async fn sum(
         &self,
         session: &mut Session,
         schema: &Schema,
         span: &Range<DateTime<Utc>>,
+        top: i64,
     ) -> Result<LedgerSum, ReadError> {
         let seconds = seconds(span);
         let (after, upto) = ids_of(session, schema, seconds).await?;
-        let mut slices = Slices { after, upto, seconds: Some(seconds), newest_first: false };
+        let mut slices = Slices { after, upto: upto.min(top), seconds: Some(seconds), newest_first: false };
         let rate = self.options.as_ref().and_then(|options| options.rate);
         let text = schema.fit(SUM);
         let mut sum = LedgerSum::default();

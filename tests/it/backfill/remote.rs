@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
 
 use chrono::Utc;
 use llm_relay_exporter::demo::HistoryOptions;
