@@ -1,6 +1,6 @@
 //! Leaderboards, from the relay's own.
 
-use super::column::{Column, column};
+use super::column::{Column, SECONDS, column};
 use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
 use super::panel_types::table;
@@ -69,18 +69,20 @@ impl Board {
         let over = |by: &str| format!("{} / ({} > 0)", self.sum(period, "cost_usd"), self.sum(period, by));
         match measure {
             Measure::Cost => ("cost", all("cost_usd"), column("#cost", "Cost", "").gauge().decimals(2)),
-            Measure::Requests => ("requests", all("requests"), column("#requests", "Requests", "short").width(90)),
+            Measure::Requests => {
+                ("requests", all("requests"), column("#requests", "Requests", "locale").decimals(0).width(85))
+            }
             Measure::Tokens => {
                 let (tokens, hits) = (all("tokens"), all("cache_hit_ratio"));
                 let expr = if by_cost { tokens } else { format!("({tokens} and on (relay, id) {hits})") };
-                ("tokens", expr, column("#tokens", "Tokens", "short").width(95))
+                ("tokens", expr, column("#tokens", "Tokens", "short").width(85))
             }
             Measure::Success => {
                 let column = column("#success", "Success", "percentunit").success().width(90);
                 ("success", mean("success_ratio"), column)
             }
             Measure::FirstToken => {
-                ("ttft", mean("mean_ttft_seconds"), column("#ttft", "First token", "s").decimals(2).width(95))
+                ("ttft", mean("mean_ttft_seconds"), column("#ttft", "First token", SECONDS).decimals(2).width(95))
             }
             Measure::Speed => {
                 let column = column("#speed", "Tokens/s", "short").decimals(1).width(80);
@@ -95,7 +97,7 @@ impl Board {
                 ("per_request", over("requests"), column)
             }
             Measure::CostPerMillionTokens => {
-                let column = column("#per_million", "Cost per 1M tokens", "").decimals(2).width(145);
+                let column = column("#per_million", "Per 1M tokens", "").decimals(2).width(118);
                 ("per_million", format!("1e6 * {}", over("tokens")), column)
             }
         }

@@ -7,6 +7,8 @@ use super::link::Link;
 /// Properties of one series or column: id and value.
 pub(crate) type Properties = Vec<(&'static str, Value)>;
 
+/// Seconds that stay seconds, so that the numbers of a column can be compared: 0.64 s, not 640 ms.
+pub(crate) const SECONDS: &str = "suffix:s";
 pub(crate) const WIDTH: &str = "custom.width";
 const HIDDEN: &str = "custom.hidden";
 
@@ -60,19 +62,14 @@ impl Column {
             )
     }
 
-    /// Red, yellow, green text for a share of successes.
+    /// Red, orange, green text for a share of successes.
     pub(crate) fn success(self) -> Self {
         self.with("custom.cellOptions", json!({"type": "color-text"}))
             .with("decimals", json!(1))
             .with("color", json!({"mode": "thresholds"}))
             .with(
                 "thresholds",
-                thresholds(&[
-                    (None, "text"),
-                    (Some(0.0), "red"),
-                    (Some(0.9), "semi-dark-yellow"),
-                    (Some(0.98), "green"),
-                ]),
+                thresholds(&[(None, "text"), (Some(0.0), "red"), (Some(0.9), "orange"), (Some(0.98), "green")]),
             )
     }
 

@@ -13,6 +13,13 @@ use super::variable::{INSTANCE, JOB_SHOWN, RELAY, REPLICAS, Variable};
 
 const EACH: &str = "{{relay}}";
 const SOURCE: &str = "{{relay}} {{source}}";
+const CORRECTIONS: &[(&str, &str)] = &[
+    ("late_cost", "Late cost"),
+    ("lowered", "Lowered"),
+    ("rewritten", "Rewritten"),
+    ("reclassified", "Reclassified"),
+    ("deleted", "Deleted"),
+];
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -242,17 +249,19 @@ fn truth() -> Row {
 }
 
 fn corrections() -> Row {
-    let corrections = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_total[$__rate_interval])) * 3600";
-    let corrected = legend_table(lines("Corrections per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
-        .note("Rows that changed after they were counted. The counters stay monotone.")
-        .query(Query::lines("corrections", corrections, "{{relay}} {{kind}}").step("10m"));
-    let dollars = "sum by (relay, kind) (rate(llm_relay_ledger_corrections_usd_total[$__rate_interval])) * 3600";
-    let dollars = legend_table(lines("Corrections in dollars per hour"), &[("mean", "Mean")])
-        .empty(NOTHING)
+    let hourly = |counter: &str| format!("sum by (relay, kind) (rate({counter}[$__rate_interval])) * 3600 > 0");
+    let of = |title, counter: &str| {
+        legend_table(lines(title), &[("mean", "Mean")])
+            .style("showPoints", json!("auto"))
+            .empty(NOTHING)
+            .words(CORRECTIONS)
+            .query(Query::lines("corrections", hourly(counter), "{{relay}}, {{kind}}").step("10m"))
+    };
+    let corrected = of("Corrections per hour", "llm_relay_ledger_corrections_total")
+        .note("Rows that changed after they were counted. The counters stay monotone.");
+    let dollars = of("Corrections in dollars per hour", "llm_relay_ledger_corrections_usd_total")
         .unit("currencyUSD")
-        .note("Cost that came, fell or was written anew after its request was counted.")
-        .query(Query::lines("dollars", dollars, "{{relay}} {{kind}}").step("10m"));
+        .note("Cost that came, fell or was written anew after its request was counted.");
     row(8, [(12, corrected), (12, dollars)])
 }
 

@@ -128,7 +128,8 @@ fn by_period() -> Vec<Row> {
     let of = |board: &Board, title, measures: &[Measure]| board.panel(title, "$period", measures, None);
     let of_providers =
         [Cost, Requests, Tokens, Success, FirstToken, Speed, CostPerRequest, CostPerMillionTokens, CacheHit];
-    let of_users = [Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens, CacheHit];
+    // Their cache hits have a board of their own.
+    let of_users = [Cost, Requests, Tokens, CostPerRequest, CostPerMillionTokens];
     let of_models = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens, CacheHit];
     let of_keys = [Cost, Requests, Tokens, Success, CostPerRequest, CostPerMillionTokens];
     // What is folded into "other" has no ratio of its own.

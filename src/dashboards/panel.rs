@@ -49,6 +49,9 @@ pub(crate) struct Panel {
     pub untold_by: Vec<&'static str>,
     /// Value, text, colour.
     pub mappings: Vec<(&'static str, &'static str, &'static str)>,
+    /// What a label's values are called where they are all of a cell or legend, or the last of a legend behind a comma:
+    /// a regular expression and words.
+    pub words: Vec<(&'static str, &'static str)>,
     pub defaults: Map<String, Value>,
     pub custom: Map<String, Value>,
     pub options: Value,
@@ -132,6 +135,11 @@ impl Panel {
 
     pub(crate) fn map(mut self, value: &'static str, text: &'static str, color: &'static str) -> Self {
         self.mappings.push((value, text, color));
+        self
+    }
+
+    pub(crate) fn words(mut self, words: &[(&'static str, &'static str)]) -> Self {
+        self.words.extend(words);
         self
     }
 
@@ -331,7 +339,11 @@ impl Panel {
             }
             map.insert((*value).to_owned(), result);
         }
-        if map.is_empty() { json!([]) } else { json!([{"type": "value", "options": map}]) }
+        let values = (!map.is_empty()).then(|| json!({"type": "value", "options": map}));
+        let words = self.words.iter().map(|(value, words)| {
+            json!({"type": "regex", "options": {"pattern": format!("/^{value}$/"), "result": {"text": texts.get(words)}}})
+        });
+        values.into_iter().chain(words).collect()
     }
 
     /// Grafana's name of a column: a label, or the numbers of the query after `#`.
@@ -371,6 +383,12 @@ impl Panel {
             }));
         }
         steps.extend(self.transformations.iter().cloned());
+        if self.columns.is_empty() {
+            steps.extend(self.words.iter().map(|(value, words)| {
+                let (regex, name) = (format!("/(?<=^|, ){value}(?= |$)/"), texts.get(words));
+                json!({"id": "renameByRegex", "options": {"regex": regex, "renamePattern": name}})
+            }));
+        }
         let sort = |field: String, descending: bool| json!({"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field, "desc": descending}]}});
         if !self.columns.is_empty() {
             if self.queries.len() > 1 {

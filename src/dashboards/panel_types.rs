@@ -18,6 +18,7 @@ fn panel(plugin: &'static str, title: &'static str, options: Value) -> Panel {
         told_by: Vec::new(),
         untold_by: Vec::new(),
         mappings: Vec::new(),
+        words: Vec::new(),
         defaults: Map::new(),
         custom: Map::new(),
         options,

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
-use super::column::{column, thresholds};
+use super::column::{SECONDS, column, thresholds};
 use super::link::Link;
 use super::panel::Panel;
 use super::panel_types::{legend_table, stack, stat, table, timeline};
 use super::promql::{Named, keyed};
 use super::query::Query;
+use super::variable::LENGTHS;
 use crate::model::AccountState;
 
 const BY: &str = "relay, provider_id";
@@ -123,7 +124,7 @@ pub(crate) fn channels(among: &Among) -> Panel {
         .columns([
             column("#balance", "Balance", "short").decimals(2),
             column("#told", "Told before", "s").decimals(0),
-            column("#test", "Last test", "s").decimals(2),
+            column("#test", "Last test", SECONDS).decimals(2),
             column("#tested", "Tested before", "s").decimals(0),
             column("#keys", "Keys in use", "short").decimals(0),
             column("#out", "Keys out", "short").decimals(0),
@@ -211,6 +212,7 @@ pub(crate) fn subscriptions() -> Panel {
     let state = |state: &str| format!(r#"llm_relay_account_window_state{{state="{state}"}}"#);
     let state = format!("({} + ignoring (state) 2 * {})", state("allowed_warning"), state("rejected"));
     table("Windows of upstream accounts")
+        .words(LENGTHS)
         .note("A share without its age is as old as the page; one that is out of date is left out. The upstream's word comes with each answer.")
         .query(Query::rows("known", keyed(&format!("({})", Named::Provider.of(known)), &by, &[&Named::Provider.kept()[..], &["window"]].concat())))
         .query(Query::rows("used", keyed("llm_relay_account_utilization_ratio", &by, &[])))

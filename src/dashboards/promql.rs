@@ -277,10 +277,11 @@ impl Named {
         ]
     }
 
-    /// Adds the name as of the end of the time range, so that a renamed user is one line. What has no name (deleted, or
-    /// folded into `other`) keeps its id: totals stay whole. `expr` carries `relay` and the id.
+    /// Adds the name as of the end of the time range, so that a renamed user is one line; a scrape that fails just there
+    /// takes no name away. What has no name (deleted, or folded into `other`) keeps its id: totals stay whole. `expr`
+    /// carries `relay` and the id.
     pub(crate) fn of(self, expr: &str) -> String {
-        self.join(expr, " @ end()")
+        self.join(expr, "[$__rate_interval] @ end()")
     }
 
     /// The same for a chart or bars, whose names alone tell relays apart.
@@ -295,9 +296,7 @@ impl Named {
 
     fn join(self, expr: &str, at: &str) -> String {
         let (id, label) = (self.id(), self.label());
-        let fact = |name: &str| {
-            if at.starts_with('[') { format!("last_over_time({name}{at})") } else { format!("{name}{at}") }
-        };
+        let fact = |name: &str| format!("last_over_time({name}{at})");
         // One of two, should replicas disagree for a moment.
         let one = |id: &str, fact: String| format!("topk by (relay, {id}) (1, {fact})");
         let names = match self {

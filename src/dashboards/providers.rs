@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::column::column;
+use super::column::{SECONDS, column};
 use super::dashboard::{Dashboard, Row, row};
 use super::link::Link;
 use super::panel::{Money, NOTHING, Panel};
@@ -12,6 +12,7 @@ use super::promql::{self, Named, Replicas, keyed};
 use super::query::Query;
 use super::shared::{self, JUDGED, OF_TYPE};
 use super::variable::{JOB, MODEL, PROVIDER, RECORDED_SUMS, RELAY, RELAYS, RUNBOOKS, TYPE, Variable};
+use crate::model::FailureClass;
 
 const FILTER: &str = r#"provider_id=~"$provider",model=~"$model""#;
 const PROVIDER_FILTER: &str = r#"provider_id=~"$provider""#;
@@ -22,6 +23,20 @@ const ROW: [&str; 2] = ["relay", "provider_id"];
 const DURATION: &str = "llm_relay_request_duration_seconds";
 const FIRST_TOKEN: &str = "llm_relay_time_to_first_token_seconds";
 const SPEED: &str = "llm_relay_output_tokens_per_second";
+
+/// Classes of failures, and what else wastes money, in words.
+const CLASSES: &[(&str, &str)] = &[
+    (FailureClass::RateLimited.label(), "Rate limited"),
+    (FailureClass::Overloaded.label(), "Overloaded"),
+    (FailureClass::Auth.label(), "Unauthorized"),
+    (FailureClass::Timeout.label(), "Timeout"),
+    (FailureClass::Server.label(), "Server error"),
+    (FailureClass::ClientAbort.label(), "Client went away"),
+    (FailureClass::Caller.label(), "Wrong request"),
+    (FailureClass::Policy.label(), "Refused by a rule"),
+    (FailureClass::Unknown.label(), "Unknown"),
+    ("failed", "Failed"),
+];
 
 /// Of quantiles and ratios: five minutes each over a day, three hours over a month.
 const POINTS: u32 = 240;
@@ -126,8 +141,8 @@ fn now() -> Panel {
             column("#hour", "Success 1 h", "percentunit").success().width(95),
             column("#shift", "Success 8 h", "percentunit").success().width(95),
             column("#day", "Success 24 h", "percentunit").success().width(103),
-            column("#p95", "Duration p95", "s").decimals(1).width(110),
-            column("#ttft", "First token p50", "s").decimals(2).width(122),
+            column("#p95", "Duration p95", SECONDS).decimals(1).width(110),
+            column("#ttft", "First token p50", SECONDS).decimals(2).width(122),
             column("#last", "Last call before", "s").decimals(0).width(122),
         ])
         .sort("Calls in 1 h", true, Some(50))
@@ -139,7 +154,7 @@ fn traffic() -> Row {
     let success = Named::Provider.in_chart(&success("$__rate_interval"));
     let requests = legend_table(stack("Requests per minute by provider"), &[("mean", "Mean"), ("max", "Max")])
         .query(Query::lines("requests", requests, "{{provider}}").step("2m"));
-    let success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
+    let mut success = legend_table(lines("Success ratio by provider"), &[("mean", "Mean"), ("min", "Min")])
         .points(POINTS)
         .unit("percentunit")
         .set("max", json!(1))
@@ -147,6 +162,8 @@ fn traffic() -> Row {
         .style("axisSoftMin", json!(0.8))
         .decimals(1)
         .query(Query::lines("success", success, "{{provider}}").step("10m"));
+    // The worst at the top.
+    success.options["legend"]["sortDesc"] = json!(false);
     row(9, [(12, requests), (12, success)]).under("Over time (filters: Provider, Provider type, Model)")
 }
 
@@ -223,12 +240,15 @@ fn errors() -> Row {
         keyed(&in_range, &["relay", "provider_id", "class"], &[&Named::Provider.kept()[..], &["class"]].concat());
     let failures = legend_table(stack("Failures per minute by class"), &[("mean", "Mean")])
         .empty(NOTHING)
+        .words(CLASSES)
         .link(Link::CLASS)
         .query(Query::lines("failures", failures, "{{class}}").step("5m"));
     let responses = legend_table(stack("Responses per minute by status"), &[("mean", "Mean")])
+        .words(&[("none", "No status")])
         .query(Query::lines("responses", responses, "{{code}}").step("5m"));
     let in_range = table("Failures in the time range")
         .empty(NOTHING)
+        .words(CLASSES)
         .query(Query::rows("count", in_range))
         .columns(Named::Provider.columns("Provider"))
         .columns([
@@ -245,6 +265,7 @@ fn troubles() -> Row {
     let recovered = stack("Recovered attempts per minute")
         .note("Attempts that failed and that another provider made good.")
         .empty(NOTHING)
+        .words(CLASSES)
         .query(Query::lines("recovered", recovered, "{{class}}").step("5m"));
     let rejected = "sum by (reason) (rate(llm_relay_rejected_requests_total[$__rate_interval])) * 60 > 0";
     let rejected = stack("Refused requests per minute")
@@ -309,9 +330,9 @@ fn value() -> Panel {
             column("#cost", "Cost", "").gauge().decimals(2),
             column("#list", "At list prices", "").decimals(2),
             column("#per_request", "Cost per request", "").decimals(4),
-            column("#per_million", "Cost per 1M tokens", "").decimals(2),
+            column("#per_million", "Per 1M tokens", "").decimals(2),
             column("#success", "Success", "percentunit").success(),
-            column("#ttft", "First token p50", "s").decimals(2),
+            column("#ttft", "First token p50", SECONDS).decimals(2),
             column("#speed", "Tokens/s p50", "short").decimals(1),
             column("#wasted", "Wasted", "").decimals(2),
         ])
@@ -324,6 +345,7 @@ fn money() -> Row {
     let wasted = stack("Wasted money per hour")
         .money(Money::All)
         .empty(NOTHING)
+        .words(CLASSES)
         .query(Query::lines("wasted", wasted, "{{reason}}").step("10m"));
     let saved = stack("Saved by caches per hour")
         .money(Money::All)

@@ -9,7 +9,7 @@ use super::panel_types::{legend_table, lines, stack, stat, table};
 use super::pools;
 use super::promql::{Named, Replicas, keyed};
 use super::query::Query;
-use super::variable::{JOB, RELAY, RELAYS, SCOPE, Variable, WINDOW, WINDOWS};
+use super::variable::{JOB, LENGTHS, RELAY, RELAYS, SCOPE, Variable, WINDOW, WINDOWS};
 
 const ALL: &str = r#"{scope=~"$scope",window=~"$window"}"#;
 
@@ -95,6 +95,8 @@ fn nearest() -> Panel {
         .unit("percentunit")
         .style("axisSoftMax", json!(1))
         .decimals(0)
+        .words(WINDOWS)
+        .words(LENGTHS)
         .query(Query::lines("share", all, "{{name}}, {{window}} {{part}}"))
 }
 
@@ -113,8 +115,9 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str, wi
     let soft = all("llm_relay_quota_soft_limit_usd");
     let any = of.of(&if with_soft { format!("({limit} or {soft})") } else { limit.clone() });
     let kept = [&of.kept()[..], &["window", "part"]].concat();
-    let mut panel = WINDOWS.iter().fold(table(title), |panel, (value, words)| panel.map(value, words, ""));
-    panel = panel
+    let mut panel = table(title)
+        .words(WINDOWS)
+        .words(LENGTHS)
         .empty(NOTHING)
         .money(Money::Columns(&["#limit", "#soft", "#used"]))
         .query(Query::rows("any", keyed(&format!("({any})"), &by, &kept)))
@@ -125,22 +128,22 @@ fn limits(title: &'static str, of: Named, scope: &str, heading: &'static str, wi
         .query(Query::rows("empty", keyed(&in_time("llm_relay_quota_exhaustion_timestamp_seconds"), &by, &[])))
         .columns(of.columns(heading))
         .columns([
-            column("window", "Window", "").width(105),
-            column("part", "Of", "").width(90),
-            column("#used", "Used", "").decimals(2).width(90),
-            column("#limit", "Limit", "").decimals(2).width(90),
+            column("window", "Window", "").width(95),
+            column("part", "Of", "").width(80),
+            column("#used", "Used", "").decimals(2).width(78),
+            column("#limit", "Limit", "").decimals(2).width(78),
             column("#share", "Share", "percentunit").fill(),
             column("#reset", "Resets in", "s").decimals(1).width(90),
             column("#empty", "Used up in", "s")
                 .decimals(1)
-                .width(95)
+                .width(90)
                 .with("custom.cellOptions", json!({"type": "color-text"}))
                 .with("color", json!({"mode": "thresholds"}))
                 .with("thresholds", thresholds(&[(None, "text"), (Some(0.0), "orange")])),
         ])
         .sort("Share", true, None);
     if with_soft {
-        let column = column("#soft", "Alert from", "").decimals(2).width(95);
+        let column = column("#soft", "Alert from", "").decimals(2).width(85);
         panel = panel.query(Query::rows("soft", keyed(&soft, &by, &[]))).columns([column]);
     }
     panel
@@ -213,6 +216,7 @@ fn accounts_over_time() -> Panel {
         .unit("percentunit")
         .style("axisSoftMax", json!(1))
         .decimals(0)
+        .words(LENGTHS)
         .query(Query::lines("used", Named::Provider.in_chart(&used), "{{provider}}, {{window}}"))
 }
 
@@ -243,7 +247,7 @@ fn rate_limits() -> Panel {
         ])
         .map("requests", "Requests", "")
         .map("tokens", "Tokens", "")
-        .map("usd", "Cost", "")
+        .map("usd", "Dollars", "")
         .sort("Share", true, None)
 }
 

@@ -13,7 +13,8 @@ use super::query::Query;
 pub(crate) const OF_TYPE: &str = r#" unless on (relay, provider_id) (llm_relay_provider_info{type!~"$type"} @ end())"#;
 
 /// Keeps what belongs to relays that count failures: success is not known of the others.
-pub(crate) const JUDGED: &str = r#" and on (relay) (llm_relay_day_error_ratio{day="today"} @ end())"#;
+pub(crate) const JUDGED: &str =
+    r#" and on (relay) last_over_time(llm_relay_day_error_ratio{day="today"}[$__rate_interval] @ end())"#;
 
 /// A gauge of now against the same gauge a day before.
 fn day_before(metric: &str) -> String {

@@ -214,6 +214,8 @@ pub(crate) const WINDOWS: &[(&str, &str)] = &[
     ("total", "Total"),
     ("subscription", "Subscription"),
 ];
+/// Those of other lengths, of limits and of upstream accounts.
+pub(crate) const LENGTHS: &[(&str, &str)] = &[(r"(\d+)h", "$1 hours"), (r"(\d+)d", "$1 days")];
 pub(crate) const WINDOW: Variable = Variable::Choice { name: "window", label: "Window", choices: WINDOWS, all: true };
 pub(crate) const ANY_JOB: Variable = Variable::Typed { name: "job", label: "Job", value: ".+" };
 pub(crate) const ANY_RELAY: Variable = Variable::Typed { name: "relay", label: "Relay", value: ".+" };

@@ -290,6 +290,8 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Requests without a price", "unpriced", "too rare for one minute"),
     ("Refused requests per minute", "rejected", "too rare for one minute"),
     ("Failed refreshes per minute", "failures", "nothing fails"),
+    ("Corrections per hour", "corrections", "nothing need be corrected"),
+    ("Corrections in dollars per hour", "corrections", "nothing need be corrected"),
     ("Statements that are refused", "refused", "all are run"),
     ("Ledger lag", "replica", "the demo's database is no replica"),
     ("The relay itself", "up", "the demo is a relay's stores, without the relay"),

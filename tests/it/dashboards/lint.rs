@@ -99,6 +99,7 @@ fn every_panel_is_explained_and_has_a_unit_and_words_for_nothing() {
         "ms",
         "dthms",
         "percentunit",
+        "suffix:s",
         "bytes",
         "currencyUSD",
         "time:HH:mm:ss",
