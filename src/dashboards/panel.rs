@@ -359,38 +359,15 @@ impl Panel {
     fn transform(&self, texts: &Texts) -> Value {
         let left_out = |(_, query)| json!({"id": "filterByRefId", "options": {"exclude": query}});
         let mut steps: Vec<Value> = self.same_as.map(left_out).into_iter().collect();
-        let apply_to = match self.money {
-            Money::None => None,
-            Money::All => Some(json!({"id": "byType", "options": "number"})),
-            Money::Legends(legends) => {
-                let names: Vec<String> = legends.iter().map(|legend| texts.get(legend)).collect();
-                Some(
-                    json!({"id": "byNames", "options": {"mode": "include", "names": names, "readOnly": false, "prefix": ""}}),
-                )
-            }
-            Money::Columns(columns) => {
-                let names: Vec<String> = columns.iter().map(|column| self.source(column)).collect();
-                Some(json!({"id": "byRegexp", "options": format!("/^({})$/", names.join("|"))}))
-            }
-        };
-        if let Some(apply_to) = apply_to {
-            let ignored = ["Time", "Value", "Value #cfg"];
-            let mut mappings = vec![json!({"fieldName": "unit", "handlerKey": "unit"})];
-            mappings.extend(ignored.map(|name| json!({"fieldName": name, "handlerKey": "__ignore"})));
-            steps.push(json!({
-                "id": "configFromData",
-                "options": {"configRefId": "cfg", "mappings": mappings, "applyTo": apply_to},
-            }));
-        }
+        steps.extend(self.unit_of_money(texts));
         steps.extend(self.transformations.iter().cloned());
+        let sort = |field: String, descending: bool| json!({"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field, "desc": descending}]}});
         if self.columns.is_empty() {
             steps.extend(self.words.iter().map(|(value, words)| {
                 let (regex, name) = (format!("/(?<=^|, ){value}(?= |$)/"), texts.get(words));
                 json!({"id": "renameByRegex", "options": {"regex": regex, "renamePattern": name}})
             }));
-        }
-        let sort = |field: String, descending: bool| json!({"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field, "desc": descending}]}});
-        if !self.columns.is_empty() {
+        } else {
             if self.queries.len() > 1 {
                 steps.push(json!({"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}));
             }
@@ -420,6 +397,29 @@ impl Panel {
             }
         }
         Value::Array(steps)
+    }
+
+    /// Gives what is money the relay's own currency, which the query `cfg` tells.
+    fn unit_of_money(&self, texts: &Texts) -> Option<Value> {
+        let apply_to = match self.money {
+            Money::None => return None,
+            Money::All => json!({"id": "byType", "options": "number"}),
+            Money::Legends(legends) => {
+                let names: Vec<String> = legends.iter().map(|legend| texts.get(legend)).collect();
+                json!({"id": "byNames", "options": {"mode": "include", "names": names, "readOnly": false, "prefix": ""}})
+            }
+            Money::Columns(columns) => {
+                let names: Vec<String> = columns.iter().map(|column| self.source(column)).collect();
+                json!({"id": "byRegexp", "options": format!("/^({})$/", names.join("|"))})
+            }
+        };
+        let ignored = ["Time", "Value", "Value #cfg"];
+        let mut mappings = vec![json!({"fieldName": "unit", "handlerKey": "unit"})];
+        mappings.extend(ignored.map(|name| json!({"fieldName": name, "handlerKey": "__ignore"})));
+        Some(json!({
+            "id": "configFromData",
+            "options": {"configRefId": "cfg", "mappings": mappings, "applyTo": apply_to},
+        }))
     }
 }
 
