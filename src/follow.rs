@@ -106,7 +106,7 @@ impl Follower {
     #[must_use]
     pub fn reopened(mut self, mut ledger: Box<dyn Ledger>, plan: &RelayPlan) -> Self {
         let parts = self.ledger.parts(true).and_then(|parts| {
-            ledger.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect())
+            ledger.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect())
         });
         if let Err(error) = parts {
             tracing::warn!(%error, "where the ledger was is lost; it is read anew");

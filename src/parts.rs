@@ -14,7 +14,32 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
-pub(crate) type Part = (String, Option<Bytes>);
+pub(crate) type Part = (String, Option<PartBytes>);
+
+/// The bytes of a part. Those that lie deflated are inflated one after the other, as they are written.
+#[derive(Clone, Debug)]
+pub enum PartBytes {
+    /// As they are.
+    Plain(Bytes),
+    /// Packed.
+    Deflated(Deflated),
+}
+
+impl PartBytes {
+    /// The bytes as they are written down.
+    pub fn get(&self) -> Bytes {
+        match self {
+            Self::Plain(bytes) => bytes.clone(),
+            Self::Deflated(packed) => packed.bytes(),
+        }
+    }
+}
+
+impl From<Bytes> for PartBytes {
+    fn from(bytes: Bytes) -> Self {
+        Self::Plain(bytes)
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
@@ -32,8 +57,8 @@ pub(crate) fn into_exact_bytes(bytes: Vec<u8>) -> Bytes {
 }
 
 /// Bytes that are kept for long and seldom looked at.
-#[derive(Debug)]
-pub(crate) struct Deflated(Bytes);
+#[derive(Clone, Debug)]
+pub struct Deflated(Bytes);
 
 impl Deflated {
     pub(crate) fn of(bytes: &[u8]) -> Self {
@@ -57,7 +82,7 @@ impl Deflated {
 /// When the value cannot be written.
 pub(crate) fn encoded(key: &str, value: &impl Serialize) -> Result<Part, PartError> {
     let bytes = postcard::to_stdvec(value).map_err(|_| PartError::Unwritable(key.to_owned()))?;
-    Ok((key.to_owned(), Some(bytes.into())))
+    Ok((key.to_owned(), Some(Bytes::from(bytes).into())))
 }
 
 /// The value of a part.

@@ -38,6 +38,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::parts::PartBytes;
 use crate::relay::plan::RelayPlan;
 pub use checkpointer::{Checkpointer, Kept};
 
@@ -110,7 +111,7 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Changes {
     /// The generation that these follow. `None`: `put` is everything, whatever the store has.
     pub after: Option<i64>,
-    pub put: Vec<(String, Bytes)>,
+    pub put: Vec<(String, PartBytes)>,
     pub remove: Vec<String>,
     /// Parts of the whole checkpoint.
     pub parts: usize,

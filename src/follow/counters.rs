@@ -26,7 +26,7 @@ impl CounterFollower {
     /// Goes on with counters that were opened anew, from where these were.
     pub(crate) fn reopened(mut self, mut counters: Box<dyn Counters>) -> Self {
         let parts = self.counters.parts(true).and_then(|parts| {
-            counters.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect())
+            counters.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect())
         });
         if let Err(error) = parts {
             tracing::warn!(%error, "what the relay's counters were is lost; they are read anew");

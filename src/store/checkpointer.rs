@@ -159,7 +159,8 @@ impl Checkpointer {
                 after.extend(had.map(|digest| (key, *digest)));
                 continue;
             };
-            let digest = Digest { bytes: bytes.len(), checksum: checksum(&key, &bytes) };
+            let plain = bytes.get();
+            let digest = Digest { bytes: plain.len(), checksum: checksum(&key, &plain) };
             if had != Some(&digest) {
                 put.push((key.clone(), bytes));
             }

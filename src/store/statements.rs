@@ -61,7 +61,8 @@ macro_rules! checkpoints {
                 remove.bind(relay).bind(kind).bind(key).execute(&mut *transaction).await?;
             }
             for (key, bytes) in &changes.put {
-                let checksum = $crate::store::checksum(key, bytes).to_vec();
+                let bytes = bytes.get();
+                let checksum = $crate::store::checksum(key, &bytes).to_vec();
                 let put = sqlx::query(include_str!("sql/put.sql")).bind(relay).bind(kind).bind(key);
                 put.bind(&bytes[..]).bind(checksum).execute(&mut *transaction).await?;
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
-use crate::parts::into_exact_bytes;
+use crate::parts::{PartBytes, into_exact_bytes};
 
 /// Ids of one chunk: the low bits.
 const CHUNK_BITS: u32 = 16;
@@ -33,11 +33,11 @@ impl Counted {
     }
 
     /// All chunks, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<PartBytes>)> {
         let touched = std::mem::take(&mut self.touched);
         self.chunks.iter_mut().map(move |(chunk, ids)| {
             let wanted = all || touched.contains(chunk);
-            (*chunk, wanted.then(|| written(ids)))
+            (*chunk, wanted.then(|| written(ids).into()))
         })
     }
 
@@ -132,7 +132,7 @@ mod tests {
                     2 => {
                         let parts: Vec<_> = set.take(saved.is_empty()).collect();
                         saved.retain(|chunk, _| parts.iter().any(|(it, _)| it == chunk));
-                        saved.extend(parts.into_iter().filter_map(|(chunk, bytes)| Some((chunk, bytes?))));
+                        saved.extend(parts.into_iter().filter_map(|(chunk, bytes)| Some((chunk, bytes?.get()))));
                         set = Counted::restore(saved.clone()).unwrap();
                     }
                     _ => prop_assert_eq!(set.insert(id), plain.insert(id)),
@@ -153,7 +153,7 @@ mod tests {
             (1..=10_000_000_i64).rev().step_by(step).for_each(|id| {
                 set.insert(id);
             });
-            set.take(true).filter_map(|(_, bytes)| bytes).map(|bytes| bytes.len()).sum::<usize>()
+            set.take(true).filter_map(|(_, bytes)| bytes).map(|bytes| bytes.get().len()).sum::<usize>()
         };
         assert!(bytes(1) < 10_000, "{}", bytes(1));
         assert!(bytes(3) < 2_000_000, "{}", bytes(3));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 
 use super::sums::BoardSums;
-use crate::parts::Deflated;
+use crate::parts::{Deflated, PartBytes};
 
 /// Days by date. One is ready or packed, never both.
 #[derive(Debug, Default)]
@@ -30,12 +30,12 @@ impl Daily {
     }
 
     /// All days, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (NaiveDate, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (NaiveDate, Option<PartBytes>)> {
         let touched = std::mem::take(&mut self.touched);
         let dates: BTreeSet<NaiveDate> = self.ready.keys().chain(self.packed.keys()).copied().collect();
         dates.into_iter().map(move |date| {
-            let packed = || self.packed.get(&date).map(Deflated::bytes);
-            let bytes = || packed().or_else(|| Some(written(self.ready.get(&date)?)?.into()));
+            let packed = || self.packed.get(&date).cloned().map(PartBytes::Deflated);
+            let bytes = || packed().or_else(|| Some(Bytes::from(written(self.ready.get(&date)?)?).into()));
             let wanted = all || touched.contains(&date);
             (date, wanted.then(bytes).flatten())
         })

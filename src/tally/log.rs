@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::sums::WindowFact;
-use crate::parts::Deflated;
+use crate::parts::{Deflated, PartBytes};
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub(crate) const KEPT_SECONDS: i64 = 26 * 3600;
@@ -85,15 +85,15 @@ impl Log {
     }
 
     /// First seconds of all slots, with the bytes of those that have changed since they were last taken, or of `all`.
-    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<Bytes>)> {
+    pub(crate) fn take(&mut self, all: bool) -> impl Iterator<Item = (i64, Option<PartBytes>)> {
         let touched = std::mem::take(&mut self.touched);
         let ready = self.ready.keys().map(|second| slot(*second));
         let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
         starts.into_iter().map(move |start| {
-            let packed = || self.packed.get(&start).map(|packed| Written(packed.bytes()));
-            let written = || packed().or_else(|| Written::of(self.ready.range(span(start))));
+            let packed = || self.packed.get(&start).cloned().map(PartBytes::Deflated);
+            let bytes = || packed().or_else(|| Some(Written::of(self.ready.range(span(start)))?.0.into()));
             let wanted = all || touched.contains(&start);
-            (start, wanted.then(written).flatten().map(|Written(bytes)| bytes))
+            (start, wanted.then(bytes).flatten())
         })
     }
 

@@ -590,7 +590,7 @@ async fn play(
         last = now;
         let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
         saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
     }
 }
 

@@ -399,7 +399,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
         scene.compare(&mut follower, &plan, &directory, &what).await;
         let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
         saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
     }
 }
 
@@ -632,7 +632,7 @@ async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
     db.run("delete from t_error_logs where id <= 2").await;
     live.read(&Directory::default()).await.unwrap();
     let parts = follower.parts(true).unwrap().unwrap();
-    let parts = parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap())).collect();
+    let parts = parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap().get())).collect();
     db.run(&entries("('gemini-chat-stream', 500)")).await;
 
     let (mut follower, mut live) = open();

@@ -385,7 +385,7 @@ impl World {
     fn save(&mut self, which: usize) {
         let Exporter { follower: Some(follower), saw, .. } = &mut self.exporters[which] else { return };
         if let Some(parts) = follower.parts(true).unwrap() {
-            let parts = parts.into_iter().map(|(key, bytes)| (key, bytes.unwrap())).collect();
+            let parts = parts.into_iter().map(|(key, bytes)| (key, bytes.unwrap().get())).collect();
             self.stored = Some((parts, saw.clone()));
         }
     }

@@ -160,7 +160,7 @@ fn a_model_that_succeeds_after_far_more_names_than_are_kept_has_a_series_also_af
     assert_eq!(requests(&view(&mut tally, &[]))["claude-next"], 1);
 
     let parts: BTreeMap<String, Bytes> =
-        tally.parts(true).unwrap().into_iter().filter_map(|(key, bytes)| Some((key, bytes?))).collect();
+        tally.parts(true).unwrap().into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))).collect();
     let mut tally = Tally::restore(&parts).unwrap();
     tally.apply([success(200_002, "claude-next", 3.0), success(200_003, "claude-last", 2.0)]);
     let view = view(&mut tally, &[]);
@@ -224,7 +224,7 @@ fn hundreds_of_thousands_of_names_take_no_more_memory_than_some_ten_thousand() {
         let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
         for (key, bytes) in tally.parts(true).unwrap() {
             let part = key.split('/').next().unwrap().to_owned();
-            *sizes.entry(part).or_default() += bytes.unwrap().len();
+            *sizes.entry(part).or_default() += bytes.unwrap().get().len();
         }
         assert!(tally.complete());
         assert_eq!(models(&view(&mut tally, &[]), "all").len(), 21);
@@ -392,8 +392,13 @@ async fn far_more_invented_names_than_are_kept_on_a_real_ledger() {
     assert_page(&mut fresh, &plan, &mut store, &series).await;
 
     // They are deleted while nobody looks; the exporter goes on from what it has written down.
-    let parts: BTreeMap<String, Bytes> =
-        running.parts(true).unwrap().unwrap().into_iter().filter_map(|(key, bytes)| Some((key, bytes?))).collect();
+    let parts: BTreeMap<String, Bytes> = running
+        .parts(true)
+        .unwrap()
+        .unwrap()
+        .into_iter()
+        .filter_map(|(key, bytes)| Some((key, bytes?.get())))
+        .collect();
     for table in ["message_request", "usage_ledger"] {
         store.run(&format!("delete from {table} where model like 'junk-%'")).await;
     }

@@ -40,7 +40,7 @@ impl Saved {
     pub fn save(&mut self, follower: &mut Follower) {
         let parts = follower.parts(self.0.is_empty()).unwrap().unwrap();
         self.0.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+        self.0.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
     }
 
     /// A fresh follower goes on from here.

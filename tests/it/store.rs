@@ -487,7 +487,7 @@ fn the_bytes_of_a_checkpoint_change_only_with_its_format() {
     let mut digest = Sha256::new();
     for (key, bytes) in tally.parts(true).unwrap() {
         digest.update(key);
-        digest.update(bytes.unwrap());
+        digest.update(bytes.unwrap().get());
     }
     let digest = digest.finalize();
     let file = "tests/it/snapshots/checkpoint_format";

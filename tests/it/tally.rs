@@ -414,7 +414,7 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
 fn save(tally: &mut Tally, saved: &mut BTreeMap<String, Bytes>) {
     let parts = tally.parts(saved.is_empty()).unwrap();
     saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-    saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+    saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
 }
 
 /// Every counter as a line. The order of a hash map is nobody's business: the page sorts.

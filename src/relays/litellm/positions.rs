@@ -247,7 +247,7 @@ impl Positions {
         let touched = std::mem::take(&mut self.touched);
         parts.extend(self.hours.iter().map(|(hour, it)| {
             let wanted = all || touched.contains(hour);
-            (format!("{HOUR}{hour}"), wanted.then(|| it.written()))
+            (format!("{HOUR}{hour}"), wanted.then(|| it.written().into()))
         }));
         Ok(parts)
     }
@@ -286,7 +286,8 @@ mod tests {
             positions.give(&key(1000, n)).unwrap();
         }
         positions.keep(start_of(9000));
-        let bytes: usize = positions.parts(true).unwrap().iter().flat_map(|(_, bytes)| bytes).map(Bytes::len).sum();
+        let bytes: usize =
+            positions.parts(true).unwrap().iter().flat_map(|(_, bytes)| bytes).map(|bytes| bytes.get().len()).sum();
         assert!(bytes < 8 * 1000 + 100, "{bytes}");
         assert!(positions.parts(false).unwrap().iter().all(|(name, bytes)| name == MARKS || bytes.is_none()));
         let many = Hour { hashes: vec![0; KEPT_ROWS], ..Hour::default() };
@@ -325,7 +326,7 @@ mod tests {
                         // A refresh has failed; the other time a restart comes before the next.
                         if step == 2 {
                             let parts = positions.parts(true).unwrap();
-                            let parts = parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect();
+                            let parts = parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect();
                             positions = Positions::restored(&parts).unwrap();
                         } else {
                             positions.take_back();

@@ -12,7 +12,7 @@ use crate::dashboards::prometheus::Prometheus;
 /// What an exporter has written down.
 fn saved(exporter: &mut Exporter) -> BTreeMap<String, bytes::Bytes> {
     let parts = exporter.metered.parts(true).unwrap().unwrap();
-    parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap())).collect()
+    parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap().get())).collect()
 }
 
 fn restored(plan: &RelayPlan, parts: &BTreeMap<String, bytes::Bytes>) -> Exporter {

@@ -451,7 +451,7 @@ async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: 
         scene.compare_counters(&view);
         let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
         saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
     }
 }
 

@@ -52,7 +52,7 @@ impl Exporter {
             self.state.apply(reading);
             let parts = self.counters.parts(self.saved.is_empty()).unwrap();
             self.saved.retain(|name, _| parts.iter().any(|(part, _)| part == name));
-            self.saved.extend(parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))));
+            self.saved.extend(parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))));
             if is_all {
                 return readings;
             }

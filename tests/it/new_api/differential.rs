@@ -446,7 +446,7 @@ async fn play(place: &Place, name: &str, zone: &str, now: DateTime<Utc>, seed: u
         scene.compare(&mut exporter, &plan, &directory, &what).await;
         let parts = exporter.parts(saved.is_empty()).unwrap().unwrap();
         saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))));
+        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
     }
 }
 
