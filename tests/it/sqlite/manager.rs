@@ -342,6 +342,10 @@ fn numbers_are_right_or_absent(journal: &'static str, mounts: &[(&str, &str)]) {
             "written" => manager.write(10),
             "restarted" => {
                 manager.stop();
+                // A log that stays because of a read in that moment is not a new one after a start.
+                while journal == "wal" && place.files().len() > 1 {
+                    Manager::start(&place).stop();
+                }
                 manager = Manager::start(&place);
                 manager.write(5);
             }
