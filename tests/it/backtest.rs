@@ -1,8 +1,9 @@
 //! Which alerts would have fired: on a history with an outage and a surge in it.
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use llm_relay_exporter::backtest::{self, Options};
 use llm_relay_exporter::demo::HistoryOptions;
 use llm_relay_exporter::relays::claude_code_hub::demo;
@@ -23,8 +24,10 @@ async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
     // What is told apart takes time; nothing here is about models and their speed.
     let series = &mut plan.relays.get_mut("default").unwrap().series;
     (series.max_models, series.max_histograms) = (2, 1);
-    let minutes = |n: u64| std::time::Duration::from_secs(60 * n);
-    let options = Options { last: minutes(5 * 1440), to: Some(until), step: minutes(2), rules: None };
+    // From some hours before the one to some minutes after the other.
+    let to = planted.surge.end + TimeDelta::minutes(40);
+    let last = (to - planted.outage.start + TimeDelta::hours(6)).to_std().unwrap();
+    let options = Options { last, to: Some(to), step: Duration::from_secs(180), rules: None };
     let began = Instant::now();
     let report = backtest::run(&plan.relays["default"], &options).await.unwrap();
     println!("{report}\nafter {:.1} s", began.elapsed().as_secs_f64());
