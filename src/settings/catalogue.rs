@@ -158,13 +158,17 @@ pub(crate) fn is_group(path: &str) -> bool {
     settings().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The path that was probably meant by one that does not exist: the nearest last word, then the nearest whole.
-pub(crate) fn nearest_path(written: &str) -> Option<String> {
+/// The path that was probably meant by one that does not exist: the nearest last word, then the nearest whole. Of those
+/// that the product understands, where it is known.
+pub(crate) fn nearest_path(written: &str, product: Option<&Product>) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let groups = settings().filter_map(|setting| Some(setting.path.split_once('.')?.0.to_owned()));
+    let is_understood =
+        |setting: &Setting| product.is_none_or(|product| understood_by(setting).any(|it| it.label == product.label));
+    let group = |setting: &Setting| Some(setting.path.split_once('.')?.0.to_owned());
     paths()
-        .map(|(path, _)| path)
-        .chain(groups)
+        .filter(|(_, setting)| is_understood(setting))
+        .flat_map(|(path, setting)| [Some(path), group(setting)])
+        .flatten()
         .filter(|path| is_near(&last(written), &last(path)))
         .min_by_key(|path| (strsim::osa_distance(&last(written), &last(path)), strsim::osa_distance(written, path)))
 }

@@ -64,7 +64,11 @@ pub(crate) fn plan(layer: &Layer, context: &Context<'_>, problems: &mut Vec<Prob
             continue;
         };
         let place = place.or_else(|| table.values().filter_map(Value::origin).min());
-        let mut check = Check { path, place, layer, context, given: BTreeMap::new(), problems: Vec::new() };
+        let product = table.get("kind").and_then(|kind| match &kind.kind {
+            ValueKind::String(text) => product(text),
+            _ => None,
+        });
+        let mut check = Check { path, place, layer, context, product, given: BTreeMap::new(), problems: Vec::new() };
         if !table.contains_key("kind")
             && let Some(meant) = catalogue::nearest(name, others(relays, name))
         {
@@ -105,6 +109,8 @@ struct Check<'a> {
     place: Option<&'a str>,
     layer: &'a Layer,
     context: &'a Context<'a>,
+    /// If its kind is valid.
+    product: Option<&'static Product>,
     /// What was written and where, by path below the relay; only paths of settings.
     given: BTreeMap<String, (Option<&'a str>, &'a ValueKind)>,
     problems: Vec<Problem>,
@@ -130,7 +136,7 @@ impl<'a> Check<'a> {
                     self.given.insert(path, (place, &value.kind));
                 }
                 _ => {
-                    let hint = catalogue::nearest_path(&path).map_or_else(
+                    let hint = catalogue::nearest_path(&path, self.product).map_or_else(
                         || "docs/configuration.md lists all settings".to_owned(),
                         |near| format!("did you mean `{near}`?"),
                     );
@@ -142,7 +148,7 @@ impl<'a> Check<'a> {
 
     fn relay(&mut self, name: &str) -> RelayPlan {
         // Where the kind is missing or unknown, that is the problem to tell; the rest may be any relay's.
-        let product = self.product();
+        let product = self.product;
         let settings: Vec<&Setting> = match product {
             Some(product) => {
                 self.refuse_others(product);
@@ -170,14 +176,6 @@ impl<'a> Check<'a> {
             self.relations(&relay);
         }
         relay
-    }
-
-    /// The relay's product, if its kind is valid.
-    fn product(&self) -> Option<&'static Product> {
-        match self.given.get("kind")?.1 {
-            ValueKind::String(text) => product(text),
-            _ => None,
-        }
     }
 
     /// Refuses what has no meaning for the product.

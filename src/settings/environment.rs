@@ -86,7 +86,7 @@ fn target(name: &str, text: &str) -> Result<(Vec<String>, Value), InvalidValue> 
         return Err(InvalidValue::new("not the name of a setting", meant.unwrap_or_else(example)));
     }
     let Some(setting) = catalogue::find(&path) else {
-        let hint = match catalogue::nearest_path(&path) {
+        let hint = match catalogue::nearest_path(&path, None) {
             Some(near) => format!("did you mean {}?", variable(relay, &near)),
             None => "docs/configuration.md lists all settings".to_owned(),
         };

@@ -529,6 +529,16 @@ audit_interval = "1h"
         a relay of kind claude-relay-service has no such setting
         hint: did you mean `timezone_offset`?
     ");
+    // Nor does a hint name a setting that the kind does not understand.
+    for (kind, hint) in
+        [("new-api", "docs/configuration.md lists all settings"), ("claude-code-hub", "did you mean `session_ttl`?")]
+    {
+        let file = File::new(format!(
+            "[relays.main]\nkind = \"{kind}\"\ndatabase_url = \"postgres://r@db/x\"\nsession_tll = \"5m\"\n"
+        ));
+        let problems = file.load(&env([])).unwrap_err().to_string();
+        assert!(problems.contains(hint), "{problems}");
+    }
     for product in PRODUCTS {
         let understood = |path: &str| settings_of(product).any(|setting| setting.path == path);
         for (path, setting) in paths().filter(|(path, setting)| *path == setting.path && !understood(path)) {
