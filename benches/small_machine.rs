@@ -17,6 +17,9 @@ mod common {
 #[path = "../tests/it/new_api/database.rs"]
 #[allow(dead_code)] // What the tests alone need.
 mod database;
+#[path = "../tests/it/db.rs"]
+#[allow(dead_code)]
+mod db;
 #[path = "../tests/it/reading.rs"]
 #[allow(dead_code)]
 mod reading;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{PgConnection, Postgres, Row};
 
 use super::session;
 use crate::connect::address::OpenError;
@@ -114,4 +114,14 @@ fn meaning(code: &str) -> (Reason, &'static str) {
         _ if code.starts_with("42") => (Reason::Schema, ""),
         _ => (Reason::Data, ""),
     }
+}
+
+/// One entity that cannot be understood does not take the others with it.
+pub(crate) fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            let id: Option<i64> = row.try_get("id").ok();
+            tracing::warn!(entity, id, %error, "left out an entity that could not be understood");
+        })
+        .ok()
 }

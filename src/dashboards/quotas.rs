@@ -272,6 +272,16 @@ fn slots_of_keys() -> Panel {
         .sort("In use", true, None)
 }
 
+/// What becomes of a request that waits for a slot, by the word of claude-relay-service.
+const QUEUE_EVENTS: &[(&str, &str)] = &[
+    ("entered", "Began to wait"),
+    ("success", "Got a slot"),
+    ("timeout", "Timeout"),
+    ("cancelled", "Client went away"),
+    ("socket_changed", "Connection changed"),
+    ("rejected_overload", "Refused, too many wait"),
+];
+
 fn waits() -> Panel {
     let waits = "max by (percentile) (llm_relay_queue_wait_seconds)";
     lines("Waited for a slot")
@@ -283,5 +293,8 @@ fn waits() -> Panel {
 
 fn queues() -> Panel {
     let events = "sum by (event) (rate(llm_relay_queue_events_total[$__rate_interval])) * 60 > 0";
-    stack("Queue events per minute").empty(NOTHING).query(Query::lines("events", events, "{{event}}").step("2m"))
+    stack("Queue events per minute")
+        .empty(NOTHING)
+        .words(QUEUE_EVENTS)
+        .query(Query::lines("events", events, "{{event}}").step("2m"))
 }

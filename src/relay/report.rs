@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use super::OpenError;
+use super::plan::RelayPlan;
+use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::redis::Redis;
+use crate::model::ReadError;
+
 /// How bad a finding is, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -42,6 +48,50 @@ impl Report {
 
     pub(crate) fn problem(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Level::Problem, subject, text.into());
+    }
+
+    /// Connects to PostgreSQL and looks; whether it answers.
+    pub(crate) async fn postgres(
+        &mut self,
+        database: &mut Database,
+        look: impl AsyncFnOnce(&mut Snapshot, &mut Self) -> Result<(), ReadError>,
+    ) -> bool {
+        match database.snapshot().await {
+            Err(error) => {
+                self.problem("postgres", error.text);
+                false
+            }
+            Ok(mut snapshot) => {
+                self.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
+                if let Err(error) = look(&mut snapshot, self).await {
+                    self.problem("postgres", error.text);
+                }
+                database.finish(snapshot).await;
+                true
+            }
+        }
+    }
+
+    /// Connects to Redis, where there is one, and tells what a look at it says. `without` is what is missing without it.
+    ///
+    /// # Errors
+    /// When the address cannot be used at all.
+    pub(crate) async fn redis(
+        &mut self,
+        plan: &RelayPlan,
+        without: &str,
+        look: impl AsyncFnOnce(&mut Redis) -> Result<String, ReadError>,
+    ) -> Result<(), OpenError> {
+        let Some(url) = &plan.redis_url else {
+            self.note("redis", format!("not configured: {without}"));
+            return Ok(());
+        };
+        let mut redis = Redis::new(url, plan.timeout)?;
+        match look(&mut redis).await {
+            Ok(text) => self.ok("redis", format!("connected to {}; {text}", redis.endpoint())),
+            Err(error) => self.problem("redis", error.text),
+        }
+        Ok(())
     }
 
     fn add(&mut self, level: Level, subject: &'static str, text: String) {

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::reading::{settle, view};
+use crate::db::Db;
+use crate::reading::{settle, view, view_beside};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -25,81 +26,27 @@ use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::mysql::MySqlConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
 const ZONE: Tz = Tz::Asia__Shanghai;
 const KEYS: [&str; 3] = ["AIzaSyFirst-0123456789", "AIzaSySecond-0123456789", "AIzaSyThird-0123456789"];
 const MODELS: [&str; 3] = ["gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-search"];
 
-/// The relay's side of a database.
-enum Db {
-    MySql(MySqlConnection),
-    Sqlite(SqliteConnection),
+async fn sqlite(folder: &TempDir) -> (Db, String) {
+    // As the relay names it: without an extension.
+    let url = format!("sqlite:{}", folder.path().join("default_db").display());
+    let mut db = Db::connect(&url).await;
+    db.run(gemini_balance::SQLITE_SCHEMA).await;
+    (db, url)
 }
 
-impl Db {
-    async fn sqlite(folder: &TempDir) -> (Self, String) {
-        // As the relay names it: without an extension.
-        let path = folder.path().join("default_db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let connection = options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap();
-        let mut db = Self::Sqlite(connection);
-        db.run(gemini_balance::SQLITE_SCHEMA).await;
-        (db, format!("sqlite:{}", path.display()))
-    }
-
-    async fn mysql(server: &PrivateMariaDb, name: &str) -> (Self, String) {
-        let url = server.database(name).await.unwrap();
-        let mut db = Self::MySql(MySqlConnection::connect(&url).await.unwrap());
-        db.run(gemini_balance::MYSQL_SCHEMA).await;
-        (db, url)
-    }
-
-    async fn try_run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Self::MySql(connection) => statement.execute(connection).await.map(|_| ()),
-            Self::Sqlite(connection) => statement.execute(connection).await.map(|_| ()),
-        }
-    }
-
-    async fn run(&mut self, sql: &str) {
-        self.try_run(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    }
-
-    /// A text and some numbers by row.
-    async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
-        let statement = AssertSqlSafe(sql.to_owned());
-        macro_rules! read {
-            ($connection:expr) => {
-                sqlx::query(statement)
-                    .fetch_all($connection)
-                    .await
-                    .unwrap_or_else(|error| panic!("{error}: {sql}"))
-                    .iter()
-                    .map(|row| {
-                        let name: String = row.get_unchecked(0);
-                        (name, (1..row.len()).map(|i| row.get_unchecked::<Option<i64>, _>(i).unwrap_or(0)).collect())
-                    })
-                    .collect()
-            };
-        }
-        match self {
-            Self::MySql(connection) => read!(connection),
-            Self::Sqlite(connection) => read!(connection),
-        }
-    }
-
-    fn is_sqlite(&self) -> bool {
-        matches!(self, Self::Sqlite(_))
-    }
-
-    /// A sum as a whole number.
-    fn sum(&self, of: &str) -> String {
-        format!("cast(coalesce(sum({of}), 0) as {})", if self.is_sqlite() { "integer" } else { "signed" })
-    }
+async fn mysql(server: &PrivateMariaDb, name: &str) -> (Db, String) {
+    let url = server.database(name).await.unwrap();
+    let mut db = Db::connect(&url).await;
+    db.run(gemini_balance::MYSQL_SCHEMA).await;
+    (db, url)
 }
 
 fn plan(url: &str) -> RelayPlan {
@@ -286,23 +233,10 @@ impl Scene {
     }
 
     async fn compare(&mut self, follower: &mut Follower, plan: &RelayPlan, directory: &Directory, what: &str) {
-        // The clock runs: what it moves out of a window between two looks cannot be compared.
-        let mut tries = 0..100;
-        let view = loop {
-            assert!(tries.next().is_some(), "the windows never stand still: {what}");
-            let before = self.windows().await;
-            settle(follower).await;
-            let view = view(follower, plan, directory);
-            if self.windows().await == before {
-                let ours: BTreeMap<String, Vec<i64>> = view
-                    .windows
-                    .iter()
-                    .map(|(name, counts)| (name.to_string(), counts.iter().map(|n| *n as i64).collect()))
-                    .collect();
-                assert_eq!(ours, before, "{} {what}", self.label);
-                break view;
-            }
-        };
+        let (view, windows) = view_beside(follower, plan, directory, async || self.windows().await).await;
+        let ours =
+            view.windows.iter().map(|(name, counts)| (name.to_string(), counts.iter().map(|n| *n as i64).collect()));
+        assert_eq!(ours.collect::<BTreeMap<String, Vec<i64>>>(), windows, "{} {what}", self.label);
         let counters = view.counters.as_ref().unwrap();
 
         let outcomes =
@@ -408,7 +342,7 @@ async fn every_number_equals_plain_sql_on_sqlite() {
     // Both at once: most of the time is rests, with a rollback journal.
     let story = async |seed| {
         let folder = TempDir::new().unwrap();
-        let (db, url) = Db::sqlite(&folder).await;
+        let (db, url) = sqlite(&folder).await;
         play(db, &url, "sqlite", seed, 45).await;
     };
     tokio::join!(story(1), story(3));
@@ -417,7 +351,7 @@ async fn every_number_equals_plain_sql_on_sqlite() {
 #[tokio::test]
 async fn every_number_equals_plain_sql_on_mariadb() {
     let server = PrivateMariaDb::start().await.unwrap();
-    let (db, url) = Db::mysql(&server, "diff").await;
+    let (db, url) = mysql(&server, "diff").await;
     play(db, &url, "mariadb", 11, 40).await;
 }
 
@@ -439,7 +373,7 @@ const LONG: &str = "with recursive n(n) as (select 1 union all select n + 1 from
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_on_sqlite_is_never_refused_and_a_long_log_is_audited_in_slices() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     db.run(LONG).await;
     let path = folder.path().join("default_db");
     // The control: an open read is what makes a rollback journal's writers fail, here after 100 ms of patience.
@@ -490,8 +424,8 @@ async fn a_writer_on_sqlite_is_never_refused_and_a_long_log_is_audited_in_slices
 #[tokio::test]
 async fn rows_that_become_visible_late_are_counted_on_mariadb() {
     let server = PrivateMariaDb::start().await.unwrap();
-    let (mut first, url) = Db::mysql(&server, "late").await;
-    let mut second = Db::MySql(MySqlConnection::connect(&url).await.unwrap());
+    let (mut first, url) = mysql(&server, "late").await;
+    let mut second = Db::connect(&url).await;
     let plan = plan(&url);
     let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
     let insert = |key| {
@@ -521,8 +455,8 @@ fn failures(state: &Live) -> BTreeMap<String, u64> {
 #[tokio::test]
 async fn live_numbers_do_not_depend_on_when_they_were_read_on_mariadb() {
     let server = PrivateMariaDb::start().await.unwrap();
-    let (mut first, url) = Db::mysql(&server, "late_live").await;
-    let mut second = Db::MySql(MySqlConnection::connect(&url).await.unwrap());
+    let (mut first, url) = mysql(&server, "late_live").await;
+    let mut second = Db::connect(&url).await;
     let none = Directory::default();
     let open = || relay::open(&plan(&url)).unwrap().live.unwrap();
     let attempt = |status| {
@@ -561,7 +495,7 @@ async fn live_numbers_do_not_depend_on_when_they_were_read_on_mariadb() {
 #[tokio::test]
 async fn texts_in_the_column_of_codes_are_failures_of_no_known_class_whatever_the_error_log_says() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     let at = Utc::now() - TimeDelta::seconds(30);
     let statuses = ["''", "'Expecting value: line 1 column 1 (char 0)'", "'All connection attempts failed'", "null"];
     for (status, key) in statuses.into_iter().zip([KEYS[0], KEYS[1], KEYS[2], KEYS[2]]) {
@@ -584,7 +518,7 @@ async fn texts_in_the_column_of_codes_are_failures_of_no_known_class_whatever_th
 #[tokio::test]
 async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     for (key, statuses) in KEYS.into_iter().zip([&["429", "200", "429", "null", "500"][..], &["200"], &["403", "''"]]) {
         for status in statuses {
             let values = Attempt { at: Utc::now(), model: "m", key, status, latency_ms: 5 }.values();
@@ -616,7 +550,7 @@ async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
 #[tokio::test]
 async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     let entries = |codes: &str| format!("insert into t_error_logs (error_type, error_code) values {codes}");
     db.run(&entries("('gemini-chat-stream', 429), ('gemini-chat-stream', 429), ('gemini-chat-stream', 500)")).await;
     let plan = plan(&url);
@@ -645,7 +579,7 @@ async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
 #[tokio::test]
 async fn the_documented_account_reads_all_that_is_needed_and_no_secret() {
     let server = PrivateMariaDb::start().await.unwrap();
-    let (mut db, url) = Db::mysql(&server, "narrow_db").await;
+    let (mut db, url) = mysql(&server, "narrow_db").await;
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relays.md")).unwrap();
     let script = document.split("CREATE USER 'exporter'@'%'").nth(1).unwrap().split("```").next().unwrap();
     let script =
@@ -687,7 +621,7 @@ async fn keys(url: &str) -> BTreeMap<String, Option<bool>> {
 #[tokio::test]
 async fn keys_that_were_never_used_are_known_and_those_that_left_the_pool_fail_no_more() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     for key in [KEYS[0], KEYS[1]] {
         let values = Attempt { at: Utc::now(), model: "m", key, status: "429", latency_ms: 5 }.values();
         db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
@@ -713,7 +647,7 @@ async fn keys_that_were_never_used_are_known_and_those_that_left_the_pool_fail_n
 #[tokio::test]
 async fn check_tells_a_wrong_zone_by_whole_hours() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     let values = Attempt { at: Utc::now(), model: "m", key: KEYS[0], status: "200", latency_ms: 5 }.values();
     db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
     let mut plan = plan(&url);
@@ -730,7 +664,7 @@ async fn check_tells_a_wrong_zone_by_whole_hours() {
 #[tokio::test]
 async fn a_wrong_zone_is_told_by_the_rows_that_come_and_so_is_the_right_one() {
     let folder = TempDir::new().unwrap();
-    let (mut db, url) = Db::sqlite(&folder).await;
+    let (mut db, url) = sqlite(&folder).await;
     let old = Attempt { at: Utc::now() - TimeDelta::hours(7), model: "m", key: KEYS[0], status: "200", latency_ms: 5 };
     db.run(&format!("insert into t_request_log {COLUMNS} values {}", old.values())).await;
     for (zone, error) in [(Tz::Asia__Tokyo, 3600.0), (ZONE, 0.0), (Tz::UTC, -28_800.0)] {

@@ -17,6 +17,7 @@ mod client;
 mod clock;
 mod cpa_manager;
 mod dashboards;
+mod db;
 mod demo;
 mod dependencies;
 mod differential;

@@ -32,6 +32,25 @@ pub fn view(follower: &mut Follower, plan: &RelayPlan, directory: &Directory) ->
     follower.view(&with).unwrap()
 }
 
+/// What a follower says, and what the relay's own windows say at that time. The server's clock runs: what it moves out of a
+/// window between two looks cannot be compared.
+pub async fn view_beside<W: PartialEq>(
+    follower: &mut Follower,
+    plan: &RelayPlan,
+    directory: &Directory,
+    mut windows: impl AsyncFnMut() -> W,
+) -> (LedgerView, W) {
+    for _ in 0..100 {
+        let before = windows().await;
+        settle(follower).await;
+        let view = view(follower, plan, directory);
+        if windows().await == before {
+            return (view, before);
+        }
+    }
+    panic!("the windows never stand still");
+}
+
 /// What a store holds of a follower.
 #[derive(Default)]
 pub struct Saved(pub BTreeMap<String, Bytes>);

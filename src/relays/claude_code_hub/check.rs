@@ -25,28 +25,11 @@ use crate::relay::report::Report;
 pub(crate) async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut database = Database::new(&plan.database_url, plan.timeout)?;
-    match database.snapshot().await {
-        Err(error) => report.problem("postgres", error.text),
-        Ok(mut snapshot) => {
-            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
-            if let Err(error) = store(&mut snapshot, plan, &mut report).await {
-                report.problem("postgres", error.text);
-            }
-            database.finish(snapshot).await;
-            statements(&mut database, &mut report).await;
-            database.close().await;
-        }
+    if report.postgres(&mut database, async |snapshot, report| store(snapshot, plan, report).await).await {
+        statements(&mut database, &mut report).await;
+        database.close().await;
     }
-    match &plan.redis_url {
-        None => report.note("redis", "not configured: no sessions, slots, circuits or fixed five-hour windows"),
-        Some(url) => {
-            let mut redis = Redis::new(url, plan.timeout)?;
-            match live(&mut redis).await {
-                Ok(text) => report.ok("redis", format!("connected to {}; {text}", redis.endpoint())),
-                Err(error) => report.problem("redis", error.text),
-            }
-        }
-    }
+    report.redis(plan, "no sessions, slots, circuits or fixed five-hour windows", live).await?;
     Ok(report)
 }
 

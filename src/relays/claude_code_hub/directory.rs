@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::schema::{Schema, SchemaCache};
 use super::zone::{From, Zones};
 use super::{Settings, limits};
-use crate::connect::postgres::{Database, Snapshot};
+use crate::connect::postgres::{Database, Snapshot, understood};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
 use crate::relay::DirectorySource;
 
@@ -91,16 +91,6 @@ pub(super) async fn replica_lag(snapshot: &mut Snapshot) -> Option<f64> {
     let query = sqlx::query(include_str!("replica.sql"));
     let row = snapshot.fetch_one("looking at the replication", query).await;
     row.inspect_err(|error| tracing::debug!(%error, "the replication's state is not told")).ok()?.try_get("lag").ok()?
-}
-
-/// One entity that cannot be understood does not take the others with it.
-fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> Option<T> {
-    result
-        .inspect_err(|error| {
-            let id: Option<i64> = row.try_get("id").ok();
-            tracing::warn!(entity, id, %error, "left out an entity that could not be understood");
-        })
-        .ok()
 }
 
 fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {

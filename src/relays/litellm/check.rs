@@ -21,16 +21,8 @@ const SCRIPT: &str = "deploy/litellm/readonly-role.sql";
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut database = Database::new(&plan.database_url, plan.timeout)?;
-    match database.snapshot().await {
-        Err(error) => report.problem("postgres", error.text),
-        Ok(mut snapshot) => {
-            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
-            if let Err(error) = look(&mut snapshot, counts_days(plan), &mut report).await {
-                report.problem("postgres", error.text);
-            }
-            database.finish(snapshot).await;
-            database.close().await;
-        }
+    if report.postgres(&mut database, async |snapshot, report| look(snapshot, counts_days(plan), report).await).await {
+        database.close().await;
     }
     Ok(report)
 }

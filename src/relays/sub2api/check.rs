@@ -32,27 +32,10 @@ const SECRETS: [(&str, &str); 4] =
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let mut database = Database::new(&plan.database_url, plan.timeout)?;
-    match database.snapshot().await {
-        Err(error) => report.problem("postgres", error.text),
-        Ok(mut snapshot) => {
-            report.ok("postgres", format!("connected to {} as {}", database.endpoint(), database.account()));
-            if let Err(error) = store(&mut snapshot, plan, &mut report).await {
-                report.problem("postgres", error.text);
-            }
-            database.finish(snapshot).await;
-            database.close().await;
-        }
+    if report.postgres(&mut database, async |snapshot, report| store(snapshot, plan, report).await).await {
+        database.close().await;
     }
-    match &plan.redis_url {
-        None => report.note("redis", "not configured: no slots and no running requests"),
-        Some(url) => {
-            let mut redis = Redis::new(url, plan.timeout)?;
-            match live(&mut redis).await {
-                Ok(text) => report.ok("redis", format!("connected to {}; {text}", redis.endpoint())),
-                Err(error) => report.problem("redis", error.text),
-            }
-        }
-    }
+    report.redis(plan, "no slots and no running requests", live).await?;
     Ok(report)
 }
 

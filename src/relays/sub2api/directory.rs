@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::schema::Schema;
 use super::windows::{self, Windows};
 use super::zone::{From, Zones};
-use crate::connect::postgres::Snapshot;
+use crate::connect::postgres::{Snapshot, understood};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User};
 use crate::relay::DirectorySource;
 use crate::relay::known_database::KnownDatabase;
@@ -92,16 +92,6 @@ impl DirectorySource for DirectoryReader {
         let result = self.read_all(&mut snapshot, &schema).await;
         database.end(snapshot, result).await
     }
-}
-
-/// One entity that cannot be understood does not take the others with it.
-pub(super) fn understood<T>(entity: &str, row: &PgRow, result: Result<T, sqlx::Error>) -> Option<T> {
-    result
-        .inspect_err(|error| {
-            let id: Option<i64> = row.try_get("id").ok();
-            tracing::warn!(entity, id, %error, "left out an entity that could not be understood");
-        })
-        .ok()
 }
 
 fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {

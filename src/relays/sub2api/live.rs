@@ -12,10 +12,10 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::sync::Mutex;
 
-use super::directory::{ACCOUNTS, understood};
+use super::directory::ACCOUNTS;
 use super::schema::{Level, Schema};
 use super::windows::{self, Windows};
-use crate::connect::postgres::Snapshot;
+use crate::connect::postgres::{Snapshot, understood};
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{
     AccountReturn, AccountState, Directory, EntityId, Key, Live, ReadError, Subscription, SubscriptionStatus,

@@ -1,9 +1,9 @@
 //! new-api's side of a database of any of the three engines, and an exporter of it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use crate::db::Db;
 pub use crate::reading::{settle, view};
 use chrono::{DateTime, Utc};
 use llm_relay_exporter::follow::Follower;
@@ -12,89 +12,13 @@ use llm_relay_exporter::relays::new_api::{self, Family};
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use llm_relay_exporter::view::LedgerView;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
-/// The relay's connection.
-pub enum Db {
-    Postgres(PgConnection),
-    MySql(MySqlConnection),
-    Sqlite(SqliteConnection),
-}
-
-impl Db {
-    pub async fn connect(url: &str) -> Self {
-        match url.split(':').next().unwrap() {
-            "postgres" => Self::Postgres(PgConnection::connect(url).await.unwrap()),
-            "mysql" => Self::MySql(MySqlConnection::connect(url).await.unwrap()),
-            _ => {
-                // As the relay opens it: a rollback journal, and five seconds of patience.
-                let path = url.strip_prefix("sqlite:").unwrap();
-                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-                Self::Sqlite(options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap())
-            }
-        }
-    }
-
-    pub async fn try_run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Self::Postgres(connection) => statement.execute(connection).await.map(drop),
-            Self::MySql(connection) => statement.execute(connection).await.map(drop),
-            Self::Sqlite(connection) => statement.execute(connection).await.map(drop),
-        }
-    }
-
-    pub async fn run(&mut self, sql: &str) {
-        self.try_run(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    }
-
-    /// A text and some whole numbers by row.
-    pub async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
-        let statement = AssertSqlSafe(sql.to_owned());
-        macro_rules! read {
-            ($connection:expr) => {
-                sqlx::query(statement)
-                    .fetch_all($connection)
-                    .await
-                    .unwrap_or_else(|error| panic!("{error}: {sql}"))
-                    .iter()
-                    .map(|row| {
-                        let name: String = row.get_unchecked(0);
-                        (name, (1..row.len()).map(|i| row.get_unchecked::<Option<i64>, _>(i).unwrap_or(0)).collect())
-                    })
-                    .collect()
-            };
-        }
-        match self {
-            Self::Postgres(connection) => read!(connection),
-            Self::MySql(connection) => read!(connection),
-            Self::Sqlite(connection) => read!(connection),
-        }
-    }
-
-    /// The numbers of the only row.
-    pub async fn numbers(&mut self, columns: &str, rest: &str) -> Vec<i64> {
-        self.table(&format!("select 'it', {columns} from {rest}")).await.remove("it").unwrap()
-    }
-
-    /// A sum as a whole number.
-    pub fn sum(&self, of: &str) -> String {
-        format!("cast(coalesce(sum({of}), 0) as {})", if matches!(self, Self::MySql(_)) { "signed" } else { "bigint" })
-    }
-
-    /// A name that is a word of SQL.
-    pub fn quoted(&self, name: &str) -> String {
-        if matches!(self, Self::MySql(_)) { format!("`{name}`") } else { format!("\"{name}\"") }
-    }
-
-    pub const fn schema(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => new_api::POSTGRES_SCHEMA,
-            Self::MySql(_) => new_api::MYSQL_SCHEMA,
-            Self::Sqlite(_) => new_api::SQLITE_SCHEMA,
-        }
+pub const fn schema(db: &Db) -> &'static str {
+    match db {
+        Db::Postgres(_) => new_api::POSTGRES_SCHEMA,
+        Db::MySql(_) => new_api::MYSQL_SCHEMA,
+        Db::Sqlite(_) => new_api::SQLITE_SCHEMA,
     }
 }
 
@@ -131,7 +55,7 @@ impl Place {
     /// One with new-api's tables.
     pub async fn relay(&self, name: &str) -> (Db, String) {
         let (mut db, url) = self.database(name).await;
-        db.run(db.schema()).await;
+        db.run(schema(&db)).await;
         (db, url)
     }
 }

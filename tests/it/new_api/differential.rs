@@ -17,8 +17,9 @@ use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, Place, Row, TestClock, follower, open, people, plan, settle, view};
+use super::database::{Db, Place, Row, TestClock, follower, open, people, plan, settle};
 use super::screens::{compare_screens, units};
+use crate::reading::view_beside;
 
 const MODELS: [&str; 3] = ["gpt-4o", "claude-sonnet-4", "gemini-2.5-pro"];
 const MEANING: &str = "create table meaning (log bigint, provider bigint, client bigint, token bigint, quota bigint,
@@ -327,18 +328,8 @@ impl Scene {
     }
 
     async fn compare(&mut self, follower: &mut Follower, plan: &RelayPlan, directory: &Directory, what: &str) {
-        // A server's clock runs: what it moves out of a window between two looks cannot be compared.
-        let mut tries = 0..100;
-        let view = loop {
-            assert!(tries.next().is_some(), "the windows never stand still: {what}");
-            let before = self.screens().await;
-            settle(follower).await;
-            let view = view(follower, plan, directory);
-            if self.screens().await == before {
-                compare_screens(&view, &before, what);
-                break view;
-            }
-        };
+        let (view, screens) = view_beside(follower, plan, directory, async || self.screens().await).await;
+        compare_screens(&view, &screens, what);
         self.compare_counters(&view, what).await;
         let audit = view.audit.unwrap();
         assert_eq!((audit.drift_requests, audit.drift_cost_usd), (0.0, Some(0.0)), "{what}");

@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use sqlx::{Connection, PgConnection};
 
 use super::database::{Failure, Request, Saved, Store, follower, settle, view};
+use crate::reading::view_beside;
 
 const MODELS: [&str; 3] = ["claude-sonnet-4", "gpt-5", "gemini-2.5-pro"];
 
@@ -212,18 +213,8 @@ impl Scene {
     }
 
     async fn compare(&mut self, follower: &mut Follower, plan: &RelayPlan, directory: &Directory, what: &str) {
-        // The server's clock runs: what it moves out of a window between two looks cannot be compared.
-        let mut tries = 0..100;
-        let view = loop {
-            assert!(tries.next().is_some(), "the windows never stand still: {what}");
-            let before = self.screens().await;
-            settle(follower).await;
-            let view = view(follower, plan, directory);
-            if self.screens().await == before {
-                compare_screens(&view, &before, what);
-                break view;
-            }
-        };
+        let (view, screens) = view_beside(follower, plan, directory, async || self.screens().await).await;
+        compare_screens(&view, &screens, what);
         assert_eq!(ours(&view), self.theirs().await, "{what}");
         let audit = view.audit.unwrap();
         assert_eq!((audit.drift_requests, audit.drift_cost_usd), (0.0, Some(0.0)), "{what}");
