@@ -260,6 +260,7 @@ async fn poll_ledger(
                 outcome = follower.refresh().await;
             } else {
                 publish_ledger(parts, follower, changed);
+                part.note_progress();
                 outcome = follower.read_history().await;
             }
             save(parts, follower, checkpointer.as_deref_mut()).await;

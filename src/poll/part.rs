@@ -86,6 +86,14 @@ impl<T> Part<T> {
         })
     }
 
+    /// Notes that a refresh which takes long has read something that is shown.
+    pub(super) fn note_progress(&self) {
+        self.progress(|progress| {
+            progress.succeeded = true;
+            progress.last_success = Some(Utc::now());
+        });
+    }
+
     /// Notes how a refresh that began at `began` went.
     pub(super) fn note(&self, began: Instant, outcome: Result<u64, ReadError>) {
         let seconds = began.elapsed().as_secs_f64();

@@ -74,3 +74,36 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     );
     process.kill().await;
 }
+
+/// Today and yesterday may take minutes to read; nobody is to be woken for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_up_as_soon_as_something_of_it_is_shown() {
+    let mut relay = Store::new("first_day", "v0.9.2").await;
+    relay.people().await;
+    relay
+        .run(
+            "insert into usage_ledger (request_id, user_id, key, provider_id, final_provider_id, model, is_success,
+               status_code, cost_usd, created_at)
+             select n, n % 5, 'sk-ann', 1, n % 7, 'sonnet', true, 200, 0.01, now() - interval '1 second' * (60000 - n)
+             from generate_series(1, 60000) n",
+        )
+        .await;
+    let process = Process::start(&relay.url, None).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut seen = 0;
+    loop {
+        let page = process.page().unwrap();
+        if let Some(loaded) = value(&page, LOADED) {
+            let up = page.lines().find(|line| line.starts_with("llm_relay_source_up{") && line.contains("\"ledger\""));
+            assert!(up.is_some_and(|line| line.ends_with(" 1")), "{up:?} while {loaded} is shown");
+            if loaded == 1.0 {
+                break;
+            }
+            seen += 1;
+        }
+        assert!(Instant::now() < deadline, "the history does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(seen > 0, "it has been read too fast for this test");
+    process.kill().await;
+}

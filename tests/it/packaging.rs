@@ -36,6 +36,21 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// The alerts about the exporter are about one job: of another they would say that there is none, and silence the rest.
+#[test]
+fn every_job_that_a_page_shows_is_that_of_the_alerts() {
+    let name = Regex::new(r"job_name: *([A-Za-z-]+)").unwrap();
+    let shown: Vec<_> = pages()
+        .iter()
+        .flat_map(|page| {
+            let text = text(page);
+            name.captures_iter(&text).map(|found| (page.clone(), found[1].to_owned())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(shown.len() > 3, "{shown:?}");
+    assert!(shown.iter().all(|(_, job)| job == "llm-relay"), "{shown:?}");
+}
+
 /// Fenced blocks, each with its language in the first line, and the lines outside of them.
 fn split_fences(markdown: &str) -> (Vec<String>, Vec<&str>) {
     let (mut blocks, mut prose) = (Vec::new(), Vec::new());
