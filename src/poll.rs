@@ -3,6 +3,7 @@
 
 mod part;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use tracing::Instrument;
 
 use crate::follow::{Backlog, CounterFollower, Follower};
 use crate::log;
-use crate::model::{Directory, Live, Source};
+use crate::model::{Directory, Live, ReadError, Source};
 use crate::probe::Probes;
 use crate::relay::plan::RelayPlan;
-use crate::relay::{DirectorySource, LiveState, within};
+use crate::relay::{DirectorySource, LiveState, fault, within};
 use crate::store::{Checkpointer, Kept};
 use crate::tally::Presentation;
 use crate::view::{LedgerView, StoreStatus, View};
@@ -259,15 +260,21 @@ async fn poll_ledger(
                 // Numbers without the newest rows would be too low: after a pause there may be many.
                 outcome = follower.refresh().await;
             } else {
-                publish_ledger(parts, follower, changed);
-                part.note_progress();
-                outcome = follower.read_history().await;
+                outcome = match publish_ledger(parts, follower, changed) {
+                    Ok(()) => {
+                        part.note_progress();
+                        follower.read_history().await
+                    }
+                    Err(error) => Err(error),
+                };
             }
             save(parts, follower, checkpointer.as_deref_mut()).await;
         }
         let mut history_waits = matches!(outcome, Ok(Backlog::History));
-        if outcome.is_ok() {
-            publish_ledger(parts, follower, changed);
+        if outcome.is_ok()
+            && let Err(error) = publish_ledger(parts, follower, changed)
+        {
+            outcome = Err(error);
         }
         part.progress(|progress| progress.statements = follower.statements());
         part.note(began, outcome.map(|_| follower.rows_read()));
@@ -281,10 +288,13 @@ async fn poll_ledger(
             let outcome = follower.read_history().await;
             history.note(plan, slice.elapsed(), follower);
             history_waits = matches!(outcome, Ok(Backlog::History));
-            match outcome {
-                Ok(Backlog::History) => {}
+            let outcome = match outcome {
+                Ok(Backlog::History) => Ok(()),
                 Ok(_) => publish_ledger(parts, follower, changed),
-                Err(error) => part.note(slice, Err(error)),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                part.note(slice, Err(error));
             }
         }
         part.rest(began, plan.interval).await;
@@ -305,9 +315,9 @@ async fn poll_counters(
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
-        let outcome = within(plan.timeout, counter_follower.refresh(&directory)).await.map(|()| {
-            publish(parts, |with| counter_follower.view(with), changed);
-            counter_follower.read()
+        let outcome = within(plan.timeout, counter_follower.refresh(&directory)).await.and_then(|()| {
+            publish(parts, |with| counter_follower.view(with), changed)?;
+            Ok(counter_follower.read())
         });
         part.note(began, outcome);
         save(parts, counter_follower, checkpointer.as_deref_mut()).await;
@@ -364,19 +374,25 @@ async fn save(parts: &Parts, kept: &mut dyn Kept, checkpointer: Option<&mut Chec
     }
 }
 
-fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) {
-    publish(parts, |with| follower.view(with), changed);
+fn publish_ledger(parts: &Parts, follower: &mut Follower, changed: &Notify) -> Result<(), ReadError> {
+    publish(parts, |with| follower.view(with), changed)
 }
 
-fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerView>, changed: &Notify) {
+fn publish(
+    parts: &Parts,
+    view: impl FnOnce(&Presentation<'_>) -> Option<LedgerView>,
+    changed: &Notify,
+) -> Result<(), ReadError> {
     let directory = parts.directory();
     let live = parts.live();
-    let view = view(&Presentation {
+    let with = Presentation {
         directory: directory.as_deref(),
         live: live.as_deref(),
         boards: &parts.plan.boards,
         series: &parts.plan.series,
-    });
+    };
+    // As in a read: a panic would otherwise be the end of this part's task.
+    let view = catch_unwind(AssertUnwindSafe(|| view(&with))).map_err(|_| fault())?;
     if let Some(mut view) = view {
         if let Some(before) = parts.ledger.last() {
             view.share(&before);
@@ -384,4 +400,5 @@ fn publish(parts: &Parts, view: impl FnOnce(&Presentation<'_>) -> Option<LedgerV
         parts.ledger.publish(view);
         changed.notify_one();
     }
+    Ok(())
 }

@@ -224,13 +224,16 @@ pub(crate) async fn within<T>(
     // A panic in one read would otherwise be the end of that part's task.
     match tokio::time::timeout(limit, AssertUnwindSafe(read).catch_unwind()).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => {
-            Err(ReadError::new(Reason::Data, "a fault of the exporter itself; please report what it printed"))
-        }
+        Ok(Err(_)) => Err(fault()),
         Err(_) => {
             Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
         }
     }
+}
+
+/// What is told after a panic.
+pub(crate) fn fault() -> ReadError {
+    ReadError::new(Reason::Data, "a fault of the exporter itself; please report what it printed")
 }
 
 /// The parts of one relay, opened but not yet connected.

@@ -13,6 +13,9 @@ use crate::view::AuditView;
 /// A local day, and when it begins and ends.
 pub(super) type Day = (NaiveDate, Range<DateTime<Utc>>);
 
+/// Requests of a day that is read again as a whole. Each takes about 600 bytes meanwhile.
+const MOST_REPAIRED: u64 = 200_000;
+
 /// The exporter's sums minus the ledger's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Drift {
@@ -89,8 +92,8 @@ impl Follower {
         // Positions are given as rows are found, also to old ones.
         let upto = if self.ledger.gives_positions() { i64::MAX } else { state.top };
         for (date, range, theirs) in drifted {
-            if !state.tally.is_repairable(date) {
-                // Too long ago for its boards to be replaced: all rows are read again.
+            if !state.tally.is_repairable(date) || theirs.requests > MOST_REPAIRED {
+                // Too long ago for its boards to be replaced, or too many to hold: all rows are read again, in steps.
                 state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
                 state.basis.clear();
                 continue;

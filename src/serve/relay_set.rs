@@ -159,11 +159,13 @@ impl RelaySet {
 /// A relay that was opened anew, where it was left.
 fn again(plan: RelayPlan, Relay { usage, live, directory }: Relay, kept: Option<Usage>) -> Subject {
     let usage = match (usage, kept) {
-        (relay::Usage::Rows(ledger), Some(Usage::Rows(follower, checkpointer))) => {
+        (relay::Usage::Rows(ledger), Some(Usage::Rows(follower, mut checkpointer))) => {
+            checkpointer.iter_mut().for_each(Checkpointer::save_all);
             Usage::Rows(Box::new(follower.reopened(ledger, &plan)), checkpointer)
         }
         (relay::Usage::Rows(ledger), _) => Usage::Rows(Box::new(Follower::new(ledger, &plan)), None),
-        (relay::Usage::Counters(counters), Some(Usage::Counters(follower, checkpointer))) => {
+        (relay::Usage::Counters(counters), Some(Usage::Counters(follower, mut checkpointer))) => {
+            checkpointer.iter_mut().for_each(Checkpointer::save_all);
             Usage::Counters(Box::new(follower.reopened(counters)), checkpointer)
         }
         (relay::Usage::Counters(counters), _) => Usage::Counters(Box::new(CounterFollower::new(counters)), None),

@@ -41,6 +41,8 @@ pub struct Checkpointer {
     role: Role,
     /// What the store has, as far as this process knows.
     known: Option<Known>,
+    /// What is kept may have changed without telling so.
+    all: bool,
     step: Option<JoinHandle<Result<Done, StoreError>>>,
     due: Instant,
     status: StoreStatus,
@@ -81,13 +83,19 @@ impl Checkpointer {
     pub async fn start(store: Store, owner: Owner, kept: &mut dyn Kept) -> Result<Self, StoreError> {
         let due = Instant::now();
         let (role, status) = (Role::Restoring, StoreStatus::default());
-        let mut checkpointer = Self { store, owner, role, known: None, step: None, due, status, problem: None };
+        let mut checkpointer =
+            Self { store, owner, role, known: None, all: false, step: None, due, status, problem: None };
         match checkpointer.store.load(&checkpointer.owner).await {
             Ok(checkpoint) => checkpointer.restore(checkpoint, kept)?,
             Err(StoreError::Unavailable(text)) => checkpointer.fail(&text),
             Err(error) => return Err(error),
         }
         Ok(checkpointer)
+    }
+
+    /// What is kept has been taken over by another reader, which does not know what has changed since the last save.
+    pub fn save_all(&mut self) {
+        self.all = true;
     }
 
     /// How it goes, for the page.
@@ -134,7 +142,10 @@ impl Checkpointer {
             Role::Reader => tokio::spawn(async move { store.become_writer(&owner).await.map(Done::Writer) }),
             Role::Writer => {
                 let (changes, mut known) = match self.changes(kept) {
-                    Ok(Some(changes)) => changes,
+                    Ok(Some(changes)) => {
+                        self.all = false;
+                        changes
+                    }
                     Ok(None) => return,
                     Err(error) => return self.fail(&error.to_string()),
                 };
@@ -149,8 +160,7 @@ impl Checkpointer {
     /// What the store lacks, and what it will have; `None` before anything has been read.
     fn changes(&self, kept: &mut dyn Kept) -> Result<Option<(Changes, Known)>, PartError> {
         let before = self.known.as_ref();
-        let Some(parts) = kept.parts(before.is_none())? else { return Ok(None) };
-        let count = parts.len();
+        let Some(parts) = kept.parts(before.is_none() || self.all)? else { return Ok(None) };
         let mut put = Vec::new();
         let mut after = BTreeMap::new();
         for (key, bytes) in parts {
@@ -169,7 +179,7 @@ impl Checkpointer {
         let gone = before.iter().flat_map(|known| known.parts.keys()).filter(|key| !after.contains_key(*key));
         let remove = gone.cloned().collect();
         let generation = before.map(|known| known.generation);
-        let changes = Changes { after: generation, put, remove, parts: count };
+        let changes = Changes { after: generation, put, remove, parts: after.len() };
         Ok(Some((changes, Known { generation: generation.unwrap_or(0), parts: after })))
     }
 
@@ -260,5 +270,86 @@ impl Checkpointer {
             );
             self.problem = Some(text.to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parts::PartBytes;
+    use crate::settings::StorePlan;
+
+    /// Parts, each with whether it has changed.
+    #[derive(Default)]
+    struct Reader(BTreeMap<String, (Bytes, bool)>);
+
+    impl Reader {
+        fn of(parts: &[(&'static str, &'static str)], changed: bool) -> Self {
+            Self(parts.iter().map(|(key, text)| ((*key).to_owned(), (Bytes::from(*text), changed))).collect())
+        }
+    }
+
+    impl Kept for Reader {
+        fn parts(&mut self, all: bool) -> Result<Option<Vec<(String, Option<PartBytes>)>>, PartError> {
+            let parts = self.0.iter_mut().map(|(key, (bytes, changed))| {
+                let wanted = std::mem::take(changed) || all;
+                (key.clone(), wanted.then(|| bytes.clone().into()))
+            });
+            Ok(Some(parts.collect()))
+        }
+
+        fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
+            self.0 = parts.iter().map(|(key, bytes)| (key.clone(), (bytes.clone(), false))).collect();
+            Ok(())
+        }
+    }
+
+    async fn saved(saving: &mut Checkpointer, reader: &mut Reader) {
+        let before = saving.status().last_save;
+        while saving.status().last_save == before {
+            saving.tick(reader).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_new_before_a_reload_is_saved_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("store.db").display());
+        let plan = StorePlan { save_interval: Duration::ZERO, ..StorePlan::new(url) };
+        let start = async |reader: &mut Reader| {
+            let owner = Owner { relay: "main".into(), kind: "claude-relay-service" };
+            Checkpointer::start(Store::open(&plan).unwrap(), owner, reader).await.unwrap()
+        };
+        let mut reader = Reader::of(&[("key/1", "one")], true);
+        let mut saving = start(&mut reader).await;
+        saved(&mut saving, &mut reader).await;
+
+        let mut reopened = Reader::of(&[("key/1", "one and more"), ("key/2", "two")], false);
+        saving.save_all();
+        saving.finish(&mut reopened).await;
+
+        let mut restarted = Reader::default();
+        start(&mut restarted).await;
+        let texts: Vec<_> = restarted.0.values().map(|(bytes, _)| bytes.clone()).collect();
+        assert_eq!(texts, ["one and more", "two"]);
+    }
+
+    /// A reader whose last attempt failed tells of no change, and of a part that it has not told yet.
+    #[tokio::test]
+    async fn a_part_that_has_not_been_told_yet_spoils_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("store.db").display());
+        let plan = StorePlan { save_interval: Duration::ZERO, ..StorePlan::new(url) };
+        let owner = || Owner { relay: "main".into(), kind: "claude-relay-service" };
+        let mut reader = Reader::of(&[("key/1", "one")], true);
+        let mut saving = Checkpointer::start(Store::open(&plan).unwrap(), owner(), &mut reader).await.unwrap();
+        saved(&mut saving, &mut reader).await;
+        reader.0.insert("key/2".to_owned(), (Bytes::from("two"), false));
+        saving.finish(&mut reader).await;
+
+        let mut restarted = Reader::default();
+        Checkpointer::start(Store::open(&plan).unwrap(), owner(), &mut restarted).await.unwrap();
+        assert_eq!(restarted.0.len(), 1, "the next save has the other");
     }
 }

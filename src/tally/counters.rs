@@ -234,12 +234,13 @@ impl Counters {
         for (sum, (_, tokens)) in traffic.tokens.iter_mut().zip(row.tokens.by_type()) {
             *sum = sum.saturating_add(tokens);
         }
-        add_known(&mut traffic.list_cost, row.list_cost);
-        add_known(&mut traffic.account_cost, row.account_cost);
-        add_known(&mut traffic.cache_saved, row.cache_saved);
+        // What was given back lowers no counter.
+        add_known(&mut traffic.list_cost, row.list_cost.map(positive));
+        add_known(&mut traffic.account_cost, row.account_cost.map(positive));
+        add_known(&mut traffic.cache_saved, row.cache_saved.map(positive));
         for (spenders, entity) in self.spenders.iter_mut().zip(it.spenders) {
             let spender = spenders.entry(entity).or_default();
-            add_known(&mut spender.list_cost, row.list_cost);
+            add_known(&mut spender.list_cost, row.list_cost.map(positive));
             spender.tokens = spender.tokens.saturating_add(row.tokens.total());
             spender.last_second = spender.last_second.max(second);
         }
@@ -269,7 +270,8 @@ impl Counters {
         if let Some(saved) = all.cache_saved
             && all.cache_saved != had.cache_saved
         {
-            *traffic.cache_saved.get_or_insert_default() += saved - had.cache_saved.unwrap_or_default();
+            let before = positive(had.cache_saved.unwrap_or_default());
+            *traffic.cache_saved.get_or_insert_default() += positive(saved) - before;
         }
         if had.duration_ms.is_none()
             && let Some(ms) = now.duration_ms

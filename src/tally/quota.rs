@@ -81,18 +81,10 @@ impl Marks {
         self.by_entity.clear();
     }
 
-    fn set(&mut self, scope: Scope, entity: Sym, since: i64, spent: Usd) {
-        self.by_entity.entry((scope, entity)).or_default().push(Mark { since, spent, used: true, waits: false });
-    }
-
-    /// [`Self::sum_up`] tells later.
-    fn wait(&mut self, scope: Scope, entity: Sym, since: i64) {
-        self.by_entity.entry((scope, entity)).or_default().push(Mark {
-            since,
-            spent: Usd::ZERO,
-            used: true,
-            waits: true,
-        });
+    /// What was spent; where that `waits`, [`Self::sum_up`] tells later.
+    fn set(&mut self, scope: Scope, entity: Sym, since: i64, spent: Option<Usd>) {
+        let (spent, waits) = (spent.unwrap_or_default(), spent.is_none());
+        self.by_entity.entry((scope, entity)).or_default().push(Mark { since, spent, used: true, waits });
     }
 
     fn get(&mut self, scope: Scope, entity: Sym, since: i64) -> Option<Usd> {
@@ -156,7 +148,7 @@ impl Tally {
             }
         });
         for ((scope, entity), since, _, spent) in marks {
-            self.marks.set(scope, entity, since, spent);
+            self.marks.set(scope, entity, since, Some(spent));
         }
     }
 
@@ -172,6 +164,8 @@ impl Tally {
         };
         let mut quotas = read(self);
         if self.marks.sum_up(&mut self.log) {
+            // The same are wanted once more.
+            self.marks.wanted.clear();
             quotas = read(self);
         }
         self.marks.prune();
@@ -209,8 +203,8 @@ impl Tally {
                 if elapsed < FIVE_HOURS { used } else { self.windows.five_hours.total.of(limit.scope, entity) };
             let per_second = recent.to_f64() / elapsed.clamp(1.0, FIVE_HOURS);
             let left = (most - used).to_f64() / per_second;
-            // A year is as good as never, and keeps the date in range.
-            if left < 365.0 * 86400.0 {
+            // A year is as good as never, and keeps the date in range. Nothing runs out while more is given back than spent.
+            if (0.0..365.0 * 86400.0).contains(&left) {
                 let at = now + chrono::Duration::milliseconds((left * 1e3) as i64);
                 view.exhausted_at = reset.is_none_or(|reset| at < reset).then_some(at);
             }
@@ -257,7 +251,7 @@ impl Tally {
             return Some(spent);
         }
         if second >= self.now() - KEPT_SECONDS {
-            self.marks.wait(scope, entity, second);
+            self.marks.set(scope, entity, second, None);
             return None;
         }
         let calendar = &self.moment.calendar;
@@ -268,7 +262,7 @@ impl Tally {
         if end <= start {
             // The calendar, and so the ledger, begins after the mark.
             let spent = self.total.cost(scope, entity);
-            self.marks.set(scope, entity, second, spent);
+            self.marks.set(scope, entity, second, Some(spent));
             return Some(spent);
         }
         self.marks.wanted.push(PendingSum { scope, id, range: start..end });

@@ -50,3 +50,34 @@ async fn days_that_are_too_long_to_be_summed_up_tell_no_drift() {
     settle(&mut long).await;
     assert_eq!(view(&mut long, &plan, &directory).audit.unwrap().drift_requests, 0.0);
 }
+
+/// Of a large day not all rows are held at once: the ledger is read anew, step by step.
+#[tokio::test]
+async fn a_drift_of_a_day_that_is_too_large_to_hold_is_mended_by_reading_all_again() {
+    let mut store = Store::new("large_day", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
+             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '12 hours' from generate_series(0, 9) n",
+        )
+        .await;
+    let plan = plan(&store.url, None);
+    let mut audits = 0;
+    let alter = move |ask: &RefreshRequest, mut refresh: Refresh| {
+        audits += usize::from(!ask.audit.is_empty());
+        if audits == 1
+            && let Some(Some(today)) = refresh.audit.first_mut()
+        {
+            today.requests += 300_000;
+        }
+        refresh
+    };
+    let mut follower = Follower::new(Box::new(Altered { ledger: ledger(&plan), alter }), &plan);
+    let directory = Directory::default();
+    settle(&mut follower).await;
+    settle(&mut follower).await;
+    let view = view(&mut follower, &plan, &directory);
+    assert_eq!(view.counters.unwrap().traffic.iter().map(|it| it.requests.iter().sum::<u64>()).sum::<u64>(), 10);
+    assert!(follower.rows_read() >= 20, "{} rows", follower.rows_read());
+}

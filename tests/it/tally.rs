@@ -161,6 +161,32 @@ fn view(tally: &mut Tally, directory: &Directory) -> LedgerView {
     })
 }
 
+#[test]
+fn money_given_back_ends_no_quota_and_lowers_no_counter() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    tally.complete();
+    let minutes = |n: i64| now - Duration::minutes(n);
+    let saved = |id: i64, cents: i64| UsageRow {
+        cache_saved: Some(Usd::from_f64(cents as f64 / 100.0).unwrap()),
+        ..row(id, minutes(id))
+    };
+    tally.apply([saved(10, 50)]);
+    let sum = |tally: &mut Tally| {
+        let view = view(tally, &directory(limits(minutes(60))));
+        let exhausted: Vec<_> = view.quotas.iter().filter_map(|it| it.exhausted_at).collect();
+        assert!(exhausted.iter().all(|at| *at >= now), "{exhausted:?}");
+        view.counters.unwrap().traffic.iter().map(|it| it.cache_saved_usd.unwrap()).sum::<f64>()
+    };
+    assert_eq!(sum(&mut tally), 0.5);
+    // More is paid for writing into the cache than is saved by reading it, and more is given back than spent.
+    tally.apply([UsageRow {
+        cost: -(row(9, now).cost + row(10, now).cost + Usd::from_f64(1e-6).unwrap()),
+        ..saved(9, -20)
+    }]);
+    assert_eq!(sum(&mut tally), 0.5);
+}
+
 /// What a run does to the ledger.
 #[derive(Clone, Debug)]
 enum Step {
