@@ -128,13 +128,18 @@ impl Lines {
         head.into_iter().chain(self.segments.iter().map(|segment| &segment.piece))
     }
 
+    fn note_change(&mut self, index: usize) {
+        let rank = self.ranks[index] as usize;
+        self.segments[rank / self.segment_samples].changed |= 1 << (rank % self.segment_samples);
+    }
+
     fn rewrite(&mut self) {
         let sample_lines = self.family.sample_lines();
         for (segment, first) in self.segments.iter_mut().zip((0..).step_by(self.segment_samples)) {
             let changed = mem::take(&mut segment.changed);
             if changed != 0 {
                 let changed = (0..self.segment_samples).filter(|n| changed >> n & 1 == 1);
-                let values = changed.map(|n| (n * sample_lines, self.family.value(first + n)));
+                let values = changed.map(|n| (n * sample_lines, self.family.value_of(first + n)));
                 let text = rewritten(&segment.piece.text, values);
                 segment.piece = Piece { text, version: next_version(), ..segment.piece };
             }
@@ -177,8 +182,8 @@ fn rewritten<'a>(text: &str, values: impl Iterator<Item = (usize, Value<'a>)>) -
 
 /// The first lines of a text, which it is left without.
 fn take_lines<'a>(text: &mut &'a str, count: usize) -> &'a str {
-    let end = count.checked_sub(1).and_then(|last| text.match_indices('\n').nth(last)).map_or(0, |(end, _)| end + 1);
-    let (lines, rest) = text.split_at(end);
+    let last = count.checked_sub(1).and_then(|last| text.match_indices('\n').nth(last));
+    let (lines, rest) = text.split_at(last.map_or(0, |(last, _)| last + 1));
     *text = rest;
     lines
 }
@@ -243,13 +248,9 @@ impl<'a> Update<'a> {
         self.next = index + 1;
         // Of series with the same labels the first stays.
         if self.is_first(index) {
-            let lines = &mut *self.lines;
-            let rank = lines.ranks[index] as usize;
-            match set(&mut lines.family, rank) {
+            match set(&mut self.lines.family, index) {
                 Some(false) => {}
-                Some(true) => {
-                    lines.segments[rank / lines.segment_samples].changed |= 1 << (rank % lines.segment_samples)
-                }
+                Some(true) => self.lines.note_change(index),
                 None => self.has_others = true,
             }
         }
@@ -310,13 +311,13 @@ impl<'a> RelaySink<'a> for Update<'a> {
 impl Sink for Update<'_> {
     fn sample(&mut self, labels: &[&str], value: f64) {
         if can_be_told(self.lines.family.metric, value) {
-            self.set(labels, |family, rank| family.set_number(rank, value));
+            self.set(labels, |family, index| family.set_number(index, value));
         }
     }
 
     fn histogram(&mut self, labels: &[&str], value: &HistogramView) {
         if value.sum.is_finite() {
-            self.set(labels, |family, rank| family.set_histogram(rank, value));
+            self.set(labels, |family, index| family.set_histogram(index, value));
         }
     }
 }

@@ -19,12 +19,12 @@ pub(crate) struct Family {
     values: String,
     /// Where each label value ends in `values`, before its zero byte.
     ends: Vec<u32>,
-    /// Which of the emitted ones each sample is.
-    sorted: Vec<u32>,
-    /// The value of each sample; of a histogram its sum.
+    /// The value of each; of a histogram its sum.
     numbers: Vec<f64>,
     /// Upper bound and own count of each bucket, as many for each histogram.
     buckets: Vec<(f64, u64)>,
+    /// Indices of the samples by label values.
+    sorted: Vec<u32>,
 }
 
 /// The value of a sample.
@@ -59,9 +59,9 @@ impl Family {
             metric,
             values: String::new(),
             ends: Vec::new(),
-            sorted: Vec::new(),
             numbers: Vec::new(),
             buckets: Vec::new(),
+            sorted: Vec::new(),
         }
     }
 
@@ -80,16 +80,16 @@ impl Family {
         sorted.sort_by_key(|index| self.key(*index as usize));
         let same = |later: usize, kept: usize| self.values(later).eq(self.values(kept));
         sorted.dedup_by(|later, kept| same(*later as usize, *kept as usize));
-        self.numbers = sorted.iter().map(|index| self.numbers[*index as usize]).collect();
-        let buckets = self.buckets.len() / emitted.max(1);
-        let own = |index: &u32| &self.buckets[*index as usize * buckets..][..buckets];
-        self.buckets = sorted.iter().flat_map(own).copied().collect();
         if sorted.len() < emitted {
             let mut kept = sorted.clone();
             kept.sort_unstable();
-            let mut labels = Self::empty(self.metric);
-            kept.iter().flat_map(|index| self.values(*index as usize)).for_each(|label| labels.push_label(label));
-            (self.values, self.ends) = (labels.values, labels.ends);
+            let mut first = Self::empty(self.metric);
+            for index in kept.iter().map(|index| *index as usize) {
+                self.values(index).for_each(|label| first.push_label(label));
+                first.numbers.push(self.numbers[index]);
+                first.buckets.extend_from_slice(self.own_buckets(index));
+            }
+            *self = first;
             let place = |index: &u32| kept.partition_point(|it| it < index);
             sorted.iter_mut().for_each(|index| *index = index_of(place(index)));
         }
@@ -106,7 +106,7 @@ impl Family {
         self.metric.labels.len() + usize::from(self.metric.is_of_relay())
     }
 
-    /// The places in `ends` of the label values of an emitted sample.
+    /// The places in `ends` of the label values of a sample.
     fn places(&self, index: usize) -> Range<usize> {
         let count = self.label_count();
         index * count..(index + 1) * count
@@ -132,18 +132,26 @@ impl Family {
     }
 
     pub(crate) fn samples(&self) -> impl Iterator<Item = (Labels<'_>, Value<'_>)> {
-        let labels = |index: &u32| Labels { family: self, index: *index as usize };
-        self.sorted.iter().map(labels).zip((0..).map(|rank| self.value(rank)))
+        let indices = self.sorted.iter().map(|index| *index as usize);
+        indices.map(|index| (Labels { family: self, index }, self.value(index)))
     }
 
-    /// The value of the sample of a rank.
-    pub(super) fn value(&self, rank: usize) -> Value<'_> {
-        let number = self.numbers[rank];
+    fn value(&self, index: usize) -> Value<'_> {
+        let number = self.numbers[index];
         if self.buckets.is_empty() {
             return Value::Number(number);
         }
+        Value::Histogram { sum: number, buckets: self.own_buckets(index) }
+    }
+
+    fn own_buckets(&self, index: usize) -> &[(f64, u64)] {
         let count = self.bucket_count();
-        Value::Histogram { sum: number, buckets: &self.buckets[rank * count..][..count] }
+        &self.buckets[index * count..][..count]
+    }
+
+    /// The value of the sample of a rank.
+    pub(super) fn value_of(&self, rank: usize) -> Value<'_> {
+        self.value(self.sorted[rank] as usize)
     }
 
     /// Buckets of each histogram; 0 where there is none.
@@ -191,21 +199,21 @@ impl Family {
         self.is_labelled(index, relay, &labels).then_some(index)
     }
 
-    /// Whether the number of a rank was another; `None` where the sample has none.
-    pub(super) fn set_number(&mut self, rank: usize, number: f64) -> Option<bool> {
+    /// Whether the number was another; `None` where the sample has none.
+    pub(super) fn set_number(&mut self, index: usize, number: f64) -> Option<bool> {
         self.buckets
             .is_empty()
-            .then(|| std::mem::replace(&mut self.numbers[rank], number).to_bits() != number.to_bits())
+            .then(|| std::mem::replace(&mut self.numbers[index], number).to_bits() != number.to_bits())
     }
 
-    /// Whether the histogram of a rank was another; `None` where the sample has none with these bounds.
-    pub(super) fn set_histogram(&mut self, rank: usize, value: &HistogramView) -> Option<bool> {
+    /// Whether the histogram was another; `None` where the sample has none with these bounds.
+    pub(super) fn set_histogram(&mut self, index: usize, value: &HistogramView) -> Option<bool> {
         let count = self.bucket_count();
-        let kept = &mut self.buckets[rank * count..][..count];
+        let kept = &mut self.buckets[index * count..][..count];
         if !kept.iter().map(|(bound, _)| *bound).eq(buckets(value).map(|(bound, _)| bound)) {
             return None;
         }
-        let mut changed = std::mem::replace(&mut self.numbers[rank], value.sum).to_bits() != value.sum.to_bits();
+        let mut changed = std::mem::replace(&mut self.numbers[index], value.sum).to_bits() != value.sum.to_bits();
         for ((_, kept), own) in kept.iter_mut().zip(&value.buckets) {
             changed |= std::mem::replace(kept, *own) != *own;
         }
