@@ -147,10 +147,13 @@ impl Renderer {
     }
 
     fn bytes(&mut self, format: Format, coding: Coding) -> Bytes {
-        let families = self.families.iter().flat_map(|family| family.pieces(format));
-        let pieces = families.chain((format == Format::OpenMetrics).then_some(&self.end));
+        let numbered =
+            |(n, family): (usize, _)| Lines::pieces(family, format).enumerate().map(move |(m, it)| ((n, m), it));
+        let families = self.families.iter().enumerate().flat_map(numbered);
+        let end = (format == Format::OpenMetrics).then_some(((self.families.len(), 0), &self.end));
+        let pieces = families.chain(end);
         match coding {
-            Coding::Identity => pieces.map(|piece| piece.text.as_str()).collect::<String>().into(),
+            Coding::Identity => pieces.map(|(_, piece)| piece.text.as_str()).collect::<String>().into(),
             Coding::Gzip => self.packed[format as usize].gzip(pieces),
         }
     }

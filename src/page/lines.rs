@@ -1,11 +1,11 @@
 //! The lines of a family, kept from page to page: what stands is neither written nor packed again.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::vec;
 
 use super::accept::Format;
 use super::samples::{Family, RelaySink, Value, can_be_told, emit, whole};
@@ -41,13 +41,12 @@ fn next_version() -> u64 {
 #[derive(Debug)]
 pub(super) struct Lines {
     family: Family,
-    /// The place of each sample among the lines.
+    /// The place of each sample among the lines, in the order in which they were emitted.
     ranks: Vec<u32>,
-    /// The pass in which each sample was last emitted.
-    emitted_in: Vec<u32>,
-    pass: u32,
-    /// What the last pass found in things that views share, by relay and in its order; `None` where it cannot be passed over.
-    stretches: Vec<(Box<str>, Vec<Option<Stretch>>)>,
+    /// Whose samples the last pass found, in its order.
+    relays: Vec<Box<str>>,
+    /// What it found in things that views share, in its order; `None` where it cannot be passed over.
+    stretches: Vec<Option<Stretch>>,
     /// In the order of [`Format::ALL`].
     heads: [Piece; Format::ALL.len()],
     segments: Vec<Segment>,
@@ -59,15 +58,17 @@ pub(super) struct Lines {
 #[derive(Debug)]
 struct Stretch {
     from: Arc<dyn Any + Send + Sync>,
-    samples: Range<usize>,
+    samples: Range<u32>,
 }
 
 #[derive(Debug)]
 struct Segment {
     piece: Piece,
-    /// Values have changed since it was written.
-    is_stale: bool,
+    /// A bit for each sample whose value has changed since it was written.
+    changed: u128,
 }
+
+const _: () = assert!(SEGMENT <= u128::BITS as usize, "a bit for each sample");
 
 impl Lines {
     /// Of a family without samples.
@@ -76,7 +77,7 @@ impl Lines {
     }
 
     fn of(family: Family) -> Self {
-        let (ranks, emitted_in) = (family.ranks(), vec![0; family.series()]);
+        let ranks = family.ranks();
         let family = Arc::new(family);
         let mut all = String::new();
         open_metrics::write(&mut all, &family);
@@ -85,18 +86,16 @@ impl Lines {
         let mut text_head = String::new();
         text::head(&mut text_head, family.metric);
 
-        let sample_lines = family.values_of(0..family.series()).next().map_or(1, line_count);
-        let segment_samples = SEGMENT.div_ceil(sample_lines);
-        let mut rest = lines.split_inclusive('\n');
+        let segment_samples = SEGMENT.div_ceil(family.sample_lines());
+        let mut rest = lines;
         let mut segments = Vec::new();
         for first in (0..family.series()).step_by(segment_samples) {
-            let samples = first..family.series().min(first + segment_samples);
-            let lines = family.values_of(samples).map(line_count).sum();
-            let text = rest.by_ref().take(lines).collect();
-            segments.push(Segment { piece: Piece::new(text, lines), is_stale: false });
+            let lines = family.sample_lines() * segment_samples.min(family.series() - first);
+            let text = take_lines(&mut rest, lines).to_owned();
+            segments.push(Segment { piece: Piece::new(text, lines), changed: 0 });
         }
         let heads = [head.to_owned(), text_head].map(|head| Piece::new(head, 2));
-        Self { family, ranks, emitted_in, pass: 0, stretches: Vec::new(), heads, segments, segment_samples }
+        Self { family, ranks, relays: Vec::new(), stretches: Vec::new(), heads, segments, segment_samples }
     }
 
     /// Series, of which a histogram is one.
@@ -106,26 +105,19 @@ impl Lines {
 
     /// Brings the lines up to what is shown now.
     pub(super) fn renew(&mut self, views: &[View], own: &ExporterInfo) {
-        self.pass = self.pass.wrapping_add(1);
+        let relays = views.iter().map(|view| &*view.relay);
+        if !relays.clone().eq(self.relays.iter().map(|relay| &**relay)) {
+            self.relays = relays.map(Box::from).collect();
+            self.stretches.clear();
+        }
         let metric = self.family.metric;
-        let before = mem::take(&mut self.stretches).into_iter();
-        let mut update = Update {
-            lines: self,
-            before,
-            of_relay: Vec::new().into_iter(),
-            relay: None,
-            next: 0,
-            found: 0,
-            looked_for: 0,
-            has_others: false,
-        };
+        let mut update = Update::of(self);
         emit(metric, views, own, &mut update);
-        let series = update.lines.series();
-        // Where many have moved the next page shall find them at once.
-        let has_moved = update.looked_for > (series / 8).max(16);
-        if update.has_others || update.found < series || has_moved {
+        if update.is_in_vain() {
             *self = Self::of(Family::gather(metric, views, own));
         } else {
+            let stretches = update.stretch;
+            self.stretches.truncate(stretches);
             self.rewrite();
         }
     }
@@ -136,29 +128,40 @@ impl Lines {
         head.into_iter().chain(self.segments.iter().map(|segment| &segment.piece))
     }
 
+    fn note_change(&mut self, index: usize) {
+        let rank = self.ranks[index] as usize;
+        self.segments[rank / self.segment_samples].changed |= 1 << (rank % self.segment_samples);
+    }
+
     fn rewrite(&mut self) {
-        for (n, segment) in self.segments.iter_mut().enumerate() {
-            if mem::take(&mut segment.is_stale) {
-                let first = n * self.segment_samples;
-                let samples = first..self.family.series().min(first + self.segment_samples);
-                let text = rewritten(&segment.piece.text, self.family.values_of(samples));
+        let sample_lines = self.family.sample_lines();
+        for (segment, first) in self.segments.iter_mut().zip((0..).step_by(self.segment_samples)) {
+            let changed = mem::take(&mut segment.changed);
+            if changed != 0 {
+                let changed = (0..self.segment_samples).filter(|n| changed >> n & 1 == 1);
+                let values = changed.map(|n| (n * sample_lines, self.family.value_of(first + n)));
+                let text = rewritten(&segment.piece.text, values);
                 segment.piece = Piece { text, version: next_version(), ..segment.piece };
             }
         }
     }
 }
 
-/// The same lines with other values.
-fn rewritten<'a>(text: &str, values: impl Iterator<Item = Value<'a>>) -> String {
+/// The same lines with other values, each with the number of its first line.
+fn rewritten<'a>(text: &str, values: impl Iterator<Item = (usize, Value<'a>)>) -> String {
     // Values take a digit more now and then.
     let mut out = String::with_capacity(text.len() + text.len() / 32);
-    let mut lines = text.split_inclusive('\n').map(|line| &line[..=line.rfind(' ').unwrap_or(0)]);
-    let mut line = |write: &dyn Fn(&mut String)| {
-        out.push_str(lines.next().unwrap_or_default());
-        write(&mut out);
-        out.push('\n');
-    };
-    for value in values {
+    let (mut rest, mut passed) = (text, 0);
+    for (first, value) in values {
+        out.push_str(take_lines(&mut rest, first - passed));
+        passed = first;
+        let mut line = |write: &dyn Fn(&mut String)| {
+            let line = take_lines(&mut rest, 1);
+            passed += 1;
+            out.push_str(&line[..=line.rfind(' ').unwrap_or(0)]);
+            write(&mut out);
+            out.push('\n');
+        };
         match value {
             Value::Number(number) => line(&|out| push_number(out, number)),
             Value::Histogram { sum, buckets } => {
@@ -173,7 +176,16 @@ fn rewritten<'a>(text: &str, values: impl Iterator<Item = Value<'a>>) -> String 
             }
         }
     }
+    out.push_str(rest);
     out
+}
+
+/// The first lines of a text, which it is left without.
+fn take_lines<'a>(text: &mut &'a str, count: usize) -> &'a str {
+    let last = count.checked_sub(1).and_then(|last| text.match_indices('\n').nth(last));
+    let (lines, rest) = text.split_at(last.map_or(0, |(last, _)| last + 1));
+    *text = rest;
+    lines
 }
 
 /// As prometheus-client writes it.
@@ -184,99 +196,115 @@ fn push_number(out: &mut String, number: f64) {
     }
 }
 
-fn line_count(value: Value) -> usize {
-    match value {
-        Value::Number(_) => 1,
-        Value::Histogram { buckets, .. } => buckets.len() + 2,
-    }
-}
-
 /// Compares what is emitted with what stands.
 struct Update<'a> {
     lines: &'a mut Lines,
-    /// The relays of the last pass that are still to come.
-    before: vec::IntoIter<(Box<str>, Vec<Option<Stretch>>)>,
-    /// The stretches of this relay that are still to come.
-    of_relay: vec::IntoIter<Option<Stretch>>,
     relay: Option<&'a str>,
+    /// How many things that views share have come.
+    stretch: usize,
     /// The sample that follows if they come as they came before.
     next: usize,
-    found: usize,
-    /// Samples that stood elsewhere.
-    looked_for: usize,
+    /// All samples before this one have come,
+    reached: usize,
+    /// and these behind it.
+    strays: BTreeSet<usize>,
+    /// Samples that came before their turn, or again.
+    disorder: usize,
     /// There are series that the family does not have.
     has_others: bool,
 }
 
-impl Update<'_> {
+impl<'a> Update<'a> {
+    fn of(lines: &'a mut Lines) -> Self {
+        Self {
+            lines,
+            relay: None,
+            stretch: 0,
+            next: 0,
+            reached: 0,
+            strays: BTreeSet::new(),
+            disorder: 0,
+            has_others: false,
+        }
+    }
+
+    /// Whether the family has to be gathered anew. Where much is out of order the next page shall find it at once.
+    fn is_in_vain(&self) -> bool {
+        let series = self.lines.series();
+        self.has_others || self.reached < series || self.disorder > (series / 8).max(16)
+    }
+
     fn set(&mut self, labels: &[&str], set: impl FnOnce(&mut Family, usize) -> Option<bool>) {
         if self.has_others {
             return;
         }
-        let lines = &mut *self.lines;
-        let is_next = self.next < lines.series() && lines.family.is_labelled(self.next, self.relay, labels);
-        self.looked_for += usize::from(!is_next);
-        let index = if is_next { Some(self.next) } else { lines.family.find(self.relay, labels) };
+        let family = &self.lines.family;
+        let is_next = self.next < family.series() && family.is_labelled(self.next, self.relay, labels);
+        let index = if is_next { Some(self.next) } else { family.find(self.relay, labels) };
         let Some(index) = index else {
             self.has_others = true;
             return;
         };
         self.next = index + 1;
-        if mem::replace(&mut lines.emitted_in[index], lines.pass) == lines.pass {
-            // Of series with the same labels the first stays.
-            return;
-        }
-        self.found += 1;
-        match set(&mut lines.family, index) {
-            Some(false) => {}
-            Some(true) => lines.segments[lines.ranks[index] as usize / lines.segment_samples].is_stale = true,
-            None => self.has_others = true,
+        // Of series with the same labels the first stays.
+        if self.is_first(index) {
+            match set(&mut self.lines.family, index) {
+                Some(false) => {}
+                Some(true) => self.lines.note_change(index),
+                None => self.has_others = true,
+            }
         }
     }
 
-    /// Whether a stretch is of this thing, and none of its samples has come from elsewhere in this pass.
-    fn stands<T>(&self, stretch: &Stretch, shared: &Arc<T>) -> bool {
-        // Without a look at the thing itself: that there are many is what costs.
-        let is_same = Arc::as_ptr(&stretch.from).cast::<T>() == Arc::as_ptr(shared);
-        is_same && self.lines.emitted_in[stretch.samples.clone()].iter().all(|pass| *pass != self.lines.pass)
+    /// Notes that a sample has come.
+    fn is_first(&mut self, index: usize) -> bool {
+        if index != self.reached {
+            self.disorder += 1;
+            return index > self.reached && self.strays.insert(index);
+        }
+        self.reached += 1;
+        while self.strays.first() == Some(&self.reached) {
+            self.strays.pop_first();
+            self.reached += 1;
+        }
+        true
     }
 
-    fn keep(&mut self, stretch: Option<Stretch>) {
-        if let Some((_, stretches)) = self.lines.stretches.last_mut() {
-            stretches.push(stretch);
+    /// Passes over the samples of the same thing that was here before, where it is their turn. What must come after them has
+    /// not come yet, so there is no need for a look at them, nor at the thing: that there are many is what costs.
+    fn passes_over<T>(&mut self, shared: &Arc<T>) -> bool {
+        let Some(Some(Stretch { from, samples })) = self.lines.stretches.get(self.stretch) else { return false };
+        let stands = Arc::as_ptr(from).cast::<T>() == Arc::as_ptr(shared)
+            && samples.start as usize == self.reached
+            && self.strays.is_empty();
+        if stands {
+            self.reached = samples.end as usize;
+            self.next = self.reached;
+            self.stretch += 1;
         }
-    }
-
-    fn pass_over(&mut self, stretch: Stretch) {
-        let samples = stretch.samples.clone();
-        if !samples.is_empty() {
-            self.lines.emitted_in[samples.clone()].fill(self.lines.pass);
-            self.found += samples.len();
-            self.next = samples.end;
-        }
-        self.keep(Some(stretch));
+        stands
     }
 }
 
 impl<'a> RelaySink<'a> for Update<'a> {
     fn of_relay(&mut self, relay: &'a str) {
         self.relay = Some(relay);
-        let before = self.before.next().filter(|(before, _)| **before == *relay);
-        self.of_relay = before.map_or_else(Vec::new, |(_, stretches)| stretches).into_iter();
-        self.lines.stretches.push((relay.into(), Vec::with_capacity(self.of_relay.len())));
     }
 
     fn of_shared<T: Any + Send + Sync>(&mut self, shared: &Arc<T>, emit: impl Fn(&T, &mut dyn Sink)) {
-        let stretch = self.of_relay.next().flatten();
-        if let Some(stretch) = stretch.filter(|stretch| self.stands(stretch, shared)) {
-            self.pass_over(stretch);
+        if self.passes_over(shared) {
             return;
         }
-        let (first, found, looked_for) = (self.next, self.found, self.looked_for);
+        let (first, disorder, is_behind) = (self.reached, self.disorder, self.strays.is_empty());
         emit(shared, self);
-        let samples = first..self.next;
-        let is_whole = self.looked_for == looked_for && self.found - found == samples.len();
-        self.keep(is_whole.then(|| Stretch { from: shared.clone(), samples }));
+        let is_whole = is_behind && self.disorder == disorder;
+        let samples = first as u32..self.reached as u32;
+        let stretch = is_whole.then(|| Stretch { from: shared.clone(), samples });
+        match self.lines.stretches.get_mut(self.stretch) {
+            Some(before) => *before = stretch,
+            None => self.lines.stretches.push(stretch),
+        }
+        self.stretch += 1;
     }
 }
 

@@ -15,29 +15,16 @@ use crate::view::{Blocks, HistogramView, View};
 pub(crate) struct Family {
     /// Its entry in the catalogue.
     pub(crate) metric: &'static Metric,
-    /// Label values of all samples, one after the other, each followed by a zero byte.
+    /// Label values of all samples as they were emitted, one after the other, each followed by a zero byte.
     values: String,
     /// Where each label value ends in `values`, before its zero byte.
     ends: Vec<u32>,
-    /// As they were emitted.
-    samples: Vec<Sample>,
-    /// Their indices by label values.
-    sorted: Vec<u32>,
-    /// Upper bound and own count of the buckets of all histograms.
+    /// The value of each; of a histogram its sum.
+    numbers: Vec<f64>,
+    /// Upper bound and own count of each bucket, as many for each histogram.
     buckets: Vec<(f64, u64)>,
-}
-
-#[derive(Clone, Debug)]
-struct Sample {
-    /// Index in `ends` of the sample's first label value.
-    labels: u32,
-    value: Stored,
-}
-
-#[derive(Clone, Debug)]
-enum Stored {
-    Number(f64),
-    Histogram { sum: f64, buckets: Range<usize> },
+    /// Indices of the samples by label values.
+    sorted: Vec<u32>,
 }
 
 /// The value of a sample.
@@ -62,7 +49,7 @@ pub(crate) fn past(view: &View) -> Vec<Family> {
     let told = CATALOGUE.iter().filter(|metric| metric.is_backfillable());
     let own = ExporterInfo::default();
     let families = told.map(|metric| Family::gather(metric, std::slice::from_ref(view), &own));
-    families.filter(|family| !family.samples.is_empty()).collect()
+    families.filter(|family| family.series() > 0).collect()
 }
 
 impl Family {
@@ -72,9 +59,9 @@ impl Family {
             metric,
             values: String::new(),
             ends: Vec::new(),
-            samples: Vec::new(),
-            sorted: Vec::new(),
+            numbers: Vec::new(),
             buckets: Vec::new(),
+            sorted: Vec::new(),
         }
     }
 
@@ -87,29 +74,42 @@ impl Family {
 
     /// By label values; of samples with the same labels, which would make the page invalid, the first stays.
     fn sort(&mut self) {
-        let mut sorted: Vec<u32> = (0..).take(self.samples.len()).collect();
+        let emitted = self.numbers.len();
+        let mut sorted: Vec<u32> = (0..).take(emitted).collect();
         // One comparison of bytes stands for that of all values: the zero byte sorts a value before its extensions.
         sorted.sort_by_key(|index| self.key(*index as usize));
         let same = |later: usize, kept: usize| self.values(later).eq(self.values(kept));
         sorted.dedup_by(|later, kept| same(*later as usize, *kept as usize));
-        if sorted.len() < self.samples.len() {
-            let mut emitted = sorted.clone();
-            emitted.sort_unstable();
-            self.samples = emitted.iter().map(|index| self.samples[*index as usize].clone()).collect();
-            let place = |index: &u32| emitted.partition_point(|it| it < index);
+        if sorted.len() < emitted {
+            let mut kept = sorted.clone();
+            kept.sort_unstable();
+            let mut first = Self::empty(self.metric);
+            for index in kept.iter().map(|index| *index as usize) {
+                self.values(index).for_each(|label| first.push_label(label));
+                first.numbers.push(self.numbers[index]);
+                first.buckets.extend_from_slice(self.own_buckets(index));
+            }
+            *self = first;
+            let place = |index: &u32| kept.partition_point(|it| it < index);
             sorted.iter_mut().for_each(|index| *index = index_of(place(index)));
         }
         self.sorted = sorted;
+    }
+
+    fn push_label(&mut self, label: &str) {
+        self.values.push_str(label);
+        self.ends.push(index_of(self.values.len()));
+        self.values.push('\0');
     }
 
     fn label_count(&self) -> usize {
         self.metric.labels.len() + usize::from(self.metric.is_of_relay())
     }
 
-    /// The places in `ends` of a sample's label values.
+    /// The places in `ends` of the label values of a sample.
     fn places(&self, index: usize) -> Range<usize> {
-        let first = self.samples[index].labels as usize;
-        first..first + self.label_count()
+        let count = self.label_count();
+        index * count..(index + 1) * count
     }
 
     fn key(&self, index: usize) -> &str {
@@ -126,15 +126,6 @@ impl Family {
         place.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1)
     }
 
-    fn value(&self, index: usize) -> Value<'_> {
-        match &self.samples[index].value {
-            Stored::Number(number) => Value::Number(*number),
-            Stored::Histogram { sum, buckets } => {
-                Value::Histogram { sum: *sum, buckets: &self.buckets[buckets.clone()] }
-            }
-        }
-    }
-
     /// Label sets.
     pub(crate) fn series(&self) -> usize {
         self.sorted.len()
@@ -145,14 +136,41 @@ impl Family {
         indices.map(|index| (Labels { family: self, index }, self.value(index)))
     }
 
-    /// The values of the samples of some ranks.
-    pub(super) fn values_of(&self, ranks: Range<usize>) -> impl Iterator<Item = Value<'_>> {
-        self.sorted[ranks].iter().map(|index| self.value(*index as usize))
+    fn value(&self, index: usize) -> Value<'_> {
+        let number = self.numbers[index];
+        if self.buckets.is_empty() {
+            return Value::Number(number);
+        }
+        Value::Histogram { sum: number, buckets: self.own_buckets(index) }
+    }
+
+    fn own_buckets(&self, index: usize) -> &[(f64, u64)] {
+        let count = self.bucket_count();
+        &self.buckets[index * count..][..count]
+    }
+
+    /// The value of the sample of a rank.
+    pub(super) fn value_of(&self, rank: usize) -> Value<'_> {
+        self.value(self.sorted[rank] as usize)
+    }
+
+    /// Buckets of each histogram; 0 where there is none.
+    fn bucket_count(&self) -> usize {
+        self.buckets.len() / self.numbers.len().max(1)
+    }
+
+    /// Lines of each sample.
+    pub(super) fn sample_lines(&self) -> usize {
+        match self.bucket_count() {
+            0 => 1,
+            // Its sum and its count have lines of their own.
+            buckets => buckets + 2,
+        }
     }
 
     /// The rank of each sample, in the order in which they were emitted.
     pub(super) fn ranks(&self) -> Vec<u32> {
-        let mut ranks = vec![0; self.samples.len()];
+        let mut ranks = vec![0; self.sorted.len()];
         for (rank, index) in (0..).zip(&self.sorted) {
             ranks[*index as usize] = rank;
         }
@@ -183,22 +201,19 @@ impl Family {
 
     /// Whether the number was another; `None` where the sample has none.
     pub(super) fn set_number(&mut self, index: usize, number: f64) -> Option<bool> {
-        match &mut self.samples[index].value {
-            Stored::Number(kept) => Some(std::mem::replace(kept, number).to_bits() != number.to_bits()),
-            Stored::Histogram { .. } => None,
-        }
+        self.buckets
+            .is_empty()
+            .then(|| std::mem::replace(&mut self.numbers[index], number).to_bits() != number.to_bits())
     }
 
     /// Whether the histogram was another; `None` where the sample has none with these bounds.
     pub(super) fn set_histogram(&mut self, index: usize, value: &HistogramView) -> Option<bool> {
-        let Stored::Histogram { sum, buckets: range } = &mut self.samples[index].value else {
-            return None;
-        };
-        let kept = &mut self.buckets[range.clone()];
+        let count = self.bucket_count();
+        let kept = &mut self.buckets[index * count..][..count];
         if !kept.iter().map(|(bound, _)| *bound).eq(buckets(value).map(|(bound, _)| bound)) {
             return None;
         }
-        let mut changed = std::mem::replace(sum, value.sum).to_bits() != value.sum.to_bits();
+        let mut changed = std::mem::replace(&mut self.numbers[index], value.sum).to_bits() != value.sum.to_bits();
         for ((_, kept), own) in kept.iter_mut().zip(&value.buckets) {
             changed |= std::mem::replace(kept, *own) != *own;
         }
@@ -232,7 +247,7 @@ impl<'a> Labels<'a> {
 
 impl std::fmt::Debug for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Family").field("name", &self.metric.name).field("samples", &self.samples.len()).finish()
+        f.debug_struct("Family").field("name", &self.metric.name).field("samples", &self.series()).finish()
     }
 }
 
@@ -304,16 +319,11 @@ impl<'a> RelaySink<'a> for Gather<'a> {
 }
 
 impl Gather<'_> {
-    fn push(&mut self, labels: &[&str], value: Stored) {
+    fn push(&mut self, labels: &[&str], number: f64) {
         let family = &mut *self.family;
         debug_assert_eq!(labels.len(), family.metric.labels.len(), "labels of {}", family.metric.name);
-        let labels_at = index_of(family.ends.len());
-        for label in self.relay.iter().chain(labels) {
-            family.values.push_str(&bounded(label));
-            family.ends.push(index_of(family.values.len()));
-            family.values.push('\0');
-        }
-        family.samples.push(Sample { labels: labels_at, value });
+        self.relay.iter().chain(labels).for_each(|label| family.push_label(&bounded(label)));
+        family.numbers.push(number);
     }
 }
 
@@ -338,16 +348,20 @@ pub(super) fn bounded(label: &str) -> Cow<'_, str> {
 impl Sink for Gather<'_> {
     fn sample(&mut self, labels: &[&str], value: f64) {
         if can_be_told(self.family.metric, value) {
-            self.push(labels, Stored::Number(value));
+            self.push(labels, value);
         }
     }
 
     fn histogram(&mut self, labels: &[&str], value: &HistogramView) {
         if value.sum.is_finite() {
-            let start = self.family.buckets.len();
             self.family.buckets.extend(buckets(value));
-            let buckets = start..self.family.buckets.len();
-            self.push(labels, Stored::Histogram { sum: value.sum, buckets });
+            self.push(labels, value.sum);
         }
+        debug_assert_eq!(
+            self.family.buckets.len(),
+            self.family.numbers.len() * (value.bounds.len() + 1),
+            "buckets of {}",
+            self.family.metric.name
+        );
     }
 }
