@@ -394,6 +394,10 @@ fn publish(
     // As in a read: a panic would otherwise be the end of this part's task.
     let view = catch_unwind(AssertUnwindSafe(|| view(&with))).map_err(|_| fault())?;
     if let Some(mut view) = view {
+        // Without the store they may be too low, and would jump when it is back.
+        if parts.store.as_ref().is_some_and(|status| !status.lock().unwrap_or_else(PoisonError::into_inner).restored) {
+            view.counters = None;
+        }
         if let Some(before) = parts.ledger.last() {
             view.share(&before);
         }

@@ -325,6 +325,8 @@ pub struct AuditView {
 /// How keeping one relay's checkpoint goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
+    /// What the store has is known, and counted on from.
+    pub restored: bool,
     /// The last step succeeded.
     pub up: bool,
     /// This process saves; otherwise another does, or nobody yet.

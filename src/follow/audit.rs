@@ -83,11 +83,8 @@ impl Follower {
             drifted.push((*date, range.clone(), *theirs));
         }
         let drift_cost_usd = self.ledger.facts().cost.then(|| drift_cost.to_f64());
-        state.audited_at = Some(now);
         let found = AuditView { at: now, drift_requests: drift_requests as f64, drift_cost_usd };
         state.audit = (compared > 0).then_some(found);
-        state.audit_day = state.next_audit_day();
-        state.audit_now = false;
         let repairs = !drifted.is_empty();
         // Positions are given as rows are found, also to old ones.
         let upto = if self.ledger.gives_positions() { i64::MAX } else { state.top };
@@ -103,6 +100,10 @@ impl Follower {
             state.tally.replace_day(date, rows);
             state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
+        // One that has not mended what it found is repeated.
+        state.audited_at = Some(now);
+        state.audit_day = state.next_audit_day();
+        state.audit_now = false;
         Ok(repairs)
     }
 

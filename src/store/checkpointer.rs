@@ -250,7 +250,7 @@ impl Checkpointer {
             self.know(Known { generation: checkpoint.generation, parts: digests.collect() });
         }
         self.role = Role::Reader;
-        self.status.up = true;
+        (self.status.restored, self.status.up) = (true, true);
         Ok(())
     }
 

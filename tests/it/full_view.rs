@@ -31,7 +31,14 @@ pub fn view(relay: &str) -> View {
         directory: Some(Arc::new(directory())),
         sources: [Source::Ledger, Source::Live, Source::Directory].map(healthy).into(),
         probe: Some(ProbeStatus { last: Some(Last { up: true, seconds: 0.012 }), failures: [0, 3, 0, 1, 0, 0] }),
-        store: Some(StoreStatus { up: true, writer: true, last_save: Some(at(-7)), bytes: 54_321, failures: 2 }),
+        store: Some(StoreStatus {
+            restored: true,
+            up: true,
+            writer: true,
+            last_save: Some(at(-7)),
+            bytes: 54_321,
+            failures: 2,
+        }),
     }
 }
 

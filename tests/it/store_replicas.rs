@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::HistoryOptions;
 use llm_relay_exporter::relays::claude_code_hub::demo;
+use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::store::server;
-use crate::store_process::{Counters, Process, assert_none_fell, differs_from_plain_sql, value};
+use crate::store_process::{Counters, Process, assert_none_fell, counters, differs_from_plain_sql, value};
 
 const WRITER: &str = "llm_relay_store_writer";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
@@ -136,4 +137,41 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
     for process in pair.processes {
         process.kill().await;
     }
+}
+
+/// A whole machine starts, the exporter first; meanwhile the relay had deleted what it had counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_wait_for_a_store_that_starts_later() {
+    let relay = server().await.database("early").await.unwrap();
+    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
+    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let mut keeper = PrivatePostgres::start().await.unwrap();
+    let store = keeper.database("early_store").await.unwrap();
+    let process = Process::start(&relay, Some(&store)).await;
+    let until = async |process: &Process, what: &str, is: &dyn Fn(&str) -> bool| {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let page = process.page().unwrap();
+            if is(&page) {
+                return page;
+            }
+            assert!(Instant::now() < deadline, "{what}: {}", process.sources());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let saved = |page: &str| counters(page).is_some() && value(page, SAVED).is_some();
+    let before = counters(&until(&process, "nothing is saved", &saved).await).unwrap();
+    process.kill().await;
+    keeper.stop();
+    let mut connection = PgConnection::connect(&relay).await.unwrap();
+    connection.execute("delete from usage_ledger where id % 2 = 0").await.unwrap();
+
+    let process = Process::start(&relay, Some(&store)).await;
+    let read = |page: &str| value(page, "llm_relay_history_loaded_ratio") == Some(1.0);
+    let page = until(&process, "the ledger is not read", &read).await;
+    assert_eq!(counters(&page), None, "too low");
+    keeper.restart().await.unwrap();
+    let page = until(&process, "the store is not used again", &|page| counters(page).is_some()).await;
+    assert_none_fell(&before, &counters(&page).unwrap());
+    process.kill().await;
 }
