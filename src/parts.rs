@@ -3,6 +3,8 @@
 //! The bytes are postcard's, which do not describe themselves: whatever changes the shape of a written type must raise
 //! [`crate::store::FORMAT`].
 
+mod records;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -12,6 +14,8 @@ use flate2::bufread::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use records::DeflatedRecords;
 
 /// A part that exists: its bytes, or `None` where nothing in it has changed since the last time.
 pub(crate) type Part = (String, Option<PartBytes>);
@@ -23,6 +27,8 @@ pub enum PartBytes {
     Plain(Bytes),
     /// Packed.
     Deflated(Deflated),
+    /// Packed as records.
+    Records(DeflatedRecords),
 }
 
 impl PartBytes {
@@ -31,6 +37,7 @@ impl PartBytes {
         match self {
             Self::Plain(bytes) => bytes.clone(),
             Self::Deflated(packed) => packed.bytes(),
+            Self::Records(packed) => packed.bytes(),
         }
     }
 }
@@ -63,7 +70,8 @@ pub struct Deflated(Bytes);
 impl Deflated {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         const TAKES_ALL: &str = "a Vec takes every write";
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        // The level below has no codes of its own for what it packs: sums of a day would hardly shrink.
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(2));
         encoder.write_all(bytes).expect(TAKES_ALL);
         Self(into_exact_bytes(encoder.finish().expect(TAKES_ALL)))
     }

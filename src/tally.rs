@@ -57,8 +57,6 @@ const MOST_PASTS: usize = 8;
 pub(crate) const ORPHAN_SECONDS: i64 = 24 * 3600;
 /// Days whose boards are kept: the longest month, and the week around its first day.
 const KEPT_DAYS: u64 = 38;
-/// Days before today of which rows still come.
-const RECENT_DAYS: u64 = 2;
 /// Newest rows that stay held: whether the ledger is still the one that was read shows in them.
 const ANCHORS: usize = 16;
 
@@ -293,7 +291,7 @@ impl Tally {
     /// Packs what is older and hardly changes any more.
     fn rest(&mut self) {
         self.log.pack_before(self.now() - GRACE_SECONDS);
-        self.days.pack_before(self.today() - Days::new(RECENT_DAYS));
+        self.days.pack_before(self.today());
     }
 
     /// Requests whose present version is wanted: those in flight, and final ones whose age has doubled since the last
@@ -456,10 +454,8 @@ impl Tally {
     /// Week and month begin anew from the days, and days that nobody asks for any more go.
     fn turn_day(&mut self) {
         let today = self.today();
-        let recent = today - Days::new(RECENT_DAYS);
         self.days.forget_before(today - Days::new(KEPT_DAYS));
-        self.days.unpack_since(recent);
-        self.days.pack_before(recent);
+        self.days.unpack_since(today);
         let monday = today - Days::new(u64::from(today.weekday().num_days_from_monday()));
         self.week = self.span_since(monday);
         self.month = self.span_since(self.first_of_month());

@@ -53,11 +53,11 @@ impl Kept for Follower {
     }
 
     /// First what is new and what may have changed is read, then the audit.
-    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-        let cursor: Cursor<String, Overlap, HashMap<NaiveDate, Drift>> = decoded(parts, CURSOR)?;
-        let mut tally = Tally::restore(parts)?;
+    fn restore(&mut self, mut parts: BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        let cursor: Cursor<String, Overlap, HashMap<NaiveDate, Drift>> = decoded(&parts, CURSOR)?;
+        let mut tally = Tally::restore(&mut parts)?;
         tally.pin(&self.pinned);
-        self.ledger.restore(parts)?;
+        self.ledger.restore(&parts)?;
         self.state = Some(State {
             tally,
             basis: cursor.basis,

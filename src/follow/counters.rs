@@ -65,9 +65,9 @@ impl Kept for CounterFollower {
         Ok(Some(parts))
     }
 
-    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-        let counter_state = CounterState::restore(parts)?;
-        self.counters.restore(parts)?;
+    fn restore(&mut self, parts: BTreeMap<String, Bytes>) -> Result<(), PartError> {
+        let counter_state = CounterState::restore(&parts)?;
+        self.counters.restore(&parts)?;
         self.counter_state = counter_state;
         Ok(())
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Money in US dollars, exact to 10^-15: a sum does not depend on the order of its terms.
 ///
 /// 10^-15 is the scale of Claude Code Hub's `numeric(21,15)`, the finest of the relays.
+// Aligned as the numbers beside it are, an amount takes no room but its own: there are hundreds of thousands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(Rust, packed(8))]
 pub struct Usd(i128);
 
 impl Usd {

@@ -31,7 +31,7 @@ pub trait Kept: Send {
     ///
     /// # Errors
     /// When a part is missing or cannot be understood; nothing has changed then.
-    fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
+    fn restore(&mut self, parts: BTreeMap<String, Bytes>) -> Result<(), PartError>;
 }
 
 /// The saving of one relay. At most one step is under way, in a task of its own.
@@ -234,20 +234,20 @@ impl Checkpointer {
     }
 
     fn restore(&mut self, checkpoint: Option<Checkpoint>, kept: &mut dyn Kept) -> Result<(), StoreError> {
-        if let Some(checkpoint) = checkpoint {
-            kept.restore(&checkpoint.parts).map_err(|error| {
+        if let Some(Checkpoint { generation, parts }) = checkpoint {
+            let digest = |(key, bytes): (&String, &Bytes)| {
+                (key.clone(), Digest { bytes: bytes.len(), checksum: checksum(key, bytes) })
+            };
+            let known = Known { generation, parts: parts.iter().map(digest).collect() };
+            kept.restore(parts).map_err(|error| {
                 let (endpoint, relay) = (self.store.endpoint(), &self.owner.relay);
                 StoreError::Refused(format!(
                     "the store {endpoint}: the checkpoint of {relay:?}: {error}; {}",
                     way_out()
                 ))
             })?;
-            let digests = checkpoint
-                .parts
-                .iter()
-                .map(|(key, bytes)| (key.clone(), Digest { bytes: bytes.len(), checksum: checksum(key, bytes) }));
-            tracing::info!(store = self.store.endpoint(), parts = checkpoint.parts.len(), "restored");
-            self.know(Known { generation: checkpoint.generation, parts: digests.collect() });
+            tracing::info!(store = self.store.endpoint(), parts = known.parts.len(), "restored");
+            self.know(known);
         }
         self.role = Role::Reader;
         (self.status.restored, self.status.up) = (true, true);

@@ -1,8 +1,8 @@
 //! The last day of facts by second.
 //!
-//! A day of facts is most of what the exporter has in memory. A fact takes 112 bytes to work with, some 50 as it is
-//! written down and two thirds of that deflated, so only those of the last minutes, which still change, are kept ready;
-//! the others lie packed, ten minutes together, and are read from there when the edge of a window passes them.
+//! A day of facts is most of what the exporter has in memory. A fact takes 152 bytes to work with, some 50 as it is
+//! written down and half of that or less deflated in columns, so only those of the last minutes, which still change, are
+//! kept ready; the others lie packed, ten minutes together, and are read from there when the edge of a window passes them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::sums::WindowFact;
-use crate::parts::{Deflated, PartBytes};
+use crate::parts::{DeflatedRecords, PartBytes};
 
 /// Seconds of facts that are kept: a local day may have 25 hours, and the clock may be set back by one.
 pub(crate) const KEPT_SECONDS: i64 = 26 * 3600;
@@ -26,7 +26,7 @@ pub(crate) struct Log {
     /// By second.
     ready: BTreeMap<i64, Vec<WindowFact>>,
     /// By the first second of the slot.
-    packed: BTreeMap<i64, Deflated>,
+    packed: BTreeMap<i64, DeflatedRecords>,
     /// Packed slots that edges of windows are in, the one that was opened last first.
     opened: VecDeque<(i64, Written)>,
     /// First seconds of the slots that have changed since they were last taken.
@@ -51,6 +51,27 @@ impl Written {
             bytes = postcard::to_extend(&Second { second: *second, facts: &facts }, bytes).ok()?;
         }
         Some(Self(bytes.into()))
+    }
+
+    /// What each second begins with, and its facts.
+    fn records(&self) -> Option<Vec<&[u8]>> {
+        let (mut records, mut rest) = (Vec::new(), &*self.0);
+        while !rest.is_empty() {
+            let (Second { facts, .. }, after) = postcard::take_from_bytes(rest).ok()?;
+            let (count, mut left) = postcard::take_from_bytes::<usize>(facts).ok()?;
+            records.push(&rest[..rest.len() - after.len() - left.len()]);
+            for _ in 0..count {
+                let (_, next) = postcard::take_from_bytes::<WindowFact>(left).ok()?;
+                records.push(&left[..left.len() - next.len()]);
+                left = next;
+            }
+            rest = after;
+        }
+        Some(records)
+    }
+
+    fn packed(&self) -> Option<DeflatedRecords> {
+        self.records().map(DeflatedRecords::of)
     }
 
     /// The facts of the seconds in `span`; stops at what cannot be understood, and tells whether there was none.
@@ -79,7 +100,7 @@ impl Log {
             if !sound || !inside {
                 return None;
             }
-            log.packed.insert(start, Deflated::of(&written.0));
+            log.packed.insert(start, written.packed()?);
         }
         Some(log)
     }
@@ -90,7 +111,7 @@ impl Log {
         let ready = self.ready.keys().map(|second| slot(*second));
         let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
         starts.into_iter().map(move |start| {
-            let packed = || self.packed.get(&start).cloned().map(PartBytes::Deflated);
+            let packed = || self.packed.get(&start).cloned().map(PartBytes::Records);
             let bytes = || packed().or_else(|| Some(Written::of(self.ready.range(span(start)))?.0.into()));
             let wanted = all || touched.contains(&start);
             (start, wanted.then(bytes).flatten())
@@ -128,9 +149,9 @@ impl Log {
     pub(crate) fn pack_before(&mut self, second: i64) {
         while let Some(start) = self.ready.first_key_value().map(|(first, _)| slot(*first))
             && start + SLOT_SECONDS <= second
-            && let Some(written) = Written::of(self.ready.range(span(start)))
+            && let Some(packed) = Written::of(self.ready.range(span(start))).and_then(|written| written.packed())
         {
-            self.packed.insert(start, Deflated::of(&written.0));
+            self.packed.insert(start, packed);
             self.ready.retain_after(start + SLOT_SECONDS);
         }
     }
@@ -167,14 +188,12 @@ impl Log {
         }
         let mut each = |second, facts: &[WindowFact]| facts.iter().for_each(|fact| act(second, fact));
         for (start, packed) in self.packed.range(slot(span.start)..span.end) {
-            if let Some((_, written)) = self.opened.iter().find(|(opened, _)| opened == start) {
-                written.each(&span, |second, facts| each(second, &facts));
-                continue;
-            }
-            let written = Written(packed.bytes());
+            let opened = self.opened.iter().position(|(opened, _)| opened == start);
+            let opened = opened.and_then(|at| self.opened.remove(at));
+            let written = opened.map_or_else(|| Written(packed.bytes()), |(_, written)| written);
             written.each(&span, |second, facts| each(second, &facts));
             // The edge of a window passes a slot in many steps.
-            if span.end - span.start < SLOT_SECONDS {
+            if span.end < start + SLOT_SECONDS {
                 self.opened.truncate(OPENED - 1);
                 self.opened.push_front((*start, written));
             }

@@ -110,11 +110,11 @@ impl Tally {
         Ok(parts)
     }
 
-    /// The tally that [`Self::parts`] came from.
+    /// The tally that [`Self::parts`] came from. Takes out the parts that are cut: each is let go of once it is packed.
     ///
     /// # Errors
     /// When a part is missing or cannot be understood.
-    pub fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
+    pub fn restore(parts: &mut BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         let it: MomentPart = decoded(parts, MOMENT)?;
         let calendar: CalendarPart = decoded(parts, CALENDAR)?;
         let unreadable = || PartError::Unreadable(CALENDAR.to_owned());
@@ -164,11 +164,11 @@ impl Tally {
 }
 
 /// The parts of something that is cut, by what they are cut by.
-fn cut<T: FromStr>(parts: &BTreeMap<String, Bytes>, prefix: &str) -> Result<Vec<(T, Bytes)>, PartError> {
-    let of_it = parts.iter().filter_map(|(key, bytes)| Some((key, key.strip_prefix(prefix)?, bytes)));
-    let parsed = of_it.map(|(key, by, bytes)| {
-        let by = by.parse().map_err(|_| PartError::Unreadable(key.clone()))?;
-        Ok((by, bytes.clone()))
+fn cut<T: FromStr>(parts: &mut BTreeMap<String, Bytes>, prefix: &str) -> Result<Vec<(T, Bytes)>, PartError> {
+    let of_it = parts.extract_if(.., |key, _| key.starts_with(prefix));
+    let parsed = of_it.map(|(key, bytes)| match key[prefix.len()..].parse() {
+        Ok(by) => Ok((by, bytes)),
+        Err(_) => Err(PartError::Unreadable(key)),
     });
     parsed.collect()
 }

@@ -136,11 +136,9 @@ impl Tally {
     }
 
     fn day_views(&self) -> Vec<(&'static str, DayView)> {
-        let none = Sums::default();
-        let whole = |date| self.days.ready(date).map_or(&none, |day| &day.whole);
         let of_day = |date| DayView {
             list_cost_usd: self.facts.list_cost.then(|| self.day_sum(date).list_cost.unwrap_or_default().to_f64()),
-            ..day_view(whole(date), self.facts)
+            ..day_view(&self.days.whole(date), self.facts)
         };
         let mut views = Vec::new();
         if self.covers(self.today()) {
@@ -150,7 +148,7 @@ impl Tally {
             && self.covers(yesterday.max(self.moment.calendar.first_date()))
         {
             // Yesterday up to now's time of day is yesterday without what came after that time.
-            let mut so_far = whole(yesterday).clone();
+            let mut so_far = self.days.whole(yesterday);
             so_far.unmerge(&self.windows.since_same_time_yesterday.total);
             so_far.merge(&self.windows.since_midnight.total);
             views.push(("yesterday_same_time", day_view(&so_far, self.facts)));

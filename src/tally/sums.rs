@@ -1,8 +1,6 @@
 //! What rows add up to. All sums are integers: they do not depend on the order of their terms, and what was added can
 //! be taken away again without a trace.
 
-use std::collections::{BTreeMap, btree_map};
-
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -404,21 +402,25 @@ impl Total for Spending {
     }
 }
 
-/// Requests by key and model.
+/// Requests by key and model: of each key its models in their order. They are as many as pairs that are used, so none
+/// takes more than it needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct KeyModels(BTreeMap<(Sym, Sym), u64>);
+pub(super) struct KeyModels(HashMap<Sym, Vec<(Sym, u32)>>);
 
 impl KeyModels {
     /// The models of a key, with their requests.
     pub(super) fn of(&self, key: Sym) -> impl Iterator<Item = (Sym, u64)> + '_ {
-        self.0.range((key, Sym::MIN)..=(key, Sym::MAX)).map(|((_, model), requests)| (*model, *requests))
+        self.0.get(&key).into_iter().flatten().map(|(model, requests)| (*model, (*requests).into()))
     }
 
     /// Keeps only some entities of a scope apart.
     pub(super) fn retain(&mut self, scope: Scope, keep: impl Fn(Sym) -> bool) {
         match scope {
-            Scope::Key => self.0.retain(|(key, _), _| keep(*key)),
-            Scope::Model => self.0.retain(|(_, model), _| keep(*model)),
+            Scope::Key => self.0.retain(|key, _| keep(*key)),
+            Scope::Model => self.0.retain(|_, models| {
+                models.retain(|(model, _)| keep(*model));
+                !models.is_empty()
+            }),
             _ => {}
         }
     }
@@ -427,16 +429,31 @@ impl KeyModels {
 impl Total for KeyModels {
     fn add(&mut self, fact: &WindowFact) {
         let (key, model) = (fact.entity(Scope::Key), fact.entity(Scope::Model));
-        if key != NONE && model != NONE && fact.requests > 0 {
-            *self.0.entry((key, model)).or_default() += fact.requests;
+        if key == NONE || model == NONE || fact.requests == 0 {
+            return;
+        }
+        let models = self.0.entry(key).or_default();
+        match models.binary_search_by_key(&model, |(model, _)| *model) {
+            Ok(at) => models[at].1 += 1,
+            Err(at) => {
+                models.reserve_exact(1);
+                models.insert(at, (model, 1));
+            }
         }
     }
 
     fn sub(&mut self, fact: &WindowFact) {
-        let entry = self.0.entry((fact.entity(Scope::Key), fact.entity(Scope::Model)));
-        if let btree_map::Entry::Occupied(mut left) = entry {
-            *left.get_mut() -= fact.requests;
-            if *left.get() == 0 {
+        let model = fact.entity(Scope::Model);
+        if let Entry::Occupied(mut left) = self.0.entry(fact.entity(Scope::Key))
+            && fact.requests > 0
+            && let Ok(at) = left.get().binary_search_by_key(&model, |(model, _)| *model)
+        {
+            let models = left.get_mut();
+            models[at].1 -= 1;
+            if models[at].1 == 0 {
+                models.remove(at);
+            }
+            if models.is_empty() {
                 left.remove();
             }
         }

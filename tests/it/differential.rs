@@ -569,7 +569,7 @@ async fn play(
         } else if n % 5 == 4 {
             // One that goes on from what was saved must say the same too, and no counter may fall.
             follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-            follower.restore(&saved).unwrap();
+            follower.restore(saved.clone()).unwrap();
         }
         // The oldest rows begin this long before the story does.
         settle(&mut follower, (scene.now - start + OLDEST).num_days() + 1).await;

@@ -324,7 +324,7 @@ async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
             what += ", and the exporter starts anew";
         } else if n % 5 == 4 {
             follower = open();
-            follower.restore(&saved).unwrap();
+            follower.restore(saved.clone()).unwrap();
             what += ", and the exporter goes on from its store";
         }
         let what = format!("seed {seed} step {n}: {what}");
@@ -570,7 +570,7 @@ async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
     db.run(&entries("('gemini-chat-stream', 500)")).await;
 
     let (mut follower, mut live) = open();
-    follower.restore(&parts).unwrap();
+    follower.restore(parts).unwrap();
     let log = live.read(&Directory::default()).await.unwrap().error_log.unwrap();
     let log: Vec<_> = log.iter().map(|it| (it.code.as_str(), it.count)).collect();
     assert_eq!(log, [("429", 2), ("500", 2)]);

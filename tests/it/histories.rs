@@ -334,7 +334,7 @@ impl World {
             let mut follower = Follower::new(Box::new(self.relay.clone()), &self.plan);
             exporter.saw = Saw::new();
             if let Some((parts, saw)) = &self.stored {
-                follower.restore(parts).unwrap();
+                follower.restore(parts.clone()).unwrap();
                 exporter.saw = saw.clone();
             }
             exporter.follower = Some(follower);

@@ -159,9 +159,9 @@ fn a_model_that_succeeds_after_far_more_names_than_are_kept_has_a_series_also_af
     tally.apply([success(200_001, "claude-next", 3.0)]);
     assert_eq!(requests(&view(&mut tally, &[]))["claude-next"], 1);
 
-    let parts: BTreeMap<String, Bytes> =
+    let mut parts: BTreeMap<String, Bytes> =
         tally.parts(true).unwrap().into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))).collect();
-    let mut tally = Tally::restore(&parts).unwrap();
+    let mut tally = Tally::restore(&mut parts).unwrap();
     tally.apply([success(200_002, "claude-next", 3.0), success(200_003, "claude-last", 2.0)]);
     let view = view(&mut tally, &[]);
     let requests = requests(&view);
@@ -405,7 +405,7 @@ async fn far_more_invented_names_than_are_kept_on_a_real_ledger() {
     plan.audit_interval = Wait::ZERO;
     running = running.reopened(ledger(&plan), &plan);
     let mut restored = Follower::new(ledger(&plan), &plan);
-    restored.restore(&parts).unwrap();
+    restored.restore(parts).unwrap();
     for follower in [&mut running, &mut restored] {
         store.run(&insert("'claude-last'", 1, 200, "2")).await;
         read(follower).await;

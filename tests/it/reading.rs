@@ -64,7 +64,7 @@ impl Saved {
 
     /// A fresh follower goes on from here.
     pub fn restored(&self, mut follower: Follower) -> Follower {
-        follower.restore(&self.0).unwrap();
+        follower.restore(self.0.clone()).unwrap();
         follower
     }
 }

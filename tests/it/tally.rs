@@ -495,7 +495,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
             Step::Restart => {
                 save(&mut tally, &mut saved);
                 let before = counters(&mut tally, &directory);
-                tally = Tally::restore(&saved).unwrap();
+                tally = Tally::restore(&mut saved.clone()).unwrap();
                 assert_eq!(counters(&mut tally, &directory), before);
             }
             _ if len == 0 => {}
@@ -597,7 +597,7 @@ proptest! {
                 tally.apply(batch);
                 if restarts {
                     save(&mut tally, &mut saved);
-                    tally = Tally::restore(&saved).unwrap();
+                    tally = Tally::restore(&mut saved.clone()).unwrap();
                 }
             }
             tally.complete();
@@ -812,7 +812,7 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     // The relay's database, or the exporter, was away for an hour; meanwhile the cost has grown.
     let mut saved = BTreeMap::new();
     save(&mut tally, &mut saved);
-    let mut tally = Tally::restore(&saved).unwrap();
+    let mut tally = Tally::restore(&mut saved.clone()).unwrap();
     tally.advance(moment(zone, start + Duration::hours(1)));
     tally.settle(10);
     assert_eq!(tally.due(), [1]);
@@ -907,7 +907,7 @@ fn after_a_restore_every_row_that_may_have_changed_is_due() {
     assert_eq!(tally.due(), Vec::<i64>::new(), "they have just been read");
     let mut saved = BTreeMap::new();
     save(&mut tally, &mut saved);
-    let restored = Tally::restore(&saved).unwrap();
+    let restored = Tally::restore(&mut saved.clone()).unwrap();
     let mut due = restored.due();
     due.sort_unstable();
     assert_eq!(due, [1, 2, 3, 4, 5], "a cost that another process has shown may be in any");

@@ -17,7 +17,7 @@ fn saved(exporter: &mut Exporter) -> BTreeMap<String, bytes::Bytes> {
 
 fn restored(plan: &RelayPlan, parts: &BTreeMap<String, bytes::Bytes>) -> Exporter {
     let mut exporter = Exporter::open(plan);
-    exporter.metered.restore(parts).unwrap();
+    exporter.metered.restore(parts.clone()).unwrap();
     exporter
 }
 

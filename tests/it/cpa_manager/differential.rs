@@ -436,7 +436,7 @@ async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: 
         } else if n % 5 == 4 {
             // One that goes on from its store has counted what it had counted.
             follower = scene.relay.follower();
-            follower.restore(&saved).unwrap();
+            follower.restore(saved.clone()).unwrap();
         }
         let step = scene.step().await;
         println!("{level:?} {zone} seed {seed} step {n}: {step}");

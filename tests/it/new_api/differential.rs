@@ -428,7 +428,7 @@ async fn play(place: &Place, name: &str, zone: &str, now: DateTime<Utc>, seed: u
             what += ", and both start anew";
         } else if n % 5 == 4 {
             exporter = follower(&plan, &scene.clock);
-            exporter.restore(&saved).unwrap();
+            exporter.restore(saved.clone()).unwrap();
             what += ", and the exporter goes on from its store";
         }
         let what = format!("{name}, seed {seed}, step {n}: {what}");
