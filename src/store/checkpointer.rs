@@ -298,8 +298,8 @@ mod tests {
             Ok(Some(parts.collect()))
         }
 
-        fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
-            self.0 = parts.iter().map(|(key, bytes)| (key.clone(), (bytes.clone(), false))).collect();
+        fn restore(&mut self, parts: BTreeMap<String, Bytes>) -> Result<(), PartError> {
+            self.0 = parts.into_iter().map(|(key, bytes)| (key, (bytes, false))).collect();
             Ok(())
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::sums::WindowFact;
 use crate::parts::{DeflatedRecords, PartBytes};
@@ -40,7 +40,13 @@ struct Written(Bytes);
 #[derive(Serialize, Deserialize)]
 struct Second<'a> {
     second: i64,
+    #[serde(serialize_with = "at_once")]
     facts: &'a [u8],
+}
+
+/// Not byte by byte.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 impl Written {
