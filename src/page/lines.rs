@@ -138,7 +138,7 @@ impl Lines {
         for (segment, first) in self.segments.iter_mut().zip((0..).step_by(self.segment_samples)) {
             let changed = mem::take(&mut segment.changed);
             if changed != 0 {
-                let changed = (0..self.segment_samples).filter(|n| changed >> n & 1 == 1);
+                let changed = (0..self.segment_samples).filter(|n| (changed >> n) & 1 == 1);
                 let values = changed.map(|n| (n * sample_lines, self.family.value_of(first + n)));
                 let text = rewritten(&segment.piece.text, values);
                 segment.piece = Piece { text, version: next_version(), ..segment.piece };

@@ -129,8 +129,8 @@ fn multiplied(a: u32, mut b: u32) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     let mut product = 0;
     for bit in (0..u32::BITS).rev() {
-        product ^= b & (a >> bit & 1).wrapping_neg();
-        b = b >> 1 ^ (b & 1).wrapping_neg() & POLYNOMIAL;
+        product ^= b & ((a >> bit) & 1).wrapping_neg();
+        b = (b >> 1) ^ ((b & 1).wrapping_neg() & POLYNOMIAL);
     }
     product
 }
