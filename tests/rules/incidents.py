@@ -129,7 +129,7 @@ def evaluate(world):
     # An exporter answers, unless the case says otherwise.
     exporter = [] if world[0].told.get("alone") else [{"series": 'up{job="llm-relay",instance="a:9879"}', "values": f"1+0x{int(last / SAMPLES)}"}]
     groups = {folder: {group["name"]: None for _, group, _ in rules(folder)} for folder in ("rules", "alerts")}
-    order = sorted(groups["rules"], key=lambda name: name not in ("llm-relay-budgets", "llm-relay-thresholds"))
+    order = sorted(groups["rules"], key=lambda name: not name.startswith(("llm-relay-budgets", "llm-relay-thresholds")))
     test = {
         "rule_files": [f"{PROMETHEUS}/{folder}/*.yml" for folder in ("rules", "alerts")],
         "group_eval_order": [*order, *groups["alerts"]],

@@ -55,6 +55,11 @@ class Tools(unittest.TestCase):
         got = run(program("PROMTOOL", "promtool"), "check", "rules", "--lint=all", "--lint-fatal", *files("rules"), *files("alerts"))
         self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
+    def test_mimir_takes_every_group(self):
+        for file in [*files("rules"), *files("alerts")]:
+            for group in load(file)["groups"]:
+                self.assertLessEqual(len(group["rules"]), 20, f"{file.name}: {group['name']} (Mimir's ruler_max_rules_per_rule_group)")
+
     def test_prometheus_accepts_the_example_configuration(self):
         got = run(program("PROMTOOL", "promtool"), "check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
         self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
