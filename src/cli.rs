@@ -195,7 +195,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         }
     };
     let options = &cli.options;
-    let paths = match options.paths() {
+    let paths = match options.watches_a_file().and_then(|()| options.paths()) {
         Ok(paths) => paths,
         Err(problem) => {
             eprintln!("{problem}");
@@ -392,6 +392,14 @@ impl TypedValueParser for Unshown {
 }
 
 impl Options {
+    fn watches_a_file(&self) -> Result<(), String> {
+        if self.auto_reload_interval.is_some() && self.config_file.is_none() {
+            let text = "--config.auto-reload-interval: there is no file that could change; name it by --config.file, or leave this out";
+            return Err(text.to_owned());
+        }
+        Ok(())
+    }
+
     fn paths(&self) -> Result<Paths, String> {
         let external = self.external_url.as_ref().map_or("/", Url::path);
         let prefix = self.route_prefix.as_deref().unwrap_or(external);

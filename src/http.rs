@@ -116,6 +116,7 @@ fn exposed(address: SocketAddr, protection: &Protection) -> bool {
 
 fn router(state: State, address: SocketAddr) -> Router {
     let paths = state.paths.clone();
+    let ready = async move |state, headers: HeaderMap| ready(state, &headers, address);
     let mut routes = Router::new()
         .route(&paths.telemetry, get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -199,10 +200,11 @@ fn landing(
     let lang = accept::language(&values(headers, ACCEPT_LANGUAGE));
     let coding = Coding::negotiate(&values(headers, ACCEPT_ENCODING));
     let page = state.page.current();
-    let numbers = page.screen(lang);
+    let strangers = exposed(address, &state.protection);
+    let numbers = page.screen(lang, strangers);
     let body = match query.as_deref() {
         Some("main") => numbers.clone(),
-        _ => frames[usize::from(exposed(address, &state.protection))].around(numbers, lang).into(),
+        _ => frames[usize::from(strangers)].around(numbers, lang).into(),
     };
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -219,8 +221,12 @@ fn landing(
 }
 
 /// 200 once each relay has been read or has failed to be, and one has been read: one that is down keeps no other waiting.
-/// Who shows no password where one is needed is told no more than that.
-async fn ready(extract::State(state): extract::State<State>, headers: HeaderMap) -> (StatusCode, String) {
+/// Who shows no password where one is needed is told no more than that, and no address where none is needed but should be.
+fn ready(
+    extract::State(state): extract::State<State>,
+    headers: &HeaderMap,
+    address: SocketAddr,
+) -> (StatusCode, String) {
     let page = state.page.current();
     let read = |status: &SourceStatus| status.last_success.is_some();
     let tried = |status: &SourceStatus| read(status) || status.failures.iter().any(|(_, count)| *count > 0);
@@ -230,11 +236,12 @@ async fn ready(extract::State(state): extract::State<State>, headers: HeaderMap)
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
     };
     if headers.contains_key(AUTHORIZATION) || !state.protection.rules().authenticate() {
+        let strangers = exposed(address, &state.protection);
         for (view, status) in page.views.iter().flat_map(|view| view.sources.iter().map(move |status| (view, status))) {
             let how = match &status.problem {
-                Some(problem) => problem,
-                None if read(status) => "read",
-                None => "not read yet",
+                Some(problem) => problem.shown(strangers),
+                None if read(status) => "read".to_owned(),
+                None => "not read yet".to_owned(),
             };
             // A String takes every write.
             let _ = writeln!(text, "{} {}: {how}", view.relay, status.source);

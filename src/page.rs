@@ -52,8 +52,8 @@ pub struct Page {
     /// Written down by the first who asks.
     bodies: Forms<OnceLock<Bytes>>,
     series: OnceLock<usize>,
-    /// The same for people, in the order of [`Lang::ALL`].
-    screens: [OnceLock<Bytes>; Lang::ALL.len()],
+    /// The same for people, in the order of [`Lang::ALL`]; the second of each for strangers.
+    screens: [[OnceLock<Bytes>; 2]; Lang::ALL.len()],
     /// One for each of the views.
     parts: Box<[OnceLock<Arc<Self>>]>,
 }
@@ -84,9 +84,10 @@ impl Page {
         self.series.get().copied()
     }
 
-    /// What people look at first, as HTML without a frame; made by the first who asks.
-    pub(crate) fn screen(&self, lang: Lang) -> &Bytes {
-        self.screens[lang as usize].get_or_init(|| screen::render(&self.views, self.at, self.series(), lang).into())
+    /// What people look at first, as HTML without a frame, for `strangers` without addresses; made by the first who asks.
+    pub(crate) fn screen(&self, lang: Lang, strangers: bool) -> &Bytes {
+        let render = || screen::render(&self.views, self.at, self.series(), lang, strangers).into();
+        self.screens[lang as usize][usize::from(strangers)].get_or_init(render)
     }
 
     /// The whole body of a response. The first that is asked of a page writes what has changed since the page before,

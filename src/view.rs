@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{Directory, EntityId, Live, Period, QuotaWindow, Reason, Scope, Source};
+use crate::model::{Directory, EntityId, Live, Period, QuotaWindow, ReadError, Reason, Scope, Source};
 pub use crate::probe::Status as ProbeStatus;
 pub use blocks::Blocks;
 pub use options::{Boards, NameMode, SeriesBudget};
@@ -54,8 +54,8 @@ pub struct SourceStatus {
     pub rows_read: u64,
     /// Recurring statements by name, and whether each is refused for its plan.
     pub statements: Vec<(&'static str, bool)>,
-    /// For people: what went wrong last, without secrets.
-    pub problem: Option<String>,
+    /// What went wrong last.
+    pub problem: Option<ReadError>,
 }
 
 /// What the ledger amounts to.

@@ -3,7 +3,8 @@
 --   psql "$DSN" -f readonly-role.sql
 --   psql "$DSN" -c '\password llm_relay_exporter'
 -- The relay keeps its clients' keys as plain text. The exporter compares them inside the database, to tell whose usage
--- a row is; they never leave it. providers.key and providers.url are not readable for this role.
+-- a row is; they never leave it. providers.key and providers.url are not readable for this role. Up to v0.5.8 it may read
+-- message_request.error_message, of which it is asked whether there is any; later releases say that in usage_ledger.
 do $$
 declare
   wanted record;
@@ -36,13 +37,16 @@ begin
         cost_multiplier error_message input_tokens output_tokens cache_creation_input_tokens cache_read_input_tokens
         cache_creation_5m_input_tokens cache_creation_1h_input_tokens duration_ms ttfb_ms created_at deleted_at')
     ) as w (name, columns)
-    where name <> 'message_request' or to_regclass('public.usage_ledger') is null
   loop
+    if to_regclass('public.' || wanted.name) is not null then
+      -- What an earlier run granted and is not read any more.
+      execute format('revoke all on public.%I from llm_relay_exporter', wanted.name);
+    end if;
     select string_agg(quote_ident(a.attname), ', ') into present
     from pg_attribute a
     where a.attrelid = to_regclass('public.' || wanted.name) and a.attnum > 0 and not a.attisdropped
       and a.attname = any (regexp_split_to_array(wanted.columns, '\s+'));
-    if present is not null then
+    if present is not null and (wanted.name <> 'message_request' or to_regclass('public.usage_ledger') is null) then
       execute format('grant select (%s) on public.%I to llm_relay_exporter', present, wanted.name);
     end if;
   end loop;

@@ -1,12 +1,15 @@
--- A role for llm-relay-exporter in LiteLLM's database: reads what the exporter needs and no prompt, no answer, no address and no
--- provider's key, writes nothing. Run it in that database as the owner of its tables, and again after an upgrade of LiteLLM:
+-- A role for llm-relay-exporter in LiteLLM's database: reads what the exporter needs and no column of prompts, answers,
+-- addresses or providers' keys, writes nothing. But metadata of "LiteLLM_SpendLogs" is one column: the exporter reads single
+-- values of it, by name, and who has the role can read the rest: addresses of clients, error texts, calls of tools, what
+-- vector stores were asked (and gave, with store_prompts_in_spend_logs), findings of guardrails.
+-- Run it in that database as the owner of its tables, and again after an upgrade of LiteLLM:
 --   psql "$DATABASE_URL" -f readonly-role.sql
 --   psql "$DATABASE_URL" -c '\password llm_relay_exporter'
 -- Where LiteLLM's tables are in another schema (?schema= in DATABASE_URL), run it with that one first in the search path:
 --   PGOPTIONS='-c search_path=litellm' psql "$DATABASE_URL" -f readonly-role.sql
 -- End users are counted, never named, where the role may tell them apart. That is up to you:
 --   grant select (date, end_user_id) on "LiteLLM_DailyEndUserSpend" to llm_relay_exporter;
--- A key's hash tells whose usage a row is. metadata is one column: the exporter reads single values of it, by name.
+-- A key's hash tells whose usage a row is.
 do $$
 declare
   wanted record;
@@ -46,6 +49,10 @@ begin
       ('_prisma_migrations', 'migration_name finished_at')
     ) as w (name, columns)
   loop
+    if to_regclass(quote_ident(wanted.name)) is not null then
+      -- What an earlier run granted and is not read any more.
+      execute format('revoke all on %I from llm_relay_exporter', wanted.name);
+    end if;
     select string_agg(quote_ident(a.attname), ', ') into present
     from pg_attribute a
     where a.attrelid = to_regclass(quote_ident(wanted.name)) and a.attnum > 0 and not a.attisdropped

@@ -25,6 +25,10 @@ begin
       ('system_instances', 'info last_seen_at')
     ) as w (name, columns)
   loop
+    if to_regclass('public.' || wanted.name) is not null then
+      -- What an earlier run granted and is not read any more.
+      execute format('revoke all on public.%I from llm_relay_exporter', wanted.name);
+    end if;
     select string_agg(quote_ident(a.attname), ', ') into present
     from pg_attribute a
     where a.attrelid = to_regclass('public.' || wanted.name) and a.attnum > 0 and not a.attisdropped

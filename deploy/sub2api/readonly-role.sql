@@ -37,6 +37,10 @@ begin
       ('usage_group_rollup_state', 'id timezone_name')
     ) as w (name, columns)
   loop
+    if to_regclass('public.' || wanted.name) is not null then
+      -- What an earlier run granted and is not read any more.
+      execute format('revoke all on public.%I from llm_relay_exporter', wanted.name);
+    end if;
     -- Only columns that this version of the relay has.
     select string_agg(format('%I', a.attname), ', ') into present
     from pg_attribute a

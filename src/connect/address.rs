@@ -123,6 +123,12 @@ impl Flaw {
     pub(crate) fn value(name: &str, allowed: &str) -> Self {
         Self::new(format!("the value of `{name}` in the URL cannot be used"), format!("allowed: {allowed}"))
     }
+
+    /// A parameter that would have no effect, because `mode` asks for less.
+    pub(crate) fn idle(name: &str, mode: &str, wanted: &str) -> Self {
+        let what = format!("the URL has `{name}`, which has no effect without a stricter `{mode}`");
+        Self::new(what, format!("write {wanted}"))
+    }
 }
 
 impl From<Flaw> for OpenError {

@@ -2,15 +2,17 @@
 //!
 //! A snapshot is a read-only transaction of InnoDB's: it sees one moment and makes no writer wait.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::error::DatabaseError;
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySql, MySqlConnection, Row};
 
 use super::session;
 use crate::connect::address::{Address, Flaw, OpenError, Store};
+use crate::connect::tls;
 use crate::model::Reason;
 
 const PORT: u16 = 3306;
@@ -119,15 +121,13 @@ pub(crate) fn server(url: &str) -> Result<Server, Flaw> {
     if let Some(password) = &address.password {
         options = options.password(password);
     }
+    let mut encryption = Encryption::default();
     for (name, value) in address.parameters() {
         options = match name {
-            "ssl-mode" | "sslmode" => {
-                let words = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
-                options.ssl_mode(value.parse().map_err(|_| Flaw::value(name, words))?)
+            "ssl-mode" | "sslmode" | "ssl-ca" | "sslca" | "ssl-cert" | "sslcert" | "ssl-key" | "sslkey" => {
+                encryption.take(name, value)?;
+                options
             }
-            "ssl-ca" | "sslca" => options.ssl_ca(value),
-            "ssl-cert" | "sslcert" => options.ssl_client_cert(value),
-            "ssl-key" | "sslkey" => options.ssl_client_key(value),
             "charset" => options.charset(value),
             "collation" => options.collation(value),
             "socket" if value.starts_with('/') => {
@@ -139,7 +139,49 @@ pub(crate) fn server(url: &str) -> Result<Server, Flaw> {
         };
     }
     let endpoint = format!("{endpoint}{}", address.shown(&address.path));
+    options = encryption.apply(options)?;
     Ok(Server { options: options.disable_statement_logging(), endpoint, account: account.to_owned() })
+}
+
+/// What a URL says of TLS.
+#[derive(Default)]
+struct Encryption {
+    mode: MySqlSslMode,
+    authorities: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl Encryption {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), Flaw> {
+        let words = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
+        match name {
+            "ssl-ca" | "sslca" => self.authorities = Some(value.into()),
+            "ssl-cert" | "sslcert" => self.certificate = Some(value.into()),
+            "ssl-key" | "sslkey" => self.key = Some(value.into()),
+            _ => self.mode = value.parse().map_err(|_| Flaw::value(name, words))?,
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When something that was asked for would have no effect.
+    fn apply(self, mut options: MySqlConnectOptions) -> Result<MySqlConnectOptions, Flaw> {
+        let idle = |name, wanted| Flaw::idle(name, "ssl-mode", wanted);
+        if let Some(path) = self.authorities {
+            if !matches!(self.mode, MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity) {
+                return Err(idle("ssl-ca", "ssl-mode=VERIFY_IDENTITY, or VERIFY_CA to leave the name out"));
+            }
+            options = options.ssl_ca(path);
+        }
+        if let Some((certificate, key)) = tls::client(["ssl-cert", "ssl-key"], self.certificate, self.key)? {
+            if matches!(self.mode, MySqlSslMode::Disabled) {
+                return Err(idle("ssl-cert", "ssl-mode=VERIFY_IDENTITY, or REQUIRED to believe any server"));
+            }
+            options = options.ssl_client_cert(certificate).ssl_client_key(key);
+        }
+        Ok(options.ssl_mode(self.mode))
+    }
 }
 
 /// The class of a server's error number and what to do about it.

@@ -70,14 +70,17 @@ impl session::Server for Server {
         let (reason, hint) = meaning(&code);
         // Messages of other classes may quote a value.
         let quotes_no_value =
-            ["08", "0A", "25", "3D", "40", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
-        let message = match code.get(..2) {
-            // They quote the user, which may be a password in the wrong place.
-            Some("28") => refused_login(error.message()),
-            _ if quotes_no_value => error.message(),
-            _ => "refused",
-        };
+            ["08", "0A", "25", "28", "3D", "40", "42", "53", "55", "57"].contains(&code.get(..2).unwrap_or(""));
+        let message = if quotes_no_value { words(error) } else { "refused" };
         (reason, format!("{message} ({code}){hint}"))
+    }
+}
+
+/// The server's words, but for those that quote the user, which may be a password in the wrong place.
+pub(crate) fn words(error: &dyn DatabaseError) -> &str {
+    match error.code() {
+        Some(code) if code.starts_with("28") => refused_login(error.message()),
+        _ => error.message(),
     }
 }
 

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::address::Flaw;
+
 /// How long a driver may take to come to a port that was opened for it.
 const DRIVER_CONNECTS: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,25 @@ pub(crate) struct Trust {
     pub client: Option<(PathBuf, PathBuf)>,
     /// The name that the server's certificate has to have; `None` where any will do.
     pub name: Option<String>,
+}
+
+/// A certificate of the exporter's own and its key, by the parameters that name them.
+///
+/// # Errors
+/// When one of them is missing.
+pub(crate) fn client(
+    [named, key_named]: [&str; 2],
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, Flaw> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        _ => {
+            let what = format!("the URL has one of {named} and {key_named} without the other");
+            Err(Flaw::new(what, format!("name the certificate by {named} and its key by {key_named}")))
+        }
+    }
 }
 
 /// The file behind what `sslrootcert` says.

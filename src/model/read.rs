@@ -80,4 +80,9 @@ impl ReadError {
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
     }
+
+    /// For people; for strangers the word alone, because the text names addresses.
+    pub(crate) fn shown(&self, strangers: bool) -> String {
+        if strangers { self.reason.label().to_owned() } else { self.to_string() }
+    }
 }

@@ -24,11 +24,13 @@ struct Screen<'a> {
     view: &'a View,
     at: DateTime<Utc>,
     lang: Lang,
+    /// Whoever may read it, with no password shown: what went wrong is one word, for the text names addresses.
+    strangers: bool,
 }
 
 /// Every relay's numbers; `series` is how many the page of metrics has, where that is known.
-pub(super) fn render(views: &[View], at: DateTime<Utc>, series: Option<usize>, lang: Lang) -> String {
-    let relays: String = views.iter().map(|view| Screen { view, at, lang }.section()).collect();
+pub(super) fn render(views: &[View], at: DateTime<Utc>, series: Option<usize>, lang: Lang, strangers: bool) -> String {
+    let relays: String = views.iter().map(|view| Screen { view, at, lang, strangers }.section()).collect();
     let nothing = lang.of("No relay has been read yet.", "尚未读取任何中转。");
     let relays = if relays.is_empty() { format!("<p class=\"soft\">{nothing}</p>\n") } else { relays };
     let series = series.map(|series| match lang {

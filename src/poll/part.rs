@@ -81,7 +81,7 @@ impl<T> Part<T> {
                 skipped: progress.skipped,
                 rows_read: progress.rows_read,
                 statements: progress.statements.clone(),
-                problem: progress.problem.as_ref().map(ToString::to_string),
+                problem: progress.problem.clone(),
             }
         })
     }

@@ -186,15 +186,15 @@ impl Schema {
                 _ => StoreError::Unavailable(format!("{at}: the connection cannot be used")),
             };
         };
-        let code = refusal.code().unwrap_or_default();
+        let (code, words) = (refusal.code().unwrap_or_default(), postgres::words(refusal));
         let hint = match &*code {
             "28P01" | "28000" => "; check user and password of [store] url, and pg_hba.conf",
             "3D000" => "; create the database, or check its name in [store] url",
-            "42501" => return self.forbidden(&format!("{} ({code})", refusal.message())),
+            "42501" => return self.forbidden(&format!("{words} ({code})")),
             "42P07" | "42P01" | "42703" => "; the schema llm_relay_exporter is not the exporter's own, or damaged",
-            _ => return StoreError::Unavailable(format!("{at}: {} ({code})", refusal.message())),
+            _ => return StoreError::Unavailable(format!("{at}: {words} ({code})")),
         };
-        StoreError::Refused(format!("{at}: {} ({code}){hint}", refusal.message()))
+        StoreError::Refused(format!("{at}: {words} ({code}){hint}"))
     }
 }
 

@@ -137,11 +137,28 @@ class Chart(unittest.TestCase):
             ({"dashboards": {"languages": ["de"]}}, "languages"),
             ({"config": 'database_url = "postgres://user:password@host/db"'}, "a URL with a password"),
             ({"config": 'database_url = "postgres://host/db?user=reader&password=secret"'}, "a URL with a password"),
+            ({"config": 'redis_url = "redis+sentinel://one,two/master?sentinel_password=secret"'}, "a URL with a password"),
+            ({"config": 'redis_url = "redis+unix:///redis.sock?db=1&pass=secret"'}, "a URL with a password"),
+            ({"config": "database_url = \"postgres://u:it's@host/db\""}, "a URL with a password"),
+            ({"config": 'database_url = "postgres://u:a/b@host/db"'}, "a URL with a password"),
+            ({"extraArgs": ["--web.external-url=https://g.example/llm/"]}, "--web.route-prefix=/"),
+            ({"extraArgs": ["--web.external-url", "https://g.example/llm"]}, "--web.route-prefix=/"),
+            ({"extraArgs": ["--web.route-prefix=/llm"]}, "moves the paths"),
+            ({"extraArgs": ["--web.telemetry-path=/m"]}, "moves the paths"),
             ({"existingSecret": "a", "secrets": {"b": "c"}}, "only one of them"),
         ]:
             refused = helm("template", str(CHART), values=values)
             self.assertNotEqual(refused.returncode, 0, values)
             self.assertIn(why, refused.stderr)
+
+    def test_what_is_no_mistake_is_taken(self):
+        for values in [
+            {"config": 'database_url = "postgres://reader@host:5432/db?sslmode=require"\nhealth_url = "https://host:443/x"'},
+            {"extraArgs": ["--web.external-url=https://g.example/"]},
+            {"extraArgs": ["--web.external-url=https://g.example/llm/", "--web.route-prefix=/"]},
+        ]:
+            rendered = helm("template", str(CHART), values=values)
+            self.assertEqual(rendered.returncode, 0, rendered.stderr)
 
     def test_a_release_fits_into_its_secret(self):
         """Helm keeps the chart and what it gave, packed, in a Secret, which holds 1 MiB."""

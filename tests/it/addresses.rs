@@ -227,6 +227,41 @@ fn parameters_that_mean_nothing_are_refused() {
         let text = refused(&format!("{dsn}?{parameter}"), redis).unwrap_or_else(|| panic!("{parameter} is dropped"));
         assert!(text.contains(said) && !text.contains("hunter2"), "{parameter}: {text}");
     }
+    // What the driver would take and not apply.
+    for (parameters, said) in [
+        ("sslrootcert=/ca.pem", "sslmode=verify-full"),
+        ("sslrootcert=/ca.pem&sslmode=prefer", "sslmode=verify-full"),
+        ("sslrootcert=/ca.pem&sslmode=allow", "sslmode=verify-full"),
+        ("sslrootcert=/ca.pem&ssl=false", "sslmode=verify-full"),
+        ("sslservername=hunter2", "sslmode=verify-full"),
+        ("sslmode=verify-ca&sslservername=hunter2", "sslmode=verify-full"),
+        ("sslmode=verify-full&sslcert=/hunter2.pem", "sslkey"),
+        ("sslmode=verify-full&sslkey=/hunter2.key", "sslcert"),
+        ("sslmode=disable&sslcert=/hunter2.pem&sslkey=/hunter2.key", "sslmode=verify-full"),
+    ] {
+        let text = refused(&format!("{dsn}?{parameters}"), redis).unwrap_or_else(|| panic!("{parameters} is dropped"));
+        assert!(text.contains(said) && !text.contains("hunter2"), "{parameters}: {text}");
+    }
+    for parameters in ["sslmode=verify-ca&sslrootcert=/ca.pem", "sslcert=/my.pem&sslkey=/my.key", "sslrootcert=system"]
+    {
+        assert_eq!(refused(&format!("{dsn}?{parameters}"), redis), None, "{parameters}");
+    }
+    for (parameters, said) in [
+        ("ssl-ca=/ca.pem", Some("ssl-mode=VERIFY_IDENTITY")),
+        ("ssl-mode=REQUIRED&ssl-ca=/ca.pem", Some("ssl-mode=VERIFY_IDENTITY")),
+        ("ssl-ca=/ca.pem&ssl-mode=VERIFY_CA", None),
+        ("ssl-ca=/ca.pem&ssl-mode=VERIFY_IDENTITY&ssl-cert=/my.pem&ssl-key=/my.key", None),
+        ("ssl-mode=REQUIRED&ssl-cert=/hunter2.pem", Some("ssl-key")),
+        ("ssl-mode=DISABLED&ssl-cert=/hunter2.pem&ssl-key=/hunter2.key", Some("ssl-mode=VERIFY_IDENTITY")),
+    ] {
+        let refused = mysql::Database::new(&format!("mysql://u:pw@db/relay?{parameters}").into(), LIMIT).err();
+        let text = refused.map(|error| error.to_string());
+        let right = match (&text, said) {
+            (Some(text), Some(said)) => text.contains(said) && !text.contains("hunter2"),
+            (text, said) => text.is_none() && said.is_none(),
+        };
+        assert!(right, "{parameters}: {text:?}");
+    }
     for (url, said) in [
         ("redis://:pw@kv?protocol=resp3", "`protocol`"),
         ("redis://:pw@kv?db=x", "`db`"),
@@ -238,6 +273,7 @@ fn parameters_that_mean_nothing_are_refused() {
         ("redis+sentinel://:pw@kv", "no master"),
         ("redis://:pw@kv?sslrootcert=/ca.pem", "asks for none"),
         ("redis+cluster://:pw@kv?sslservername=hunter2", "asks for none"),
+        ("rediss://:pw@kv?sslcert=/hunter2.pem", "sslkey"),
     ] {
         let text = refused(dsn, url).unwrap_or_else(|| panic!("{url} is taken"));
         assert!(text.contains(said) && !text.contains("hunter2"), "{url}: {text}");

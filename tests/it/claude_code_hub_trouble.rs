@@ -42,6 +42,20 @@ async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
         }
         role.close().await.unwrap();
     }
+
+    // From v0.5.9 on the log of requests, which has error texts, is not read any more.
+    let mut store = Store::new("role_upgraded", "v0.5.8").await;
+    store.run(ROLE).await;
+    let mut owner = PgConnection::connect(&store.url).await.unwrap();
+    let may = "select has_column_privilege('llm_relay_exporter', 'message_request', 'error_message', 'select')";
+    assert!(sqlx::query_scalar::<_, bool>(may).fetch_one(&mut owner).await.unwrap());
+    for step in &claude_code_hub::least_schema("v0.9.2")[claude_code_hub::least_schema("v0.5.8").len()..] {
+        store.run(step).await;
+    }
+    store.run(ROLE).await;
+    assert!(!sqlx::query_scalar::<_, bool>(may).fetch_one(&mut owner).await.unwrap());
+    let report = check::check(&plan(&url_for("llm_relay_exporter", &store.url), None)).await.unwrap();
+    assert!(report.findings.iter().all(|finding| finding.subject != "grant"), "{report}");
 }
 
 #[tokio::test]

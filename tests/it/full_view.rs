@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use llm_relay_exporter::exporter_info::{ExporterInfo, Process};
 use llm_relay_exporter::model::{
     AccountReturn, AccountState, AccountTest, Balance, Circuit, Collector, Directory, ErrorCount, Key, Live,
-    Organization, Period, Provider, Queue, QuotaWindow, RateWindow, Reason, Scope, Source, Subscription,
+    Organization, Period, Provider, Queue, QuotaWindow, RateWindow, ReadError, Reason, Scope, Source, Subscription,
     SubscriptionStatus, Team, Usd, User,
 };
 use llm_relay_exporter::probe::Last;
@@ -49,7 +49,7 @@ pub fn unread(relay: &str) -> View {
         last_success: None,
         failures: vec![(Reason::Connection, 1)],
         rows_read: 0,
-        problem: Some("connection: refused".into()),
+        problem: Some(ReadError::new(Reason::Connection, "refused by db.internal:5432")),
         ..healthy(source)
     });
     View { ledger: None, live: None, directory: None, sources: sources.into(), probe: None, store: None, ..view(relay) }

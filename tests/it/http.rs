@@ -3,7 +3,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::http::{self, Paths, State};
-use llm_relay_exporter::model::Source;
+use llm_relay_exporter::model::{ReadError, Reason, Source};
 use llm_relay_exporter::page::accept::{Coding, Format};
 use llm_relay_exporter::page::{Page, Shared};
 use llm_relay_exporter::view::View;
@@ -36,8 +36,12 @@ impl Server {
     }
 
     fn start_with(paths: Paths, views: Vec<View>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::start_on("127.0.0.1:0", paths, views)
+    }
+
+    fn start_on(listen: &str, paths: Paths, views: Vec<View>) -> Self {
+        let listener = TcpListener::bind(listen).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let state = State {
             page: Shared::new(Page::new(views, own())),
             paths,
@@ -160,7 +164,11 @@ fn ready_means_that_no_relay_is_waited_for_and_one_has_been_read() {
     // One of several is down.
     let answer = ready(vec![view("main"), unread("second")]);
     assert_eq!(answer.status, 200);
-    assert!(answer.text().ends_with("second directory: connection: refused\n"), "{}", answer.text());
+    assert!(
+        answer.text().ends_with("second directory: connection: refused by db.internal:5432\n"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(ready(vec![unread("second")]).status, 503, "nothing has been read");
 
     // A source that fails later, and live state that never came, do not take the readiness away.
@@ -170,10 +178,25 @@ fn ready_means_that_no_relay_is_waited_for_and_one_has_been_read() {
     assert_eq!(ready(vec![later]).status, 200);
 }
 
+/// Whoever reaches an address beyond loopback learns that a relay cannot be read and why, not where its store is.
+#[test]
+fn strangers_are_told_no_address() {
+    let views = || vec![view("main"), unread("second")];
+    let (open, own) = (Server::start_on("0.0.0.0:0", "/metrics".into(), views()), Server::start(views()));
+    for (path, told) in
+        [("/readyz", "second ledger: connection"), ("/", "<em lang=\"en\">connection"), ("/?main", "never read")]
+    {
+        let (open, own) = (open.get(path, ""), own.get(path, ""));
+        assert!(open.text().contains(told) && own.text().contains(told), "{path}: {}", open.text());
+        assert!(!open.text().contains("db.internal"), "{path}: {}", open.text());
+        assert!(own.text().contains("db.internal"), "{path}: {}", own.text());
+    }
+}
+
 #[test]
 fn the_landing_page_shows_each_relay_and_escapes_what_it_did_not_write() {
     let mut broken = unread("<script>alert(1)</script>");
-    broken.sources[0].problem = Some("schema: column \"a\" & 'b' are <missing>".into());
+    broken.sources[0].problem = Some(ReadError::new(Reason::Schema, "column \"a\" & 'b' are <missing>"));
     let server = Server::start(vec![view("main"), broken]);
     let answer = server.get("/", "");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));

@@ -1,6 +1,7 @@
 //! The configuration changes while the exporter runs: SIGHUP, `POST /-/reload`, and what stays undisturbed.
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -227,6 +228,15 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
     until(address, "the checkpoint is what the page begins with", &|page| requests(page, "hub") == 6.0).await;
     shutdown.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[test]
+fn watching_without_a_file_is_a_wrong_argument() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
+    let output = program.env_clear().args(["serve", "--config.auto-reload-interval=10s"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{error}");
+    assert!(error.starts_with("--config.auto-reload-interval: ") && error.contains("--config.file"), "{error}");
 }
 
 #[test]

@@ -95,6 +95,12 @@ async fn planted_secrets_turn_up_nowhere() {
         run("check with nobody there", &["check", "--log.level=debug"], &bad(nowhere.clone(), &no_redis)),
         Some(1)
     );
+    // The password where the user belongs.
+    let store = format!("postgres://{MARK}@127.0.0.1:{}/postgres", postgres.port());
+    let store = [&good[..], &[("LLM_RELAY_EXPORTER__STORE__URL", store)]].concat();
+    assert_eq!(run("check with a store that lets nobody in", &["check"], &store), Some(1));
+    let serve = ["serve", "--web.listen-address=127.0.0.1:0"];
+    assert_eq!(run("serve with a store that lets nobody in", &serve, &store), Some(78));
     let scheme = format!("mysql://u:{MARK}@h/x");
     assert_eq!(run("a wrong scheme", &["serve"], &bad(scheme, &no_redis)), Some(64));
     let port = format!("postgres://u:{MARK}@h:port-{MARK}/x");

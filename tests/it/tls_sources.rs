@@ -112,6 +112,8 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     for (url, why) in [
         (at("verify-full", &wrong), "another authority"),
         (at("verify-ca", &wrong), "another authority"),
+        // As in libpq: who names an authority wants to see its signature.
+        (at("require", &wrong), "another authority"),
         (at("verify-full", &papers.path("none.pem")), "no such file"),
     ] {
         let error = encrypted(&url).await.unwrap_err();

@@ -132,17 +132,38 @@ impl<'a> Wanted<'a> {
                 _ => return Err(Address::unknown(name, &PARAMETERS)),
             }
         }
-        it.trust.client = certificate.zip(key);
+        it.trust.client = tls::client(["sslcert", "sslkey"], certificate, key)?;
         if it.trust.authorities.as_deref() == Some(Path::new(tls::SYSTEM)) {
             if it.mode.is_some_and(|mode| !matches!(mode, PgSslMode::VerifyFull)) {
                 return Err(Flaw::value("sslmode", "verify-full, with sslrootcert=system"));
             }
             it.mode = Some(PgSslMode::VerifyFull);
         }
+        it.mode = it.verified()?;
         if !it.addresses.is_empty() && it.addresses.len() != it.hosts.len() {
             return Err(Flaw::value("hostaddr", "one address for each host"));
         }
         Ok(it)
+    }
+
+    /// The mode in which all that was asked for holds: as in libpq, `require` with authorities is `verify-ca`.
+    fn verified(&self) -> Result<Option<PgSslMode>, Flaw> {
+        let Trust { authorities, client, name } = &self.trust;
+        let idle = |name, wanted| Err(Flaw::idle(name, "sslmode", wanted));
+        match self.mode {
+            Some(PgSslMode::VerifyFull) => {}
+            _ if name.is_some() => return idle("sslservername", "sslmode=verify-full"),
+            Some(PgSslMode::VerifyCa) => {}
+            Some(PgSslMode::Require) if authorities.is_some() => return Ok(Some(PgSslMode::VerifyCa)),
+            _ if authorities.is_some() => {
+                return idle("sslrootcert", "sslmode=verify-full, or verify-ca to leave the name out");
+            }
+            Some(PgSslMode::Disable | PgSslMode::Allow) if client.is_some() => {
+                return idle("sslcert", "sslmode=verify-full, or require to believe any server");
+            }
+            _ => {}
+        }
+        Ok(self.mode)
     }
 
     /// All but the server, for the driver.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::connect::address::{Address, Flaw, Host, Store};
-use crate::connect::tls::{Trust, forward};
+use crate::connect::tls::{self, Trust, forward};
 
 /// Commands in one pipeline, or on their way at once: the server answers others in between.
 const AT_ONCE: usize = 500;
@@ -105,11 +105,7 @@ impl Wanted {
                 _ => return Err(Address::unknown(name, &PARAMETERS)),
             }
         }
-        it.trust.client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(wrong("the URL has one of sslcert and sslkey without the other")),
-        };
+        it.trust.client = tls::client(["sslcert", "sslkey"], certificate, key)?;
         Ok(it)
     }
 

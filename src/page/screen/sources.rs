@@ -59,7 +59,8 @@ fn source(screen: &Screen<'_>, status: &SourceStatus) -> String {
         (Some(last), Lang::Zh) => format!("{}前读取", span(screen.at - last, lang)),
         (None, _) => lang.of("never read", "从未读取").to_owned(),
     };
-    let problem = status.problem.as_ref().map(|problem| format!(" <em lang=\"en\">{}</em>", Escaped(problem)));
+    let problem = status.problem.as_ref().map(|problem| problem.shown(screen.strangers));
+    let problem = problem.map(|problem| format!(" <em lang=\"en\">{}</em>", Escaped(&problem)));
     format!(
         "<li class=\"source {class}\">{name} {age}{problem}</li>\n",
         class = if status.up { "up" } else { "down" },
