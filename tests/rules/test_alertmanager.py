@@ -116,6 +116,7 @@ class Alertmanager(unittest.TestCase):
              alert("Outage", "critical", cluster="eu", relay="a", **ledger)],
             [alert("Outage", "critical", cluster="us", relay="a", **ledger)],  # the same name on another site
             [alert("Gone", "critical", relay="b"), alert("Outage", "critical", relay="b", **ledger), alert("SourceDown", "warning", relay="b", source="live")],
+            [alert("ExporterTargetDown", "warning", instance="b:9879")],  # which may show other relays
             [alert("Outage", "critical", relay="c", **ledger), alert("ErrorSpike", "warning", relay="c", **ledger),
              alert("ErrorBudgetBurn", "critical", relay="c", **ledger), alert("ProviderTypeDown", "critical", relay="c", type="claude", source="live"),
              *(alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id=str(i), **ledger) for i in range(7))],
