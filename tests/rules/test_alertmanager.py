@@ -80,6 +80,7 @@ class Alertmanager(unittest.TestCase):
             "of a relay that is gone": alert("ProviderSlotsNearlyFull", "warning", relay="d", provider_id="1", source="live"),
             "its sources": alert("SourceDown", "critical", relay="d", source="ledger"),
             "predicted": alert("DayBudgetPredicted", "warning", relay="c", source="ledger"),
+            "nearly, of the day that is spent": alert("SpenderBudgetNearlySpent", "info", relay="c", scope="user", id="7", window="day", source="ledger"),
         }
         heard = {
             "the source": source,
@@ -90,6 +91,8 @@ class Alertmanager(unittest.TestCase):
             "the circuit": alert("ProviderCircuitOpen", "warning", relay="c", provider_id="2", source="live"),
             "the relay that is gone": alert("Down", "critical", relay="d"),
             "the budget": alert("DayBudgetSpent", "critical", relay="c", source="ledger"),
+            "a user's day": alert("SpenderBudgetSpent", "warning", relay="c", scope="user", id="7", window="day", source="ledger"),
+            "the same user's month": alert("SpenderBudgetNearlySpent", "info", relay="c", scope="user", id="7", window="month", source="ledger"),
             "the dead man's switch": alert("Watchdog", "info"),
         }
         with alertmanager(self.config) as address:
@@ -113,6 +116,7 @@ class Alertmanager(unittest.TestCase):
              alert("Outage", "critical", cluster="eu", relay="a", **ledger)],
             [alert("Outage", "critical", cluster="us", relay="a", **ledger)],  # the same name on another site
             [alert("Gone", "critical", relay="b"), alert("Outage", "critical", relay="b", **ledger), alert("SourceDown", "warning", relay="b", source="live")],
+            [alert("ExporterTargetDown", "warning", instance="b:9879")],  # which may show other relays
             [alert("Outage", "critical", relay="c", **ledger), alert("ErrorSpike", "warning", relay="c", **ledger),
              alert("ErrorBudgetBurn", "critical", relay="c", **ledger), alert("ProviderTypeDown", "critical", relay="c", type="claude", source="live"),
              *(alert("ProviderErrorBudgetBurn", "warning", relay="c", provider_id=str(i), **ledger) for i in range(7))],

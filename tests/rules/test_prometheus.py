@@ -165,6 +165,13 @@ class Lint(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(name in used, name not in FOR_DASHBOARDS)
 
+    def test_the_number_of_thresholds_is_that_which_the_alert_about_them_asks_for(self):
+        alert = next(rule for rule in alerts() if rule["alert"] == "LLMRelayThresholdsMissing")
+        number = len({rule["record"] for rule in recorded() if rule["record"].startswith("llm_relay:threshold:")})
+        self.assertTrue(alert["expr"].rstrip().endswith(f"< {number}"), f"there are {number}")
+        for text in ("description", "description_zh"):
+            self.assertIn(f" {number} ", alert["annotations"][text])
+
     def test_groups_have_unique_names_and_an_interval_below_the_look_back(self):
         groups = {(name, group["name"]): group for folder in ("rules", "alerts") for name, group, _ in rules(folder)}
         self.assertEqual(len({group for _, group in groups}), len(groups))
