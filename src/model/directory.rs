@@ -22,6 +22,8 @@ pub struct Directory {
     pub limits: Vec<Limit>,
     /// How many people behind its callers had requests today; `None` where the relay does not tell.
     pub end_users_today: Option<u64>,
+    /// Providers whose circuit breaker is off, unless the live state has another setting of it.
+    pub without_breaker: Vec<EntityId>,
     /// Keys and the tags that the relay's people have given them.
     pub key_tags: Vec<(EntityId, String)>,
     /// ISO code of the currency that the relay's screens show; amounts stay in USD.
