@@ -259,5 +259,16 @@ pub enum Usage {
 /// # Errors
 /// When an address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
-    (plan.product.open)(plan)
+    let relay = (plan.product.open)(plan)?;
+    Ok(Relay { directory: Box::new(WithoutAddresses(relay.directory)), ..relay })
+}
+
+/// See [`Directory::without_addresses`].
+struct WithoutAddresses(Box<dyn DirectorySource>);
+
+#[async_trait]
+impl DirectorySource for WithoutAddresses {
+    async fn read(&mut self) -> Result<Directory, ReadError> {
+        Ok(self.0.read().await?.without_addresses())
+    }
 }

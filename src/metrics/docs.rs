@@ -26,7 +26,8 @@ The names are the product's public interface: a renamed metric is a breaking cha
   (`llm_relay_currency_info`).
 * **Names live in `*_info` metrics**: `llm_relay_user_cost_usd_total * on (relay, user_id) group_left (user)
   llm_relay_user_info`. Leaderboards carry them, because they are a bounded top-N. No label ever holds a key, an e-mail
-  address, an IP address, a session or request id, or free error text.
+  address, an IP address, a session or request id, or free error text: a name with an `@` in it, but for a model's, is shown as
+  `user-`, `key-`, `team-`, `organization-` or `provider-` and the id.
 * **Label values are bounded.** Each dimension that clients can grow admits a budgeted number of values in the order of
   their first appearance in the ledger (a model: of its first success); further ones count as `other`. A counter without
   traffic for 35 days is hidden until traffic returns.

@@ -22,6 +22,8 @@ pub struct Directory {
     pub limits: Vec<Limit>,
     /// How many people behind its callers had requests today; `None` where the relay does not tell.
     pub end_users_today: Option<u64>,
+    /// Providers whose circuit breaker is off, unless the live state has another setting of it.
+    pub without_breaker: Vec<EntityId>,
     /// Keys and the tags that the relay's people have given them.
     pub key_tags: Vec<(EntityId, String)>,
     /// ISO code of the currency that the relay's screens show; amounts stay in USD.
@@ -34,6 +36,30 @@ pub struct Directory {
     pub sessions_untracked: bool,
     /// How far the database that is read is behind the one that is written, in seconds; `None` where it is that one.
     pub replica_lag_seconds: Option<f64>,
+}
+
+/// Whether a name may be the address of a person. That of a model may hold an `@` as well, and is none of these.
+pub(crate) fn is_address(name: &str) -> bool {
+    name.contains('@')
+}
+
+impl Directory {
+    /// Names are often the addresses of people: such a one is replaced by what it names, and such a tag is left out.
+    #[must_use]
+    pub(crate) fn without_addresses(mut self) -> Self {
+        let users = self.users.iter_mut().map(|it| (Scope::User, &it.id, &mut it.name));
+        let keys = self.keys.iter_mut().map(|it| (Scope::Key, &it.id, &mut it.name));
+        let teams = self.teams.iter_mut().map(|it| (Scope::Team, &it.id, &mut it.name));
+        let organizations = self.organizations.iter_mut().map(|it| (Scope::Organization, &it.id, &mut it.name));
+        let providers = self.providers.iter_mut().map(|it| (Scope::Provider, &it.id, &mut it.name));
+        for (scope, id, name) in users.chain(keys).chain(teams).chain(organizations).chain(providers) {
+            if is_address(name) {
+                *name = format!("{}-{id}", scope.label());
+            }
+        }
+        self.key_tags.retain(|(_, tag)| !is_address(tag));
+        self
+    }
 }
 
 /// Somebody who owns keys.
@@ -214,4 +240,23 @@ pub struct Limit {
     pub soft_limit: Option<Usd>,
     /// Spending before this instant does not count (a manual reset).
     pub since: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_name_and_no_tag() {
+        let organization = |name: &str| Organization { id: 7.into(), name: name.to_owned() };
+        let tag = |tag: &str| (1.into(), tag.to_owned());
+        let directory = Directory {
+            organizations: vec![organization("ann@example.com"), organization("north")],
+            key_tags: vec![tag("ann@example.com"), tag("ci")],
+            ..Directory::default()
+        };
+        let told = directory.without_addresses();
+        assert_eq!(told.organizations, [organization("organization-7"), organization("north")]);
+        assert_eq!(told.key_tags, [tag("ci")]);
+    }
 }

@@ -4,13 +4,13 @@
 //! (v2.2.8 `app/database/models.py`; verified: 307 rows, all deleted, next id 1). `TRUNCATE` does the same in MySQL, and a
 //! file that is begun anew or restored from a backup does it with any table. A position is an id until that happens; from
 //! then on it goes on counting where it was, so that new rows are new. That it has happened shows in the newest row that
-//! was read: it is gone, or another one.
+//! was read: it is gone, or another one. A standby that lags does not have that row yet; it has none that is later either.
 
 use std::collections::{HashMap, VecDeque};
 
 use futures_util::future::BoxFuture;
 
-use crate::model::ReadError;
+use crate::model::{ReadError, Reason};
 
 /// Newest rows that are remembered, to find out how far back rows have been deleted.
 const REMEMBERED: usize = 2000;
@@ -83,22 +83,35 @@ impl StableIds {
 
     /// Whether rows have been deleted that had been read, and were not the oldest; new ones may have their ids. `log` names
     /// the rows for people, `oldest` is the id and time of the oldest that is there, `top` the greatest id, and `read`
-    /// reads what tells the rows of a range of ids, both ends included.
+    /// reads what tells the rows of a range of ids, both ends included. `latest` is the time of the store's newest row,
+    /// where the store may be a standby.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Those of reading, and that the newest row may yet come: nothing of this look holds then.
     pub(crate) async fn notice_lost<S>(
         &mut self,
         log: &str,
         oldest: Option<(i64, i64)>,
         top: i64,
+        latest: Option<i64>,
         session: &mut S,
         read: for<'a> fn(&'a mut S, i64, i64) -> Identities<'a>,
     ) -> Result<bool, ReadError> {
+        let was_oldest = self.oldest;
         let may_survive = self.oldest_is(oldest);
         let (Some(first), Some(newest)) = (self.newest.front().copied(), self.identity()) else { return Ok(false) };
         if read(session, newest.id, newest.id).await?.contains(&newest) {
             return Ok(false);
+        }
+        let is_later = |latest| self.newest.iter().all(|row| row.at < Some(latest));
+        if may_survive && top < newest.id && latest.is_some_and(|latest| !is_later(latest)) {
+            self.oldest = was_oldest;
+            let text = format!(
+                "row {} of {log} had been read and is not there, nor is any later one: a standby that lags, or the \
+                 newest rows were deleted; reading goes on at the next row",
+                newest.id
+            );
+            return Err(ReadError::new(Reason::Data, text));
         }
         let present = read(session, first.id, newest.id).await?;
         let survivor = self.lose(&present, may_survive, top);
@@ -206,6 +219,7 @@ impl StableIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     fn identity(id: i64, at: i64) -> RowIdentity {
@@ -239,7 +253,119 @@ mod tests {
         assert_eq!((stable_ids.id_up_to(9), stable_ids.id_up_to(10), stable_ids.id_up_to(11)), (6, 6, 7));
     }
 
+    /// What a follower of a store makes of looks at it.
+    #[derive(Default)]
+    struct Reader {
+        stable_ids: StableIds,
+        /// The row at each position.
+        read: HashMap<i64, RowIdentity>,
+    }
+
+    impl Reader {
+        /// Looks at a store with these rows. `false` when it waits for more of them.
+        fn look(&mut self, mut rows: &[RowIdentity]) -> bool {
+            let (first, last) = (rows.first(), rows.last());
+            let oldest = first.map(|row| (row.id, row.at.unwrap()));
+            let (top, latest) = (last.map_or(0, |row| row.id), last.and_then(|row| row.at));
+            let noticed = self.stable_ids.notice_lost("it", oldest, top, latest, &mut rows, |rows, first, last| {
+                let within = |row: &&RowIdentity| (first..=last).contains(&row.id);
+                Box::pin(std::future::ready(Ok(rows.iter().filter(within).copied().collect())))
+            });
+            if noticed.now_or_never().unwrap().is_err() {
+                return false;
+            }
+            for row in rows {
+                assert_eq!(*self.read.entry(self.stable_ids.of(row.id)).or_insert(*row), *row);
+            }
+            self.stable_ids.remember(rows.iter().copied());
+            self.stable_ids.top(top);
+            true
+        }
+
+        fn restart(&mut self) {
+            self.stable_ids = StableIds::restore(&self.stable_ids.resume_token()).unwrap();
+        }
+    }
+
+    fn rows(ids: std::ops::RangeInclusive<i64>, second: i64) -> impl Iterator<Item = RowIdentity> {
+        ids.map(move |id| identity(id, second + id))
+    }
+
+    #[test]
+    fn a_standby_that_lags_is_waited_for_also_by_another_process() {
+        let store: Vec<_> = rows(1..=1000, 0).collect();
+        let mut reader = Reader::default();
+        assert!(reader.look(&store));
+        for there in [990, 995] {
+            assert!(!reader.look(&store[..there]));
+            reader.restart();
+        }
+        assert!(reader.look(&store));
+        assert_eq!(reader.read.len(), 1000);
+    }
+
+    #[test]
+    fn a_restored_store_is_read_from_its_first_new_row_on_and_an_emptied_one_at_once() {
+        let store: Vec<_> = rows(1..=1000, 0).collect();
+        let mut reader = Reader::default();
+        reader.look(&store);
+        let mut restored = store[..990].to_vec();
+        assert!(!reader.look(&restored));
+        reader.restart();
+        for id in 991..=1005 {
+            restored.extend(rows(id..=id, 5000));
+            assert!(reader.look(&restored));
+        }
+        assert_eq!(reader.read.len(), 1015);
+        assert!(reader.look(&[]) && reader.look(&[]));
+        assert!(reader.look(&rows(1..=2, 9000).collect::<Vec<_>>()));
+        assert_eq!(reader.read.len(), 1017);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(i64),
+        /// At a standby that has not got so many rows.
+        Look(usize),
+        /// So many rows are gone, and their ids are given out again.
+        Restore(usize),
+        Restart,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1_i64..9).prop_map(Step::Write),
+            (0_usize..9).prop_map(Step::Look),
+            (1_usize..20).prop_map(Step::Restore),
+            Just(Step::Restart),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn each_row_has_one_position_whatever_standby_is_looked_at(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut store, mut reader, mut written) = (vec![identity(1, 1)], Reader::default(), 1);
+            for step in steps {
+                match step {
+                    Step::Write(count) => for _ in 0..count {
+                        written += 1;
+                        store.push(identity(store.len() as i64 + 1, written));
+                    },
+                    Step::Look(late) => {
+                        reader.look(&store[..store.len().saturating_sub(late).max(1)]);
+                    }
+                    Step::Restore(lost) => store.truncate(store.len().saturating_sub(lost).max(1)),
+                    Step::Restart => reader.restart(),
+                }
+                let rows: std::collections::HashSet<_> = reader.read.values().map(|row| (row.id, row.at)).collect();
+                prop_assert_eq!(rows.len(), reader.read.len(), "a row counts twice");
+            }
+            written += 1;
+            store.push(identity(store.len() as i64 + 1, written));
+            prop_assert!(reader.look(&store), "a later row ends the waiting");
+            prop_assert!(store.iter().all(|row| reader.read.values().any(|read| read == row)), "a row is missing");
+        }
+
         #[test]
         fn a_position_is_never_given_out_twice(steps in prop::collection::vec((0_i64..40, 0_i64..40), 1..30)) {
             let mut stable_ids = StableIds::default();

@@ -443,8 +443,8 @@ async fn limits_follow_the_relays_windows_and_resets() {
                limit_monthly_usd, cost_reset_at)
              values (1, 'sk-ann', 'laptop', 1, 'fixed', 2, 'rolling', 3, '2026-09-01Z');
              insert into providers (name, url, key, limit_weekly_usd, limit_total_usd, total_cost_reset_at,
-               limit_concurrent_sessions, group_tag)
-             values ('north', 'u', 'k', 7, 70, '2026-08-01Z', 4, 'fast,cheap'), ('south', 'u', 'k', -1, null, null, 0, null)",
+               limit_concurrent_sessions, group_tag, circuit_breaker_failure_threshold)
+             values ('north', 'u', 'k', 7, 70, '2026-08-01Z', 4, 'fast,cheap', 5), ('south', 'u', 'k', -1, null, null, 0, null, 0)",
         )
         .await;
     let directory: Directory = store.relay().directory.read().await.unwrap();
@@ -472,6 +472,7 @@ async fn limits_follow_the_relays_windows_and_resets() {
     assert_eq!(directory.limits, expected);
     assert_eq!(directory.providers[0].slots, Some(4));
     assert_eq!(directory.providers[1].slots, None);
+    assert_eq!(directory.without_breaker, [2.into()]);
     assert_eq!(
         (directory.providers[0].group.as_str(), directory.providers[1].group.as_str()),
         ("fast,cheap", "default")

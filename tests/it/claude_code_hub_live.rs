@@ -174,11 +174,17 @@ async fn a_circuit_is_half_open_as_soon_as_its_time_is_over() {
     ] {
         run(&mut connection, &command).await;
     }
-    let circuits = read(&url, &directory("v0.9.0+")).await.circuits.unwrap();
+    let mut directory = directory("v0.9.0+");
+    let circuits = read(&url, &directory).await.circuits.unwrap();
     let reopens_at = chrono::DateTime::from_timestamp_millis(until_ms);
     let expected =
         [(1, Circuit::HalfOpen), (2, Circuit::Open { reopens_at }), (3, Circuit::Closed), (4, Circuit::Closed)];
     assert_eq!(circuits, expected.map(|(id, circuit)| (id.into(), circuit)));
+    // A breaker that is off in the database, where Redis has no setting or another one.
+    directory.without_breaker = vec![1.into(), 2.into()];
+    run(&mut connection, "HSET circuit_breaker:config:1 failureThreshold 5").await;
+    let circuits = read(&url, &directory).await.circuits.unwrap();
+    assert_eq!(circuits[..2], [(1.into(), Circuit::HalfOpen), (2.into(), Circuit::Closed)]);
     let state: String =
         cmd("HGET").arg("circuit_breaker:state:1").arg("circuitState").query_async(&mut connection).await.unwrap();
     assert_eq!(state, "open", "the relay would have rewritten it; we do not");

@@ -375,6 +375,35 @@ async fn a_deleted_users_rows_stay_and_a_channel_tests_are_counted() {
     assert_eq!(entries, [("1", Some(1)), ("other", Some(1))]);
 }
 
+#[tokio::test]
+async fn a_key_is_what_its_user_is() {
+    for place in [Place::sqlite(), Place::postgres().await, Place::mariadb().await] {
+        let (mut db, url) = place.relay("keys").await;
+        people(&mut db).await;
+        // Switched off by an admin, gone by an own wish, and the key of nobody.
+        db.run(
+            "update users set status = 2 where id = 1; update users set deleted_at = current_timestamp where id = 2",
+        )
+        .await;
+        let key = db.quoted("key");
+        db.run(&format!(
+            "insert into tokens (id, user_id, {key}, name, remain_quota) values (4, 9, 'sk-4', 'four', 5)"
+        ))
+        .await;
+        let (directory, _) = parts(&plan(&url, "UTC")).await;
+        let keys: Vec<_> = directory.keys.iter().map(|key| (key.enabled, key.deleted)).collect();
+        let (on, off, gone) = ((Some(true), false), (Some(false), false), (Some(false), true));
+        assert_eq!(keys[..3], [off, (Some(true), true), on]);
+        assert_eq!(keys[3], gone);
+        let limited = |id: i64| directory.limits.iter().any(|it| it.scope == Scope::Key && it.id == id.into());
+        assert_eq!(
+            [1, 2, 3, 4].map(limited),
+            [false, false, true, false],
+            "nobody is told of the quota of a key that is gone"
+        );
+    }
+}
+
 /// Secrets are refused, all else is as the relay's own account has it.
 async fn reads_all_but_secrets(db: &mut Db, owner: &str, narrow: &str) {
     people(db).await;

@@ -67,6 +67,9 @@ impl DirectoryReader {
         for row in snapshot.fetch("reading providers", sqlx::query(schema.fit(PROVIDERS))).await? {
             if let Some(provider) = understood("provider", &row, provider(&row)) {
                 limits::read(&row, Scope::Provider, &provider.id, provider.deleted, &mut directory.limits);
+                if row.try_get("without_breaker").unwrap_or(false) {
+                    directory.without_breaker.push(provider.id.clone());
+                }
                 directory.providers.push(provider);
             }
         }

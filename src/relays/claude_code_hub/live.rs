@@ -66,7 +66,11 @@ impl LiveReader {
         let circuits = ids.into_iter().zip(states).zip(thresholds).filter_map(|((id, state), threshold)| {
             let (state, open_until) = state?;
             let threshold = threshold.and_then(|(threshold,)| threshold?.parse::<f64>().ok());
-            Some((id, circuit(state.as_deref(), open_until.as_deref(), threshold, now_ms)))
+            let is_off =
+                threshold.map_or_else(|| directory.without_breaker.contains(&id), |threshold| threshold <= 0.0);
+            let circuit =
+                if is_off { Circuit::Closed } else { circuit(state.as_deref(), open_until.as_deref(), now_ms) };
+            Some((id, circuit))
         });
         Ok(circuits.collect())
     }
@@ -167,12 +171,9 @@ impl LiveState for LiveReader {
     }
 }
 
-/// The state as the relay shows it (v0.9.2 `src/lib/circuit-breaker.ts`, `getAllHealthStatusAsync`): a missing state and
-/// a breaker that is switched off are closed; an open one whose time is over is half-open.
-fn circuit(state: Option<&str>, open_until: Option<&str>, threshold: Option<f64>, now_ms: i64) -> Circuit {
-    if threshold.is_some_and(|threshold| threshold <= 0.0) {
-        return Circuit::Closed;
-    }
+/// The state as the relay shows it (v0.9.2 `src/lib/circuit-breaker.ts`, `getAllHealthStatusAsync`): a missing state is
+/// closed, an open one whose time is over half-open.
+fn circuit(state: Option<&str>, open_until: Option<&str>, now_ms: i64) -> Circuit {
     let open_until: Option<i64> = open_until.and_then(|text| text.parse().ok());
     match state {
         Some("half-open") => Circuit::HalfOpen,

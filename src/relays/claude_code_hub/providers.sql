@@ -7,6 +7,7 @@ select
   p.is_enabled as enabled,
   p.deleted_at is not null as deleted,
   p.limit_concurrent_sessions as slots,
+  coalesce({p.circuit_breaker_failure_threshold:integer} <= 0, false) as without_breaker,
   p.limit_5h_usd,
   {p.limit_5h_reset_mode:text}::text as five_hour_mode,
   p.limit_daily_usd,

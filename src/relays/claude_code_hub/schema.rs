@@ -38,7 +38,7 @@ const READ: &Named = &[
         "providers",
         "id name provider_type group_tag is_enabled deleted_at limit_concurrent_sessions limit_5h_usd \
          limit_5h_reset_mode limit_daily_usd daily_reset_mode daily_reset_time limit_weekly_usd limit_monthly_usd \
-         limit_total_usd total_cost_reset_at",
+         limit_total_usd total_cost_reset_at circuit_breaker_failure_threshold",
     ),
     ("system_settings", "id timezone billing_model_source currency_display enable_high_concurrency_mode"),
     ("model_prices", "id model_name price_data created_at"),

@@ -137,7 +137,7 @@ impl LedgerReader {
         let oldest = identities(snapshot, (i64::MIN, i64::MAX), 1).await?;
         let oldest = oldest.first().map(|identity| (identity.id, identity.at.unwrap_or(0)));
         self.stable_ids()
-            .notice_lost("the events", oldest, top, snapshot, |snapshot, first, last| {
+            .notice_lost("the events", oldest, top, None, snapshot, |snapshot, first, last| {
                 Box::pin(identities(snapshot, (first, last), i64::MAX))
             })
             .await

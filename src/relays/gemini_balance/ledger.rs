@@ -146,7 +146,7 @@ impl LedgerReader {
     async fn notice_lost_rows(&mut self, session: &mut Session, ends: Ends) -> Result<bool, ReadError> {
         let lost_rows = self
             .stable_ids()
-            .notice_lost("the request log", ends.first, ends.top, session, |session, first, last| {
+            .notice_lost("the request log", ends.first, ends.top, None, session, |session, first, last| {
                 Box::pin(identities(session, first, last))
             })
             .await?;

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::model::is_address;
+
 /// What is numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -47,7 +49,7 @@ impl Kind {
 
     /// The first of `names` that is none of a person's addresses; else the kind and some digits of `id`.
     pub(super) fn name(self, names: &[Option<&str>], id: &str) -> String {
-        let known = names.iter().copied().flatten().find(|name| !name.trim().is_empty() && !name.contains('@'));
+        let known = names.iter().copied().flatten().find(|name| !name.trim().is_empty() && !is_address(name));
         known.map_or_else(|| self.stand_in(id), str::to_owned)
     }
 

@@ -162,7 +162,7 @@ fn key(row: &dyn Cells) -> Result<WithQuota<Key>, sqlx::Error> {
         id: id.into(),
         name: row.text("name")?.unwrap_or_default().into_owned(),
         user_id: row.int("user_id")?.map(Into::into),
-        enabled: Some(number("status")? == 1),
+        enabled: Some(number("enabled")? != 0),
         deleted: number("deleted")? != 0,
         expires_at: row.int("expired_time")?.filter(|at| *at > 0).and_then(moment),
         created_at: None,

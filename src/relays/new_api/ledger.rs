@@ -63,6 +63,8 @@ pub(super) struct Ends {
     pub top: i64,
     /// The smallest id, and when its row was written.
     pub first: Option<(i64, i64)>,
+    /// When the row with the greatest id was written; `None` of a SQLite file, which is no standby.
+    latest: Option<i64>,
 }
 
 /// Rows as they came: some may be refused.
@@ -149,7 +151,7 @@ impl LedgerReader {
         let now = ends.now.unwrap_or_else(|| (self.clock)());
         let lost_rows = self
             .stable_ids()
-            .notice_lost("the log", ends.first, ends.top, session, |session, first, last| {
+            .notice_lost("the log", ends.first, ends.top, ends.latest, session, |session, first, last| {
                 Box::pin(identities(session, first, last))
             })
             .await?;
@@ -336,10 +338,10 @@ pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
     };
     let ends = session.fetch_one("looking at both ends of the log", text, &[], |row| {
         let first = row.int("first")?.zip(row.int("first_at")?);
-        Ok((row.int("top")?.unwrap_or(0), first, row.int("now")?))
+        Ok((row.int("top")?.unwrap_or(0), first, row.int("latest")?, row.int("now")?))
     });
-    let (top, first, now) = ends.await?;
-    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first })
+    let (top, first, latest, now) = ends.await?;
+    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first, latest })
 }
 
 fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {

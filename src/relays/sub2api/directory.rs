@@ -13,7 +13,7 @@ use super::schema::Schema;
 use super::windows::{self, Windows};
 use super::zone::{From, Zones};
 use crate::connect::postgres::{Snapshot, understood};
-use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User};
+use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, Usd, User, is_address};
 use crate::relay::DirectorySource;
 use crate::relay::known_database::KnownDatabase;
 
@@ -98,11 +98,11 @@ fn id(row: &PgRow, column: &str) -> Result<EntityId, sqlx::Error> {
     row.try_get::<i64, _>(column).map(EntityId::Number)
 }
 
-/// Names are often the addresses of people; such a one, and one that nobody has chosen, is replaced by what it names.
+/// A person's address, and a name that nobody has chosen, is replaced by what it names.
 fn name(row: &PgRow, what: &str) -> Result<String, sqlx::Error> {
     let name: &str = row.try_get("name")?;
     let id: i64 = row.try_get("id")?;
-    Ok(if name.is_empty() || name.contains('@') { format!("{what}-{id}") } else { name.to_owned() })
+    Ok(if name.is_empty() || is_address(name) { format!("{what}-{id}") } else { name.to_owned() })
 }
 
 fn user(row: &PgRow) -> Result<User, sqlx::Error> {

@@ -77,9 +77,10 @@ impl ErrorLog {
         let row = snapshot.fetch_one(what, sqlx::query(include_str!("sql/error_ends.sql"))).await?;
         let number = |column| row.try_get::<Option<i64>, _>(column).map_err(|error| snapshot.error(what, &error));
         let (top, oldest) = (number("top")?.unwrap_or(0), number("first")?.zip(number("first_at")?));
+        let latest = number("latest")?;
         // The relay empties it by its own rules.
         self.stable_ids
-            .notice_lost("the error log", oldest, top, snapshot, |snapshot, first, last| {
+            .notice_lost("the error log", oldest, top, latest, snapshot, |snapshot, first, last| {
                 Box::pin(identities(snapshot, first, last))
             })
             .await?;

@@ -69,7 +69,11 @@ async fn requests_are_told_by_the_name_of_their_key_and_failures_are_not() {
     assert_eq!((of(Scope::User, 2), of(Scope::User, 3)), (Some((0.027, Some(0.009))), None));
     assert_eq!(of(Scope::User, 1), Some((1_000_000_000.009, Some(0.009))));
     assert_eq!(view.audit.unwrap().drift_cost_usd, Some(0.0));
+    db.run("update users set status = 2 where id = 1").await;
     let directory = relay::open(&plan).unwrap().directory.read().await.unwrap();
+    let keys: Vec<_> = directory.keys.iter().map(|key| (key.enabled, key.deleted)).collect();
+    let (on, off, gone) = ((Some(true), false), (Some(false), false), (Some(false), true));
+    assert_eq!(keys, [off, on, on, on, gone], "a key is what its user is");
     assert_eq!((directory.version.as_str(), directory.providers[0].kind.as_str()), ("one-api v0.6.11", "deepseek"));
 }
 

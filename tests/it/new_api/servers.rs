@@ -1,16 +1,19 @@
-//! Real parallel writers: commits become visible out of the order of their ids.
+//! Real parallel writers, whose commits become visible out of the order of their ids, and a standby that lags.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::relays::new_api;
+use llm_relay_exporter::servers::PrivatePostgres;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::database::{Db, Place, Row, follower, plan, settle, view};
 use super::requests;
+use crate::reading::Saved;
 
 const WRITERS: u64 = 12;
 const ROWS: usize = 60;
@@ -75,4 +78,54 @@ async fn parallel_writers_on_postgresql_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_writers_on_mariadb_lose_nothing() {
     nothing_is_lost_and_nothing_counted_twice(Place::mariadb().await).await;
+}
+
+/// The primary dies, and its standby has not replayed yet what was read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_lags_is_waited_for_and_nothing_counts_twice() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut primary = PrivatePostgres::start().await.unwrap();
+    let url = primary.database("lagging").await.unwrap();
+    let mut relay = Db::connect(&url).await;
+    relay.run(new_api::POSTGRES_SCHEMA).await;
+    relay.run(&Row::default().insert()).await;
+    let standby = primary.standby().await.unwrap();
+    let mut second = Db::connect(&standby.url_of("lagging")).await;
+    second.run("select pg_wal_replay_pause()").await;
+    let began = Instant::now();
+    while second.numbers("(pg_get_wal_replay_pause_state() = 'paused')::int::bigint", "(select 1) one").await != [1] {
+        assert!(began.elapsed() < PATIENCE, "the standby goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..9 {
+        relay.run(&Row::default().insert()).await;
+    }
+    let (first, other) = (format!(":{}/", primary.port()), standby.port());
+    let plan = plan(&url.replace(&first, &format!(":{},127.0.0.1:{other}/", primary.port())), "UTC");
+    let clock = Arc::new(Mutex::new(Utc::now()));
+    let mut exporter = follower(&plan, &clock);
+    settle(&mut exporter).await;
+    assert_eq!(requests(&view(&mut exporter, &plan, &Directory::default())), 10);
+    let mut saved = Saved::default();
+    saved.save(&mut exporter);
+
+    drop(relay);
+    primary.stop();
+    let error = exporter.refresh().await.unwrap_err();
+    assert!(error.text.contains("row 10 of the log had been read and is not there"), "{error}");
+    let mut restarted = saved.restored(follower(&plan, &clock));
+    restarted.refresh().await.unwrap_err();
+
+    second.run("select pg_wal_replay_resume()").await;
+    let began = Instant::now();
+    while exporter.refresh().await.is_err() || restarted.refresh().await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "the standby is not read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for follower in [&mut exporter, &mut restarted] {
+        settle(follower).await;
+        let view = view(follower, &plan, &Directory::default());
+        assert_eq!((requests(&view), view.days[0].1.requests, view.audit.unwrap().drift_requests), (10, 10, 0.0));
+        assert!(view.counters.unwrap().corrections.iter().all(|(_, rows)| *rows == 0));
+    }
 }

@@ -22,15 +22,16 @@ pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
     let (key, session, error) = (secret("API key of a user"), secret("session id"), secret("error text"));
     relay
         .run(&format!(
-            "insert into users (name, description) values ('ann', '{mail}@example.com');
-             insert into keys (user_id, key, name) values (1, 'sk-{key}', 'laptop');
+            "insert into users (name, description) values ('{name}@example.com', '{mail}@example.com');
+             insert into keys (user_id, key, name) values (1, 'sk-{key}', '{name}@example.com');
              insert into providers (name, url, key, provider_type)
-               values ('north', 'https://user:{address}@up.example', 'sk-{upstream}', 'claude');
+               values ('{name}@example.com', 'https://user:{address}@up.example', 'sk-{upstream}', 'claude');
              insert into system_settings (site_title) values ('hub');
              insert into message_request (provider_id, user_id, key, model, status_code, error_message, duration_ms, cost_usd, session_id)
                values (1, 1, 'sk-{key}', 'sonnet', 500, '{error}', 900, 0.5, '{session}');
              create role secrets_reader login password '{password}'; grant select on all tables in schema public to secrets_reader",
             mail = secret("e-mail address of a user"),
+            name = secret("e-mail address as a name"),
             address = secret("address of an upstream"),
             upstream = secret("key of an upstream"),
         ))
@@ -60,10 +61,13 @@ pub(super) async fn service(secrets: &mut Secrets, server: &PrivateRedis) -> Str
     let (hash, token) = (secret("hash of an API key"), secret("access token of an account"));
     let (mail, admin_hash) = (secret("e-mail address of an account"), secret("password hash of the administrator"));
     pipe.set("apikey:index:version", 2).sadd("apikey:idx:all", "k1");
-    pipe.hset_multiple("apikey:k1", &[("id", "k1"), ("name", "laptop"), ("isActive", "true"), ("apiKey", &hash)]);
+    let name = format!("{}@example.com", secret("e-mail address as a name"));
+    let tags = format!("[\"{name}\"]");
+    let key = [("id", "k1"), ("name", &name), ("isActive", "true"), ("apiKey", &hash), ("tags", &tags)];
+    pipe.hset_multiple("apikey:k1", &key);
     pipe.hset("apikey:hash_map", &hash, "k1").sadd("claude:account:index", "a1");
     let mail = format!("{mail}@example.com");
-    let account = [("id", "a1"), ("name", "max"), ("isActive", "true"), ("accessToken", &token), ("email", &mail)];
+    let account = [("id", "a1"), ("name", &name), ("isActive", "true"), ("accessToken", &token), ("email", &mail)];
     pipe.hset_multiple("claude:account:a1", &account).hset("session:admin_credentials", "passwordHash", &admin_hash);
     let usage = Usage {
         key: "k1".into(),
@@ -124,10 +128,12 @@ pub(super) async fn manager(secrets: &mut Secrets, folder: &Path) -> (String, Sq
          insert into usage_events (event_hash, timestamp_ms, timestamp, provider, model, auth_index, source, source_hash,
            api_key_hash, input_tokens, output_tokens, total_tokens, latency_ms, raw_json, created_at_ms, account_snapshot, client_ip)
          values ('1', {now} - 900, '', 'codex', 'gpt-5-codex', '0', '{mail}@example.com', '', '{key}', 10, 5, 15, 900,
-           '{{\"prompt\": \"{body}\"}}', {now}, '{mail}@example.com', '{address}')",
+           '{{\"prompt\": \"{body}\"}}', {now}, '{mail}@example.com', '{address}');
+         insert into api_key_aliases values ('{key}', '{name}@example.com', 0)",
         management = secret("management key in the settings"),
         mail = secret("e-mail address of an account"),
         key = secret("hash of a client's key"),
+        name = secret("e-mail address as a name"),
         body = secret("body of an event"),
         address = secret("address of a client"),
     );
@@ -141,10 +147,10 @@ pub(super) async fn api(secrets: &mut Secrets, folder: &Path) -> String {
     let mut relay = SqliteConnectOptions::new().filename(&file).create_if_missing(true).connect().await.unwrap();
     let script = format!(
         r#"{SQLITE_SCHEMA}
-         insert into users (id, username, password, email) values (1, 'ann', '{password}', '{mail}@example.com');
-         insert into tokens (id, user_id, key, name) values (1, 1, '{token}', 'laptop');
+         insert into users (id, username, password, email) values (1, '{name}@example.com', '{password}', '{mail}@example.com');
+         insert into tokens (id, user_id, key, name) values (1, 1, '{token}', '{name}@example.com');
          insert into channels (id, type, key, status, name, other_info, channel_info) values
-           (1, 1, 'sk-{channel}', 3, 'north', '{{"status_reason":"status_code=401, {reason}"}}',
+           (1, 1, 'sk-{channel}', 3, '{name}@example.com', '{{"status_reason":"status_code=401, {reason}"}}',
              cast('{{"is_multi_key":true,"multi_key_size":2,"multi_key_status_list":{{"0":3}},"multi_key_disabled_reason":{{"0":"{reason}"}}}}' as blob));
          insert into options values ('SMTPToken', '{option}');
          insert into logs (created_at, type, user_id, token_id, channel_id, model_name, quota, content, ip, other) values
@@ -152,6 +158,7 @@ pub(super) async fn api(secrets: &mut Secrets, folder: &Path) -> String {
            (unixepoch(), 5, 1, 1, 1, 'gpt-4o', 0, '{text}', '{address}', '{{"error_type":"openai_error","error_code":"{code}","status_code":500}}')"#,
         password = secret("password hash of a user"),
         mail = secret("e-mail address of a user"),
+        name = secret("e-mail address as a name"),
         token = secret("key of a user"),
         channel = secret("key of a channel"),
         reason = secret("reason why a channel is off"),
@@ -172,9 +179,9 @@ pub(super) async fn sub(secrets: &mut Secrets) -> String {
     relay
         .run(&format!(
             "insert into users (email, password_hash, username) values ('{mail}@example.com', '{hash}', 'ann {mail}@example.com');
-             insert into api_keys (user_id, key, name) values (1, 'sk-{key}', 'laptop');
+             insert into api_keys (user_id, key, name) values (1, 'sk-{key}', '{mail}@example.com');
              insert into accounts (name, platform, type, credentials, extra, session_window_end) values
-               ('north', 'anthropic', 'oauth', '{{\"token\": \"{token}\"}}', '{{\"session_window_utilization\": 0.5, \"email\": \"{extra}\"}}', now() + interval '1 hour');
+               ('{mail}@example.com', 'anthropic', 'oauth', '{{\"token\": \"{token}\"}}', '{{\"session_window_utilization\": 0.5, \"email\": \"{extra}\"}}', now() + interval '1 hour');
              insert into ops_system_metrics default values;
              insert into settings (key, value) values ('smtp_password', '{option}'), ('ops_advanced_settings', '{{\"webhook\": \"{option}\"}}');
              insert into usage_logs (user_id, api_key_id, account_id, model, output_tokens, total_cost, actual_cost, user_agent, ip_address)
@@ -207,7 +214,7 @@ pub(super) async fn gateway(secrets: &mut Secrets) -> String {
     let script = format!(
         r#"{LEAST_SCHEMA}
          insert into "LiteLLM_UserTable" (user_id, user_alias, user_email) values ('{mail}', '{mail}', '{mail}');
-         insert into "LiteLLM_VerificationToken" (token, key_name, user_id) values ('{key}', 'sk-...{key}', '{mail}');
+         insert into "LiteLLM_VerificationToken" (token, key_name, key_alias, user_id) values ('{key}', 'sk-...{key}', '{mail}', '{mail}');
          insert into "LiteLLM_ProxyModelTable" (model_id, model_name, litellm_params, created_by, updated_by)
            values ('north', 'gpt-4o', '{{"api_key": "{provider}"}}', 'x', 'x');
          insert into "LiteLLM_SpendLogs" (request_id, call_type, api_key, "startTime", "endTime", model, model_id, "user", end_user,

@@ -3,4 +3,5 @@ select
   coalesce((select max(id) from logs), 0) as top,
   coalesce((select min(id) from logs), 0) as first,
   (select created_at from logs order by id limit 1) as first_at,
+  (select created_at from logs order by id desc limit 1) as latest,
   cast(extract(epoch from clock_timestamp()) * 1000000 as bigint) as now

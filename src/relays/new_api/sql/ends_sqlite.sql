@@ -3,4 +3,5 @@ select
   coalesce((select max(id) from logs), 0) as top,
   coalesce((select min(id) from logs), 0) as first,
   (select created_at from logs order by id limit 1) as first_at,
+  null as latest,
   null as now
