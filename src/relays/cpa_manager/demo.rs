@@ -168,6 +168,8 @@ async fn tell_quotas(file: &mut SqliteConnection, now: DateTime<Utc>) -> anyhow:
             let length = hours * 3_600_000;
             let into = (now.timestamp_millis() + i64::from(provider.id) * 1_234_567).rem_euclid(length);
             let pace = 40.0 + f64::from(provider.id % 4) * 20.0;
+            let known = sqlx::query(include_str!("demo/quota_window.sql"));
+            known.bind(&account).bind(window).bind(kind).execute(&mut *file).await?;
             sqlx::query(include_str!("demo/quota.sql"))
                 .bind(&account)
                 .bind(window)
