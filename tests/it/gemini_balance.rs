@@ -735,4 +735,7 @@ async fn the_simulator_writes_as_the_relay_does() {
     let counters = after.counters.unwrap();
     assert!(counters.failures.iter().any(|(_, class, n)| *class == "rate_limited" && *n > 10));
     assert!(counters.keys.iter().count() == 12 && counters.latency.iter().count() >= 4);
+    // On SQLite an abandoned stream leaves no row.
+    let mut db = Db::connect(&url).await;
+    assert_eq!(db.numbers("count(*)", "t_request_log where status_code is null").await, [0]);
 }
