@@ -447,6 +447,31 @@ async fn rows_that_become_visible_late_are_counted_on_mariadb() {
     second.run("set lock_wait_timeout = 1; alter table t_request_log add column note int").await;
 }
 
+/// MySQL's collations take names for one that differ in case, or in blanks behind them.
+#[tokio::test]
+async fn models_that_differ_in_case_alone_are_audited_and_not_read_again_on_mariadb() {
+    let server = PrivateMariaDb::start().await.unwrap();
+    let mut read = Vec::new();
+    for (name, models) in
+        [("alike", [MODELS[0]; 3]), ("cased", ["gemini-2.5-pro", "Gemini-2.5-Pro", "gemini-2.5-pro "])]
+    {
+        let (mut db, url) = mysql(&server, name).await;
+        let plan = plan(&url);
+        let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+        for _ in 0..3 {
+            for model in models {
+                let attempt = Attempt { at: Utc::now(), model, key: KEYS[0], status: "200", latency_ms: 7 };
+                db.run(&format!("insert into t_request_log {COLUMNS} values {}", attempt.values())).await;
+            }
+            settle(&mut follower).await;
+        }
+        let view = view(&mut follower, &plan, &Directory::default());
+        assert_eq!((view.days[0].1.requests, view.audit.unwrap().drift_requests), (9, 0.0));
+        read.push(follower.rows_read());
+    }
+    assert_eq!(read[1], read[0], "rows that were read");
+}
+
 /// Failures by key.
 fn failures(state: &Live) -> BTreeMap<String, u64> {
     state.key_failures.iter().flatten().map(|(key, n)| (key.to_string(), *n)).collect()
@@ -710,4 +735,7 @@ async fn the_simulator_writes_as_the_relay_does() {
     let counters = after.counters.unwrap();
     assert!(counters.failures.iter().any(|(_, class, n)| *class == "rate_limited" && *n > 10));
     assert!(counters.keys.iter().count() == 12 && counters.latency.iter().count() >= 4);
+    // On SQLite an abandoned stream leaves no row.
+    let mut db = Db::connect(&url).await;
+    assert_eq!(db.numbers("count(*)", "t_request_log where status_code is null").await, [0]);
 }

@@ -1,6 +1,7 @@
 //! new-api and one-api on real PostgreSQL, real MariaDB and real SQLite files.
 
 pub mod database;
+mod demo;
 mod differential;
 mod gaps;
 mod one_api;

@@ -48,6 +48,9 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     report.ok("relay", schema.level.label());
     if schema.level < Level::Plus {
         report.note("relay", "before Plus: no time to first token, no status of failures, no quotas");
+    } else if !schema.has("account_quota_snapshots", "idx_quota_snapshots_latest") {
+        report
+            .note("relay", "no quota windows and plans: idx_quota_snapshots_latest is missing, which came with v1.12");
     }
     let ends = snapshot.fetch_one("looking at the ledger", sqlx::query(ENDS)).await?;
     let top: i64 = ends.try_get("top").unwrap_or(0);
@@ -138,8 +141,8 @@ async fn statements(snapshot: &mut Snapshot, schema: &Schema, report: &mut Repor
     ];
     let plus = [
         ("cooldowns", "quota_cooldowns", "auth_index", COOLDOWNS),
-        ("quota windows", "account_quota_snapshots", "model_scope_kind", QUOTA_WINDOWS),
-        ("plans", "account_quota_snapshots", "plan_type", PLANS),
+        ("quota windows", "account_quota_snapshots", "idx_quota_snapshots_latest", QUOTA_WINDOWS),
+        ("plans", "account_quota_snapshots", "idx_quota_snapshots_latest", PLANS),
     ];
     let plus = plus.into_iter().filter(|(_, table, column, _)| schema.has(table, column));
     let all: Vec<_> =
@@ -153,15 +156,16 @@ async fn statements(snapshot: &mut Snapshot, schema: &Schema, report: &mut Repor
                 report.problem("statement", format!("{name}: {}", error.text));
             }
             Ok(plan) => {
-                let scans = plan
-                    .iter()
-                    .any(|step| step.try_get::<&str, _>("detail").is_ok_and(|step| step == "SCAN usage_events"));
+                let scanned = ["usage_events", "account_quota_snapshots"].into_iter().find(|table| {
+                    let scan = format!("SCAN {table}");
+                    plan.iter().any(|step| step.try_get::<&str, _>("detail").is_ok_and(|step| step == scan))
+                });
                 // The newest row is the first of a walk backwards.
-                if scans && name != "collector" {
+                if let Some(table) = scanned.filter(|_| name != "collector") {
                     bad += 1;
                     report.problem(
                         "statement",
-                        format!("{name}: walks through all of usage_events; an index of the relay is missing"),
+                        format!("{name}: walks through all of {table}; an index of the relay is missing"),
                     );
                 }
             }

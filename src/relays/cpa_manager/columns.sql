@@ -1,4 +1,4 @@
--- Which of the relay's columns exist. Schema tables only.
+-- Which of the relay's columns exist, and the index by which its quotas are read. Schema tables only.
 select t.name as table_name, c.name as column_name
 from sqlite_schema t, pragma_table_info(t.name) c
 where t.type = 'table'
@@ -7,3 +7,7 @@ where t.type = 'table'
     'dead_letter_events', 'quota_cooldowns', 'account_quota_windows', 'account_quota_snapshots',
     'usage_hourly_aggregate_v1', 'usage_hourly_aggregate_state'
   )
+union all
+select tbl_name, name
+from sqlite_schema
+where type = 'index' and name = 'idx_quota_snapshots_latest'

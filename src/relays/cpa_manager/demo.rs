@@ -127,12 +127,13 @@ async fn run(mut file: SqliteConnection, options: SimulatorOptions, stop: Cancel
             Some(Trouble::Open(id)) => Some(id),
             _ => None,
         };
-        if cooling != open
-            && let Some(id) = open
-        {
-            let until = now + TimeDelta::from_std(options.trouble_period.mul_f64(0.3)).unwrap_or_default();
-            let cooldown = sqlx::query(include_str!("demo/cooldown.sql"));
-            cooldown.bind(id.to_string()).bind(until.timestamp_millis()).execute(&mut file).await?;
+        if cooling != open {
+            sqlx::query(include_str!("demo/recovered.sql")).execute(&mut file).await?;
+            if let Some(id) = open {
+                let until = now + TimeDelta::from_std(options.trouble_period.mul_f64(0.3)).unwrap_or_default();
+                let cooldown = sqlx::query(include_str!("demo/cooldown.sql"));
+                cooldown.bind(id.to_string()).bind(until.timestamp_millis()).execute(&mut file).await?;
+            }
         }
         cooling = open;
         if told.is_none_or(|told| told.elapsed() >= TELL) {
@@ -168,6 +169,8 @@ async fn tell_quotas(file: &mut SqliteConnection, now: DateTime<Utc>) -> anyhow:
             let length = hours * 3_600_000;
             let into = (now.timestamp_millis() + i64::from(provider.id) * 1_234_567).rem_euclid(length);
             let pace = 40.0 + f64::from(provider.id % 4) * 20.0;
+            let known = sqlx::query(include_str!("demo/quota_window.sql"));
+            known.bind(&account).bind(window).bind(kind).execute(&mut *file).await?;
             sqlx::query(include_str!("demo/quota.sql"))
                 .bind(&account)
                 .bind(window)

@@ -38,10 +38,8 @@ impl LiveReader {
         if schema.has("quota_cooldowns", "auth_index") {
             (live.accounts, live.returns) = cooldowns(snapshot).await?;
         }
-        if schema.has("account_quota_snapshots", "plan_type") {
+        if schema.has("account_quota_snapshots", "idx_quota_snapshots_latest") {
             live.plans = plans(snapshot).await?;
-        }
-        if schema.has("account_quota_snapshots", "model_scope_kind") {
             live.subscriptions = subscriptions(snapshot, now).await?;
         }
         Ok(live)

@@ -84,7 +84,7 @@ macro_rules! dialects {
 const ATTEMPTS: Text = dialects!("attempts");
 const ENDS: Text = dialects!("ends");
 const ERRORS: Text = dialects!("errors");
-const GROUPS: Text = Text::same(include_str!("sql/groups.sql"));
+const GROUPS: Text = dialects!("groups");
 const POOL_KEYS: Text = dialects!("pool_keys");
 const SETTINGS: Text = Text::same(include_str!("sql/settings.sql"));
 const TOP_ATTEMPT: Text = Text::same(include_str!("sql/top_attempt.sql"));

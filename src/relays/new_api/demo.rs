@@ -144,12 +144,17 @@ impl Simulator {
                 return;
             }
         }
-        // A job that failed after it had been paid for.
-        if self.rng.random_bool(0.2) {
-            let mut refund = row(6, model.channels[0]);
-            refund["quota"] = json!(self.rng.random_range(1_000..50_000));
-            refund["other"] = json!({"task_id": "invented", "reason": "invented"}).to_string().into();
-            rows.push(refund);
+        // Jobs, of new-api alone: one is paid for at once, and fails.
+        if self.rng.random_bool(0.2) && self.family == Family::NewApi {
+            let quota = self.rng.random_range(1_000..50_000);
+            for (kind, other) in
+                [(2, json!({"is_task": true, "model_price": 0.1})), (6, json!({"task_id": "invented"}))]
+            {
+                let mut job = row(kind, model.channels[0]);
+                job["quota"] = json!(quota);
+                job["other"] = other.to_string().into();
+                rows.push(job);
+            }
         }
     }
 

@@ -158,9 +158,9 @@ impl Schema {
         }
         let elapsed = self.column("logs", "elapsed_time", "bigint");
         let charge = "quota > 0 and prompt_tokens = quota and completion_tokens = 0";
-        format!(
-            "substr(model_name, 1, 4) = 'tts-' or substr(model_name, 1, 7) = 'whisper' or ({charge} and {elapsed} = 0)"
-        )
+        // By the column's collation `TTS-` is `tts-`.
+        let name = if self.engine == Engine::MySql { "cast(model_name as binary)" } else { "model_name" };
+        format!("substr({name}, 1, 4) = 'tts-' or substr({name}, 1, 7) = 'whisper' or ({charge} and {elapsed} = 0)")
     }
 
     fn column(&self, table: &str, column: &str, kind: &str) -> String {

@@ -27,6 +27,8 @@ use crate::relay::known_database::KnownDatabase;
 const LEASE_SECONDS: i64 = 60;
 /// Reasons that are kept apart; the relay's code has some twenty.
 const MOST_REASONS: usize = 50;
+/// The last reasons are told from the start on, at 0. A relay under attack refuses one address after another: no more of it.
+const KNOWN_REASONS: TimeDelta = TimeDelta::days(1);
 /// Minutes that may still grow: the relay adds up what it refused every five seconds.
 const GROWING: TimeDelta = TimeDelta::minutes(10);
 
@@ -59,8 +61,10 @@ impl LiveReader {
                 account.tell(&windows, &mut live);
             }
         }
+        // The last of the snapshot: all the rest is told without it.
         if schema.reads("ops_ingress_reject_aggregates") {
-            live.rejected = Some(self.rejects.catch_up(snapshot).await?);
+            let tell = |error: &ReadError| tracing::warn!(%error, "left out refused requests");
+            live.rejected = self.rejects.catch_up(snapshot).await.inspect_err(tell).ok();
         }
         Ok(live)
     }
@@ -134,14 +138,18 @@ impl Rejects {
         let clock = snapshot.fetch_one(what, sqlx::query(include_str!("sql/clock.sql"))).await?;
         let now: DateTime<Utc> = clock.try_get("now").map_err(|error| wrong(snapshot, error))?;
         let is_first = self.until.is_none();
-        let since = self.until.unwrap_or(DateTime::UNIX_EPOCH);
-        let until = if is_first { next_minute(now) } else { since.max(now - GROWING) };
+        let (since, until) = match self.until {
+            None => (now - KNOWN_REASONS, next_minute(now)),
+            Some(since) => (since, since.max(now - GROWING)),
+        };
+        // Where a first read fails, it is not tried again.
+        self.until.get_or_insert(until);
         let query = sqlx::query(include_str!("sql/rejects.sql")).bind(since).bind(until);
         let rows = snapshot.fetch(what, query).await?;
+        let read = |row: &PgRow| Ok((row.try_get("reason")?, row.try_get("settled")?, row.try_get("requests")?));
+        let rows: Result<Vec<(String, bool, i64)>, _> = rows.iter().map(read).collect();
         let mut growing = Vec::new();
-        for row in &rows {
-            let read = || Ok((row.try_get("reason")?, row.try_get("settled")?, row.try_get("requests")?));
-            let (reason, settled, requests): (String, bool, i64) = read().map_err(|error| wrong(snapshot, error))?;
+        for (reason, settled, requests) in rows.map_err(|error| wrong(snapshot, error))? {
             let requests = if is_first { 0 } else { u64::try_from(requests).unwrap_or(0) };
             match settled {
                 true => add(&mut self.settled, &reason, requests),

@@ -154,6 +154,17 @@ impl Relay {
         .await;
     }
 
+    /// The manager keeps a row for each quota window that it has heard of, beside what it has heard.
+    pub async fn note_windows(&mut self) {
+        self.run(
+            "insert into account_quota_windows (account_key, provider, provider_window_id, window_kind, model_scope_kind,
+               model_scope_key, scope_fingerprint, availability)
+             select account_key, provider, provider_window_id, window_kind, model_scope_kind, model_scope_key, '', 'active'
+             from account_quota_snapshots group by 1, 2, 3, 4, 5, 6 order by min(id)",
+        )
+        .await;
+    }
+
     pub async fn insert(&mut self, event: &Event) {
         self.hashes += 1;
         let start = self.now().timestamp_millis() - event.ago_ms;

@@ -2,26 +2,47 @@
 
 use std::collections::BTreeMap;
 
+use llm_relay_exporter::check;
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::view::LedgerView;
+use secrecy::ExposeSecret;
 
 use super::database::{Db, Place, plan, settle, view};
 use crate::claude_code_hub::ledger;
 
+const ACCOUNT: &str = include_str!("../../../deploy/one-api/readonly-account.sql");
+
+/// Its tables, which MariaDB takes with these types and quotes.
+fn schema(db: &Db) -> String {
+    if db.is_sqlite() {
+        return new_api::ONE_API_SCHEMA.to_owned();
+    }
+    let of_mariadb = [
+        ("id integer primary key", "id integer primary key auto_increment"),
+        (" key text,", " \"key\" text,"),
+        (" key char(48)", " \"key\" char(48)"),
+        ("(key text primary key", "(\"key\" varchar(64) primary key"),
+        (" numeric ", " boolean "),
+    ];
+    let schema = new_api::ONE_API_SCHEMA.to_owned();
+    let schema = of_mariadb.into_iter().fold(schema, |schema, (lite, maria)| schema.replace(lite, maria));
+    format!("set sql_mode = 'ANSI_QUOTES';\n{schema}")
+}
+
 async fn relay(place: &Place) -> (Db, RelayPlan) {
-    let (mut db, url) = place.database("one-api.db").await;
-    db.run(new_api::ONE_API_SCHEMA).await;
+    let (mut db, url) = place.database("oneapi").await;
+    db.run(&schema(&db)).await;
     db.run(
         "insert into users (id, username, password, role, status, quota, used_quota) values
            (1, 'root', 'x', 100, 1, 500000000000000, 4500), (2, 'alice', 'x', 1, 1, 9000, 4500),
            (3, 'deleted_0123456789abcdef0123456789abcdef', 'x', 1, 3, 0, 0);
-         insert into tokens (id, user_id, key, name, remain_quota, used_quota, unlimited_quota) values
+         insert into tokens (id, user_id, \"key\", name, remain_quota, used_quota, unlimited_quota) values
            (1, 1, 'sk-1', 'default', 0, 0, true), (2, 2, 'sk-2', 'default', -4500, 13500, false),
            (3, 2, 'sk-3', 'twice', 0, 0, true), (4, 2, 'sk-4', 'twice', 0, 0, true), (5, 3, 'sk-5', 'default', 0, 0, true);
-         insert into channels (id, type, key, status, name) values (1, 36, 'sk', 1, 'a'), (2, 1, 'sk', 3, 'b')",
+         insert into channels (id, type, \"key\", status, name) values (1, 36, 'sk', 1, 'a'), (2, 1, 'sk', 3, 'b')",
     )
     .await;
     (db, RelayPlan { product: &new_api::ONE_API, ..plan(&url, "UTC") })
@@ -96,7 +117,7 @@ async fn before_v0_6_11_no_request_has_a_duration() {
     assert_eq!((view.days[0].1.requests, view.days[0].1.mean_duration_seconds), (2, None));
     assert_eq!(view.tokens_last_minute, Some(50.0));
     assert_eq!(view.audit.unwrap().drift_requests, 0.0);
-    let report = llm_relay_exporter::check::check(&plan).await.unwrap().to_string();
+    let report = check::check(&plan).await.unwrap().to_string();
     assert!(report.contains("one-api up to v0.6.10") && report.contains("no durations"), "{report}");
 }
 
@@ -105,6 +126,59 @@ async fn a_log_that_is_switched_off_is_told() {
     let place = Place::sqlite();
     let (mut db, plan) = relay(&place).await;
     db.run("insert into options values ('LogConsumeEnabled', 'false')").await;
-    let report = llm_relay_exporter::check::check(&plan).await.unwrap().to_string();
+    let report = check::check(&plan).await.unwrap().to_string();
     assert!(report.contains("`LogConsumeEnabled` is off"), "{report}");
+}
+
+/// How many rows a fresh exporter reads until all is told and audited.
+async fn rows_read(plan: &RelayPlan) -> u64 {
+    let mut follower = llm_relay_exporter::follow::Follower::new(ledger(plan), plan);
+    settle(&mut follower).await;
+    follower.rows_read()
+}
+
+#[tokio::test]
+async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
+    let place = Place::mariadb().await;
+    let (mut db, theirs) = relay(&place).await;
+    db.run(&format!(
+        "insert into logs ({COLUMNS}, elapsed_time) values
+           ({now}, 2, 1, 'default', 1, 'gpt-4o', 4500, 1000, 200, 2500), ({now}, 2, 2, 'default', 1, 'gpt-4o', 4500, 1000, 200, 500),
+           ({now}, 2, 1, 'default', 2, 'tts-1', 50, 7, 0, 300), ({now}, 2, 1, 'default', 2, 'TTS-1', 50, 7, 0, 300)",
+        now = chrono::Utc::now().timestamp()
+    ))
+    .await;
+    db.run("insert into options values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')").await;
+    db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
+    let mut url: url::Url = theirs.database_url.expose_secret().parse().unwrap();
+    url.set_username("llm_relay_exporter").unwrap();
+    url.set_password(Some("narrow")).unwrap();
+    let ours = RelayPlan { database_url: url.to_string().into(), ..theirs.clone() };
+    let report = check::check(&ours).await.unwrap();
+    assert!(report.worst() < check::Level::Problem && !report.to_string().contains("it need not"), "{report}");
+    let (one, other) = (whole(&ours).await, whole(&theirs).await);
+    assert_eq!((one.days[0].1.requests, one.days[0].1.cost_usd), (4, Some(0.0364)));
+    assert_eq!(one.days[0].1.mean_duration_seconds, Some(0.9));
+    assert_eq!(one.tokens_last_minute, Some(2407.0));
+    assert_eq!((&one.days, one.quotas.iter().count()), (&other.days, other.quotas.iter().count()));
+    assert_eq!(super::parts(&ours).await, super::parts(&theirs).await);
+    let audit = one.audit.unwrap();
+    assert_eq!((audit.drift_requests, audit.drift_cost_usd), (0.0, Some(0.0)));
+    // By MySQL's collation `TTS-1` is `tts-1`, of which no tokens are known; to the relay it is any other model.
+    let read = rows_read(&ours).await;
+    db.run("update logs set model_name = 'other' where cast(model_name as binary) = 'TTS-1'").await;
+    assert_eq!(read, rows_read(&ours).await, "the audit found what was not there");
+    let mut account = Db::connect(url.as_str()).await;
+    for secret in [
+        "`key` from channels",
+        "`key` from tokens",
+        "password from users",
+        "email from users",
+        "access_token from users",
+        "content from logs",
+        "value from options",
+    ] {
+        assert!(account.try_run(&format!("select {secret}")).await.is_err(), "{secret}");
+    }
+    assert!(account.try_run("delete from logs").await.is_err());
 }

@@ -177,7 +177,8 @@ async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minute
              do update set request_count = ops_ingress_reject_aggregates.request_count + excluded.request_count"
         )
     };
-    store.run(&reject("2026-10-01 09:00", "ip_restricted", 4, "192.0.2.3")).await;
+    store.run(&reject("2026-10-01 09:00", "long_ago", 9, "192.0.2.3")).await;
+    store.run(&reject("2026-11-19 13:00", "ip_restricted", 4, "192.0.2.3")).await;
     store.run(&reject("2026-11-20 12:00", "invalid_api_key", 5, "192.0.2.1")).await;
     let directory = relay::open(&store.plan()).unwrap().directory.read().await.unwrap();
     let open = |store: &Store| relay::open(&store.plan()).unwrap().live.unwrap();
@@ -202,4 +203,20 @@ async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minute
     }
     let restarted = told(open(&store).read(&directory).await.unwrap());
     assert_eq!(restarted, [("ip_restricted".to_owned(), 0)].into(), "a restart begins at 0");
+}
+
+/// An attack makes this table large, and a migration locks it.
+#[tokio::test]
+async fn refused_requests_that_cannot_be_read_take_nothing_else_with_them() {
+    let mut store = Store::new("locked_rejects").await;
+    store.people().await;
+    let mut parts = relay::open(&store.plan()).unwrap();
+    let directory = parts.directory.read().await.unwrap();
+    let live = parts.live.as_mut().unwrap();
+    store.run("begin; lock table ops_ingress_reject_aggregates").await;
+    let locked = live.read(&directory).await.unwrap();
+    assert_eq!((locked.accounts.len(), locked.rejected), (3, None));
+    store.run("rollback").await;
+    let free = live.read(&directory).await.unwrap();
+    assert_eq!((free.accounts.len(), free.rejected), (3, Some(Vec::new())));
 }

@@ -93,3 +93,19 @@ create table account_quota_snapshots (
   used_percent real,
   plan_type text
 );
+create index idx_quota_snapshots_latest on account_quota_snapshots (
+  account_key, provider, provider_window_id, model_scope_kind, model_scope_key, observed_at_ms desc
+);
+
+create table account_quota_windows (
+  id integer primary key autoincrement,
+  account_key text not null,
+  provider text not null,
+  provider_window_id text not null,
+  window_kind text not null,
+  model_scope_kind text not null,
+  model_scope_key text,
+  scope_fingerprint text not null,
+  availability text not null,
+  unique (account_key, provider, provider_window_id, scope_fingerprint)
+);

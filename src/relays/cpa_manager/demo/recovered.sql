@@ -1,0 +1,2 @@
+-- The manager switches credentials on again. It keeps the row.
+update quota_cooldowns set status = 'recovered' where status = 'active'
