@@ -13,9 +13,9 @@
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
-//! the ledger themselves, and one of them takes over when the writer's lock ends. Two guards keep the parts of a
-//! checkpoint together even where locks do not work: a save of changes names the generation that it follows, and
-//! whoever becomes the writer first saves everything.
+//! the ledger themselves, and one of them takes over when the writer's lock ends: with its process, or when it no
+//! longer reads that relay. Two guards keep the parts of a checkpoint together even where locks do not work: a save of
+//! changes names the generation that it follows, and whoever becomes the writer first saves everything.
 //!
 //! # Layout
 //! * [`Checkpointer`]: when to save, and what has changed since the last time.
@@ -206,6 +206,20 @@ impl Store {
             Backend::Postgres(schema) => schema.become_writer(owner).await,
         })
         .await
+    }
+
+    /// Lets another process become the writer of a relay's checkpoint.
+    pub(crate) async fn resign(&self, owner: &Owner) {
+        let resigned = self
+            .within(async |backend| match backend {
+                // The file is this process' own, with all relays in it.
+                Backend::Sqlite(_) => Ok(()),
+                Backend::Postgres(schema) => schema.resign(owner).await,
+            })
+            .await;
+        if let Err(error) = resigned {
+            tracing::debug!(%error, "the writer's lock was not given back");
+        }
     }
 
     /// Saves in one transaction; gives the new generation.

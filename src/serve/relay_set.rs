@@ -100,9 +100,12 @@ impl RelaySet {
             self.pollers.insert(name, Poller::start(subject, before.take().as_ref(), &self.registry));
         }
         self.registry.show(self.pollers.values());
-        self.plan = plan;
+        let before = std::mem::replace(&mut self.plan, plan);
         for (name, poller) in &mut removed {
             finish(poller).instrument(log::relay_span(name)).await;
+            if let Some(store) = &self.store {
+                store.resign(&Owner::of(&before.relays[name])).await;
+            }
         }
         Ok(changes)
     }
