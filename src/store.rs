@@ -84,18 +84,19 @@ impl StorePlan {
     }
 }
 
-/// Whose checkpoint it is: the relay's name in the configuration, and the product.
+/// Whose checkpoint it is: the relay's name in the configuration, and what its ledger is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its name in the configuration.
     pub relay: String,
-    /// The product's label.
+    /// The product's label, or [`Product::other_ledger`](crate::relay::Product).
     pub kind: &'static str,
 }
 
 impl Owner {
     pub(crate) fn of(relay: &RelayPlan) -> Self {
-        Self { relay: relay.name.clone(), kind: relay.product.label }
+        let kind = (relay.product.other_ledger)(relay).unwrap_or(relay.product.label);
+        Self { relay: relay.name.clone(), kind }
     }
 }
 
