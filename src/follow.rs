@@ -28,6 +28,8 @@ pub use counters::CounterFollower;
 const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
+/// A store's clock that goes back further was far ahead, and what is young by the right time was let go of as old.
+const CLOCK_STEP: TimeDelta = TimeDelta::hours(1);
 
 /// A ledger and what has been made of it.
 pub struct Follower {
@@ -341,6 +343,11 @@ impl State {
         }
         if refresh.tariff != self.tariff {
             tracing::info!("the relay's prices have changed; reading its rows anew at the new ones");
+            return true;
+        }
+        let (now, was) = (refresh.now, self.tally.looked_until());
+        if now + CLOCK_STEP < was {
+            tracing::warn!(%now, %was, "the store's clock has gone back; reading its rows anew");
             return true;
         }
         false

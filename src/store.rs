@@ -13,9 +13,9 @@
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
-//! the ledger themselves, and one of them takes over when the writer's lock ends. Two guards keep the parts of a
-//! checkpoint together even where locks do not work: a save of changes names the generation that it follows, and
-//! whoever becomes the writer first saves everything.
+//! the ledger themselves, and one of them takes over when the writer's lock ends: with its process, or when it no
+//! longer reads that relay. Two guards keep the parts of a checkpoint together even where locks do not work: a save of
+//! changes names the generation that it follows, and whoever becomes the writer first saves everything.
 //!
 //! # Layout
 //! * [`Checkpointer`]: when to save, and what has changed since the last time.
@@ -84,18 +84,19 @@ impl StorePlan {
     }
 }
 
-/// Whose checkpoint it is: the relay's name in the configuration, and the product.
+/// Whose checkpoint it is: the relay's name in the configuration, and what its ledger is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its name in the configuration.
     pub relay: String,
-    /// The product's label.
+    /// The product's label, or [`Product::other_ledger`](crate::relay::Product).
     pub kind: &'static str,
 }
 
 impl Owner {
     pub(crate) fn of(relay: &RelayPlan) -> Self {
-        Self { relay: relay.name.clone(), kind: relay.product.label }
+        let kind = (relay.product.other_ledger)(relay).unwrap_or(relay.product.label);
+        Self { relay: relay.name.clone(), kind }
     }
 }
 
@@ -206,6 +207,20 @@ impl Store {
             Backend::Postgres(schema) => schema.become_writer(owner).await,
         })
         .await
+    }
+
+    /// Lets another process become the writer of a relay's checkpoint.
+    pub(crate) async fn resign(&self, owner: &Owner) {
+        let resigned = self
+            .within(async |backend| match backend {
+                // The file is this process' own, with all relays in it.
+                Backend::Sqlite(_) => Ok(()),
+                Backend::Postgres(schema) => schema.resign(owner).await,
+            })
+            .await;
+        if let Err(error) = resigned {
+            tracing::debug!(%error, "the writer's lock was not given back");
+        }
     }
 
     /// Saves in one transaction; gives the new generation.

@@ -26,6 +26,9 @@ pub struct Product {
     pub variables: Option<Variables>,
     /// What it does not support.
     pub unsupported: &'static [Unsupported],
+    /// The name of the ledger that its settings lead to, where that is another than the usual one: what is kept of the one
+    /// is of no use for the other.
+    pub other_ledger: fn(&RelayPlan) -> Option<&'static str>,
     /// Opens the parts of a relay; connects to nothing.
     pub open: fn(&RelayPlan) -> Result<Relay, OpenError>,
     /// Looks at the relay's stores, for people; changes nothing.

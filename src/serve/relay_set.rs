@@ -62,7 +62,7 @@ impl RelaySet {
         for (name, new) in &plan.relays {
             match self.plan.relays.get(name) {
                 Some(old) if old == new => changes.unchanged += 1,
-                Some(old) if old.product == new.product => {
+                Some(old) if Owner::of(old) == Owner::of(new) => {
                     let relay = relay::open(new).with_context(|| format!("relays.{name}"))?;
                     opened.push(Opened::Again(new.clone(), relay));
                     changes.changed.push(name.clone());
@@ -80,8 +80,9 @@ impl RelaySet {
             store.reopen(new).await?;
         }
 
-        let stays =
-            |name: &String| plan.relays.get(name).is_some_and(|new| new.product == self.plan.relays[name].product);
+        let stays = |name: &String| {
+            plan.relays.get(name).is_some_and(|new| Owner::of(new) == Owner::of(&self.plan.relays[name]))
+        };
         let mut removed: Vec<_> = self.pollers.extract_if(.., |name, _| !stays(name)).collect();
         changes.removed = removed.iter().map(|(name, _)| name.clone()).collect();
         for opened in opened {
@@ -100,9 +101,12 @@ impl RelaySet {
             self.pollers.insert(name, Poller::start(subject, before.take().as_ref(), &self.registry));
         }
         self.registry.show(self.pollers.values());
-        self.plan = plan;
+        let before = std::mem::replace(&mut self.plan, plan);
         for (name, poller) in &mut removed {
             finish(poller).instrument(log::relay_span(name)).await;
+            if let Some(store) = &self.store {
+                store.resign(&Owner::of(&before.relays[name])).await;
+            }
         }
         Ok(changes)
     }

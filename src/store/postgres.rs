@@ -90,6 +90,18 @@ impl Schema {
         Ok(leads)
     }
 
+    /// A session that has ended holds no lock.
+    pub(crate) async fn resign(&mut self, owner: &Owner) -> Result<(), StoreError> {
+        let Some(mut session) = self.session.take() else { return Ok(()) };
+        let key = key(owner);
+        if session.leads.remove(&key) {
+            let resign = sqlx::query(include_str!("sql/postgres/resign.sql")).bind(key);
+            resign.execute(&mut session.connection).await.map_err(|error| self.error("unlocking", &error))?;
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
     /// The checkpoints of the owners as they are; `None` before there is a store. Makes and changes nothing.
     pub(crate) async fn inspect(&self, owners: &[Owner]) -> Result<Option<Vec<Option<Stored>>>, StoreError> {
         let mut connection = self.connect().await?;

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::Dimensions;
 use super::names::Sym;
+use super::present::{OTHER, other};
 use super::sums::{BoardSums, Spent, Sum, Sums};
 use crate::model::{Directory, EntityId, Facts, Period, Scope};
 use crate::view::{Board, BoardEntry, Boards};
@@ -30,11 +31,11 @@ impl<'a> BoardNames<'a> {
         Self { names: [users, keys, teams, organizations, providers], settings }
     }
 
-    /// `None` for who has left.
+    /// `None` for who has left, and for a model with the name of the rest.
     pub(crate) fn name(&self, scope: Scope, id: &'a EntityId) -> Option<&'a str> {
         match (self.names.get(scope as usize), id) {
             (Some(names), id) => names.get(id).copied(),
-            (None, EntityId::Text(name)) => Some(name),
+            (None, EntityId::Text(name)) => Some(&**name).filter(|name| *name != OTHER),
             (None, EntityId::Number(_)) => None,
         }
     }
@@ -124,16 +125,16 @@ pub(super) fn board<'a>(
             let id = *ids.value(entity)?;
             Some((id, *names.names[scope as usize].get(&EntityId::Number(id))?))
         }
-        None => Some((0, dimensions.models.value(entity)?.as_ref())),
+        None => Some((0, dimensions.model(entity)?)),
     };
     let mut ranked = ranked(boards, scope, names.size(scope), known);
     ranked.sort_unstable_by(order);
 
-    let mut other = boards.whole.spent.clone();
+    let mut rest = boards.whole.spent.clone();
     let mut entries: Vec<BoardEntry> = ranked
         .into_iter()
         .map(|(spent, id, name, entity)| {
-            other.unmerge(spent);
+            rest.unmerge(spent);
             let id = if scope == Scope::Model { name.to_owned() } else { id.to_string() };
             let sums = boards.sums(scope, entity);
             let speeds = sums.filter(|_| scope == Scope::Provider);
@@ -147,7 +148,7 @@ pub(super) fn board<'a>(
             }
         })
         .collect();
-    entries.push(BoardEntry { name: "other".to_owned(), ..entry("other".to_owned(), &other, facts) });
+    entries.push(BoardEntry { name: other(), ..entry(other(), &rest, facts) });
     Board { scope, period, entries, renewed_at: None }
 }
 

@@ -37,7 +37,9 @@ const MOST_HISTOGRAMS: usize = 5_000;
 pub struct CounterState {
     reading: Option<CounterSnapshot>,
     failures: BTreeMap<(EntityId, FailureClass), u64>,
-    latency: BTreeMap<(EntityId, Arc<str>), Histogram>,
+    latency: HashMap<(EntityId, Arc<str>), Histogram>,
+    /// Of [`Self::latency`].
+    combinations: Order<(EntityId, Arc<str>)>,
     /// By provider, in money.
     spent: BTreeMap<EntityId, Usd>,
     missed: u64,
@@ -115,11 +117,13 @@ impl CounterState {
         for (provider, class, count) in reading.failures.drain(..) {
             *self.failures.entry((provider, class)).or_default() += count;
         }
-        for (provider, mut model, ms) in reading.durations.drain(..) {
-            if self.latency.len() >= MOST_HISTOGRAMS {
-                model = other().into();
+        for (provider, model, ms) in reading.durations.drain(..) {
+            let mut combination = (provider, model);
+            if self.latency.len() >= MOST_HISTOGRAMS && !self.latency.contains_key(&combination) {
+                combination.1 = other().into();
             }
-            self.latency.entry((provider, model)).or_default().observe(DURATION_BOUNDS, 1e3, ms);
+            self.combinations.admit([&combination]);
+            self.latency.entry(combination).or_default().observe(DURATION_BOUNDS, 1e3, ms);
         }
         for (provider, cost) in reading.spent.drain(..) {
             *self.spent.entry(provider).or_default() += cost;
@@ -138,8 +142,9 @@ impl CounterState {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn part(&self) -> Result<Part, PartError> {
-        let (failures, latency) = (self.failures.iter().collect(), self.latency.iter().collect());
-        let (failures, latency): (Vec<_>, Vec<_>) = (failures, latency);
+        let failures: Vec<_> = self.failures.iter().collect();
+        // In their order.
+        let latency: Vec<_> = self.combinations.values.iter().map(|it| (it, &self.latency[it])).collect();
         let spent: Vec<_> = self.spent.iter().collect();
         let (models, spenders) = (&self.models.values, self.spenders.each_ref().map(|order| &order.values));
         encoded(METER, &MeterPart { failures, latency, spent, missed: self.missed, models, spenders })
@@ -151,9 +156,12 @@ impl CounterState {
     /// When the part is missing or cannot be understood.
     pub(crate) fn restore(parts: &BTreeMap<String, Bytes>) -> Result<Self, PartError> {
         type Events<K, V> = Vec<(K, V)>;
-        let part: MeterPart<Events<_, _>, Events<_, _>, Events<_, _>, Vec<_>, [Vec<_>; 4]> = decoded(parts, METER)?;
+        type Latency = Events<(EntityId, Arc<str>), Histogram>;
+        let part: MeterPart<Events<_, _>, Latency, Events<_, _>, Vec<_>, [Vec<_>; 4]> = decoded(parts, METER)?;
+        let combinations: Vec<_> = part.latency.iter().map(|(combination, _)| combination.clone()).collect();
         Ok(Self {
             failures: part.failures.into_iter().collect(),
+            combinations: combinations.into(),
             latency: part.latency.into_iter().collect(),
             spent: part.spent.into_iter().collect(),
             missed: part.missed,
@@ -219,17 +227,18 @@ impl CounterState {
         (CountersView { users, keys, teams, organizations, ..view }, folded)
     }
 
-    /// At most `most` combinations apart, and how many are not.
+    /// The first `most` combinations apart, and how many are not.
     fn latency(&self, most: usize, model: impl Fn(&Arc<str>) -> String) -> (Blocks<LatencyView>, u64) {
         let mut latency: BTreeMap<(String, String), Histogram> = BTreeMap::new();
         let mut folded = 0;
-        for ((provider, name), histogram) in &self.latency {
+        for combination in &self.combinations.values {
+            let (provider, name) = combination;
             let mut labels = (provider.to_string(), model(name));
             if latency.len() >= most && !latency.contains_key(&labels) {
                 folded += 1;
                 labels.1 = other();
             }
-            latency.entry(labels).or_default().merge(histogram);
+            latency.entry(labels).or_default().merge(&self.latency[combination]);
         }
         let views = latency.into_iter().map(|((provider_id, model), durations)| LatencyView {
             provider_id,
@@ -357,4 +366,76 @@ fn board(Ranking { scope, period, entries, renewed_at }: &Ranking, names: &Board
         ..BoardEntry::default()
     });
     Board { scope: *scope, period: *period, entries: entries.chain([rest]).collect(), renewed_at: *renewed_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Directory, Period};
+    use crate::view::{Boards, SeriesBudget};
+
+    fn view(state: &CounterState, series: &SeriesBudget) -> LedgerView {
+        let (directory, boards) = (Directory::default(), Boards::default());
+        state.view(&Presentation { directory: Some(&directory), live: None, boards: &boards, series }).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_is_called_other_is_a_part_of_the_rest() {
+        let ranked = |model: &str, cost: f64| Ranked {
+            id: model.into(),
+            requests: Some(2),
+            cost: Usd::from_f64(cost).unwrap(),
+            tokens: None,
+        };
+        let entries = vec![ranked("other", 3.0), ranked("a", 1.0)];
+        let ranking = Ranking { scope: Scope::Model, period: Period::Today, entries, renewed_at: None };
+        let mut state = CounterState::default();
+        state.apply(CounterSnapshot { rankings: vec![ranking], ..CounterSnapshot::default() });
+        let view = view(&state, &SeriesBudget::default());
+        let entries: Vec<_> = view.boards[0].entries.iter().map(|it| (&*it.id, it.cost_usd)).collect();
+        assert_eq!(entries, [("a", Some(1.0)), ("other", Some(3.0))]);
+    }
+
+    /// One request of each.
+    fn ended(models: &[&str]) -> CounterSnapshot {
+        let names: Vec<Arc<str>> = models.iter().map(|model| Arc::from(*model)).collect();
+        let durations = names.iter().map(|model| (EntityId::from("p"), Arc::clone(model), 900)).collect();
+        CounterSnapshot { loaded: 1.0, models: names, durations, ..CounterSnapshot::default() }
+    }
+
+    /// Models with a histogram, the requests in it, and the combinations without.
+    fn histograms(state: &CounterState, series: &SeriesBudget) -> (Vec<(String, u64)>, u64) {
+        let view = view(state, series);
+        let counters = view.counters.unwrap();
+        let apart = counters.latency.iter().map(|it| (it.model.clone(), it.duration.buckets.iter().sum()));
+        (apart.collect(), view.folded.iter().find(|it| it.0 == "histogram").unwrap().1)
+    }
+
+    #[test]
+    fn histograms_keep_their_places_whatever_comes_later() {
+        let series = SeriesBudget { max_histograms: 2, ..SeriesBudget::default() };
+        let mut state = CounterState::default();
+        state.apply(ended(&["m", "n"]));
+        state.apply(ended(&["a", "m"]));
+        let expected = [("m".to_owned(), 2), ("n".to_owned(), 1), ("other".to_owned(), 1)];
+        assert_eq!(histograms(&state, &series), (expected.to_vec(), 1));
+
+        let (name, bytes) = state.part().unwrap();
+        let mut state = CounterState::restore(&[(name, bytes.unwrap().get())].into()).unwrap();
+        state.apply(ended(&["b", "n"]));
+        let expected = [("m".to_owned(), 2), ("n".to_owned(), 2), ("other".to_owned(), 2)];
+        assert_eq!(histograms(&state, &series), (expected.to_vec(), 2), "after a restart");
+    }
+
+    #[test]
+    fn histograms_go_on_when_no_more_are_kept_apart() {
+        let series = SeriesBudget { max_models: 10_000, max_histograms: 10_000, ..SeriesBudget::default() };
+        let names: Vec<String> = (0..MOST_HISTOGRAMS).map(|number| format!("m{number}")).collect();
+        let mut state = CounterState::default();
+        state.apply(ended(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        state.apply(ended(&["m7", "late"]));
+        let (apart, _) = histograms(&state, &series);
+        let requests = |model: &str| apart.iter().find(|it| it.0 == model).map(|it| it.1);
+        assert_eq!((requests("m7"), requests("other"), requests("late")), (Some(2), Some(1), None));
+    }
 }

@@ -122,7 +122,7 @@ impl Tally {
         let mut view = Vec::new();
         for key in keys.filter(|_| top > 0).into_iter().flat_map(|board| &board.entries) {
             let Some(sym) = key.id.parse().ok().and_then(|id| self.entity(Scope::Key, id)) else { continue };
-            let name = |(model, requests)| Some((requests, self.names.models.value(model)?));
+            let name = |(model, requests)| Some((requests, self.names.model(model)?));
             let mut models: Vec<_> = self.windows.key_models.total.of(sym).filter_map(name).collect();
             models.sort_unstable_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
             models.truncate(top);
@@ -281,6 +281,13 @@ impl Tally {
     }
 }
 
+impl Dimensions {
+    /// The name of a model that may stand beside the rest: one that is called like it is a part of it.
+    pub(super) fn model(&self, sym: Sym) -> Option<&str> {
+        self.models.value(sym).map(AsRef::as_ref).filter(|name| *name != OTHER)
+    }
+}
+
 /// What providers and models are shown as.
 struct Labels<'a> {
     names: &'a Dimensions,
@@ -305,7 +312,7 @@ fn empty() -> &'static BoardSums {
     &EMPTY
 }
 
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 pub(super) fn other() -> String {
     OTHER.to_owned()

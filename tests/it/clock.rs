@@ -86,3 +86,31 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
         assert_eq!(lines(&after), lines(&afresh), "{zone}: back home all is as if nothing had happened");
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_was_a_day_ahead_for_one_refresh_leaves_nothing_behind() {
+    let mut store = Store::new("clock_ahead", "v0.9.2").await;
+    store.people().await;
+    // None of them near an edge of a window.
+    store
+        .run(
+            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
+             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
+        )
+        .await;
+    let plan = plan(&store.url, None);
+    let ahead = Arc::new(AtomicI64::new(0));
+    let mut follower = follower(&plan, &ahead);
+    let before = read(&mut follower, &plan).await;
+    ahead.store(86_400, Ordering::Relaxed);
+    read(&mut follower, &plan).await;
+    ahead.store(0, Ordering::Relaxed);
+    let after = read(&mut follower, &plan).await;
+    let afresh = read(&mut Follower::new(ledger(&plan), &plan), &plan).await;
+    assert_eq!(after.windows, afresh.windows);
+    assert_eq!(lines(&after), lines(&afresh));
+    let counters = |view: &LedgerView| counter_lines(view.counters.as_ref().unwrap());
+    assert_eq!(counters(&after), counters(&before));
+    let audit = after.audit.unwrap();
+    assert!(audit.at < afresh.audit.unwrap().at, "the next audit would be a day away: {audit:?}");
+}

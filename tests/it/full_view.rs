@@ -250,6 +250,7 @@ fn directory() -> Directory {
     Directory {
         sessions_untracked: false,
         replica_lag_seconds: Some(7.5),
+        without_breaker: Vec::new(),
         key_tags: vec![(4.into(), "team-a".into())],
         users: vec![user(7, "alice")],
         keys: vec![Key {

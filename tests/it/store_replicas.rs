@@ -8,6 +8,7 @@ use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
+use crate::process;
 use crate::store::server;
 use crate::store_process::{Counters, Process, assert_none_fell, counters, differs_from_plain_sql, value};
 
@@ -174,4 +175,37 @@ async fn counters_wait_for_a_store_that_starts_later() {
     let page = until(&process, "the store is not used again", &|page| counters(page).is_some()).await;
     assert_none_fell(&before, &counters(&page).unwrap());
     process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_the_writer_no_longer_reads_is_saved_by_the_other() {
+    let store = server().await.database("left_store").await.unwrap();
+    let mut table = String::new();
+    for name in ["stays", "leaves"] {
+        let relay = crate::claude_code_hub::Store::new(&format!("left_{name}"), "v0.9.2").await;
+        table += &format!(
+            "[relays.{name}]\nkind = \"claude-code-hub\"\ndatabase_url = \"{}\"\ninterval = \"1s\"\n",
+            relay.url
+        );
+    }
+    let store = format!("[store]\nurl = \"{store}\"\nsave_interval = \"1s\"\n");
+    let config = format!("{store}{table}");
+    let saves = |page: &process::Page, relay| {
+        process::value(page, WRITER, &[("relay", relay)]) == Some(1.0)
+            && process::value(page, SAVED, &[("relay", relay)]).is_some()
+    };
+    let first = process::Process::start(&config, &[]);
+    first.until("it saves both", |page| saves(page, "stays") && saves(page, "leaves"));
+    let second = process::Process::start(&config, &[]);
+    second.until("it follows", |page| process::value(page, WRITER, &[("relay", "leaves")]) == Some(0.0));
+    first.write(&config[..config.find("[relays.leaves]").unwrap()]);
+    first.signal("HUP");
+    second.until("it has taken over", |page| saves(page, "leaves"));
+    assert!(saves(&first.page(), "stays") && !saves(&second.page(), "stays"), "the other relay is where it was");
+
+    // It comes back, and follows.
+    first.write(&config);
+    first.signal("HUP");
+    first.until("it follows", |page| process::value(page, WRITER, &[("relay", "leaves")]) == Some(0.0));
+    assert!(saves(&second.page(), "leaves"));
 }

@@ -803,6 +803,24 @@ fn models_are_admitted_by_their_first_success_and_other_never_falls() {
 }
 
 #[test]
+fn a_model_that_is_called_other_is_a_part_of_the_rest() {
+    let now = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
+    let mut tally = Tally::new(moment(chrono_tz::Asia::Shanghai, now));
+    // The name of the rest costs most.
+    let models = ["other", "other", "a", "a", "b", "c"];
+    tally.apply((1..).zip(models).map(|(id, model)| UsageRow { model: Some(model.into()), ..row(id, now) }));
+    tally.complete();
+    let view = view(&mut tally, &directory(Vec::new()));
+    let mut key: Vec<_> = view.key_models.iter().map(|(key, model, count)| (&**key, &**model, *count)).collect();
+    key.sort_unstable();
+    assert_eq!(key, [("11", "a", 2), ("11", "b", 1), ("11", "other", 3)]);
+    for board in view.boards.iter().filter(|board| board.scope == Scope::Model) {
+        let entries: Vec<_> = board.entries.iter().map(|it| (&*it.id, it.requests)).collect();
+        assert_eq!(entries, [("a", Some(2)), ("b", Some(1)), ("other", Some(3))], "{:?}", board.period);
+    }
+}
+
+#[test]
 fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     let start = Utc.with_ymd_and_hms(2026, 6, 3, 12, 0, 0).unwrap();
     let zone = chrono_tz::Asia::Shanghai;

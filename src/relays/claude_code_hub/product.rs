@@ -40,6 +40,7 @@ pub static PRODUCT: Product = Product {
         zone: "TZ",
     }),
     unsupported: UNSUPPORTED,
+    other_ledger: |_| None,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

@@ -14,6 +14,7 @@ pub static PRODUCT: Product = Product {
     settings: &[TIMEZONE_OFFSET, FIND_KEYS],
     variables: None,
     unsupported: UNSUPPORTED,
+    other_ledger: |_| None,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

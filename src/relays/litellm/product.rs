@@ -1,7 +1,7 @@
 //! The product, as the rest of the program sees it.
 
 use super::unsupported::UNSUPPORTED;
-use super::{ModelName, USAGE_PATH, check, demo, open};
+use super::{ModelName, USAGE_PATH, check, counts_days, demo, open};
 use crate::relay::plan::{OwnValue, RelayPlan};
 use crate::relay::setting::{
     AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_TEAMS, MAX_USERS, Setting, TOP_TEAMS, TOP_USERS, ValueType,
@@ -32,6 +32,13 @@ pub(super) fn model_name(plan: &RelayPlan) -> ModelName {
     if plan.own.text(MODEL_NAME.path) == "model" { ModelName::Sent } else { ModelName::Group }
 }
 
+fn other_ledger(plan: &RelayPlan) -> Option<&'static str> {
+    counts_days(plan).then(|| match model_name(plan) {
+        ModelName::Group => "litellm days",
+        ModelName::Sent => "litellm days by model",
+    })
+}
+
 /// LiteLLM.
 pub static PRODUCT: Product = Product {
     label: "litellm",
@@ -42,6 +49,7 @@ pub static PRODUCT: Product = Product {
     settings: &[MODEL_NAME, USAGE, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, TOP_TEAMS, MAX_USERS, MAX_TEAMS],
     variables: None,
     unsupported: UNSUPPORTED,
+    other_ledger,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

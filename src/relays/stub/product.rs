@@ -18,6 +18,7 @@ pub(crate) static PRODUCT: Product = Product {
         Unsupported::metrics("the table has requests and nothing else", &["llm_relay_provider_", "llm_relay_key_"]),
         Unsupported::teams("the table knows no teams"),
     ],
+    other_ledger: |_| None,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

@@ -35,6 +35,7 @@ pub static PRODUCT: Product = Product {
     settings: &[SLOT_TTL, TIMEZONE, TIMEZONE_FALLBACK, AUDIT_INTERVAL, HISTORY_BUDGET, TOP_USERS, MAX_USERS],
     variables: None,
     unsupported: UNSUPPORTED,
+    other_ledger: |_| None,
     open,
     check: |plan| Box::pin(check(plan)),
     demo: |options| Box::pin(demo::set_up(options)),

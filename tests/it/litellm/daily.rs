@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::database::{Db, plan};
+use crate::process::{Page, Process, total, value};
 
 /// A key, its user, team and organization.
 const CALLERS: [(&str, &str, &str, &str); 4] = [
@@ -375,4 +376,44 @@ async fn what_is_deleted_by_hand_lowers_the_day_and_no_counter() {
     sent.own.set("model_name", OwnValue::Text("model".to_owned()));
     let Usage::Counters(mut counters) = relay::open(&sent).unwrap().usage else { panic!("no counters") };
     assert!(counters.restore(&exporter.saved).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_form_of_usage_begins_a_ledger_of_its_own_by_restart_and_by_reload() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let mut scene = Scene::new(&server, "forms", "2026-11-28T22:00:00Z").await;
+    let today = scene.day(0);
+    scene.flush(today, 30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = |own: &str| {
+        format!(
+            "[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n[relays.proxy]\nkind = \"litellm\"\n\
+             database_url = \"{}\"\ninterval = \"1s\"\n{own}",
+            directory.path().join("store.db").display(),
+            scene.db.url
+        )
+    };
+    let requests = |page: &Page| total(page, "llm_relay_requests_total", "proxy");
+    let names = |page: &Page, name| value(page, "llm_relay_requests_total", &[("model", name)]).is_some();
+    let saved = |page: &Page| value(page, "llm_relay_store_last_save_timestamp_seconds", &[]).is_some();
+    let of_rows = |page: &Page| saved(page) && requests(page) == 0.0;
+    let of_days = |page: &Page| saved(page) && names(page, "gpt-4o");
+    let of_sent = |page: &Page| saved(page) && names(page, "gpt-4o-2024");
+
+    let (rows, days, sent) = ("", "usage = \"days\"\n", "usage = \"days\"\nmodel_name = \"model\"\n");
+    let exporter = Process::start(&config(rows), &[]);
+    exporter.until("there is no row", of_rows);
+    exporter.write(&config(days));
+    exporter.signal("HUP");
+    exporter.until("days are read and saved", of_days);
+    exporter.write(&config(sent));
+    exporter.signal("HUP");
+    exporter.until("and by the other names", of_sent);
+    exporter.end();
+
+    for (own, holds) in [(days, &of_days as &dyn Fn(&Page) -> bool), (rows, &of_rows), (sent, &of_sent)] {
+        let exporter = Process::start(&config(own), &[]);
+        exporter.until(own, holds);
+        exporter.end();
+    }
 }
