@@ -5,8 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use hashbrown::HashMap;
 
 use super::Dimensions;
-use super::names::Sym;
-use super::present::{OTHER, other};
+use super::names::{OTHER, Sym, other};
 use super::sums::{BoardSums, Spent, Sum, Sums};
 use crate::model::{Directory, EntityId, Facts, Period, Scope};
 use crate::view::{Board, BoardEntry, Boards};

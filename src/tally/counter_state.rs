@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::boards::BoardNames;
 use super::counters::{DURATION_BOUNDS, Histogram, SPEED_BOUNDS, TTFT_BOUNDS};
-use super::present::{Presentation, histogram, other};
+use super::names::other;
+use super::present::{Presentation, histogram};
 use super::quota::live_quota;
 use crate::model::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 use crate::model::{EntityId, FailureClass, Scope, Tokens, Usd};

@@ -16,6 +16,13 @@ pub(crate) type Sym = u32;
 /// No entity: the row has no key, no model, ...; or one that is not kept apart.
 pub(crate) const NONE: Sym = Sym::MAX;
 
+/// What is not told apart goes by this name.
+pub(super) const OTHER: &str = "other";
+
+pub(super) fn other() -> String {
+    OTHER.to_owned()
+}
+
 /// How many values a dimension keeps apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {

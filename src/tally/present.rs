@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use super::boards::{BoardNames, board};
 use super::counters::{self, Count, Counters, Histogram, Traffic};
 use super::course::{Course, Step};
-use super::names::{Admitted, Sym};
+use super::names::{Admitted, OTHER, Sym, other};
 use super::sums::{BoardSums, Sum, Sums};
 use super::{Correction, Corrections, Dimensions, Tally};
 use crate::model::{Directory, Facts, FailureClass, Live, Period, Scope, Tokens, Usd};
@@ -310,12 +310,6 @@ impl Labels<'_> {
 fn empty() -> &'static BoardSums {
     static EMPTY: std::sync::LazyLock<BoardSums> = std::sync::LazyLock::new(BoardSums::default);
     &EMPTY
-}
-
-pub(super) const OTHER: &str = "other";
-
-pub(super) fn other() -> String {
-    OTHER.to_owned()
 }
 
 fn day_view(sums: &Sums, facts: Facts) -> DayView {
