@@ -212,8 +212,9 @@ async fn live_series_go_on_where_the_back_fill_ends() {
             unsupported_reason(llm_relay_exporter::relays::claude_code_hub::PRODUCT.unsupported, it.name).is_none();
         tells && it.is_backfillable() && it.kind != MetricType::Gauge
     });
-    // Few requests are of no price or answered by another model: at some hours the short history has none.
-    let rare = ["llm_relay_unpriced_requests_total", "llm_relay_model_substitutions_total"];
+    // Few requests are of no price, answered by another model or paid for nothing: at some hours the short history has none.
+    let rare =
+        ["llm_relay_unpriced_requests_total", "llm_relay_model_substitutions_total", "llm_relay_wasted_cost_usd_total"];
     let untold = counters.map(|it| it.name).filter(|name| !names.contains(name) && !rare.contains(name));
     let untold: Vec<&str> = untold.collect();
     assert!(untold.is_empty() && before.len() > 300, "{untold:?}, {} series", before.len());
