@@ -303,6 +303,7 @@ const BEYOND_THE_DEMO: &[Excuse] = &[
     ("Limits of teams", "empty", "at some hours no limit will be used up before its reset"),
     ("Limits of organizations", "empty", "at some hours no limit will be used up before its reset"),
     ("Limits of providers", "empty", "at some hours no limit will be used up before its reset"),
+    ("Upstream accounts", "back", "an account is out for some minutes now and then"),
     ("Open circuits try again in", "reopen", "a circuit opens for some seconds now and then"),
 ];
 
