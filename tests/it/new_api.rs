@@ -379,7 +379,7 @@ async fn a_deleted_users_rows_stay_and_a_channel_tests_are_counted() {
 #[tokio::test]
 async fn a_key_is_what_its_user_is() {
     for place in [Place::sqlite(), Place::postgres().await, Place::mariadb().await] {
-        let (mut db, url) = place.relay("keys").await;
+        let (mut db, url) = place.relay("keys_of_users").await;
         people(&mut db).await;
         // Switched off by an admin, gone by an own wish, and the key of nobody.
         db.run(

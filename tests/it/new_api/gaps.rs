@@ -38,7 +38,7 @@ async fn a_jump_of_ids_takes_no_time() {
         settle(&mut exporter).await;
         assert_eq!(requests(&view(&mut exporter, &plan, &Directory::default())), 8);
         for n in 5..=6 {
-            insert(&mut db, n * GAP, 0).await;
+            insert(&mut db, n * GAP, 5).await;
         }
         *clock.lock().unwrap() = Utc::now();
         settle(&mut exporter).await;
