@@ -85,6 +85,29 @@ async fn a_missing_grant_is_named() {
 }
 
 #[tokio::test]
+async fn a_role_from_before_a_column_was_read_goes_on_and_is_told_of() {
+    let mut store = Store::new("older_role", "v0.9.2").await;
+    store.people().await;
+    store
+        .run(
+            "create role older login password 'planted-password';
+             grant select on users, keys, usage_ledger, system_settings, model_prices to older;
+             do $$ begin execute (
+               select format('grant select (%s) on providers to older', string_agg(quote_ident(attname), ', '))
+               from pg_attribute where attrelid = 'providers'::regclass and attnum > 0 and not attisdropped
+                 and attname not in ('key', 'url', 'circuit_breaker_failure_threshold')
+             ); end $$",
+        )
+        .await;
+    let url = url_for("older", &store.url);
+    let mut relay = relay::open(&plan(&url, None)).unwrap();
+    let directory = relay.directory.read().await.expect("it misses one column");
+    assert!(!directory.providers.is_empty() && directory.without_breaker.is_empty());
+    let report = check::check(&plan(&url, None)).await.unwrap().to_string();
+    assert!(report.contains("providers (circuit_breaker_failure_threshold)"), "{report}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_postgres_is_said_at_once() {
     let port = postgres().await.port();
     let cases = [
