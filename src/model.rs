@@ -14,7 +14,7 @@ pub(crate) use calendar::local_instant;
 pub use calendar::{Calendar, CalendarError};
 pub use counters::{CounterSnapshot, DayReading, KeyCounters, Ranked, Ranking, TrafficCounters};
 pub(crate) use directory::is_address;
-pub use directory::{Directory, Key, Limit, Organization, Provider, QuotaWindow, Team, User, WindowRule};
+pub use directory::{Directory, Key, Limit, LimitKey, Organization, Provider, QuotaWindow, Team, User, WindowRule};
 pub use entity::{EntityId, Period, Scope};
 pub use ledger_sum::LedgerSum;
 pub use live::{

@@ -242,6 +242,16 @@ pub struct Limit {
     pub since: Option<DateTime<Utc>>,
 }
 
+/// Whose limit it is, and of which window.
+pub type LimitKey = (Scope, EntityId, QuotaWindow);
+
+impl Limit {
+    /// What the live state tells its spending by.
+    pub(crate) fn key(&self) -> LimitKey {
+        (self.scope, self.id.clone(), self.window.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,10 @@
 //! What only the relay's running processes know.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
-use super::{EntityId, QuotaWindow, Scope, Usd};
+use super::{EntityId, LimitKey, Usd};
 
 /// Live state: what only the relay's running processes know. Each part is absent where the relay does not say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +22,7 @@ pub struct Live {
     /// By key id; only non-zero.
     pub key_sessions: Option<Vec<(EntityId, u64)>>,
     /// Spending in windows that only live state knows, e.g. a five-hour window that opens at the first request.
-    pub window_spend: Vec<WindowSpend>,
+    pub window_spend: HashMap<LimitKey, WindowSpend>,
     /// By key id: failures of an upstream key since its last success.
     pub key_failures: Option<Vec<(EntityId, u64)>>,
     /// By type and code, since the oldest entry that was there at the first read.
@@ -259,14 +261,8 @@ pub enum Circuit {
 }
 
 /// What one entity has spent in a window that only live state knows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowSpend {
-    /// Whose spending it is.
-    pub scope: Scope,
-    /// The entity.
-    pub id: EntityId,
-    /// Which of its limits it counts against.
-    pub window: QuotaWindow,
     /// Since the window began.
     pub used: Usd,
     /// The end of the window; `None` while none is open, or where it rolls.

@@ -1,7 +1,7 @@
 //! Records that are alike, deflated in columns.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Deflated;
 
@@ -14,58 +14,71 @@ const LONGEST: usize = 19;
 #[derive(Clone, Debug)]
 pub struct DeflatedRecords(Deflated);
 
-#[derive(Default, Serialize, Deserialize)]
-struct Columns {
+#[derive(Serialize, Deserialize)]
+struct Columns<'a> {
     /// How many numbers each record has.
     numbers: Vec<usize>,
-    /// By the place of a number in its record, and of a byte in its number.
-    bytes: Vec<Vec<u8>>,
+    /// Of each column: by the place of a number in its record, and of a byte in its number.
+    lengths: Vec<usize>,
+    /// All columns.
+    #[serde(serialize_with = "at_once")]
+    bytes: &'a [u8],
+}
+
+/// Not byte by byte.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 impl DeflatedRecords {
-    pub(crate) fn of<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut columns = Columns::default();
+    pub(crate) fn of(records: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let (mut numbers, mut columns) = (Vec::new(), Vec::new());
         for record in records {
-            columns.add(record);
+            numbers.push(add(&mut columns, record.as_ref()));
         }
+        let columns = Columns { numbers, lengths: columns.iter().map(Vec::len).collect(), bytes: &columns.concat() };
         Self(Deflated::of(&postcard::to_stdvec(&columns).expect("a Vec takes every write")))
     }
 
     /// The records one after the other.
     pub(crate) fn bytes(&self) -> Bytes {
-        let columns: Columns = postcard::from_bytes(&self.0.bytes()).expect("it was written here");
-        columns.joined().into()
+        let inflated = self.0.bytes();
+        let Columns { numbers, lengths, bytes } = postcard::from_bytes(&inflated).expect("it was written here");
+        let mut rest = bytes;
+        let mut columns: Vec<&[u8]> = lengths.into_iter().filter_map(|length| rest.split_off(..length)).collect();
+        let mut joined = Vec::with_capacity(bytes.len());
+        for count in numbers {
+            columns.chunks_mut(LONGEST).take(count).for_each(|number| take(number, &mut joined));
+        }
+        joined.into()
     }
 }
 
-impl Columns {
-    fn add(&mut self, record: &[u8]) {
-        let mut numbers = 0;
-        for number in record.split_inclusive(|byte| is_last(*byte)) {
-            let first = numbers * LONGEST;
-            numbers += 1;
-            if self.bytes.len() < first + LONGEST {
-                self.bytes.resize(first + LONGEST, Vec::new());
-            }
-            self.bytes[first..].iter_mut().zip(number).for_each(|(column, byte)| column.push(*byte));
+/// Adds a record to the columns; returns how many numbers it has.
+fn add(columns: &mut Vec<Vec<u8>>, record: &[u8]) -> usize {
+    let (mut count, mut at) = (0, 0);
+    for byte in record {
+        if columns.len() <= at {
+            columns.resize((count + 1) * LONGEST, Vec::new());
         }
-        self.numbers.push(numbers);
+        columns[at].push(*byte);
+        at += 1;
+        if is_last(*byte) {
+            count += 1;
+            at = count * LONGEST;
+        }
     }
+    count
+}
 
-    fn joined(&self) -> Vec<u8> {
-        let mut columns: Vec<_> = self.bytes.iter().map(|column| column.iter().copied()).collect();
-        let mut joined = Vec::with_capacity(self.bytes.iter().map(Vec::len).sum());
-        for numbers in &self.numbers {
-            for number in columns.chunks_mut(LONGEST).take(*numbers) {
-                for byte in number.iter_mut().map_while(Iterator::next) {
-                    joined.push(byte);
-                    if is_last(byte) {
-                        break;
-                    }
-                }
-            }
+/// Takes one number from its columns.
+fn take(columns: &mut [&[u8]], joined: &mut Vec<u8>) {
+    for column in columns {
+        let byte = *column.split_off_first().expect("a number has its last byte");
+        joined.push(byte);
+        if is_last(byte) {
+            return;
         }
-        joined
     }
 }
 
@@ -85,7 +98,7 @@ mod tests {
             records in prop::collection::vec(prop::collection::vec(any::<(i128, Option<u32>, bool)>(), 0..4), 0..20),
         ) {
             let records: Vec<Vec<u8>> = records.iter().map(|it| postcard::to_stdvec(it).unwrap()).collect();
-            let packed = DeflatedRecords::of(records.iter().map(Vec::as_slice));
+            let packed = DeflatedRecords::of(&records);
             prop_assert_eq!(&packed.bytes()[..], records.concat());
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 
 use super::sums::WindowFact;
 use crate::parts::{DeflatedRecords, PartBytes};
@@ -37,33 +37,32 @@ pub(crate) struct Log {
 #[derive(Debug)]
 struct Written(Bytes);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Second<'a> {
     second: i64,
-    #[serde(serialize_with = "at_once")]
+    /// How many they are, and each of them.
     facts: &'a [u8],
 }
 
-/// Not byte by byte.
-fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(bytes)
+/// What each second begins with, and its facts.
+fn records<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<WindowFact>)>) -> Option<Vec<Vec<u8>>> {
+    let mut records = Vec::new();
+    for (second, facts) in seconds {
+        let count = postcard::to_stdvec(&facts.len()).ok()?;
+        let facts: Vec<_> = facts.iter().map(postcard::to_stdvec).collect::<Result<_, _>>().ok()?;
+        let bytes = count.len() + facts.iter().map(Vec::len).sum::<usize>();
+        records.push([postcard::to_stdvec(&(second, bytes)).ok()?, count].concat());
+        records.extend(facts);
+    }
+    Some(records)
 }
 
 impl Written {
-    fn of<'a>(seconds: impl Iterator<Item = (&'a i64, &'a Vec<WindowFact>)>) -> Option<Self> {
-        let mut bytes = Vec::new();
-        for (second, facts) in seconds {
-            let facts = postcard::to_stdvec(facts).ok()?;
-            bytes = postcard::to_extend(&Second { second: *second, facts: &facts }, bytes).ok()?;
-        }
-        Some(Self(bytes.into()))
-    }
-
-    /// What each second begins with, and its facts.
-    fn records(&self) -> Option<Vec<&[u8]>> {
+    /// As [`records`] tells them, where all can be understood and are of the slot that begins at `start`.
+    fn records(&self, start: i64) -> Option<Vec<&[u8]>> {
         let (mut records, mut rest) = (Vec::new(), &*self.0);
         while !rest.is_empty() {
-            let (Second { facts, .. }, after) = postcard::take_from_bytes(rest).ok()?;
+            let (Second { second, facts }, after) = postcard::take_from_bytes(rest).ok()?;
             let (count, mut left) = postcard::take_from_bytes::<usize>(facts).ok()?;
             records.push(&rest[..rest.len() - after.len() - left.len()]);
             for _ in 0..count {
@@ -71,27 +70,25 @@ impl Written {
                 records.push(&left[..left.len() - next.len()]);
                 left = next;
             }
+            if slot(second) != start || !left.is_empty() {
+                return None;
+            }
             rest = after;
         }
         Some(records)
     }
 
-    fn packed(&self) -> Option<DeflatedRecords> {
-        self.records().map(DeflatedRecords::of)
-    }
-
-    /// The facts of the seconds in `span`; stops at what cannot be understood, and tells whether there was none.
-    fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<WindowFact>)) -> bool {
+    /// The facts of the seconds in `span`.
+    fn each(&self, span: &Range<i64>, mut act: impl FnMut(i64, Vec<WindowFact>)) {
+        const SOUND: &str = "it was written here, or looked through";
         let mut rest = &*self.0;
         while !rest.is_empty() {
-            let Ok((Second { second, facts }, after)) = postcard::take_from_bytes(rest) else { return false };
+            let (Second { second, facts }, after) = postcard::take_from_bytes(rest).expect(SOUND);
             rest = after;
             if span.contains(&second) {
-                let Ok(facts) = postcard::from_bytes(facts) else { return false };
-                act(second, facts);
+                act(second, postcard::from_bytes(facts).expect(SOUND));
             }
         }
-        true
     }
 }
 
@@ -100,13 +97,7 @@ impl Log {
     pub(crate) fn restore(slots: impl IntoIterator<Item = (i64, Bytes)>) -> Option<Self> {
         let mut log = Self::default();
         for (start, bytes) in slots {
-            let written = Written(bytes);
-            let mut inside = true;
-            let sound = written.each(&(i64::MIN..i64::MAX), |second, _| inside &= slot(second) == start);
-            if !sound || !inside {
-                return None;
-            }
-            log.packed.insert(start, written.packed()?);
+            log.packed.insert(start, DeflatedRecords::of(Written(bytes).records(start)?));
         }
         Some(log)
     }
@@ -118,7 +109,8 @@ impl Log {
         let starts: BTreeSet<i64> = ready.chain(self.packed.keys().copied()).collect();
         starts.into_iter().map(move |start| {
             let packed = || self.packed.get(&start).cloned().map(PartBytes::Records);
-            let bytes = || packed().or_else(|| Some(Written::of(self.ready.range(span(start)))?.0.into()));
+            let ready = || Some(PartBytes::Plain(records(self.ready.range(span(start)))?.concat().into()));
+            let bytes = || packed().or_else(ready);
             let wanted = all || touched.contains(&start);
             (start, wanted.then(bytes).flatten())
         })
@@ -155,9 +147,9 @@ impl Log {
     pub(crate) fn pack_before(&mut self, second: i64) {
         while let Some(start) = self.ready.first_key_value().map(|(first, _)| slot(*first))
             && start + SLOT_SECONDS <= second
-            && let Some(packed) = Written::of(self.ready.range(span(start))).and_then(|written| written.packed())
+            && let Some(records) = records(self.ready.range(span(start)))
         {
-            self.packed.insert(start, packed);
+            self.packed.insert(start, DeflatedRecords::of(records));
             self.ready.retain_after(start + SLOT_SECONDS);
         }
     }

@@ -103,14 +103,12 @@ impl Marks {
 
 /// The quota as far as the limit itself tells it, or the live state.
 pub(crate) fn live_quota(limit: &Limit, live: Option<&Live>) -> QuotaView {
-    let spend = live.and_then(|live| {
-        live.window_spend
-            .iter()
-            .find(|spend| (spend.scope, &spend.id, &spend.window) == (limit.scope, &limit.id, &limit.window))
-    });
     let told = match limit.rule {
         WindowRule::Told { used, resets_at } => Some((used, resets_at)),
-        _ => spend.map(|spend| (spend.used, spend.resets_at)),
+        WindowRule::Live => {
+            live.and_then(|live| live.window_spend.get(&limit.key())).map(|spend| (spend.used, spend.resets_at))
+        }
+        _ => None,
     };
     QuotaView {
         scope: limit.scope,

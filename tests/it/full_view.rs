@@ -1,5 +1,6 @@
 //! A relay with something to say about every metric of the catalogue.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
@@ -216,7 +217,7 @@ fn live() -> Live {
         circuits: Some(vec![(3.into(), Circuit::Open { reopens_at: Some(at(30)) })]),
         user_sessions: Some(vec![(7.into(), 4)]),
         key_sessions: Some(vec![(4.into(), 4)]),
-        window_spend: Vec::new(),
+        window_spend: HashMap::new(),
         collector: Some(Collector { delay_seconds: Some(1.5), last_record: Some(at(-2)), dead_letters: 2 }),
         workers_alive: Some(4),
         unaccounted: vec![("pending", 3), ("parked", 1)],

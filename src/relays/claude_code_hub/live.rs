@@ -3,7 +3,7 @@
 //! The relay prunes its sorted sets when it counts (v0.9.2 `src/lib/session-tracker.ts`, `countFromZSet`); the same
 //! number comes from the members that are younger than `SESSION_TTL` and still have a `session:{id}:info`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +12,9 @@ use redis::{Cmd, FromRedisValue};
 
 use super::schema::Level;
 use crate::connect::redis::{KeyCommand, Redis};
-use crate::model::{Circuit, Directory, EntityId, Limit, Live, QuotaWindow, ReadError, Usd, WindowRule, WindowSpend};
+use crate::model::{
+    Circuit, Directory, EntityId, Limit, LimitKey, Live, QuotaWindow, ReadError, Usd, WindowRule, WindowSpend,
+};
 use crate::relay::LiveState;
 
 pub(crate) struct LiveReader {
@@ -75,7 +77,11 @@ impl LiveReader {
         Ok(circuits.collect())
     }
 
-    async fn window_spend(&mut self, directory: &Directory, now_ms: i64) -> Result<Vec<WindowSpend>, ReadError> {
+    async fn window_spend(
+        &mut self,
+        directory: &Directory,
+        now_ms: i64,
+    ) -> Result<HashMap<LimitKey, WindowSpend>, ReadError> {
         let what = "reading five-hour windows";
         let limits: Vec<&Limit> = directory
             .limits
@@ -95,13 +101,7 @@ impl LiveReader {
             };
             let ttl_ms = pair[1].as_ref()?.as_ref()?.parse::<i64>().ok()?;
             let resets_at = (ttl_ms > 0).then(|| instant(now_ms.saturating_add(ttl_ms))).flatten();
-            Some(WindowSpend {
-                scope: limit.scope,
-                id: limit.id.clone(),
-                window: limit.window.clone(),
-                used,
-                resets_at,
-            })
+            Some((limit.key(), WindowSpend { used, resets_at }))
         });
         Ok(windows.collect())
     }

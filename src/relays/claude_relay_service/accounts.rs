@@ -10,8 +10,8 @@ use super::directory::instant;
 use super::keys::{self, Platform, platform_of};
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{
-    AccountReturn, AccountState, Directory, EntityId, Live, Provider, QuotaWindow, ReadError, Scope, Subscription,
-    SubscriptionStatus, Usd, WindowSpend,
+    AccountReturn, AccountState, Directory, EntityId, LimitKey, Live, Provider, QuotaWindow, ReadError, Scope,
+    Subscription, SubscriptionStatus, Usd, WindowSpend,
 };
 
 /// Fields of an account, whatever its platform.
@@ -256,18 +256,14 @@ impl Account {
 
     /// Of accounts of OpenAI Responses, which write it down (`updateUsageQuota`). What others have used, the relay works out
     /// from its price list.
-    fn quota_used(&self, id: &EntityId) -> Option<WindowSpend> {
+    fn quota_used(&self, id: &EntityId) -> Option<(LimitKey, WindowSpend)> {
         let today = self.offset.date(self.now);
         let is_theirs = self.platform.name == "openai-responses" && self.number("dailyQuota")? > 0.0;
         let of_today = self.get("lastResetDate")? == keys::day(today);
         let used = if of_today { self.number("dailyUsage").unwrap_or(0.0) } else { 0.0 };
-        is_theirs.then_some(WindowSpend {
-            scope: Scope::Provider,
-            id: id.clone(),
-            window: QuotaWindow::Daily,
-            used: Usd::from_f64(used)?,
-            resets_at: Some(self.offset.start_of(today + Days::new(1))),
-        })
+        let resets_at = Some(self.offset.start_of(today + Days::new(1)));
+        let spend = WindowSpend { used: Usd::from_f64(used)?, resets_at };
+        is_theirs.then_some(((Scope::Provider, id.clone(), QuotaWindow::Daily), spend))
     }
 
     fn limited_families(&self) -> impl Iterator<Item = (&'static str, DateTime<Utc>)> {

@@ -15,7 +15,7 @@ use super::windows::{KeyWindows, Windows};
 use super::zone::Zone;
 use crate::connect::redis::{KeyCommand, Redis};
 use crate::model::{
-    Directory, EntityId, Key, Live, Queue, QuotaWindow, RateWindow, ReadError, Scope, Usd, WindowSpend,
+    Directory, EntityId, Key, LimitKey, Live, Queue, QuotaWindow, RateWindow, ReadError, Scope, Usd, WindowSpend,
 };
 use crate::relay::LiveState;
 
@@ -127,7 +127,7 @@ impl LiveReader {
         directory: &Directory,
         windows: &HashMap<EntityId, KeyWindows>,
         now: DateTime<Utc>,
-    ) -> Result<Vec<WindowSpend>, ReadError> {
+    ) -> Result<HashMap<LimitKey, WindowSpend>, ReadError> {
         let (offset, is_wrong) = (self.zone.offset(), self.zone.relays().is_some());
         let today = offset.date(now);
         // Before, weeks had numbers and began on Monday.
@@ -163,13 +163,7 @@ impl LiveReader {
         let answers = self.redis.texts("reading what counts against limits", &keys).await?;
         let spending = rest.into_iter().zip(answers).filter_map(|((limit, resets_at), used)| {
             let used = Usd::from_f64(used.map_or(Some(0.0), |text| text.parse().ok())?)?;
-            Some(WindowSpend {
-                scope: limit.scope,
-                id: limit.id.clone(),
-                window: limit.window.clone(),
-                used,
-                resets_at,
-            })
+            Some((limit.key(), WindowSpend { used, resets_at }))
         });
         Ok(spending.collect())
     }
