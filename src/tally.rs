@@ -35,6 +35,7 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Calendar, Facts, LedgerSum, Outcome, Scope, UsageRow, Usd};
+use crate::view::{Blocks, EntityCounters};
 use counted::Counted;
 use counters::Counters;
 use days::Daily;
@@ -115,6 +116,8 @@ pub struct Tally {
     /// Which models succeed is known from reading the rows before.
     reads_again: bool,
     marks: quota::Marks,
+    /// Those of the last view, by [`Scope::SPENDERS`].
+    shown_spenders: [Blocks<EntityCounters>; 4],
     corrections: Corrections,
     /// All rows that started at or after this second have been read; `i64::MIN` when all have.
     covered_since: i64,
@@ -195,6 +198,7 @@ impl Tally {
             early_models: HashSet::new(),
             reads_again: false,
             marks: quota::Marks::default(),
+            shown_spenders: Default::default(),
             corrections: Corrections::default(),
             covered_since: i64::MAX,
             newest: None,

@@ -190,7 +190,7 @@ impl QuotaWindow {
 }
 
 /// When a quota's window begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WindowRule {
     /// The last so many hours.
     Rolling {

@@ -111,6 +111,10 @@ impl<T> Name<T> {
     fn is_admitted(&self) -> bool {
         self.pinned || self.first != i64::MAX
     }
+
+    fn order(&self, sym: Sym) -> Order {
+        (!self.pinned, self.first, sym)
+    }
 }
 
 impl<T: Clone + Eq + Hash> Names<T> {
@@ -218,16 +222,12 @@ impl<T: Clone + Eq + Hash> Names<T> {
 
     /// Which values a budget of `max` admits: the pinned ones, then by the order of their first admitting row, which
     /// is the same in every replica. A later row never displaces an earlier one, so membership only grows.
-    pub(crate) fn admitted(&self, max: usize, pinned: impl Fn(&T) -> bool) -> Admitted {
-        let mut order: Vec<(bool, i64, Sym)> = self
-            .names
-            .iter()
-            .map(|(sym, name)| (!pinned(&name.value), name.first, *sym))
-            .filter(|(unpinned, first, _)| !unpinned || *first != i64::MAX)
-            .collect();
-        order.sort_unstable();
+    pub(crate) fn admitted(&self, max: usize) -> Admitted<'_, T> {
+        let admitted = self.names.iter().filter(|(_, name)| name.is_admitted());
+        let mut order: Vec<Order> = admitted.map(|(sym, name)| name.order(*sym)).collect();
+        let end = (order.len() > max).then(|| *order.select_nth_unstable(max).1);
         let folded = order.len().saturating_sub(max) as u64 + self.folded.admitted;
-        Admitted { admitted: order.into_iter().take(max).map(|(.., sym)| sym).collect(), folded }
+        Admitted { names: self, end: end.unwrap_or((true, i64::MAX, 0)), folded }
     }
 }
 
@@ -238,15 +238,21 @@ fn place(value: &impl Hash) -> (usize, u64) {
     (at / 64, 1 << (at % 64))
 }
 
+/// In which values are admitted: not pinned, first row, number.
+type Order = (bool, i64, Sym);
+
 /// The values within a series budget.
-pub(crate) struct Admitted {
-    admitted: HashSet<Sym>,
+pub(crate) struct Admitted<'a, T> {
+    names: &'a Names<T>,
+    /// The first that is not admitted.
+    end: Order,
     /// Values that the budget folds into `other`.
     pub folded: u64,
 }
 
-impl Admitted {
-    pub(crate) fn has(&self, sym: Sym) -> bool {
-        self.admitted.contains(&sym)
+impl<'a, T> Admitted<'a, T> {
+    /// `None` where it has no series of its own.
+    pub(crate) fn value(&self, sym: Sym) -> Option<&'a T> {
+        self.names.names.get(&sym).filter(|name| name.order(sym) < self.end).map(|name| &name.value)
     }
 }

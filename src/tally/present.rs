@@ -67,7 +67,10 @@ impl Tally {
             view.quotas = self.quotas(directory, with.live);
         }
         if self.counters_complete {
-            let (counters, folded) = self.counters_view(with.series);
+            let before = std::mem::take(&mut self.shown_spenders);
+            let (counters, folded) = self.counters_view(with.series, &before);
+            self.shown_spenders =
+                [&counters.users, &counters.keys, &counters.teams, &counters.organizations].map(Clone::clone);
             view.counters = Some(counters);
             view.last_requests = self.last_requests();
             view.folded = folded;
@@ -202,10 +205,14 @@ impl Tally {
         .collect()
     }
 
-    fn counters_view(&self, budget: &view::SeriesBudget) -> (CountersView, Vec<(&'static str, u64)>) {
+    /// `before`: the spenders of the view before.
+    fn counters_view(
+        &self,
+        budget: &view::SeriesBudget,
+        before: &[Blocks<EntityCounters>; 4],
+    ) -> (CountersView, Vec<(&'static str, u64)>) {
         let fresh_since = self.now() - i64::try_from(budget.idle_after.as_secs()).unwrap_or(i64::MAX);
-        let is_pinned = |model: &Arc<str>| budget.pinned_models.iter().any(|it| **it == **model);
-        let labels = Labels { names: &self.names, models: self.names.models.admitted(budget.max_models, is_pinned) };
+        let labels = Labels { names: &self.names, models: self.names.models.admitted(budget.max_models) };
         let (facts, counters) = (self.facts, &self.counters);
         let traffic = combine(counters, &labels);
         let (latency, folded_histograms) = latency_views(&traffic, budget.max_histograms, fresh_since);
@@ -250,7 +257,7 @@ impl Tally {
             ("histogram", folded_histograms),
         ];
         let [users, keys, teams, organizations] = Scope::SPENDERS.map(|scope| {
-            let known = self.knows_of(scope).then(|| self.spenders(scope, budget, fresh_since));
+            let known = self.knows_of(scope).then(|| self.spenders(scope, budget, fresh_since, before));
             let (spenders, folded_spenders) = known.unzip();
             folded.extend(folded_spenders.map(|count| (scope.label(), count)));
             spenders.unwrap_or_default()
@@ -259,25 +266,36 @@ impl Tally {
     }
 
     /// Those of a scope who have series of their own, the others together, and how many these are.
-    fn spenders(&self, scope: Scope, budget: &view::SeriesBudget, fresh_since: i64) -> (Blocks<EntityCounters>, u64) {
-        let names = &self.names.ids[scope as usize];
-        let admitted = names.admitted(budget.most(scope), |_| false);
-        let mut view = Vec::new();
+    fn spenders(
+        &self,
+        scope: Scope,
+        budget: &view::SeriesBudget,
+        fresh_since: i64,
+        before: &[Blocks<EntityCounters>; 4],
+    ) -> (Blocks<EntityCounters>, u64) {
+        let admitted = self.names.ids[scope as usize].admitted(budget.most(scope));
+        let mut shown = Vec::new();
         let mut rest = counters::Spender::default();
         for (sym, spender) in &self.counters.spenders[scope as usize] {
-            match names.value(*sym) {
-                Some(id) if admitted.has(*sym) => {
-                    if spender.last_second >= fresh_since {
-                        view.push(spender_view(id.to_string(), spender, self.facts));
-                    }
-                }
-                _ => rest.merge(spender),
+            match admitted.value(*sym) {
+                Some(_) if spender.last_second < fresh_since => {}
+                Some(id) => shown.push((Some(*id), spender)),
+                None => rest.merge(spender),
             }
         }
         if rest != counters::Spender::default() {
-            view.push(spender_view(other(), &rest, self.facts));
+            shown.push((None, &rest));
         }
-        (view.into(), admitted.folded)
+        let view = |(id, spender): (Option<i64>, _), spare: Option<EntityCounters>| {
+            let mut label = spare.map(|spare| spare.id).unwrap_or_default();
+            label.clear();
+            match id {
+                Some(id) => label.push_str(itoa::Buffer::new().format(id)),
+                None => label.push_str(OTHER),
+            }
+            spender_view(label, spender, self.facts)
+        };
+        (Blocks::renewed(&before[scope as usize], shown, view), admitted.folded)
     }
 }
 
@@ -291,7 +309,7 @@ impl Dimensions {
 /// What providers and models are shown as.
 struct Labels<'a> {
     names: &'a Dimensions,
-    models: Admitted,
+    models: Admitted<'a, Arc<str>>,
 }
 
 impl Labels<'_> {
@@ -300,10 +318,7 @@ impl Labels<'_> {
     }
 
     fn model(&self, sym: Sym, early: bool) -> String {
-        match self.names.models.value(sym) {
-            Some(name) if !early && self.models.has(sym) => name.to_string(),
-            _ => other(),
-        }
+        self.models.value(sym).filter(|_| !early).map_or_else(other, ToString::to_string)
     }
 }
 

@@ -151,12 +151,19 @@ impl Tally {
     }
 
     pub(super) fn quotas(&mut self, directory: &Directory, live: Option<&Live>) -> Blocks<QuotaView> {
-        let counts_as: HashMap<&EntityId, &EntityId> =
-            directory.keys.iter().map(|key| (&key.id, &key.counts_as)).collect();
-        let read = |tally: &mut Self| -> Blocks<QuotaView> {
+        let others = directory.keys.iter().filter(|key| key.counts_as != key.id);
+        let counts_as: HashMap<&EntityId, &EntityId> = others.map(|key| (&key.id, &key.counts_as)).collect();
+        let (calendar, today, now) = (self.moment.calendar.clone(), self.today(), self.moment.now);
+        // Thousands of limits have few rules.
+        let mut known: HashMap<WindowRule, Bounds> = HashMap::new();
+        let mut bounds = |rule| match rule {
+            WindowRule::Told { resets_at, .. } => (None, resets_at),
+            rule => *known.entry(rule).or_insert_with(|| bounds(&calendar, today, now, rule)),
+        };
+        let mut read = |tally: &mut Self| -> Blocks<QuotaView> {
             let quotas = directory.limits.iter().filter_map(|limit| {
-                let id = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
-                Some(tally.quota(limit, id.unwrap_or(&limit.id).number()?, live))
+                let other = if limit.scope == Scope::Key { counts_as.get(&limit.id).copied() } else { None };
+                Some(tally.quota(limit, other.unwrap_or(&limit.id).number()?, live, bounds(limit.rule)))
             });
             quotas.collect()
         };
@@ -171,18 +178,14 @@ impl Tally {
     }
 
     /// `id` is the entity under which the spending is counted.
-    fn quota(&mut self, limit: &Limit, id: i64, live: Option<&Live>) -> QuotaView {
+    fn quota(&mut self, limit: &Limit, id: i64, live: Option<&Live>, (start, reset): Bounds) -> QuotaView {
         let now = self.moment.now;
         let mut view = live_quota(limit, live);
-        if limit.rule == WindowRule::Live {
-            return view;
-        }
-        let calendar = self.moment.calendar.clone();
-        let (start, reset, used) = if let WindowRule::Told { used, resets_at } = limit.rule {
-            (None, resets_at, Some(used))
-        } else {
-            let (start, reset) = bounds(&calendar, self.today(), now, limit.rule);
-            (start, reset, self.used(limit, id, start))
+        let entity = self.entity(limit.scope, id);
+        let used = match limit.rule {
+            WindowRule::Live => return view,
+            WindowRule::Told { used, .. } => Some(used),
+            _ => self.used(limit, id, entity, start),
         };
         view.resets_at = reset;
         view.used_usd = used.map(Usd::to_f64);
@@ -193,7 +196,7 @@ impl Tally {
             // What the relay itself tells may be known before the rows are.
             && (start.is_some() || self.covered_since <= now.timestamp() - 5 * 3600)
             && !matches!(limit.rule, WindowRule::Rolling { .. })
-            && let Some(entity) = self.entity(limit.scope, id)
+            && let Some(entity) = entity
         {
             const FIVE_HOURS: f64 = 5.0 * 3600.0;
             let elapsed = (now - start.max(limit.since).unwrap_or(DateTime::UNIX_EPOCH)).as_seconds_f64();
@@ -211,13 +214,13 @@ impl Tally {
     }
 
     /// `start` is where the window begins; `None` for all time.
-    fn used(&mut self, limit: &Limit, id: i64, start: Option<DateTime<Utc>>) -> Option<Usd> {
+    fn used(&mut self, limit: &Limit, id: i64, entity: Option<Sym>, start: Option<DateTime<Utc>>) -> Option<Usd> {
         let begin = start.max(limit.since);
         let begin_second = begin.map_or(i64::MIN, |begin| begin.timestamp());
         if self.covered_since > begin_second && !self.is_complete() {
             return None;
         }
-        let Some(entity) = self.entity(limit.scope, id) else {
+        let Some(entity) = entity else {
             // Everything since the start has been read, and this entity was not in it, unless it was let go of.
             return (!self.has_folded(limit.scope)).then_some(Usd::ZERO);
         };
@@ -277,12 +280,9 @@ impl Tally {
 }
 
 /// Where a window begins (`None`: it has no beginning) and when a fixed one starts anew.
-fn bounds(
-    calendar: &Calendar,
-    today: NaiveDate,
-    now: DateTime<Utc>,
-    rule: WindowRule,
-) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+type Bounds = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+fn bounds(calendar: &Calendar, today: NaiveDate, now: DateTime<Utc>, rule: WindowRule) -> Bounds {
     match rule {
         WindowRule::Rolling { hours } => (Some(now - chrono::Duration::hours(hours.into())), None),
         WindowRule::DailyAt { hour, minute } => {

@@ -23,10 +23,31 @@ impl<T> Blocks<T> {
 }
 
 impl<T: PartialEq> Blocks<T> {
+    /// A list that takes the blocks of the list before where they say the same. `make` is given what was made before in
+    /// vain, for its memory.
+    pub(crate) fn renewed<I>(
+        before: &Self,
+        items: impl IntoIterator<Item = I>,
+        mut make: impl FnMut(I, Option<T>) -> T,
+    ) -> Self {
+        let (mut items, mut before, mut spare) = (items.into_iter(), before.0.iter(), Vec::new());
+        let blocks = std::iter::from_fn(|| {
+            let made: Vec<T> = items.by_ref().take(BLOCK).map(|item| make(item, spare.pop())).collect();
+            match before.next().filter(|before| before[..] == made[..]) {
+                Some(before) => {
+                    spare = made;
+                    Some(before.clone())
+                }
+                None => (!made.is_empty()).then(|| Arc::new(made.into_boxed_slice())),
+            }
+        });
+        Self(blocks.collect())
+    }
+
     /// Takes the blocks of the list before where they say the same.
     pub fn share(&mut self, before: &Self) {
         for (block, before) in self.0.iter_mut().zip(&before.0) {
-            if block == before {
+            if Arc::ptr_eq(block, before) || block == before {
                 block.clone_from(before);
             }
         }

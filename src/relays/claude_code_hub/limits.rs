@@ -1,5 +1,7 @@
 //! Spending limits and when their windows begin (v0.9.2 `src/lib/rate-limit/time-utils.ts`).
 
+use std::sync::Arc;
+
 use rust_decimal::Decimal;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -22,22 +24,23 @@ pub(crate) fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limi
         (QuotaWindow::Total, WindowRule::Total, "limit_total_usd", "total_since"),
     ];
     for (window, rule, limit, since) in windows {
-        match (row.try_get::<Option<Decimal>, _>(limit), row.try_get(since)) {
-            (Ok(limit), Ok(since)) => {
-                if let Some(limit) = limit.map(Usd::from_decimal).filter(|limit| limit.is_positive()) {
-                    limits.push(Limit {
-                        scope,
-                        id: id.clone(),
-                        window,
-                        part: "".into(),
-                        rule,
-                        limit: Some(limit),
-                        soft_limit: None,
-                        since,
-                    });
-                }
-            }
-            (Err(error), _) | (_, Err(error)) => {
+        let most = row.try_get::<Option<Decimal>, _>(limit).map(|limit| limit.map(Usd::from_decimal));
+        let set = most.map(|most| most.filter(|most| most.is_positive()));
+        // Most have none.
+        let limit = set.and_then(|set| set.map(|most| Ok((most, row.try_get(since)?))).transpose());
+        match limit {
+            Ok(None) => {}
+            Ok(Some((limit, since))) => limits.push(Limit {
+                scope,
+                id: id.clone(),
+                window,
+                part: Arc::default(),
+                rule,
+                limit: Some(limit),
+                soft_limit: None,
+                since,
+            }),
+            Err(error) => {
                 let (scope, window) = (scope.label(), window.label());
                 tracing::warn!(scope, %id, window, %error, "left out a limit that could not be understood");
             }

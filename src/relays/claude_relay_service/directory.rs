@@ -1,6 +1,7 @@
 //! Keys, accounts and limits. Only named fields are read: the same hashes hold tokens and passwords.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
@@ -97,7 +98,7 @@ impl DirectoryReader {
                         scope,
                         id,
                         window,
-                        part: "".into(),
+                        part: Arc::default(),
                         rule,
                         limit: Some(limit),
                         soft_limit: None,
@@ -166,7 +167,7 @@ impl DirectoryReader {
                 scope: Scope::Provider,
                 id: id.as_str().into(),
                 window: QuotaWindow::Daily,
-                part: "".into(),
+                part: Arc::default(),
                 rule: WindowRule::Live,
                 limit: Some(limit),
                 soft_limit: None,

@@ -1,5 +1,7 @@
 //! Budgets: a limit, what is spent of it, and when LiteLLM means to begin anew.
 
+use std::sync::Arc;
+
 use chrono::NaiveDateTime;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -24,7 +26,7 @@ pub(super) fn limit(row: &PgRow, scope: Scope, id: &EntityId) -> Result<Option<L
     let resets_at: Option<NaiveDateTime> = row.try_get("budget_reset_at")?;
     let used = usd("spend")?.unwrap_or(Usd::ZERO).max(Usd::ZERO);
     let rule = WindowRule::Told { used, resets_at: resets_at.map(|at| at.and_utc()) };
-    Ok(Some(Limit { scope, id: id.clone(), window, part: "".into(), rule, limit, soft_limit, since: None }))
+    Ok(Some(Limit { scope, id: id.clone(), window, part: Arc::default(), rule, limit, soft_limit, since: None }))
 }
 
 /// As LiteLLM reads a duration (`litellm_core_utils/duration_parser.py`, 1.110.2): it rounds to midnights, Mondays and firsts

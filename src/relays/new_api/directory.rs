@@ -124,7 +124,7 @@ impl Limits {
             scope,
             id: id.into(),
             window,
-            part: "".into(),
+            part: Arc::default(),
             rule,
             limit: Some(left + used),
             soft_limit: None,
