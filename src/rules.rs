@@ -24,7 +24,12 @@ pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
 /// What not every relay has, no past tells, and rules only hold back by: taken for absent.
-const ASIDE: [&str; 2] = ["llm_relay_http_up", "llm_relay_key_consecutive_failures"];
+const ASIDE: [&str; 4] = [
+    "llm_relay_http_up",
+    "llm_relay_key_consecutive_failures",
+    "llm_relay_replica_lag_seconds",
+    "llm_relay_sessions_active",
+];
 
 #[derive(Deserialize)]
 struct RuleFile {

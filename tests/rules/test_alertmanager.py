@@ -129,6 +129,7 @@ class Alertmanager(unittest.TestCase):
             [alert("KeyCostSurge", "warning", relay="h", user_id="2", key_id="8", **ledger)],  # of another relay
             [alert("QuotaExhausted", "info", relay="j", scope="key", id="1", window="day", **ledger),
              alert("QuotaSoftLimitReached", "info", relay="j", scope="key", id="1", window="day", **ledger)],
+            [alert("ReplicaBehind", "warning", relay="k", **ledger), alert("NoTraffic", "warning", relay="k", **ledger), alert("LedgerLag", "warning", relay="k", **ledger)],
             [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
              alert("RefreshFailing", "warning", relay="i", **ledger)],
         ]
