@@ -130,6 +130,7 @@ class Alertmanager(unittest.TestCase):
             [alert("QuotaExhausted", "info", relay="j", scope="key", id="1", window="day", **ledger),
              alert("QuotaSoftLimitReached", "info", relay="j", scope="key", id="1", window="day", **ledger)],
             [alert("ReplicaBehind", "warning", relay="k", **ledger), alert("NoTraffic", "warning", relay="k", **ledger), alert("LedgerLag", "warning", relay="k", **ledger)],
+            [alert("SourceDown", "warning", relay="l", source="directory"), alert("QuotaExhausted", "info", relay="l", scope="key", id="1", window="day", **ledger)],
             [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
              alert("RefreshFailing", "warning", relay="i", **ledger)],
         ]
