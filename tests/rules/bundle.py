@@ -135,6 +135,11 @@ def name_of(rule):
     return rule.get("alert") or rule["record"]
 
 
+def templates(rule):
+    """The texts of a rule that Prometheus fills in: annotations and labels."""
+    return [*rule.get("annotations", {}).values(), *rule.get("labels", {}).values()]
+
+
 def template_queries(text):
     """The PromQL of an annotation's queries, with the placeholders filled in."""
     yield from re.findall(r'with query "([^"]*)"', text)
