@@ -24,8 +24,9 @@ pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
 /// What not every relay has, no past tells, and rules only hold back by: taken for absent.
-const ASIDE: [&str; 4] = [
+const ASIDE: [&str; 5] = [
     "llm_relay_http_up",
+    "llm_relay_info",
     "llm_relay_key_consecutive_failures",
     "llm_relay_replica_lag_seconds",
     "llm_relay_sessions_active",
