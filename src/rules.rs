@@ -24,7 +24,8 @@ pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
 /// What not every relay has, no past tells, and rules only hold back by: taken for absent.
-const ASIDE: [&str; 5] = [
+const ASIDE: [&str; 6] = [
+    "llm_relay:all_shut:info",
     "llm_relay_http_up",
     "llm_relay_info",
     "llm_relay_key_consecutive_failures",
