@@ -10,7 +10,7 @@ mod counters;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use crate::model::{ReadError, UsageRow};
 use crate::relay::overlap::Overlap;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{Ledger, Refresh, RefreshRequest, within};
-use crate::tally::{Moment, Presentation, Tally};
+use crate::tally::{Moment, PendingSum, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
 use audit::{Day, Drift};
 pub use counters::CounterFollower;
@@ -28,6 +28,8 @@ pub use counters::CounterFollower;
 const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
+/// One that failed, perhaps because it is too dear, rests so long.
+const WANTED_AGAIN: Duration = Duration::from_secs(600);
 /// A store's clock that goes back further was far ahead, and what is young by the right time was let go of as old.
 const CLOCK_STEP: TimeDelta = TimeDelta::hours(1);
 
@@ -40,6 +42,8 @@ pub struct Follower {
     /// See [`Tally::pin`].
     pinned: Vec<String>,
     rows_read: u64,
+    /// Sums of single entities that could not be had, and when.
+    unanswered: HashMap<PendingSum, Instant>,
 }
 
 struct State {
@@ -57,6 +61,8 @@ struct State {
     audit: Option<AuditView>,
     /// When days were last due to be compared, whether or not the ledger could sum one up.
     audited_at: Option<DateTime<Utc>>,
+    /// When the ledger could not be summed up, or a day not be read again.
+    audit_failed_at: Option<DateTime<Utc>>,
     /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
     unrepairable: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
@@ -101,6 +107,7 @@ impl Follower {
             audit_interval: plan.audit_interval,
             pinned: plan.series.pinned_models.clone(),
             rows_read: 0,
+            unanswered: HashMap::new(),
         }
     }
 
@@ -160,14 +167,15 @@ impl Follower {
             self.begin(&refresh, Tally::new(moment(&refresh)), HashMap::new());
             return Ok(Backlog::NewRows);
         };
-        let days = if state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
-        let oldest_day = state.oldest_day();
+        let rests = state.audit_rests(self.audit_interval);
+        let days = if !rests && state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
+        let oldest_day = state.oldest_day().filter(|_| !rests);
         let (mut request, due) = state.request(days.iter().chain(&oldest_day), !days.is_empty());
         if self.ledger.gives_positions() {
             // Its rows do not change.
             request.reread.clear();
         }
-        let mut refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
+        let mut refresh = read(&mut *self.ledger, self.timeout, state, &mut request).await?;
         self.rows_read += refresh.rows.len() as u64;
         let keeps_ids = !self.ledger.gives_positions();
         let contradicts = keeps_ids && state.tally.contradicts(&refresh.rows, refresh.now);
@@ -190,7 +198,8 @@ impl Follower {
             return Ok(Backlog::NewRows);
         }
         let (now, kept_since, sums) = (refresh.now, refresh.kept_since, std::mem::take(&mut refresh.audit));
-        let (is_behind, more) = (refresh.more, refresh.more || refresh.lost_rows);
+        let looks_again = refresh.lost_rows && !state.audit_rests(self.audit_interval);
+        let (is_behind, more) = (refresh.more, refresh.more || looks_again);
         if keeps_ids {
             let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
             state.take(refresh, if is_behind { &request.reread } else { &due }, &found);
@@ -253,6 +262,7 @@ impl Follower {
             overlap: Overlap::after(refresh.now.timestamp(), start),
             audit: None,
             audited_at: None,
+            audit_failed_at: None,
             unrepairable,
             audit_day: None,
             audit_now: false,
@@ -282,16 +292,22 @@ impl Follower {
 
     async fn answer_wants(&mut self) {
         let Some(state) = &mut self.state else { return };
-        let mut answers = Vec::new();
+        let (mut answers, began) = (Vec::new(), Instant::now());
+        self.unanswered.retain(|_, failed| failed.elapsed() < WANTED_AGAIN);
+        let mut wants = state.tally.take_pending_sums();
+        wants.retain(|want| !self.unanswered.contains_key(want));
         // The rest is still wanted by the next view, and asked then.
-        for want in state.tally.take_pending_sums().into_iter().take(WANTS_PER_REFRESH) {
+        for want in wants.into_iter().take(WANTS_PER_REFRESH) {
+            if began.elapsed() >= self.timeout {
+                break;
+            }
             match within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await {
                 Ok(spent) => answers.push((want, spent)),
                 // One quota is absent for a while; everything else has been read.
                 Err(error) => {
                     let (scope, id) = (want.scope.label(), want.id);
                     tracing::warn!(scope, id, error = error.text, "cannot sum what counts against a limit");
-                    break;
+                    self.unanswered.insert(want, Instant::now());
                 }
             }
         }
@@ -381,6 +397,26 @@ impl State {
         self.month_moved |= self.month_since != refresh.month_since;
         self.month_since = refresh.month_since;
         self.zone_error = refresh.zone_error;
+    }
+}
+
+/// Reads; where the ledger cannot be summed up, without that: new rows may take no time where a sum takes too long.
+async fn read(
+    ledger: &mut dyn Ledger,
+    timeout: Duration,
+    state: &mut State,
+    request: &mut RefreshRequest,
+) -> Result<Refresh, ReadError> {
+    let outcome = within(timeout, ledger.refresh(request)).await;
+    match outcome {
+        // What was restored is not shown before it has been held against the ledger.
+        Err(error) if !request.audit.is_empty() && !state.restored => {
+            request.audit.clear();
+            let refresh = within(timeout, ledger.refresh(request)).await?;
+            state.note_failed_audit(refresh.now, &error);
+            Ok(refresh)
+        }
+        outcome => outcome,
     }
 }
 

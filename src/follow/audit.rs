@@ -95,12 +95,18 @@ impl Follower {
                 state.basis.clear();
                 continue;
             }
-            let rows = rows_of_span(&mut *self.ledger, self.timeout, range, upto).await?;
+            let rows = match rows_of_span(&mut *self.ledger, self.timeout, range, upto).await {
+                // What was restored is not shown before it has been held against the ledger.
+                Err(error) if !state.restored => {
+                    state.note_failed_audit(now, &error);
+                    return Ok(true);
+                }
+                rows => rows?,
+            };
             self.rows_read += rows.len() as u64;
             state.tally.replace_day(date, rows);
             state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
-        // One that has not mended what it found is repeated.
         state.audited_at = Some(now);
         state.audit_day = state.next_audit_day();
         state.audit_now = false;
@@ -127,6 +133,20 @@ impl Follower {
 }
 
 impl State {
+    /// The next attempt waits as long as after one that succeeded: it may be dear.
+    pub(super) fn note_failed_audit(&mut self, now: DateTime<Utc>, error: &ReadError) {
+        tracing::warn!(
+            error = error.text,
+            "the audit failed; what it would have found stays unknown until the next one"
+        );
+        self.audit_failed_at = Some(now);
+    }
+
+    pub(super) fn audit_rests(&self, interval: Duration) -> bool {
+        let rests = |now, failed: DateTime<Utc>| now - failed.timestamp() < interval.as_secs().cast_signed();
+        self.overlap.second().zip(self.audit_failed_at).is_some_and(|(now, failed)| rests(now, failed))
+    }
+
     pub(super) fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.overlap.second() else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);

@@ -68,6 +68,7 @@ impl Kept for Follower {
             overlap: cursor.overlap,
             audit: None,
             audited_at: None,
+            audit_failed_at: None,
             unrepairable: cursor.unrepairable,
             audit_day: cursor.audit_day,
             audit_now: false,

@@ -63,6 +63,8 @@ pub(super) struct Ends {
     pub top: i64,
     /// The smallest id, and when its row was written.
     pub first: Option<(i64, i64)>,
+    /// When the oldest row with a usable time was written, which need not be the one with the smallest id.
+    oldest: Option<i64>,
     /// When the row with the greatest id was written; `None` of a SQLite file, which is no standby.
     latest: Option<i64>,
 }
@@ -158,10 +160,10 @@ impl LedgerReader {
         self.lost_rows |= lost_rows;
         let zone = self.calendars.zone();
         let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
-        let first = ends.first.and_then(|(_, at)| moment(at)).map_or(now, |at| at.min(now));
+        let oldest = ends.oldest.and_then(moment).map_or(now, |at| at.min(now));
         let today = date(now);
         // What was cleaned up may still be counted: the days of a month do not go with their rows.
-        let calendar = self.calendars.get(date(first).min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(date(oldest).min(today - LEAST_DAYS), today)?;
         let mut batch = Batch::default();
         let mut more = false;
         if let Some(after) = request.after {
@@ -181,7 +183,7 @@ impl LedgerReader {
             audit.push(Some(self.sum(session, schema, span, ends.top).await?));
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
-        let kept_since = (!self.lost_rows).then(|| date(first));
+        let kept_since = (!self.lost_rows).then(|| date(oldest));
         if !request.audit.is_empty() && !lost_rows {
             self.lost_rows = false;
         }
@@ -338,10 +340,11 @@ pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
     };
     let ends = session.fetch_one("looking at both ends of the log", text, &[], |row| {
         let first = row.int("first")?.zip(row.int("first_at")?);
-        Ok((row.int("top")?.unwrap_or(0), first, row.int("latest")?, row.int("now")?))
+        let now = row.int("now")?.and_then(DateTime::from_timestamp_micros);
+        let top = row.int("top")?.unwrap_or(0);
+        Ok(Ends { now, top, first, oldest: row.int("oldest")?, latest: row.int("latest")? })
     });
-    let (top, first, latest, now) = ends.await?;
-    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first, latest })
+    ends.await
 }
 
 fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {
