@@ -19,6 +19,7 @@ pub(crate) mod steady;
 pub mod unsupported;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -56,8 +57,11 @@ pub trait Ledger: Send {
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError>;
 
-    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail. Asked
+    /// only where the relay counts limits from its rows.
+    async fn spent(&mut self, _scope: Scope, _id: i64, _range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay counts no limits from its rows"))
+    }
 
     /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
@@ -229,6 +233,15 @@ pub(crate) async fn within<T>(
             Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
         }
     }
+}
+
+/// A row; one that cannot be understood is counted, logged by its id, and left out.
+pub(crate) fn understood<T, E: fmt::Display>(row: Result<T, E>, id: Option<i64>, refused: &mut u64) -> Option<T> {
+    let tell = |error: &E| {
+        *refused += 1;
+        tracing::warn!(row = id, %error, "left out a row that could not be understood");
+    };
+    row.inspect_err(tell).ok()
 }
 
 /// What is told after a panic.

@@ -16,10 +16,10 @@ use super::row::{RowReader, end, moment, name, text};
 use super::schema::{Level, Schema, SchemaCache};
 use crate::connect::sqlite::{File, Snapshot};
 use crate::model::LedgerSum;
-use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, ReadError, UsageRow};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil, understood};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
@@ -155,16 +155,10 @@ impl LedgerReader {
         let mut batch = Batch { rows: Vec::with_capacity(read.len()), identities, refused: 0, read: read.len() };
         let stable_ids = self.stable_ids.get_or_insert_default();
         for row in &read {
-            match self.rows.read(row, schema.level, &self.prices) {
-                Ok(row) => {
-                    let position = stable_ids.of(row.id);
-                    batch.rows.push(UsageRow { id: position, request_id: position, ..row });
-                }
-                Err(error) => {
-                    batch.refused += 1;
-                    let id: Option<i64> = row.try_get("id").ok();
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
+            let (read, id) = (self.rows.read(row, schema.level, &self.prices), row.try_get("id").ok());
+            if let Some(row) = understood(read, id, &mut batch.refused) {
+                let position = stable_ids.of(row.id);
+                batch.rows.push(UsageRow { id: position, request_id: position, ..row });
             }
         }
         Ok(batch)
@@ -278,9 +272,5 @@ impl Ledger for LedgerReader {
         }
         .await;
         self.end(snapshot, result).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay sets no spending limits"))
     }
 }

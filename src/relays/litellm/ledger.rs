@@ -19,7 +19,7 @@ use super::row::{self, RowReader};
 use super::schema::{COUNTERS, DELIVERIES, Schema};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, LedgerSum, ReadError, UsageRow};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::known_database::KnownDatabase;
@@ -37,8 +37,6 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
 /// Rows that one audit sums up at most: a second or two of the database.
 const AUDITED_ROWS: usize = 1_000_000;
-/// Days that are always in the calendar: a month, and the week around its first day.
-const LEAST_DAYS: Days = Days::new(40);
 
 const LOOK: &str = "look";
 
@@ -131,7 +129,7 @@ impl LedgerReader {
         // What is not read yet would be taken for a drift.
         let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
         let (today, oldest) = (now.date(), first.min(now).date());
-        let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(oldest.min(today - civil::LEAST_DAYS), today)?;
         if schema.reads(COUNTERS) && !audit.is_empty() {
             let mut missed = self.missed.unwrap_or_else(|| Missed::since(today));
             let day = missed.next();
@@ -356,10 +354,6 @@ impl Ledger for LedgerReader {
         let range = range.start.naive_utc()..range.end.naive_utc();
         let result = self.read_between(&mut snapshot, &schema, &range, after, limit as usize).await;
         self.end(snapshot, result).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "LiteLLM keeps beside each budget what is used of it"))
     }
 }
 
