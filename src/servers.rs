@@ -249,6 +249,20 @@ impl PrivateRedis {
         Ok(server)
     }
 
+    /// `None` when no Redis is installed, which is told on stderr, with what is missing for it.
+    ///
+    /// # Errors
+    /// When it does not start (its last words).
+    pub(crate) async fn start_if_installed(without: &str) -> Result<Option<Self>, ServerError> {
+        match Self::start().await {
+            Err(missing @ ServerError::RedisMissing) => {
+                eprintln!("{without} in this demo: {missing}");
+                Ok(None)
+            }
+            started => started.map(Some),
+        }
+    }
+
     /// Ends the server; its port and its data stay for [`Self::restart`].
     pub fn stop(&mut self) {
         self.host.stop();
