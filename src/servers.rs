@@ -96,6 +96,37 @@ const OWNER: &str = "demo";
 const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What can be done with any of them.
+macro_rules! controls {
+    ($($server:ty),+) => {$(
+        impl $server {
+            /// Ends the server; its port and its data stay for [`Self::restart`].
+            pub fn stop(&mut self) {
+                self.host.stop();
+            }
+
+            /// Starts the stopped server again, on the same port and data.
+            ///
+            /// # Errors
+            /// When it does not start.
+            pub async fn restart(&mut self) -> Result<(), ServerError> {
+                self.launch(self.port).await
+            }
+
+            /// Of 127.0.0.1.
+            pub fn port(&self) -> u16 {
+                self.port
+            }
+
+            /// The temporary directory that it lives in.
+            pub fn directory(&self) -> &Path {
+                self.host.path()
+            }
+        }
+    )+};
+}
+controls!(PrivatePostgres, PrivateRedis, PrivateMariaDb);
+
 /// A PostgreSQL server of our own.
 pub struct PrivatePostgres {
     host: Host,
@@ -140,19 +171,6 @@ impl PrivatePostgres {
         Ok(server)
     }
 
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch(self.port).await
-    }
-
     /// Connection string of the maintenance database.
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -161,16 +179,6 @@ impl PrivatePostgres {
     /// Connection string of one of its databases, which need not exist.
     pub fn url_of(&self, database: &str) -> String {
         format!("postgres://{OWNER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
-    }
-
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
     }
 
     /// Creates a database and gives its connection string. It is a clone of `template1`: whatever was put there
@@ -263,32 +271,9 @@ impl PrivateRedis {
         }
     }
 
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch(self.port).await
-    }
-
     /// Connection string of database 0.
     pub fn url(&self) -> String {
         format!("redis://:{}@127.0.0.1:{}/0", self.password, self.port)
-    }
-
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
     }
 
     async fn launch(&mut self, port: u16) -> Result<(), ServerError> {
@@ -341,32 +326,9 @@ impl PrivateMariaDb {
         Ok(server)
     }
 
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch(self.port).await
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
-    }
-
     /// Connection string of one of its databases, which need not exist.
     pub(crate) fn url_of(&self, database: &str) -> String {
         format!("mysql://{OWNER}:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
-    }
-
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// Creates a database and gives its connection string.

@@ -1,6 +1,5 @@
 //! The usage ledger: by id for what is new, by request for what may still change, by time for the audit.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use crate::connect::postgres::{Database, Snapshot};
 use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::known_database::KnownDatabase;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, understood};
 
 pub(crate) struct LedgerReader {
     database: KnownDatabase<Schema>,
@@ -210,12 +209,7 @@ impl Ledger for LedgerReader {
         self.database.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = async {
             let basis = self.basis(&mut snapshot, schema).await?;
@@ -229,7 +223,7 @@ impl Ledger for LedgerReader {
         self.database.end(snapshot, result).await
     }
 
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+    async fn spent(&mut self, scope: Scope, id: i64, range: TimeRange) -> Result<Usd, ReadError> {
         let Some(statement) = Statement::spent_by(scope) else {
             return Err(ReadError::new(Reason::Data, "the relay sets no limit on a model"));
         };

@@ -1,6 +1,5 @@
 //! The usage ledger: by id for what is new, by time for the audit. A row is final when it appears.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,7 +18,7 @@ use crate::model::LedgerSum;
 use crate::model::{Facts, ReadError, UsageRow};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
@@ -169,7 +168,7 @@ impl LedgerReader {
         &mut self,
         snapshot: &mut Snapshot,
         schema: &Schema,
-        span: &Range<DateTime<Utc>>,
+        span: &TimeRange,
     ) -> Result<LedgerSum, ReadError> {
         let what = "summing the ledger";
         let query = sqlx::query(schema.fit(AUDIT));
@@ -256,12 +255,7 @@ impl Ledger for LedgerReader {
         self.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = async {
             let schema = self.basis(&mut snapshot).await?;

@@ -5,7 +5,6 @@
 //! in slices.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,7 +22,7 @@ use crate::parts::{Part, PartError};
 use crate::relay::civil::Calendars;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -175,12 +174,7 @@ impl LedgerReader {
     }
 
     /// The ids `(after, upto]` that hold every row of a span of time, with room for disorder.
-    async fn ids_of(
-        &self,
-        session: &mut Session,
-        span: &Range<DateTime<Utc>>,
-        ends: Ends,
-    ) -> Result<(i64, i64), ReadError> {
+    async fn ids_of(&self, session: &mut Session, span: &TimeRange, ends: Ends) -> Result<(i64, i64), ReadError> {
         let Some((first, _)) = ends.first else { return Ok((0, 0)) };
         let bottom = first - 1;
         if ends.top - bottom <= SMALL {
@@ -193,12 +187,7 @@ impl LedgerReader {
         Ok((after, upto))
     }
 
-    async fn sum(
-        &self,
-        session: &mut Session,
-        span: &Range<DateTime<Utc>>,
-        ends: Ends,
-    ) -> Result<LedgerSum, ReadError> {
+    async fn sum(&self, session: &mut Session, span: &TimeRange, ends: Ends) -> Result<LedgerSum, ReadError> {
         let (from, to) = (self.clock.text(span.start), self.clock.text(span.end));
         let (mut after, upto) = self.ids_of(session, span, ends).await?;
         let mut sum = LedgerSum::default();
@@ -266,12 +255,7 @@ impl Ledger for LedgerReader {
         Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let mut session = Session(self.database.session().await?);
         let result = async {
             let ends = session.ends().await?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
@@ -23,7 +23,7 @@ use crate::model::{Facts, LedgerSum, ReadError, UsageRow};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::known_database::KnownDatabase;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange};
 
 /// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
 const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
@@ -164,11 +164,7 @@ impl LedgerReader {
     }
 
     /// The sums of spans, as far as they have not too many rows: of the others only the number of rows by hour is known.
-    async fn sum_up(
-        &self,
-        snapshot: &mut Snapshot,
-        spans: &[Range<DateTime<Utc>>],
-    ) -> Result<Vec<Option<LedgerSum>>, ReadError> {
+    async fn sum_up(&self, snapshot: &mut Snapshot, spans: &[TimeRange]) -> Result<Vec<Option<LedgerSum>>, ReadError> {
         let (mut sums, mut affordable, mut rows) = (Vec::with_capacity(spans.len()), AUDITED_ROWS, 0);
         for span in spans {
             let hours = hour_at(span.start.naive_utc())..hour_at(span.end.naive_utc());
@@ -343,12 +339,7 @@ impl Ledger for LedgerReader {
         self.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         self.positions.take_back();
         let (mut snapshot, schema) = self.database.snapshot().await?;
         let range = range.start.naive_utc()..range.end.naive_utc();
@@ -358,7 +349,7 @@ impl Ledger for LedgerReader {
 }
 
 /// Before an audit, the rows of what it looks at are counted, and those of the last two days.
-fn spans_to_count(audit: &[Range<DateTime<Utc>>], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
+fn spans_to_count(audit: &[TimeRange], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
     let recently = now - COUNTED;
     let mut spans = Vec::new();
     let mut recent = recently..now;

@@ -2,7 +2,6 @@
 //!
 //! A span of time is first turned into a span of ids, by the index on the time.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
 
 /// Rows of one statement: some 20 ms of SQLite, during which the relay cannot write.
 const STEP: i64 = 2_000;
@@ -252,7 +251,7 @@ impl LedgerReader {
         &self,
         session: &mut Session,
         schema: &Schema,
-        span: &Range<DateTime<Utc>>,
+        span: &TimeRange,
         top: i64,
     ) -> Result<LedgerSum, ReadError> {
         let seconds = seconds(span);
@@ -315,7 +314,7 @@ pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
     Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first, latest })
 }
 
-fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {
+fn seconds(span: &TimeRange) -> (i64, i64) {
     // The first whole second at or after an instant.
     let second = |at: DateTime<Utc>| at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
     (second(span.start), second(span.end))
@@ -393,12 +392,7 @@ impl Ledger for LedgerReader {
         self.logs.end(session, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let (mut session, schema) = self.session().await?;
         let result = async {
             let seconds = seconds(&range);

@@ -1,7 +1,5 @@
 //! Its table as a ledger of rows that are final when they appear, and the users that appear in it.
 
-use std::ops::Range;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -14,7 +12,7 @@ use crate::model::LedgerSum;
 use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Tokens, UsageRow, Usd, User};
 use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
-use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, civil};
+use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, TimeRange, civil};
 
 pub(super) struct Reader {
     file: File,
@@ -109,12 +107,7 @@ impl Ledger for Reader {
         Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let between = sqlx::query(include_str!("between.sql"));
         let between = between.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
         self.read("reading rows of a span", between.bind(after).bind(i64::from(limit)), row).await

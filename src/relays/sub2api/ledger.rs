@@ -3,8 +3,6 @@
 //!
 //! Rows are final when they appear, some of them seconds after one with a greater id.
 
-use std::ops::Range;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -22,7 +20,7 @@ use crate::model::{Facts, LedgerSum, Outcome, ReadError, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::known_database::KnownDatabase;
 use crate::relay::shared_names::SharedNames;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
 
 pub(super) const ROWS: &str = include_str!("sql/rows.sql");
 pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";
@@ -191,7 +189,7 @@ impl LedgerReader {
         &mut self,
         snapshot: &mut Snapshot,
         schema: &Schema,
-        range: Range<DateTime<Utc>>,
+        range: TimeRange,
         after: i64,
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
@@ -227,7 +225,7 @@ impl From<Errors> for Batch {
 }
 
 /// What its dashboards count of a span: every row, and no error.
-async fn sum(snapshot: &mut Snapshot, schema: &Schema, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
+async fn sum(snapshot: &mut Snapshot, schema: &Schema, span: &TimeRange) -> Result<LedgerSum, ReadError> {
     let what = "summing the ledger";
     let query = sqlx::query(schema.fit(include_str!("sql/audit.sql"))).bind(span.start).bind(span.end);
     let groups = snapshot.fetch(what, query).await?;
@@ -283,12 +281,7 @@ impl Ledger for LedgerReader {
         self.database.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = self.read_between(&mut snapshot, &schema, range, after, limit).await;
         self.database.end(snapshot, result).await
