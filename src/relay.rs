@@ -19,6 +19,7 @@ pub(crate) mod steady;
 pub mod unsupported;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ use plan::RelayPlan;
 pub use product::{Need, Product, Variables};
 pub use unsupported::Unsupported;
 
+/// With its first instant, without its last.
+pub type TimeRange = Range<DateTime<Utc>>;
+
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
 pub trait Ledger: Send {
@@ -49,15 +53,13 @@ pub trait Ledger: Send {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError>;
 
     /// Rows that started in `range` with an id above `after`, by ascending id, at most `limit`.
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError>;
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError>;
 
-    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail. Asked
+    /// only where the relay counts limits from its rows.
+    async fn spent(&mut self, _scope: Scope, _id: i64, _range: TimeRange) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay counts no limits from its rows"))
+    }
 
     /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
@@ -126,7 +128,7 @@ pub struct RefreshRequest {
     /// Request ids whose present version is wanted.
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
-    pub audit: Vec<Range<DateTime<Utc>>>,
+    pub audit: Vec<TimeRange>,
     /// All rows will be read again: also those that only a refresh delivers.
     pub anew: bool,
     /// [`Refresh::resume_token`] of the last refresh, perhaps of another process; empty before the first.
@@ -229,6 +231,15 @@ pub(crate) async fn within<T>(
             Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
         }
     }
+}
+
+/// A row; one that cannot be understood is counted, logged by its id, and left out.
+pub(crate) fn understood<T, E: fmt::Display>(row: Result<T, E>, id: Option<i64>, refused: &mut u64) -> Option<T> {
+    let tell = |error: &E| {
+        *refused += 1;
+        tracing::warn!(row = id, %error, "left out a row that could not be understood");
+    };
+    row.inspect_err(tell).ok()
 }
 
 /// What is told after a panic.

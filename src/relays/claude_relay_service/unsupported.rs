@@ -106,8 +106,5 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         ],
     ),
     Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
-    Unsupported::metrics(
-        "nothing is told of people behind the callers, and of the relay's own processes",
-        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
-    ),
+    Unsupported::PEOPLE,
 ];

@@ -2,9 +2,6 @@
 //!
 //! No day, window or board has its rows, so they need no order among the others, and may be delivered again.
 
-use std::ops::Range;
-
-use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -12,6 +9,7 @@ use super::row::{self, identity};
 use super::schema::Schema;
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, UsageRow};
+use crate::relay::TimeRange;
 use crate::relay::overlap::Overlap;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
@@ -31,7 +29,7 @@ pub(super) struct ErrorLog {
 /// Which errors to read.
 pub(super) enum Which<'a> {
     Again(&'a [i64]),
-    Newest { of: &'a Range<DateTime<Utc>>, limit: i64 },
+    Newest { of: &'a TimeRange, limit: i64 },
 }
 
 /// What was read of it.
