@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{ReadError, UsageRow};
+use crate::model::{ReadError, Reason, UsageRow};
 use crate::relay::overlap::Overlap;
 use crate::relay::plan::RelayPlan;
-use crate::relay::{Ledger, Refresh, RefreshRequest, within};
+use crate::relay::{Ledger, Refresh, RefreshRequest, Refused, within};
 use crate::tally::{Moment, PendingSum, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
 use audit::{Day, Drift};
@@ -44,6 +44,8 @@ pub struct Follower {
     rows_read: u64,
     /// Sums of single entities that could not be had, and when.
     unanswered: HashMap<PendingSum, Instant>,
+    /// What was said last of rows that could not be understood.
+    complaint: Option<String>,
 }
 
 struct State {
@@ -58,6 +60,8 @@ struct State {
     history: i64,
     /// What becomes visible too late for it is left to the audit.
     overlap: Overlap,
+    /// Rows of the last refresh that could not be understood.
+    left_out: usize,
     audit: Option<AuditView>,
     /// When days were last due to be compared, whether or not the ledger could sum one up.
     audited_at: Option<DateTime<Utc>>,
@@ -108,6 +112,7 @@ impl Follower {
             pinned: plan.series.pinned_models.clone(),
             rows_read: 0,
             unanswered: HashMap::new(),
+            complaint: None,
         }
     }
 
@@ -150,6 +155,7 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded(self.ledger.first());
         view.audit = state.audit;
+        view.rows_left_out = Some(state.left_out);
         if let Some(counters) = &mut view.counters {
             counters.missed = self.ledger.missed();
         }
@@ -176,6 +182,7 @@ impl Follower {
             request.reread.clear();
         }
         let mut refresh = read(&mut *self.ledger, self.timeout, state, &mut request).await?;
+        complain(&mut self.complaint, &refresh.refused, refresh.rows.len())?;
         self.rows_read += refresh.rows.len() as u64;
         let keeps_ids = !self.ledger.gives_positions();
         let contradicts = keeps_ids && state.tally.contradicts(&refresh.rows, refresh.now);
@@ -201,7 +208,9 @@ impl Follower {
         let looks_again = refresh.lost_rows && !state.audit_rests(self.audit_interval);
         let (is_behind, more) = (refresh.more, refresh.more || looks_again);
         if keeps_ids {
-            let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+            let mut found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+            // It is there, whatever has become of it.
+            found.extend(state.tally.held_as(&refresh.refused.ids));
             state.take(refresh, if is_behind { &request.reread } else { &due }, &found);
         } else {
             state.take(refresh, &due, &due.iter().copied().collect());
@@ -226,9 +235,11 @@ impl Follower {
         }
         let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
+        // One at a time is much of a history that nobody can mend.
+        complain(&mut self.complaint, &slice.refused, 1)?;
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
-        state.bottom = rows.last().map_or(state.bottom, |row| row.id);
+        state.bottom = ids(&rows, &slice.refused).min().unwrap_or(state.bottom);
         // An import says nothing about when the rows before it started.
         let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
@@ -260,6 +271,7 @@ impl Follower {
             bottom: start + 1,
             history: start,
             overlap: Overlap::after(refresh.now.timestamp(), start),
+            left_out: 0,
             audit: None,
             audited_at: None,
             audit_failed_at: None,
@@ -346,7 +358,8 @@ impl State {
         let is_new = |id| request.after.is_some_and(|after| id > after) && !refresh.more;
         self.tally.newest_held().is_some_and(|(request_id, id)| {
             let asked = request.reread.contains(&request_id) || is_new(id);
-            asked && !refresh.rows.iter().any(|row| row.request_id == request_id)
+            let is_there = || refresh.rows.iter().any(|row| row.request_id == request_id);
+            asked && !is_there() && !refresh.refused.ids.contains(&id)
         })
     }
 
@@ -383,8 +396,9 @@ impl State {
             self.audit_now = true;
             self.audit_day = None;
         }
-        self.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(self.top);
+        self.top = ids(&refresh.rows, &refresh.refused).max().unwrap_or(0).max(self.top);
         self.overlap.note(second, self.top);
+        self.left_out = refresh.refused.ids.len();
         self.tally.advance(moment(&refresh));
         self.tally.rows_may_grow(refresh.tariff.is_empty());
         let mut rows = refresh.rows;
@@ -398,6 +412,27 @@ impl State {
         self.month_since = refresh.month_since;
         self.zone_error = refresh.zone_error;
     }
+}
+
+/// Of all rows that were read.
+fn ids(rows: &[UsageRow], refused: &Refused) -> impl Iterator<Item = i64> {
+    rows.iter().map(|row| row.id).chain(refused.ids.iter().copied())
+}
+
+/// Tells once of rows that are left out.
+///
+/// # Errors
+/// When no row was `understood`: what is told without them would be no number of the ledger's.
+fn complain(last: &mut Option<String>, refused: &Refused, understood: usize) -> Result<(), ReadError> {
+    let rows = refused.ids.len();
+    let complaint = refused.why.as_ref().map(|why| format!("{rows} rows could not be understood; the first, {why}"));
+    match &complaint {
+        Some(complaint) if understood == 0 => return Err(ReadError::new(Reason::Data, complaint.as_str())),
+        Some(complaint) if last.as_ref() != Some(complaint) => tracing::warn!("left out: {complaint}"),
+        _ => {}
+    }
+    *last = complaint;
+    Ok(())
 }
 
 /// Reads; where the ledger cannot be summed up, without that: new rows may take no time where a sum takes too long.

@@ -160,8 +160,8 @@ pub struct Refresh {
     pub rows: Vec<UsageRow>,
     /// More new rows than `limit` are waiting.
     pub more: bool,
-    /// Rows that could not be understood; each was logged by id and left out.
-    pub refused: u64,
+    /// What could not be understood.
+    pub refused: Refused,
     /// One for each span of [`RefreshRequest::audit`]; `None` of one that would cost the store too much.
     pub audit: Vec<Option<LedgerSum>>,
     /// Rows that had been read are gone, not just the oldest: the audit should look now.
@@ -180,8 +180,33 @@ pub struct Older {
     pub rows: Vec<UsageRow>,
     /// No row has a smaller id than these.
     pub bottom: bool,
-    /// Rows that could not be understood; each was logged by id and left out.
-    pub refused: u64,
+    /// What could not be understood.
+    pub refused: Refused,
+}
+
+/// Rows that were read and could not be understood, and so are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// As [`UsageRow::id`] would be.
+    pub ids: Vec<i64>,
+    /// What is wrong with the first.
+    pub why: Option<String>,
+}
+
+impl Refused {
+    /// The row, if it could be understood.
+    pub(crate) fn sift<T, E: fmt::Display>(&mut self, row: Result<T, E>, id: i64) -> Option<T> {
+        let note = |error: &E| {
+            self.ids.push(id);
+            self.why.get_or_insert_with(|| format!("row {id}: {error}"));
+        };
+        row.inspect_err(note).ok()
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        self.why = self.why.take().or(other.why);
+    }
 }
 
 /// The usage of a relay that keeps durable counters instead of rows.
@@ -231,15 +256,6 @@ pub(crate) async fn within<T>(
             Err(ReadError::new(Reason::Timeout, format!("no answer within {}", humantime::format_duration(limit))))
         }
     }
-}
-
-/// A row; one that cannot be understood is counted, logged by its id, and left out.
-pub(crate) fn understood<T, E: fmt::Display>(row: Result<T, E>, id: Option<i64>, refused: &mut u64) -> Option<T> {
-    let tell = |error: &E| {
-        *refused += 1;
-        tracing::warn!(row = id, %error, "left out a row that could not be understood");
-    };
-    row.inspect_err(tell).ok()
 }
 
 /// What is told after a panic.

@@ -104,7 +104,11 @@ impl Follower {
                 rows => rows?,
             };
             self.rows_read += rows.len() as u64;
-            state.tally.replace_day(date, rows);
+            if (rows.len() as u64) < theirs.requests.min(state.tally.day_sum(date).requests) {
+                tracing::warn!(%date, read = rows.len(), of = theirs.requests, "not all rows could be read; the day stays");
+            } else {
+                state.tally.replace_day(date, rows);
+            }
             state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
         state.audited_at = Some(now);

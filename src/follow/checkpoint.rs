@@ -67,6 +67,7 @@ impl Kept for Follower {
             history: cursor.history,
             overlap: cursor.overlap,
             audit: None,
+            left_out: 0,
             audited_at: None,
             audit_failed_at: None,
             unrepairable: cursor.unrepairable,

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::model::Reason;
+use llm_relay_exporter::follow::Follower;
+use llm_relay_exporter::model::{Directory, Reason};
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{Connection, PgConnection};
 
-use crate::claude_code_hub::{Store, all, plan, postgres, usage, usd};
+use crate::claude_code_hub::{Store, all, ledger, plan, postgres, usage, usd};
+use crate::reading::{settle, view};
 
 const ROLE: &str = include_str!("../../deploy/claude-code-hub/readonly-role.sql");
 
@@ -290,4 +293,60 @@ async fn a_replica_says_how_far_it_is_behind_and_check_names_one_that_stands_sti
     let report = check::check(&reader(standby.port())).await.unwrap();
     let finding = report.findings.iter().find(|it| it.subject == "replica").unwrap_or_else(|| panic!("{report}"));
     assert!(finding.text.starts_with("this is a read replica, "), "{}", finding.text);
+}
+
+/// After an upgrade that reads as another type nothing is known, rather than nothing there: no day is emptied.
+#[tokio::test]
+async fn rows_that_nobody_understands_take_the_ledger_away_and_no_number_with_it() {
+    let mut store = Store::new("other_type", "v0.9.2").await;
+    store.people().await;
+    let begun = "insert into message_request (provider_id, user_id, key, status_code, cost_usd)
+                 select 1, 1, 'sk-ann', 200, 0.5 from generate_series(1, 20)";
+    store.run(begun).await;
+    let plan = RelayPlan { audit_interval: Duration::ZERO, ..plan(&store.url, None) };
+    let mut follower = Follower::new(ledger(&plan), &plan);
+    settle(&mut follower).await;
+    store
+        .run("alter table usage_ledger alter column created_at type timestamp using created_at at time zone 'UTC'")
+        .await;
+    store.run(begun).await;
+    for _ in 0..2 {
+        let error = follower.refresh().await.unwrap_err();
+        assert_eq!(error.reason, Reason::Data);
+        assert!(error.text.contains("rows could not be understood; the first, row "), "{error}");
+    }
+    store
+        .run("alter table usage_ledger alter column created_at type timestamptz using created_at at time zone 'UTC'")
+        .await;
+    settle(&mut follower).await;
+    let view = view(&mut follower, &plan, &Directory::default());
+    assert_eq!((view.days[0].1.requests, view.rows_left_out), (40, Some(0)));
+    assert!(view.counters.unwrap().corrections.iter().all(|(_, rows)| *rows == 0));
+}
+
+/// More than fit into a page, in the past and among what is new.
+#[tokio::test]
+async fn many_rows_without_a_time_hold_up_nothing_and_are_told() {
+    let mut store = Store::new("no_time", "v0.9.2").await;
+    store.people().await;
+    let rows = |count: usize, at: &str| {
+        format!(
+            "insert into message_request (provider_id, user_id, key, status_code, created_at)
+             select 1, 1, 'sk-ann', 200, {at} from generate_series(1, {count})"
+        )
+    };
+    let plan = RelayPlan { audit_interval: Duration::ZERO, ..plan(&store.url, None) };
+    let mut follower = Follower::new(ledger(&plan), &plan);
+    let mut requests = async || {
+        settle(&mut follower).await;
+        let view = view(&mut follower, &plan, &Directory::default());
+        (view.days[0].1.requests, view.rows_left_out.is_some_and(|rows| rows > 0))
+    };
+    store.run(&rows(3, "now()")).await;
+    store.run(&rows(6000, "'infinity'")).await;
+    store.run(&rows(2, "now()")).await;
+    assert_eq!(requests().await, (5, true));
+    store.run(&rows(6000, "'infinity'")).await;
+    store.run(&rows(2, "now()")).await;
+    assert_eq!(requests().await, (7, true));
 }

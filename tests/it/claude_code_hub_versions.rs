@@ -127,7 +127,7 @@ async fn a_log_row_without_a_time_is_left_out() {
         )
         .await;
     let refresh = usage(&mut store.relay()).refresh(&all()).await.unwrap();
-    assert_eq!((refresh.rows.len(), refresh.refused, refresh.rows[0].request_id), (1, 1, 2));
+    assert_eq!((refresh.rows.len(), refresh.refused.ids.len(), refresh.rows[0].request_id), (1, 1, 2));
 }
 
 #[tokio::test]

@@ -20,9 +20,9 @@ fn follower(plan: &RelayPlan, ahead: &Arc<AtomicI64>) -> Follower {
     let alter = move |_: &RefreshRequest, refresh: Refresh| {
         let ahead = Duration::seconds(ahead.load(Ordering::Relaxed));
         let same_time_yesterday = refresh.same_time_yesterday + ahead;
-        Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh }
+        Some(Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh })
     };
-    Follower::new(Box::new(Altered { ledger: ledger(plan), alter }), plan)
+    Follower::new(Box::new(Altered::new(ledger(plan), alter)), plan)
 }
 
 async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {

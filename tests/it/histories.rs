@@ -14,7 +14,7 @@ use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Facts;
 use llm_relay_exporter::model::LedgerSum;
 use llm_relay_exporter::model::*;
-use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest};
+use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest, Refused};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
 use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::Presentation;
@@ -195,7 +195,7 @@ impl Ledger for Shared {
             month_since: None,
             rows,
             more,
-            refused: 0,
+            refused: Refused::default(),
             audit: ask.audit.iter().map(|span| Some(sum(span))).collect(),
             lost_rows: false,
             resume_token: String::new(),
@@ -206,7 +206,7 @@ impl Ledger for Shared {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let relay = self.0.lock().unwrap();
         let rows: Vec<_> = relay.readings().rev().filter(|row| row.id < below).take(limit as usize).collect();
-        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
+        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: Refused::default() })
     }
 
     async fn rows_between(

@@ -406,7 +406,7 @@ async fn rows_that_cannot_be_are_left_out_alone() {
     assert_eq!((directory.keys.len(), directory.keys[0].expires_at, live.accounts.len()), (3, None, 3));
     let mut ledger = crate::claude_code_hub::ledger(&store.plan());
     let refresh = ledger.refresh(&crate::claude_code_hub::all()).await.unwrap();
-    assert_eq!((refresh.rows.len(), refresh.refused), (2, 2));
+    assert_eq!((refresh.rows.len(), refresh.refused.ids.len()), (2, 2));
     let whole = whole_view(&store.plan()).await;
     assert_eq!((outcomes(&whole), whole.lag_seconds), ([2, 0, 0], Some(0.0)), "no negative age");
     let now: DateTime<Utc> = Utc::now();

@@ -20,7 +20,7 @@ use crate::connect::postgres::{Database, Snapshot};
 use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
 use crate::relay::known_database::KnownDatabase;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange};
 
 pub(crate) struct LedgerReader {
     database: KnownDatabase<Schema>,
@@ -42,7 +42,7 @@ struct Basis {
 /// Rows as they came: some may be refused.
 struct Batch {
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -90,7 +90,7 @@ impl LedgerReader {
         let calendar = self.calendar(snapshot, zone, first, today).await?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let query = sqlx::query(self.statement(Statement::NewRows, &basis.schema)?)
@@ -105,7 +105,7 @@ impl LedgerReader {
             let query = sqlx::query(self.statement(Statement::OpenRows, &basis.schema)?).bind(&request.reread);
             let batch = self.batch(snapshot, "reading open rows again", query, &basis).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -172,10 +172,11 @@ impl LedgerReader {
         basis: &Basis,
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: Refused::default(), read: read.len() };
         for row in &read {
-            let (read, id) = (self.rows.read(row, basis.billing, &self.prices), row.try_get("id").ok());
-            batch.rows.extend(understood(read, id, &mut batch.refused));
+            let read = self.rows.read(row, basis.billing, &self.prices);
+            let id = row.try_get("id").map_err(|error| snapshot.error(what, &error))?;
+            batch.rows.extend(batch.refused.sift(read, id));
         }
         Ok(batch)
     }

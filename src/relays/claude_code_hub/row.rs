@@ -58,7 +58,7 @@ impl<'r> End<'r> {
     /// # Errors
     /// When a column is absent or cannot be understood.
     pub(crate) fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let status: Option<i32> = row.try_get("status_code")?;
+        let status: Option<i64> = row.try_get("status_code")?;
         Ok(Self {
             said: row.try_get("success_rate_outcome")?,
             status: status.and_then(|status| u16::try_from(status).ok()),
@@ -205,7 +205,7 @@ impl Counts {
     }
 }
 
-fn millis(value: Option<i32>) -> Option<u32> {
+fn millis(value: Option<i64>) -> Option<u32> {
     value.map(|value| u32::try_from(value).unwrap_or(0))
 }
 

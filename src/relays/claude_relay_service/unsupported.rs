@@ -63,6 +63,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_ledger_corrections_usd_total",
             "llm_relay_imported_requests_total",
             "llm_relay_ledger_lag_seconds",
+            "llm_relay_ledger_rows_left_out",
             "llm_relay_audit_",
             "llm_relay_statement_refused",
         ],

@@ -18,7 +18,7 @@ use crate::model::LedgerSum;
 use crate::model::{Facts, ReadError, UsageRow};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
@@ -45,7 +45,7 @@ pub(super) struct LedgerReader {
 struct Batch {
     rows: Vec<UsageRow>,
     identities: Vec<RowIdentity>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -88,7 +88,7 @@ impl LedgerReader {
         let calendar = self.calendars.get(date(first), date(now))?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let after = self.stable_ids().id_up_to(after);
@@ -105,7 +105,7 @@ impl LedgerReader {
             let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(ids);
             let batch = self.batch(snapshot, "reading rows again", query, &schema).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -151,14 +151,13 @@ impl LedgerReader {
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
         let identities = read.iter().filter_map(identity).collect();
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), identities, refused: 0, read: read.len() };
+        let mut batch =
+            Batch { rows: Vec::with_capacity(read.len()), identities, refused: Refused::default(), read: read.len() };
         let stable_ids = self.stable_ids.get_or_insert_default();
         for row in &read {
-            let (read, id) = (self.rows.read(row, schema.level, &self.prices), row.try_get("id").ok());
-            if let Some(row) = understood(read, id, &mut batch.refused) {
-                let position = stable_ids.of(row.id);
-                batch.rows.push(UsageRow { id: position, request_id: position, ..row });
-            }
+            let position = stable_ids.of(row.try_get("id").map_err(|error| snapshot.error(what, &error))?);
+            let read = batch.refused.sift(self.rows.read(row, schema.level, &self.prices), position);
+            batch.rows.extend(read.map(|row| UsageRow { id: position, request_id: position, ..row }));
         }
         Ok(batch)
     }

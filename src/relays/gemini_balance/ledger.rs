@@ -22,7 +22,7 @@ use crate::parts::{Part, PartError};
 use crate::relay::civil::Calendars;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -58,7 +58,7 @@ fn identity(attempt: &Attempt) -> RowIdentity {
 struct Batch {
     attempts: Vec<Attempt>,
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -93,7 +93,7 @@ impl LedgerReader {
         let calendar = self.calendars.get(self.clock.date(first).min(today - civil::LEAST_DAYS), today)?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let after = self.stable_ids().id_up_to(after);
@@ -110,7 +110,7 @@ impl LedgerReader {
         for ids in again.chunks(LIST) {
             let batch = self.batch(session, "reading rows again", Which::Ids(ids)).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -154,21 +154,21 @@ impl LedgerReader {
 
     async fn batch(&mut self, session: &mut Session, what: &str, which: Which<'_>) -> Result<Batch, ReadError> {
         let read = session.attempts(what, which).await?;
-        let mut batch =
-            Batch { attempts: Vec::with_capacity(read.len()), rows: Vec::new(), refused: 0, read: read.len() };
-        for row in read {
-            let id = row.as_ref().err().and_then(|(id, _)| *id);
-            batch.attempts.extend(understood(row.map_err(|(_, error)| error), id, &mut batch.refused));
-        }
+        let mut batch = Batch {
+            attempts: Vec::with_capacity(read.len()),
+            rows: Vec::new(),
+            refused: Refused::default(),
+            read: read.len(),
+        };
         let stable_ids = self.stable_ids.get_or_insert_default();
+        for row in read {
+            let id = row.as_ref().err().and_then(|(id, _)| *id).unwrap_or(0);
+            batch.attempts.extend(batch.refused.sift(row.map_err(|(_, error)| error), stable_ids.of(id)));
+        }
         for attempt in &batch.attempts {
-            match attempt.row(stable_ids.of(attempt.id), self.clock, &mut self.names) {
-                Some(row) => batch.rows.push(row),
-                None => {
-                    batch.refused += 1;
-                    tracing::debug!(row = attempt.id, "left out a row without a time");
-                }
-            }
+            let position = stable_ids.of(attempt.id);
+            let row = attempt.row(position, self.clock, &mut self.names).ok_or("it has no time");
+            batch.rows.extend(batch.refused.sift(row, position));
         }
         Ok(batch)
     }

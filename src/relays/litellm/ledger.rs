@@ -23,7 +23,7 @@ use crate::model::{Facts, LedgerSum, ReadError, UsageRow};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::known_database::KnownDatabase;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange};
 
 /// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
 const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
@@ -71,7 +71,7 @@ pub(super) struct Listing {
 #[derive(Default)]
 pub(super) struct Batch {
     pub rows: Vec<UsageRow>,
-    pub refused: u64,
+    pub refused: Refused,
 }
 
 impl LedgerReader {
@@ -259,13 +259,7 @@ impl LedgerReader {
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
             let Some(position) = positions.get(&key) else { continue };
-            match self.rows.read(&row, *position) {
-                Ok(row) => batch.rows.push(row),
-                Err(error) => {
-                    batch.refused += 1;
-                    tracing::warn!(start = %key.start, %error, "left out a row that could not be understood");
-                }
-            }
+            batch.rows.extend(batch.refused.sift(self.rows.read(&row, *position), *position));
         }
         Ok(batch)
     }

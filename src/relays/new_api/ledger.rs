@@ -20,7 +20,7 @@ use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 /// Rows of one statement: some 20 ms of SQLite, during which the relay cannot write.
 const STEP: i64 = 2_000;
@@ -70,7 +70,7 @@ pub(super) struct Ends {
 struct Batch {
     rows: Vec<UsageRow>,
     identities: Vec<RowIdentity>,
-    refused: u64,
+    refused: Refused,
     /// There are no more of them.
     exhausted: bool,
 }
@@ -239,11 +239,12 @@ impl LedgerReader {
         let mut meaning = Meaning { family: *family, rate, keys, names };
         let stable_ids = stable_ids.get_or_insert_default();
         for (id, row) in read.into_iter().flatten() {
+            let position = stable_ids.of(id);
             let row = row.and_then(|row| {
                 batch.identities.push(row.identity());
-                row.row(stable_ids.of(id), &mut meaning)
+                row.row(position, &mut meaning)
             });
-            batch.rows.extend(understood(row, Some(id), &mut batch.refused).flatten());
+            batch.rows.extend(batch.refused.sift(row, position).flatten());
         }
         Ok((count, last))
     }

@@ -12,7 +12,7 @@ use crate::model::LedgerSum;
 use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Tokens, UsageRow, Usd, User};
 use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
-use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, TimeRange, civil};
+use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) struct Reader {
     file: File,
@@ -93,7 +93,7 @@ impl Ledger for Reader {
             month_since: None,
             rows,
             more,
-            refused: 0,
+            refused: Refused::default(),
             audit,
             lost_rows: false,
             resume_token: String::new(),
@@ -104,7 +104,7 @@ impl Ledger for Reader {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let older = sqlx::query(include_str!("older.sql")).bind(below).bind(i64::from(limit));
         let rows = self.read("reading older rows", older, row).await?;
-        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
+        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: Refused::default() })
     }
 
     async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {

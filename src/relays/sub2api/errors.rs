@@ -9,10 +9,10 @@ use super::row::{self, identity};
 use super::schema::Schema;
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, UsageRow};
-use crate::relay::TimeRange;
 use crate::relay::overlap::Overlap;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
+use crate::relay::{Refused, TimeRange};
 
 const ERRORS: &str = include_str!("sql/errors.sql");
 const NEW: &str = "e.id > $1 order by e.id limit $2";
@@ -36,7 +36,7 @@ pub(super) enum Which<'a> {
 #[derive(Default)]
 pub(super) struct Errors {
     pub rows: Vec<UsageRow>,
-    pub refused: u64,
+    pub refused: Refused,
     pub more: bool,
 }
 
@@ -120,13 +120,9 @@ impl ErrorLog {
     fn understand(&self, rows: &[PgRow], names: &mut SharedNames, errors: &mut Errors) {
         for it in rows {
             let id: i64 = it.try_get("id").unwrap_or(0);
-            match row::error(it, self.stable_ids.of(id), names) {
-                Ok(row) => errors.rows.extend(row),
-                Err(error) => {
-                    errors.refused += 1;
-                    tracing::warn!(row = id, %error, "left out an error that could not be understood");
-                }
-            }
+            let row = row::error(it, self.stable_ids.of(id), names);
+            let position = it.try_get("position").unwrap_or(0);
+            errors.rows.extend(errors.refused.sift(row, position).flatten());
         }
     }
 }

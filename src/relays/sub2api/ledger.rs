@@ -20,7 +20,7 @@ use crate::model::{Facts, LedgerSum, Outcome, ReadError, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::known_database::KnownDatabase;
 use crate::relay::shared_names::SharedNames;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, TimeRange, civil, understood};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) const ROWS: &str = include_str!("sql/rows.sql");
 pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";
@@ -45,7 +45,7 @@ pub(super) struct LedgerReader {
 #[derive(Default)]
 struct Batch {
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -179,8 +179,9 @@ impl LedgerReader {
         let read = snapshot.fetch(what, query).await?;
         let mut batch = Batch { read: read.len(), ..Batch::default() };
         for it in &read {
-            let (row, id) = (row::request(it, &mut self.names), it.try_get("id").ok());
-            batch.rows.extend(understood(row, id, &mut batch.refused));
+            let row = row::request(it, &mut self.names);
+            let id = it.try_get("id").map_err(|error| snapshot.error(what, &error))?;
+            batch.rows.extend(batch.refused.sift(row, id));
         }
         Ok(batch)
     }
@@ -214,7 +215,7 @@ impl LedgerReader {
 impl Batch {
     fn take(&mut self, other: Self) {
         self.rows.extend(other.rows);
-        self.refused += other.refused;
+        self.refused.merge(other.refused);
     }
 }
 
