@@ -140,7 +140,8 @@ impl PrivatePrometheus {
         Ok(found.result)
     }
 
-    /// The values of an expression from `first` to `last` (included), all in Unix seconds; at most 11 000 of them.
+    /// The values of an expression from `first` to `last` (included), all in Unix seconds; at most 11 000 of them, and
+    /// none where a short span has no step in it.
     ///
     /// # Errors
     /// When the server refuses or does not answer.
@@ -151,6 +152,9 @@ impl PrivatePrometheus {
         last: i64,
         step: i64,
     ) -> anyhow::Result<Vec<Series>> {
+        if first > last {
+            return Ok(Vec::new());
+        }
         let [start, end, step] = [first, last, step].map(|seconds| seconds.to_string());
         let form = [("query", expression), ("start", &*start), ("end", &*end), ("step", &*step)];
         let found: Found = self.ask("query_range", &form).await?;
