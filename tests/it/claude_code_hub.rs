@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::reading::ledger;
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
@@ -76,14 +77,6 @@ pub fn usd(text: &str) -> Usd {
 pub fn usage(relay: &mut Relay) -> &mut dyn Ledger {
     match &mut relay.usage {
         Usage::Rows(ledger) => &mut **ledger,
-        Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
-    }
-}
-
-/// The ledger of a relay opened anew.
-pub fn ledger(plan: &RelayPlan) -> Box<dyn Ledger> {
-    match relay::open(plan).unwrap().usage {
-        Usage::Rows(ledger) => ledger,
         Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::Duration;
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relay::{Refresh, RefreshRequest};
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 
 use crate::altered::Altered;
 use crate::claude_code_hub::{Store, ledger, plan};
+use crate::reading::{read_all, view};
 use crate::tally::counter_lines;
 
 /// A follower of a ledger whose clock is some seconds ahead.
@@ -26,15 +26,8 @@ fn follower(plan: &RelayPlan, ahead: &Arc<AtomicI64>) -> Follower {
 }
 
 async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
-    let with = Presentation { directory: None, live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
+    read_all(follower).await;
+    view(follower, plan, None)
 }
 
 /// Counters, and the sums of today and yesterday.

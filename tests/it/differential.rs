@@ -8,18 +8,18 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+use crate::reading::{self, Saved, read_all};
 
 /// A release, as the comparison sees it.
 struct Release {
@@ -168,15 +168,9 @@ impl Scene<'_> {
 
     fn plan(&self) -> RelayPlan {
         RelayPlan {
-            database_url: self.url.clone().into(),
-            directory_interval: std::time::Duration::from_secs(5),
-            timeout: std::time::Duration::from_secs(30),
             timezone_fallback: self.zone.parse().unwrap(),
-            // Every refresh audits, so that nothing may be wrong even for a moment.
-            audit_interval: std::time::Duration::ZERO,
-            history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            ..RelayPlan::new("test", &claude_code_hub::PRODUCT)
+            ..reading::plan(&self.url, &claude_code_hub::PRODUCT)
         }
     }
 
@@ -513,13 +507,7 @@ async fn settle(follower: &mut Follower, days: i64) {
     let (mut calm, mut usual) = (0, None);
     while calm <= days {
         let before = follower.rows_read();
-        let mut rest = follower.refresh().await.unwrap();
-        while rest != Backlog::Nothing {
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
+        read_all(follower).await;
         let read = Some(follower.rows_read() - before);
         calm = if read == usual { calm + 1 } else { 0 };
         usual = read;
@@ -554,32 +542,29 @@ async fn play(
 ) {
     let mut scene = Scene::set_up(server, release, zone, start, seed).await;
     let plan = scene.plan();
-    let open = || relay::open(&plan).unwrap();
-    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-    let mut directory_source = open().directory;
+    let mut follower = reading::follower(&plan);
+    let mut directory_source = relay::open(&plan).unwrap().directory;
     let mut last = BTreeMap::new();
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     for n in 0..steps {
         let step = scene.step().await;
         if n % 17 == 16 {
             // A new exporter knows nothing and must say the same.
-            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+            follower = reading::follower(&plan);
             last.clear();
-            saved.clear();
+            saved = Saved::default();
         } else if n % 5 == 4 {
             // One that goes on from what was saved must say the same too, and no counter may fall.
-            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-            follower.restore(saved.clone()).unwrap();
+            follower = saved.restored(reading::follower(&plan));
         }
         // The oldest rows begin this long before the story does.
         settle(&mut follower, (scene.now - start + OLDEST).num_days() + 1).await;
         let directory = directory_source.read().await.unwrap();
-        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-        let mut view = follower.view(&with).unwrap();
+        let mut view = reading::view(&mut follower, &plan, &directory);
         // What only the ledger can tell of a limit is asked with the refresh after the view that lacks it.
         while view.quotas.iter().any(|quota| quota.used_usd.is_none()) {
             follower.refresh().await.unwrap();
-            view = follower.view(&with).unwrap();
+            view = reading::view(&mut follower, &plan, &directory);
         }
         println!("{} {zone} seed {seed} step {n}: {step}", release.name);
         scene.compare(&view, &directory).await;
@@ -588,15 +573,12 @@ async fn play(
             assert!(now.get(series).is_some_and(|now| now >= before), "{series} fell from {before}");
         }
         last = now;
-        let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut follower);
     }
 }
 
 async fn all_releases(zone: &'static str, start: DateTime<Utc>, seed: u64) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it differential`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let server = PrivatePostgres::start().await.unwrap();
     for (n, release) in RELEASES.iter().enumerate() {
         play(&server, release, zone, start, seed + n as u64, 45).await;

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::model::{AccountState, Directory, Live, Reason, RowKind, Scope, WindowRule};
-use llm_relay_exporter::relay;
+use llm_relay_exporter::model::{AccountState, Directory, Reason, RowKind, Scope, WindowRule};
 use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::view::{LedgerView, QuotaView};
 
-use database::{Db, Place, Row, follower, people, plan, settle, view, whole_view};
+use crate::reading::{parts, settle, view, whole_view};
+use database::{Db, Place, Row, follower, people, plan};
 
 const ROLE: &str = include_str!("../../deploy/new-api/readonly-role.sql");
 const ACCOUNT: &str = include_str!("../../deploy/new-api/readonly-account.sql");
@@ -29,13 +29,6 @@ const ACCOUNT: &str = include_str!("../../deploy/new-api/readonly-account.sql");
 async fn sqlite(place: &Place) -> (Db, RelayPlan) {
     let (db, url) = place.relay("one-api.db").await;
     (db, plan(&url, "UTC"))
-}
-
-async fn parts(plan: &RelayPlan) -> (Directory, Live) {
-    let mut relay = relay::open(plan).unwrap();
-    let directory = relay.directory.read().await.unwrap();
-    let live = relay.live.as_mut().unwrap().read(&directory).await.unwrap();
-    (directory, live)
 }
 
 fn requests(view: &LedgerView) -> u64 {

@@ -4,19 +4,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
+use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};
 use llm_relay_exporter::store::{Checkpointer, Owner, Store, StoreError};
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
 use crate::claude_code_hub::{ledger, plan};
 use crate::generated;
+use crate::reading::{self, read_all, view};
 use crate::tally::{counter_lines, moment, row};
 
 /// One server for the tests that need nothing special of it; it ends with the process.
@@ -61,7 +62,7 @@ impl Exporter {
     }
 
     async fn read(&mut self) {
-        read(&mut self.follower).await;
+        read_all(&mut self.follower).await;
     }
 
     /// Ticks until it is so.
@@ -83,23 +84,8 @@ impl Exporter {
     }
 
     fn view(&mut self) -> LedgerView {
-        view(&mut self.follower, &self.plan)
+        view(&mut self.follower, &self.plan, None)
     }
-}
-
-async fn read(follower: &mut Follower) {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
-}
-
-fn view(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
-    let with = Presentation { directory: None, live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
 }
 
 /// Everything that the clock does not change.
@@ -118,9 +104,9 @@ async fn run(plan: &RelayPlan, sql: &str) {
 
 /// What an exporter says that reads the whole ledger.
 async fn afresh(plan: &RelayPlan) -> (Vec<String>, u64) {
-    let mut follower = Follower::new(ledger(plan), plan);
-    read(&mut follower).await;
-    (lines(&view(&mut follower, plan)), follower.rows_read())
+    let mut follower = reading::follower(plan);
+    read_all(&mut follower).await;
+    (lines(&view(&mut follower, plan, None)), follower.rows_read())
 }
 
 const NEW_REQUESTS: &str = "
@@ -218,14 +204,7 @@ async fn what_the_relay_cleans_up_stays_counted() {
     let store = sqlite(directory.path());
     let requests = |view: &LedgerView| view.counters.as_ref().unwrap().traffic[0].requests[0];
     let everything = |exporter: &mut Exporter| {
-        let directory = Default::default();
-        let with = Presentation {
-            directory: Some(&directory),
-            live: None,
-            boards: &exporter.plan.boards,
-            series: &exporter.plan.series,
-        };
-        let view = exporter.follower.view(&with).unwrap();
+        let view = view(&mut exporter.follower, &exporter.plan, &Directory::default());
         let board =
             view.boards.into_iter().find(|board| board.period.label() == "all" && board.scope.label() == "model");
         board.unwrap().entries[0].requests.unwrap()

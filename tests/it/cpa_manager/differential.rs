@@ -10,13 +10,13 @@ use chrono::{DateTime, Datelike, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::relays::cpa_manager::{Level, key_id, provider_id};
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::Row;
 
 use super::relay::{Event, Relay, hash_of, number, read_all, view};
+use crate::reading::{self, Saved};
 
 /// What the manager's pages make of an event. Models of the test end in `(high)` or in nothing.
 fn facts(level: Level) -> String {
@@ -426,17 +426,16 @@ async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: 
     let mut scene = Scene::new(level, zone, start, seed).await;
     let mut follower = scene.relay.follower();
     let mut directory_source = scene.relay.open().directory;
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     for n in 0..steps {
         if n % 17 == 16 {
             // A new exporter knows nothing: it reads everything, at the prices of now.
             follower = scene.relay.follower();
-            saved.clear();
+            saved = Saved::default();
             (scene.counted, scene.counted_to) = (BTreeMap::new(), 0);
         } else if n % 5 == 4 {
             // One that goes on from its store has counted what it had counted.
-            follower = scene.relay.follower();
-            follower.restore(saved.clone()).unwrap();
+            follower = saved.restored(scene.relay.follower());
         }
         let step = scene.step().await;
         println!("{level:?} {zone} seed {seed} step {n}: {step}");
@@ -449,15 +448,12 @@ async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: 
         let view = view(&mut follower, &scene.relay.plan, &directory);
         scene.compare(&view).await;
         scene.compare_counters(&view);
-        let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut follower);
     }
 }
 
 async fn all_generations(zone: &str, start: DateTime<Utc>, seed: u64) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it cpa_manager::differential`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     for (n, level) in Level::ALL.into_iter().rev().enumerate() {
         play(level, zone, start, seed + n as u64, 60).await;
     }

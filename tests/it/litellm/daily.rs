@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use llm_relay_exporter::model::{Directory, FailureClass, Period, Scope};
 use llm_relay_exporter::relay::{self, Counters, DirectorySource, Usage};
@@ -16,7 +15,7 @@ use llm_relay_exporter::view::{Blocks, EntityCounters, LedgerView};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, plan};
+use super::database::{Db, Saved, plan};
 use crate::process::{Page, Process, total, value};
 
 /// A key, its user, team and organization.
@@ -33,14 +32,14 @@ struct Exporter {
     counters: Box<dyn Counters>,
     directory: Box<dyn DirectorySource>,
     state: CounterState,
-    saved: BTreeMap<String, Bytes>,
+    saved: Saved,
 }
 
 impl Exporter {
     fn open(plan: &RelayPlan) -> Self {
         let relay = relay::open(plan).unwrap();
         let Usage::Counters(counters) = relay.usage else { panic!("no counters") };
-        Self { counters, directory: relay.directory, state: CounterState::default(), saved: BTreeMap::new() }
+        Self { counters, directory: relay.directory, state: CounterState::default(), saved: Saved::default() }
     }
 
     /// Reads until all is read, and writes down what has changed. Gives the number of readings.
@@ -51,9 +50,7 @@ impl Exporter {
             let reading = self.counters.read(&Directory::default()).await.unwrap();
             let is_all = reading.loaded >= 1.0;
             self.state.apply(reading);
-            let parts = self.counters.parts(self.saved.is_empty()).unwrap();
-            self.saved.retain(|name, _| parts.iter().any(|(part, _)| part == name));
-            self.saved.extend(parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))));
+            self.saved.keep(self.counters.parts(self.saved.0.is_empty()).unwrap(), |bytes| bytes.get());
             if is_all {
                 return readings;
             }
@@ -63,7 +60,7 @@ impl Exporter {
     /// Another process goes on.
     fn restarted(self, plan: &RelayPlan) -> Self {
         let mut next = Self { state: self.state, saved: self.saved, ..Self::open(plan) };
-        next.counters.restore(&next.saved).unwrap();
+        next.counters.restore(&next.saved.0).unwrap();
         next
     }
 
@@ -375,7 +372,7 @@ async fn what_is_deleted_by_hand_lowers_the_day_and_no_counter() {
     let mut sent = plan.clone();
     sent.own.set("model_name", OwnValue::Text("model".to_owned()));
     let Usage::Counters(mut counters) = relay::open(&sent).unwrap().usage else { panic!("no counters") };
-    assert!(counters.restore(&exporter.saved).is_err());
+    assert!(counters.restore(&exporter.saved.0).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,15 @@
 //! LiteLLM's side of a database, and an exporter of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::reading;
 pub use crate::reading::{Saved, settle};
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::relay::{self, DirectorySource, Ledger, Usage};
+use llm_relay_exporter::relay::{self, DirectorySource, Ledger};
 use llm_relay_exporter::relays::litellm;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, OwnValue, RelayPlan};
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, raw_sql};
 
@@ -56,11 +55,6 @@ impl Db {
 
 pub fn plan(url: &str) -> RelayPlan {
     let mut plan = RelayPlan {
-        database_url: url.to_owned().into(),
-        timeout: Duration::from_secs(30),
-        // Every refresh audits, so that nothing may be wrong even for a moment.
-        audit_interval: Duration::ZERO,
-        history_budget: Duration::from_secs(60),
         boards: Boards {
             top_users: 9,
             top_keys: 9,
@@ -69,7 +63,7 @@ pub fn plan(url: &str) -> RelayPlan {
             top_models: 9,
             ..Boards::default()
         },
-        ..RelayPlan::new("test", &litellm::PRODUCT)
+        ..reading::plan(url, &litellm::PRODUCT)
     };
     plan.own.set("model_name", OwnValue::Text("group".to_owned()));
     plan.own.set("usage", OwnValue::Text("rows".to_owned()));
@@ -101,17 +95,13 @@ impl Exporter {
 
     pub async fn view(&mut self, plan: &RelayPlan) -> LedgerView {
         let directory = self.directory.read().await.unwrap();
-        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-        self.follower.view(&with).unwrap()
+        reading::view(&mut self.follower, plan, &directory)
     }
 }
 
 fn parts(plan: &RelayPlan) -> (Box<dyn Ledger>, Box<dyn DirectorySource>) {
     let relay = relay::open(plan).unwrap();
-    match relay.usage {
-        Usage::Rows(ledger) => (ledger, relay.directory),
-        Usage::Counters(_) => unreachable!("LiteLLM keeps rows"),
-    }
+    (reading::rows_of(relay.usage), relay.directory)
 }
 
 /// A row as LiteLLM writes it, and what it means.

@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use sqlx::{Connection, PgConnection, raw_sql};
 
 use super::database::{Db, EVER, Exporter, Row, Saved, plan, settle};
+use crate::reading;
 
 /// A deployment, and who provides it.
 type Deployment = (&'static str, &'static str);
@@ -445,8 +446,7 @@ fn units(usd: f64) -> i64 {
 }
 
 async fn play(server: &PrivatePostgres, zone: &str, now: &str, seed: u64, steps: usize) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it litellm`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let mut scene = Scene::new(server, &format!("litellm_{seed}"), zone, now.parse().unwrap(), seed).await;
     let plan = plan(&scene.db.url);
     let mut exporter = Exporter::open(&plan);

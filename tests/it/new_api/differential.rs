@@ -12,14 +12,13 @@ use chrono_tz::Tz;
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, Place, Row, TestClock, follower, open, people, plan, settle};
+use super::database::{Db, Place, Row, TestClock, follower, open, people, plan};
 use super::screens::{compare_screens, units};
-use crate::reading::view_beside;
+use crate::reading::{self, Saved, settle, view_beside};
 
 const MODELS: [&str; 3] = ["gpt-4o", "claude-sonnet-4", "gemini-2.5-pro"];
 const MEANING: &str = "create table meaning (log bigint, provider bigint, client bigint, token bigint, quota bigint,
@@ -411,33 +410,29 @@ fn plain(input: i64, output: i64) -> Meaning {
 }
 
 async fn play(place: &Place, name: &str, zone: &str, now: DateTime<Utc>, seed: u64, steps: usize) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it new_api`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let mut scene = Scene::new(place, name, zone, now, seed).await;
     let plan = plan(&scene.url, zone);
     let mut exporter = follower(&plan, &scene.clock);
     let mut directory = open(&plan, &scene.clock).directory;
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     settle(&mut exporter).await;
     for n in 0..steps {
         let mut what = scene.step(&mut exporter).await.to_owned();
         if n % 23 == 22 {
             scene.forget().await;
             exporter = follower(&plan, &scene.clock);
-            saved.clear();
+            saved = Saved::default();
             what += ", and both start anew";
         } else if n % 5 == 4 {
-            exporter = follower(&plan, &scene.clock);
-            exporter.restore(saved.clone()).unwrap();
+            exporter = saved.restored(follower(&plan, &scene.clock));
             what += ", and the exporter goes on from its store";
         }
         let what = format!("{name}, seed {seed}, step {n}: {what}");
         println!("{what}");
         let directory = directory.read().await.unwrap();
         scene.compare(&mut exporter, &plan, &directory, &what).await;
-        let parts = exporter.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut exporter);
     }
 }
 

@@ -11,9 +11,9 @@ use llm_relay_exporter::servers::PrivatePostgres;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, Place, Row, follower, plan, settle, view};
+use super::database::{Db, Place, Row, follower, plan};
 use super::requests;
-use crate::reading::Saved;
+use crate::reading::{Saved, settle, view};
 
 const WRITERS: u64 = 12;
 const ROWS: usize = 60;

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use sqlx::{Connection, PgConnection};
 
 use super::database::{Failure, Request, Saved, Store, follower, settle, view};
-use crate::reading::view_beside;
+use crate::reading::{self, view_beside};
 
 const MODELS: [&str; 3] = ["claude-sonnet-4", "gpt-5", "gemini-2.5-pro"];
 
@@ -335,8 +335,7 @@ fn compare_screens(view: &LedgerView, screens: &BTreeMap<String, Vec<i64>>, what
 }
 
 async fn play(name: &str, zone: &'static str, seed: u64, steps: usize) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it sub2api`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let mut scene = Scene::new(name, zone, seed).await;
     let plan = scene.store.plan();
     let mut exporter = follower(&plan);
