@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub use crate::reading::ledger;
 use chrono::{DateTime, TimeDelta, Utc};
+use llm_relay_exporter::demo::HistoryOptions;
 use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
@@ -32,7 +33,11 @@ pub struct Store {
 
 impl Store {
     pub async fn new(name: &str, release: &str) -> Self {
-        let url = postgres().await.database(name).await.unwrap();
+        Self::on(postgres().await.database(name).await.unwrap(), release).await
+    }
+
+    /// In an empty database of any server.
+    pub async fn on(url: String, release: &str) -> Self {
         let mut store = Self { owner: PgConnection::connect(&url).await.unwrap(), url };
         for script in least_schema(release) {
             sqlx::raw_sql(script).execute(&mut store.owner).await.unwrap();
@@ -55,9 +60,33 @@ impl Store {
         .await;
     }
 
+    /// Requests of Ann's so long apart, the last of them so long ago.
+    pub async fn requests(&mut self, count: u32, apart: &str) {
+        self.run(&format!(
+            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
+             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '{apart}' from generate_series(1, {count}) n"
+        ))
+        .await;
+    }
+
     pub fn relay(&self) -> Relay {
         relay::open(&plan(&self.url, None)).unwrap()
     }
+}
+
+/// A database with a history and nothing alive.
+pub async fn filled(server: &PrivatePostgres, name: &str, history: &HistoryOptions) -> String {
+    let url = server.database(name).await.unwrap();
+    claude_code_hub::demo::create(&url.clone().into(), history).await.unwrap();
+    url
+}
+
+/// The same database for another role.
+pub fn as_role(url: &str, role: &str, password: &str) -> String {
+    let mut url: url::Url = url.parse().unwrap();
+    url.set_username(role).unwrap();
+    url.set_password(Some(password)).unwrap();
+    url.into()
 }
 
 pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {

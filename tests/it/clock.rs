@@ -42,12 +42,7 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
     let mut store = Store::new("clock", "v0.9.2").await;
     store.people().await;
     // Across two days and the hours before now.
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
-        )
-        .await;
+    store.requests(300, "11 minutes").await;
     for zone in ["Asia/Shanghai", "Europe/Berlin", "America/New_York"] {
         let mut plan = plan(&store.url, None);
         plan.timezone = Some(zone.parse().unwrap());
@@ -61,12 +56,7 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
         let mut counted = requests(&before);
         for jump in [-3600, 0, 3600, 86_400, 82_800, 0, -86_400, 0, 1] {
             ahead.store(jump, Ordering::Relaxed);
-            store
-                .run(
-                    "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
-                     values (1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900)",
-                )
-                .await;
+            store.requests(1, "0 s").await;
             counted += 1;
             for _ in 0..3 {
                 let view = read(&mut follower, &plan).await;
@@ -85,12 +75,7 @@ async fn a_clock_that_was_a_day_ahead_for_one_refresh_leaves_nothing_behind() {
     let mut store = Store::new("clock_ahead", "v0.9.2").await;
     store.people().await;
     // None of them near an edge of a window.
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
-        )
-        .await;
+    store.requests(300, "11 minutes").await;
     let plan = plan(&store.url, None);
     let ahead = Arc::new(AtomicI64::new(0));
     let mut follower = follower(&plan, &ahead);

@@ -67,4 +67,5 @@ mod tally;
 mod tls_sources;
 mod unsupported;
 mod victoria_metrics;
+mod wait;
 mod web;

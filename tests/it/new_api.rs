@@ -19,6 +19,7 @@ use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::view::{LedgerView, QuotaView};
 
+use crate::claude_code_hub::as_role;
 use crate::reading::{parts, settle, view, whole_view};
 use database::{Db, Place, Row, follower, people, plan};
 
@@ -444,10 +445,7 @@ async fn the_role_for_postgresql_reads_all_that_is_needed_and_no_secret() {
     let (mut db, url) = place.relay("narrow").await;
     db.run(ROLE).await;
     db.run("alter role llm_relay_exporter password 'narrow'").await;
-    let mut narrow: url::Url = url.parse().unwrap();
-    narrow.set_username("llm_relay_exporter").unwrap();
-    narrow.set_password(Some("narrow")).unwrap();
-    reads_all_but_secrets(&mut db, &url, narrow.as_str()).await;
+    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
 }
 
 #[tokio::test]
@@ -455,10 +453,7 @@ async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
     let place = Place::mariadb().await;
     let (mut db, url) = place.relay("newapi").await;
     db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
-    let mut narrow: url::Url = url.parse().unwrap();
-    narrow.set_username("llm_relay_exporter").unwrap();
-    narrow.set_password(Some("narrow")).unwrap();
-    reads_all_but_secrets(&mut db, &url, narrow.as_str()).await;
+    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
 }
 
 #[tokio::test]

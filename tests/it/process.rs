@@ -11,6 +11,7 @@ use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 
 use crate::client;
 use crate::exposition::{Dialect, parse, series};
+use crate::wait::found;
 
 pub type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
@@ -184,10 +185,7 @@ impl Serving {
     /// Waits until the page satisfies a condition; how long it took.
     pub async fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
-        while !holds(&self.page()) {
-            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        found(what, async || Some(self.page()).filter(|page| !holds(page)).map_or(Ok(()), Err)).await;
         began.elapsed()
     }
 

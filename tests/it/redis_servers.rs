@@ -10,6 +10,7 @@ use llm_relay_exporter::model::{ReadError, Reason};
 use redis::{RedisResult, Value, cmd};
 
 use crate::tls_sources::{Papers, named, self_signed};
+use crate::wait::found;
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// A sentinel whose machine is busy does nothing for half a minute.
@@ -95,15 +96,11 @@ pub(crate) async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<S
 
 /// Reads until the answer is this one.
 async fn until(redis: &mut Redis, key: &str, wanted: &str) {
-    let began = Instant::now();
-    loop {
-        let answer = get(redis, &[key]).await;
-        if matches!(&answer, Ok(found) if found[0].as_deref() == Some(wanted)) {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    found(wanted, async || match get(redis, &[key]).await {
+        Ok(answer) if answer[0].as_deref() == Some(wanted) => Ok(()),
+        answer => Err(answer),
+    })
+    .await;
 }
 
 /// How the servers of one test speak: plainly, or with a certificate that signs itself, for the name `redis.internal`.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use llm_relay_exporter::demo::HistoryOptions;
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::Directory;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};
@@ -15,7 +14,7 @@ use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
-use crate::claude_code_hub::{ledger, plan};
+use crate::claude_code_hub::{filled, ledger, plan};
 use crate::generated;
 use crate::reading::{self, read_all, view};
 use crate::tally::{counter_lines, moment, row};
@@ -27,11 +26,13 @@ pub async fn server() -> &'static PrivatePostgres {
 }
 
 /// A relay's database with some days of history and nothing alive.
-async fn relay(name: &str, days: u32, requests_per_day: u32) -> RelayPlan {
-    let url = server().await.database(name).await.unwrap();
+pub async fn history(name: &str, days: u32, requests_per_day: u32) -> String {
     let history = HistoryOptions { days, requests_per_day, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    plan(&url, None)
+    filled(server().await, name, &history).await
+}
+
+async fn relay(name: &str, days: u32, requests_per_day: u32) -> RelayPlan {
+    plan(&history(name, days, requests_per_day).await, None)
 }
 
 fn owner(plan: &RelayPlan) -> Owner {

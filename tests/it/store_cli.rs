@@ -5,18 +5,13 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::store::server;
+use crate::store::{history, server};
 
 async fn relay(name: &str) -> String {
-    let url = server().await.database(name).await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    url
+    history(name, 2, 300).await
 }
 
 fn command(relay: &str, store: &str) -> Command {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
@@ -19,6 +19,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::claude_relay_service::{documented_user, plan};
 use crate::redis_servers::{RedisServer, free_port, get};
+use crate::wait::found;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -224,11 +225,7 @@ async fn redis_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
         format!("rediss://:secret@127.0.0.1:{port}/3?sslrootcert={}{more}", certificate.display())
     };
     let mut redis = Redis::new(&url(&certificate, "&sslservername=redis.internal").into(), LIMIT).unwrap();
-    let began = Instant::now();
-    while let Err(error) = get(&mut redis, &["nothing"]).await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    found("Redis answers", async || get(&mut redis, &["nothing"]).await).await;
     let stranger = self_signed(&other, vec![named("redis.internal")]);
     for url in [url(&certificate, ""), url(&stranger, "&sslservername=redis.internal")] {
         let error = get(&mut Redis::new(&url.into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
@@ -289,11 +286,7 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
     let certificate = format!("&sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
     let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("ca.pem"));
     let mut redis = Redis::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
-    let began = Instant::now();
-    while let Err(error) = get(&mut redis, &["nothing"]).await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    found("Redis answers", async || get(&mut redis, &["nothing"]).await).await;
     assert_eq!(get(&mut redis, &["nothing"]).await.unwrap(), [None]);
 
     let wrong = other.path("ca.pem").display().to_string();

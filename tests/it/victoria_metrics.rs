@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use serde_json::Value;
 
-use crate::claude_code_hub::Store;
+use crate::claude_code_hub::{Store, filled};
 use crate::client;
 use crate::process::{Process, page};
 
@@ -225,10 +224,9 @@ async fn what_was_counted_before_the_first_scrape_fires_nothing_in_vmalert() {
 #[tokio::test(flavor = "multi_thread")]
 async fn live_series_go_on_where_an_imported_back_fill_ends() {
     let postgres = PrivatePostgres::start().await.unwrap();
-    let url = postgres.database("claude_code_hub").await.unwrap();
     let until = Utc::now() - TimeDelta::minutes(5);
     let history = HistoryOptions { days: 1, requests_per_day: 400, until, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
+    let url = filled(&postgres, "claude_code_hub", &history).await;
     let config = format!("[relays.it]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\n");
     tokio::task::block_in_place(|| {
         let live = Process::start(&config, &[]);

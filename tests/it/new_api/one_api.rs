@@ -9,6 +9,7 @@ use llm_relay_exporter::settings::RelayPlan;
 use secrecy::ExposeSecret;
 
 use super::database::{Db, Place, plan};
+use crate::claude_code_hub::as_role;
 use crate::reading::{self, parts, settle, whole_view};
 
 const ACCOUNT: &str = include_str!("../../../deploy/one-api/readonly-account.sql");
@@ -141,10 +142,8 @@ async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
     .await;
     db.run("insert into options values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')").await;
     db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
-    let mut url: url::Url = theirs.database_url.expose_secret().parse().unwrap();
-    url.set_username("llm_relay_exporter").unwrap();
-    url.set_password(Some("narrow")).unwrap();
-    let ours = RelayPlan { database_url: url.to_string().into(), ..theirs.clone() };
+    let url = as_role(theirs.database_url.expose_secret(), "llm_relay_exporter", "narrow");
+    let ours = RelayPlan { database_url: url.clone().into(), ..theirs.clone() };
     let report = check::check(&ours).await.unwrap();
     assert!(report.worst() < check::Level::Problem && !report.to_string().contains("it need not"), "{report}");
     let (one, other) = (whole_view(&ours).await, whole_view(&theirs).await);
@@ -159,7 +158,7 @@ async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
     let read = rows_read(&ours).await;
     db.run("update logs set model_name = 'other' where cast(model_name as binary) = 'TTS-1'").await;
     assert_eq!(read, rows_read(&ours).await, "the audit found what was not there");
-    let mut account = Db::connect(url.as_str()).await;
+    let mut account = Db::connect(&url).await;
     for secret in [
         "`key` from channels",
         "`key` from tokens",

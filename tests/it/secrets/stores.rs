@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 use super::relays::Secrets;
-use crate::claude_code_hub::Store;
+use crate::claude_code_hub::{Store, as_role};
 
 pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
     let mut secret = |what| secrets.plant("claude-code-hub", what);
@@ -36,9 +36,7 @@ pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
             upstream = secret("key of an upstream"),
         ))
         .await;
-    let mut url: url::Url = relay.url.parse().unwrap();
-    url.set_username("secrets_reader").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&relay.url, "secrets_reader", &password);
     let redis = redis_user(redis, "hub", &secret("password of the Redis user"), 1).await;
     format!("[relays.hub]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\nredis_url = \"{redis}\"\n")
 }
@@ -199,9 +197,7 @@ pub(super) async fn sub(secrets: &mut Secrets) -> String {
             address = secret("address of a client"),
         ))
         .await;
-    let mut url: url::Url = relay.url.parse().unwrap();
-    url.set_username("secrets_of_sub2api").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&relay.url, "secrets_of_sub2api", &password);
     format!("[relays.sub]\nkind = \"sub2api\"\ndatabase_url = \"{url}\"\n")
 }
 
@@ -232,8 +228,6 @@ pub(super) async fn gateway(secrets: &mut Secrets) -> String {
         end_user = secret("end user"),
     );
     sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
-    let mut url: url::Url = url.parse().unwrap();
-    url.set_username("gateway_reader").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&url, "gateway_reader", &password);
     format!("[relays.gateway]\nkind = \"litellm\"\ndatabase_url = \"{url}\"\n")
 }
