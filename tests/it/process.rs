@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
@@ -20,6 +21,8 @@ pub struct Process {
     pub address: SocketAddr,
     directory: tempfile::TempDir,
     log: Arc<Mutex<String>>,
+    /// Ends when the log does.
+    told: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -58,8 +61,8 @@ impl Process {
             }
         };
         let told = log.clone();
-        std::thread::spawn(move || lines.for_each(|line| told.lock().unwrap().extend([&line, "\n"])));
-        Self { child, address, directory, log }
+        let told = std::thread::spawn(move || lines.for_each(|line| told.lock().unwrap().extend([&line, "\n"])));
+        Self { child, address, directory, log, told: Some(told) }
     }
 
     pub fn write(&self, config: &str) {
@@ -101,10 +104,12 @@ impl Process {
 }
 
 impl Process {
-    /// As a service manager ends it.
-    pub fn end(mut self) {
+    /// As a service manager ends it; how that was, and the whole log.
+    pub fn end(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
-        self.child.wait().unwrap();
+        let status = self.child.wait().unwrap();
+        self.told.take().unwrap().join().unwrap();
+        (status, self.log())
     }
 }
 

@@ -239,40 +239,6 @@ async fn what_the_relay_cleans_up_stays_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_share_a_store_and_one_takes_over_when_the_writer_dies() {
-    let plan = relay("replicas", 3, 1000).await;
-    let store = server().await.database("store_replicas").await.unwrap();
-    let mut one = Exporter::start(&plan, &store).await.unwrap();
-    let mut two = Exporter::start(&plan, &store).await.unwrap();
-    one.read().await;
-    one.save().await;
-    two.read().await;
-    for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(one.saving.status().writer && !two.saving.status().writer);
-    assert!(two.saving.status().up, "a follower is well");
-    run(&plan, NEW_REQUESTS).await;
-    one.read().await;
-    one.save().await;
-    two.read().await;
-    let (expected, _) = afresh(&plan).await;
-    assert_eq!(lines(&one.view()), expected);
-    assert_eq!(lines(&two.view()), expected);
-
-    drop(one);
-    run(&plan, NEW_REQUESTS).await;
-    two.read().await;
-    two.tick_until("a save by the other", |saving| saving.status().writer && saving.status().last_save.is_some()).await;
-    two.save().await;
-    let mut three = Exporter::start(&plan, &store).await.unwrap();
-    let (expected, _) = afresh(&plan).await;
-    assert_eq!(lines(&two.view()), expected);
-    assert_eq!(lines(&three.view()), expected, "the other's checkpoint is whole");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn two_exporters_on_one_file_do_not_mix_their_checkpoints() {
     let plan = relay("two_on_one_file", 3, 500).await;
     let directory = tempfile::tempdir().unwrap();

@@ -89,6 +89,8 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
         pair.work("with a replica").await;
     }
     assert_eq!(pair.writers(), [true, false], "the first one saves, the other follows");
+    let is_up = |process: &Process| value(&process.page().unwrap(), "llm_relay_store_up") == Some(1.0);
+    assert!(pair.processes.iter().all(is_up), "who follows is well");
 
     for cut in 1..=2 {
         // The writer's session ends, as after a fault of the network; either may be the next one.
