@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use crate::reading::{self, Saved, read_all};
+use crate::sums::{Sums, counter_sums};
 
 /// A release, as the comparison sees it.
 struct Release {
@@ -514,24 +515,6 @@ async fn settle(follower: &mut Follower, days: i64) {
     }
 }
 
-fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
-    let counters = view.counters.as_ref().unwrap();
-    let mut all = BTreeMap::new();
-    for it in counters.traffic.iter() {
-        all.insert(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
-        for (i, n) in it.requests.iter().enumerate() {
-            all.insert(format!("requests {} {} {i}", it.provider_id, it.model), *n as f64);
-        }
-    }
-    for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-        for it in entities.iter() {
-            all.insert(format!("requests {scope} {}", it.id), it.requests as f64);
-            all.insert(format!("cost {scope} {}", it.id), it.cost_usd.unwrap());
-        }
-    }
-    all
-}
-
 async fn play(
     server: &PrivatePostgres,
     release: &Release,
@@ -544,7 +527,7 @@ async fn play(
     let plan = scene.plan();
     let mut follower = reading::follower(&plan);
     let mut directory_source = relay::open(&plan).unwrap().directory;
-    let mut last = BTreeMap::new();
+    let mut last = Sums::new();
     let mut saved = Saved::default();
     for n in 0..steps {
         let step = scene.step().await;
@@ -568,7 +551,7 @@ async fn play(
         }
         println!("{} {zone} seed {seed} step {n}: {step}", release.name);
         scene.compare(&view, &directory).await;
-        let now = counters(&view);
+        let now = counter_sums(view.counters.as_ref().unwrap(), 1e12);
         for (series, before) in &last {
             assert!(now.get(series).is_some_and(|now| now >= before), "{series} fell from {before}");
         }

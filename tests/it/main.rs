@@ -63,6 +63,7 @@ mod store_process;
 mod store_replicas;
 mod structure;
 mod sub2api;
+mod sums;
 mod tally;
 mod tls_sources;
 mod unsupported;

@@ -17,6 +17,10 @@ use sqlx::Row;
 
 use super::relay::{Event, Relay, hash_of, number, read_all, view};
 use crate::reading::{self, Saved};
+use crate::sums::{counter_sums, like};
+
+/// Of a dollar.
+const PARTS: f64 = 1e12;
 
 /// What the manager's pages make of an event. Models of the test end in `(high)` or in nothing.
 fn facts(level: Level) -> String {
@@ -183,7 +187,7 @@ impl Scene {
     /// What has been read since is counted now, as the relay prices it now.
     async fn count(&mut self) {
         let sql = format!(
-            "select auth_index, provider, api_key_hash, a, outcome, count(*), sum(cost), sum(p), sum(o), sum(c + r), sum(w),
+            "select auth_index, provider, api_key_hash, a, outcome, count(*), sum(cost) * {PARTS:?}, sum(p), sum(o), sum(c + r), sum(w),
                count(latency), sum(latency), sum(cost = 0 and p + o + c + r + w > 0 and outcome = 'success')
              from facts where id > {} and not imported group by 1, 2, 3, 4, 5",
             self.counted_to
@@ -192,79 +196,52 @@ impl Scene {
             let text = |i: usize| row.get::<Option<String>, _>(i).unwrap_or_default();
             let provider = provider(&text(0), &text(1));
             let key = key_id(text(2).as_bytes()).map_or("other".to_owned(), |id| id.to_string());
-            let (model, outcome) = (text(3), text(4));
+            let outcome = text(4);
             let mut add = |name: String, i: usize| {
                 let value = number(&row, i);
                 *self.counted.entry(name).or_default() += if value.is_nan() { 0.0 } else { value };
             };
-            add(format!("requests {provider} {model} {outcome}"), 5);
-            add(format!("cost {provider} {model}"), 6);
-            add(format!("requests of key {key}"), 5);
-            add(format!("{outcome} of key {key}"), 5);
-            add(format!("cost of key {key}"), 6);
+            add(format!("requests provider {provider} {outcome}"), 5);
+            add(format!("cost provider {provider}"), 6);
+            add(format!("requests key {key}"), 5);
+            add(format!("outcome key {key} {outcome}"), 5);
+            add(format!("cost key {key}"), 6);
             for (kind, i) in [("input", 7), ("output", 8), ("cache_read", 9), ("cache_write", 10)] {
-                add(format!("tokens {kind} {provider} {model}"), i);
+                add(format!("tokens provider {provider} {kind}"), i);
             }
-            add(format!("durations {provider}"), 11);
-            add(format!("milliseconds {provider}"), 12);
-            add("unpriced".into(), 13);
+            add(format!("duration count provider {provider}"), 11);
+            add(format!("duration ms provider {provider}"), 12);
+            add("unpriced all".into(), 13);
         }
         let sql = format!("select count(*) from facts where id > {} and imported", self.counted_to);
-        *self.counted.entry("imported".into()).or_default() += self.relay.numbers(&sql).await[0];
+        *self.counted.entry("imported all".into()).or_default() += self.relay.numbers(&sql).await[0];
         let top = "select coalesce((select seq from sqlite_sequence where name = 'usage_events'), 0)";
         self.counted_to = self.relay.numbers(top).await[0] as i64;
     }
 
     fn compare_counters(&self, view: &LedgerView) {
         let counters = view.counters.as_ref().unwrap();
-        let mut ours: BTreeMap<String, f64> = BTreeMap::new();
-        let mut add = |name: String, value: f64| *ours.entry(name).or_default() += value;
-        // A model stands for itself once it has succeeded; until then its requests are `other`.
-        for it in counters.traffic.iter() {
-            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
-                add(format!("requests {} {} {outcome}", it.provider_id, it.model), count as f64);
-            }
-            add(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
-            for (kind, count) in &it.tokens {
-                add(format!("tokens {kind} {} {}", it.provider_id, it.model), *count as f64);
-            }
-        }
-        for it in counters.latency.iter() {
-            add(format!("durations {}", it.provider_id), it.duration.count() as f64);
-            add(format!("milliseconds {}", it.provider_id), it.duration.sum * 1000.0);
-        }
-        for it in counters.keys.iter() {
-            add(format!("requests of key {}", it.id), it.requests as f64);
-            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.outcomes.unwrap()) {
-                add(format!("{outcome} of key {}", it.id), count as f64);
-            }
-            add(format!("cost of key {}", it.id), it.cost_usd.unwrap());
-        }
-        for (_, count) in &counters.unpriced {
-            add("unpriced".into(), *count as f64);
-        }
-        add("imported".into(), counters.imported.unwrap() as f64);
         // Per provider, whatever the model: admission of models is another test's.
-        let whole = |all: &BTreeMap<String, f64>| {
-            let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-            for (name, value) in all {
-                let words: Vec<&str> = name.split(' ').collect();
-                let name = match words.as_slice() {
-                    ["requests" | "cost", "of", ..] => name.clone(),
-                    ["requests", provider, _, outcome] => format!("requests {provider} {outcome}"),
-                    ["cost", provider, _] => format!("cost {provider}"),
-                    ["tokens", kind, provider, _] => format!("tokens {kind} {provider}"),
-                    _ => name.clone(),
-                };
-                *sums.entry(name).or_default() += value;
-            }
-            sums.retain(|_, value| *value != 0.0);
-            sums
-        };
-        let (mine, theirs) = (whole(&ours), whole(&self.counted));
-        assert_eq!(mine.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-        for (name, value) in &theirs {
-            close(mine[name], *value, name);
+        let families = [
+            "requests provider {}",
+            "cost provider {}",
+            "tokens provider {}",
+            "duration count provider {}",
+            "duration ms provider {}",
+            "requests key {}",
+            "outcome key {}",
+            "cost key {}",
+            "unpriced all",
+            "imported all",
+        ];
+        let mine = like(counter_sums(counters, PARTS), families);
+        let is_some = |(_, value): &(&String, &f64)| value.round() != 0.0;
+        assert_eq!(
+            mine.keys().collect::<Vec<_>>(),
+            self.counted.iter().filter(is_some).map(|it| it.0).collect::<Vec<_>>()
+        );
+        for (name, value) in &mine {
+            close(*value as f64, self.counted[name], name);
         }
     }
 
