@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
+use crate::db::CLOCK;
 use crate::reading::{self, Saved, read_all};
 use crate::sums::{Sums, counter_sums};
 
@@ -103,15 +104,7 @@ impl Scene<'_> {
         for script in least_schema(release.name) {
             connection.execute(AssertSqlSafe(script)).await.unwrap();
         }
-        // A clock that the test turns: an unqualified now() finds it before the server's own.
-        connection
-            .execute(AssertSqlSafe(format!(
-                "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values (clock_timestamp());
-                 create function clock.now() returns timestamptz language sql stable as 'select at from clock.hand';
-                 alter database {name} set search_path = clock, pg_catalog, public"
-            )))
-            .await
-            .unwrap();
+        connection.execute(CLOCK).await.unwrap();
         drop(connection);
         let mut connection = PgConnection::connect(&url).await.unwrap();
         connection

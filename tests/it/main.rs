@@ -28,6 +28,7 @@ mod first_read;
 mod full_view;
 mod gemini_balance;
 mod generated;
+mod guarded;
 mod histories;
 mod hostile;
 mod http;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{Level, check};
@@ -17,13 +17,14 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::claude_code_hub::plan;
+use crate::guarded::Guarded;
 use crate::store::history;
 use crate::store_process::{Process, assert_none_fell, differs_from_plain_sql};
 use crate::wait::found;
 
 /// A PgBouncer of our own before a database; it ends with its value.
 struct PgBouncer {
-    child: Child,
+    _child: Guarded,
     url: String,
     _directory: TempDir,
 }
@@ -64,9 +65,9 @@ impl PgBouncer {
             }
             command.uid(65534).gid(65534);
         }
-        let child = command.spawn().unwrap();
+        let child = Guarded(command.spawn().unwrap());
         let url = format!("postgres://{user}:{password}@127.0.0.1:{port}{}", url.path());
-        let bouncer = Self { child, url, _directory: directory };
+        let bouncer = Self { _child: child, url, _directory: directory };
         let log = || fs::read_to_string(bouncer._directory.path().join("log")).unwrap_or_default();
         found("PgBouncer answers", async || bouncer.connect().await.map_err(|error| (error, log()))).await;
         bouncer
@@ -76,13 +77,6 @@ impl PgBouncer {
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let options: PgConnectOptions = self.url.parse().unwrap();
         PgConnection::connect_with(&options.extra_float_digits(None)).await
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,17 +12,18 @@ use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 
 use crate::client;
 use crate::exposition::{Dialect, parse, series};
+use crate::guarded::Guarded;
 use crate::wait::found;
 
 pub type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
 pub struct Process {
-    child: Child,
+    child: Guarded,
     pub address: SocketAddr,
     directory: tempfile::TempDir,
     log: Arc<Mutex<String>>,
     /// Ends when the log does.
-    told: Option<JoinHandle<()>>,
+    told: JoinHandle<()>,
 }
 
 impl Process {
@@ -62,7 +63,7 @@ impl Process {
         };
         let told = log.clone();
         let told = std::thread::spawn(move || lines.for_each(|line| told.lock().unwrap().extend([&line, "\n"])));
-        Self { child, address, directory, log, told: Some(told) }
+        Self { child: Guarded(child), address, directory, log, told }
     }
 
     pub fn write(&self, config: &str) {
@@ -74,7 +75,7 @@ impl Process {
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// `HUP`, `STOP`, ...
@@ -107,16 +108,9 @@ impl Process {
     /// As a service manager ends it; how that was, and the whole log.
     pub fn end(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
-        let status = self.child.wait().unwrap();
-        self.told.take().unwrap().join().unwrap();
-        (status, self.log())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let status = self.child.0.wait().unwrap();
+        self.told.join().unwrap();
+        (status, self.log.lock().unwrap().clone())
     }
 }
 

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::{Act, Case, Site, quick, signal, wire};
 use crate::claude_code_hub::{Store, as_role, plan, postgres, redis_server};
+use crate::claude_code_hub_live;
 use crate::proxy::Proxy;
 
 const POSTGRES: &[Source] = &[Source::Ledger, Source::Directory];
@@ -149,11 +150,7 @@ impl Hub {
 
     async fn redis(&mut self, commands: &'static [&'static str]) {
         for command in commands {
-            let words = command.replace("$role", &self.role);
-            let mut words = words.split(' ');
-            let mut command = redis::cmd(words.next().unwrap());
-            command.arg(words.collect::<Vec<_>>());
-            command.exec_async(&mut self.redis).await.unwrap();
+            claude_code_hub_live::run(&mut self.redis, &command.replace("$role", &self.role)).await;
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::db::Db;
 use crate::reading;
 pub use crate::reading::{Saved, follower, parts, settle, view, whole_view};
 use llm_relay_exporter::relays::sub2api;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use tokio::sync::{Mutex, OnceCell};
 
 /// A server of these tests' own: the role that they make is of the whole server.
@@ -19,17 +19,17 @@ pub async fn postgres() -> &'static PrivatePostgres {
 /// The relay's connection.
 pub struct Store {
     pub url: String,
-    pub owner: PgConnection,
+    owner: Db,
 }
 
 impl Store {
     /// An empty relay of a release.
     pub async fn of_release(name: &str, release: &str) -> Self {
         let url = postgres().await.database(name).await.unwrap();
-        let mut store = Self { owner: PgConnection::connect(&url).await.unwrap(), url };
+        let mut store = Self { owner: Db::connect(&url).await, url };
         let steps = sub2api::STEPS.iter().position(|(step, _)| *step == release).unwrap();
         for (_, script) in &sub2api::STEPS[..=steps] {
-            sqlx::raw_sql(*script).execute(&mut store.owner).await.unwrap();
+            store.run(script).await;
         }
         store
     }
@@ -59,19 +59,12 @@ impl Store {
     }
 
     pub async fn run(&mut self, sql: &str) {
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut self.owner)
-            .await
-            .unwrap_or_else(|error| panic!("{error}: {sql}"));
+        self.owner.run(sql).await;
     }
 
     /// A text and some whole numbers by row.
     pub async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.owner).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error}: {sql}"));
-        let numbers =
-            |row: &sqlx::postgres::PgRow| (1..row.len()).map(|i| row.get::<Option<i64>, _>(i).unwrap_or(0)).collect();
-        rows.iter().map(|row| (row.get::<String, _>(0), numbers(row))).collect()
+        self.owner.table(sql).await
     }
 
     pub fn plan(&self) -> RelayPlan {

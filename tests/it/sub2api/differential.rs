@@ -11,9 +11,9 @@ use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sqlx::{Connection, PgConnection};
 
 use super::database::{Failure, Request, Saved, Store, follower, settle, view};
+use crate::db::Db;
 use crate::reading::{self, view_beside};
 use crate::sums::{counter_sums, like};
 
@@ -176,8 +176,7 @@ impl Scene {
 
     /// Two batchers: one is slow.
     async fn late_rows(&mut self, follower: &mut Follower) {
-        let mut slow =
-            Store { owner: PgConnection::connect(&self.store.url).await.unwrap(), url: self.store.url.clone() };
+        let mut slow = Db::connect(&self.store.url).await;
         let (request, failure) = (Request { request_id: None, ..self.request() }, self.failure());
         slow.run(&format!("begin; {}; {}", request.insert(), failure.insert())).await;
         let (request, failure) = (Request { request_id: None, ..self.request() }, self.failure());
@@ -367,7 +366,7 @@ async fn under_twelve_writers_nothing_is_lost_and_nothing_counted_twice() {
         .map(|seed| {
             let url = store.url.clone();
             tokio::spawn(async move {
-                let mut writer = Store { owner: PgConnection::connect(&url).await.unwrap(), url };
+                let mut writer = Db::connect(&url).await;
                 let mut rng = StdRng::seed_from_u64(seed);
                 for _ in 0..ROWS {
                     writer
