@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::model::{Directory, Scope};
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -21,6 +21,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use crate::db::CLOCK;
 use crate::reading::{self, Saved, read_all};
+use crate::screens::{close, hold_board, hold_day, hold_window};
 use crate::sums::{Sums, counter_sums};
 
 /// A release, as the comparison sees it.
@@ -299,7 +300,6 @@ impl Scene<'_> {
 
     async fn compare(&mut self, view: &LedgerView, directory: &Directory) {
         let at = "date_trunc('second', now())";
-        let days: BTreeMap<_, _> = view.days.iter().map(|(day, sums)| (*day, sums)).collect();
         let same_time = format!(
             "date_trunc('second', ((now() at time zone '{z}') - interval '1 day') at time zone '{z}')",
             z = self.zone
@@ -314,15 +314,7 @@ impl Scene<'_> {
                 self.release.is_error
             );
             let sql = self.numbers(&select, &format!("l.created_at >= {from} and l.created_at < {to}")).await;
-            let ours = days[day];
-            assert_eq!(ours.requests as f64, sql[0], "requests {day}");
-            close(ours.cost_usd.unwrap(), sql[1], &format!("cost {day}"));
-            close(ours.mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
-            close(
-                ours.error_ratio.unwrap(),
-                if sql[0] > 0.0 { sql[3] / sql[0] } else { 0.0 },
-                &format!("errors {day}"),
-            );
+            hold_day(view, day, &sql);
         }
 
         let tokens = "coalesce(sum(l.input_tokens + l.output_tokens + coalesce(l.cache_creation_input_tokens, 0) + coalesce(l.cache_read_input_tokens, 0)), 0)::float8";
@@ -336,12 +328,7 @@ impl Scene<'_> {
             let of = |outcome| format!("(count(*) filter (where {} = '{outcome}'))::float8", self.release.verdict);
             let select = format!("{}, {}, count(*)::float8, {tokens}", of("success"), of("failure"));
             let sql = self.numbers(&select, &format!("l.created_at >= {from}")).await;
-            let (_, ours) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
-            assert_eq!(ours.map(|n| n as f64), [sql[0], sql[1], sql[2] - sql[0] - sql[1]], "{window}");
-            if window == "1m" {
-                assert_eq!(view.requests_last_minute, Some(sql[2]));
-                assert_eq!(view.tokens_last_minute, Some(sql[3]));
-            }
+            hold_window(view, window, &sql);
         }
 
         for (period, from, to) in [
@@ -373,14 +360,14 @@ impl Scene<'_> {
         // One secret that two keys share counts for the first of them.
         let key = "(select min(k.id) from keys k where k.key = l.key and k.deleted_at is null)";
         for (scope, join, id) in [
-            ("user", "join users e on e.id = l.user_id and e.deleted_at is null", "e.id::text"),
+            (Scope::User, "join users e on e.id = l.user_id and e.deleted_at is null", "e.id::text"),
             (
-                "key",
+                Scope::Key,
                 "join keys e on e.deleted_at is null and e.id = % join users u on u.id = e.user_id and u.deleted_at is null",
                 "e.id::text",
             ),
-            ("provider", "join providers e on e.id = l.final_provider_id and e.deleted_at is null", "e.id::text"),
-            ("model", "", "nullif(coalesce(l.original_model, l.model), '')"),
+            (Scope::Provider, "join providers e on e.id = l.final_provider_id and e.deleted_at is null", "e.id::text"),
+            (Scope::Model, "", "nullif(coalesce(l.original_model, l.model), '')"),
         ] {
             let join = join.replace('%', key);
             let sql = format!(
@@ -398,44 +385,15 @@ impl Scene<'_> {
                     (row.get(0), (1..row.len()).map(|i| row.get::<Option<f64>, _>(i).unwrap_or(f64::NAN)).collect())
                 })
                 .collect();
-            let board = view
-                .boards
-                .iter()
-                .find(|board| board.scope.label() == scope && board.period.label() == period)
-                .unwrap();
-            let (other, ranked) = board.entries.split_last().unwrap();
-            let size = match scope {
-                "user" | "key" => 3,
-                _ => 2,
-            };
-            assert_eq!(ranked.len(), theirs.len().min(size), "{scope} {period}");
-            for entry in ranked {
-                let it = &theirs[&entry.id];
-                let what = format!("{scope} {} {period}", entry.id);
-                assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
-                assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
-                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
-                if scope == "provider" {
-                    close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), it[4], &format!("ttft of {what}"));
-                    // Speeds are kept to 10^-6 tokens per second each.
-                    let speed = entry.mean_output_tokens_per_second.map_or(f64::NAN, |speed| speed + 1.0);
-                    close(speed, it[5] + 1.0, &format!("speed of {what}"));
-                }
-            }
-            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
-            for (id, it) in &theirs {
-                let shown = ranked.iter().any(|entry| entry.id == *id);
-                assert!(shown || it[1] <= least + 1e-12, "{scope} {id} is missing from {period}");
-            }
+            let size = if matches!(scope, Scope::User | Scope::Key) { 3 } else { 2 };
+            let (ranked, other) = hold_board(view, (scope, size), period, &theirs);
             let whole = self.numbers("count(*)::float8, coalesce(sum(l.cost_usd), 0)::float8", span).await;
-            let requests: u64 = board.entries.iter().filter_map(|entry| entry.requests).sum();
-            assert_eq!(requests as f64, whole[0], "{scope} {period} does not add up");
+            let requests: u64 = ranked.iter().chain([other]).filter_map(|entry| entry.requests).sum();
+            assert_eq!(requests as f64, whole[0], "{scope:?} {period} does not add up");
             close(
-                board.entries.iter().filter_map(|entry| entry.cost_usd).sum(),
+                ranked.iter().chain([other]).filter_map(|entry| entry.cost_usd).sum(),
                 whole[1],
-                &format!("sum of {scope} {period}, other is {other:?}"),
+                &format!("sum of {scope:?} {period}, other is {other:?}"),
             );
         }
     }
@@ -488,12 +446,6 @@ impl Scene<'_> {
             close(quota.used_usd.unwrap_or(f64::NAN), sql[0], &format!("quota {quota:?}"));
         }
     }
-}
-
-/// Equal but for the last digits of a float.
-fn close(ours: f64, theirs: f64, what: &str) {
-    let equal = (ours.is_nan() && theirs.is_nan()) || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-6);
-    assert!(equal, "{what}: exporter {ours}, SQL {theirs}");
 }
 
 /// Until each of so many older days has had its turn in the audit since anything was read anew.

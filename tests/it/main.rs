@@ -53,6 +53,7 @@ mod proxy;
 mod reading;
 mod redis_servers;
 mod reload;
+mod screens;
 mod secrets;
 mod settings;
 mod sqlite;

@@ -17,6 +17,7 @@ use sqlx::Row;
 
 use super::relay::{Event, Relay, hash_of, number, read_all, view};
 use crate::reading::{self, Saved};
+use crate::screens::{close, hold_board, hold_day, hold_window};
 use crate::sums::{counter_sums, like};
 
 /// Of a dollar.
@@ -256,7 +257,6 @@ impl Scene {
         let yesterday = today.pred_opt().unwrap();
         let same_time = self.zone.from_local_datetime(&(local.naive_local() - Duration::days(1))).earliest().unwrap();
         let same_time = same_time.timestamp() * 1000;
-        let days: BTreeMap<_, _> = view.days.iter().map(|(day, sums)| (*day, sums)).collect();
         for (day, from, to) in [
             ("today", self.start(today), self.start(today.succ_opt().unwrap())),
             ("yesterday", self.start(yesterday), self.start(today)),
@@ -266,11 +266,7 @@ impl Scene {
                 "select count(*), coalesce(sum(cost), 0), avg(latency) / 1000.0, sum(failed) from facts where start >= {from} and start < {to}"
             );
             let sql = self.relay.numbers(&sql).await;
-            assert_eq!(days[day].requests as f64, sql[0], "requests {day}");
-            close(days[day].cost_usd.unwrap(), sql[1], &format!("cost {day}"));
-            close(days[day].mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
-            let errors = if sql[0] > 0.0 { sql[3] / sql[0] } else { 0.0 };
-            close(days[day].error_ratio.unwrap(), errors, &format!("errors {day}"));
+            hold_day(view, day, &sql);
         }
         let month = self.start(today.with_day(1).unwrap());
         for (window, from) in [
@@ -285,12 +281,7 @@ impl Scene {
                  from facts where start >= {from}"
             );
             let sql = self.relay.numbers(&sql).await;
-            let (_, ours) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
-            assert_eq!(ours.map(|n| n as f64), [sql[0], sql[1], sql[2] - sql[0] - sql[1]], "{window}");
-            if window == "1m" {
-                assert_eq!(view.requests_last_minute, Some(sql[2]));
-                assert_eq!(view.tokens_last_minute, Some(sql[3]));
-            }
+            hold_window(view, window, &sql);
         }
         self.compare_key_models(view, second - 24 * 3_600_000).await;
         let monday = today - Duration::days(today.weekday().num_days_from_monday().into());
@@ -357,34 +348,18 @@ impl Scene {
                 let sums = theirs.entry(id).or_insert_with(|| vec![0.0; numbers.len()]);
                 sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
             }
-            let board =
-                view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
-            let (other, ranked) = board.entries.split_last().unwrap();
-            assert_eq!(ranked.len(), theirs.len().min(size), "{scope:?} {period}");
+            let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { f64::NAN };
+            let means = theirs.iter().map(|(id, it)| {
+                let means = [3, 5, 7, 9].map(|i| mean(it[i], it[i + 1]));
+                (id.clone(), [&it[..3], &means].concat())
+            });
+            let (ranked, other) = hold_board(view, (scope, size), period, &means.collect());
             let mut rest = whole;
             for entry in ranked {
-                let it = &theirs[&entry.id];
-                let what = format!("{scope:?} {} {period}", entry.id);
-                let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { f64::NAN };
-                assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
-                assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                close(entry.success_ratio.unwrap_or(f64::NAN), mean(it[3], it[4]), &format!("success of {what}"));
-                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), mean(it[9], it[10]), &format!("cache of {what}"));
-                if scope == Scope::Provider {
-                    close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), mean(it[5], it[6]), &format!("ttft of {what}"));
-                    let speed = entry.mean_output_tokens_per_second.unwrap_or(f64::NAN);
-                    close(speed + 1.0, mean(it[7], it[8]) + 1.0, &format!("speed of {what}"));
-                }
-                rest.iter_mut().zip(it).for_each(|(rest, number)| *rest -= number);
+                rest.iter_mut().zip(&theirs[&entry.id]).for_each(|(rest, number)| *rest -= number);
             }
             assert_eq!(other.requests.unwrap() as f64, rest[0], "other {scope:?} {period}");
             close(other.cost_usd.unwrap() + 1.0, rest[1] + 1.0, &format!("other {scope:?} {period}"));
-            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
-            for (id, it) in &theirs {
-                let shown = ranked.iter().any(|entry| entry.id == *id);
-                assert!(shown || it[1] <= least + 1e-9, "{scope:?} {id} is missing from {period}");
-            }
         }
     }
 }
@@ -392,11 +367,6 @@ impl Scene {
 fn provider(auth_index: &str, provider: &str) -> String {
     let source = hash_of(&format!("source {auth_index}"));
     provider_id(auth_index.as_bytes(), source.as_bytes(), provider.as_bytes()).to_string()
-}
-
-fn close(ours: f64, theirs: f64, what: &str) {
-    let equal = (ours.is_nan() && theirs.is_nan()) || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-6);
-    assert!(equal, "{what}: exporter {ours}, SQL {theirs}");
 }
 
 async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: usize) {
