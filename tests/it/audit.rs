@@ -27,12 +27,7 @@ fn follower(plan: &RelayPlan, too_long: usize, asked: &Arc<AtomicUsize>) -> Foll
 async fn days_that_are_too_long_to_be_summed_up_tell_no_drift() {
     let mut store = Store::new("audit", "v0.9.2").await;
     store.people().await;
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '12 hours' from generate_series(0, 5) n",
-        )
-        .await;
+    store.requests(6, "12 hours").await;
     let mut plan = plan(&store.url, None);
     let asked = Arc::default();
     let mut long = follower(&plan, usize::MAX, &asked);
@@ -56,12 +51,7 @@ async fn days_that_are_too_long_to_be_summed_up_tell_no_drift() {
 async fn a_drift_of_a_day_that_is_too_large_to_hold_is_mended_by_reading_all_again() {
     let mut store = Store::new("large_day", "v0.9.2").await;
     store.people().await;
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '12 hours' from generate_series(0, 9) n",
-        )
-        .await;
+    store.requests(10, "12 hours").await;
     let plan = plan(&store.url, None);
     let mut audits = 0;
     let alter = move |ask: &RefreshRequest, mut refresh: Refresh| {

@@ -15,13 +15,13 @@ use llm_relay_exporter::model::Facts;
 use llm_relay_exporter::model::LedgerSum;
 use llm_relay_exporter::model::*;
 use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest, Refused};
-use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
+use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::CountersView;
 use proptest::prelude::*;
 
 use crate::claude_code_hub::plan;
+use crate::reading::view;
 use crate::tally::row;
 
 const ZONE: chrono_tz::Tz = chrono_tz::Asia::Shanghai;
@@ -347,13 +347,7 @@ impl World {
         let mut rest = follower.refresh().await.unwrap();
         loop {
             if rest != Backlog::NewRows {
-                let with = Presentation {
-                    directory: None,
-                    live: None,
-                    boards: &Boards::default(),
-                    series: &SeriesBudget::default(),
-                };
-                if let Some(counters) = follower.view(&with).unwrap().counters {
+                if let Some(counters) = view(follower, &self.plan, None).counters {
                     sums(&counters);
                     let now = series(&counters);
                     for (name, before) in &*shown {
@@ -545,15 +539,7 @@ impl World {
     /// Each exporter has counted what it has seen, once; one that begins anew has what is there.
     async fn check(&mut self) {
         self.settle().await;
-        let counters = |follower: &mut Follower| {
-            let with = Presentation {
-                directory: None,
-                live: None,
-                boards: &Boards::default(),
-                series: &SeriesBudget::default(),
-            };
-            follower.view(&with).unwrap().counters.unwrap()
-        };
+        let counters = |follower: &mut Follower| view(follower, &self.plan, None).counters.unwrap();
         for (which, exporter) in self.exporters.iter_mut().enumerate() {
             let now = counters(exporter.follower.as_mut().unwrap());
             assert_eq!(sums(&now), plain(&exporter.saw), "exporter {which} and what it has seen");

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use llm_relay_exporter::view::View;
 use serde_json::{Value, json};
 
 use crate::full_view::{own, unread, view};
+use crate::guarded::Guarded;
 use crate::http::Server;
 
 /// A browser with one window; it ends with its value.
 struct Browser {
-    driver: Child,
+    _driver: Guarded,
     port: u16,
     session: String,
     _profile: tempfile::TempDir,
@@ -37,7 +38,7 @@ impl Browser {
         let port = started.expect("chromedriver tells its port");
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
+        let mut browser = Self { _driver: Guarded(driver), port, session: String::new(), _profile: profile };
         let profile = format!("--user-data-dir={}", browser._profile.path().display());
         let arguments = [
             "--headless",
@@ -118,8 +119,6 @@ impl Drop for Browser {
         if !self.session.is_empty() && !std::thread::panicking() {
             self.ask("DELETE", "", &json!({}));
         }
-        self.driver.kill().ok();
-        self.driver.wait().ok();
     }
 }
 

@@ -2,22 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
-use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use sqlx::{Connection, Executor, PgConnection};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::store::server;
-
-async fn relay(name: &str) -> String {
-    let url = server().await.database(name).await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    url
-}
+use crate::process::Process;
+use crate::store::{history, server};
+use crate::wait::until;
 
 fn command(relay: &str, store: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
@@ -36,22 +27,13 @@ fn check(relay: &str, store: &str) -> (Output, String) {
 
 /// Runs until it has saved; its log.
 async fn save_once(relay: &str, store: &str) -> String {
-    let mut child =
-        tokio::process::Command::from(command(relay, store)).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut log = String::new();
-    let until_saving = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            log += &format!("{line}\n");
-            if line.contains("saving to the store") {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), until_saving).await.expect("it does not save");
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(child.wait().await.unwrap().success());
+    let config = format!(
+        "[store]\nurl = {store:?}\nsave_interval = \"1s\"\n[relays.default]\nkind = \"claude-code-hub\"\ndatabase_url = {relay:?}\n"
+    );
+    let process = Process::start(&config, &[]);
+    until("it saves", async || process.log().contains("saving to the store")).await;
+    let (status, log) = process.end();
+    assert!(status.success());
     log
 }
 
@@ -72,7 +54,7 @@ fn listing(folder: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_is_in_a_file_and_changes_nothing() {
-    let relay = relay("check_file").await;
+    let relay = history("check_file", 2, 300).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     let store = format!("sqlite:{}", file.display());
@@ -105,7 +87,7 @@ async fn check_tells_what_is_in_a_file_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_is_in_a_database_and_changes_nothing() {
-    let relay = relay("check_database").await;
+    let relay = history("check_database", 2, 300).await;
     let store = server().await.database("check_database_store").await.unwrap();
     let mut owner = PgConnection::connect(&store).await.unwrap();
     let (output, said) = check(&relay, &store);
@@ -131,7 +113,7 @@ async fn check_tells_what_is_in_a_database_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_store_ends_the_start_with_its_own_exit_code_before_anything_is_served() {
-    let relay = relay("exit_code").await;
+    let relay = history("exit_code", 2, 300).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     std::fs::write(&file, "not a database at all\n".repeat(200)).unwrap();

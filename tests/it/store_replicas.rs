@@ -1,22 +1,18 @@
 //! Two exporters on one PostgreSQL store, as processes: one saves; when it is killed or cut off, the other takes over,
 //! and both pages have the ledger's counters all along.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::process;
-use crate::store::server;
+use crate::store::{history, server};
 use crate::store_process::{Counters, Process, assert_none_fell, counters, differs_from_plain_sql, value};
+use crate::wait::found;
 
 const WRITER: &str = "llm_relay_store_writer";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
-/// For one page to say what the ledger says, or for somebody to take over; it is a matter of one or two seconds where
-/// nothing else is running.
-const SOON: Duration = Duration::from_secs(30);
 
 /// A busy second of the relay: requests of all users, some of which end later.
 const REQUESTS: &str = "
@@ -48,37 +44,27 @@ impl Pair {
 
     /// Waits until exactly one saves; which one.
     async fn writer(&self) -> usize {
-        let deadline = Instant::now() + SOON;
-        loop {
-            let writers = self.writers();
-            // One that was cut off says so after its next attempt to save.
-            if writers.iter().filter(|writer| **writer).count() == 1 {
-                return writers.iter().position(|writer| *writer).unwrap();
+        // One that was cut off says so after its next attempt to save.
+        found("one saves", async || match self.writers() {
+            one if one.iter().filter(|writer| **writer).count() == 1 => {
+                Ok(one.iter().position(|writer| *writer).unwrap())
             }
-            assert!(Instant::now() < deadline, "not one writer within {SOON:?}: {writers:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            writers => Err(writers),
+        })
+        .await
     }
 
     /// The relay works on; each page comes to say what the ledger says, and none ever falls.
     async fn work(&mut self, what: &str) {
         self.connection.execute(REQUESTS).await.unwrap();
         for (process, last) in self.processes.iter().zip(&mut self.last) {
-            let deadline = Instant::now() + SOON;
-            loop {
-                let now = process.counters();
-                let difference = match &now {
-                    Some(now) => differs_from_plain_sql(&self.relay, now).await,
-                    None => Some("no counters".to_owned()),
-                };
-                if let Some(now) = now {
-                    assert_none_fell(last, &now);
-                    *last = now;
-                }
-                let Some(difference) = difference else { break };
-                assert!(Instant::now() < deadline, "{what}: {difference}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            found(what, async || {
+                let Some(now) = process.counters() else { return Err("no counters".to_owned()) };
+                assert_none_fell(last, &now);
+                *last = now;
+                differs_from_plain_sql(&self.relay, last).await.map_or(Ok(()), Err)
+            })
+            .await;
         }
         if let [one, .., other] = self.last.as_slice() {
             assert_eq!(one, other, "{what}");
@@ -88,9 +74,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_counter_differs() {
-    let relay = server().await.database("pair").await.unwrap();
-    let history = HistoryOptions { days: 3, requests_per_day: 800, ..HistoryOptions::default() };
-    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let relay = history("pair", 3, 800).await;
     let store = server().await.database("pair_store").await.unwrap();
     let mut keeper = PgConnection::connect(&store).await.unwrap();
     let connection = PgConnection::connect(&relay).await.unwrap();
@@ -105,6 +89,8 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
         pair.work("with a replica").await;
     }
     assert_eq!(pair.writers(), [true, false], "the first one saves, the other follows");
+    let is_up = |process: &Process| value(&process.page().unwrap(), "llm_relay_store_up") == Some(1.0);
+    assert!(pair.processes.iter().all(is_up), "who follows is well");
 
     for cut in 1..=2 {
         // The writer's session ends, as after a fault of the network; either may be the next one.
@@ -143,25 +129,16 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
 /// A whole machine starts, the exporter first; meanwhile the relay had deleted what it had counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_wait_for_a_store_that_starts_later() {
-    let relay = server().await.database("early").await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let relay = history("early", 2, 300).await;
     let mut keeper = PrivatePostgres::start().await.unwrap();
     let store = keeper.database("early_store").await.unwrap();
     let process = Process::start(&relay, Some(&store)).await;
     let until = async |process: &Process, what: &str, is: &dyn Fn(&str) -> bool| {
-        let deadline = Instant::now() + SOON;
-        loop {
-            let page = process.page().unwrap();
-            if is(&page) {
-                return page;
-            }
-            assert!(Instant::now() < deadline, "{what}: {}", process.sources());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || process.page().filter(|page| is(page)).ok_or_else(|| process.sources());
+        found(what, look).await
     };
     let saved = |page: &str| counters(page).is_some() && value(page, SAVED).is_some();
-    let before = counters(&until(&process, "nothing is saved", &saved).await).unwrap();
+    let before = counters(&until(&process, "it is saved", &saved).await).unwrap();
     process.kill().await;
     keeper.stop();
     let mut connection = PgConnection::connect(&relay).await.unwrap();
@@ -169,10 +146,10 @@ async fn counters_wait_for_a_store_that_starts_later() {
 
     let process = Process::start(&relay, Some(&store)).await;
     let read = |page: &str| value(page, "llm_relay_history_loaded_ratio") == Some(1.0);
-    let page = until(&process, "the ledger is not read", &read).await;
+    let page = until(&process, "the ledger is read", &read).await;
     assert_eq!(counters(&page), None, "too low");
     keeper.restart().await.unwrap();
-    let page = until(&process, "the store is not used again", &|page| counters(page).is_some()).await;
+    let page = until(&process, "the store is used again", &|page| counters(page).is_some()).await;
     assert_none_fell(&before, &counters(&page).unwrap());
     process.kill().await;
 }

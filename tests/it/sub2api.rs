@@ -256,10 +256,7 @@ async fn rows_of_both_tables_that_become_visible_late_are_counted_once() {
     let mut store = Store::new("late").await;
     store.people().await;
     let mut watch = Watch::of(&store).await;
-    let mut late = Store {
-        owner: <sqlx::PgConnection as sqlx::Connection>::connect(&store.url).await.unwrap(),
-        url: store.url.clone(),
-    };
+    let mut late = crate::db::Db::connect(&store.url).await;
     late.run(&format!("begin; {}; {}", Request::default().insert(), Failure::default().insert())).await;
     for _ in 0..3 {
         store.run(&Request::default().insert()).await;

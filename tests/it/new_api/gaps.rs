@@ -7,8 +7,9 @@ use chrono::Utc;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::settings::RelayPlan;
 
-use super::database::{Db, Place, Row, follower, plan, settle, view};
+use super::database::{Db, Place, Row, follower, plan};
 use super::requests;
+use crate::reading::{settle, view};
 
 /// More ids than could be gone through in a life.
 const GAP: i64 = 100_000_000_000_000;
