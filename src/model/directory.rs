@@ -246,6 +246,11 @@ pub struct Limit {
 pub type LimitKey = (Scope, EntityId, QuotaWindow);
 
 impl Limit {
+    /// On all that is spent in the window.
+    pub fn of(scope: Scope, id: EntityId, window: QuotaWindow, rule: WindowRule, limit: Usd) -> Self {
+        Self { scope, id, window, part: "".into(), rule, limit: Some(limit), soft_limit: None, since: None }
+    }
+
     /// What the live state tells its spending by.
     pub(crate) fn key(&self) -> LimitKey {
         (self.scope, self.id.clone(), self.window.clone())

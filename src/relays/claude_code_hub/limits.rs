@@ -25,16 +25,7 @@ pub(crate) fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limi
         match (row.try_get::<Option<Decimal>, _>(limit), row.try_get(since)) {
             (Ok(limit), Ok(since)) => {
                 if let Some(limit) = limit.map(Usd::from_decimal).filter(|limit| limit.is_positive()) {
-                    limits.push(Limit {
-                        scope,
-                        id: id.clone(),
-                        window,
-                        part: "".into(),
-                        rule,
-                        limit: Some(limit),
-                        soft_limit: None,
-                        since,
-                    });
+                    limits.push(Limit { since, ..Limit::of(scope, id.clone(), window, rule, limit) });
                 }
             }
             (Err(error), _) | (_, Err(error)) => {
