@@ -110,6 +110,24 @@ pub struct Key {
     pub counts_as: EntityId,
 }
 
+impl Key {
+    /// Of which nothing else is told.
+    pub fn of(id: EntityId, name: String) -> Self {
+        Self {
+            name,
+            user_id: None,
+            enabled: None,
+            deleted: false,
+            expires_at: None,
+            created_at: None,
+            slots: None,
+            sessions: None,
+            counts_as: id.clone(),
+            id,
+        }
+    }
+}
+
 /// Users who share keys and a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Team {
