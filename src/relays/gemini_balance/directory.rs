@@ -87,16 +87,8 @@ impl DirectorySource for DirectoryReader {
         let pool = self.find_keys().await?;
         let known: BTreeSet<i64> = self.used.iter().chain(pool.iter().flatten()).copied().collect();
         let key = |id: &i64| Key {
-            id: (*id).into(),
-            name: key_name(*id),
-            user_id: None,
             enabled: pool.as_ref().map(|pool| pool.contains(id)),
-            deleted: false,
-            expires_at: None,
-            created_at: None,
-            slots: None,
-            sessions: None,
-            counts_as: (*id).into(),
+            ..Key::of((*id).into(), key_name(*id))
         };
         let provider = Provider {
             id: PROVIDER.into(),

@@ -120,16 +120,7 @@ impl Limits {
         let Some(rate) = self.rate else { return };
         let (left, used) = (rate.cost(left), rate.cost(used));
         let rule = WindowRule::Told { used, resets_at: resets_at.and_then(moment) };
-        self.limits.push(Limit {
-            scope,
-            id: id.into(),
-            window,
-            part: Arc::default(),
-            rule,
-            limit: Some(left + used),
-            soft_limit: None,
-            since: None,
-        });
+        self.limits.push(Limit::of(scope, id.into(), window, rule, left + used));
     }
 }
 
