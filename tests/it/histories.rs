@@ -346,16 +346,16 @@ impl World {
         let Exporter { follower: Some(follower), saw, shown } = &mut self.exporters[which] else { return };
         let mut rest = follower.refresh().await.unwrap();
         loop {
-            if rest != Backlog::NewRows {
-                if let Some(counters) = view(follower, &self.plan, None).counters {
-                    sums(&counters);
-                    let now = series(&counters);
-                    for (name, before) in &*shown {
-                        let after = now.get(name).copied().unwrap_or(f64::NAN);
-                        assert!(after >= before - 1e-9, "{name} of exporter {which} fell from {before} to {after}");
-                    }
-                    *shown = now;
+            if rest != Backlog::NewRows
+                && let Some(counters) = view(follower, &self.plan, None).counters
+            {
+                sums(&counters);
+                let now = series(&counters);
+                for (name, before) in &*shown {
+                    let after = now.get(name).copied().unwrap_or(f64::NAN);
+                    assert!(after >= before - 1e-9, "{name} of exporter {which} fell from {before} to {after}");
                 }
+                *shown = now;
             }
             rest = match rest {
                 Backlog::NewRows => follower.refresh().await.unwrap(),

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::page::Page;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::full_view::{own, unread, view};
 use crate::guarded::Guarded;
 use crate::http::Server;
+use crate::wait::seen;
 
 /// A browser with one window; it ends with its value.
 struct Browser {
@@ -95,11 +96,7 @@ impl Browser {
     }
 
     fn until(&self, what: &str, script: &str) {
-        let began = Instant::now();
-        while self.run(script) != json!(true) {
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        seen(what, String::new, || self.run(script) == json!(true));
     }
 
     fn console(&self) -> Value {

@@ -13,7 +13,7 @@ use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 use crate::client;
 use crate::exposition::{Dialect, parse, series};
 use crate::guarded::Guarded;
-use crate::wait::found;
+use crate::wait::{found, seen};
 
 pub type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
@@ -96,10 +96,7 @@ impl Process {
     /// Waits until the page satisfies a condition; how long it took.
     pub fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
-        while !holds(&self.page()) {
-            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        seen(what, || self.log(), || holds(&self.page()));
         began.elapsed()
     }
 }

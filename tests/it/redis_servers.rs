@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::model::{ReadError, Reason};
@@ -11,11 +11,9 @@ use redis::{RedisResult, Value, cmd};
 
 use crate::guarded::Guarded;
 use crate::tls_sources::{Papers, named, self_signed};
-use crate::wait::found;
+use crate::wait::{found, seen};
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// A sentinel whose machine is busy does nothing for half a minute.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server, in a directory of its own.
 pub(crate) struct RedisServer {
@@ -56,15 +54,8 @@ impl RedisServer {
 
     /// Asks until the answer has this in it.
     fn says(&self, question: &[&str], wanted: &str) {
-        let began = Instant::now();
-        loop {
-            let answer = self.cli(question);
-            if answer.contains(wanted) {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "{question:?} at {}: {answer}, not {wanted}", self.port);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let what = format!("{question:?} at {}: {wanted}", self.port);
+        seen(&what, || self.cli(question), || self.cli(question).contains(wanted));
     }
 }
 

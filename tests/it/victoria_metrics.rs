@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::demo::HistoryOptions;
@@ -17,6 +17,7 @@ use crate::client;
 use crate::dashboards::prometheus::paced;
 use crate::guarded::Guarded;
 use crate::process::{Process, page};
+use crate::wait::seen;
 
 /// A server of VictoriaMetrics' on a free port. It ends with its value.
 struct Server {
@@ -55,12 +56,7 @@ impl Server {
     }
 
     fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !holds() {
-            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap();
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}\n{}", log());
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        seen(what, || fs::read_to_string(self.directory.path().join("log")).unwrap(), holds);
     }
 
     fn get(&self, path: &str) -> Value {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 /// For a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(240);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks again until it is so.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -19,6 +20,15 @@ pub async fn found<T, E: Debug>(what: &str, mut look: impl AsyncFnMut() -> Resul
             Ok(it) => return it,
             Err(instead) => assert!(began.elapsed() < PATIENCE, "waited in vain: {what}: {instead:?}"),
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The same without a runtime.
+pub fn seen(what: &str, instead: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}\n{}", instead());
+        std::thread::sleep(PAUSE);
     }
 }

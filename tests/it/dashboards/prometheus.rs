@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::client;
 use crate::guarded::Guarded;
+use crate::wait::seen;
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
@@ -50,11 +51,8 @@ impl Prometheus {
             .spawn()
             .expect("prometheus is installed");
         let server = Self { _server: Guarded(server), port, now: None, _directory: directory };
-        let began = Instant::now();
-        while !client::get(("127.0.0.1", port), "/-/ready").is_ok_and(|answer| answer.status == 200) {
-            assert!(began.elapsed() < Duration::from_secs(30), "Prometheus does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let is_ready = || client::get(("127.0.0.1", port), "/-/ready").is_ok_and(|answer| answer.status == 200);
+        seen("Prometheus starts", String::new, is_ready);
         server
     }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Holder, LOOK, Line, PATIENCE};
+use super::{Holder, Line};
 use crate::claude_code_hub::{Store, redis_server};
 use crate::process::{Page, Process, fallen, total, value};
+use crate::wait::seen;
 
 /// A file system of the process's own, where the kernel allows that.
 const WRAP: &str = "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$@\"";
@@ -145,10 +146,6 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
     })
 }
 
-fn wait(exporter: &Process, what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}\n{}", exporter.log());
-        std::thread::sleep(LOOK);
-    }
+fn wait(exporter: &Process, what: &str, holds: impl FnMut() -> bool) {
+    seen(what, || exporter.log(), holds);
 }

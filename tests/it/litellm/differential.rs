@@ -479,6 +479,6 @@ async fn every_row_is_read_once_whenever_it_appears() {
         ("Asia/Shanghai", "2026-11-30T15:30:00Z", 2),
         ("America/New_York", "2026-11-01T05:30:00Z", 3),
     ] {
-        play(&server, zone, now, seed, 60).await;
+        Box::pin(play(&server, zone, now, seed, 60)).await;
     }
 }

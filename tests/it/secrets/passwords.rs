@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection};
 use super::exporter;
 use crate::client;
 use crate::process::Process;
+use crate::wait::seen;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -151,11 +152,7 @@ fn a_process_tells_no_password_of_the_addresses_that_it_was_given() {
         let answer = client::get(process.address, path).unwrap();
         format!("{}{}", answer.head, answer.text())
     };
-    let began = Instant::now();
-    while get("/").matches("127.0.0.1:1").count() < 4 {
-        assert!(began.elapsed() < Duration::from_secs(30), "{}", get("/"));
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    seen("all stores are away", || get("/"), || get("/").matches("127.0.0.1:1").count() >= 4);
     told.extend(["/", "/metrics", "/readyz"].map(get));
     told.push(process.end().1);
     for text in told {
