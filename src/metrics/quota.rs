@@ -155,7 +155,7 @@ pub(crate) const METRICS: &[Metric] = &[
         help: "Requests that the user may make in a minute; absent when unlimited.",
         help_zh: "用户每分钟可发起的请求数；不限时不存在。",
         emit: Directory(|directory, out| {
-            by_id(out, users(directory).map(|it| (&it.id, float(it.requests_per_minute))))
+            by_id(out, users(directory).map(|it| (&it.id, float(it.requests_per_minute))));
         }),
     },
 ];
