@@ -23,8 +23,15 @@ pub(crate) const KNOWN: &str = "llm_relay:known:zero";
 pub(crate) const THRESHOLD: &str = "llm_relay:threshold:";
 /// In the names of series that replace a threshold's default.
 const OVERRIDE: &str = ":override:";
-/// The probe of the relay itself, which not every relay has and no past tells: taken for absent.
-const PROBE: &str = "llm_relay_http_up";
+/// What not every relay has, no past tells, and rules only hold back by: taken for absent.
+const ASIDE: [&str; 6] = [
+    "llm_relay:all_shut:info",
+    "llm_relay_http_up",
+    "llm_relay_info",
+    "llm_relay_key_consecutive_failures",
+    "llm_relay_replica_lag_seconds",
+    "llm_relay_sessions_active",
+];
 
 #[derive(Deserialize)]
 struct RuleFile {
@@ -133,6 +140,7 @@ impl Rules {
         let mut rules = Self::default();
         let mut told = past_metrics();
         told.insert(KNOWN.to_owned());
+        told.extend(ASIDE.map(str::to_owned));
         // What nobody overrides is known to be nothing.
         let all = records.iter().map(|record| &record.expr).chain(alerts.iter().map(|alert| &alert.expr));
         let named: BTreeSet<String> = all.flat_map(names).collect();
@@ -158,10 +166,11 @@ impl Rules {
             let missing: BTreeSet<String> = needs.difference(&told).cloned().collect();
             // One that looks at nothing, or at thresholds alone, tells nothing about the relay.
             let about_relay = needs.iter().any(|name| rules.rests_on(name, &metrics));
-            if about_relay && missing.iter().all(|name| name == PROBE) {
+            if about_relay && missing.is_empty() {
                 rules.alerts.push(alert);
             } else {
-                let missing = missing.iter().flat_map(|name| unrecorded(name, &records, &told)).collect();
+                let aside = needs.iter().filter(|name| ASIDE.contains(&name.as_str()));
+                let missing = missing.iter().chain(aside).flat_map(|name| unrecorded(name, &records, &told)).collect();
                 rules.untestable.push((alert.name, missing));
             }
         }

@@ -38,7 +38,9 @@ pub(crate) fn dashboard() -> Dashboard {
 fn tags() -> Panel {
     let over = |counter: &str, keep: &[&str]| {
         let of_keys = format!("(sum by (relay, key_id) (increase({counter}[$__range])) > 0)");
-        let tagged = format!("{of_keys} * on (relay, key_id) group_right () (llm_relay_key_tag_info @ end())");
+        let tagged = format!(
+            "{of_keys} * on (relay, key_id) group_right () max by (relay, key_id, tag) (llm_relay_key_tag_info @ end())"
+        );
         keyed(&format!("(sum by (relay, tag) ({tagged}))"), &["relay", "tag"], keep)
     };
     table("Keys by tag in the time range")

@@ -135,6 +135,11 @@ def name_of(rule):
     return rule.get("alert") or rule["record"]
 
 
+def templates(rule):
+    """The texts of a rule that Prometheus fills in: annotations and labels."""
+    return [*rule.get("annotations", {}).values(), *rule.get("labels", {}).values()]
+
+
 def template_queries(text):
     """The PromQL of an annotation's queries, with the placeholders filled in."""
     yield from re.findall(r'with query "([^"]*)"', text)
@@ -179,10 +184,11 @@ def labels_of(metric):
 
 @functools.cache
 def vocabulary(label):
-    """Words that a closed label may have as its value: those of the domain, and of the help of the metrics with it."""
+    """Words that a closed label may have as its value: those of the domain, of the help of the metrics with it, and kinds of relays."""
     words = {word for _, labels, text in catalogue().values() if label in labels for word in re.findall(r"\w+", text)}
-    for path in [*(ROOT / "src" / "model").glob("*.rs"), ROOT / "src" / "view.rs", *METRICS]:
-        words |= set(re.findall(r'"(\w+)"', path.read_text(encoding="utf-8")))
+    products = (ROOT / "src" / "relays").glob("*/product.rs") if label == "kind" else []
+    for path in [*(ROOT / "src" / "model").glob("*.rs"), ROOT / "src" / "view.rs", *METRICS, *products]:
+        words |= set(re.findall(r'"([\w-]+)"', path.read_text(encoding="utf-8")))
     return words
 
 
@@ -205,6 +211,6 @@ def check_names(test, expr):
         known |= labels
         for label in CLOSED_LABELS & set(matchers):
             for value in matchers[label].split("|"):
-                if re.fullmatch(r"[a-z]\w*", value):
+                if re.fullmatch(r"[a-z][\w-]*", value):
                     test.assertTrue(value in vocabulary(label), f"{label} is never {value}: {expr}")
     test.assertLessEqual(lists, known, f"a label that no metric in it has: {expr}")

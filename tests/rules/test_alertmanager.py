@@ -129,6 +129,11 @@ class Alertmanager(unittest.TestCase):
             [alert("KeyCostSurge", "warning", relay="h", user_id="2", key_id="8", **ledger)],  # of another relay
             [alert("QuotaExhausted", "info", relay="j", scope="key", id="1", window="day", **ledger),
              alert("QuotaSoftLimitReached", "info", relay="j", scope="key", id="1", window="day", **ledger)],
+            [alert("ReplicaBehind", "warning", relay="k", **ledger), alert("NoTraffic", "warning", relay="k", **ledger), alert("LedgerLag", "warning", relay="k", **ledger)],
+            [alert("SourceDown", "warning", relay="l", source="directory"), alert("QuotaExhausted", "info", relay="l", scope="key", id="1", window="day", **ledger)],
+            [alert("ProviderTypeDown", "critical", relay="m", type="gemini", source="live"), alert("AccountUnusable", "warning", relay="m", provider_id="1", type="gemini", source="live")],
+            [alert("AccountUnusable", "warning", relay="m", provider_id="2", type="claude", source="live")],  # of another type
+            [alert("TrafficVanished", "critical", relay="m", **ledger)],  # the relay has died meanwhile
             [alert("SourceDown", "critical", relay="i", **ledger), alert("SourceDown", "warning", relay="i", source="directory"),
              alert("RefreshFailing", "warning", relay="i", **ledger)],
         ]

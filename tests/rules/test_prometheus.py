@@ -12,7 +12,7 @@ import yaml
 
 from bundle import (
     ANNOTATIONS, COUNTERS, DASHBOARD_BASE, DASHBOARDS, FOR_DASHBOARDS, IN_RANGES, PROMETHEUS, ROOT, WITHOUT_SOURCE,
-    alerts, catalogue, check_names, files, load, name_of, program, read, recorded, rules, run, seconds, template_queries,
+    alerts, catalogue, check_names, files, load, name_of, program, read, recorded, rules, run, seconds, template_queries, templates,
 )
 
 
@@ -45,8 +45,8 @@ def judged(scenarios):
 
 
 def metrics_of(rule):
-    """What a rule reads, in its annotations as well; regular expressions."""
-    queries = [query for text in rule.get("annotations", {}).values() for query in template_queries(text)]
+    """What a rule reads, in its templates as well; regular expressions."""
+    queries = [query for text in templates(rule) for query in template_queries(text)]
     return {metric or matchers["__name__"] for expr in [rule["expr"], *queries] for metric, matchers in read(expr)[0]}
 
 
@@ -108,7 +108,7 @@ class Lint(unittest.TestCase):
     def test_every_metric_and_label_exists(self):
         def check(rule):
             check_names(self, rule["expr"])
-            for text in rule.get("annotations", {}).values():
+            for text in templates(rule):
                 for query in template_queries(text):
                     check_names(self, query)
 
@@ -159,7 +159,7 @@ class Lint(unittest.TestCase):
     def test_every_recorded_series_is_used(self):
         used = {metric for rule in [*recorded(), *alerts()] for metric, _ in read(rule["expr"])[0]}
         for rule in alerts():
-            for text in rule["annotations"].values():
+            for text in templates(rule):
                 used |= {metric for query in template_queries(text) for metric, _ in read(query)[0]}
         for name in {rule["record"] for rule in recorded()}:
             with self.subTest(name):

@@ -2,6 +2,8 @@
 
 import contextlib
 import http.server
+import itertools
+import json
 import os
 import pathlib
 import re
@@ -11,7 +13,7 @@ import unittest
 
 import yaml
 
-from bundle import DASHBOARDS, RUNBOOK_BASE, RUNBOOKS, alerts, catalogue, check_names, program, recorded, run
+from bundle import DASHBOARDS, ROOT, RUNBOOK_BASE, RUNBOOKS, alerts, catalogue, check_names, labels_of, program, read, recorded, run
 
 
 class Runbooks(unittest.TestCase):
@@ -62,6 +64,16 @@ class Runbooks(unittest.TestCase):
             got = run(program("PROMTOOL", "promtool"), "check", "rules", path)
         self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
+    def test_replicas_count_once_in_every_query(self):
+        queries = [*self.blocks("promql"), *re.findall(r"```promql\n(.*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)]
+        tests = [{"interval": "1m", "input_series": replicas(query), "promql_expr_test": [
+            {"expr": f"({query}) != ({of_one(query)})", "eval_time": "90m", "exp_samples": []}]} for query in queries]
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "replicas.yml"
+            path.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": tests}), encoding="utf-8")
+            got = run(program("PROMTOOL", "promtool"), "test", "rules", path)
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+
     def test_every_command_runs(self):
         page = "".join(f'{name}{{relay="main"}} 1\n' for name in catalogue())
         with exporter_page(page) as address:
@@ -78,6 +90,35 @@ class Runbooks(unittest.TestCase):
             with self.subTest(command):
                 got = run("bash", "-euo", "pipefail", "-c", command)
                 self.assertLessEqual(got.returncode, 1, got.stderr)  # 1: grep found nothing, e.g. no provider
+
+
+# What each exporter counts of its own work adds up.
+OWN = re.compile("llm_relay_(refresh|rows_read|http|dead_letters|requests_missed|exporter|store)")
+
+
+def of_relays(query):
+    return {metric: matchers for metric, matchers in read(query)[0] if metric.startswith("llm_relay_") and ":" not in metric}
+
+
+def replicas(query):
+    """What two exporters show of what a query reads, and what Prometheus has recorded of it."""
+    found = []
+    for metric, matchers in read(query)[0]:
+        labels = {label: matchers.get(label, "7").split("|")[0] for label in labels_of(metric) or () if label not in ("job", "instance")}
+        instances = [{"instance": "a"}] if ":" in metric or OWN.match(metric) else [{"instance": "a"}, {"instance": "b"}]
+        buckets = [{"le": "1"}, {"le": "+Inf"}] if "le" in labels else [{}]
+        for instance, bucket in itertools.product(instances, buckets) if metric else []:
+            every = {**labels, **bucket, **({} if ":" in metric else instance)}
+            text = ",".join(f'{label}="{value}"' for label, value in every.items())
+            found.append({"series": f"{metric}{{{text}}}", "values": "1000+3x120"})
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in found)]
+
+
+def of_one(query):
+    """A query that reads one of two exporters."""
+    for metric in of_relays(query):
+        query = re.sub(rf"\b{metric}\b(?:\{{(.*?)\}})?", rf'{metric}{{instance="a",\1}}', query)
+    return query
 
 
 @contextlib.contextmanager
