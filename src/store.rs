@@ -146,16 +146,11 @@ impl Store {
         Ok(Self { endpoint: endpoint.into(), save_interval: plan.save_interval, backend })
     }
 
-    /// Goes on in the same place with other credentials: the next step connects with them.
-    ///
-    /// # Errors
-    /// When the address cannot be used.
-    pub(crate) async fn reopen(&self, plan: &StorePlan) -> Result<(), StoreError> {
-        let new = backend(plan)?;
+    /// Goes on in the same place over `other`'s connection, which was made with other credentials.
+    pub(crate) async fn take_over(&self, other: &Self) {
         let mut backend = self.backend.lock().await;
         backend.close().await;
-        *backend = new;
-        Ok(())
+        std::mem::swap(&mut *backend, &mut *other.backend.lock().await);
     }
 
     /// The file, or `host:port/database`.

@@ -69,7 +69,7 @@ impl Exporter {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so(&self.saving) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
-            self.saving.tick(&mut self.follower).await;
+            self.saving.tick(&mut self.follower, true).await;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -268,7 +268,7 @@ async fn replicas_share_a_store_and_one_takes_over_when_the_writer_dies() {
     one.save().await;
     two.read().await;
     for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
+        two.saving.tick(&mut two.follower, true).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(one.saving.status().writer && !two.saving.status().writer);
@@ -303,7 +303,7 @@ async fn two_exporters_on_one_file_do_not_mix_their_checkpoints() {
     let mut two = Exporter::start(&plan, &store).await.unwrap();
     two.read().await;
     for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
+        two.saving.tick(&mut two.follower, true).await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(!two.saving.status().writer && two.saving.status().last_save.is_none());

@@ -140,6 +140,42 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
     }
 }
 
+/// Its state is older than what the other saved last: written over that, counters would be lower after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_read_the_relay_does_not_take_over() {
+    let relay = server().await.database("cut_off").await.unwrap();
+    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
+    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let store = server().await.database("cut_off_store").await.unwrap();
+    let mut connection = PgConnection::connect(&relay).await.unwrap();
+    connection.execute("create role cut_off login superuser password 'cut_off'").await.unwrap();
+    let others = format!("postgres://cut_off:cut_off{}", &relay[relay.rfind('@').unwrap()..]);
+    let first = Process::start(&relay, Some(&store)).await;
+    let mut pair = Pair { relay: relay.clone(), connection, processes: vec![first], last: vec![Counters::new()] };
+    pair.work("alone").await;
+    assert_eq!(pair.writer().await, 0);
+    pair.processes.push(Process::start(&others, Some(&store)).await);
+    pair.last.push(Counters::new());
+    pair.work("with a replica").await;
+    let cut_off = "alter role cut_off nologin;
+                   select pg_terminate_backend(pid) from pg_stat_activity where usename = 'cut_off'";
+    pair.connection.execute(cut_off).await.unwrap();
+    let other = pair.processes.pop().unwrap();
+    pair.last.pop();
+    pair.work("the other cannot read").await;
+    let saved = |process: &Process| value(&process.page().unwrap(), SAVED).unwrap();
+    let before = saved(&pair.processes[0]);
+    while saved(&pair.processes[0]) < before + 1.0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    pair.processes.pop().unwrap().kill().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(value(&other.page().unwrap(), WRITER), Some(0.0), "{}", other.sources());
+    pair.processes.push(Process::start(&relay, Some(&store)).await);
+    pair.work("it goes on from what it saved").await;
+    assert_eq!(pair.writer().await, 0);
+}
+
 /// A whole machine starts, the exporter first; meanwhile the relay had deleted what it had counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_wait_for_a_store_that_starts_later() {

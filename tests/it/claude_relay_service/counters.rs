@@ -268,7 +268,7 @@ fn owner(plan: &RelayPlan) -> Owner {
 async fn tick_until_saved(saving: &mut Checkpointer, exporter: &mut Exporter) {
     let before = saving.status().last_save;
     for _ in 0..2000 {
-        saving.tick(&mut exporter.metered).await;
+        saving.tick(&mut exporter.metered, true).await;
         if saving.status().last_save > before {
             return;
         }
@@ -407,9 +407,14 @@ async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     let page = scene.page().await;
     assert_eq!(counters(&other.page(&scene.plan).await), counters(&page));
     assert_eq!(events(&page), (3.0, 2.0, 0.0));
-    // The first dies.
+    // The first dies. Whoever cannot read the relay has an older state than it had, and leaves it in the store.
     drop(saving);
     store.close().await;
+    for _ in 0..20 {
+        others.tick(&mut other.metered, false).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!others.status().writer && others.status().last_save.is_none());
     fail(&mut scene, 1).await;
     assert_eq!(events(&other.page(&scene.plan).await), (4.0, 2.0, 0.0));
     tick_until_saved(&mut others, &mut other).await;
