@@ -13,9 +13,9 @@
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
-//! the ledger themselves, and one of them takes over when the writer's lock ends: with its process, or when it no
-//! longer reads that relay. Two guards keep the parts of a checkpoint together even where locks do not work: a save of
-//! changes names the generation that it follows, and whoever becomes the writer first saves everything.
+//! the ledger themselves, and one of them that can read it takes over when the writer's lock ends: with its process, or
+//! when the relay is gone from its configuration. Two guards keep the parts of a checkpoint together even where locks do
+//! not work: a save of changes names the generation that it follows, and whoever becomes the writer first saves everything.
 //!
 //! # Layout
 //! * [`Checkpointer`]: when to save, and what has changed since the last time.
