@@ -18,6 +18,7 @@ pub(crate) mod stable_ids;
 pub(crate) mod steady;
 pub mod unsupported;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -211,7 +212,7 @@ impl Refused {
 
 /// The usage of a relay that keeps durable counters instead of rows.
 #[async_trait]
-pub trait Counters: Send {
+pub trait Counters: Any + Send {
     /// What the counters say now. `directory` tells which entities exist.
     async fn read(&mut self, directory: &Directory) -> Result<CounterSnapshot, ReadError>;
 
@@ -227,6 +228,15 @@ pub trait Counters: Send {
     /// # Errors
     /// When a part is missing or cannot be understood; it is then as before.
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
+
+    /// Goes on where `before` was: the same relay's, which was opened with other settings.
+    ///
+    /// # Errors
+    /// As [`Self::parts`] and [`Self::restore`].
+    fn take_over(&mut self, mut before: Box<dyn Counters>) -> Result<(), PartError> {
+        let parts = before.parts(true)?;
+        self.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect())
+    }
 }
 
 /// Live state, e.g. from Redis.

@@ -210,6 +210,38 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
     running.await.unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_relay_comes_together_with_new_credentials_of_the_store() {
+    let (mut main, second) = (relay("reload_both", 3).await, relay("reload_both_second", 2).await);
+    let keeper = Store::new("reload_both_store", "v0.9.2").await;
+    for role in ["store_old", "store_new"] {
+        main.run(&format!("create role {role} login superuser password '{role}'")).await;
+    }
+    let config = |role: &str, relays: &str| {
+        format!("{relays}[store]\nurl = \"{}\"\nsave_interval = \"1s\"\n", as_role(&keeper.url, role, role))
+    };
+    let one = table("main", &main.url);
+    let both = format!("{one}{}", table("second", &second.url));
+    let saved = |page: &Page, relay: &str| {
+        value(page, "llm_relay_store_last_save_timestamp_seconds", &[("relay", relay)]).unwrap_or(0.0)
+    };
+    let exporter = Process::start(&config("store_old", &one), &[]);
+    exporter.until("it is read and saved", |page| requests(page, "main") == 3.0 && saved(page, "main") > 0.0);
+
+    main.run("alter role store_old nologin").await;
+    main.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'store_old'").await;
+    exporter.write(&config("store_wrong", &both));
+    exporter.signal("HUP");
+    exporter.until("credentials that are not good change nothing", |page| successful(page) == Some(0.0));
+    exporter.write(&config("store_new", &both));
+    exporter.signal("HUP");
+    exporter.until("the new relay is read and saved", |page| {
+        requests(page, "second") == 2.0 && saved(page, "second") > 0.0 && successful(page) == Some(1.0)
+    });
+    let before = saved(&exporter.page(), "main");
+    exporter.until("the other is saved again", |page| saved(page, "main") > before);
+}
+
 #[test]
 fn watching_without_a_file_is_a_wrong_argument() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));

@@ -71,7 +71,7 @@ impl Exporter {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so(&self.saving) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
-            self.saving.tick(&mut self.follower).await;
+            self.saving.tick(&mut self.follower, true).await;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -249,7 +249,7 @@ async fn two_exporters_on_one_file_do_not_mix_their_checkpoints() {
     let mut two = Exporter::start(&plan, &store).await.unwrap();
     two.read().await;
     for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
+        two.saving.tick(&mut two.follower, true).await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(!two.saving.status().writer && two.saving.status().last_save.is_none());

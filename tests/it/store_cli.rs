@@ -1,8 +1,10 @@
 //! What the program says of its store: `check`, and the start with one that is refused.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -122,4 +124,23 @@ async fn a_refused_store_ends_the_start_with_its_own_exit_code_before_anything_i
     assert_eq!(output.status.code(), Some(78), "{log}");
     assert!(log.contains("the store is refused") && log.contains(file.to_str().unwrap()), "{log}");
     assert!(log.contains("move it away") && !log.contains("listening"), "{log}");
+}
+
+/// Else a probe ends it before it serves, each time anew, for as long as the store is away.
+#[test]
+fn a_store_that_says_nothing_is_waited_for_once_and_not_once_for_each_relay() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("postgres://u:p@{}/store?sslmode=disable", silent.local_addr().unwrap());
+    let relay =
+        |n| format!("[relays.r{n}]\nkind = \"claude-code-hub\"\ndatabase_url = \"postgres://u:p@127.0.0.1:1/none\"\n");
+    let config = (0..10).map(relay).collect::<String>() + &format!("[store]\nurl = \"{store}\"\n");
+    let began = Instant::now();
+    let exporter = Process::start(&config, &[]);
+    assert_eq!(exporter.ask("GET", "/healthz").0, 200);
+    assert!(began.elapsed() < Duration::from_secs(20), "served after {:?}", began.elapsed());
+    // All of them ask it now, one after the other.
+    std::thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    exporter.end();
+    assert!(began.elapsed() < Duration::from_secs(20), "ended after {:?}", began.elapsed());
 }

@@ -1,15 +1,16 @@
 //! Two exporters on one PostgreSQL store, as processes: one saves; when it is killed or cut off, the other takes over,
 //! and both pages have the ledger's counters all along.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
+use crate::claude_code_hub::as_role;
 use crate::process;
 use crate::store::{history, server};
 use crate::store_process::{Counters, Process, assert_none_fell, counters, differs_from_plain_sql, value};
-use crate::wait::found;
+use crate::wait::{found, until};
 
 const WRITER: &str = "llm_relay_store_writer";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
@@ -124,6 +125,38 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
     for process in pair.processes {
         process.kill().await;
     }
+}
+
+/// Its state is older than what the other saved last: written over that, counters would be lower after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_read_the_relay_does_not_take_over() {
+    let relay = history("cut_off", 2, 300).await;
+    let store = server().await.database("cut_off_store").await.unwrap();
+    let mut connection = PgConnection::connect(&relay).await.unwrap();
+    connection.execute("create role cut_off login superuser password 'cut_off'").await.unwrap();
+    let others = as_role(&relay, "cut_off", "cut_off");
+    let first = Process::start(&relay, Some(&store)).await;
+    let mut pair = Pair { relay: relay.clone(), connection, processes: vec![first], last: vec![Counters::new()] };
+    pair.work("alone").await;
+    assert_eq!(pair.writer().await, 0);
+    pair.processes.push(Process::start(&others, Some(&store)).await);
+    pair.last.push(Counters::new());
+    pair.work("with a replica").await;
+    let cut_off = "alter role cut_off nologin;
+                   select pg_terminate_backend(pid) from pg_stat_activity where usename = 'cut_off'";
+    pair.connection.execute(cut_off).await.unwrap();
+    let other = pair.processes.pop().unwrap();
+    pair.last.pop();
+    pair.work("the other cannot read").await;
+    let saved = |process: &Process| value(&process.page().unwrap(), SAVED).unwrap();
+    let before = saved(&pair.processes[0]);
+    until("it has saved", async || saved(&pair.processes[0]) >= before + 1.0).await;
+    pair.processes.pop().unwrap().kill().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(value(&other.page().unwrap(), WRITER), Some(0.0), "{}", other.sources());
+    pair.processes.push(Process::start(&relay, Some(&store)).await);
+    pair.work("it goes on from what it saved").await;
+    assert_eq!(pair.writer().await, 0);
 }
 
 /// A whole machine starts, the exporter first; meanwhile the relay had deleted what it had counted.
