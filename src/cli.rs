@@ -8,6 +8,7 @@ mod neighbours;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
@@ -45,6 +46,17 @@ const EX_USAGE: u8 = 64;
 
 /// Exit code for a store of the exporter's own that needs somebody: trying again does not help. As in sysexits.h.
 const EX_CONFIG: u8 = 78;
+
+/// The program ends with this exit code; why has been told.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+struct Told(u8);
+
+/// Tells what is wrong with the arguments or the configuration.
+fn refuse(problem: impl fmt::Display) -> anyhow::Error {
+    eprintln!("{problem}");
+    Told(EX_USAGE).into()
+}
 
 /// Threads of the async runtime at most: each has memory of its own, and no exporter needs all cores of a large machine.
 const WORKERS: usize = 4;
@@ -186,6 +198,14 @@ fn parse_kind(label: &str) -> Result<&'static Product, String> {
 /// # Errors
 /// What ends with exit code 1.
 pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result<ExitCode> {
+    let ended = run_command(arguments);
+    match ended.as_ref().err().and_then(|error| error.downcast_ref()) {
+        Some(Told(code)) => Ok(ExitCode::from(*code)),
+        None => ended,
+    }
+}
+
+fn run_command(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result<ExitCode> {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -195,13 +215,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
         }
     };
     let options = &cli.options;
-    let paths = match options.watches_a_file().and_then(|()| options.paths()) {
-        Ok(paths) => paths,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return Ok(ExitCode::from(EX_USAGE));
-        }
-    };
+    let paths = options.watches_a_file().and_then(|()| options.paths()).map_err(refuse)?;
     log::start(options.log_level, options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS))
@@ -247,21 +261,15 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::R
 fn write_dashboards(arguments: DashboardsArgs, options: &Options) -> anyhow::Result<ExitCode> {
     let DashboardsArgs { lang, out, mut kinds, datasource_uid, dialect, optional } = arguments;
     if kinds.is_empty() && options.config_file.is_some() {
-        match configure(options, &environment()) {
-            Ok(loaded) => kinds.extend(loaded.plan.relays.values().map(|relay| relay.product)),
-            Err(code) => return Ok(code),
-        }
+        let loaded = configure(options, &environment())?;
+        kinds.extend(loaded.plan.relays.values().map(|relay| relay.product));
     }
     dashboards::write(&dashboards::Options { lang, out, relays: kinds, datasource_uid, dialect, optional })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration, or an exit code after its problems have been told.
-fn configure(options: &Options, env: &BTreeMap<String, String>) -> Result<Loaded, ExitCode> {
-    let loaded = settings::load(options.config_file.as_deref(), env).map_err(|problems| {
-        eprintln!("{problems}");
-        ExitCode::from(EX_USAGE)
-    })?;
+fn configure(options: &Options, env: &BTreeMap<String, String>) -> anyhow::Result<Loaded> {
+    let loaded = settings::load(options.config_file.as_deref(), env).map_err(refuse)?;
     warn(&loaded);
     Ok(loaded)
 }
@@ -272,12 +280,9 @@ fn warn(loaded: &Loaded) {
     }
 }
 
-/// The protection of the endpoint, or an exit code after the problems of its file have been told.
-fn protect(options: &Options) -> Result<Arc<Protection>, ExitCode> {
-    Protection::load(options.web_config_file.as_deref()).map_err(|problems| {
-        eprintln!("{problems}");
-        ExitCode::from(EX_USAGE)
-    })
+/// The protection of the endpoint.
+fn protect(options: &Options) -> anyhow::Result<Arc<Protection>> {
+    Protection::load(options.web_config_file.as_deref()).map_err(refuse)
 }
 
 fn environment() -> BTreeMap<String, String> {
@@ -292,14 +297,8 @@ async fn serve_relays(options: &Options, paths: Paths) -> anyhow::Result<ExitCod
     // Before it is read: a change meanwhile is not missed.
     let watched = options.auto_reload_interval.zip(options.config_file.clone());
     let watched = watched.map(|(interval, file)| (interval, version_of(&file), file));
-    let loaded = match configure(options, &env) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let protection = match protect(options) {
-        Ok(protection) => protection,
-        Err(code) => return Ok(code),
-    };
+    let loaded = configure(options, &env)?;
+    let protection = protect(options)?;
     let own = ExporterInfo::read();
     tracing::info!(version = own.version, revision = own.revision, rustc = own.rustc, "starting llm-relay-exporter");
     let shutdown = CancellationToken::new();
@@ -408,10 +407,7 @@ impl Options {
 }
 
 async fn check_relays(options: &Options) -> anyhow::Result<ExitCode> {
-    let loaded = match configure(options, &environment()) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
+    let loaded = configure(options, &environment())?;
     let report = check::store(&loaded.plan).await;
     println!("llm-relay-exporter\n{report}");
     let mut worst = report.worst();

@@ -16,4 +16,5 @@ pub(crate) mod traffic;
 pub use clients::SimulatorOptions;
 pub use environment::{DemoOptions, Environment, Urls};
 pub use history::HistoryOptions;
+pub(crate) use rhythm::pick;
 pub use rhythm::{Pace, Planted};

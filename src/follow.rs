@@ -7,27 +7,31 @@
 mod audit;
 mod checkpoint;
 mod counters;
+mod reading;
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{ReadError, UsageRow};
+use crate::model::ReadError;
 use crate::relay::overlap::Overlap;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{Ledger, Refresh, RefreshRequest, within};
-use crate::tally::{Moment, Presentation, Tally};
+use crate::tally::{Moment, PendingSum, Presentation, Tally};
 use crate::view::{AuditView, LedgerView};
 use audit::{Day, Drift};
 pub use counters::CounterFollower;
+pub(crate) use reading::rows_of_span;
+use reading::{complain, ids, part_ways, read};
 
 /// Rows of one bounded step: over before anybody notices, and some megabytes until they are told apart.
 const STEP_ROWS: u32 = 5_000;
 /// Sums of single entities in one refresh; each is an index range of the relay's.
 const WANTS_PER_REFRESH: usize = 20;
+/// One that failed, perhaps because it is too dear, rests so long.
+const WANTED_AGAIN: Duration = Duration::from_secs(600);
 /// A store's clock that goes back further was far ahead, and what is young by the right time was let go of as old.
 const CLOCK_STEP: TimeDelta = TimeDelta::hours(1);
 
@@ -40,6 +44,10 @@ pub struct Follower {
     /// See [`Tally::pin`].
     pinned: Vec<String>,
     rows_read: u64,
+    /// Sums of single entities that could not be had, and when.
+    unanswered: HashMap<PendingSum, Instant>,
+    /// What was said last of rows that could not be understood.
+    complaint: Option<String>,
 }
 
 struct State {
@@ -54,9 +62,13 @@ struct State {
     history: i64,
     /// What becomes visible too late for it is left to the audit.
     overlap: Overlap,
+    /// Rows of the last refresh that could not be understood.
+    left_out: usize,
     audit: Option<AuditView>,
     /// When days were last due to be compared, whether or not the ledger could sum one up.
     audited_at: Option<DateTime<Utc>>,
+    /// When the ledger could not be summed up, or a day not be read again.
+    audit_failed_at: Option<DateTime<Utc>>,
     /// Drifts that reading again did not mend (rows that cannot be understood), by day: not worth a second try.
     unrepairable: HashMap<NaiveDate, Drift>,
     /// Which older day the next audit looks at.
@@ -101,6 +113,8 @@ impl Follower {
             audit_interval: plan.audit_interval,
             pinned: plan.series.pinned_models.clone(),
             rows_read: 0,
+            unanswered: HashMap::new(),
+            complaint: None,
         }
     }
 
@@ -143,6 +157,7 @@ impl Follower {
         let mut view = state.tally.view(with);
         view.history_loaded = state.history_loaded(self.ledger.first());
         view.audit = state.audit;
+        view.rows_left_out = Some(state.left_out);
         if let Some(counters) = &mut view.counters {
             counters.missed = self.ledger.missed();
         }
@@ -160,14 +175,16 @@ impl Follower {
             self.begin(&refresh, Tally::new(moment(&refresh)), HashMap::new());
             return Ok(Backlog::NewRows);
         };
-        let days = if state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
-        let oldest_day = state.oldest_day();
+        let rests = state.audit_rests(self.audit_interval);
+        let days = if !rests && state.audit_due(self.audit_interval) { state.audit_days() } else { Vec::new() };
+        let oldest_day = state.oldest_day().filter(|_| !rests);
         let (mut request, due) = state.request(days.iter().chain(&oldest_day), !days.is_empty());
         if self.ledger.gives_positions() {
             // Its rows do not change.
             request.reread.clear();
         }
-        let mut refresh = within(self.timeout, self.ledger.refresh(&request)).await?;
+        let mut refresh = read(&mut *self.ledger, self.timeout, state, &mut request).await?;
+        complain(&mut self.complaint, &refresh.refused, refresh.rows.len())?;
         self.rows_read += refresh.rows.len() as u64;
         let keeps_ids = !self.ledger.gives_positions();
         let contradicts = keeps_ids && state.tally.contradicts(&refresh.rows, refresh.now);
@@ -190,9 +207,12 @@ impl Follower {
             return Ok(Backlog::NewRows);
         }
         let (now, kept_since, sums) = (refresh.now, refresh.kept_since, std::mem::take(&mut refresh.audit));
-        let (is_behind, more) = (refresh.more, refresh.more || refresh.lost_rows);
+        let looks_again = refresh.lost_rows && !state.audit_rests(self.audit_interval);
+        let (is_behind, more) = (refresh.more, refresh.more || looks_again);
         if keeps_ids {
-            let found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+            let mut found: HashSet<i64> = refresh.rows.iter().map(|row| row.request_id).collect();
+            // It is there, whatever has become of it.
+            found.extend(state.tally.held_as(&refresh.refused.ids));
             state.take(refresh, if is_behind { &request.reread } else { &due }, &found);
         } else {
             state.take(refresh, &due, &due.iter().copied().collect());
@@ -217,9 +237,11 @@ impl Follower {
         }
         let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
+        // One at a time is much of a history that nobody can mend.
+        complain(&mut self.complaint, &slice.refused, 1)?;
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
-        state.bottom = rows.last().map_or(state.bottom, |row| row.id);
+        state.bottom = ids(&rows, &slice.refused).min().unwrap_or(state.bottom);
         // An import says nothing about when the rows before it started.
         let newest = rows.iter().filter(|row| !row.imported).map(|row| row.started_at).max();
         state.tally.apply(rows);
@@ -251,8 +273,10 @@ impl Follower {
             bottom: start + 1,
             history: start,
             overlap: Overlap::after(refresh.now.timestamp(), start),
+            left_out: 0,
             audit: None,
             audited_at: None,
+            audit_failed_at: None,
             unrepairable,
             audit_day: None,
             audit_now: false,
@@ -282,16 +306,22 @@ impl Follower {
 
     async fn answer_wants(&mut self) {
         let Some(state) = &mut self.state else { return };
-        let mut answers = Vec::new();
+        let (mut answers, began) = (Vec::new(), Instant::now());
+        self.unanswered.retain(|_, failed| failed.elapsed() < WANTED_AGAIN);
+        let mut wants = state.tally.take_pending_sums();
+        wants.retain(|want| !self.unanswered.contains_key(want));
         // The rest is still wanted by the next view, and asked then.
-        for want in state.tally.take_pending_sums().into_iter().take(WANTS_PER_REFRESH) {
+        for want in wants.into_iter().take(WANTS_PER_REFRESH) {
+            if began.elapsed() >= self.timeout {
+                break;
+            }
             match within(self.timeout, self.ledger.spent(want.scope, want.id, want.range.clone())).await {
                 Ok(spent) => answers.push((want, spent)),
                 // One quota is absent for a while; everything else has been read.
                 Err(error) => {
                     let (scope, id) = (want.scope.label(), want.id);
                     tracing::warn!(scope, id, error = error.text, "cannot sum what counts against a limit");
-                    break;
+                    self.unanswered.insert(want, Instant::now());
                 }
             }
         }
@@ -330,7 +360,8 @@ impl State {
         let is_new = |id| request.after.is_some_and(|after| id > after) && !refresh.more;
         self.tally.newest_held().is_some_and(|(request_id, id)| {
             let asked = request.reread.contains(&request_id) || is_new(id);
-            asked && !refresh.rows.iter().any(|row| row.request_id == request_id)
+            let is_there = || refresh.rows.iter().any(|row| row.request_id == request_id);
+            asked && !is_there() && !refresh.refused.ids.contains(&id)
         })
     }
 
@@ -367,8 +398,9 @@ impl State {
             self.audit_now = true;
             self.audit_day = None;
         }
-        self.top = refresh.rows.iter().map(|row| row.id).max().unwrap_or(0).max(self.top);
+        self.top = ids(&refresh.rows, &refresh.refused).max().unwrap_or(0).max(self.top);
         self.overlap.note(second, self.top);
+        self.left_out = refresh.refused.ids.len();
         self.tally.advance(moment(&refresh));
         self.tally.rows_may_grow(refresh.tariff.is_empty());
         let mut rows = refresh.rows;
@@ -381,51 +413,6 @@ impl State {
         self.month_moved |= self.month_since != refresh.month_since;
         self.month_since = refresh.month_since;
         self.zone_error = refresh.zone_error;
-    }
-}
-
-/// Tells the tally which requests a ledger of another past has, and which of them are new.
-async fn part_ways(
-    ledger: &mut dyn Ledger,
-    timeout: Duration,
-    tally: &mut Tally,
-    now: DateTime<Utc>,
-) -> Result<(), ReadError> {
-    // Ids and request ids hardly differ in their order.
-    let newest = within(timeout, ledger.older(i64::MAX, Overlap::IDS as u32)).await?;
-    let last = newest.rows.iter().map(|row| row.request_id).max().unwrap_or(i64::MIN);
-    let since = tally.looked_until() + TimeDelta::microseconds(1);
-    let (mut newer, mut after) = (Vec::new(), i64::MIN);
-    loop {
-        let page = within(timeout, ledger.rows_between(since..now + Days::new(1), after, STEP_ROWS)).await?;
-        let Some(greatest) = page.iter().map(|row| row.id).max() else { break };
-        after = greatest;
-        newer.extend(page.iter().filter(|row| !tally.holds(row)).map(|row| row.request_id));
-    }
-    tally.part_ways(&newer, last);
-    Ok(())
-}
-
-/// All rows that started in a span with an id up to `upto`, by ascending id, read in bounded steps. Some above it may come
-/// with them; without that limit a relay that writes as fast as it is read would let nobody come to an end.
-pub(crate) async fn rows_of_span(
-    ledger: &mut dyn Ledger,
-    timeout: Duration,
-    span: Range<DateTime<Utc>>,
-    upto: i64,
-) -> Result<Vec<UsageRow>, ReadError> {
-    let mut rows: Vec<UsageRow> = Vec::new();
-    loop {
-        let after = rows.last().map_or(i64::MIN, |row| row.id);
-        if after >= upto {
-            return Ok(rows);
-        }
-        let page = within(timeout, ledger.rows_between(span.clone(), after, STEP_ROWS)).await?;
-        // A page may be short because some of its rows could not be understood.
-        if page.is_empty() {
-            return Ok(rows);
-        }
-        rows.extend(page);
     }
 }
 

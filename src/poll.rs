@@ -51,6 +51,14 @@ pub(crate) enum Usage {
     Counters(Box<CounterFollower>, Option<Checkpointer>),
 }
 
+impl Usage {
+    /// How its saving goes; `None` without a store.
+    pub(crate) fn store(&self) -> Option<StoreStatus> {
+        let (Self::Rows(_, checkpointer) | Self::Counters(_, checkpointer)) = self;
+        checkpointer.as_ref().map(Checkpointer::status)
+    }
+}
+
 /// The tasks of one relay, and what they know.
 pub(crate) struct Poller {
     parts: Arc<Parts>,
@@ -95,12 +103,7 @@ impl Poller {
         let Subject { plan, usage, live, directory } = subject;
         let before = before.map(|poller| &*poller.parts);
         let parts = Arc::new(Parts {
-            store: match &usage {
-                Usage::Rows(_, Some(checkpointer)) | Usage::Counters(_, Some(checkpointer)) => {
-                    Some(Mutex::new(checkpointer.status()))
-                }
-                Usage::Rows(_, None) | Usage::Counters(_, None) => None,
-            },
+            store: usage.store().map(Mutex::new),
             ledger: before.map_or_else(|| Part::new(Source::Ledger), |parts| parts.ledger.clone()),
             live: live
                 .as_ref()
@@ -268,7 +271,7 @@ async fn poll_ledger(
                     Err(error) => Err(error),
                 };
             }
-            save(parts, follower, checkpointer.as_deref_mut()).await;
+            save(parts, follower, checkpointer.as_deref_mut(), outcome.is_ok()).await;
         }
         let mut history_waits = matches!(outcome, Ok(Backlog::History));
         if outcome.is_ok()
@@ -277,8 +280,9 @@ async fn poll_ledger(
             outcome = Err(error);
         }
         part.progress(|progress| progress.statements = follower.statements());
+        let reads = outcome.is_ok();
         part.note(began, outcome.map(|_| follower.rows_read()));
-        save(parts, follower, checkpointer.as_deref_mut()).await;
+        save(parts, follower, checkpointer.as_deref_mut(), reads).await;
         changed.notify_one();
 
         let next = began + plan.interval;
@@ -319,8 +323,9 @@ async fn poll_counters(
             publish(parts, |with| counter_follower.view(with), changed)?;
             Ok(counter_follower.read())
         });
+        let reads = outcome.is_ok();
         part.note(began, outcome);
-        save(parts, counter_follower, checkpointer.as_deref_mut()).await;
+        save(parts, counter_follower, checkpointer.as_deref_mut(), reads).await;
         changed.notify_one();
         part.rest(began, plan.interval).await;
     }
@@ -367,9 +372,9 @@ impl History {
     }
 }
 
-async fn save(parts: &Parts, kept: &mut dyn Kept, checkpointer: Option<&mut Checkpointer>) {
+async fn save(parts: &Parts, kept: &mut dyn Kept, checkpointer: Option<&mut Checkpointer>, reads: bool) {
     if let (Some(checkpointer), Some(status)) = (checkpointer, &parts.store) {
-        checkpointer.tick(kept).await;
+        checkpointer.tick(kept, reads).await;
         *status.lock().unwrap_or_else(PoisonError::into_inner) = checkpointer.status();
     }
 }

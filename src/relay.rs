@@ -18,7 +18,9 @@ pub(crate) mod stable_ids;
 pub(crate) mod steady;
 pub mod unsupported;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -39,6 +41,9 @@ use plan::RelayPlan;
 pub use product::{Need, Product, Variables};
 pub use unsupported::Unsupported;
 
+/// With its first instant, without its last.
+pub type TimeRange = Range<DateTime<Utc>>;
+
 /// The usage ledger of a relay that keeps one row per request.
 #[async_trait]
 pub trait Ledger: Send {
@@ -49,15 +54,13 @@ pub trait Ledger: Send {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError>;
 
     /// Rows that started in `range` with an id above `after`, by ascending id, at most `limit`.
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError>;
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError>;
 
-    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail.
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError>;
+    /// What one entity spent in `range`, summed by the store; for windows that begin where the tally has no detail. Asked
+    /// only where the relay counts limits from its rows.
+    async fn spent(&mut self, _scope: Scope, _id: i64, _range: TimeRange) -> Result<Usd, ReadError> {
+        Err(ReadError::new(Reason::Data, "the relay counts no limits from its rows"))
+    }
 
     /// The same local time of day, one local day before an instant; what [`Refresh::same_time_yesterday`] is of now.
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {
@@ -126,7 +129,7 @@ pub struct RefreshRequest {
     /// Request ids whose present version is wanted.
     pub reread: Vec<i64>,
     /// Spans of start time to aggregate independently, after the rows, in the same snapshot.
-    pub audit: Vec<Range<DateTime<Utc>>>,
+    pub audit: Vec<TimeRange>,
     /// All rows will be read again: also those that only a refresh delivers.
     pub anew: bool,
     /// [`Refresh::resume_token`] of the last refresh, perhaps of another process; empty before the first.
@@ -158,8 +161,8 @@ pub struct Refresh {
     pub rows: Vec<UsageRow>,
     /// More new rows than `limit` are waiting.
     pub more: bool,
-    /// Rows that could not be understood; each was logged by id and left out.
-    pub refused: u64,
+    /// What could not be understood.
+    pub refused: Refused,
     /// One for each span of [`RefreshRequest::audit`]; `None` of one that would cost the store too much.
     pub audit: Vec<Option<LedgerSum>>,
     /// Rows that had been read are gone, not just the oldest: the audit should look now.
@@ -178,13 +181,38 @@ pub struct Older {
     pub rows: Vec<UsageRow>,
     /// No row has a smaller id than these.
     pub bottom: bool,
-    /// Rows that could not be understood; each was logged by id and left out.
-    pub refused: u64,
+    /// What could not be understood.
+    pub refused: Refused,
+}
+
+/// Rows that were read and could not be understood, and so are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// As [`UsageRow::id`] would be.
+    pub ids: Vec<i64>,
+    /// What is wrong with the first.
+    pub why: Option<String>,
+}
+
+impl Refused {
+    /// The row, if it could be understood.
+    pub(crate) fn sift<T, E: fmt::Display>(&mut self, row: Result<T, E>, id: i64) -> Option<T> {
+        let note = |error: &E| {
+            self.ids.push(id);
+            self.why.get_or_insert_with(|| format!("row {id}: {error}"));
+        };
+        row.inspect_err(note).ok()
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        self.why = self.why.take().or(other.why);
+    }
 }
 
 /// The usage of a relay that keeps durable counters instead of rows.
 #[async_trait]
-pub trait Counters: Send {
+pub trait Counters: Any + Send {
     /// What the counters say now. `directory` tells which entities exist.
     async fn read(&mut self, directory: &Directory) -> Result<CounterSnapshot, ReadError>;
 
@@ -200,6 +228,15 @@ pub trait Counters: Send {
     /// # Errors
     /// When a part is missing or cannot be understood; it is then as before.
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError>;
+
+    /// Goes on where `before` was: the same relay's, which was opened with other settings.
+    ///
+    /// # Errors
+    /// As [`Self::parts`] and [`Self::restore`].
+    fn take_over(&mut self, mut before: Box<dyn Counters>) -> Result<(), PartError> {
+        let parts = before.parts(true)?;
+        self.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect())
+    }
 }
 
 /// Live state, e.g. from Redis.

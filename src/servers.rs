@@ -8,7 +8,6 @@ pub mod grafana;
 pub(crate) mod host;
 pub mod prometheus;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -94,8 +93,39 @@ const NO_SYNC: &str = "--debug-no-sync";
 /// Name of the superuser of the private PostgreSQL.
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
-pub(crate) const PORT_TRIES: u32 = 5;
+const PORT_TRIES: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What can be done with any of them.
+macro_rules! controls {
+    ($($server:ty),+) => {$(
+        impl $server {
+            /// Ends the server; its port and its data stay for [`Self::restart`].
+            pub fn stop(&mut self) {
+                self.host.stop();
+            }
+
+            /// Starts the stopped server again, on the same port and data.
+            ///
+            /// # Errors
+            /// When it does not start.
+            pub async fn restart(&mut self) -> Result<(), ServerError> {
+                self.launch(self.port).await
+            }
+
+            /// Of 127.0.0.1.
+            pub fn port(&self) -> u16 {
+                self.port
+            }
+
+            /// The temporary directory that it lives in.
+            pub fn directory(&self) -> &Path {
+                self.host.path()
+            }
+        }
+    )+};
+}
+controls!(PrivatePostgres, PrivateRedis, PrivateMariaDb);
 
 /// A PostgreSQL server of our own.
 pub struct PrivatePostgres {
@@ -120,15 +150,8 @@ impl PrivatePostgres {
         initdb.args(["--username", OWNER]).arg("--pwfile").arg(&secret);
         host.run(initdb).await.map_err(place)?.map_err(|text| ServerError::Start { server: POSTGRES, text })?;
         let mut server = Self { host, bin, port: 0, password };
-        for _ in 1..PORT_TRIES {
-            server.port = free_port().map_err(place)?;
-            match server.launch().await {
-                Err(_) if port_was_taken(&server.host) => {}
-                other => return other.map(|()| server),
-            }
-        }
-        server.port = free_port().map_err(place)?;
-        server.launch().await.map(|()| server)
+        on_free_port(POSTGRES, async |port| server.launch(port).await).await?;
+        Ok(server)
     }
 
     /// A second server that follows this one, made by `pg_basebackup`: it can be read while both run, and when this one
@@ -144,21 +167,8 @@ impl PrivatePostgres {
         copy.arg(format!("--port={}", self.port)).args(["--username", OWNER]).env("PGPASSWORD", &self.password);
         host.run(copy).await.map_err(place)?.map_err(|text| ServerError::Start { server: POSTGRES, text })?;
         let mut server = Self { host, bin: self.bin.clone(), port: 0, password: self.password.clone() };
-        server.port = free_port().map_err(place)?;
-        server.launch().await.map(|()| server)
-    }
-
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch().await
+        on_free_port(POSTGRES, async |port| server.launch(port).await).await?;
+        Ok(server)
     }
 
     /// Connection string of the maintenance database.
@@ -171,16 +181,6 @@ impl PrivatePostgres {
         format!("postgres://{OWNER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
-    }
-
     /// Creates a database and gives its connection string. It is a clone of `template1`: whatever was put there
     /// (through `url_of("template1")`, all connections closed again) is in it.
     ///
@@ -188,9 +188,7 @@ impl PrivatePostgres {
     /// When the name is not made of `a-z`, `0-9` and `_`, or is taken.
     pub async fn database(&self, name: &str) -> Result<String, ServerError> {
         let error = |text: String| ServerError::Database { name: name.to_owned(), text };
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-            return Err(error("a name is made of a-z, 0-9 and _".to_owned()));
-        }
+        check_name(name).map_err(error)?;
         let create = AssertSqlSafe(format!("create database \"{name}\""));
         let mut connection = self.options().connect().await.map_err(|e| error(e.to_string()))?;
         connection.execute(sqlx::raw_sql(create)).await.map_err(|e| error(e.to_string()))?;
@@ -198,7 +196,8 @@ impl PrivatePostgres {
         Ok(self.url_of(name))
     }
 
-    async fn launch(&mut self) -> Result<(), ServerError> {
+    async fn launch(&mut self, port: u16) -> Result<(), ServerError> {
+        self.port = port;
         let mut postgres = self.host.command(&self.bin.join("postgres"));
         postgres.args(["-D", "data", "-h", "127.0.0.1", "-p"]).arg(self.port.to_string());
         for setting in [
@@ -254,28 +253,22 @@ impl PrivateRedis {
         let place = |error| ServerError::Place { server: REDIS, error };
         let host = Host::new("TERM", "KILL").map_err(place)?;
         let mut server = Self { host, program, port: 0, password: password() };
-        for _ in 1..PORT_TRIES {
-            server.port = free_port().map_err(place)?;
-            match server.launch().await {
-                Err(_) if port_was_taken(&server.host) => {}
-                other => return other.map(|()| server),
-            }
-        }
-        server.port = free_port().map_err(place)?;
-        server.launch().await.map(|()| server)
+        on_free_port(REDIS, async |port| server.launch(port).await).await?;
+        Ok(server)
     }
 
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
+    /// `None` when no Redis is installed, which is told on stderr, with what is missing for it.
     ///
     /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch().await
+    /// When it does not start (its last words).
+    pub(crate) async fn start_if_installed(without: &str) -> Result<Option<Self>, ServerError> {
+        match Self::start().await {
+            Err(missing @ ServerError::RedisMissing) => {
+                eprintln!("{without} in this demo: {missing}");
+                Ok(None)
+            }
+            started => started.map(Some),
+        }
     }
 
     /// Connection string of database 0.
@@ -283,17 +276,8 @@ impl PrivateRedis {
         format!("redis://:{}@127.0.0.1:{}/0", self.password, self.port)
     }
 
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
-    }
-
-    async fn launch(&mut self) -> Result<(), ServerError> {
+    async fn launch(&mut self, port: u16) -> Result<(), ServerError> {
+        self.port = port;
         // A file, not arguments: those are there for every user of the machine to read.
         let settings = format!(
             "bind 127.0.0.1\nport {}\ndatabases 64\nrequirepass {}\ndaemonize no\nsave \"\"\nappendonly yes\nappendfsync no\n",
@@ -338,43 +322,13 @@ impl PrivateMariaDb {
         install.args([NO_SYNC, "--innodb-log-file-size=4M"]).arg(data(&host));
         host.run(install).await.map_err(place)?.map_err(|text| ServerError::Start { server: MARIADB, text })?;
         let mut server = Self { host, program: bin.join("mariadbd"), port: 0, password };
-        for _ in 1..PORT_TRIES {
-            server.port = free_port().map_err(place)?;
-            match server.launch().await {
-                Err(_) if port_was_taken(&server.host) => {}
-                other => return other.map(|()| server),
-            }
-        }
-        server.port = free_port().map_err(place)?;
-        server.launch().await.map(|()| server)
-    }
-
-    /// Ends the server; its port and its data stay for [`Self::restart`].
-    pub fn stop(&mut self) {
-        self.host.stop();
-    }
-
-    /// Starts the stopped server again, on the same port and data.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.launch().await
-    }
-
-    /// The temporary directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        self.host.path()
+        on_free_port(MARIADB, async |port| server.launch(port).await).await?;
+        Ok(server)
     }
 
     /// Connection string of one of its databases, which need not exist.
     pub(crate) fn url_of(&self, database: &str) -> String {
         format!("mysql://{OWNER}:{}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.password, self.port)
-    }
-
-    /// Of 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// Creates a database and gives its connection string.
@@ -383,9 +337,7 @@ impl PrivateMariaDb {
     /// When the name is not made of `a-z`, `0-9` and `_`, or is taken.
     pub async fn database(&self, name: &str) -> Result<String, ServerError> {
         let error = |text: String| ServerError::Database { name: name.to_owned(), text };
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-            return Err(error("a name is made of a-z, 0-9 and _".to_owned()));
-        }
+        check_name(name).map_err(error)?;
         let mut connection = MySqlConnection::connect(&self.url_of("mysql")).await.map_err(|e| error(e.to_string()))?;
         let create = AssertSqlSafe(format!("create database {name} character set utf8mb4"));
         connection.execute(sqlx::raw_sql(create)).await.map_err(|e| error(e.to_string()))?;
@@ -393,7 +345,8 @@ impl PrivateMariaDb {
         Ok(self.url_of(name))
     }
 
-    async fn launch(&mut self) -> Result<(), ServerError> {
+    async fn launch(&mut self, port: u16) -> Result<(), ServerError> {
+        self.port = port;
         let place = |error| ServerError::Place { server: MARIADB, error };
         // The account is made at every start, as nobody else's; there is no other that can log in over the network.
         let accounts = format!(
@@ -420,13 +373,19 @@ impl PrivateMariaDb {
     }
 }
 
+fn check_name(database: &str) -> Result<(), String> {
+    let is_good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    let is_name = !database.is_empty() && database.bytes().all(is_good);
+    is_name.then_some(()).ok_or_else(|| "a name is made of a-z, 0-9 and _".to_owned())
+}
+
 /// MariaDB's data, absolute: it takes a relative directory for one below its programs.
 fn data(host: &Host) -> String {
     format!("--datadir={}", host.path().join("data").display())
 }
 
 /// Asks until the server answers: a matter of 50 ms.
-pub(crate) async fn until_ready(
+async fn until_ready(
     host: &mut Host,
     server: &'static str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -445,12 +404,20 @@ pub(crate) async fn until_ready(
     }
 }
 
-pub(crate) fn port_was_taken(host: &Host) -> bool {
-    host.last_words().contains("ddress already in use")
-}
-
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// Launches a server on a free port, and on another one where a process has taken that before the server did.
+async fn on_free_port(
+    server: &'static str,
+    mut launch: impl AsyncFnMut(u16) -> Result<(), ServerError>,
+) -> Result<(), ServerError> {
+    let mut others = 1..PORT_TRIES;
+    loop {
+        let port = host::free_port().map_err(|error| ServerError::Place { server, error })?;
+        match launch(port).await {
+            Err(ServerError::Start { text, .. })
+                if text.contains("ddress already in use") && others.next().is_some() => {}
+            other => return other,
+        }
+    }
 }
 
 fn password() -> String {

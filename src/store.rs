@@ -13,9 +13,9 @@
 //!
 //! # Writers
 //! One process saves a relay's checkpoint; others that share the store follow: they start from the newest checkpoint, read
-//! the ledger themselves, and one of them takes over when the writer's lock ends: with its process, or when it no
-//! longer reads that relay. Two guards keep the parts of a checkpoint together even where locks do not work: a save of
-//! changes names the generation that it follows, and whoever becomes the writer first saves everything.
+//! the ledger themselves, and one of them that can read it takes over when the writer's lock ends: with its process, or
+//! when the relay is gone from its configuration. Two guards keep the parts of a checkpoint together even where locks do
+//! not work: a save of changes names the generation that it follows, and whoever becomes the writer first saves everything.
 //!
 //! # Layout
 //! * [`Checkpointer`]: when to save, and what has changed since the last time.
@@ -146,16 +146,11 @@ impl Store {
         Ok(Self { endpoint: endpoint.into(), save_interval: plan.save_interval, backend })
     }
 
-    /// Goes on in the same place with other credentials: the next step connects with them.
-    ///
-    /// # Errors
-    /// When the address cannot be used.
-    pub(crate) async fn reopen(&self, plan: &StorePlan) -> Result<(), StoreError> {
-        let new = backend(plan)?;
+    /// Goes on in the same place over `other`'s connection, which was made with other credentials.
+    pub(crate) async fn take_over(&self, other: &Self) {
         let mut backend = self.backend.lock().await;
         backend.close().await;
-        *backend = new;
-        Ok(())
+        std::mem::swap(&mut *backend, &mut *other.backend.lock().await);
     }
 
     /// The file, or `host:port/database`.

@@ -324,6 +324,13 @@ impl Tally {
         self.held.values().map(|held| (held.row.request_id, held.row.id)).max_by_key(|(_, id)| *id)
     }
 
+    /// Requests that are held from rows with these ids.
+    pub(crate) fn held_as(&self, ids: &[i64]) -> impl Iterator<Item = i64> {
+        let ids: HashSet<i64> = ids.iter().copied().collect();
+        let held = self.held.iter().filter(move |(_, held)| ids.contains(&held.row.id));
+        held.map(|(request_id, _)| *request_id)
+    }
+
     /// Notes that `asked` were read again; those that are not among `found` are gone from the ledger.
     pub fn looked_at(&mut self, asked: &[i64], found: &HashSet<i64>) {
         let now = self.now();

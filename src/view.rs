@@ -93,6 +93,8 @@ pub struct LedgerView {
     pub lag_seconds: Option<f64>,
     /// How old rows seem when they appear because their zone is another one than the relay's; negative: of the future.
     pub zone_error_seconds: Option<f64>,
+    /// Among those that were read last; `None` of counters.
+    pub rows_left_out: Option<usize>,
     /// `None` before the first audit, and of counters.
     pub audit: Option<AuditView>,
     /// Values folded into `other`, by dimension.

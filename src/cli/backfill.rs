@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 use url::Url;
 
-use super::{EX_USAGE, Options, configure, environment, stop_signal};
+use super::{Options, configure, environment, refuse, stop_signal};
 use crate::backfill::{self, Job, LONGEST_STEP, Out, Receiver, SHORTEST_STEP, Wanted, When};
 use crate::backtest;
 use crate::relay::plan::RelayPlan;
@@ -147,20 +147,14 @@ fn labels(options: &Options, given: Vec<(String, String)>) -> BTreeMap<String, S
     labels
 }
 
-/// The relay to read, or an exit code after the problem has been told.
-fn choose(options: &Options, name: Option<&str>) -> Result<RelayPlan, ExitCode> {
+/// The relay to read.
+fn choose(options: &Options, name: Option<&str>) -> anyhow::Result<RelayPlan> {
     let loaded = configure(options, &environment())?;
-    relay(&loaded.plan, name).cloned().map_err(|problem| {
-        eprintln!("{problem}");
-        ExitCode::from(EX_USAGE)
-    })
+    relay(&loaded.plan, name).cloned().map_err(refuse)
 }
 
 pub(crate) async fn backfill(arguments: BackfillArgs, options: &Options) -> anyhow::Result<ExitCode> {
-    let plan = match choose(options, arguments.relay.as_deref()) {
-        Ok(plan) => plan,
-        Err(code) => return Ok(code),
-    };
+    let plan = choose(options, arguments.relay.as_deref())?;
     let wanted = Wanted {
         from: arguments.from,
         to: arguments.to,
@@ -209,10 +203,7 @@ fn import(out: &Out, job: &Job) -> String {
 }
 
 pub(crate) async fn backtest(arguments: BacktestArgs, options: &Options) -> anyhow::Result<ExitCode> {
-    let plan = match choose(options, arguments.relay.as_deref()) {
-        Ok(plan) => plan,
-        Err(code) => return Ok(code),
-    };
+    let plan = choose(options, arguments.relay.as_deref())?;
     let BacktestArgs { last, to, step, rules, format, .. } = arguments;
     let test = backtest::Options { last, to, step, rules };
     // Dropping a test that runs leaves nothing behind.

@@ -96,10 +96,7 @@ pub(crate) async fn simulate(arguments: SimulateArgs) -> anyhow::Result<ExitCode
 }
 
 pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -> anyhow::Result<ExitCode> {
-    let protection = match protect(options) {
-        Ok(protection) => protection,
-        Err(code) => return Ok(code),
-    };
+    let protection = protect(options)?;
     // First the port: filling a history for nothing would annoy.
     let listeners = listen(options)?;
     let address = listeners.first().context("no address to listen on")?.local_addr()?;
@@ -110,10 +107,7 @@ pub(crate) async fn demo(arguments: DemoArgs, options: &Options, paths: Paths) -
         () = stop_signal() => return Ok(ExitCode::SUCCESS),
     };
     let (env, file) = settings_of(&environments, arguments.traffic.timezone);
-    let mut loaded = match configure(options, &env) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
+    let mut loaded = configure(options, &env)?;
     // Nobody else wants this database.
     for relay in loaded.plan.relays.values_mut() {
         relay.history_budget = Duration::from_secs(60);

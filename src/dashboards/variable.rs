@@ -30,6 +30,11 @@ pub(crate) enum Variable {
     Postgres,
 }
 
+/// All values of a label, shown; `all` is what stands for all of them.
+const fn values(name: &'static str, label: &'static str, query: &'static str, all: &'static str) -> Variable {
+    Variable::Query { name, label, query, regex: "", hidden: false, all }
+}
+
 pub(crate) const JOB: Variable = Variable::Query {
     name: "job",
     label: "Job",
@@ -38,30 +43,11 @@ pub(crate) const JOB: Variable = Variable::Query {
     hidden: true,
     all: ".+",
 };
-pub(crate) const JOB_SHOWN: Variable = Variable::Query {
-    name: "job",
-    label: "Job",
-    query: "label_values(llm_relay_source_up, job)",
-    regex: "",
-    hidden: false,
-    all: ".+",
-};
-pub(crate) const INSTANCE: Variable = Variable::Query {
-    name: "instance",
-    label: "Instance",
-    query: r#"label_values(llm_relay_source_up{job=~"$job"}, instance)"#,
-    regex: "",
-    hidden: false,
-    all: ".+",
-};
-pub(crate) const RELAY: Variable = Variable::Query {
-    name: "relay",
-    label: "Relay",
-    query: r#"label_values(llm_relay_source_up{job=~"$job"}, relay)"#,
-    regex: "",
-    hidden: false,
-    all: ".+",
-};
+pub(crate) const JOB_SHOWN: Variable = values("job", "Job", "label_values(llm_relay_source_up, job)", ".+");
+pub(crate) const INSTANCE: Variable =
+    values("instance", "Instance", r#"label_values(llm_relay_source_up{job=~"$job"}, instance)"#, ".+");
+pub(crate) const RELAY: Variable =
+    values("relay", "Relay", r#"label_values(llm_relay_source_up{job=~"$job"}, relay)"#, ".+");
 pub(crate) const RELAYS: Variable = Variable::Apart { by: "relay", among: r#"job=~"$job",relay=~"$relay""# };
 pub(crate) const REPLICAS: Variable =
     Variable::Apart { by: "instance", among: r#"job=~"$job",instance=~"$instance",relay=~"$relay""# };
@@ -145,15 +131,13 @@ pub(crate) const KEY: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub(crate) const TYPE: Variable = Variable::Query {
-    name: "type",
-    label: "Provider type",
-    query: r#"label_values(llm_relay_provider_info{job=~"$job",relay=~"$relay"}, type)"#,
-    regex: "",
-    hidden: false,
-    // A provider may have no type.
-    all: ".*",
-};
+// A provider may have no type.
+pub(crate) const TYPE: Variable = values(
+    "type",
+    "Provider type",
+    r#"label_values(llm_relay_provider_info{job=~"$job",relay=~"$relay"}, type)"#,
+    ".*",
+);
 pub(crate) const PROVIDER: Variable = Variable::Query {
     name: "provider",
     label: "Provider",
@@ -162,15 +146,9 @@ pub(crate) const PROVIDER: Variable = Variable::Query {
     hidden: false,
     all: ".+",
 };
-pub(crate) const MODEL: Variable = Variable::Query {
-    name: "model",
-    label: "Model",
-    query: r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#,
-    regex: "",
-    hidden: false,
-    // What is recorded of all models has no model.
-    all: ".*",
-};
+// What is recorded of all models has no model.
+pub(crate) const MODEL: Variable =
+    values("model", "Model", r#"label_values(llm_relay_requests_total{job=~"$job",relay=~"$relay"}, model)"#, ".*");
 pub(crate) const PERIOD: Variable = Variable::Choice {
     name: "period",
     label: "Period",

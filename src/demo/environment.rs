@@ -61,6 +61,17 @@ impl Environment {
         Self { urls, stop: stop.drop_guard(), traffic, servers: Box::new(servers) }
     }
 
+    /// The same, with traffic that does not end by itself and may be ended at any moment.
+    pub(crate) fn until_stopped<E: Into<anyhow::Error>>(
+        urls: Urls,
+        traffic: impl Future<Output = Result<(), E>> + Send + 'static,
+        servers: impl Any + Send,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let live = stop.clone().run_until_cancelled_owned(traffic);
+        Self::live(urls, async { live.await.unwrap_or(Ok(())).map_err(Into::into) }, stop, servers)
+    }
+
     /// Connection strings, ready for a [`crate::settings::RelayPlan`].
     pub fn urls(&self) -> &Urls {
         &self.urls

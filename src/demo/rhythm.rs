@@ -1,9 +1,12 @@
 //! When people work, and what has gone wrong: the shape of the history over days and hours of the relay's time zone.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
+use rand::Rng;
+use rand::rngs::StdRng;
 
 use crate::model::local_instant;
 
@@ -44,6 +47,21 @@ impl Pace {
             }
         }
     }
+
+    /// How long the next request is waited for, at a local time: they come by chance.
+    pub(crate) fn pause(self, local: NaiveDateTime, rng: &mut StdRng) -> Duration {
+        let seconds = -(1.0 - rng.random::<f64>()).ln() / self.per_second(local);
+        Duration::from_millis((seconds * 1e3).clamp(1.0, 36e5) as u64)
+    }
+}
+
+/// One of several, each with its share of 1.
+pub(crate) fn pick<T>(all: &[T], share: impl Fn(&T) -> f64, mut draw: f64) -> &T {
+    let drawn = all.iter().find(|it| {
+        draw -= share(it);
+        draw <= 0.0
+    });
+    drawn.unwrap_or(&all[0])
 }
 
 /// What is planted into the history: where, when.

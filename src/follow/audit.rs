@@ -1,6 +1,5 @@
 //! What has been made of the ledger, held against the ledger's own sums; a day that differs is read again.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -8,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Follower, State, rows_of_span};
 use crate::model::{LedgerSum, ReadError, Usd};
+use crate::relay::TimeRange;
 use crate::view::AuditView;
 
 /// A local day, and when it begins and ends.
-pub(super) type Day = (NaiveDate, Range<DateTime<Utc>>);
+pub(super) type Day = (NaiveDate, TimeRange);
 
 /// Requests of a day that is read again as a whole. Each takes about 600 bytes meanwhile.
 const MOST_REPAIRED: u64 = 200_000;
@@ -89,22 +89,42 @@ impl Follower {
         // Positions are given as rows are found, also to old ones.
         let upto = if self.ledger.gives_positions() { i64::MAX } else { state.top };
         for (date, range, theirs) in drifted {
-            if !state.tally.is_repairable(date) || theirs.requests > MOST_REPAIRED {
-                // Too long ago for its boards to be replaced, or too many to hold: all rows are read again, in steps.
-                state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
-                state.basis.clear();
-                continue;
+            if let Err(error) = self.repair(date, range, theirs, upto).await {
+                let Some(state) = self.state.as_mut().filter(|state| !state.restored) else { return Err(error) };
+                state.note_failed_audit(now, &error);
+                return Ok(true);
             }
-            let rows = rows_of_span(&mut *self.ledger, self.timeout, range, upto).await?;
-            self.rows_read += rows.len() as u64;
-            state.tally.replace_day(date, rows);
-            state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
         }
-        // One that has not mended what it found is repeated.
+        let Some(state) = &mut self.state else { return Ok(false) };
         state.audited_at = Some(now);
         state.audit_day = state.next_audit_day();
         state.audit_now = false;
         Ok(repairs)
+    }
+
+    /// Reads a day again of which the ledger has another sum.
+    async fn repair(
+        &mut self,
+        date: NaiveDate,
+        range: TimeRange,
+        theirs: LedgerSum,
+        upto: i64,
+    ) -> Result<(), ReadError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if !state.tally.is_repairable(date) || theirs.requests > MOST_REPAIRED {
+            // Too long ago for its boards to be replaced, or too many to hold: all rows are read again, in steps.
+            state.basis.clear();
+        } else {
+            let rows = rows_of_span(&mut *self.ledger, self.timeout, range, upto).await?;
+            self.rows_read += rows.len() as u64;
+            if (rows.len() as u64) < theirs.requests.min(state.tally.day_sum(date).requests) {
+                tracing::warn!(%date, read = rows.len(), of = theirs.requests, "not all rows could be read; the day stays");
+            } else {
+                state.tally.replace_day(date, rows);
+            }
+        }
+        state.unrepairable.insert(date, Drift::between(state.tally.day_sum(date), theirs));
+        Ok(())
     }
 
     /// What the relay has deleted of the month is told by what it has `left` of its oldest day. After a repair, which is of
@@ -127,6 +147,20 @@ impl Follower {
 }
 
 impl State {
+    /// The next attempt waits as long as after one that succeeded: it may be dear.
+    pub(super) fn note_failed_audit(&mut self, now: DateTime<Utc>, error: &ReadError) {
+        tracing::warn!(
+            error = error.text,
+            "the audit failed; what it would have found stays unknown until the next one"
+        );
+        self.audit_failed_at = Some(now);
+    }
+
+    pub(super) fn audit_rests(&self, interval: Duration) -> bool {
+        let rests = |now, failed: DateTime<Utc>| now - failed.timestamp() < interval.as_secs().cast_signed();
+        self.overlap.second().zip(self.audit_failed_at).is_some_and(|(now, failed)| rests(now, failed))
+    }
+
     pub(super) fn audit_due(&self, interval: Duration) -> bool {
         let Some(now) = self.overlap.second() else { return false };
         let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);

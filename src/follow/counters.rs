@@ -24,15 +24,12 @@ impl CounterFollower {
     }
 
     /// Goes on with counters that were opened anew, from where these were.
-    pub(crate) fn reopened(mut self, mut counters: Box<dyn Counters>) -> Self {
-        let parts = self.counters.parts(true).and_then(|parts| {
-            counters.restore(&parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))).collect())
-        });
-        if let Err(error) = parts {
+    pub fn reopened(self, mut counters: Box<dyn Counters>) -> Self {
+        if let Err(error) = counters.take_over(self.counters) {
             tracing::warn!(%error, "what the relay's counters were is lost; they are read anew");
             return Self::new(counters);
         }
-        Self { counters, ..self }
+        Self { counters, counter_state: self.counter_state }
     }
 
     /// Reads the counters.

@@ -2,7 +2,8 @@
 
 use super::Emit::{Backfillable, Relay, Traffic};
 use super::MetricType::Counter;
-use super::{Group, Metric, counters, float};
+use super::{Group, Metric, Sink, counters, float};
+use crate::view::{CountersView, View};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -25,11 +26,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "Money in US dollars that the relay has given back since the ledger began, for jobs that failed or came out cheaper; the costs have it still.",
         help_zh: "账本开始以来中转退还的金额（美元），因任务失败或实际费用更低；各项成本中未扣除。",
-        emit: Backfillable(|view, out| {
-            for (provider, amount) in counters(view).into_iter().flat_map(|it| &it.refunds) {
-                out.sample(&[provider], *amount);
-            }
-        }),
+        emit: Backfillable(|view, out| by_label(view, out, |it| &it.refunds, |amount| amount)),
     },
     Metric {
         name: "llm_relay_provider_cost_usd_total",
@@ -38,11 +35,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "Cost in US dollars of the requests of the provider, as far as the relay's records of single requests tell, since they were first read; only where llm_relay_cost_usd_total does not tell providers apart.",
         help_zh: "供应商请求的成本（美元），以中转服务的逐条记录为限，自首次读取记录起；仅限 llm_relay_cost_usd_total 不区分供应商的中转。",
-        emit: Relay(|view, out| {
-            for (provider, cost) in counters(view).into_iter().flat_map(|it| &it.spent) {
-                out.sample(&[provider], *cost);
-            }
-        }),
+        emit: Relay(|view, out| by_label(view, out, |it| &it.spent, |amount| amount)),
     },
     Metric {
         name: "llm_relay_cache_saved_usd_total",
@@ -60,11 +53,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["model"],
         help: "Successful requests since the ledger began that used tokens and cost nothing.",
         help_zh: "账本开始以来成功且消耗了 Token 但成本为零的请求数。",
-        emit: Backfillable(|view, out| {
-            for (model, count) in counters(view).into_iter().flat_map(|it| &it.unpriced) {
-                out.sample(&[model], *count as f64);
-            }
-        }),
+        emit: Backfillable(|view, out| by_label(view, out, |it| &it.unpriced, |count| count as f64)),
     },
     Metric {
         name: "llm_relay_model_substitutions_total",
@@ -86,11 +75,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["kind"],
         help: "Changes of requests that had already been counted: late_cost, lowered, deleted, rewritten, reclassified.",
         help_zh: "已计入的请求后来的变化：late_cost 迟到的成本、lowered 下调、deleted 删除、reclassified 重新归类。",
-        emit: Relay(|view, out| {
-            for (kind, count) in counters(view).into_iter().flat_map(|it| &it.corrections) {
-                out.sample(&[kind], *count as f64);
-            }
-        }),
+        emit: Relay(|view, out| by_label(view, out, |it| &it.corrections, |count| count as f64)),
     },
     Metric {
         name: "llm_relay_ledger_corrections_usd_total",
@@ -99,11 +84,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["kind"],
         help: "Dollars of these changes: late_cost is in the cost counters; without lowered (refunds) and deleted, and with rewritten, they would have the ledger's sum.",
         help_zh: "这些变化的金额（美元）：late_cost 已在成本计数器中；减去 lowered（退款）与 deleted、加上 rewritten，即为账本之和。",
-        emit: Relay(|view, out| {
-            for (kind, cost) in counters(view).into_iter().flat_map(|it| &it.corrections_usd) {
-                out.sample(&[kind], *cost);
-            }
-        }),
+        emit: Relay(|view, out| by_label(view, out, |it| &it.corrections_usd, |amount| amount)),
     },
     Metric {
         name: "llm_relay_requests_missed_total",
@@ -124,3 +105,15 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| out.known(&[], float(counters(view).and_then(|counters| counters.imported)))),
     },
 ];
+
+/// Counters with one label.
+fn by_label<L: AsRef<str>, N: Copy>(
+    view: &View,
+    out: &mut dyn Sink,
+    list: fn(&CountersView) -> &Vec<(L, N)>,
+    float: fn(N) -> f64,
+) {
+    for (label, number) in counters(view).into_iter().flat_map(list) {
+        out.sample(&[label.as_ref()], float(*number));
+    }
+}

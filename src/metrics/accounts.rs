@@ -2,7 +2,9 @@
 
 use super::Emit::{Directory, Relay};
 use super::MetricType::{Counter, Gauge};
-use super::{Group, Metric, flag, keys, live, unix};
+use super::directory::by_id;
+use super::live::counts;
+use super::{Group, Metric, flag, float, keys, live, unix};
 use crate::model::{AccountState, SubscriptionStatus};
 
 pub(crate) const METRICS: &[Metric] = &[
@@ -13,11 +15,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Failures of an upstream key since its last success, as far as the relay's log tells; relays with a pool of keys.",
         help_zh: "上游密钥自上次成功以来的连续失败次数，按中转日志计算；仅限使用密钥池的中转。",
-        emit: Relay(|view, out| {
-            for (key, failures) in live(view).and_then(|it| it.key_failures.as_ref()).into_iter().flatten() {
-                out.sample(&[&key.to_string()], *failures as f64);
-            }
-        }),
+        emit: Relay(|view, out| counts(out, live(view).into_iter().flat_map(|it| it.key_failures.iter().flatten()))),
     },
     Metric {
         name: "llm_relay_error_log_entries_total",
@@ -52,11 +50,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Requests that hold a slot of the key, counted by the relay's own rule; only keys with a limit, or with running requests where keys have none.",
         help_zh: "占用密钥槽位的请求数，按中转服务自己的规则统计；仅限有上限的密钥；密钥没有上限的中转则仅列出有进行中请求的密钥。",
-        emit: Relay(|view, out| {
-            for (key, used) in live(view).into_iter().flat_map(|it| &it.key_slots_used) {
-                out.sample(&[&key.to_string()], *used as f64);
-            }
-        }),
+        emit: Relay(|view, out| counts(out, live(view).into_iter().flat_map(|it| &it.key_slots_used))),
     },
     Metric {
         name: "llm_relay_key_slots_limit",
@@ -65,11 +59,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Requests that the key may have at a time; absent when unlimited.",
         help_zh: "密钥可同时进行的请求数；不限时不存在。",
-        emit: Directory(|directory, out| {
-            for key in keys(directory) {
-                out.known(&[&key.id.to_string()], key.slots.map(|it| it as f64));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, keys(directory).map(|it| (&it.id, float(it.slots))))),
     },
     Metric {
         name: "llm_relay_queue_waiting",

@@ -2,7 +2,8 @@
 
 use super::Emit::{Directory, Relay};
 use super::MetricType::Gauge;
-use super::{Group, Metric, keys, providers, users};
+use super::{Group, Metric, Sink, keys, providers, users};
+use crate::model::EntityId;
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -135,4 +136,9 @@ fn grafana_unit(code: &str) -> &'static str {
         "SGD" => "currency:S$",
         _ => "currencyUSD",
     }
+}
+
+/// The values of entities, where they are known.
+pub(super) fn by_id<'a>(out: &mut dyn Sink, values: impl Iterator<Item = (&'a EntityId, Option<f64>)>) {
+    values.for_each(|(id, value)| out.known(&[&id.to_string()], value));
 }

@@ -2,8 +2,9 @@
 
 use super::Emit::{Directory, Relay};
 use super::MetricType::{Counter, Gauge};
-use super::{Group, Metric, flag, float, keys, ledger, live, providers, unix, users};
-use crate::model::Circuit;
+use super::directory::by_id;
+use super::{Group, Metric, Sink, flag, float, keys, ledger, live, providers, unix, users};
+use crate::model::{Circuit, EntityId};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -62,11 +63,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "Sessions that hold a slot of the provider, counted by the relay's own rule.",
         help_zh: "占用供应商槽位的会话数，按中转服务自己的规则统计。",
-        emit: Relay(|view, out| {
-            for (provider, used) in live(view).and_then(|it| it.slots_used.as_ref()).into_iter().flatten() {
-                out.sample(&[&provider.to_string()], *used as f64);
-            }
-        }),
+        emit: Relay(|view, out| counts(out, live(view).into_iter().flat_map(|it| it.slots_used.iter().flatten()))),
     },
     Metric {
         name: "llm_relay_provider_slots_limit",
@@ -75,11 +72,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "Slots of the provider; absent when unlimited.",
         help_zh: "供应商的槽位数；不限时不存在。",
-        emit: Directory(|directory, out| {
-            for provider in providers(directory) {
-                out.known(&[&provider.id.to_string()], provider.slots.map(|it| it as f64));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, providers(directory).map(|it| (&it.id, float(it.slots))))),
     },
     Metric {
         name: "llm_relay_provider_enabled",
@@ -88,11 +81,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id"],
         help: "1 when the provider is enabled, 0 when it is switched off.",
         help_zh: "供应商启用时为 1，停用时为 0。",
-        emit: Directory(|directory, out| {
-            for provider in providers(directory) {
-                out.known(&[&provider.id.to_string()], provider.enabled.map(flag));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, providers(directory).map(|it| (&it.id, it.enabled.map(flag))))),
     },
     Metric {
         name: "llm_relay_provider_last_request_timestamp_seconds",
@@ -149,11 +138,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Live sessions of the user; only users that have some.",
         help_zh: "用户的实时会话数；仅列出有会话的用户。",
-        emit: Relay(|view, out| {
-            for (user, sessions) in live(view).and_then(|it| it.user_sessions.as_ref()).into_iter().flatten() {
-                out.sample(&[&user.to_string()], *sessions as f64);
-            }
-        }),
+        emit: Relay(|view, out| counts(out, live(view).into_iter().flat_map(|it| it.user_sessions.iter().flatten()))),
     },
     Metric {
         name: "llm_relay_user_sessions_limit",
@@ -162,11 +147,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "Live sessions that the user may have at a time; absent when unlimited.",
         help_zh: "用户可同时拥有的实时会话数；不限时不存在。",
-        emit: Directory(|directory, out| {
-            for user in users(directory) {
-                out.known(&[&user.id.to_string()], float(user.sessions));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, users(directory).map(|it| (&it.id, float(it.sessions))))),
     },
     Metric {
         name: "llm_relay_key_sessions_limit",
@@ -175,11 +156,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Live sessions that the key may have at a time, by its own limit or else its user's; absent when unlimited.",
         help_zh: "密钥可同时拥有的实时会话数，取自身上限，未设置时取用户上限；不限时不存在。",
-        emit: Directory(|directory, out| {
-            for key in keys(directory) {
-                out.known(&[&key.id.to_string()], float(key.sessions));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, keys(directory).map(|it| (&it.id, float(it.sessions))))),
     },
     Metric {
         name: "llm_relay_key_sessions_active",
@@ -188,11 +165,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "Live sessions of the key; only keys that have some.",
         help_zh: "密钥的实时会话数；仅列出有会话的密钥。",
-        emit: Relay(|view, out| {
-            for (key, sessions) in live(view).and_then(|it| it.key_sessions.as_ref()).into_iter().flatten() {
-                out.sample(&[&key.to_string()], *sessions as f64);
-            }
-        }),
+        emit: Relay(|view, out| counts(out, live(view).into_iter().flat_map(|it| it.key_sessions.iter().flatten()))),
     },
     Metric {
         name: "llm_relay_end_users_active",
@@ -226,3 +199,8 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
 ];
+
+/// Counts of entities.
+pub(super) fn counts<'a>(out: &mut dyn Sink, counts: impl Iterator<Item = &'a (EntityId, u64)>) {
+    counts.for_each(|(id, count)| out.sample(&[&id.to_string()], *count as f64));
+}

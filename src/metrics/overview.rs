@@ -2,7 +2,9 @@
 
 use super::Emit::{Backfillable, Relay};
 use super::MetricType::Gauge;
-use super::{Group, Metric, float, ledger, live, unix};
+use super::live::counts;
+use super::{Group, Metric, Sink, float, ledger, live, unix};
+use crate::view::{DayView, View};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -41,10 +43,7 @@ pub(crate) const METRICS: &[Metric] = &[
             for (user, count) in ledger(view).into_iter().flat_map(|it| &it.user_requests_in_progress) {
                 out.sample(&[user], *count as f64);
             }
-            let told = live(view).and_then(|it| it.requests_in_progress.as_ref());
-            for (user, count) in told.into_iter().flatten() {
-                out.sample(&[&user.to_string()], *count as f64);
-            }
+            counts(out, live(view).into_iter().flat_map(|it| it.requests_in_progress.iter().flatten()));
         }),
     },
     Metric {
@@ -72,11 +71,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Requests that started on the day (today, yesterday_same_time, yesterday) in the relay's time zone.",
         help_zh: "当日开始的请求数（today、yesterday_same_time、yesterday），按中转服务的时区。",
-        emit: Backfillable(|view, out| {
-            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.sample(&[day], sums.requests as f64);
-            }
-        }),
+        emit: Backfillable(|view, out| days(view, out, |it| Some(it.requests as f64))),
     },
     Metric {
         name: "llm_relay_day_cost_usd",
@@ -85,11 +80,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Cost in US dollars of the requests that started on the day.",
         help_zh: "当日开始的请求的成本（美元）。",
-        emit: Backfillable(|view, out| {
-            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.known(&[day], sums.cost_usd);
-            }
-        }),
+        emit: Backfillable(|view, out| days(view, out, |it| it.cost_usd)),
     },
     Metric {
         name: "llm_relay_day_list_cost_usd",
@@ -98,11 +89,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "What the requests of the day cost at the upstream's list prices, in US dollars, before the relay's own rates.",
         help_zh: "当日请求按上游标价计算的成本（美元），未计中转服务自身的倍率。",
-        emit: Backfillable(|view, out| {
-            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.known(&[day], sums.list_cost_usd);
-            }
-        }),
+        emit: Backfillable(|view, out| days(view, out, |it| it.list_cost_usd)),
     },
     Metric {
         name: "llm_relay_day_mean_duration_seconds",
@@ -111,11 +98,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Mean duration of the day's requests that have one; absent when none has.",
         help_zh: "当日有耗时记录的请求的平均耗时；没有此类请求时不存在。",
-        emit: Backfillable(|view, out| {
-            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.known(&[day], sums.mean_duration_seconds);
-            }
-        }),
+        emit: Backfillable(|view, out| days(view, out, |it| it.mean_duration_seconds)),
     },
     Metric {
         name: "llm_relay_day_error_ratio",
@@ -124,11 +107,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["day"],
         help: "Share of the day's requests that are errors by the relay's own definition, 0 to 1; 0 without requests.",
         help_zh: "当日请求中按中转服务定义为错误的比例，0 到 1；无请求时为 0。",
-        emit: Backfillable(|view, out| {
-            for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
-                out.known(&[day], sums.error_ratio);
-            }
-        }),
+        emit: Backfillable(|view, out| days(view, out, |it| it.error_ratio)),
     },
     Metric {
         name: "llm_relay_day_start_timestamp_seconds",
@@ -155,3 +134,9 @@ pub(crate) const METRICS: &[Metric] = &[
         }),
     },
 ];
+
+fn days(view: &View, out: &mut dyn Sink, value: fn(&DayView) -> Option<f64>) {
+    for (day, sums) in ledger(view).into_iter().flat_map(|it| &it.days) {
+        out.known(&[day], value(sums));
+    }
+}

@@ -2,9 +2,10 @@
 
 use super::Emit::{Directory, Quota, Relay};
 use super::MetricType::Gauge;
+use super::directory::by_id;
 use super::{Group, Metric, Sink, float, keys, live, unix, users};
 use crate::model::{RateWindow, Usd};
-use crate::view::View;
+use crate::view::{QuotaView, View};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -81,12 +82,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending limit in US dollars of a user, key, team, organization or provider in a window (5h, daily, weekly, monthly, total, subscription, or another length such as 10d); absent without a limit; part names the group or the platform whose spending alone counts.",
         help_zh: "用户、密钥、团队、组织或供应商在某窗口（5h、daily、weekly、monthly、total、subscription，或其他长度如 10d）内的消费限额（美元）；无限额时不存在；part 为仅计入其消费的分组或平台。",
-        emit: Quota(|quota, out| {
-            out.known(
-                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                quota.limit_usd,
-            );
-        }),
+        emit: Quota(|quota, out| of_quota(quota, out, quota.limit_usd)),
     },
     Metric {
         name: "llm_relay_quota_soft_limit_usd",
@@ -95,12 +91,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending in US dollars from which on the relay alerts but lets requests through; absent without such a limit.",
         help_zh: "达到后中转服务仅告警、不拦截请求的消费（美元）；无此限额时不存在。",
-        emit: Quota(|quota, out| {
-            out.known(
-                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                quota.soft_limit_usd,
-            );
-        }),
+        emit: Quota(|quota, out| of_quota(quota, out, quota.soft_limit_usd)),
     },
     Metric {
         name: "llm_relay_quota_used_usd",
@@ -109,9 +100,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "Spending in US dollars that counts against the limit, as the relay's quota page shows it.",
         help_zh: "计入限额的消费（美元），与中转服务的配额页面一致。",
-        emit: Quota(|quota, out| {
-            out.known(&[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part], quota.used_usd);
-        }),
+        emit: Quota(|quota, out| of_quota(quota, out, quota.used_usd)),
     },
     Metric {
         name: "llm_relay_quota_reset_timestamp_seconds",
@@ -120,12 +109,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "When the window of the quota ends and its spending starts from zero; fixed windows only.",
         help_zh: "限额窗口何时结束并从零重新计算；仅限固定窗口。",
-        emit: Quota(|quota, out| {
-            out.known(
-                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                quota.resets_at.map(unix),
-            );
-        }),
+        emit: Quota(|quota, out| of_quota(quota, out, quota.resets_at.map(unix))),
     },
     Metric {
         name: "llm_relay_quota_exhaustion_timestamp_seconds",
@@ -134,12 +118,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["scope", "id", "window", "part"],
         help: "When the quota will be used up at the present pace; only when that is before its reset.",
         help_zh: "按当前速度限额何时用尽；仅在早于重置时间时存在。",
-        emit: Quota(|quota, out| {
-            out.known(
-                &[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part],
-                quota.exhausted_at.map(unix),
-            );
-        }),
+        emit: Quota(|quota, out| of_quota(quota, out, quota.exhausted_at.map(unix))),
     },
     Metric {
         name: "llm_relay_user_balance_usd",
@@ -148,11 +127,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "What is left of what the user has paid in advance, in US dollars; below 0 where more was spent.",
         help_zh: "用户预付余额的剩余（美元）；超支时为负。",
-        emit: Directory(|directory, out| {
-            for user in users(directory) {
-                out.known(&[&user.id.to_string()], user.balance.map(Usd::to_f64));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, users(directory).map(|it| (&it.id, it.balance.map(Usd::to_f64))))),
     },
     Metric {
         name: "llm_relay_key_expiry_timestamp_seconds",
@@ -161,11 +136,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["key_id"],
         help: "When the key expires; absent when it does not.",
         help_zh: "密钥何时到期；不到期时不存在。",
-        emit: Directory(|directory, out| {
-            for key in keys(directory) {
-                out.known(&[&key.id.to_string()], key.expires_at.map(unix));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, keys(directory).map(|it| (&it.id, it.expires_at.map(unix))))),
     },
     Metric {
         name: "llm_relay_user_expiry_timestamp_seconds",
@@ -174,11 +145,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["user_id"],
         help: "When the user expires, and all keys with it; absent when it does not.",
         help_zh: "用户何时到期，其所有密钥随之失效；不到期时不存在。",
-        emit: Directory(|directory, out| {
-            for user in users(directory) {
-                out.known(&[&user.id.to_string()], user.expires_at.map(unix));
-            }
-        }),
+        emit: Directory(|directory, out| by_id(out, users(directory).map(|it| (&it.id, it.expires_at.map(unix))))),
     },
     Metric {
         name: "llm_relay_user_requests_per_minute_limit",
@@ -188,12 +155,14 @@ pub(crate) const METRICS: &[Metric] = &[
         help: "Requests that the user may make in a minute; absent when unlimited.",
         help_zh: "用户每分钟可发起的请求数；不限时不存在。",
         emit: Directory(|directory, out| {
-            for user in users(directory) {
-                out.known(&[&user.id.to_string()], float(user.requests_per_minute));
-            }
+            by_id(out, users(directory).map(|it| (&it.id, float(it.requests_per_minute))));
         }),
     },
 ];
+
+fn of_quota(quota: &QuotaView, out: &mut dyn Sink, value: Option<f64>) {
+    out.known(&[quota.scope.label(), &quota.id.to_string(), quota.window.label(), &quota.part], value);
+}
 
 /// Of the limits in one unit.
 fn rate_limit(view: &View, out: &mut dyn Sink, unit: &str, value: fn(&RateWindow) -> f64) {

@@ -2,9 +2,9 @@
 
 use super::Emit::Relay;
 use super::MetricType::{Counter, Gauge, Histogram};
-use super::{Group, Metric, flag, unix};
+use super::{Group, Metric, Sink, flag, unix};
 use crate::probe;
-use crate::view::View;
+use crate::view::{SourceStatus, View};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -45,11 +45,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "1 when the last read of the source succeeded and is not stale, 0 when its metrics are or will be absent.",
         help_zh: "数据源上次读取成功且未过期时为 1；其指标缺失或即将缺失时为 0。",
-        emit: Relay(|view, out| {
-            for status in &view.sources {
-                out.sample(&[status.source.label()], flag(status.up));
-            }
-        }),
+        emit: Relay(|view, out| sources(view, out, |it| Some(flag(it.up)))),
     },
     Metric {
         name: "llm_relay_source_last_success_timestamp_seconds",
@@ -58,11 +54,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "When the source was last read successfully; absent before the first time.",
         help_zh: "数据源上次成功读取的时刻；首次成功之前不存在。",
-        emit: Relay(|view, out| {
-            for status in &view.sources {
-                out.known(&[status.source.label()], status.last_success.map(unix));
-            }
-        }),
+        emit: Relay(|view, out| sources(view, out, |it| it.last_success.map(unix))),
     },
     Metric {
         name: "llm_relay_refresh_duration_seconds",
@@ -99,11 +91,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "Refreshes that were due while the last one still ran, since the exporter started.",
         help_zh: "采集器启动以来，因上一次刷新仍在进行而跳过的刷新次数。",
-        emit: Relay(|view, out| {
-            for status in &view.sources {
-                out.sample(&[status.source.label()], status.skipped as f64);
-            }
-        }),
+        emit: Relay(|view, out| sources(view, out, |it| Some(it.skipped as f64))),
     },
     Metric {
         name: "llm_relay_rows_read_total",
@@ -112,11 +100,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "Rows (or keys) read from the source since the exporter started; shows that the work follows new rows, not the history.",
         help_zh: "采集器启动以来从数据源读取的行（或键）数；表明工作量随新记录增长，而非随历史增长。",
-        emit: Relay(|view, out| {
-            for status in &view.sources {
-                out.sample(&[status.source.label()], status.rows_read as f64);
-            }
-        }),
+        emit: Relay(|view, out| sources(view, out, |it| Some(it.rows_read as f64))),
     },
     Metric {
         name: "llm_relay_statement_refused",
@@ -137,4 +121,10 @@ pub(crate) const METRICS: &[Metric] = &[
 
 fn probed(view: &View) -> Option<probe::Last> {
     view.probe.as_ref()?.last
+}
+
+fn sources(view: &View, out: &mut dyn Sink, value: fn(&SourceStatus) -> Option<f64>) {
+    for status in &view.sources {
+        out.known(&[status.source.label()], value(status));
+    }
 }

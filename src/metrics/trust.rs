@@ -62,6 +62,15 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Relay(|view, out| out.known(&[], ledger(view).and_then(|it| it.audit).map(|audit| unix(audit.at)))),
     },
     Metric {
+        name: "llm_relay_ledger_rows_left_out",
+        kind: Gauge,
+        group: Group::Exporter,
+        labels: &[],
+        help: "Rows among those that were read last that could not be understood; no other number has them.",
+        help_zh: "最近读取的行中无法理解的行数；其他任何数字都不包含它们。",
+        emit: Relay(|view, out| out.known(&[], ledger(view).and_then(|it| it.rows_left_out).map(|rows| rows as f64))),
+    },
+    Metric {
         name: "llm_relay_history_loaded_ratio",
         kind: Gauge,
         group: Group::Exporter,

@@ -2,8 +2,9 @@
 
 use super::Emit::{Backfillable, Spender, Traffic};
 use super::MetricType::Counter;
-use super::{Group, Metric, counters, float};
+use super::{Group, Metric, Sink, counters, float};
 use crate::model::Outcome;
+use crate::view::{CountersView, View};
 
 pub(crate) const METRICS: &[Metric] = &[
     Metric {
@@ -28,11 +29,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "code"],
         help: "Final requests since the ledger began, by HTTP status code; none where there was none.",
         help_zh: "账本开始以来的已结束请求数，按 HTTP 状态码；没有状态码时为 none。",
-        emit: Backfillable(|view, out| {
-            for (provider, code, count) in counters(view).into_iter().flat_map(|it| &it.responses) {
-                out.sample(&[provider, code], *count as f64);
-            }
-        }),
+        emit: Backfillable(|view, out| by_provider(view, out, |it| &it.responses)),
     },
     Metric {
         name: "llm_relay_failures_total",
@@ -41,11 +38,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "class"],
         help: "Final requests that did not succeed, by class: rate_limited, overloaded, auth, timeout, server, client_abort, caller, policy, unknown.",
         help_zh: "账本开始以来未成功的请求数，按类别：rate_limited、overloaded、auth、timeout、server、client_abort、caller、policy、unknown。",
-        emit: Backfillable(|view, out| {
-            for (provider, class, count) in counters(view).into_iter().flat_map(|it| &it.failures) {
-                out.sample(&[provider, class], *count as f64);
-            }
-        }),
+        emit: Backfillable(|view, out| by_provider(view, out, |it| &it.failures)),
     },
     Metric {
         name: "llm_relay_cost_usd_total",
@@ -81,11 +74,7 @@ pub(crate) const METRICS: &[Metric] = &[
         labels: &["provider_id", "class"],
         help: "Attempts since the ledger began that failed at the provider before another provider answered the request, by class as in llm_relay_failures_total; no requests of their own.",
         help_zh: "账本开始以来在该供应商失败、随后由其他供应商应答的尝试次数，类别同 llm_relay_failures_total；不另计为请求。",
-        emit: Backfillable(|view, out| {
-            for (provider, class, count) in counters(view).into_iter().flat_map(|it| &it.recovered) {
-                out.sample(&[provider, class], *count as f64);
-            }
-        }),
+        emit: Backfillable(|view, out| by_provider(view, out, |it| &it.recovered)),
     },
     Metric {
         name: "llm_relay_tokens_total",
@@ -236,3 +225,10 @@ pub(crate) const METRICS: &[Metric] = &[
         emit: Spender(|it| &it.organizations, |it, out| out.known(&[&it.id], float(it.tokens))),
     },
 ];
+
+/// Counters of providers with one label more.
+fn by_provider<L: AsRef<str>>(view: &View, out: &mut dyn Sink, list: fn(&CountersView) -> &Vec<(String, L, u64)>) {
+    for (provider, label, count) in counters(view).into_iter().flat_map(list) {
+        out.sample(&[provider, label.as_ref()], *count as f64);
+    }
+}

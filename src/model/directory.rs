@@ -110,6 +110,24 @@ pub struct Key {
     pub counts_as: EntityId,
 }
 
+impl Key {
+    /// Of which nothing else is told.
+    pub fn of(id: EntityId, name: String) -> Self {
+        Self {
+            name,
+            user_id: None,
+            enabled: None,
+            deleted: false,
+            expires_at: None,
+            created_at: None,
+            slots: None,
+            sessions: None,
+            counts_as: id.clone(),
+            id,
+        }
+    }
+}
+
 /// Users who share keys and a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Team {
@@ -246,6 +264,11 @@ pub struct Limit {
 pub type LimitKey = (Scope, EntityId, QuotaWindow);
 
 impl Limit {
+    /// On all that is spent in the window.
+    pub fn of(scope: Scope, id: EntityId, window: QuotaWindow, rule: WindowRule, limit: Usd) -> Self {
+        Self { scope, id, window, part: Arc::default(), rule, limit: Some(limit), soft_limit: None, since: None }
+    }
+
     /// What the live state tells its spending by.
     pub(crate) fn key(&self) -> LimitKey {
         (self.scope, self.id.clone(), self.window.clone())

@@ -162,8 +162,8 @@ impl Tokens {
 
 /// One version of one request, as the relay's ledger shows it now.
 ///
-/// A row is born when its request starts and changes until it is final, sometimes later.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A row is born when its request starts and changes until it is final, sometimes later. Of the default one nothing is told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageRow {
     /// Position in the ledger; grows with the order of insertion.
     pub id: i64,
@@ -249,9 +249,10 @@ impl UsageRow {
 }
 
 /// What a row of a ledger is a record of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowKind {
     /// A request, or an attempt where the relay's screens count attempts.
+    #[default]
     Request,
     /// An attempt that failed, which the relay's screens do not count: only outcomes have it.
     FailedAttempt,

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Days, Duration, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 
 use crate::model::{Calendar, CalendarError, ReadError, Reason, local_instant};
+
+/// Days that are always in the calendar of a relay with a clean-up: a month, and the week around its first day.
+pub(crate) const LEAST_DAYS: Days = Days::new(40);
 
 /// Every day from `first` to the one after tomorrow.
 ///

@@ -26,6 +26,10 @@ impl<S: Schema> KnownDatabase<S> {
         Self { database, schema: SchemaCache::default() }
     }
 
+    pub(crate) fn database(&mut self) -> &mut Database {
+        &mut self.database
+    }
+
     /// A snapshot, and what is there to be read.
     ///
     /// # Errors

@@ -80,16 +80,14 @@ pub enum ValueType {
 /// A text that may be written, and what it does.
 pub(crate) type Choice = (&'static str, fn(&mut RelayPlan));
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Where days begin, in place of the relay's own setting.
-pub(crate) const TIMEZONE: Setting = Setting {
-    path: "timezone",
-    value_type: ValueType::TimeZone(|relay, it| relay.timezone = Some(it)),
-    absent: Absent::Nothing,
-};
+pub(crate) const TIMEZONE: Setting = optional("timezone", ValueType::TimeZone(|relay, it| relay.timezone = Some(it)));
 
 /// Where days begin when the relay's own setting is empty or cannot be seen.
 pub(crate) const TIMEZONE_FALLBACK: Setting = Setting {
@@ -99,39 +97,52 @@ pub(crate) const TIMEZONE_FALLBACK: Setting = Setting {
 };
 
 /// Of relays with rows.
-pub(crate) const AUDIT_INTERVAL: Setting = Setting {
-    path: "audit_interval",
-    value_type: ValueType::Duration { least: MINUTE, most: WEEK, set: |relay, it| relay.audit_interval = it },
-    absent: Absent::Means("10m"),
-};
+pub(crate) const AUDIT_INTERVAL: Setting =
+    duration("audit_interval", MINUTE, WEEK, "10m", |relay, it| relay.audit_interval = it);
 
 /// Of relays with rows.
-pub(crate) const HISTORY_BUDGET: Setting = Setting {
-    path: "history.budget",
-    value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.history_budget = it },
-    absent: Absent::Means("6s"),
-};
+pub(crate) const HISTORY_BUDGET: Setting =
+    duration("history.budget", SECOND, MINUTE, "6s", |relay, it| relay.history_budget = it);
 
 /// Of relays that know users.
 pub(crate) const TOP_USERS: Setting = top("boards.top_users", |relay, it| relay.boards.top_users = it);
 
 /// Of relays that know users.
-pub(crate) const MAX_USERS: Setting = Setting {
-    path: "series.max_users",
-    value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_users = it },
-    absent: Absent::Means("1000"),
-};
+pub(crate) const MAX_USERS: Setting =
+    count("series.max_users", 1, 100_000, "1000", |relay, it| relay.series.max_users = it);
 
 /// Of relays that know teams.
 pub(crate) const TOP_TEAMS: Setting = top("boards.top_teams", |relay, it| relay.boards.top_teams = it);
 
 /// Of relays that know teams.
-pub(crate) const MAX_TEAMS: Setting = Setting {
-    path: "series.max_teams",
-    value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_teams = it },
-    absent: Absent::Means("1000"),
-};
+pub(crate) const MAX_TEAMS: Setting =
+    count("series.max_teams", 1, 100_000, "1000", |relay, it| relay.series.max_teams = it);
 
+/// A length of leaderboards.
 pub(crate) const fn top(path: &'static str, set: fn(&mut RelayPlan, usize)) -> Setting {
-    Setting { path, value_type: ValueType::Count { least: 0, most: 1000, set }, absent: Absent::Means("20") }
+    count(path, 0, 1000, "20", set)
+}
+
+pub(crate) const fn count(
+    path: &'static str,
+    least: usize,
+    most: usize,
+    absent: &'static str,
+    set: fn(&mut RelayPlan, usize),
+) -> Setting {
+    Setting { path, value_type: ValueType::Count { least, most, set }, absent: Absent::Means(absent) }
+}
+
+pub(crate) const fn duration(
+    path: &'static str,
+    least: Duration,
+    most: Duration,
+    absent: &'static str,
+    set: fn(&mut RelayPlan, Duration),
+) -> Setting {
+    Setting { path, value_type: ValueType::Duration { least, most, set }, absent: Absent::Means(absent) }
+}
+
+pub(crate) const fn optional(path: &'static str, value_type: ValueType) -> Setting {
+    Setting { path, value_type, absent: Absent::Nothing }
 }

@@ -17,6 +17,17 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
+    /// What a gateway has and a relay for few does not.
+    pub(crate) const PEOPLE: Self = Self::metrics(
+        "nothing is told of people behind the callers, and of the relay's own processes",
+        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
+    );
+    /// What is never refused.
+    pub(crate) const STATEMENTS: Self = Self::metrics(
+        "no recurring statement can become expensive: all are bounded by an index",
+        &["llm_relay_statement_refused"],
+    );
+
     /// Metrics that are absent as a whole.
     pub const fn metrics(why: &'static str, metrics: &'static [&'static str]) -> Self {
         Self { why, why_zh: "", metrics, scopes: None }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use tracing::Instrument;
 
@@ -56,28 +57,11 @@ impl RelaySet {
     /// # Errors
     /// When something in it cannot be used; then nothing has changed.
     pub(crate) async fn change(&mut self, plan: Plan) -> anyhow::Result<Changes> {
-        self.check_store(plan.store.as_ref())?;
-        let mut opened = Vec::new();
-        let mut changes = Changes::default();
-        for (name, new) in &plan.relays {
-            match self.plan.relays.get(name) {
-                Some(old) if old == new => changes.unchanged += 1,
-                Some(old) if Owner::of(old) == Owner::of(new) => {
-                    let relay = relay::open(new).with_context(|| format!("relays.{name}"))?;
-                    opened.push(Opened::Again(new.clone(), relay));
-                    changes.changed.push(name.clone());
-                }
-                _ => {
-                    let subject = self.subject(new).instrument(log::relay_span(name)).await;
-                    opened.push(Opened::New(subject.with_context(|| format!("relays.{name}"))?));
-                    changes.added.push(name.clone());
-                }
-            }
-        }
-        if let (Some(store), Some(new), Some(old)) = (&self.store, &plan.store, &self.plan.store)
-            && new.url.expose_secret() != old.url.expose_secret()
-        {
-            store.reopen(new).await?;
+        let renewed = self.check_store(plan.store.as_ref())?;
+        // What is new is loaded with the new credentials: the old ones may be good for nothing any more.
+        let (opened, mut changes) = self.open(&plan, renewed.as_ref().or(self.store.as_ref())).await?;
+        if let (Some(store), Some(renewed)) = (&self.store, &renewed) {
+            store.take_over(renewed).await;
         }
 
         let stays = |name: &String| {
@@ -111,52 +95,88 @@ impl RelaySet {
         Ok(changes)
     }
 
+    /// Opens what is new or has changed.
+    async fn open(&self, plan: &Plan, store: Option<&Store>) -> anyhow::Result<(Vec<Opened>, Changes)> {
+        let mut opened = Vec::new();
+        let mut changes = Changes::default();
+        let mut store_is_away = false;
+        for (name, new) in &plan.relays {
+            match self.plan.relays.get(name) {
+                Some(old) if old == new => changes.unchanged += 1,
+                Some(old) if Owner::of(old) == Owner::of(new) => {
+                    let relay = relay::open(new).with_context(|| format!("relays.{name}"))?;
+                    opened.push(Opened::Again(new.clone(), relay));
+                    changes.changed.push(name.clone());
+                }
+                _ => {
+                    // Nothing listens before all are opened: one waits for a store that is away, the others ask it later.
+                    let subject = self.subject(new, store, store_is_away).instrument(log::relay_span(name)).await;
+                    let subject = subject.with_context(|| format!("relays.{name}"))?;
+                    store_is_away |= subject.usage.store().is_some_and(|status| !status.up);
+                    opened.push(Opened::New(subject));
+                    changes.added.push(name.clone());
+                }
+            }
+        }
+        Ok((opened, changes))
+    }
+
     /// Ends everything; what has been read is saved.
     pub(crate) async fn stop(mut self) {
-        for poller in self.pollers.values() {
-            poller.cancel();
-        }
-        for (name, poller) in &mut self.pollers {
-            finish(poller).instrument(log::relay_span(name)).await;
-        }
+        let each = self.pollers.iter_mut();
+        // Together: a store that does not answer is waited for once.
+        join_all(each.map(|(name, poller)| finish(poller).instrument(log::relay_span(name)))).await;
         if let Some(store) = self.store {
             store.close().await;
         }
     }
 
-    /// Checkpoints do not move while they are written; credentials may change.
-    fn check_store(&self, new: Option<&StorePlan>) -> anyhow::Result<()> {
-        let endpoint = new.map(Store::open).transpose()?;
-        let same_place = endpoint.as_ref().map(Store::endpoint) == self.store.as_ref().map(Store::endpoint);
+    /// Checkpoints do not move while they are written; credentials may change. The store with these, where they have.
+    fn check_store(&self, new: Option<&StorePlan>) -> anyhow::Result<Option<Store>> {
+        let old = self.plan.store.as_ref();
+        let store = new.map(Store::open).transpose()?;
+        let same_place = store.as_ref().map(Store::endpoint) == self.store.as_ref().map(Store::endpoint);
         let interval = |plan: Option<&StorePlan>| plan.map(|plan| plan.save_interval);
-        if !same_place || interval(new) != interval(self.plan.store.as_ref()) {
+        if !same_place || interval(new) != interval(old) {
             bail!("store: a change of it, other than of its credentials, takes effect only with a restart");
         }
-        Ok(())
+        let url = |plan: Option<&StorePlan>| plan.map(|plan| plan.url.expose_secret().to_owned());
+        Ok(store.filter(|_| url(new) != url(old)))
     }
 
-    async fn subject(&self, plan: &RelayPlan) -> anyhow::Result<Subject> {
+    async fn subject(&self, plan: &RelayPlan, store: Option<&Store>, later: bool) -> anyhow::Result<Subject> {
         let Relay { usage, live, directory } = relay::open(plan)?;
         let usage = match usage {
             relay::Usage::Rows(ledger) => {
                 let mut follower = Follower::new(ledger, plan);
-                let checkpointer = self.checkpointer(plan, &mut follower).await?;
+                let checkpointer = self.checkpointer(plan, store, later, &mut follower).await?;
                 Usage::Rows(Box::new(follower), checkpointer)
             }
             relay::Usage::Counters(counters) => {
                 let mut counter_follower = CounterFollower::new(counters);
-                let checkpointer = self.checkpointer(plan, &mut counter_follower).await?;
+                let checkpointer = self.checkpointer(plan, store, later, &mut counter_follower).await?;
                 Usage::Counters(Box::new(counter_follower), checkpointer)
             }
         };
         Ok(Subject { plan: plan.clone(), usage, live, directory })
     }
 
-    async fn checkpointer(&self, plan: &RelayPlan, kept: &mut dyn Kept) -> Result<Option<Checkpointer>, StoreError> {
-        match &self.store {
-            Some(store) => Checkpointer::start(store.clone(), Owner::of(plan), kept).await.map(Some),
-            None => Ok(None),
-        }
+    /// Loads from `store`, and goes on over the connection of all.
+    async fn checkpointer(
+        &self,
+        plan: &RelayPlan,
+        store: Option<&Store>,
+        later: bool,
+        kept: &mut dyn Kept,
+    ) -> Result<Option<Checkpointer>, StoreError> {
+        let (Some(store), Some(own)) = (store, &self.store) else { return Ok(None) };
+        let owner = Owner::of(plan);
+        let checkpointer = if later {
+            Checkpointer::later(store.clone(), owner)
+        } else {
+            Checkpointer::start(store.clone(), owner, kept).await?
+        };
+        Ok(Some(checkpointer.over(own)))
     }
 }
 

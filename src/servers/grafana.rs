@@ -4,11 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use super::host::{self, Host};
-use super::{PORT_TRIES, ServerError, free_port, homebrew, password, port_was_taken, until_ready};
+use super::host::{self, Host, has_page};
+use super::{ServerError, homebrew, on_free_port, password, until_ready};
 
 const GRAFANA: &str = "Grafana";
 
@@ -57,17 +54,17 @@ impl PrivateGrafana {
         let place = |error| ServerError::Place { server: GRAFANA, error };
         // As every other private server has one; nobody is told it.
         let secret = password();
-        for attempt in 1.. {
-            self.port = free_port().map_err(place)?;
+        on_free_port(GRAFANA, async |port| {
+            self.port = port;
             let mut grafana = self.host.command(&self.program);
             if self.program.ends_with("grafana") {
                 grafana.arg("server");
             }
             grafana.arg("--homepath").arg(&self.home);
-            let port = self.port.to_string();
+            let told = port.to_string();
             for (name, value) in [
                 ("GF_SERVER_HTTP_ADDR", "127.0.0.1"),
-                ("GF_SERVER_HTTP_PORT", &*port),
+                ("GF_SERVER_HTTP_PORT", &*told),
                 ("GF_SECURITY_ADMIN_PASSWORD", &*secret),
                 ("GF_AUTH_ANONYMOUS_ENABLED", "true"),
                 ("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer"),
@@ -91,15 +88,9 @@ impl PrivateGrafana {
                 grafana.env(name, self.directory().join(below));
             }
             self.host.spawn(grafana).map_err(place)?;
-            let port = self.port;
-            let started =
-                until_ready(&mut self.host, GRAFANA, async || healthy(port).await.map_err(|error| error.to_string()));
-            match started.await {
-                Err(_) if attempt < PORT_TRIES && port_was_taken(&self.host) => {}
-                other => return other,
-            }
-        }
-        Ok(())
+            until_ready(&mut self.host, GRAFANA, async || has_page(port, "/api/health").await).await
+        })
+        .await
     }
 
     /// Of 127.0.0.1.
@@ -113,12 +104,4 @@ fn home(program: &Path) -> Option<PathBuf> {
     let above = program.ancestors().nth(2)?;
     let places = [above.to_owned(), above.join("share/grafana"), PathBuf::from("/usr/share/grafana")];
     places.into_iter().find(|place| place.join("conf/defaults.ini").is_file())
-}
-
-async fn healthy(port: u16) -> io::Result<()> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"GET /api/health HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(io::Error::other("not ready")) }
 }

@@ -1,6 +1,7 @@
 //! A place for one private server: a temporary directory, an account that may run it, and a guard that ends it.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Reads lines from us: a number is the server to guard from now on, an empty line ends it. The end of input means that
 /// this process is gone, in whatever way (drop, panic, Ctrl-C, `kill -9`): then the server goes, and its directory.
@@ -226,4 +229,24 @@ pub(crate) fn find(programs: &[&str], usual: &[PathBuf]) -> Option<PathBuf> {
         .find(|dir| programs.iter().all(|program| dir.join(program).is_file()))
         .and_then(|dir| fs::canonicalize(dir.join(programs[0])).ok())
         .and_then(|program| program.parent().map(Path::to_path_buf))
+}
+
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Whether a server has a page, and the server is ready to give it.
+pub(super) async fn has_page(port: u16, path: &str) -> Result<(), String> {
+    let answer = exchange(port, &format!("GET {path} HTTP/1.0\r\n\r\n")).await.map_err(|error| error.to_string())?;
+    let answer = String::from_utf8_lossy(&answer);
+    if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(format!("not ready: {answer}")) }
+}
+
+/// Sends a request of HTTP/1.0, and gives the whole answer.
+pub(super) async fn exchange(port: u16, request: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
 }

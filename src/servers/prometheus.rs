@@ -7,11 +7,9 @@ use std::{fs, io};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::host::{self, Host};
-use super::{PORT_TRIES, ServerError, free_port, homebrew, port_was_taken, until_ready};
+use super::host::{self, Host, exchange, has_page};
+use super::{ServerError, homebrew, on_free_port, until_ready};
 
 const PROMETHEUS: &str = "Prometheus";
 /// Relative to the server's directory.
@@ -125,14 +123,7 @@ impl PrivatePrometheus {
     pub async fn start(&mut self, configuration: &str) -> Result<(), ServerError> {
         let place = |error| ServerError::Place { server: PROMETHEUS, error };
         let file = self.host.write("prometheus.yml", configuration).map_err(place)?;
-        for attempt in 1.. {
-            self.port = free_port().map_err(place)?;
-            match self.launch(&file).await {
-                Err(_) if attempt < PORT_TRIES && port_was_taken(&self.host) => {}
-                other => return other,
-            }
-        }
-        Ok(())
+        on_free_port(PROMETHEUS, async |port| self.launch(port, &file).await).await
     }
 
     /// Ends the server; what it has stays.
@@ -149,7 +140,8 @@ impl PrivatePrometheus {
         Ok(found.result)
     }
 
-    /// The values of an expression from `first` to `last` (included), all in Unix seconds; at most 11 000 of them.
+    /// The values of an expression from `first` to `last` (included), all in Unix seconds; at most 11 000 of them, and
+    /// none where a short span has no step in it.
     ///
     /// # Errors
     /// When the server refuses or does not answer.
@@ -160,6 +152,9 @@ impl PrivatePrometheus {
         last: i64,
         step: i64,
     ) -> anyhow::Result<Vec<Series>> {
+        if first > last {
+            return Ok(Vec::new());
+        }
         let [start, end, step] = [first, last, step].map(|seconds| seconds.to_string());
         let form = [("query", expression), ("start", &*start), ("end", &*end), ("step", &*step)];
         let found: Found = self.ask("query_range", &form).await?;
@@ -170,45 +165,23 @@ impl PrivatePrometheus {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let head = format!("POST /api/v1/{what} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\n");
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-        let answer = self.exchange(&request).await.context("Prometheus does not answer")?;
-        let answer: Answer<T> = serde_json::from_slice(&answer).context("Prometheus' answer")?;
+        let answer = exchange(self.port, &request).await.context("Prometheus does not answer")?;
+        let body = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        let answer: Answer<T> = serde_json::from_slice(&answer[body..]).context("Prometheus' answer")?;
         match (answer.data, answer.error) {
             (Some(data), None) => Ok(data),
             (_, error) => bail!("Prometheus refuses {form:?}: {}", error.unwrap_or_default()),
         }
     }
 
-    /// Sends a request and gives the body of the answer.
-    async fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
-        answer.drain(..head);
-        Ok(answer)
-    }
-
-    async fn launch(&mut self, configuration: &Path) -> Result<(), ServerError> {
+    async fn launch(&mut self, port: u16, configuration: &Path) -> Result<(), ServerError> {
+        self.port = port;
         let mut prometheus = self.host.command(&self.bin.join("prometheus"));
         prometheus.arg(format!("--config.file={}", configuration.display()));
         prometheus.arg(format!("--storage.tsdb.path={DATA}")).arg("--storage.tsdb.retention.time=100y");
-        prometheus.arg(format!("--web.listen-address=127.0.0.1:{}", self.port));
+        prometheus.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         prometheus.args(["--query.timeout=10m", "--query.max-samples=200000000"]);
         self.host.spawn(prometheus).map_err(|error| ServerError::Place { server: PROMETHEUS, error })?;
-        let port = self.port;
-        until_ready(&mut self.host, PROMETHEUS, async || {
-            let asked = Self::ready(port).await;
-            asked.map_err(|error| error.to_string())
-        })
-        .await
-    }
-
-    async fn ready(port: u16) -> anyhow::Result<()> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        if answer.starts_with("HTTP/1.0 200") { Ok(()) } else { bail!("not ready: {answer}") }
+        until_ready(&mut self.host, PROMETHEUS, async || has_page(port, "/-/ready").await).await
     }
 }

@@ -6,77 +6,36 @@ use std::fmt;
 use std::time::Duration;
 
 use super::NameMode;
-use crate::relay::setting::{Absent, Setting, ValueType, top};
+use crate::relay::setting::{
+    Absent, DAY, HOUR, MINUTE, SECOND, Setting, ValueType, WEEK, count, duration, optional, top,
+};
 use crate::relay::{Need, Product, Store};
 use crate::relays::PRODUCTS;
 
 /// What is appended to a secret's path: the secret itself, a file with it, an environment variable with it.
 pub(crate) const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// The settings of every relay.
 pub(crate) static SETTINGS: [Setting; 20] = [
     Setting { path: "kind", value_type: ValueType::Product, absent: Absent::Refused },
-    Setting {
-        path: "database_url",
-        value_type: ValueType::Secret { need: |product| product.database, set: |relay, url| relay.database_url = url },
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "redis_url",
-        value_type: ValueType::Secret { need: |product| product.redis, set: |relay, url| relay.redis_url = Some(url) },
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "interval",
-        value_type: ValueType::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.interval = it },
-        absent: Absent::Means("5s"),
-    },
-    Setting {
-        path: "directory_interval",
-        value_type: ValueType::Duration { least: SECOND, most: DAY, set: |relay, it| relay.directory_interval = it },
-        absent: Absent::Means("30s"),
-    },
-    Setting {
-        path: "stale_after",
-        value_type: ValueType::Duration { least: SECOND, most: WEEK, set: |relay, it| relay.stale_after = it },
-        absent: Absent::Means("60s"),
-    },
-    Setting {
-        path: "timeout",
-        value_type: ValueType::Duration {
-            least: SECOND,
-            most: Duration::from_secs(5 * 60),
-            set: |relay, it| relay.timeout = it,
-        },
-        absent: Absent::Means("10s"),
-    },
-    Setting {
-        path: "health_url",
-        value_type: ValueType::Page(|relay, url| relay.health.url = Some(url)),
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "health_ca_file",
-        value_type: ValueType::Path(|relay, path| relay.health.ca_file = Some(path)),
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "health_interval",
-        value_type: ValueType::Duration { least: SECOND, most: HOUR, set: |relay, it| relay.health.interval = it },
-        absent: Absent::Means("15s"),
-    },
-    Setting {
-        path: "health_timeout",
-        value_type: ValueType::Duration { least: SECOND, most: MINUTE, set: |relay, it| relay.health.timeout = it },
-        absent: Absent::Means("5s"),
-    },
+    optional(
+        "database_url",
+        ValueType::Secret { need: |product| product.database, set: |relay, url| relay.database_url = url },
+    ),
+    optional(
+        "redis_url",
+        ValueType::Secret { need: |product| product.redis, set: |relay, url| relay.redis_url = Some(url) },
+    ),
+    duration("interval", SECOND, HOUR, "5s", |relay, it| relay.interval = it),
+    duration("directory_interval", SECOND, DAY, "30s", |relay, it| relay.directory_interval = it),
+    duration("stale_after", SECOND, WEEK, "60s", |relay, it| relay.stale_after = it),
+    duration("timeout", SECOND, Duration::from_secs(5 * 60), "10s", |relay, it| relay.timeout = it),
+    optional("health_url", ValueType::Page(|relay, url| relay.health.url = Some(url))),
+    optional("health_ca_file", ValueType::Path(|relay, path| relay.health.ca_file = Some(path))),
+    duration("health_interval", SECOND, HOUR, "15s", |relay, it| relay.health.interval = it),
+    duration("health_timeout", SECOND, MINUTE, "5s", |relay, it| relay.health.timeout = it),
     top("boards.top_keys", |relay, it| relay.boards.top_keys = it),
     top("boards.top_providers", |relay, it| relay.boards.top_providers = it),
     top("boards.top_models", |relay, it| relay.boards.top_models = it),
@@ -89,35 +48,11 @@ pub(crate) static SETTINGS: [Setting; 20] = [
         ]),
         absent: Absent::Means("name"),
     },
-    Setting {
-        path: "series.max_models",
-        value_type: ValueType::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_models = it },
-        absent: Absent::Means("200"),
-    },
-    Setting {
-        path: "series.max_keys",
-        value_type: ValueType::Count { least: 1, most: 100_000, set: |relay, it| relay.series.max_keys = it },
-        absent: Absent::Means("1000"),
-    },
-    Setting {
-        path: "series.max_histograms",
-        value_type: ValueType::Count { least: 1, most: 10_000, set: |relay, it| relay.series.max_histograms = it },
-        absent: Absent::Means("300"),
-    },
-    Setting {
-        path: "series.pinned_models",
-        value_type: ValueType::Texts(|relay, it| relay.series.pinned_models = it),
-        absent: Absent::Nothing,
-    },
-    Setting {
-        path: "series.idle_after",
-        value_type: ValueType::Duration {
-            least: MINUTE,
-            most: TEN_YEARS,
-            set: |relay, it| relay.series.idle_after = it,
-        },
-        absent: Absent::Means("35d"),
-    },
+    count("series.max_models", 1, 10_000, "200", |relay, it| relay.series.max_models = it),
+    count("series.max_keys", 1, 100_000, "1000", |relay, it| relay.series.max_keys = it),
+    count("series.max_histograms", 1, 10_000, "300", |relay, it| relay.series.max_histograms = it),
+    optional("series.pinned_models", ValueType::Texts(|relay, it| relay.series.pinned_models = it)),
+    duration("series.idle_after", MINUTE, TEN_YEARS, "35d", |relay, it| relay.series.idle_after = it),
 ];
 
 /// Every setting of any relay, once.

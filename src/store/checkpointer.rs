@@ -43,6 +43,8 @@ pub struct Checkpointer {
     known: Option<Known>,
     /// What is kept may have changed without telling so.
     all: bool,
+    /// The relay could be read the last time.
+    reads: bool,
     step: Option<JoinHandle<Result<Done, StoreError>>>,
     due: Instant,
     status: StoreStatus,
@@ -81,16 +83,24 @@ impl Checkpointer {
     /// # Errors
     /// When what the store has cannot be used: then nobody must write over it.
     pub async fn start(store: Store, owner: Owner, kept: &mut dyn Kept) -> Result<Self, StoreError> {
-        let due = Instant::now();
-        let (role, status) = (Role::Restoring, StoreStatus::default());
-        let mut checkpointer =
-            Self { store, owner, role, known: None, all: false, step: None, due, status, problem: None };
+        let mut checkpointer = Self::later(store, owner);
         match checkpointer.store.load(&checkpointer.owner).await {
             Ok(checkpoint) => checkpointer.restore(checkpoint, kept)?,
             Err(StoreError::Unavailable(text)) => checkpointer.fail(&text),
             Err(error) => return Err(error),
         }
         Ok(checkpointer)
+    }
+
+    /// Like [`Self::start`] with a store that is away: it is asked when there is time.
+    pub(crate) fn later(store: Store, owner: Owner) -> Self {
+        let (role, due, status) = (Role::Restoring, Instant::now(), StoreStatus::default());
+        Self { store, owner, role, known: None, all: false, reads: true, step: None, due, status, problem: None }
+    }
+
+    /// Goes on over this connection to the same store.
+    pub(crate) fn over(self, store: &Store) -> Self {
+        Self { store: store.clone(), ..self }
     }
 
     /// What is kept has been taken over by another reader, which does not know what has changed since the last save.
@@ -103,8 +113,9 @@ impl Checkpointer {
         self.status
     }
 
-    /// Notes how the last step went, and begins the next one when it is due.
-    pub async fn tick(&mut self, kept: &mut dyn Kept) {
+    /// Notes how the last step went, and begins the next one when it is due. `reads`: the relay could be read the last time.
+    pub async fn tick(&mut self, kept: &mut dyn Kept, reads: bool) {
+        self.reads = reads;
         if self.step.as_ref().is_some_and(|step| !step.is_finished()) {
             return;
         }
@@ -130,12 +141,18 @@ impl Checkpointer {
         };
         if timeout(LAST, last).await.is_err() {
             tracing::warn!("the last save was not done within {LAST:?}");
+            // Whoever closes the store would wait for it.
+            self.step.iter().for_each(JoinHandle::abort);
         }
     }
 
     fn begin(&mut self, kept: &mut dyn Kept) {
         let pause = self.store.save_interval;
         self.due = Instant::now() + if self.role == Role::Reader { pause.min(TAKE_OVER) } else { pause };
+        if self.role == Role::Reader && !self.reads {
+            // What it knows is older than what somebody knows who can read the relay; that one is to save.
+            return;
+        }
         let (store, owner) = (self.store.clone(), self.owner.clone());
         self.step = Some(match self.role {
             Role::Restoring => tokio::spawn(async move { store.load(&owner).await.map(Done::Loaded) }),
@@ -185,9 +202,10 @@ impl Checkpointer {
 
     /// Waits for the step under way, if any, and draws the conclusions.
     async fn settle(&mut self, kept: &mut dyn Kept) {
-        let Some(step) = self.step.take() else { return };
+        let Some(step) = &mut self.step else { return };
         let done =
             step.await.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a step of the store: {error}"))));
+        self.step = None;
         match done {
             Ok(Done::Loaded(checkpoint)) => match self.restore(checkpoint, kept) {
                 Ok(()) => self.due = Instant::now(),
@@ -307,7 +325,7 @@ mod tests {
     async fn saved(saving: &mut Checkpointer, reader: &mut Reader) {
         let before = saving.status().last_save;
         while saving.status().last_save == before {
-            saving.tick(reader).await;
+            saving.tick(reader, true).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -150,14 +150,14 @@ impl Log {
             && let Some(records) = records(self.ready.range(span(start)))
         {
             self.packed.insert(start, DeflatedRecords::of(records));
-            self.ready.retain_after(start + SLOT_SECONDS);
+            let_go_before(&mut self.ready, start + SLOT_SECONDS);
         }
     }
 
     /// Lets go of the slots that ended before a second, and of the facts before it that are ready.
     pub(crate) fn forget_before(&mut self, second: i64) {
-        self.ready.retain_after(second);
-        self.packed.retain_after(slot(second));
+        let_go_before(&mut self.ready, second);
+        let_go_before(&mut self.packed, slot(second));
     }
 
     /// Takes the facts of a span out.
@@ -203,15 +203,9 @@ impl Log {
 }
 
 /// Lets go of what lies before a key. Not `split_off`: it counts what stays, which is much more.
-trait RetainAfter {
-    fn retain_after(&mut self, key: i64);
-}
-
-impl<T> RetainAfter for BTreeMap<i64, T> {
-    fn retain_after(&mut self, key: i64) {
-        while self.first_key_value().is_some_and(|(first, _)| *first < key) {
-            self.pop_first();
-        }
+fn let_go_before<T>(map: &mut BTreeMap<i64, T>, key: i64) {
+    while map.first_key_value().is_some_and(|(first, _)| *first < key) {
+        map.pop_first();
     }
 }
 

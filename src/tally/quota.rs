@@ -17,7 +17,7 @@ use crate::model::{Calendar, Directory, EntityId, Limit, Live, Scope, Usd, Windo
 use crate::view::{Blocks, QuotaView};
 
 /// Spending that only the store can tell: the part of a mark that lies before the days that are kept in detail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingSum {
     /// Whose spending it is.
     pub scope: Scope,

@@ -1,9 +1,9 @@
 //! Addresses as other tools write them, on real servers: sockets, IPv6, parameters that are understood and all others.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::mysql;
 use llm_relay_exporter::connect::postgres::Database;
@@ -11,8 +11,11 @@ use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
 use redis::cmd;
 use sqlx::{Connection, PgConnection};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+use crate::redis_servers::{RedisServer, free_port};
+use crate::wait::found;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,6 +26,15 @@ async fn answer(url: &str, question: &'static str) -> String {
     let row = snapshot.fetch_one("asking", sqlx::query(question)).await.unwrap();
     database.finish(snapshot).await;
     sqlx::Row::get(&row, 0)
+}
+
+/// Counts a client and leads it to the server.
+fn forward(mut inside: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, port: u16, count: &AtomicUsize) {
+    count.fetch_add(1, Relaxed);
+    tokio::spawn(async move {
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        copy_bidirectional(&mut inside, &mut server).await.ok();
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,22 +51,12 @@ async fn postgres_is_reached_by_every_form_of_its_address() {
     let (unix_count, six_count) = (by_unix.clone(), by_six.clone());
     tokio::spawn(async move {
         loop {
-            let (mut inside, _) = unix.accept().await.unwrap();
-            unix_count.fetch_add(1, Relaxed);
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                copy_bidirectional(&mut inside, &mut server).await.ok();
-            });
+            forward(unix.accept().await.unwrap().0, port, &unix_count);
         }
     });
     tokio::spawn(async move {
         loop {
-            let (mut inside, _) = six.accept().await.unwrap();
-            six_count.fetch_add(1, Relaxed);
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                copy_bidirectional(&mut inside, &mut server).await.ok();
-            });
+            forward(six.accept().await.unwrap().0, port, &six_count);
         }
     });
     let encoded = folder.replace('/', "%2F");
@@ -157,24 +159,10 @@ async fn mysql_is_reached_by_every_form_of_its_address() {
 async fn redis_is_reached_by_every_form_of_its_address() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("redis.sock").display().to_string();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let mut server = Command::new("redis-server")
-        .args([
-            "--port",
-            &port,
-            "--bind",
-            "127.0.0.1",
-            "::1",
-            "--unixsocket",
-            &socket,
-            "--save",
-            "",
-            "--requirepass",
-            "p w",
-        ])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let port = free_port();
+    let words =
+        ["--port", &port.to_string(), "--bind", "127.0.0.1", "::1", "--unixsocket", &socket, "--requirepass", "p w"];
+    let _server = RedisServer::start(port, &words.map(str::to_owned));
     let database = async |url: &str| {
         let mut redis = Redis::new(&url.into(), LIMIT).unwrap_or_else(|error| panic!("{url}: {error}"));
         let answer = redis.read("asking", &[cmd("CLIENT").arg("INFO").clone()]).await?.remove(0).unwrap();
@@ -182,11 +170,7 @@ async fn redis_is_reached_by_every_form_of_its_address() {
         let number = text.split(' ').find_map(|it| it.strip_prefix("db=")).unwrap().to_owned();
         Ok::<_, llm_relay_exporter::model::ReadError>((number, redis.endpoint().to_owned()))
     };
-    let began = Instant::now();
-    while database(&format!("redis://:p%20w@127.0.0.1:{port}")).await.is_err() {
-        assert!(began.elapsed() < Duration::from_secs(20));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    found("Redis answers", async || database(&format!("redis://:p%20w@127.0.0.1:{port}")).await).await;
     for (url, number, endpoint) in [
         (format!("redis://:p%20w@127.0.0.1:{port}?db=9"), "9", format!("127.0.0.1:{port}/9")),
         (format!("redis://:p%20w@127.0.0.1:{port}/9"), "9", format!("127.0.0.1:{port}/9")),
@@ -198,8 +182,6 @@ async fn redis_is_reached_by_every_form_of_its_address() {
     ] {
         assert_eq!(database(&url).await.unwrap(), (number.to_owned(), endpoint), "{url}");
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 /// What is not understood is refused by the settings, and named only where it can be no part of a password.

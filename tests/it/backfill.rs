@@ -39,11 +39,8 @@ fn succeeded(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// A database with a history that ends now.
 async fn filled(server: &PrivatePostgres, history: &HistoryOptions) -> String {
-    let url = server.database("claude_code_hub").await.unwrap();
-    demo::create(&url.clone().into(), history).await.unwrap();
-    url
+    crate::claude_code_hub::filled(server, "claude_code_hub", history).await
 }
 
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {

@@ -6,18 +6,16 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use llm_relay_exporter::backtest::{self, Options};
 use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_planted_outage_and_the_planted_surge_are_in_the_table() {
     let mut postgres = PrivatePostgres::start().await.unwrap();
-    let url = postgres.database("claude_code_hub").await.unwrap();
     // A Saturday: what is planted lies two and four days back.
     let until = "2026-03-14T08:30:00Z".parse().unwrap();
     let history = HistoryOptions { days: 9, requests_per_day: 2000, until, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
+    let url = crate::claude_code_hub::filled(&postgres, "claude_code_hub", &history).await;
     let planted = history.planted();
     let env = [("DATABASE_URL".to_owned(), url), ("TZ".to_owned(), "Asia/Shanghai".to_owned())].into();
     let mut plan = settings::load(None, &env).unwrap().plan;

@@ -1,96 +1,14 @@
 //! Claude Code Hub: the life of a request, as the ledger's reader sees it through the relay's own trigger.
 
-use std::time::Duration;
+mod database;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::model::{
     Directory, FailureClass, Limit, Outcome, QuotaWindow, Scope, UsageRow, Usd, WindowRule,
 };
-use llm_relay_exporter::relay::{self, Ledger, Refresh, RefreshRequest, Relay, Usage};
-use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
-use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
-use llm_relay_exporter::settings::RelayPlan;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::sync::OnceCell;
+use llm_relay_exporter::relay::{Refresh, RefreshRequest, Relay};
 
-pub async fn postgres() -> &'static PrivatePostgres {
-    static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
-    SERVER.get_or_init(async || PrivatePostgres::start().await.unwrap()).await
-}
-
-pub async fn redis_server() -> &'static PrivateRedis {
-    static SERVER: OnceCell<PrivateRedis> = OnceCell::const_new();
-    SERVER.get_or_init(async || PrivateRedis::start().await.unwrap()).await
-}
-
-/// A relay's database of one release, and its owner's connection.
-pub struct Store {
-    pub url: String,
-    pub owner: PgConnection,
-}
-
-impl Store {
-    pub async fn new(name: &str, release: &str) -> Self {
-        let url = postgres().await.database(name).await.unwrap();
-        let mut store = Self { owner: PgConnection::connect(&url).await.unwrap(), url };
-        for script in least_schema(release) {
-            sqlx::raw_sql(script).execute(&mut store.owner).await.unwrap();
-        }
-        store
-    }
-
-    pub async fn run(&mut self, sql: &str) {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.owner).await.unwrap();
-    }
-
-    /// A user, a key, a provider: id 1 each.
-    pub async fn people(&mut self) {
-        self.run(
-            "insert into users (name) values ('ann');
-             insert into keys (user_id, key, name) values (1, 'sk-ann', 'laptop');
-             insert into providers (name, url, key) values ('north', 'https://north.example', 'sk-north');
-             insert into system_settings (site_title) values ('hub')",
-        )
-        .await;
-    }
-
-    pub fn relay(&self) -> Relay {
-        relay::open(&plan(&self.url, None)).unwrap()
-    }
-}
-
-pub fn plan(database: &str, redis: Option<&str>) -> RelayPlan {
-    RelayPlan {
-        database_url: database.into(),
-        redis_url: redis.map(Into::into),
-        directory_interval: Duration::from_secs(60),
-        history_budget: Duration::from_secs(60),
-        ..RelayPlan::new("hub", &claude_code_hub::PRODUCT)
-    }
-}
-
-pub fn usd(text: &str) -> Usd {
-    Usd::from_decimal(text.parse().unwrap())
-}
-
-pub fn usage(relay: &mut Relay) -> &mut dyn Ledger {
-    match &mut relay.usage {
-        Usage::Rows(ledger) => &mut **ledger,
-        Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
-    }
-}
-
-/// The ledger of a relay opened anew.
-pub fn ledger(plan: &RelayPlan) -> Box<dyn Ledger> {
-    match relay::open(plan).unwrap().usage {
-        Usage::Rows(ledger) => ledger,
-        Usage::Counters(_) => unreachable!("Claude Code Hub keeps rows"),
-    }
-}
-
-pub fn all() -> RefreshRequest {
-    RefreshRequest { after: Some(0), limit: 1000, ..RefreshRequest::default() }
-}
+pub use database::*;
 
 async fn rows(relay: &mut Relay) -> Vec<UsageRow> {
     let mut rows = usage(relay).refresh(&all()).await.unwrap().rows;
@@ -246,7 +164,7 @@ async fn a_row_that_cannot_be_understood_does_not_take_the_rest_with_it() {
     let ask = RefreshRequest { audit: vec![now - TimeDelta::hours(1)..now], ..all() };
     let mut refresh = usage(&mut relay).refresh(&ask).await.unwrap();
     refresh.rows.sort_by_key(|row| row.request_id);
-    assert_eq!(refresh.refused, 1, "no day holds an infinite time");
+    assert_eq!(refresh.refused.ids.len(), 1, "no day holds an infinite time");
     let costs: Vec<Usd> = refresh.rows.iter().map(|row| row.cost).collect();
     assert_eq!(costs, [usd("1"), Usd::ZERO, usd("3"), usd("-4")]);
     assert_eq!(refresh.rows[2].board_tokens, u64::MAX - 1);

@@ -7,17 +7,14 @@ use llm_relay_exporter::model::Reason;
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{Connection, PgConnection};
 
-use crate::claude_code_hub::{Store, all, plan, postgres, usage, usd};
+use crate::claude_code_hub::{Store, all, as_role, plan, postgres, usage, usd};
+use crate::reading::{follower, settle, view};
+use crate::wait::until;
 
 const ROLE: &str = include_str!("../../deploy/claude-code-hub/readonly-role.sql");
-
-/// The same database for another role.
-fn url_for(role: &str, database: &str) -> String {
-    let at = database.rfind('@').unwrap();
-    format!("postgres://{role}:planted-password{}", &database[at..])
-}
 
 #[tokio::test]
 async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
@@ -28,7 +25,7 @@ async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
         store.run(ROLE).await;
         store.run(ROLE).await;
         store.run("alter role llm_relay_exporter password 'planted-password'").await;
-        let url = url_for("llm_relay_exporter", &store.url);
+        let url = as_role(&store.url, "llm_relay_exporter", "planted-password");
         let mut relay = relay::open(&plan(&url, None)).unwrap();
         assert_eq!(usage(&mut relay).refresh(&all()).await.unwrap().rows[0].cost, usd("2"));
         assert_eq!(relay.directory.read().await.unwrap().providers.len(), 1);
@@ -54,7 +51,8 @@ async fn the_role_of_the_script_reads_everything_and_no_upstream_secret() {
     }
     store.run(ROLE).await;
     assert!(!sqlx::query_scalar::<_, bool>(may).fetch_one(&mut owner).await.unwrap());
-    let report = check::check(&plan(&url_for("llm_relay_exporter", &store.url), None)).await.unwrap();
+    let report =
+        check::check(&plan(&as_role(&store.url, "llm_relay_exporter", "planted-password"), None)).await.unwrap();
     assert!(report.findings.iter().all(|finding| finding.subject != "grant"), "{report}");
 }
 
@@ -68,7 +66,7 @@ async fn a_missing_grant_is_named() {
              grant select on users, keys, providers, system_settings to half",
         )
         .await;
-    let url = url_for("half", &store.url);
+    let url = as_role(&store.url, "half", "planted-password");
     let mut relay = relay::open(&plan(&url, None)).unwrap();
     let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission);
@@ -99,7 +97,7 @@ async fn a_role_from_before_a_column_was_read_goes_on_and_is_told_of() {
              ); end $$",
         )
         .await;
-    let url = url_for("older", &store.url);
+    let url = as_role(&store.url, "older", "planted-password");
     let mut relay = relay::open(&plan(&url, None)).unwrap();
     let directory = relay.directory.read().await.expect("it misses one column");
     assert!(!directory.providers.is_empty() && directory.without_breaker.is_empty());
@@ -180,12 +178,7 @@ async fn a_slow_statement_is_ended_by_the_server_before_the_client_gives_up() {
 async fn a_relay_is_read_again_after_its_server_was_restarted() {
     let mut server = PrivatePostgres::start().await.unwrap();
     let url = server.database("hub").await.unwrap();
-    let mut owner = PgConnection::connect(&url).await.unwrap();
-    for script in claude_code_hub::least_schema("v0.9.2") {
-        sqlx::raw_sql(script).execute(&mut owner).await.unwrap();
-    }
-    drop(owner);
-    let mut relay = relay::open(&plan(&url, None)).unwrap();
+    let mut relay = Store::on(url, "v0.9.2").await.relay();
     usage(&mut relay).refresh(&all()).await.unwrap();
     server.stop();
     server.restart().await.unwrap();
@@ -232,7 +225,7 @@ async fn no_secret_of_the_relay_is_ever_said() {
              grant select on all tables in schema public to planted",
         )
         .await;
-    let url = url_for("planted", &store.url);
+    let url = as_role(&store.url, "planted", "planted-password");
     let mut relay = relay::open(&plan(&url, None)).unwrap();
     let mut said = Vec::new();
     said.push(format!("{:?}", usage(&mut relay).refresh(&all()).await.unwrap()));
@@ -263,10 +256,7 @@ async fn a_replica_says_how_far_it_is_behind_and_check_names_one_that_stands_sti
     const NAME: &str = "replica";
     let primary = PrivatePostgres::start().await.unwrap();
     let url = primary.database(NAME).await.unwrap();
-    let mut relay = Store { owner: PgConnection::connect(&url).await.unwrap(), url };
-    for script in claude_code_hub::least_schema("v0.9.2") {
-        relay.run(script).await;
-    }
+    let mut relay = Store::on(url, "v0.9.2").await;
     relay
         .run("create role reader login password 'reader'; grant select on all tables in schema public to reader")
         .await;
@@ -274,20 +264,69 @@ async fn a_replica_says_how_far_it_is_behind_and_check_names_one_that_stands_sti
     let reader = |port: u16| plan(&format!("postgres://reader:reader@127.0.0.1:{port}/{NAME}?sslmode=disable"), None);
     let lag = async |port: u16| relay::open(&reader(port)).unwrap().directory.read().await.unwrap().replica_lag_seconds;
     assert_eq!(lag(primary.port()).await, None);
-    let began = Instant::now();
-    while lag(standby.port()).await != Some(0.0) {
-        assert!(began.elapsed() < Duration::from_secs(30), "the standby does not follow");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the standby follows", async || lag(standby.port()).await == Some(0.0)).await;
 
     let mut second = PgConnection::connect(&standby.url_of(NAME)).await.unwrap();
     sqlx::raw_sql("select pg_wal_replay_pause()").execute(&mut second).await.unwrap();
     relay.people().await;
-    while lag(standby.port()).await.is_none_or(|lag| lag == 0.0) {
-        assert!(began.elapsed() < Duration::from_secs(60), "what is not replayed is not told");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("what is not replayed is told", async || lag(standby.port()).await.is_some_and(|lag| lag != 0.0)).await;
     let report = check::check(&reader(standby.port())).await.unwrap();
     let finding = report.findings.iter().find(|it| it.subject == "replica").unwrap_or_else(|| panic!("{report}"));
     assert!(finding.text.starts_with("this is a read replica, "), "{}", finding.text);
+}
+
+/// After an upgrade that reads as another type nothing is known, rather than nothing there: no day is emptied.
+#[tokio::test]
+async fn rows_that_nobody_understands_take_the_ledger_away_and_no_number_with_it() {
+    let mut store = Store::new("other_type", "v0.9.2").await;
+    store.people().await;
+    let begun = "insert into message_request (provider_id, user_id, key, status_code, cost_usd)
+                 select 1, 1, 'sk-ann', 200, 0.5 from generate_series(1, 20)";
+    store.run(begun).await;
+    let plan = RelayPlan { audit_interval: Duration::ZERO, ..plan(&store.url, None) };
+    let mut follower = follower(&plan);
+    settle(&mut follower).await;
+    store
+        .run("alter table usage_ledger alter column created_at type timestamp using created_at at time zone 'UTC'")
+        .await;
+    store.run(begun).await;
+    for _ in 0..2 {
+        let error = follower.refresh().await.unwrap_err();
+        assert_eq!(error.reason, Reason::Data);
+        assert!(error.text.contains("rows could not be understood; the first, row "), "{error}");
+    }
+    store
+        .run("alter table usage_ledger alter column created_at type timestamptz using created_at at time zone 'UTC'")
+        .await;
+    settle(&mut follower).await;
+    let view = view(&mut follower, &plan, None);
+    assert_eq!((view.days[0].1.requests, view.rows_left_out), (40, Some(0)));
+    assert!(view.counters.unwrap().corrections.iter().all(|(_, rows)| *rows == 0));
+}
+
+/// More than fit into a page, in the past and among what is new.
+#[tokio::test]
+async fn many_rows_without_a_time_hold_up_nothing_and_are_told() {
+    let mut store = Store::new("no_time", "v0.9.2").await;
+    store.people().await;
+    let rows = |count: usize, at: &str| {
+        format!(
+            "insert into message_request (provider_id, user_id, key, status_code, created_at)
+             select 1, 1, 'sk-ann', 200, {at} from generate_series(1, {count})"
+        )
+    };
+    let plan = RelayPlan { audit_interval: Duration::ZERO, ..plan(&store.url, None) };
+    let mut follower = follower(&plan);
+    let mut requests = async || {
+        settle(&mut follower).await;
+        let view = view(&mut follower, &plan, None);
+        (view.days[0].1.requests, view.rows_left_out.is_some_and(|rows| rows > 0))
+    };
+    store.run(&rows(3, "now()")).await;
+    store.run(&rows(6000, "'infinity'")).await;
+    store.run(&rows(2, "now()")).await;
+    assert_eq!(requests().await, (5, true));
+    store.run(&rows(6000, "'infinity'")).await;
+    store.run(&rows(2, "now()")).await;
+    assert_eq!(requests().await, (7, true));
 }

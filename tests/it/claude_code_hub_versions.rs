@@ -2,14 +2,13 @@
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Outcome, Reason, Scope};
 use llm_relay_exporter::relay::RefreshRequest;
 use llm_relay_exporter::relays::claude_code_hub::STEPS;
-use llm_relay_exporter::settings::{Boards, SeriesBudget};
-use llm_relay_exporter::tally::Presentation;
 
 use crate::claude_code_hub::{Store, all, ledger, plan, usage, usd};
+use crate::reading::{read_all, view};
 
 #[tokio::test]
 async fn every_release_is_read_alike() {
@@ -127,7 +126,7 @@ async fn a_log_row_without_a_time_is_left_out() {
         )
         .await;
     let refresh = usage(&mut store.relay()).refresh(&all()).await.unwrap();
-    assert_eq!((refresh.rows.len(), refresh.refused, refresh.rows[0].request_id), (1, 1, 2));
+    assert_eq!((refresh.rows.len(), refresh.refused.ids.len(), refresh.rows[0].request_id), (1, 1, 2));
 }
 
 #[tokio::test]
@@ -150,17 +149,9 @@ async fn an_upgrade_while_reading_is_noticed() {
 /// Requests by [`Outcome`], dollars, and requests of users, all since the ledger began.
 async fn counted(follower: &mut Follower) -> ([u64; 3], f64, u64) {
     for _ in 0..3 {
-        let mut rest = follower.refresh().await.unwrap();
-        while rest != Backlog::Nothing {
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
+        read_all(follower).await;
     }
-    let (boards, series) = (Boards::default(), SeriesBudget::default());
-    let with = Presentation { directory: None, live: None, boards: &boards, series: &series };
-    let counters = follower.view(&with).unwrap().counters.unwrap();
+    let counters = view(follower, &plan("postgres://unused", None), None).counters.unwrap();
     let mut sums = ([0; 3], 0.0, counters.users.iter().map(|it| it.requests).sum());
     for it in counters.traffic.iter() {
         sums.0.iter_mut().zip(it.requests).for_each(|(sum, more)| *sum += more);

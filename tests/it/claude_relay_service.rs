@@ -164,9 +164,7 @@ impl Scene {
     }
 
     async fn run(&mut self, command: &str) {
-        let mut words = command.split(' ');
-        let mut command = cmd(words.next().unwrap());
-        command.arg(words.collect::<Vec<_>>()).exec_async(&mut self.admin).await.unwrap();
+        crate::claude_code_hub_live::run(&mut self.admin, command).await;
     }
 
     async fn add_key(&mut self, id: &str, fields: &[(&str, &str)]) {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::Duration;
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relay::{Refresh, RefreshRequest};
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 
 use crate::altered::Altered;
 use crate::claude_code_hub::{Store, ledger, plan};
+use crate::reading::{read_all, view};
 use crate::tally::counter_lines;
 
 /// A follower of a ledger whose clock is some seconds ahead.
@@ -20,21 +20,14 @@ fn follower(plan: &RelayPlan, ahead: &Arc<AtomicI64>) -> Follower {
     let alter = move |_: &RefreshRequest, refresh: Refresh| {
         let ahead = Duration::seconds(ahead.load(Ordering::Relaxed));
         let same_time_yesterday = refresh.same_time_yesterday + ahead;
-        Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh }
+        Some(Refresh { now: refresh.now + ahead, same_time_yesterday, ..refresh })
     };
-    Follower::new(Box::new(Altered { ledger: ledger(plan), alter }), plan)
+    Follower::new(Box::new(Altered::new(ledger(plan), alter)), plan)
 }
 
 async fn read(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
-    let with = Presentation { directory: None, live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
+    read_all(follower).await;
+    view(follower, plan, None)
 }
 
 /// Counters, and the sums of today and yesterday.
@@ -49,12 +42,7 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
     let mut store = Store::new("clock", "v0.9.2").await;
     store.people().await;
     // Across two days and the hours before now.
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
-        )
-        .await;
+    store.requests(300, "11 minutes").await;
     for zone in ["Asia/Shanghai", "Europe/Berlin", "America/New_York"] {
         let mut plan = plan(&store.url, None);
         plan.timezone = Some(zone.parse().unwrap());
@@ -68,12 +56,7 @@ async fn a_clock_that_jumps_counts_nothing_twice_and_nothing_falls() {
         let mut counted = requests(&before);
         for jump in [-3600, 0, 3600, 86_400, 82_800, 0, -86_400, 0, 1] {
             ahead.store(jump, Ordering::Relaxed);
-            store
-                .run(
-                    "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
-                     values (1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900)",
-                )
-                .await;
+            store.requests(1, "0 s").await;
             counted += 1;
             for _ in 0..3 {
                 let view = read(&mut follower, &plan).await;
@@ -92,12 +75,7 @@ async fn a_clock_that_was_a_day_ahead_for_one_refresh_leaves_nothing_behind() {
     let mut store = Store::new("clock_ahead", "v0.9.2").await;
     store.people().await;
     // None of them near an edge of a window.
-    store
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms, created_at)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900, now() - n * interval '11 minutes' from generate_series(1, 300) n",
-        )
-        .await;
+    store.requests(300, "11 minutes").await;
     let plan = plan(&store.url, None);
     let ahead = Arc::new(AtomicI64::new(0));
     let mut follower = follower(&plan, &ahead);

@@ -13,6 +13,12 @@ pub enum Db {
     Sqlite(SqliteConnection),
 }
 
+/// A clock that a test turns: in PostgreSQL an unqualified now() finds it before the server's, in sessions to come.
+pub const CLOCK: &str = "
+    create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values (clock_timestamp());
+    create function clock.now() returns timestamptz language sql stable as 'select at from clock.hand';
+    do $$ begin execute format('alter database %I set search_path = clock, pg_catalog, public', current_database()); end $$";
+
 impl Db {
     pub async fn connect(url: &str) -> Self {
         match url.split(':').next().unwrap() {

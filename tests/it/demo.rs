@@ -1,6 +1,6 @@
 //! The demo's private servers, history and live traffic, on real servers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, Planted, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
@@ -10,6 +10,9 @@ use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+
+use crate::claude_code_hub::filled;
+use crate::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_postgres_keeps_its_data_over_a_restart() {
@@ -98,30 +101,14 @@ fn simulate_options(database_url: &str, redis: Option<&PrivateRedis>, history: H
     SimulateOptions { urls, init: true, history, simulator: SimulatorOptions::default() }
 }
 
-/// A fresh database with a history and nothing alive.
-async fn filled(name: &str, history: HistoryOptions) -> String {
-    let url = server().await.database(name).await.unwrap();
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    url
-}
-
 async fn a_month() -> PgConnection {
     static URL: OnceCell<String> = OnceCell::const_new();
-    let url = URL.get_or_init(|| filled("a_month", month())).await;
+    let url = URL.get_or_init(async || filled(server().await, "a_month", &month()).await).await;
     PgConnection::connect(url).await.unwrap()
 }
 
 async fn count(db: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(db).await.unwrap_or(-1)
-}
-
-/// Asks again until it is so.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(240);
-    while !ask().await {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +222,7 @@ async fn the_ledger_of_a_history_equals_its_log() {
 async fn the_same_seed_gives_the_same_rows() {
     let small = HistoryOptions { days: 4, requests_per_day: 200, ..month() };
     let digest = async |name: &str, history: HistoryOptions| -> String {
-        let mut db = PgConnection::connect(&filled(name, history).await).await.unwrap();
+        let mut db = PgConnection::connect(&filled(server().await, name, &history).await).await.unwrap();
         let sql = "select md5(string_agg(l::text, ',' order by id)) from usage_ledger l";
         sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
     };
@@ -396,7 +383,7 @@ async fn a_stage_is_alive_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_history_stays_within_its_limits() {
     let until = "2026-03-12T08:30:00Z".parse().unwrap();
-    let url = filled("limits", HistoryOptions { until, ..HistoryOptions::default() }).await;
+    let url = filled(server().await, "limits", &HistoryOptions { until, ..HistoryOptions::default() }).await;
     let mut db = PgConnection::connect(&url).await.unwrap();
     let spent = "with spent as (
            select 'user ' || user_id as who, created_at, cost_usd from usage_ledger

@@ -8,18 +8,21 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::model::Directory;
+use llm_relay_exporter::follow::Follower;
+use llm_relay_exporter::model::{Directory, Scope};
 use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::claude_code_hub::{self, least_schema};
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+use crate::db::CLOCK;
+use crate::reading::{self, Saved, read_all};
+use crate::screens::{close, hold_board, hold_day, hold_window};
+use crate::sums::{Sums, counter_sums};
 
 /// A release, as the comparison sees it.
 struct Release {
@@ -102,15 +105,7 @@ impl Scene<'_> {
         for script in least_schema(release.name) {
             connection.execute(AssertSqlSafe(script)).await.unwrap();
         }
-        // A clock that the test turns: an unqualified now() finds it before the server's own.
-        connection
-            .execute(AssertSqlSafe(format!(
-                "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values (clock_timestamp());
-                 create function clock.now() returns timestamptz language sql stable as 'select at from clock.hand';
-                 alter database {name} set search_path = clock, pg_catalog, public"
-            )))
-            .await
-            .unwrap();
+        connection.execute(CLOCK).await.unwrap();
         drop(connection);
         let mut connection = PgConnection::connect(&url).await.unwrap();
         connection
@@ -168,15 +163,9 @@ impl Scene<'_> {
 
     fn plan(&self) -> RelayPlan {
         RelayPlan {
-            database_url: self.url.clone().into(),
-            directory_interval: std::time::Duration::from_secs(5),
-            timeout: std::time::Duration::from_secs(30),
             timezone_fallback: self.zone.parse().unwrap(),
-            // Every refresh audits, so that nothing may be wrong even for a moment.
-            audit_interval: std::time::Duration::ZERO,
-            history_budget: std::time::Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            ..RelayPlan::new("test", &claude_code_hub::PRODUCT)
+            ..reading::plan(&self.url, &claude_code_hub::PRODUCT)
         }
     }
 
@@ -311,7 +300,6 @@ impl Scene<'_> {
 
     async fn compare(&mut self, view: &LedgerView, directory: &Directory) {
         let at = "date_trunc('second', now())";
-        let days: BTreeMap<_, _> = view.days.iter().map(|(day, sums)| (*day, sums)).collect();
         let same_time = format!(
             "date_trunc('second', ((now() at time zone '{z}') - interval '1 day') at time zone '{z}')",
             z = self.zone
@@ -326,15 +314,7 @@ impl Scene<'_> {
                 self.release.is_error
             );
             let sql = self.numbers(&select, &format!("l.created_at >= {from} and l.created_at < {to}")).await;
-            let ours = days[day];
-            assert_eq!(ours.requests as f64, sql[0], "requests {day}");
-            close(ours.cost_usd.unwrap(), sql[1], &format!("cost {day}"));
-            close(ours.mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
-            close(
-                ours.error_ratio.unwrap(),
-                if sql[0] > 0.0 { sql[3] / sql[0] } else { 0.0 },
-                &format!("errors {day}"),
-            );
+            hold_day(view, day, &sql);
         }
 
         let tokens = "coalesce(sum(l.input_tokens + l.output_tokens + coalesce(l.cache_creation_input_tokens, 0) + coalesce(l.cache_read_input_tokens, 0)), 0)::float8";
@@ -348,12 +328,7 @@ impl Scene<'_> {
             let of = |outcome| format!("(count(*) filter (where {} = '{outcome}'))::float8", self.release.verdict);
             let select = format!("{}, {}, count(*)::float8, {tokens}", of("success"), of("failure"));
             let sql = self.numbers(&select, &format!("l.created_at >= {from}")).await;
-            let (_, ours) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
-            assert_eq!(ours.map(|n| n as f64), [sql[0], sql[1], sql[2] - sql[0] - sql[1]], "{window}");
-            if window == "1m" {
-                assert_eq!(view.requests_last_minute, Some(sql[2]));
-                assert_eq!(view.tokens_last_minute, Some(sql[3]));
-            }
+            hold_window(view, window, &sql);
         }
 
         for (period, from, to) in [
@@ -385,14 +360,14 @@ impl Scene<'_> {
         // One secret that two keys share counts for the first of them.
         let key = "(select min(k.id) from keys k where k.key = l.key and k.deleted_at is null)";
         for (scope, join, id) in [
-            ("user", "join users e on e.id = l.user_id and e.deleted_at is null", "e.id::text"),
+            (Scope::User, "join users e on e.id = l.user_id and e.deleted_at is null", "e.id::text"),
             (
-                "key",
+                Scope::Key,
                 "join keys e on e.deleted_at is null and e.id = % join users u on u.id = e.user_id and u.deleted_at is null",
                 "e.id::text",
             ),
-            ("provider", "join providers e on e.id = l.final_provider_id and e.deleted_at is null", "e.id::text"),
-            ("model", "", "nullif(coalesce(l.original_model, l.model), '')"),
+            (Scope::Provider, "join providers e on e.id = l.final_provider_id and e.deleted_at is null", "e.id::text"),
+            (Scope::Model, "", "nullif(coalesce(l.original_model, l.model), '')"),
         ] {
             let join = join.replace('%', key);
             let sql = format!(
@@ -410,44 +385,15 @@ impl Scene<'_> {
                     (row.get(0), (1..row.len()).map(|i| row.get::<Option<f64>, _>(i).unwrap_or(f64::NAN)).collect())
                 })
                 .collect();
-            let board = view
-                .boards
-                .iter()
-                .find(|board| board.scope.label() == scope && board.period.label() == period)
-                .unwrap();
-            let (other, ranked) = board.entries.split_last().unwrap();
-            let size = match scope {
-                "user" | "key" => 3,
-                _ => 2,
-            };
-            assert_eq!(ranked.len(), theirs.len().min(size), "{scope} {period}");
-            for entry in ranked {
-                let it = &theirs[&entry.id];
-                let what = format!("{scope} {} {period}", entry.id);
-                assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
-                assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                close(entry.success_ratio.unwrap_or(f64::NAN), it[3], &format!("success of {what}"));
-                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), it[6], &format!("cache hits of {what}"));
-                if scope == "provider" {
-                    close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), it[4], &format!("ttft of {what}"));
-                    // Speeds are kept to 10^-6 tokens per second each.
-                    let speed = entry.mean_output_tokens_per_second.map_or(f64::NAN, |speed| speed + 1.0);
-                    close(speed, it[5] + 1.0, &format!("speed of {what}"));
-                }
-            }
-            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
-            for (id, it) in &theirs {
-                let shown = ranked.iter().any(|entry| entry.id == *id);
-                assert!(shown || it[1] <= least + 1e-12, "{scope} {id} is missing from {period}");
-            }
+            let size = if matches!(scope, Scope::User | Scope::Key) { 3 } else { 2 };
+            let (ranked, other) = hold_board(view, (scope, size), period, &theirs);
             let whole = self.numbers("count(*)::float8, coalesce(sum(l.cost_usd), 0)::float8", span).await;
-            let requests: u64 = board.entries.iter().filter_map(|entry| entry.requests).sum();
-            assert_eq!(requests as f64, whole[0], "{scope} {period} does not add up");
+            let requests: u64 = ranked.iter().chain([other]).filter_map(|entry| entry.requests).sum();
+            assert_eq!(requests as f64, whole[0], "{scope:?} {period} does not add up");
             close(
-                board.entries.iter().filter_map(|entry| entry.cost_usd).sum(),
+                ranked.iter().chain([other]).filter_map(|entry| entry.cost_usd).sum(),
                 whole[1],
-                &format!("sum of {scope} {period}, other is {other:?}"),
+                &format!("sum of {scope:?} {period}, other is {other:?}"),
             );
         }
     }
@@ -502,46 +448,16 @@ impl Scene<'_> {
     }
 }
 
-/// Equal but for the last digits of a float.
-fn close(ours: f64, theirs: f64, what: &str) {
-    let equal = (ours.is_nan() && theirs.is_nan()) || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-6);
-    assert!(equal, "{what}: exporter {ours}, SQL {theirs}");
-}
-
 /// Until each of so many older days has had its turn in the audit since anything was read anew.
 async fn settle(follower: &mut Follower, days: i64) {
     let (mut calm, mut usual) = (0, None);
     while calm <= days {
         let before = follower.rows_read();
-        let mut rest = follower.refresh().await.unwrap();
-        while rest != Backlog::Nothing {
-            rest = match rest {
-                Backlog::NewRows => follower.refresh().await.unwrap(),
-                _ => follower.read_history().await.unwrap(),
-            };
-        }
+        read_all(follower).await;
         let read = Some(follower.rows_read() - before);
         calm = if read == usual { calm + 1 } else { 0 };
         usual = read;
     }
-}
-
-fn counters(view: &LedgerView) -> BTreeMap<String, f64> {
-    let counters = view.counters.as_ref().unwrap();
-    let mut all = BTreeMap::new();
-    for it in counters.traffic.iter() {
-        all.insert(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
-        for (i, n) in it.requests.iter().enumerate() {
-            all.insert(format!("requests {} {} {i}", it.provider_id, it.model), *n as f64);
-        }
-    }
-    for (scope, entities) in [("user", &counters.users), ("key", &counters.keys)] {
-        for it in entities.iter() {
-            all.insert(format!("requests {scope} {}", it.id), it.requests as f64);
-            all.insert(format!("cost {scope} {}", it.id), it.cost_usd.unwrap());
-        }
-    }
-    all
 }
 
 async fn play(
@@ -554,49 +470,43 @@ async fn play(
 ) {
     let mut scene = Scene::set_up(server, release, zone, start, seed).await;
     let plan = scene.plan();
-    let open = || relay::open(&plan).unwrap();
-    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-    let mut directory_source = open().directory;
-    let mut last = BTreeMap::new();
-    let mut saved = BTreeMap::new();
+    let mut follower = reading::follower(&plan);
+    let mut directory_source = relay::open(&plan).unwrap().directory;
+    let mut last = Sums::new();
+    let mut saved = Saved::default();
     for n in 0..steps {
         let step = scene.step().await;
         if n % 17 == 16 {
             // A new exporter knows nothing and must say the same.
-            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+            follower = reading::follower(&plan);
             last.clear();
-            saved.clear();
+            saved = Saved::default();
         } else if n % 5 == 4 {
             // One that goes on from what was saved must say the same too, and no counter may fall.
-            follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-            follower.restore(saved.clone()).unwrap();
+            follower = saved.restored(reading::follower(&plan));
         }
         // The oldest rows begin this long before the story does.
         settle(&mut follower, (scene.now - start + OLDEST).num_days() + 1).await;
         let directory = directory_source.read().await.unwrap();
-        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-        let mut view = follower.view(&with).unwrap();
+        let mut view = reading::view(&mut follower, &plan, &directory);
         // What only the ledger can tell of a limit is asked with the refresh after the view that lacks it.
         while view.quotas.iter().any(|quota| quota.used_usd.is_none()) {
             follower.refresh().await.unwrap();
-            view = follower.view(&with).unwrap();
+            view = reading::view(&mut follower, &plan, &directory);
         }
         println!("{} {zone} seed {seed} step {n}: {step}", release.name);
         scene.compare(&view, &directory).await;
-        let now = counters(&view);
+        let now = counter_sums(view.counters.as_ref().unwrap(), 1e12);
         for (series, before) in &last {
             assert!(now.get(series).is_some_and(|now| now >= before), "{series} fell from {before}");
         }
         last = now;
-        let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut follower);
     }
 }
 
 async fn all_releases(zone: &'static str, start: DateTime<Utc>, seed: u64) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it differential`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let server = PrivatePostgres::start().await.unwrap();
     for (n, release) in RELEASES.iter().enumerate() {
         play(&server, release, zone, start, seed + n as u64, 45).await;

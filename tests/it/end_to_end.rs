@@ -1,6 +1,6 @@
 //! The exporter on a living demo relay, scraped as Prometheus scrapes it, while its sources come and go.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dashboards::prometheus::Prometheus;
 use crate::process::{Page, Serving, ask, total, value};
+use crate::wait::until;
 
 /// An exporter in this process, refreshing every second.
 fn exporter(urls: &Urls) -> Serving {
@@ -137,14 +138,9 @@ async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
     let exporter = exporter(environment.urls());
     exporter.until("counters are there", |page| has(page, "llm_relay_requests_total")).await;
     let prometheus = tokio::task::block_in_place(|| Prometheus::scraping(exporter.address, ""));
-    let scraped = |n: f64| {
-        let began = Instant::now();
-        while prometheus.number("count_over_time(llm_relay_sessions_active[10m])").is_none_or(|count| count < n) {
-            assert!(began.elapsed() < Duration::from_secs(90), "Prometheus does not scrape");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    };
-    tokio::task::block_in_place(|| scraped(25.0));
+    let number = |expression: &str| tokio::task::block_in_place(|| prometheus.number(expression));
+    let scraped = "count_over_time(llm_relay_sessions_active[10m])";
+    until("Prometheus scrapes", async || number(scraped) >= Some(25.0)).await;
 
     let target = &prometheus.get("targets")["activeTargets"][0];
     assert_eq!((target["health"].as_str(), target["lastError"].as_str()), (Some("up"), Some("")));
@@ -176,13 +172,8 @@ async fn prometheus_scrapes_the_demo_and_its_rates_agree_with_the_ledger() {
     exporter
         .until("the last rows are counted", |page| total(page, "llm_relay_requests_total", "demo") == finals as f64)
         .await;
-    let began = Instant::now();
-    tokio::task::block_in_place(|| {
-        while prometheus.number("sum(llm_relay_requests_total)") != Some(finals as f64) {
-            assert!(began.elapsed() < Duration::from_secs(60), "Prometheus has another number");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    });
+    let sum = "sum(llm_relay_requests_total)";
+    until("Prometheus has the same number", async || number(sum) == Some(finals as f64)).await;
     exporter.stop().await;
     environment.tear_down().await;
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::cpa_manager::relay::{Event, Relay};
 use crate::generated;
+use crate::guarded::Guarded;
 use crate::process::{Page, Serving, fallen, total, value};
 use crate::proxy::Fault;
 
@@ -146,7 +147,7 @@ fn signal(name: &str, directory: &Path) {
 }
 
 /// A process that has begun to write a SQLite file and is stopped in its transaction.
-struct Holder(Child);
+struct Holder(Guarded);
 
 impl Holder {
     fn of(file: &Path) -> Self {
@@ -161,29 +162,22 @@ os._exit(0)
 ";
         let mut holder = Command::new("python3");
         let holder = holder.args(["-c", SCRIPT]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = Self(holder.spawn().unwrap());
+        let mut holder = Self(Guarded(holder.spawn().unwrap()));
         let mut said = String::new();
-        BufReader::new(holder.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        BufReader::new(holder.0.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "in\n");
         holder.signal("STOP");
         holder
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &self.0.0.id().to_string()]).status().unwrap().success());
     }
 
     fn release(mut self) {
         self.signal("CONT");
-        drop(self.0.stdin.take());
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        drop(self.0.0.stdin.take());
+        assert!(self.0.0.wait().unwrap().success());
     }
 }
 

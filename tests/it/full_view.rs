@@ -136,6 +136,7 @@ fn ledger() -> LedgerView {
         history_loaded: 1.0,
         lag_seconds: Some(0.5),
         zone_error_seconds: Some(-28_800.0),
+        rows_left_out: Some(3),
         audit: Some(AuditView { at: at(-60), drift_requests: 0.0, drift_cost_usd: Some(-0.25) }),
         folded: vec![("model", 0)],
     }

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::db::Db;
-use crate::reading::{settle, view, view_beside};
-use bytes::Bytes;
+use crate::reading::{self, Saved, settle, view, view_beside, whole_view};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
@@ -21,7 +20,6 @@ use llm_relay_exporter::relays::gemini_balance;
 use llm_relay_exporter::relays::gemini_balance::demo::Simulator;
 use llm_relay_exporter::servers::PrivateMariaDb;
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -50,16 +48,7 @@ async fn mysql(server: &PrivateMariaDb, name: &str) -> (Db, String) {
 }
 
 fn plan(url: &str) -> RelayPlan {
-    RelayPlan {
-        database_url: url.to_owned().into(),
-        directory_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(30),
-        timezone_fallback: ZONE,
-        // Every refresh audits, so that nothing may be wrong even for a moment.
-        audit_interval: Duration::ZERO,
-        history_budget: Duration::from_secs(60),
-        ..RelayPlan::new("test", &gemini_balance::PRODUCT)
-    }
+    RelayPlan { timezone_fallback: ZONE, ..reading::plan(url, &gemini_balance::PRODUCT) }
 }
 
 fn naive(at: DateTime<Utc>) -> String {
@@ -306,34 +295,29 @@ fn key_label(key: &str) -> String {
 }
 
 async fn play(db: Db, url: &str, label: &'static str, seed: u64, steps: usize) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it gemini_balance`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     let plan = plan(url);
     let mut scene = Scene::set_up(db, label, seed).await;
-    let open = || Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-    let mut follower = open();
+    let mut follower = reading::follower(&plan);
     let mut directory = relay::open(&plan).unwrap().directory;
-    let mut saved: BTreeMap<String, Bytes> = BTreeMap::new();
+    let mut saved = Saved::default();
     settle(&mut follower).await;
     for n in 0..steps {
         let mut what = scene.step().await.to_owned();
         if n % 17 == 16 {
             scene.forget().await;
-            follower = open();
-            saved.clear();
+            follower = reading::follower(&plan);
+            saved = Saved::default();
             what += ", and the exporter starts anew";
         } else if n % 5 == 4 {
-            follower = open();
-            follower.restore(saved.clone()).unwrap();
+            follower = saved.restored(reading::follower(&plan));
             what += ", and the exporter goes on from its store";
         }
         let what = format!("seed {seed} step {n}: {what}");
         println!("{label} {what}");
         let directory = directory.read().await.unwrap();
         scene.compare(&mut follower, &plan, &directory, &what).await;
-        let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut follower);
     }
 }
 
@@ -353,15 +337,6 @@ async fn every_number_equals_plain_sql_on_mariadb() {
     let server = PrivateMariaDb::start().await.unwrap();
     let (db, url) = mysql(&server, "diff").await;
     play(db, &url, "mariadb", 11, 40).await;
-}
-
-/// What one fresh exporter says of a database.
-async fn whole_view(url: &str) -> LedgerView {
-    let plan = plan(url);
-    let directory = relay::open(&plan).unwrap().directory.read().await.unwrap();
-    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
-    settle(&mut follower).await;
-    view(&mut follower, &plan, &directory)
 }
 
 /// 150 000 attempts, one every two seconds.
@@ -402,7 +377,7 @@ async fn a_writer_on_sqlite_is_never_refused_and_a_long_log_is_audited_in_slices
     let plan = plan(&url);
     let parts = relay::open(&plan).unwrap();
     let (mut live, mut source) = (parts.live.unwrap(), parts.directory);
-    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+    let mut follower = reading::follower(&plan);
     let mut refreshes = 0;
     while !writer.is_finished() || refreshes < 3 {
         let directory = source.read().await.unwrap();
@@ -427,7 +402,7 @@ async fn rows_that_become_visible_late_are_counted_on_mariadb() {
     let (mut first, url) = mysql(&server, "late").await;
     let mut second = Db::connect(&url).await;
     let plan = plan(&url);
-    let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+    let mut follower = reading::follower(&plan);
     let insert = |key| {
         let attempt = Attempt { at: Utc::now(), model: MODELS[0], key, status: "200", latency_ms: 7 };
         format!("insert into t_request_log {COLUMNS} values {}", attempt.values())
@@ -457,7 +432,7 @@ async fn models_that_differ_in_case_alone_are_audited_and_not_read_again_on_mari
     {
         let (mut db, url) = mysql(&server, name).await;
         let plan = plan(&url);
-        let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+        let mut follower = reading::follower(&plan);
         for _ in 0..3 {
             for model in models {
                 let attempt = Attempt { at: Utc::now(), model, key: KEYS[0], status: "200", latency_ms: 7 };
@@ -531,7 +506,7 @@ async fn texts_in_the_column_of_codes_are_failures_of_no_known_class_whatever_th
         db.run(&format!("insert into t_error_logs (gemini_key, error_type, error_code, request_time) values {entry}"))
             .await;
     }
-    let view = whole_view(&url).await;
+    let view = whole_view(&plan(&url)).await;
     let counters = view.counters.unwrap();
     let failures: BTreeMap<&str, u64> = counters.failures.iter().map(|(_, class, n)| (*class, *n)).collect();
     assert_eq!(failures, BTreeMap::from([("unknown", 3), ("client_abort", 1)]));
@@ -567,7 +542,7 @@ async fn key_health_and_the_error_log_are_told_and_keys_are_not() {
     db.run(&format!("insert into t_request_log {COLUMNS} values {values}")).await;
     let state = live.read(&directory).await.unwrap();
     assert!(state.key_failures.as_ref().unwrap().contains(&(key_label(KEYS[2]).parse::<i64>().unwrap().into(), 0)));
-    let said = format!("{directory:?} {state:?} {:?}", whole_view(&url).await);
+    let said = format!("{directory:?} {state:?} {:?}", whole_view(&plan(&url)).await);
     assert!(KEYS.iter().all(|key| !said.contains(&key[..10])), "{said}");
     assert!(directory.keys.iter().any(|key| key.name == format!("{:08x}", key.id.number().unwrap())));
 }
@@ -581,8 +556,7 @@ async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
     let plan = plan(&url);
     let open = || {
         let parts = relay::open(&plan).unwrap();
-        let relay::Usage::Rows(ledger) = parts.usage else { panic!("its usage is rows") };
-        (Follower::new(ledger, &plan), parts.live.unwrap())
+        (Follower::new(reading::rows_of(parts.usage), &plan), parts.live.unwrap())
     };
     let (mut follower, mut live) = open();
     follower.refresh().await.unwrap();
@@ -590,12 +564,12 @@ async fn what_the_relay_deletes_of_its_error_log_stays_counted_in_a_restart() {
     // At midnight it deletes what is older than seven days.
     db.run("delete from t_error_logs where id <= 2").await;
     live.read(&Directory::default()).await.unwrap();
-    let parts = follower.parts(true).unwrap().unwrap();
-    let parts = parts.into_iter().map(|(name, bytes)| (name, bytes.unwrap().get())).collect();
+    let mut saved = Saved::default();
+    saved.save(&mut follower);
     db.run(&entries("('gemini-chat-stream', 500)")).await;
 
-    let (mut follower, mut live) = open();
-    follower.restore(parts).unwrap();
+    let (follower, mut live) = open();
+    let _going_on = saved.restored(follower);
     let log = live.read(&Directory::default()).await.unwrap().error_log.unwrap();
     let log: Vec<_> = log.iter().map(|it| (it.code.as_str(), it.count)).collect();
     assert_eq!(log, [("429", 2), ("500", 2)]);
@@ -617,7 +591,7 @@ async fn the_documented_account_reads_all_that_is_needed_and_no_secret() {
     assert!(report.worst() < Level::Problem, "{report}");
     let text = report.to_string();
     assert!(text.contains("t_error_logs can be read") && !text.contains("may read t_settings"), "{text}");
-    assert_eq!(whole_view(&account).await.windows[0].1, [1, 0, 0]);
+    assert_eq!(whole_view(&plan(&account)).await.windows[0].1, [1, 0, 0]);
     assert!(text.contains("exporter_keys"), "the view is not there: {text}");
     // With it, the keys of the pool are known, and nothing else of the settings.
     db.run(&format!(
@@ -694,7 +668,7 @@ async fn a_wrong_zone_is_told_by_the_rows_that_come_and_so_is_the_right_one() {
     db.run(&format!("insert into t_request_log {COLUMNS} values {}", old.values())).await;
     for (zone, error) in [(Tz::Asia__Tokyo, 3600.0), (ZONE, 0.0), (Tz::UTC, -28_800.0)] {
         let plan = RelayPlan { timezone: Some(zone), ..plan(&url) };
-        let mut follower = Follower::new(crate::claude_code_hub::ledger(&plan), &plan);
+        let mut follower = reading::follower(&plan);
         settle(&mut follower).await;
         let told = |follower: &mut Follower| view(follower, &plan, &Directory::default()).zone_error_seconds;
         assert_eq!(told(&mut follower), None, "rows that were there may be old");
@@ -724,13 +698,13 @@ async fn the_simulator_writes_as_the_relay_does() {
     let mut simulator = Simulator::create(&url, ZONE, 1).await.unwrap();
     let attempts = simulator.fill(Utc::now() - TimeDelta::days(2), 2000).await.unwrap();
     assert!((1000..9000).contains(&attempts), "{attempts}");
-    let before = whole_view(&url).await;
+    let before = whole_view(&plan(&url)).await;
     let total =
         |view: &LedgerView| -> u64 { view.counters.as_ref().unwrap().traffic.iter().flat_map(|it| it.requests).sum() };
     assert_eq!(total(&before), attempts);
     let live = tokio::time::timeout(Duration::from_secs(2), simulator.live(Pace::Steady(100.0))).await;
     assert!(live.is_err(), "it goes on for ever");
-    let after = whole_view(&url).await;
+    let after = whole_view(&plan(&url)).await;
     assert!(total(&after) > total(&before) + 10);
     let counters = after.counters.unwrap();
     assert!(counters.failures.iter().any(|(_, class, n)| *class == "rate_limited" && *n > 10));

@@ -14,14 +14,14 @@ use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::model::Facts;
 use llm_relay_exporter::model::LedgerSum;
 use llm_relay_exporter::model::*;
-use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest};
-use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
+use llm_relay_exporter::relay::{Ledger, Older, Refresh, RefreshRequest, Refused};
+use llm_relay_exporter::settings::RelayPlan;
 use llm_relay_exporter::store::Kept;
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::CountersView;
 use proptest::prelude::*;
 
 use crate::claude_code_hub::plan;
+use crate::reading::view;
 use crate::tally::row;
 
 const ZONE: chrono_tz::Tz = chrono_tz::Asia::Shanghai;
@@ -195,7 +195,7 @@ impl Ledger for Shared {
             month_since: None,
             rows,
             more,
-            refused: 0,
+            refused: Refused::default(),
             audit: ask.audit.iter().map(|span| Some(sum(span))).collect(),
             lost_rows: false,
             resume_token: String::new(),
@@ -206,7 +206,7 @@ impl Ledger for Shared {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let relay = self.0.lock().unwrap();
         let rows: Vec<_> = relay.readings().rev().filter(|row| row.id < below).take(limit as usize).collect();
-        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
+        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: Refused::default() })
     }
 
     async fn rows_between(
@@ -346,22 +346,16 @@ impl World {
         let Exporter { follower: Some(follower), saw, shown } = &mut self.exporters[which] else { return };
         let mut rest = follower.refresh().await.unwrap();
         loop {
-            if rest != Backlog::NewRows {
-                let with = Presentation {
-                    directory: None,
-                    live: None,
-                    boards: &Boards::default(),
-                    series: &SeriesBudget::default(),
-                };
-                if let Some(counters) = follower.view(&with).unwrap().counters {
-                    sums(&counters);
-                    let now = series(&counters);
-                    for (name, before) in &*shown {
-                        let after = now.get(name).copied().unwrap_or(f64::NAN);
-                        assert!(after >= before - 1e-9, "{name} of exporter {which} fell from {before} to {after}");
-                    }
-                    *shown = now;
+            if rest != Backlog::NewRows
+                && let Some(counters) = view(follower, &self.plan, None).counters
+            {
+                sums(&counters);
+                let now = series(&counters);
+                for (name, before) in &*shown {
+                    let after = now.get(name).copied().unwrap_or(f64::NAN);
+                    assert!(after >= before - 1e-9, "{name} of exporter {which} fell from {before} to {after}");
                 }
+                *shown = now;
             }
             rest = match rest {
                 Backlog::NewRows => follower.refresh().await.unwrap(),
@@ -545,15 +539,7 @@ impl World {
     /// Each exporter has counted what it has seen, once; one that begins anew has what is there.
     async fn check(&mut self) {
         self.settle().await;
-        let counters = |follower: &mut Follower| {
-            let with = Presentation {
-                directory: None,
-                live: None,
-                boards: &Boards::default(),
-                series: &SeriesBudget::default(),
-            };
-            follower.view(&with).unwrap().counters.unwrap()
-        };
+        let counters = |follower: &mut Follower| view(follower, &self.plan, None).counters.unwrap();
         for (which, exporter) in self.exporters.iter_mut().enumerate() {
             let now = counters(exporter.follower.as_mut().unwrap());
             assert_eq!(sums(&now), plain(&exporter.saw), "exporter {which} and what it has seen");

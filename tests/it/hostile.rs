@@ -163,22 +163,10 @@ async fn no_row_takes_the_others_with_it() {
     let exporter = Serving::start(Plan { relays: [("hub".to_owned(), relay)].into(), store: None });
     let good_requests =
         |page: &Page| value(page, "llm_relay_requests_total", &[("model", "good"), ("outcome", "success")]);
-    let began = std::time::Instant::now();
-    loop {
-        let page = exporter.page();
-        if good_requests(&page) == Some(5.0) && holds(&page, "llm_relay_user_info") == 1.0 {
-            break;
-        }
-        assert!(began.elapsed() < Duration::from_secs(40), "{page:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let all_there = |page: &Page| good_requests(page) == Some(5.0) && holds(page, "llm_relay_user_info") == 1.0;
+    exporter.until("what is good is there", all_there).await;
     store.run(good).await;
-    let began = std::time::Instant::now();
-    while good_requests(&exporter.page()) != Some(6.0) {
-        let (_, landing) = crate::process::ask(exporter.address, "GET", "/").unwrap();
-        assert!(began.elapsed() < Duration::from_secs(40), "{landing}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    exporter.until("reading goes on", |page| good_requests(page) == Some(6.0)).await;
     let page = exporter.page();
     for source in ["ledger", "directory"] {
         assert_eq!(value(&page, "llm_relay_source_up", &[("source", source)]), Some(1.0), "{source}");

@@ -2,9 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::page::Page;
@@ -12,11 +12,13 @@ use llm_relay_exporter::view::View;
 use serde_json::{Value, json};
 
 use crate::full_view::{own, unread, view};
+use crate::guarded::Guarded;
 use crate::http::Server;
+use crate::wait::seen;
 
 /// A browser with one window; it ends with its value.
 struct Browser {
-    driver: Child,
+    _driver: Guarded,
     port: u16,
     session: String,
     _profile: tempfile::TempDir,
@@ -37,7 +39,7 @@ impl Browser {
         let port = started.expect("chromedriver tells its port");
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
+        let mut browser = Self { _driver: Guarded(driver), port, session: String::new(), _profile: profile };
         let profile = format!("--user-data-dir={}", browser._profile.path().display());
         let arguments = [
             "--headless",
@@ -94,11 +96,7 @@ impl Browser {
     }
 
     fn until(&self, what: &str, script: &str) {
-        let began = Instant::now();
-        while self.run(script) != json!(true) {
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        seen(what, String::new, || self.run(script) == json!(true));
     }
 
     fn console(&self) -> Value {
@@ -118,8 +116,6 @@ impl Drop for Browser {
         if !self.session.is_empty() && !std::thread::panicking() {
             self.ask("DELETE", "", &json!({}));
         }
-        self.driver.kill().ok();
-        self.driver.wait().ok();
     }
 }
 

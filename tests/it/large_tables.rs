@@ -2,7 +2,6 @@
 //! database's own statistics.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use llm_relay_exporter::check::check;
@@ -13,6 +12,7 @@ use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use crate::reading::{Saved, settle};
+use crate::wait::until;
 use crate::{new_api, sub2api};
 
 /// A relay that has run for 90 days.
@@ -45,11 +45,8 @@ impl Large {
         let mut connection = self.connect().await;
         let others = "select count(*) from pg_stat_activity
             where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
-        let began = Instant::now();
-        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
-            assert!(began.elapsed() < Duration::from_secs(60), "a session does not end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut open = async || sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap();
+        until("all sessions end", async || open().await == 0).await;
         let sql = "select sum(seq_scan)::bigint from pg_stat_user_tables where relname = any($1)";
         sqlx::query_scalar(sql).bind(self.tables).fetch_one(&mut connection).await.unwrap()
     }

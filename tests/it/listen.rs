@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::process::{Process, ask};
+use crate::wait::seen;
 
 const CONFIG: &str = "[relays.main]\nkind = \"claude-code-hub\"\ndatabase_url = \"postgres://u@127.0.0.1:1/db\"\n";
 
@@ -18,10 +19,7 @@ fn addresses(log: &str) -> Vec<SocketAddr> {
 #[test]
 fn every_address_that_is_named_serves_the_page() {
     let process = Process::start(CONFIG, &["--web.listen-address=127.0.0.1:0", "--web.listen-address=:0"]);
-    let began = Instant::now();
-    while addresses(&process.log()).len() < 3 && began.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    seen("three addresses are told", || process.log(), || addresses(&process.log()).len() >= 3);
     let all = addresses(&process.log());
     assert_eq!(all.len(), 3, "{}", process.log());
     for address in all {

@@ -16,6 +16,7 @@ use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use sqlx::{Connection, PgConnection};
 
+use crate::claude_code_hub::as_role;
 use database::{Db, EVER, Exporter, Row, Saved, plan, settle};
 
 const ROLE: &str = include_str!("../../deploy/litellm/readonly-role.sql");
@@ -70,10 +71,8 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
     db.run(&row("a", now).insert()).await;
     db.run(ROLE).await;
     db.run("alter role llm_relay_exporter password 'narrow'; grant usage on schema clock to llm_relay_exporter; grant select on clock.hand to llm_relay_exporter").await;
-    let mut narrow: url::Url = db.url.parse().unwrap();
-    narrow.set_username("llm_relay_exporter").unwrap();
-    narrow.set_password(Some("narrow")).unwrap();
-    let plan = plan(narrow.as_str());
+    let narrow = as_role(&db.url, "llm_relay_exporter", "narrow");
+    let plan = plan(&narrow);
     let mut exporter = Exporter::open(&plan);
     settle(&mut exporter.follower).await;
     assert_eq!(requests(&mut exporter, &plan).await, 1);
@@ -85,7 +84,7 @@ async fn the_role_reads_all_that_is_needed_and_no_prompt_no_answer_no_key() {
         report.to_string().contains("end users") && exporter.directory.read().await.unwrap().end_users_today.is_none()
     );
 
-    let mut connection = PgConnection::connect(narrow.as_str()).await.unwrap();
+    let mut connection = PgConnection::connect(&narrow).await.unwrap();
     for (table, column) in [
         ("LiteLLM_SpendLogs", "messages"),
         ("LiteLLM_SpendLogs", "response"),

@@ -173,12 +173,7 @@ async fn memory_and_files_stay_flat_over_faults_and_time() {
     while began.elapsed() < lasts {
         for fault in faults {
             proxy.set(fault);
-            store
-                .run(
-                    "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
-                     select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900 from generate_series(1, 20)",
-                )
-                .await;
+            store.requests(20, "0 s").await;
             tokio::time::sleep(Duration::from_millis(500)).await;
             let page = exporter.page();
             assert_eq!(fallen(&pages[pages.len() - 1], &page, "soak"), [""; 0]);

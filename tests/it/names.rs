@@ -4,18 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration as Wait;
 
-use bytes::Bytes;
 use chrono::{DateTime, Duration, TimeZone, Utc};
-use llm_relay_exporter::follow::{Backlog, Follower};
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Directory, FailureClass, Outcome, Scope, UsageRow, Usd};
 use llm_relay_exporter::settings::{Boards, RelayPlan, SeriesBudget};
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::tally::{Presentation, Tally};
 use llm_relay_exporter::view::{BoardEntry, LedgerView};
 use proptest::prelude::*;
 use sqlx::Row;
 
 use crate::claude_code_hub::{Store, ledger, plan};
+use crate::reading::{self, Saved, follower, read_all};
 use crate::tally::{counter_lines, moment, row};
 
 const ZONE: chrono_tz::Tz = chrono_tz::Asia::Shanghai;
@@ -159,9 +158,9 @@ fn a_model_that_succeeds_after_far_more_names_than_are_kept_has_a_series_also_af
     tally.apply([success(200_001, "claude-next", 3.0)]);
     assert_eq!(requests(&view(&mut tally, &[]))["claude-next"], 1);
 
-    let mut parts: BTreeMap<String, Bytes> =
-        tally.parts(true).unwrap().into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))).collect();
-    let mut tally = Tally::restore(&mut parts).unwrap();
+    let mut saved = Saved::default();
+    saved.keep(tally.parts(true).unwrap(), |bytes| bytes.get());
+    let mut tally = Tally::restore(&mut saved.0).unwrap();
     tally.apply([success(200_002, "claude-next", 3.0), success(200_003, "claude-last", 2.0)]);
     let view = view(&mut tally, &[]);
     let requests = requests(&view);
@@ -307,21 +306,8 @@ proptest! {
     }
 }
 
-async fn read(follower: &mut Follower) {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
-}
-
 fn page(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
-    let directory = Directory::default();
-    follower
-        .view(&Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series })
-        .unwrap()
+    reading::view(follower, plan, &Directory::default())
 }
 
 /// The leaderboard of models as plain SQL has it.
@@ -373,49 +359,43 @@ async fn far_more_invented_names_than_are_kept_on_a_real_ledger() {
     plan.timeout = Wait::from_secs(60);
 
     // A running exporter meets them.
-    let mut running = Follower::new(ledger(&plan), &plan);
-    read(&mut running).await;
+    let mut running = follower(&plan);
+    read_all(&mut running).await;
     for _ in 0..2 {
         store.run(&insert("'junk-' || g", 10_000, 400, "0.01")).await;
-        read(&mut running).await;
+        read_all(&mut running).await;
     }
     store.run(&insert("'junk-' || g", 40_000, 400, "0.01")).await;
-    read(&mut running).await;
+    read_all(&mut running).await;
     store.run(&insert("'claude-next'", 2, 200, "3")).await;
-    read(&mut running).await;
+    read_all(&mut running).await;
     let series = [("real-model", 50), ("later", 3), ("claude-next", 2), ("other", 60_000)];
     assert_page(&mut running, &plan, &mut store, &series).await;
 
     // One that begins now reads them newest first.
-    let mut fresh = Follower::new(ledger(&plan), &plan);
-    read(&mut fresh).await;
+    let mut fresh = follower(&plan);
+    read_all(&mut fresh).await;
     assert_page(&mut fresh, &plan, &mut store, &series).await;
 
     // They are deleted while nobody looks; the exporter goes on from what it has written down.
-    let parts: BTreeMap<String, Bytes> = running
-        .parts(true)
-        .unwrap()
-        .unwrap()
-        .into_iter()
-        .filter_map(|(key, bytes)| Some((key, bytes?.get())))
-        .collect();
+    let mut saved = Saved::default();
+    saved.save(&mut running);
     for table in ["message_request", "usage_ledger"] {
         store.run(&format!("delete from {table} where model like 'junk-%'")).await;
     }
     plan.audit_interval = Wait::ZERO;
     running = running.reopened(ledger(&plan), &plan);
-    let mut restored = Follower::new(ledger(&plan), &plan);
-    restored.restore(parts).unwrap();
+    let mut restored = saved.restored(follower(&plan));
     for follower in [&mut running, &mut restored] {
         store.run(&insert("'claude-last'", 1, 200, "2")).await;
-        read(follower).await;
-        read(follower).await;
+        read_all(follower).await;
+        read_all(follower).await;
         assert_page(follower, &plan, &mut store, &series).await;
         assert!(requests(&page(follower, &plan)).contains_key("claude-last"));
         assert_eq!(limited(&page(follower, &plan), "model_without_success"), 0);
     }
-    let mut afresh = Follower::new(ledger(&plan), &plan);
-    read(&mut afresh).await;
+    let mut afresh = follower(&plan);
+    read_all(&mut afresh).await;
     assert_page(&mut afresh, &plan, &mut store, &[("real-model", 50), ("later", 3), ("claude-next", 2)]).await;
     assert!(!requests(&page(&mut afresh, &plan)).contains_key("other"));
 }

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::check::{self, Level};
-use llm_relay_exporter::model::{AccountState, Directory, Live, Reason, RowKind, Scope, WindowRule};
-use llm_relay_exporter::relay;
+use llm_relay_exporter::model::{AccountState, Directory, Reason, RowKind, Scope, WindowRule};
 use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::view::{LedgerView, QuotaView};
 
-use database::{Db, Place, Row, follower, people, plan, settle, view, whole_view};
+use crate::claude_code_hub::as_role;
+use crate::reading::{parts, settle, view, whole_view};
+use database::{Db, Place, Row, follower, people, plan};
 
 const ROLE: &str = include_str!("../../deploy/new-api/readonly-role.sql");
 const ACCOUNT: &str = include_str!("../../deploy/new-api/readonly-account.sql");
@@ -29,13 +30,6 @@ const ACCOUNT: &str = include_str!("../../deploy/new-api/readonly-account.sql");
 async fn sqlite(place: &Place) -> (Db, RelayPlan) {
     let (db, url) = place.relay("one-api.db").await;
     (db, plan(&url, "UTC"))
-}
-
-async fn parts(plan: &RelayPlan) -> (Directory, Live) {
-    let mut relay = relay::open(plan).unwrap();
-    let directory = relay.directory.read().await.unwrap();
-    let live = relay.live.as_mut().unwrap().read(&directory).await.unwrap();
-    (directory, live)
 }
 
 fn requests(view: &LedgerView) -> u64 {
@@ -331,7 +325,7 @@ async fn one_bad_row_takes_no_other_with_it() {
     db.run("insert into logs (created_at, type) values (null, 2), (1, null); insert into logs (created_at, type, other) values (unixepoch(), 2, x'ff00ff')").await;
     let mut ledger = crate::claude_code_hub::ledger(&plan);
     let refresh = ledger.refresh(&crate::claude_code_hub::all()).await.unwrap();
-    assert_eq!((refresh.rows.len(), refresh.refused), (7, 3), "{:#?}", refresh.rows);
+    assert_eq!((refresh.rows.len(), refresh.refused.ids.len()), (7, 3), "{:#?}", refresh.rows);
     assert!(refresh.rows.iter().all(|row| row.kind == RowKind::Request && row.tokens.cache_read == 0));
     let view = whole_view(&plan).await;
     assert_eq!(view.audit.unwrap().drift_requests, 0.0);
@@ -451,10 +445,7 @@ async fn the_role_for_postgresql_reads_all_that_is_needed_and_no_secret() {
     let (mut db, url) = place.relay("narrow").await;
     db.run(ROLE).await;
     db.run("alter role llm_relay_exporter password 'narrow'").await;
-    let mut narrow: url::Url = url.parse().unwrap();
-    narrow.set_username("llm_relay_exporter").unwrap();
-    narrow.set_password(Some("narrow")).unwrap();
-    reads_all_but_secrets(&mut db, &url, narrow.as_str()).await;
+    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
 }
 
 #[tokio::test]
@@ -462,10 +453,7 @@ async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
     let place = Place::mariadb().await;
     let (mut db, url) = place.relay("newapi").await;
     db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
-    let mut narrow: url::Url = url.parse().unwrap();
-    narrow.set_username("llm_relay_exporter").unwrap();
-    narrow.set_password(Some("narrow")).unwrap();
-    reads_all_but_secrets(&mut db, &url, narrow.as_str()).await;
+    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
 }
 
 #[tokio::test]

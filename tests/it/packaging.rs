@@ -122,18 +122,12 @@ fn both_readmes_show_the_same_commands_and_queries() {
 }
 
 #[test]
-fn the_commands_of_the_readme_exist() {
+fn the_scripts_of_the_readme_can_be_run() {
     for script in ["tests/run", ".ci/run"] {
         let mode = fs::metadata(root().join(script)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{script} cannot be run");
         let syntax = Command::new("bash").arg("-n").arg(root().join(script)).output().unwrap();
         assert!(syntax.status.success(), "{script}: {}", String::from_utf8_lossy(&syntax.stderr));
-    }
-    let help = exporter(&["--help"]);
-    let help = String::from_utf8_lossy(&help.stdout);
-    for subcommand in ["demo", "check", "simulate"] {
-        let named = help.lines().any(|line| line.split_whitespace().next() == Some(subcommand));
-        assert!(named, "{subcommand} is not in the help:\n{help}");
     }
 }
 
@@ -146,7 +140,7 @@ fn manual_and_completions_know_every_command() {
     let help = String::from_utf8(help.stdout).unwrap();
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(commands.contains(&"check"), "{help}");
+    assert!(["demo", "check", "simulate"].iter().all(|it| commands.contains(it)), "{help}");
     for command in commands {
         assert!(manual.path().join(format!("llm-relay-exporter-{command}.1")).exists(), "{command} has no page");
         assert!(page.contains(&format!("llm\\-relay\\-exporter\\-{}(1)", command.replace('-', "\\-"))), "{command}");

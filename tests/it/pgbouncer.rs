@@ -4,8 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{Level, check};
@@ -17,12 +17,14 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::claude_code_hub::plan;
-use crate::store::server;
+use crate::guarded::Guarded;
+use crate::store::history;
 use crate::store_process::{Process, assert_none_fell, differs_from_plain_sql};
+use crate::wait::found;
 
 /// A PgBouncer of our own before a database; it ends with its value.
 struct PgBouncer {
-    child: Child,
+    _child: Guarded,
     url: String,
     _directory: TempDir,
 }
@@ -63,15 +65,11 @@ impl PgBouncer {
             }
             command.uid(65534).gid(65534);
         }
-        let child = command.spawn().unwrap();
+        let child = Guarded(command.spawn().unwrap());
         let url = format!("postgres://{user}:{password}@127.0.0.1:{port}{}", url.path());
-        let bouncer = Self { child, url, _directory: directory };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while let Err(error) = bouncer.connect().await {
-            let log = fs::read_to_string(bouncer._directory.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "PgBouncer does not answer: {error}; {log}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let bouncer = Self { _child: child, url, _directory: directory };
+        let log = || fs::read_to_string(bouncer._directory.path().join("log")).unwrap_or_default();
+        found("PgBouncer answers", async || bouncer.connect().await.map_err(|error| (error, log()))).await;
         bouncer
     }
 
@@ -82,18 +80,9 @@ impl PgBouncer {
     }
 }
 
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_nothing_in_its_sessions() {
-    let direct = server().await.database("bounced").await.unwrap();
-    let history = HistoryOptions { days: 3, requests_per_day: 1500, ..HistoryOptions::default() };
-    demo::create(&direct.clone().into(), &history).await.unwrap();
+    let direct = history("bounced", 3, 1500).await;
     let bouncer = PgBouncer::start(&direct).await;
 
     let report = check(&plan(&bouncer.url, None)).await.unwrap();
@@ -113,7 +102,7 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
     let simulation = SimulateOptions {
         urls: Urls { database_url: direct.clone().into(), redis_url: None },
         init: false,
-        history,
+        history: HistoryOptions::default(),
         simulator: SimulatorOptions { pace: Pace::Steady(40.0), ..SimulatorOptions::default() },
     };
     let traffic = tokio::spawn(demo::simulate(simulation, stop.clone()));
@@ -134,16 +123,11 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
         task.await.unwrap();
     }
     for process in [one, other] {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let difference = match process.counters() {
-                Some(now) => differs_from_plain_sql(&direct, &now).await,
-                None => Some("no counters".to_owned()),
-            };
-            let Some(difference) = difference else { break };
-            assert!(Instant::now() < deadline, "{difference}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        found("it says what the ledger says", async || {
+            let Some(now) = process.counters() else { return Err("no counters".to_owned()) };
+            differs_from_plain_sql(&direct, &now).await.map_or(Ok(()), Err)
+        })
+        .await;
         let page = process.page().unwrap();
         let failures: Vec<_> = page
             .lines()
@@ -163,11 +147,4 @@ async fn the_exporter_reads_through_pgbouncer_in_transaction_mode_and_leaves_not
         assert_eq!(left, "00off0");
         transaction.commit().await.unwrap();
     }
-}
-
-/// The package is among those that the README's test command installs.
-#[test]
-fn tests_run_installs_pgbouncer() {
-    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run")).unwrap();
-    assert!(script.contains("echo pgbouncer"));
 }

@@ -3,22 +3,27 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::metrics::{CATALOGUE, MetricType};
 
 use crate::client;
 use crate::exposition::{Dialect, parse, series};
+use crate::guarded::Guarded;
+use crate::wait::{found, seen};
 
 pub type Page = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
 pub struct Process {
-    child: Child,
+    child: Guarded,
     pub address: SocketAddr,
     directory: tempfile::TempDir,
     log: Arc<Mutex<String>>,
+    /// Ends when the log does.
+    told: JoinHandle<()>,
 }
 
 impl Process {
@@ -57,8 +62,8 @@ impl Process {
             }
         };
         let told = log.clone();
-        std::thread::spawn(move || lines.for_each(|line| told.lock().unwrap().extend([&line, "\n"])));
-        Self { child, address, directory, log }
+        let told = std::thread::spawn(move || lines.for_each(|line| told.lock().unwrap().extend([&line, "\n"])));
+        Self { child: Guarded(child), address, directory, log, told }
     }
 
     pub fn write(&self, config: &str) {
@@ -70,7 +75,7 @@ impl Process {
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// `HUP`, `STOP`, ...
@@ -91,26 +96,18 @@ impl Process {
     /// Waits until the page satisfies a condition; how long it took.
     pub fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
-        while !holds(&self.page()) {
-            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        seen(what, || self.log(), || holds(&self.page()));
         began.elapsed()
     }
 }
 
 impl Process {
-    /// As a service manager ends it.
-    pub fn end(mut self) {
+    /// As a service manager ends it; how that was, and the whole log.
+    pub fn end(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let status = self.child.0.wait().unwrap();
+        self.told.join().unwrap();
+        (status, self.log.lock().unwrap().clone())
     }
 }
 
@@ -184,10 +181,7 @@ impl Serving {
     /// Waits until the page satisfies a condition; how long it took.
     pub async fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Duration {
         let began = Instant::now();
-        while !holds(&self.page()) {
-            assert!(began.elapsed() < Duration::from_secs(180), "waited in vain: {what}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        found(what, async || Some(self.page()).filter(|page| !holds(page)).map_or(Ok(()), Err)).await;
         began.elapsed()
     }
 

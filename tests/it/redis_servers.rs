@@ -2,22 +2,22 @@
 //! that signs itself.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::model::{ReadError, Reason};
 use redis::{RedisResult, Value, cmd};
 
+use crate::guarded::Guarded;
 use crate::tls_sources::{Papers, named, self_signed};
+use crate::wait::{found, seen};
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// A sentinel whose machine is busy does nothing for half a minute.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server, in a directory of its own.
 pub(crate) struct RedisServer {
-    child: Child,
+    child: Guarded,
     port: u16,
     /// What `redis-cli` needs to know besides.
     words: Vec<String>,
@@ -38,7 +38,7 @@ impl RedisServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        Self { child: command.spawn().unwrap(), port, words: Vec::new(), _directory: directory }
+        Self { child: Guarded(command.spawn().unwrap()), port, words: Vec::new(), _directory: directory }
     }
 
     fn cli(&self, arguments: &[&str]) -> String {
@@ -54,22 +54,8 @@ impl RedisServer {
 
     /// Asks until the answer has this in it.
     fn says(&self, question: &[&str], wanted: &str) {
-        let began = Instant::now();
-        loop {
-            let answer = self.cli(question);
-            if answer.contains(wanted) {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "{question:?} at {}: {answer}, not {wanted}", self.port);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let what = format!("{question:?} at {}: {wanted}", self.port);
+        seen(&what, || self.cli(question), || self.cli(question).contains(wanted));
     }
 }
 
@@ -95,15 +81,11 @@ pub(crate) async fn get(redis: &mut Redis, keys: &[&str]) -> Result<Vec<Option<S
 
 /// Reads until the answer is this one.
 async fn until(redis: &mut Redis, key: &str, wanted: &str) {
-    let began = Instant::now();
-    loop {
-        let answer = get(redis, &[key]).await;
-        if matches!(&answer, Ok(found) if found[0].as_deref() == Some(wanted)) {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    found(wanted, async || match get(redis, &[key]).await {
+        Ok(answer) if answer[0].as_deref() == Some(wanted) => Ok(()),
+        answer => Err(answer),
+    })
+    .await;
 }
 
 /// How the servers of one test speak: plainly, or with a certificate that signs itself, for the name `redis.internal`.
@@ -163,13 +145,22 @@ impl Wire {
 
     fn url(&self, variant: &str, rest: &str) -> String {
         match &self.0 {
-            None => format!("redis+{variant}://:pw@{rest}"),
+            None => format!("redis{variant}://:pw@{rest}"),
             Some((_, certificate)) => {
                 let trust = format!("sslrootcert={}&sslservername=redis.internal", certificate.display());
-                format!("rediss+{variant}://:pw@{rest}?{trust}")
+                format!("rediss{variant}://:pw@{rest}?{trust}")
             }
         }
     }
+}
+
+#[tokio::test]
+async fn redis_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
+    let wire = Wire::encrypted();
+    let server = wire.server(&["--requirepass", "pw"]);
+    let place = format!("127.0.0.1:{}/3", server.port);
+    assert_eq!(get(&mut Redis::new(&wire.url("", &place).into(), LIMIT).unwrap(), &["nothing"]).await.unwrap(), [None]);
+    refused(&wire, "", &place).await;
 }
 
 #[tokio::test]
@@ -196,20 +187,20 @@ async fn succession(wire: &Wire) {
     ]);
     sentinel.says(&["sentinel", "replicas", "hub"], &replica.port.to_string());
     // The first sentinel does not run.
-    let url = wire.url("sentinel", &format!("127.0.0.1:1,127.0.0.1:{}/hub/0", sentinel.port));
+    let url = wire.url("+sentinel", &format!("127.0.0.1:1,127.0.0.1:{}/hub/0", sentinel.port));
     let mut redis = Redis::new(&url.into(), Duration::from_secs(5)).unwrap();
     until(&mut redis, "who", "primary").await;
-    primary.child.kill().unwrap();
-    primary.child.wait().unwrap();
+    primary.child.0.kill().unwrap();
+    primary.child.0.wait().unwrap();
     until(&mut redis, "who", "primary").await;
     replica.says(&["role"], "master");
     replica.cli(&["set", "who", "successor"]);
     until(&mut redis, "who", "successor").await;
-    let unknown = wire.url("sentinel", &format!("127.0.0.1:{}/nobody/0", sentinel.port));
+    let unknown = wire.url("+sentinel", &format!("127.0.0.1:{}/nobody/0", sentinel.port));
     let error = get(&mut Redis::new(&unknown.into(), LIMIT).unwrap(), &["who"]).await.unwrap_err();
     assert!(error.text.contains("no master of that name") && !error.text.contains("pw"), "{error}");
     if wire.0.is_some() {
-        refused(wire, "sentinel", &format!("127.0.0.1:{}/hub/0", sentinel.port)).await;
+        refused(wire, "+sentinel", &format!("127.0.0.1:{}/hub/0", sentinel.port)).await;
     }
 }
 
@@ -251,7 +242,7 @@ async fn a_cluster_is_read_key_by_key() {
 async fn a_cluster_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
     let wire = Wire::encrypted();
     let nodes = key_by_key(&wire).await;
-    refused(&wire, "cluster", &format!("127.0.0.1:{}", nodes[0].port)).await;
+    refused(&wire, "+cluster", &format!("127.0.0.1:{}", nodes[0].port)).await;
 }
 
 /// The nodes that are left.
@@ -274,7 +265,7 @@ async fn key_by_key(wire: &Wire) -> [RedisServer; 2] {
         nodes[0].cli(&["-c", "set", key, &format!("of {key}")]);
     }
     // The first node does not run.
-    let url = wire.url("cluster", &format!("127.0.0.1:1,{}", addresses[0]));
+    let url = wire.url("+cluster", &format!("127.0.0.1:1,{}", addresses[0]));
     let mut redis = Redis::new(&url.into(), LIMIT).unwrap();
     let asked: Vec<&str> = keys.iter().map(String::as_str).chain(["none"]).collect();
     let found = get(&mut redis, &asked).await.unwrap();
@@ -283,7 +274,7 @@ async fn key_by_key(wire: &Wire) -> [RedisServer; 2] {
     assert!(redis.read("the clock", &[cmd("TIME")]).await.unwrap()[0].is_ok());
     // A node that has gone takes its keys with it: that is an error, not an absence.
     let [one, two, mut gone] = nodes;
-    gone.child.kill().unwrap();
+    gone.child.0.kill().unwrap();
     let error = get(&mut redis, &asked).await.unwrap_err();
     assert!(matches!(error.reason, Reason::Connection | Reason::Timeout), "{error}");
     [one, two]

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::reload;
 use llm_relay_exporter::serve::{self, Reloads};
@@ -11,18 +11,14 @@ use llm_relay_exporter::settings::{Plan, StorePlan};
 use llm_relay_exporter::web::Protection;
 use tokio_util::sync::CancellationToken;
 
-use crate::claude_code_hub::{Store, plan, postgres};
+use crate::claude_code_hub::{Store, as_role, plan, postgres};
 use crate::process::{Page, Process, fallen, page, total, value};
-
-const REQUEST: &str = "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd)
-                       values (1, 1, 'sk-ann', 'sonnet', 200, 0.5)";
+use crate::wait;
 
 async fn relay(name: &str, requests: u32) -> Store {
     let mut store = Store::new(name, "v0.9.2").await;
     store.people().await;
-    for _ in 0..requests {
-        store.run(REQUEST).await;
-    }
+    store.requests(requests, "0 s").await;
     store
 }
 
@@ -48,12 +44,6 @@ async fn sessions(store: &mut Store) -> Vec<(i32, String)> {
     sqlx::query_as(sessions).fetch_all(&mut store.owner).await.unwrap()
 }
 
-/// The same database for another user.
-fn url_for(role: &str, url: &str) -> String {
-    let at = url.rfind('@').unwrap();
-    format!("postgres://{role}:{role}{}", &url[at..])
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
     let mut main = relay("reload_main", 7).await;
@@ -62,7 +52,7 @@ async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
     for role in ["rotated_old", "rotated_new"] {
         main.run(&format!("create role {role} login superuser password '{role}'")).await;
     }
-    let [old, new] = ["rotated_old", "rotated_new"].map(|role| table("main", &url_for(role, &main.url)));
+    let [old, new] = ["rotated_old", "rotated_new"].map(|role| table("main", &as_role(&main.url, role, role)));
     let calm_table = table("calm", &calm.url);
     let exporter = Process::start(&format!("{old}{calm_table}"), &[]);
     exporter.until("both are read", |page| requests(page, "main") == 7.0 && requests(page, "calm") == 3.0);
@@ -89,7 +79,7 @@ async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
     // Roles belong to the server, sessions to roles: whoever still used the old one would now be thrown out.
     main.run("alter role rotated_old nologin").await;
     main.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'rotated_old'").await;
-    main.run(REQUEST).await;
+    main.requests(1, "0 s").await;
     exporter.until("reading goes on with the new user", |page| {
         check(page);
         requests(page, "main") == 8.0
@@ -134,11 +124,7 @@ async fn credentials_rotate_and_relays_come_and_go_on_sighup() {
     assert_eq!(successful(&page), Some(1.0));
     assert!(value(&page, stamp, &[("config", "relays")]).unwrap() > last);
     assert_eq!(fallen(&began, &page, "calm"), [""; 0]);
-    let began = Instant::now();
-    while !sessions(&mut main).await.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(10), "still connected for a relay that has gone");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait::until("nobody is connected for a relay that has gone", async || sessions(&mut main).await.is_empty()).await;
 
     // What comes back counts on from the ledger.
     exporter.write(&new);
@@ -196,13 +182,7 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
         (reloader, address, shutdown, running)
     };
     let until = async |address, what: &str, holds: &dyn Fn(&Page) -> bool| {
-        for _ in 0..600 {
-            if tokio::task::block_in_place(|| holds(&page(address))) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("waited in vain: {what}");
+        wait::until(what, async || tokio::task::block_in_place(|| holds(&page(address)))).await;
     };
     let (reloader, address, shutdown, running) = serve().await;
     let saved = |page: &Page| value(page, "llm_relay_store_last_save_timestamp_seconds", &[]).unwrap_or(0.0);
@@ -216,7 +196,7 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
     *next.lock().unwrap() = Plan { relays: [("hub".to_owned(), relay)].into(), store: at("store.db") };
     let before = saved(&page(address));
     reloader.reload().await.unwrap();
-    main.run(REQUEST).await;
+    main.requests(1, "0 s").await;
     until(address, "reading and saving go on", &|page| requests(page, "hub") == 6.0 && saved(page) > before).await;
     assert_eq!(value(&page(address), "llm_relay_store_failures_total", &[]), Some(0.0));
     shutdown.cancel();
@@ -228,6 +208,38 @@ async fn a_checkpoint_goes_on_over_a_reload_and_does_not_move() {
     until(address, "the checkpoint is what the page begins with", &|page| requests(page, "hub") == 6.0).await;
     shutdown.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_relay_comes_together_with_new_credentials_of_the_store() {
+    let (mut main, second) = (relay("reload_both", 3).await, relay("reload_both_second", 2).await);
+    let keeper = Store::new("reload_both_store", "v0.9.2").await;
+    for role in ["store_old", "store_new"] {
+        main.run(&format!("create role {role} login superuser password '{role}'")).await;
+    }
+    let config = |role: &str, relays: &str| {
+        format!("{relays}[store]\nurl = \"{}\"\nsave_interval = \"1s\"\n", as_role(&keeper.url, role, role))
+    };
+    let one = table("main", &main.url);
+    let both = format!("{one}{}", table("second", &second.url));
+    let saved = |page: &Page, relay: &str| {
+        value(page, "llm_relay_store_last_save_timestamp_seconds", &[("relay", relay)]).unwrap_or(0.0)
+    };
+    let exporter = Process::start(&config("store_old", &one), &[]);
+    exporter.until("it is read and saved", |page| requests(page, "main") == 3.0 && saved(page, "main") > 0.0);
+
+    main.run("alter role store_old nologin").await;
+    main.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'store_old'").await;
+    exporter.write(&config("store_wrong", &both));
+    exporter.signal("HUP");
+    exporter.until("credentials that are not good change nothing", |page| successful(page) == Some(0.0));
+    exporter.write(&config("store_new", &both));
+    exporter.signal("HUP");
+    exporter.until("the new relay is read and saved", |page| {
+        requests(page, "second") == 2.0 && saved(page, "second") > 0.0 && successful(page) == Some(1.0)
+    });
+    let before = saved(&exporter.page(), "main");
+    exporter.until("the other is saved again", |page| saved(page, "main") > before);
 }
 
 #[test]

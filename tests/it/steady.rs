@@ -8,7 +8,8 @@ use llm_relay_exporter::follow::{Backlog, Follower};
 use llm_relay_exporter::relay::{self, Relay};
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::claude_code_hub::{Store, ledger, plan};
+use crate::claude_code_hub::{Store, plan};
+use crate::reading::{self, read_all};
 
 const REFRESHES: u64 = 20;
 const NEW_PER_REFRESH: u64 = 30;
@@ -66,14 +67,8 @@ async fn of_a_ledger(name: &str, rows: u64) -> Cost {
 
     let plan = plan(&store.url, None);
     let mut relay = relay::open(&plan).unwrap();
-    let mut follower = Follower::new(ledger(&plan), &plan);
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
+    let mut follower = reading::follower(&plan);
+    read_all(&mut follower).await;
     // The audit after the first read belongs to it.
     follower.refresh().await.unwrap();
     report(&mut follower, &mut relay).await;

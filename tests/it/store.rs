@@ -4,19 +4,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::relays::claude_code_hub::demo;
+use llm_relay_exporter::follow::Follower;
+use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Plan, RelayPlan, StorePlan};
 use llm_relay_exporter::store::{Checkpointer, Owner, Store, StoreError};
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
-use crate::claude_code_hub::{ledger, plan};
+use crate::claude_code_hub::{filled, ledger, plan};
 use crate::generated;
+use crate::reading::{self, read_all, view};
 use crate::tally::{counter_lines, moment, row};
 
 /// One server for the tests that need nothing special of it; it ends with the process.
@@ -26,11 +26,13 @@ pub async fn server() -> &'static PrivatePostgres {
 }
 
 /// A relay's database with some days of history and nothing alive.
-async fn relay(name: &str, days: u32, requests_per_day: u32) -> RelayPlan {
-    let url = server().await.database(name).await.unwrap();
+pub async fn history(name: &str, days: u32, requests_per_day: u32) -> String {
     let history = HistoryOptions { days, requests_per_day, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    plan(&url, None)
+    filled(server().await, name, &history).await
+}
+
+async fn relay(name: &str, days: u32, requests_per_day: u32) -> RelayPlan {
+    plan(&history(name, days, requests_per_day).await, None)
 }
 
 fn owner(plan: &RelayPlan) -> Owner {
@@ -61,7 +63,7 @@ impl Exporter {
     }
 
     async fn read(&mut self) {
-        read(&mut self.follower).await;
+        read_all(&mut self.follower).await;
     }
 
     /// Ticks until it is so.
@@ -69,7 +71,7 @@ impl Exporter {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so(&self.saving) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
-            self.saving.tick(&mut self.follower).await;
+            self.saving.tick(&mut self.follower, true).await;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -83,23 +85,8 @@ impl Exporter {
     }
 
     fn view(&mut self) -> LedgerView {
-        view(&mut self.follower, &self.plan)
+        view(&mut self.follower, &self.plan, None)
     }
-}
-
-async fn read(follower: &mut Follower) {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
-}
-
-fn view(follower: &mut Follower, plan: &RelayPlan) -> LedgerView {
-    let with = Presentation { directory: None, live: None, boards: &plan.boards, series: &plan.series };
-    follower.view(&with).unwrap()
 }
 
 /// Everything that the clock does not change.
@@ -118,9 +105,9 @@ async fn run(plan: &RelayPlan, sql: &str) {
 
 /// What an exporter says that reads the whole ledger.
 async fn afresh(plan: &RelayPlan) -> (Vec<String>, u64) {
-    let mut follower = Follower::new(ledger(plan), plan);
-    read(&mut follower).await;
-    (lines(&view(&mut follower, plan)), follower.rows_read())
+    let mut follower = reading::follower(plan);
+    read_all(&mut follower).await;
+    (lines(&view(&mut follower, plan, None)), follower.rows_read())
 }
 
 const NEW_REQUESTS: &str = "
@@ -218,14 +205,7 @@ async fn what_the_relay_cleans_up_stays_counted() {
     let store = sqlite(directory.path());
     let requests = |view: &LedgerView| view.counters.as_ref().unwrap().traffic[0].requests[0];
     let everything = |exporter: &mut Exporter| {
-        let directory = Default::default();
-        let with = Presentation {
-            directory: Some(&directory),
-            live: None,
-            boards: &exporter.plan.boards,
-            series: &exporter.plan.series,
-        };
-        let view = exporter.follower.view(&with).unwrap();
+        let view = view(&mut exporter.follower, &exporter.plan, &Directory::default());
         let board =
             view.boards.into_iter().find(|board| board.period.label() == "all" && board.scope.label() == "model");
         board.unwrap().entries[0].requests.unwrap()
@@ -259,40 +239,6 @@ async fn what_the_relay_cleans_up_stays_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_share_a_store_and_one_takes_over_when_the_writer_dies() {
-    let plan = relay("replicas", 3, 1000).await;
-    let store = server().await.database("store_replicas").await.unwrap();
-    let mut one = Exporter::start(&plan, &store).await.unwrap();
-    let mut two = Exporter::start(&plan, &store).await.unwrap();
-    one.read().await;
-    one.save().await;
-    two.read().await;
-    for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(one.saving.status().writer && !two.saving.status().writer);
-    assert!(two.saving.status().up, "a follower is well");
-    run(&plan, NEW_REQUESTS).await;
-    one.read().await;
-    one.save().await;
-    two.read().await;
-    let (expected, _) = afresh(&plan).await;
-    assert_eq!(lines(&one.view()), expected);
-    assert_eq!(lines(&two.view()), expected);
-
-    drop(one);
-    run(&plan, NEW_REQUESTS).await;
-    two.read().await;
-    two.tick_until("a save by the other", |saving| saving.status().writer && saving.status().last_save.is_some()).await;
-    two.save().await;
-    let mut three = Exporter::start(&plan, &store).await.unwrap();
-    let (expected, _) = afresh(&plan).await;
-    assert_eq!(lines(&two.view()), expected);
-    assert_eq!(lines(&three.view()), expected, "the other's checkpoint is whole");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn two_exporters_on_one_file_do_not_mix_their_checkpoints() {
     let plan = relay("two_on_one_file", 3, 500).await;
     let directory = tempfile::tempdir().unwrap();
@@ -303,7 +249,7 @@ async fn two_exporters_on_one_file_do_not_mix_their_checkpoints() {
     let mut two = Exporter::start(&plan, &store).await.unwrap();
     two.read().await;
     for _ in 0..20 {
-        two.saving.tick(&mut two.follower).await;
+        two.saving.tick(&mut two.follower, true).await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(!two.saving.status().writer && two.saving.status().last_save.is_none());

@@ -1,23 +1,16 @@
 //! What the program says of its store: `check`, and the start with one that is refused.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use sqlx::{Connection, Executor, PgConnection};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::store::server;
-
-async fn relay(name: &str) -> String {
-    let url = server().await.database(name).await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
-    url
-}
+use crate::process::Process;
+use crate::store::{history, server};
+use crate::wait::until;
 
 fn command(relay: &str, store: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
@@ -36,22 +29,13 @@ fn check(relay: &str, store: &str) -> (Output, String) {
 
 /// Runs until it has saved; its log.
 async fn save_once(relay: &str, store: &str) -> String {
-    let mut child =
-        tokio::process::Command::from(command(relay, store)).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut log = String::new();
-    let until_saving = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            log += &format!("{line}\n");
-            if line.contains("saving to the store") {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), until_saving).await.expect("it does not save");
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(child.wait().await.unwrap().success());
+    let config = format!(
+        "[store]\nurl = {store:?}\nsave_interval = \"1s\"\n[relays.default]\nkind = \"claude-code-hub\"\ndatabase_url = {relay:?}\n"
+    );
+    let process = Process::start(&config, &[]);
+    until("it saves", async || process.log().contains("saving to the store")).await;
+    let (status, log) = process.end();
+    assert!(status.success());
     log
 }
 
@@ -72,7 +56,7 @@ fn listing(folder: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_is_in_a_file_and_changes_nothing() {
-    let relay = relay("check_file").await;
+    let relay = history("check_file", 2, 300).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     let store = format!("sqlite:{}", file.display());
@@ -105,7 +89,7 @@ async fn check_tells_what_is_in_a_file_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_is_in_a_database_and_changes_nothing() {
-    let relay = relay("check_database").await;
+    let relay = history("check_database", 2, 300).await;
     let store = server().await.database("check_database_store").await.unwrap();
     let mut owner = PgConnection::connect(&store).await.unwrap();
     let (output, said) = check(&relay, &store);
@@ -131,7 +115,7 @@ async fn check_tells_what_is_in_a_database_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_store_ends_the_start_with_its_own_exit_code_before_anything_is_served() {
-    let relay = relay("exit_code").await;
+    let relay = history("exit_code", 2, 300).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     std::fs::write(&file, "not a database at all\n".repeat(200)).unwrap();
@@ -140,4 +124,23 @@ async fn a_refused_store_ends_the_start_with_its_own_exit_code_before_anything_i
     assert_eq!(output.status.code(), Some(78), "{log}");
     assert!(log.contains("the store is refused") && log.contains(file.to_str().unwrap()), "{log}");
     assert!(log.contains("move it away") && !log.contains("listening"), "{log}");
+}
+
+/// Else a probe ends it before it serves, each time anew, for as long as the store is away.
+#[test]
+fn a_store_that_says_nothing_is_waited_for_once_and_not_once_for_each_relay() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("postgres://u:p@{}/store?sslmode=disable", silent.local_addr().unwrap());
+    let relay =
+        |n| format!("[relays.r{n}]\nkind = \"claude-code-hub\"\ndatabase_url = \"postgres://u:p@127.0.0.1:1/none\"\n");
+    let config = (0..10).map(relay).collect::<String>() + &format!("[store]\nurl = \"{store}\"\n");
+    let began = Instant::now();
+    let exporter = Process::start(&config, &[]);
+    assert_eq!(exporter.ask("GET", "/healthz").0, 200);
+    assert!(began.elapsed() < Duration::from_secs(20), "served after {:?}", began.elapsed());
+    // All of them ask it now, one after the other.
+    std::thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    exporter.end();
+    assert!(began.elapsed() < Duration::from_secs(20), "ended after {:?}", began.elapsed());
 }

@@ -12,8 +12,9 @@ use rand::Rng;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::server;
+use crate::store::{history, server};
 use crate::store_process::{Counters, Process, assert_none_fell, counters, equals_plain_sql, value};
+use crate::wait::{self, found};
 
 /// Lives between two comparisons with plain SQL.
 const ROUND: u32 = 25;
@@ -203,9 +204,7 @@ async fn holds(url: &str, store: &str, shown: &[&Counters]) -> Counters {
 /// Costs come on rows behind what is read again as new, are shown, and the exporter ends before it saves them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_restart() {
-    let url = server().await.database("kill_late").await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
+    let url = history("kill_late", 2, 300).await;
     let mut relay = PgConnection::connect(&url).await.unwrap();
     for _ in 0..2 {
         relay.execute(AssertSqlSafe(HIDDEN)).await.unwrap();
@@ -224,18 +223,13 @@ async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_r
         of.map(|(_, value)| value).sum()
     };
     let until = async |exporter: &Process, cost: f64| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
+        found(&format!("{cost} dollars are shown"), async || {
             let page = exporter.page().unwrap_or_default();
-            if let Some(counters) = counters(&page)
-                && (shown(&counters) - cost).abs() < 1e-6
-                && value(&page, "llm_relay_history_loaded_ratio") == Some(1.0)
-            {
-                break counters;
-            }
-            assert!(Instant::now() < deadline, "{cost} dollars are not shown:\n{}", exporter.sources());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            let is_all = value(&page, "llm_relay_history_loaded_ratio") == Some(1.0);
+            let counters = counters(&page).filter(|it| is_all && (shown(it) - cost).abs() < 1e-6);
+            counters.ok_or_else(|| exporter.sources())
+        })
+        .await
     };
 
     // What the store has is from before.
@@ -245,12 +239,9 @@ async fn a_late_cost_that_was_shown_but_not_saved_is_on_the_first_page_after_a_r
         let page = exporter.page().unwrap_or_default();
         value(&page, "llm_relay_store_last_save_timestamp_seconds").unwrap_or(0.0)
     };
-    let (first_save, deadline) = (saved().await, Instant::now() + Duration::from_secs(60));
+    let first_save = saved().await;
     relay.execute(AssertSqlSafe(HIDDEN)).await.unwrap();
-    while saved().await <= first_save {
-        assert!(Instant::now() < deadline, "it is not saved");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait::until("it is saved", async || saved().await > first_save).await;
     exporter.kill().await;
     let copy = |from: &Path, to: &Path| {
         std::fs::remove_dir_all(to).ok();

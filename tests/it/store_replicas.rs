@@ -3,20 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
+use crate::claude_code_hub::as_role;
 use crate::process;
-use crate::store::server;
+use crate::store::{history, server};
 use crate::store_process::{Counters, Process, assert_none_fell, counters, differs_from_plain_sql, value};
+use crate::wait::{found, until};
 
 const WRITER: &str = "llm_relay_store_writer";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
-/// For one page to say what the ledger says, or for somebody to take over; it is a matter of one or two seconds where
-/// nothing else is running.
-const SOON: Duration = Duration::from_secs(30);
 
 /// A busy second of the relay: requests of all users, some of which end later.
 const REQUESTS: &str = "
@@ -48,37 +45,27 @@ impl Pair {
 
     /// Waits until exactly one saves; which one.
     async fn writer(&self) -> usize {
-        let deadline = Instant::now() + SOON;
-        loop {
-            let writers = self.writers();
-            // One that was cut off says so after its next attempt to save.
-            if writers.iter().filter(|writer| **writer).count() == 1 {
-                return writers.iter().position(|writer| *writer).unwrap();
+        // One that was cut off says so after its next attempt to save.
+        found("one saves", async || match self.writers() {
+            one if one.iter().filter(|writer| **writer).count() == 1 => {
+                Ok(one.iter().position(|writer| *writer).unwrap())
             }
-            assert!(Instant::now() < deadline, "not one writer within {SOON:?}: {writers:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            writers => Err(writers),
+        })
+        .await
     }
 
     /// The relay works on; each page comes to say what the ledger says, and none ever falls.
     async fn work(&mut self, what: &str) {
         self.connection.execute(REQUESTS).await.unwrap();
         for (process, last) in self.processes.iter().zip(&mut self.last) {
-            let deadline = Instant::now() + SOON;
-            loop {
-                let now = process.counters();
-                let difference = match &now {
-                    Some(now) => differs_from_plain_sql(&self.relay, now).await,
-                    None => Some("no counters".to_owned()),
-                };
-                if let Some(now) = now {
-                    assert_none_fell(last, &now);
-                    *last = now;
-                }
-                let Some(difference) = difference else { break };
-                assert!(Instant::now() < deadline, "{what}: {difference}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            found(what, async || {
+                let Some(now) = process.counters() else { return Err("no counters".to_owned()) };
+                assert_none_fell(last, &now);
+                *last = now;
+                differs_from_plain_sql(&self.relay, last).await.map_or(Ok(()), Err)
+            })
+            .await;
         }
         if let [one, .., other] = self.last.as_slice() {
             assert_eq!(one, other, "{what}");
@@ -88,9 +75,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_counter_differs() {
-    let relay = server().await.database("pair").await.unwrap();
-    let history = HistoryOptions { days: 3, requests_per_day: 800, ..HistoryOptions::default() };
-    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let relay = history("pair", 3, 800).await;
     let store = server().await.database("pair_store").await.unwrap();
     let mut keeper = PgConnection::connect(&store).await.unwrap();
     let connection = PgConnection::connect(&relay).await.unwrap();
@@ -105,6 +90,8 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
         pair.work("with a replica").await;
     }
     assert_eq!(pair.writers(), [true, false], "the first one saves, the other follows");
+    let is_up = |process: &Process| value(&process.page().unwrap(), "llm_relay_store_up") == Some(1.0);
+    assert!(pair.processes.iter().all(is_up), "who follows is well");
 
     for cut in 1..=2 {
         // The writer's session ends, as after a fault of the network; either may be the next one.
@@ -140,28 +127,51 @@ async fn a_replica_takes_over_from_a_writer_that_is_cut_off_or_killed_and_no_cou
     }
 }
 
+/// Its state is older than what the other saved last: written over that, counters would be lower after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_read_the_relay_does_not_take_over() {
+    let relay = history("cut_off", 2, 300).await;
+    let store = server().await.database("cut_off_store").await.unwrap();
+    let mut connection = PgConnection::connect(&relay).await.unwrap();
+    connection.execute("create role cut_off login superuser password 'cut_off'").await.unwrap();
+    let others = as_role(&relay, "cut_off", "cut_off");
+    let first = Process::start(&relay, Some(&store)).await;
+    let mut pair = Pair { relay: relay.clone(), connection, processes: vec![first], last: vec![Counters::new()] };
+    pair.work("alone").await;
+    assert_eq!(pair.writer().await, 0);
+    pair.processes.push(Process::start(&others, Some(&store)).await);
+    pair.last.push(Counters::new());
+    pair.work("with a replica").await;
+    let cut_off = "alter role cut_off nologin;
+                   select pg_terminate_backend(pid) from pg_stat_activity where usename = 'cut_off'";
+    pair.connection.execute(cut_off).await.unwrap();
+    let other = pair.processes.pop().unwrap();
+    pair.last.pop();
+    pair.work("the other cannot read").await;
+    let saved = |process: &Process| value(&process.page().unwrap(), SAVED).unwrap();
+    let before = saved(&pair.processes[0]);
+    until("it has saved", async || saved(&pair.processes[0]) >= before + 1.0).await;
+    pair.processes.pop().unwrap().kill().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(value(&other.page().unwrap(), WRITER), Some(0.0), "{}", other.sources());
+    pair.processes.push(Process::start(&relay, Some(&store)).await);
+    pair.work("it goes on from what it saved").await;
+    assert_eq!(pair.writer().await, 0);
+}
+
 /// A whole machine starts, the exporter first; meanwhile the relay had deleted what it had counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_wait_for_a_store_that_starts_later() {
-    let relay = server().await.database("early").await.unwrap();
-    let history = HistoryOptions { days: 2, requests_per_day: 300, ..HistoryOptions::default() };
-    demo::create(&relay.clone().into(), &history).await.unwrap();
+    let relay = history("early", 2, 300).await;
     let mut keeper = PrivatePostgres::start().await.unwrap();
     let store = keeper.database("early_store").await.unwrap();
     let process = Process::start(&relay, Some(&store)).await;
     let until = async |process: &Process, what: &str, is: &dyn Fn(&str) -> bool| {
-        let deadline = Instant::now() + SOON;
-        loop {
-            let page = process.page().unwrap();
-            if is(&page) {
-                return page;
-            }
-            assert!(Instant::now() < deadline, "{what}: {}", process.sources());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || process.page().filter(|page| is(page)).ok_or_else(|| process.sources());
+        found(what, look).await
     };
     let saved = |page: &str| counters(page).is_some() && value(page, SAVED).is_some();
-    let before = counters(&until(&process, "nothing is saved", &saved).await).unwrap();
+    let before = counters(&until(&process, "it is saved", &saved).await).unwrap();
     process.kill().await;
     keeper.stop();
     let mut connection = PgConnection::connect(&relay).await.unwrap();
@@ -169,10 +179,10 @@ async fn counters_wait_for_a_store_that_starts_later() {
 
     let process = Process::start(&relay, Some(&store)).await;
     let read = |page: &str| value(page, "llm_relay_history_loaded_ratio") == Some(1.0);
-    let page = until(&process, "the ledger is not read", &read).await;
+    let page = until(&process, "the ledger is read", &read).await;
     assert_eq!(counters(&page), None, "too low");
     keeper.restart().await.unwrap();
-    let page = until(&process, "the store is not used again", &|page| counters(page).is_some()).await;
+    let page = until(&process, "the store is used again", &|page| counters(page).is_some()).await;
     assert_none_fell(&before, &counters(&page).unwrap());
     process.kill().await;
 }

@@ -256,10 +256,7 @@ async fn rows_of_both_tables_that_become_visible_late_are_counted_once() {
     let mut store = Store::new("late").await;
     store.people().await;
     let mut watch = Watch::of(&store).await;
-    let mut late = Store {
-        owner: <sqlx::PgConnection as sqlx::Connection>::connect(&store.url).await.unwrap(),
-        url: store.url.clone(),
-    };
+    let mut late = crate::db::Db::connect(&store.url).await;
     late.run(&format!("begin; {}; {}", Request::default().insert(), Failure::default().insert())).await;
     for _ in 0..3 {
         store.run(&Request::default().insert()).await;
@@ -406,7 +403,7 @@ async fn rows_that_cannot_be_are_left_out_alone() {
     assert_eq!((directory.keys.len(), directory.keys[0].expires_at, live.accounts.len()), (3, None, 3));
     let mut ledger = crate::claude_code_hub::ledger(&store.plan());
     let refresh = ledger.refresh(&crate::claude_code_hub::all()).await.unwrap();
-    assert_eq!((refresh.rows.len(), refresh.refused), (2, 2));
+    assert_eq!((refresh.rows.len(), refresh.refused.ids.len()), (2, 2));
     let whole = whole_view(&store.plan()).await;
     assert_eq!((outcomes(&whole), whole.lag_seconds), ([2, 0, 0], Some(0.0)), "no negative age");
     let now: DateTime<Utc> = Utc::now();

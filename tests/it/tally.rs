@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Datelike, Days, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::model::*;
@@ -12,6 +11,8 @@ use llm_relay_exporter::settings::{Boards, SeriesBudget};
 use llm_relay_exporter::tally::{Moment, Presentation, Tally};
 use llm_relay_exporter::view::{Blocks, BoardEntry, CountersView, EntityCounters, LedgerView};
 use proptest::prelude::*;
+
+use crate::reading::Saved;
 
 const ZONES: [Tz; 4] = [
     chrono_tz::Asia::Shanghai,
@@ -436,11 +437,8 @@ fn assert_board(entries: &[BoardEntry], scope: Scope, rows: &[&UsageRow]) {
     assert!((sum - cost(rows)).abs() < 1e-9);
 }
 
-/// Writes what has changed over what was saved before.
-fn save(tally: &mut Tally, saved: &mut BTreeMap<String, Bytes>) {
-    let parts = tally.parts(saved.is_empty()).unwrap();
-    saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-    saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+fn save(tally: &mut Tally, saved: &mut Saved) {
+    saved.keep(tally.parts(saved.0.is_empty()).unwrap(), |bytes| bytes.get());
 }
 
 /// Every counter as a line. The order of a hash map is nobody's business: the page sorts.
@@ -476,7 +474,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
     tally.complete();
     let mut ledger: Vec<UsageRow> = Vec::new();
     let mut next_id = 1;
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     for step in steps {
         let len = ledger.len();
         let pick = |index: usize| index % len.max(1);
@@ -495,7 +493,7 @@ fn play(zone: Tz, start: DateTime<Utc>, steps: &[Step]) {
             Step::Restart => {
                 save(&mut tally, &mut saved);
                 let before = counters(&mut tally, &directory);
-                tally = Tally::restore(&mut saved.clone()).unwrap();
+                tally = Tally::restore(&mut saved.0.clone()).unwrap();
                 assert_eq!(counters(&mut tally, &directory), before);
             }
             _ if len == 0 => {}
@@ -592,12 +590,12 @@ proptest! {
         let directory = directory(Vec::new());
         let total = |batches: Vec<Vec<UsageRow>>, restarts: bool| {
             let mut tally = Tally::new(moment(zone, now));
-            let mut saved = BTreeMap::new();
+            let mut saved = Saved::default();
             for batch in batches {
                 tally.apply(batch);
                 if restarts {
                     save(&mut tally, &mut saved);
-                    tally = Tally::restore(&mut saved.clone()).unwrap();
+                    tally = Tally::restore(&mut saved.0.clone()).unwrap();
                 }
             }
             tally.complete();
@@ -828,9 +826,9 @@ fn a_row_that_nobody_looked_at_for_a_while_is_looked_at_before_it_is_let_go() {
     tally.complete();
     tally.apply([row(1, start - Duration::seconds(10))]);
     // The relay's database, or the exporter, was away for an hour; meanwhile the cost has grown.
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     save(&mut tally, &mut saved);
-    let mut tally = Tally::restore(&mut saved.clone()).unwrap();
+    let mut tally = Tally::restore(&mut saved.0.clone()).unwrap();
     tally.advance(moment(zone, start + Duration::hours(1)));
     tally.settle(10);
     assert_eq!(tally.due(), [1]);
@@ -923,9 +921,9 @@ fn after_a_restore_every_row_that_may_have_changed_is_due() {
     tally.apply((1..=5).map(|id| row(id, now - Duration::seconds(id * 100))));
     tally.settle(4);
     assert_eq!(tally.due(), Vec::<i64>::new(), "they have just been read");
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     save(&mut tally, &mut saved);
-    let restored = Tally::restore(&mut saved.clone()).unwrap();
+    let restored = Tally::restore(&mut saved.0.clone()).unwrap();
     let mut due = restored.due();
     due.sort_unstable();
     assert_eq!(due, [1, 2, 3, 4, 5], "a cost that another process has shown may be in any");

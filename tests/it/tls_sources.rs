@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
@@ -19,6 +19,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::claude_relay_service::{documented_user, plan};
 use crate::redis_servers::{RedisServer, free_port, get};
+use crate::wait::found;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -28,13 +29,16 @@ pub(crate) struct Papers {
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
 impl Papers {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let papers = Self { directory: tempfile::tempdir().unwrap(), authority };
+        let papers = Self { directory: tempfile::tempdir().unwrap(), authority: authority() };
         papers.write("ca.pem", &papers.authority.pem());
         papers
     }
@@ -55,6 +59,17 @@ impl Papers {
         let key = KeyPair::generate().unwrap();
         self.write(&format!("{name}.pem"), &params.signed_by(&key, &self.authority).unwrap().pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    /// A server on two ports, the second of which asks for a client's certificate.
+    fn redis(&self, plain: u16, port: u16) -> RedisServer {
+        self.issue("server", here());
+        self.issue("client", named("exporter"));
+        let mut arguments = ["--port", &plain.to_string(), "--tls-port", &port.to_string()].map(str::to_owned).to_vec();
+        for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
+            arguments.extend([format!("--tls-{option}-file"), self.path(file).display().to_string()]);
+        }
+        RedisServer::start(plain, &arguments)
     }
 
     /// For a server that runs as the owner of its directory.
@@ -208,35 +223,6 @@ async fn postgres_with_a_certificate_that_signs_itself_is_trusted_by_naming_it()
 }
 
 #[tokio::test]
-async fn redis_with_a_certificate_that_signs_itself_is_trusted_by_naming_it() {
-    let (papers, other) = (Papers::new(), Papers::new());
-    let certificate = self_signed(&papers, vec![named("redis.internal")]);
-    let port = free_port();
-    let words = ["--port", "0", "--tls-auth-clients", "no", "--requirepass", "secret"];
-    let mut arguments = words.map(str::to_owned).to_vec();
-    let files = [("--tls-cert-file", "server.pem"), ("--tls-key-file", "server.key"), ("--tls-ca-cert-file", "ca.pem")];
-    arguments.extend(["--tls-port".to_owned(), port.to_string()]);
-    for (option, file) in files {
-        arguments.extend([option.to_owned(), papers.path(file).display().to_string()]);
-    }
-    let _server = RedisServer::start(port, &arguments);
-    let url = |certificate: &Path, more: &str| {
-        format!("rediss://:secret@127.0.0.1:{port}/3?sslrootcert={}{more}", certificate.display())
-    };
-    let mut redis = Redis::new(&url(&certificate, "&sslservername=redis.internal").into(), LIMIT).unwrap();
-    let began = Instant::now();
-    while let Err(error) = get(&mut redis, &["nothing"]).await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let stranger = self_signed(&other, vec![named("redis.internal")]);
-    for url in [url(&certificate, ""), url(&stranger, "&sslservername=redis.internal")] {
-        let error = get(&mut Redis::new(&url.into(), LIMIT).unwrap(), &["x"]).await.unwrap_err();
-        assert!(error.reason == Reason::Connection && error.text.contains("sslrootcert"), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn of_several_hosts_the_first_that_answers_is_read() {
     let (mut first, second) = (PrivatePostgres::start().await.unwrap(), PrivatePostgres::start().await.unwrap());
     for (server, name) in [(&first, "first"), (&second, "second")] {
@@ -277,23 +263,13 @@ async fn of_several_hosts_the_first_that_answers_is_read() {
 #[tokio::test]
 async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own() {
     let (papers, other) = (Papers::new(), Papers::new());
-    papers.issue("server", here());
-    papers.issue("client", named("exporter"));
-    let path = |name: &str| papers.path(name).display().to_string();
     let port = free_port();
-    let server = ["server.pem", "server.key", "ca.pem"].map(path);
-    let options = ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"];
-    let mut arguments = vec!["--port".to_owned(), "0".to_owned(), "--tls-port".to_owned(), port.to_string()];
-    options.iter().zip(&server).for_each(|(option, file)| arguments.extend([(*option).to_owned(), file.clone()]));
-    let _server = RedisServer::start(port, &arguments);
+    let _server = papers.redis(0, port);
+    let path = |name: &str| papers.path(name).display().to_string();
     let certificate = format!("&sslcert={}&sslkey={}", path("client.pem"), path("client.key"));
     let url = format!("rediss://127.0.0.1:{port}/0?sslrootcert={}", path("ca.pem"));
     let mut redis = Redis::new(&format!("{url}{certificate}").into(), LIMIT).unwrap();
-    let began = Instant::now();
-    while let Err(error) = get(&mut redis, &["nothing"]).await {
-        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    found("Redis answers", async || get(&mut redis, &["nothing"]).await).await;
     assert_eq!(get(&mut redis, &["nothing"]).await.unwrap(), [None]);
 
     let wrong = other.path("ca.pem").display().to_string();
@@ -328,17 +304,11 @@ async fn redis_is_read_over_tls_with_an_authority_and_a_certificate_of_ones_own(
 #[tokio::test]
 async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
     let (papers, other) = (Papers::new(), Papers::new());
-    papers.issue("server", here());
-    papers.issue("client", named("exporter"));
-    let path = |name: &str| papers.path(name).display().to_string();
     // The relay's own side of it is plain.
     let (port, plain) = (free_port(), free_port());
-    let mut arguments = vec!["--port".to_owned(), plain.to_string(), "--tls-port".to_owned(), port.to_string()];
-    for (option, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
-        arguments.extend([format!("--tls-{option}-file"), path(file)]);
-    }
-    let server = RedisServer::start(plain, &arguments);
+    let server = papers.redis(plain, port);
     server.answers();
+    let path = |name: &str| papers.path(name).display().to_string();
     let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
     let mut admin = client.get_multiplexed_async_connection().await.unwrap();
     let options =

@@ -4,31 +4,26 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use llm_relay_exporter::demo::HistoryOptions;
-use llm_relay_exporter::relays::claude_code_hub::demo;
 use llm_relay_exporter::servers::PrivatePostgres;
 use serde_json::Value;
 
-use crate::claude_code_hub::Store;
+use crate::claude_code_hub::{Store, filled};
 use crate::client;
+use crate::dashboards::prometheus::paced;
+use crate::guarded::Guarded;
 use crate::process::{Process, page};
+use crate::wait::seen;
 
 /// A server of VictoriaMetrics' on a free port. It ends with its value.
 struct Server {
-    child: Child,
+    _child: Guarded,
     address: SocketAddr,
     directory: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 impl Server {
@@ -43,7 +38,7 @@ impl Server {
             println!("skipped: {program} is not installed");
             return None;
         };
-        let server = Self { child, address, directory };
+        let server = Self { _child: Guarded(child), address, directory };
         server.until("it answers", || client::get(address, "/health").is_ok_and(|answer| answer.status == 200));
         Some(server)
     }
@@ -61,12 +56,7 @@ impl Server {
     }
 
     fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !holds() {
-            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap();
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}\n{}", log());
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        seen(what, || fs::read_to_string(self.directory.path().join("log")).unwrap(), holds);
     }
 
     fn get(&self, path: &str) -> Value {
@@ -165,16 +155,11 @@ async fn seeded() -> (Store, Process) {
     (store, exporter)
 }
 
-/// The rules in a folder, at a pace that a test can wait for.
+/// The rules in a folder, at that pace.
 fn hurried(folder: &Path) {
     exporter(&["rules", "--dialect", "metricsql", "--out", folder.to_str().unwrap()]);
     for (name, text) in files(folder) {
-        let lines = text.lines().map(|line| match line.trim_start() {
-            rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
-            rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
-            _ => line.to_owned(),
-        });
-        fs::write(folder.join(name), lines.collect::<Vec<_>>().join("\n")).unwrap();
+        fs::write(folder.join(name), paced(&text)).unwrap();
     }
 }
 
@@ -225,10 +210,9 @@ async fn what_was_counted_before_the_first_scrape_fires_nothing_in_vmalert() {
 #[tokio::test(flavor = "multi_thread")]
 async fn live_series_go_on_where_an_imported_back_fill_ends() {
     let postgres = PrivatePostgres::start().await.unwrap();
-    let url = postgres.database("claude_code_hub").await.unwrap();
     let until = Utc::now() - TimeDelta::minutes(5);
     let history = HistoryOptions { days: 1, requests_per_day: 400, until, ..HistoryOptions::default() };
-    demo::create(&url.clone().into(), &history).await.unwrap();
+    let url = filled(&postgres, "claude_code_hub", &history).await;
     let config = format!("[relays.it]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\n");
     tokio::task::block_in_place(|| {
         let live = Process::start(&config, &[]);

@@ -10,7 +10,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bcrypt::Version;
 use llm_relay_exporter::http::{self, State};
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dashboards::prometheus::Prometheus;
 use crate::full_view::{own, view};
+use crate::wait::seen;
 
 /// A directory with a web configuration file and what it names.
 struct Files(TempDir);
@@ -121,12 +121,8 @@ fn users(users: &[(&str, &str)]) -> String {
     format!("basic_auth_users:\n{users}")
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    seen(what, String::new, holds);
 }
 
 #[test]

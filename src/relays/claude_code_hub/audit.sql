@@ -5,7 +5,7 @@ select
   l.model,
   l.original_model,
   {l.success_rate_outcome:varchar} as success_rate_outcome,
-  l.status_code,
+  l.status_code::bigint as status_code,
   l.is_success,
   l.blocked_by is not null as blocked,
   count(*)::bigint as requests,

@@ -8,13 +8,14 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::directory::replica_lag;
 use super::plans::{self, LARGE, Statement};
-use super::schema::{Level, Schema, SchemaCache};
+use super::schema::{Level, Schema};
 use super::zone::{From, Zones};
 use super::{Settings, directory, statements};
 use crate::connect::postgres::{Database, Snapshot};
 use crate::connect::redis::Redis;
 use crate::model::ReadError;
 use crate::relay::OpenError;
+use crate::relay::known_database::Schema as _;
 use crate::relay::plan::RelayPlan;
 use crate::relay::report::Report;
 
@@ -38,7 +39,7 @@ const STUCK_SECONDS: f64 = 120.0;
 
 /// The server, the relay's version, zone and size, and what this role may read.
 async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -> Result<(), ReadError> {
-    let schema = SchemaCache::default().get(None, Schema::detect(snapshot)).await?;
+    let schema = Schema::detect(snapshot).await?;
     let what = "looking at the server";
     let query = sqlx::query(include_str!("estimate.sql")).bind(schema.fact_table());
     let server = snapshot.fetch_one(what, query).await?;
@@ -105,7 +106,7 @@ fn privileges(schema: &Schema, report: &mut Report) {
 async fn statements(database: &mut Database, report: &mut Report) {
     let schema = match database.snapshot().await {
         Ok(mut snapshot) => {
-            let schema = SchemaCache::default().get(None, Schema::detect(&mut snapshot)).await;
+            let schema = Schema::detect(&mut snapshot).await;
             let size = match &schema {
                 Ok(schema) => plans::size(&mut snapshot, schema).await.unwrap_or(0),
                 Err(_) => 0,

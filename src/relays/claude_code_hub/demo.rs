@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::store::Ownership;
 use crate::demo::{DemoOptions, Environment, HistoryOptions, SimulatorOptions, Urls};
-use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
+use crate::servers::{PrivatePostgres, PrivateRedis};
 
 /// A Claude Code Hub. Takes some seconds, most of them for the history. Dropping the future leaves nothing behind.
 ///
@@ -23,14 +23,7 @@ use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
 /// only told on stderr: the demo then has no live state.
 pub(crate) async fn set_up(options: DemoOptions) -> anyhow::Result<Environment> {
     let postgres = PrivatePostgres::start().await?;
-    let redis = match PrivateRedis::start().await {
-        Ok(redis) => Some(redis),
-        Err(missing @ ServerError::RedisMissing) => {
-            eprintln!("no live state in this demo: {missing}");
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let redis = PrivateRedis::start_if_installed("no live state").await?;
     let database = postgres.database("claude_code_hub").await?;
     let urls = Urls { database_url: database.into(), redis_url: redis.as_ref().map(|redis| redis.url().into()) };
     let stop = CancellationToken::new();

@@ -5,28 +5,28 @@ use chrono_tz::Tz;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::schema::{Schema, SchemaCache};
+use super::schema::Schema;
 use super::zone::{From, Zones};
 use super::{Settings, limits};
 use crate::connect::postgres::{Database, Snapshot, understood};
 use crate::model::{Directory, EntityId, Key, Provider, ReadError, Scope, User};
 use crate::relay::DirectorySource;
+use crate::relay::known_database::KnownDatabase;
 
 pub(super) const USERS: &str = include_str!("users.sql");
 pub(super) const KEYS: &str = include_str!("keys.sql");
 pub(super) const PROVIDERS: &str = include_str!("providers.sql");
 
 pub(crate) struct DirectoryReader {
-    database: Database,
+    database: KnownDatabase<Schema>,
     zones: Zones,
-    schema: SchemaCache,
     /// A setting that is no known zone and has been logged.
     unknown_zone: Option<String>,
 }
 
 impl DirectoryReader {
     pub(crate) fn new(database: Database, zones: Zones) -> Self {
-        Self { database, zones, schema: SchemaCache::default(), unknown_zone: None }
+        Self { database: KnownDatabase::new(database), zones, unknown_zone: None }
     }
 
     /// The zone of the relay's setting; one that is not known is logged when it appears.
@@ -42,9 +42,8 @@ impl DirectoryReader {
         zone
     }
 
-    async fn read_all(&mut self, snapshot: &mut Snapshot) -> Result<Directory, ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
-        let settings = Settings::read(snapshot, &schema).await?;
+    async fn read_all(&mut self, snapshot: &mut Snapshot, schema: &Schema) -> Result<Directory, ReadError> {
+        let settings = Settings::read(snapshot, schema).await?;
         let mut directory = Directory {
             currency: settings.currency,
             version: schema.level.label().to_owned(),
@@ -81,10 +80,9 @@ impl DirectoryReader {
 #[async_trait]
 impl DirectorySource for DirectoryReader {
     async fn read(&mut self) -> Result<Directory, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_all(&mut snapshot).await;
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
+        let (mut snapshot, schema) = self.database.snapshot().await?;
+        let result = self.read_all(&mut snapshot, &schema).await;
+        self.database.end(snapshot, result).await
     }
 }
 

@@ -1,6 +1,5 @@
 //! The usage ledger: by id for what is new, by request for what may still change, by time for the audit.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,17 +14,17 @@ use sqlx::{AssertSqlSafe, Row};
 use super::plans::{Plans, Statement};
 use super::prices::Prices;
 use super::row::{BillingModel, End, RowReader};
-use super::schema::{Level, Schema, SchemaCache};
+use super::schema::{Level, Schema};
 use super::zone::Zones;
 use crate::connect::postgres::{Database, Snapshot};
 use crate::model::LedgerSum;
 use crate::model::{Calendar, Facts, ReadError, Reason, Scope, UsageRow, Usd};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
+use crate::relay::known_database::KnownDatabase;
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange};
 
 pub(crate) struct LedgerReader {
-    database: Database,
+    database: KnownDatabase<Schema>,
     zones: Zones,
-    schema: SchemaCache,
     plans: Plans,
     prices: Prices,
     rows: RowReader,
@@ -43,19 +42,17 @@ struct Basis {
 /// Rows as they came: some may be refused.
 struct Batch {
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
 impl LedgerReader {
     pub(crate) fn new(database: Database, zones: Zones) -> Self {
-        let (schema, plans) = (SchemaCache::default(), Plans::default());
-        let (prices, rows) = (Prices::default(), RowReader::default());
-        Self { database, zones, schema, plans, prices, rows, calendar: None }
+        let (plans, prices, rows) = (Plans::default(), Prices::default(), RowReader::default());
+        Self { database: KnownDatabase::new(database), zones, plans, prices, rows, calendar: None }
     }
 
-    async fn basis(&mut self, snapshot: &mut Snapshot) -> Result<Basis, ReadError> {
-        let schema = self.schema.get(None, Schema::detect(snapshot)).await?;
+    async fn basis(&mut self, snapshot: &mut Snapshot, schema: Arc<Schema>) -> Result<Basis, ReadError> {
         let settings = super::Settings::read(snapshot, &schema).await?;
         self.prices.renew(snapshot, &schema).await?;
         let billing = BillingModel::of_setting(&settings.billing_model_source);
@@ -69,19 +66,18 @@ impl LedgerReader {
 
     /// Looks at the plans before anything is read by them.
     async fn renew_plans(&mut self) -> Result<(), ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
-        let schema = self.schema.get(None, Schema::detect(&mut snapshot)).await;
-        let schema = self.end(snapshot, schema).await?;
-        self.plans.renew(&mut self.database, &schema).await
+        let (snapshot, schema) = self.database.snapshot().await?;
+        self.database.end(snapshot, Ok(())).await?;
+        self.plans.renew(self.database.database(), &schema).await
     }
 
-    async fn end<T>(&mut self, snapshot: Snapshot, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.database.finish(snapshot).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
-    }
-
-    async fn read_refresh(&mut self, snapshot: &mut Snapshot, request: &RefreshRequest) -> Result<Refresh, ReadError> {
-        let basis = self.basis(snapshot).await?;
+    async fn read_refresh(
+        &mut self,
+        snapshot: &mut Snapshot,
+        schema: Arc<Schema>,
+        request: &RefreshRequest,
+    ) -> Result<Refresh, ReadError> {
+        let basis = self.basis(snapshot, schema).await?;
         let zone = basis.zone.name();
         let what = "reading the ledger's clock";
         let clock =
@@ -94,7 +90,7 @@ impl LedgerReader {
         let calendar = self.calendar(snapshot, zone, first, today).await?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let query = sqlx::query(self.statement(Statement::NewRows, &basis.schema)?)
@@ -109,7 +105,7 @@ impl LedgerReader {
             let query = sqlx::query(self.statement(Statement::OpenRows, &basis.schema)?).bind(&request.reread);
             let batch = self.batch(snapshot, "reading open rows again", query, &basis).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -176,16 +172,11 @@ impl LedgerReader {
         basis: &Basis,
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: 0, read: read.len() };
+        let mut batch = Batch { rows: Vec::with_capacity(read.len()), refused: Refused::default(), read: read.len() };
         for row in &read {
-            match self.rows.read(row, basis.billing, &self.prices) {
-                Ok(row) => batch.rows.push(row),
-                Err(error) => {
-                    batch.refused += 1;
-                    let id: Option<i64> = row.try_get("id").ok();
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
-            }
+            let read = self.rows.read(row, basis.billing, &self.prices);
+            let id = row.try_get("id").map_err(|error| snapshot.error(what, &error))?;
+            batch.rows.extend(batch.refused.sift(read, id));
         }
         Ok(batch)
     }
@@ -201,33 +192,28 @@ impl Ledger for LedgerReader {
         if self.plans.due() {
             self.renew_plans().await?;
         }
-        let mut snapshot = self.database.snapshot().await?;
-        let result = self.read_refresh(&mut snapshot, request).await;
-        self.end(snapshot, result).await
+        let (mut snapshot, schema) = self.database.snapshot().await?;
+        let result = self.read_refresh(&mut snapshot, schema, request).await;
+        self.database.end(snapshot, result).await
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = async {
-            let basis = self.basis(&mut snapshot).await?;
+            let basis = self.basis(&mut snapshot, schema).await?;
             let query =
                 sqlx::query(self.statement(Statement::OlderRows, &basis.schema)?).bind(below).bind(i64::from(limit));
             let batch = self.batch(&mut snapshot, "reading older rows", query, &basis).await?;
             Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
         }
         .await;
-        self.end(snapshot, result).await
+        self.database.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
-        let mut snapshot = self.database.snapshot().await?;
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = async {
-            let basis = self.basis(&mut snapshot).await?;
+            let basis = self.basis(&mut snapshot, schema).await?;
             let query = sqlx::query(self.statement(Statement::Span, &basis.schema)?);
             let query = query.bind(range.start).bind(range.end).bind(after).bind(i64::from(limit));
             let mut rows = self.batch(&mut snapshot, "reading rows of a span", query, &basis).await?.rows;
@@ -235,23 +221,22 @@ impl Ledger for LedgerReader {
             Ok(rows)
         }
         .await;
-        self.end(snapshot, result).await
+        self.database.end(snapshot, result).await
     }
 
-    async fn spent(&mut self, scope: Scope, id: i64, range: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
+    async fn spent(&mut self, scope: Scope, id: i64, range: TimeRange) -> Result<Usd, ReadError> {
         let Some(statement) = Statement::spent_by(scope) else {
             return Err(ReadError::new(Reason::Data, "the relay sets no limit on a model"));
         };
-        let mut snapshot = self.database.snapshot().await?;
+        let (mut snapshot, schema) = self.database.snapshot().await?;
         let what = "summing one entity's spending";
         let result = async {
-            let schema = self.schema.get(None, Schema::detect(&mut snapshot)).await?;
             let query = sqlx::query(self.statement(statement, &schema)?).bind(id).bind(range.start).bind(range.end);
             let row = snapshot.fetch_one(what, query).await?;
             row.try_get("cost_usd").map(Usd::from_decimal).map_err(|error| snapshot.error(what, &error))
         }
         .await;
-        self.end(snapshot, result).await
+        self.database.end(snapshot, result).await
     }
 
     fn day_before(&self, zone: Tz, instant: DateTime<Utc>) -> DateTime<Utc> {

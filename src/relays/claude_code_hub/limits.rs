@@ -1,7 +1,5 @@
 //! Spending limits and when their windows begin (v0.9.2 `src/lib/rate-limit/time-utils.ts`).
 
-use std::sync::Arc;
-
 use rust_decimal::Decimal;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -27,19 +25,11 @@ pub(crate) fn read(row: &PgRow, scope: Scope, id: &EntityId, deleted: bool, limi
         let most = row.try_get::<Option<Decimal>, _>(limit).map(|limit| limit.map(Usd::from_decimal));
         let set = most.map(|most| most.filter(|most| most.is_positive()));
         // Most have none.
-        let limit = set.and_then(|set| set.map(|most| Ok((most, row.try_get(since)?))).transpose());
-        match limit {
+        match set.and_then(|set| set.map(|most| Ok((most, row.try_get(since)?))).transpose()) {
             Ok(None) => {}
-            Ok(Some((limit, since))) => limits.push(Limit {
-                scope,
-                id: id.clone(),
-                window,
-                part: Arc::default(),
-                rule,
-                limit: Some(limit),
-                soft_limit: None,
-                since,
-            }),
+            Ok(Some((limit, since))) => {
+                limits.push(Limit { since, ..Limit::of(scope, id.clone(), window, rule, limit) });
+            }
             Err(error) => {
                 let (scope, window) = (scope.label(), window.label());
                 tracing::warn!(scope, %id, window, %error, "left out a limit that could not be understood");

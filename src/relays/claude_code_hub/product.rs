@@ -5,20 +5,13 @@ use std::time::Duration;
 use super::{UNSUPPORTED, check, demo, open};
 use crate::relay::plan::{OwnValue, RelayPlan};
 use crate::relay::setting::{
-    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
+    AUDIT_INTERVAL, HISTORY_BUDGET, MAX_USERS, SECOND, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, WEEK, duration,
 };
 use crate::relay::{Need, Product, Store, Variables};
 
 /// The relay's `SESSION_TTL`: how long after its last activity a session counts as live.
-const SESSION_TTL: Setting = Setting {
-    path: "session_ttl",
-    value_type: ValueType::Duration {
-        least: Duration::from_secs(1),
-        most: Duration::from_secs(7 * 24 * 60 * 60),
-        set: |relay, it| relay.own.set(SESSION_TTL.path, OwnValue::Duration(it)),
-    },
-    absent: Absent::Means("300s"),
-};
+const SESSION_TTL: Setting =
+    duration("session_ttl", SECOND, WEEK, "300s", |relay, it| relay.own.set(SESSION_TTL.path, OwnValue::Duration(it)));
 
 /// How long after its last activity a session counts as live.
 pub(crate) fn session_ttl(plan: &RelayPlan) -> Duration {

@@ -1,6 +1,5 @@
 //! A row of the ledger in our words.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
@@ -9,12 +8,10 @@ use sqlx::postgres::PgRow;
 
 use super::prices::Prices;
 use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
+use crate::relay::shared_names::SharedNames;
 
 /// Shorter spans give no output speed (v0.9.2 `src/repository/leaderboard.ts`).
 const LEAST_OUTPUT_MS: u32 = 100;
-
-/// Distinct model names that are shared between rows.
-const MOST_NAMES: usize = 10_000;
 
 /// Which model name the relay bills by (`system_settings.billing_model_source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl<'r> End<'r> {
     /// # Errors
     /// When a column is absent or cannot be understood.
     pub(crate) fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let status: Option<i32> = row.try_get("status_code")?;
+        let status: Option<i64> = row.try_get("status_code")?;
         Ok(Self {
             said: row.try_get("success_rate_outcome")?,
             status: status.and_then(|status| u16::try_from(status).ok()),
@@ -89,7 +86,7 @@ impl<'r> End<'r> {
 /// Reads rows; shares equal model names.
 #[derive(Default)]
 pub(crate) struct RowReader {
-    names: HashSet<Arc<str>>,
+    names: SharedNames,
 }
 
 impl RowReader {
@@ -159,16 +156,7 @@ impl RowReader {
     }
 
     fn name(&mut self, name: Option<&str>) -> Option<Arc<str>> {
-        let name = name?;
-        if let Some(known) = self.names.get(name) {
-            return Some(Arc::clone(known));
-        }
-        if self.names.len() >= MOST_NAMES {
-            self.names.clear();
-        }
-        let name: Arc<str> = name.into();
-        self.names.insert(Arc::clone(&name));
-        Some(name)
+        name.map(|name| self.names.share(name))
     }
 }
 
@@ -217,7 +205,7 @@ impl Counts {
     }
 }
 
-fn millis(value: Option<i32>) -> Option<u32> {
+fn millis(value: Option<i64>) -> Option<u32> {
     value.map(|value| u32::try_from(value).unwrap_or(0))
 }
 

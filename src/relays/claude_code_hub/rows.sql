@@ -28,7 +28,7 @@ select
   l.model,
   l.original_model,
   l.actual_response_model,
-  l.status_code,
+  l.status_code::bigint as status_code,
   nullif(l.cost_usd, 'NaN') as cost_usd,
   l.cost_usd = 'NaN' as cost_unknown,
   coalesce(l.cost_multiplier, 1) * coalesce(l.group_cost_multiplier, 1) as multiplier,
@@ -38,9 +38,9 @@ select
   l.cache_read_input_tokens::bigint as cache_read_input_tokens,
   l.cache_creation_5m_input_tokens::bigint as cache_creation_5m_input_tokens,
   l.cache_creation_1h_input_tokens::bigint as cache_creation_1h_input_tokens,
-  l.duration_ms,
-  l.ttfb_ms,
-  {first_byte} as first_byte_ms
+  l.duration_ms::bigint as duration_ms,
+  l.ttfb_ms::bigint as ttfb_ms,
+  ({first_byte})::bigint as first_byte_ms
 from wanted l
 left join (
   select distinct on (k.key) k.key, k.id

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, Reason};
 use crate::relay::columns::{Columns, Named, fill};
-use crate::relay::schema_cache;
+use crate::relay::known_database;
 
 /// Every column that some statement reads, by table.
 const READ: &Named = &[
@@ -82,8 +82,6 @@ impl Level {
     }
 }
 
-pub(crate) type SchemaCache = schema_cache::SchemaCache<Schema>;
-
 /// The columns of the relay's tables.
 #[derive(Clone, Debug)]
 pub(crate) struct Schema {
@@ -92,30 +90,6 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    pub(crate) async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
-        let what = "looking at the relay's columns";
-        let columns = Columns::of_postgres(snapshot, READ).await?;
-        let mut schema = Self { columns, level: Level::Log };
-        // The last that each release's migrations bring, and what those before it do: the relay adds `is_replay` ahead of
-        // all (v0.9.2 `src/lib/migrations/session-replay-index-preflight.ts`), and a migration may stop half-way.
-        let ledger = "usage_ledger";
-        let markers: [(Level, &str, &[&str]); 6] = [
-            (Level::Replay, ledger, &["success_rate_outcome", "actual_response_model", "first_byte_ms", "is_replay"]),
-            (Level::Outcome, ledger, &["success_rate_outcome", "actual_response_model"]),
-            (Level::Ledger, ledger, &["id"]),
-            (Level::TimeZone, "system_settings", &["timezone"]),
-            (Level::FirstToken, "message_request", &["ttfb_ms"]),
-            (Level::Log, "message_request", &["id"]),
-        ];
-        let found = markers.into_iter().find(|(_, table, columns)| columns.iter().all(|it| schema.has(table, it)));
-        schema.level = found.map(|(level, ..)| level).ok_or_else(|| {
-            let error = "neither table usage_ledger nor message_request is there for this role";
-            let hint = "is this the database of Claude Code Hub, and may the role use its schema?";
-            ReadError::new(Reason::Schema, format!("{what}: {error}; {hint}"))
-        })?;
-        Ok(schema)
-    }
-
     pub(crate) fn has(&self, table: &str, column: &str) -> bool {
         self.columns.exists(table, column)
     }
@@ -211,5 +185,31 @@ impl Schema {
         let is_late = bare == "circuit_breaker_failure_threshold";
         let is_there = if is_late { self.readable(table, &[bare]) } else { self.has(table, bare) };
         Some(if is_there { column.to_owned() } else { format!("null::{kind}") })
+    }
+}
+
+impl known_database::Schema for Schema {
+    async fn detect(snapshot: &mut Snapshot) -> Result<Self, ReadError> {
+        let what = "looking at the relay's columns";
+        let columns = Columns::of_postgres(snapshot, READ).await?;
+        let mut schema = Self { columns, level: Level::Log };
+        // The last that each release's migrations bring, and what those before it do: the relay adds `is_replay` ahead of
+        // all (v0.9.2 `src/lib/migrations/session-replay-index-preflight.ts`), and a migration may stop half-way.
+        let ledger = "usage_ledger";
+        let markers: [(Level, &str, &[&str]); 6] = [
+            (Level::Replay, ledger, &["success_rate_outcome", "actual_response_model", "first_byte_ms", "is_replay"]),
+            (Level::Outcome, ledger, &["success_rate_outcome", "actual_response_model"]),
+            (Level::Ledger, ledger, &["id"]),
+            (Level::TimeZone, "system_settings", &["timezone"]),
+            (Level::FirstToken, "message_request", &["ttfb_ms"]),
+            (Level::Log, "message_request", &["id"]),
+        ];
+        let found = markers.into_iter().find(|(_, table, columns)| columns.iter().all(|it| schema.has(table, it)));
+        schema.level = found.map(|(level, ..)| level).ok_or_else(|| {
+            let error = "neither table usage_ledger nor message_request is there for this role";
+            let hint = "is this the database of Claude Code Hub, and may the role use its schema?";
+            ReadError::new(Reason::Schema, format!("{what}: {error}; {hint}"))
+        })?;
+        Ok(schema)
     }
 }

@@ -34,8 +34,5 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("the database works out its days", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
     Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
-    Unsupported::metrics(
-        "nothing is told of people behind the callers, and of the relay's own processes",
-        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
-    ),
+    Unsupported::PEOPLE,
 ];

@@ -9,6 +9,7 @@ mod checkpoint;
 mod keys;
 mod sweep;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::sync::Arc;
@@ -252,6 +253,18 @@ impl Counters for CounterReader {
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         self.go_on_from(parts)
+    }
+
+    /// Where it is the same Redis, nothing has to be read again.
+    fn take_over(&mut self, before: Box<dyn Counters>) -> Result<(), PartError> {
+        let before: Box<dyn Any> = before;
+        let before: Box<Self> = before.downcast().map_err(|_| PartError::Unreadable("counters".to_owned()))?;
+        let Self { reader, zone, known, cursors, progress, budget: _ } = *before;
+        (self.known, self.cursors) = (known, cursors);
+        if reader.redis.endpoint() == self.reader.redis.endpoint() && self.zone.take_over(&zone) {
+            self.progress = progress;
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,6 @@
 //! claude-relay-service: its Redis, written as v1.1.314 writes it (`src/models/redis.js`,
 //! `src/services/apiKeyService.js`, `src/utils/upstreamErrorHelper.js`), with a few people and accounts.
 
-use std::time::Duration;
-
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -349,8 +347,7 @@ pub async fn run(redis: &mut (impl ConnectionLike + Send), options: &Options, st
     let mut random = StdRng::seed_from_u64(options.seed ^ 1);
     let mut was_down = false;
     loop {
-        let rate = options.pace.per_second(options.offset.local(Utc::now()));
-        let pause = Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / rate);
+        let pause = options.pace.pause(options.offset.local(Utc::now()), &mut random);
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
         }

@@ -1,7 +1,6 @@
 //! Keys, accounts and limits. Only named fields are read: the same hashes hold tokens and passwords.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
@@ -93,17 +92,7 @@ impl DirectoryReader {
                 let limit =
                     limit.and_then(|text| Usd::from_f64(text.parse().ok()?)).filter(|limit| limit.is_positive());
                 if let (Some(limit), false) = (limit, deleted) {
-                    let (scope, id, rule) = (Scope::Key, id.clone(), WindowRule::Live);
-                    directory.limits.push(Limit {
-                        scope,
-                        id,
-                        window,
-                        part: Arc::default(),
-                        rule,
-                        limit: Some(limit),
-                        soft_limit: None,
-                        since: None,
-                    });
+                    directory.limits.push(Limit::of(Scope::Key, id.clone(), window, WindowRule::Live, limit));
                 }
             }
             let tags =
@@ -163,16 +152,9 @@ impl DirectoryReader {
             let enabled = by_itself || active.as_deref() != Some("false");
             let slots = slots.and_then(|text| text.parse().ok()).filter(|slots| *slots > 0);
             let quota = quota.and_then(|text| Usd::from_f64(text.parse().ok()?)).filter(|quota| quota.is_positive());
-            directory.limits.extend(quota.map(|limit| Limit {
-                scope: Scope::Provider,
-                id: id.as_str().into(),
-                window: QuotaWindow::Daily,
-                part: Arc::default(),
-                rule: WindowRule::Live,
-                limit: Some(limit),
-                soft_limit: None,
-                since: None,
-            }));
+            let limit =
+                |limit| Limit::of(Scope::Provider, id.as_str().into(), QuotaWindow::Daily, WindowRule::Live, limit);
+            directory.limits.extend(quota.map(limit));
             let group = groups.get(&id).cloned().or(kind);
             directory.providers.push(provider(platform, &id, name, enabled, group, slots));
         }

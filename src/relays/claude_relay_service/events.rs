@@ -48,7 +48,7 @@ pub(super) struct Cursors {
 }
 
 /// What has happened since the last reading.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Events {
     /// 0 for classes of which none has occurred.
     pub failures: BTreeMap<(EntityId, FailureClass), u64>,

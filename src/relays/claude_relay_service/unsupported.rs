@@ -63,6 +63,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
             "llm_relay_ledger_corrections_usd_total",
             "llm_relay_imported_requests_total",
             "llm_relay_ledger_lag_seconds",
+            "llm_relay_ledger_rows_left_out",
             "llm_relay_audit_",
             "llm_relay_statement_refused",
         ],
@@ -106,8 +107,5 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         ],
     ),
     Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
-    Unsupported::metrics(
-        "nothing is told of people behind the callers, and of the relay's own processes",
-        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
-    ),
+    Unsupported::PEOPLE,
 ];

@@ -36,6 +36,15 @@ impl Zone {
         Self { configured, told, looked }
     }
 
+    /// Knows what `before` was told, where that was held against the same offset; tells whether it was.
+    pub(super) fn take_over(&self, before: &Self) -> bool {
+        let is_same = self.configured == before.configured;
+        if is_same {
+            self.told.store(before.told.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        is_same
+    }
+
     /// Where the relay's days begin.
     pub(super) fn offset(&self) -> Offset {
         self.relays().unwrap_or(self.configured)

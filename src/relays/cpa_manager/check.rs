@@ -12,7 +12,7 @@ use super::ledger::{AGAIN, AUDIT, BETWEEN, ENDS, MARKS, NEW, OLDER, ROWS};
 use super::live::{COLLECTOR, COOLDOWNS, PLANS, QUOTA_WINDOWS};
 use super::prices::Prices;
 use super::row::RowReader;
-use super::schema::{Level, Schema, SchemaCache};
+use super::schema::{Level, Schema};
 use crate::connect::sqlite::Snapshot;
 use crate::model::{ReadError, Usd};
 use crate::relay::OpenError;
@@ -44,7 +44,7 @@ async fn store(snapshot: &mut Snapshot, plan: &RelayPlan, report: &mut Report) -
     if !snapshot.is_write_ahead() {
         report.note("sqlite", "the file has no write-ahead log: is the relay that writes it a CPA-Manager?");
     }
-    let schema = SchemaCache::default().get(None, Schema::detect(snapshot)).await?;
+    let schema = Schema::detect(snapshot).await?;
     report.ok("relay", schema.level.label());
     if schema.level < Level::Plus {
         report.note("relay", "before Plus: no time to first token, no status of failures, no quotas");

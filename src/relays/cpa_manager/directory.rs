@@ -76,18 +76,8 @@ impl DirectoryReader {
                 }
             }
         }
-        let keys = self.seen.keys.iter().map(|(id, digits)| Key {
-            id: (*id).into(),
-            name: aliases.remove(id).unwrap_or_else(|| digits.clone()),
-            user_id: None,
-            slots: None,
-            sessions: None,
-            enabled: None,
-            deleted: false,
-            expires_at: None,
-            created_at: None,
-            counts_as: (*id).into(),
-        });
+        let keys = self.seen.keys.iter();
+        let keys = keys.map(|(id, digits)| Key::of((*id).into(), aliases.remove(id).unwrap_or_else(|| digits.clone())));
         let keys = keys.collect();
         let providers = self.seen.credentials.iter().map(|(id, credential)| Provider {
             id: (*id).into(),

@@ -1,6 +1,5 @@
 //! The usage ledger: by id for what is new, by time for the audit. A row is final when it appears.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,10 +15,10 @@ use super::row::{RowReader, end, moment, name, text};
 use super::schema::{Level, Schema, SchemaCache};
 use crate::connect::sqlite::{File, Snapshot};
 use crate::model::LedgerSum;
-use crate::model::{Facts, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, ReadError, UsageRow};
 use crate::relay::civil::Calendars;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) const ROWS: &str = include_str!("rows.sql");
 pub(super) const NEW: &str = "id > ?1 order by id limit ?2";
@@ -46,7 +45,7 @@ pub(super) struct LedgerReader {
 struct Batch {
     rows: Vec<UsageRow>,
     identities: Vec<RowIdentity>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -89,7 +88,7 @@ impl LedgerReader {
         let calendar = self.calendars.get(date(first), date(now))?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let after = self.stable_ids().id_up_to(after);
@@ -106,7 +105,7 @@ impl LedgerReader {
             let query = sqlx::query(schema.fit_with(ROWS, AGAIN)).bind(ids);
             let batch = self.batch(snapshot, "reading rows again", query, &schema).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -152,20 +151,13 @@ impl LedgerReader {
     ) -> Result<Batch, ReadError> {
         let read = snapshot.fetch(what, query).await?;
         let identities = read.iter().filter_map(identity).collect();
-        let mut batch = Batch { rows: Vec::with_capacity(read.len()), identities, refused: 0, read: read.len() };
+        let mut batch =
+            Batch { rows: Vec::with_capacity(read.len()), identities, refused: Refused::default(), read: read.len() };
         let stable_ids = self.stable_ids.get_or_insert_default();
         for row in &read {
-            match self.rows.read(row, schema.level, &self.prices) {
-                Ok(row) => {
-                    let position = stable_ids.of(row.id);
-                    batch.rows.push(UsageRow { id: position, request_id: position, ..row });
-                }
-                Err(error) => {
-                    batch.refused += 1;
-                    let id: Option<i64> = row.try_get("id").ok();
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
-            }
+            let position = stable_ids.of(row.try_get("id").map_err(|error| snapshot.error(what, &error))?);
+            let read = batch.refused.sift(self.rows.read(row, schema.level, &self.prices), position);
+            batch.rows.extend(read.map(|row| UsageRow { id: position, request_id: position, ..row }));
         }
         Ok(batch)
     }
@@ -175,7 +167,7 @@ impl LedgerReader {
         &mut self,
         snapshot: &mut Snapshot,
         schema: &Schema,
-        span: &Range<DateTime<Utc>>,
+        span: &TimeRange,
     ) -> Result<LedgerSum, ReadError> {
         let what = "summing the ledger";
         let query = sqlx::query(schema.fit(AUDIT));
@@ -262,12 +254,7 @@ impl Ledger for LedgerReader {
         self.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let mut snapshot = self.file.snapshot().await?;
         let result = async {
             let schema = self.basis(&mut snapshot).await?;
@@ -278,9 +265,5 @@ impl Ledger for LedgerReader {
         }
         .await;
         self.end(snapshot, result).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay sets no spending limits"))
     }
 }

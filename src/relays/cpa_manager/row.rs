@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Utc};
 use sqlx::Row;
@@ -12,12 +11,13 @@ use super::identity::{key_id, provider_id};
 use super::prices::{Models, Parts, Prices, without_effort};
 use super::schema::Level;
 use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow};
+use crate::relay::shared_names::SharedNames;
 
 /// A row that arrives so long after its request began was imported, not collected: the proxy's queue keeps a request
 /// for an hour at most.
 pub(super) const IMPORTED_MS: i64 = 60 * 60 * 1000;
 
-/// Distinct names that are shared between rows.
+/// Distinct keys, and providers, that are remembered.
 const MOST_NAMES: usize = 10_000;
 
 /// Statuses that are the caller's doing, not the provider's.
@@ -34,7 +34,7 @@ pub(super) enum RowError {
 /// Reads rows; shares equal model names, and remembers numbers of credentials and keys.
 #[derive(Default)]
 pub(super) struct RowReader {
-    models: HashMap<Vec<u8>, Arc<str>>,
+    models: SharedNames,
     keys: HashMap<Vec<u8>, Option<i64>>,
     providers: HashMap<[Vec<u8>; 3], i64>,
 }
@@ -81,7 +81,7 @@ impl RowReader {
             team_id: None,
             organization_id: None,
             provider_id: self.provider(row)?,
-            model: (!name.is_empty()).then(|| self.model(name)),
+            model: (!name.is_empty()).then(|| self.models.share(name)),
             answered_model: None,
             status,
             cost: price.map(|price| price.cost(&parts)).unwrap_or_default(),
@@ -100,16 +100,6 @@ impl RowReader {
             account_cost: None,
             cache_saved: price.filter(|_| parts.cached + parts.cache_read > 0).map(|price| price.saved(&parts)),
         })
-    }
-
-    fn model(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.models.get(name.as_bytes()) {
-            return Arc::clone(known);
-        }
-        make_room(&mut self.models);
-        let shared: Arc<str> = name.into();
-        self.models.insert(name.into(), Arc::clone(&shared));
-        shared
     }
 
     fn key(&mut self, hash: &[u8]) -> Option<i64> {

@@ -64,13 +64,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("the manager's pages show dollars", &["llm_relay_currency_info"]),
     Unsupported::metrics("its times are of no zone", &["llm_relay_timezone_error_seconds"]),
-    Unsupported::metrics(
-        "no recurring statement can become expensive: all are bounded by an index",
-        &["llm_relay_statement_refused"],
-    ),
+    Unsupported::STATEMENTS,
     Unsupported::metrics("the file has no replica", &["llm_relay_replica_lag_seconds"]),
-    Unsupported::metrics(
-        "nothing is told of people behind the callers, and of the relay's own processes",
-        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
-    ),
+    Unsupported::PEOPLE,
 ];

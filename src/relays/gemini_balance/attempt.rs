@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::PROVIDER;
 use super::clock::Clock;
 use crate::connect::sql::Cells;
-use crate::model::{FailureClass, Outcome, RowKind, Tokens, UsageRow, Usd};
+use crate::model::{FailureClass, Outcome, UsageRow};
 use crate::relay::shared_names::SharedNames;
 
 /// A row of `t_request_log`.
@@ -91,30 +91,17 @@ impl Attempt {
             request_id: position,
             started_at: clock.instant(self.at?)?,
             counted: true,
-            kind: RowKind::Request,
-            imported: false,
             is_final: true,
             is_error: outcome == Outcome::Failure,
             outcome: Some(outcome),
             is_success: outcome.verdict(),
             failure: self.status.failure(),
-            user_id: 0,
             key_id: self.key,
-            team_id: None,
-            organization_id: None,
             provider_id: PROVIDER,
             model: self.model.as_deref().filter(|name| !name.is_empty()).map(|name| names.share(name)),
-            answered_model: None,
             status: self.status.http(),
-            cost: Usd::ZERO,
-            tokens: Tokens::default(),
-            board_tokens: 0,
             duration_ms: self.latency_ms.map(|ms| u32::try_from(ms.max(0)).unwrap_or(u32::MAX)),
-            ttft_ms: None,
-            output_speed_micro: None,
-            list_cost: None,
-            account_cost: None,
-            cache_saved: None,
+            ..UsageRow::default()
         })
     }
 }

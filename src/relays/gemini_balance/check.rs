@@ -6,7 +6,8 @@ use chrono::TimeDelta;
 
 use super::attempt::Status;
 use super::clock::{self, Clock};
-use super::store::{Session, Store, Which};
+use super::store::{Session, Which};
+use crate::connect::sql::Database;
 use crate::model::ReadError;
 use crate::relay::OpenError;
 use crate::relay::plan::RelayPlan;
@@ -19,18 +20,19 @@ use crate::relay::report::Report;
 pub async fn check(plan: &RelayPlan) -> Result<Report, OpenError> {
     let mut report = Report::default();
     let clock = Clock::new(plan);
-    let mut store = Store::new(plan)?;
-    match store.session().await {
+    let mut database = super::database(plan)?;
+    match database.session().await {
         Err(error) => report.problem("database", error.text),
-        Ok(mut session) => {
-            report.ok("database", format!("connected to {}", store.endpoint()));
+        Ok(session) => {
+            let mut session = Session(session);
+            report.ok("database", format!("connected to {}", database.endpoint()));
             if let Err(error) = tables(&mut session, clock, &mut report).await {
                 report.problem("ledger", error.text);
             }
             error_log(&mut session, &mut report).await;
-            store.finish(session).await;
-            settings(&mut store, &mut report).await;
-            store.close().await;
+            database.finish(session.0).await;
+            settings(&mut database, &mut report).await;
+            database.close().await;
         }
     }
     Ok(report)
@@ -94,8 +96,8 @@ async fn error_log(session: &mut Session, report: &mut Report) {
 }
 
 /// The settings hold every secret of the relay in clear: an account need not read them.
-async fn settings(store: &mut Store, report: &mut Report) {
-    let Ok(mut session) = store.session().await else { return };
+async fn settings(database: &mut Database, report: &mut Report) {
+    let Ok(mut session) = database.session().await.map(Session) else { return };
     match session.pool_keys().await {
         Ok(keys) => report.ok("keys", format!("{} keys are in the pool (they are hashed at once)", keys.len())),
         Err(error) => report.note(
@@ -109,5 +111,5 @@ async fn settings(store: &mut Store, report: &mut Report) {
     if session.is_server() && session.reads_settings().await {
         report.note("grant", "this account may read t_settings, with the relay's keys and passwords: it need not");
     }
-    store.finish(session).await;
+    database.finish(session.0).await;
 }

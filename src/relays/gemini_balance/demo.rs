@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio_util::sync::CancellationToken;
 
 use super::{MYSQL_SCHEMA, SQLITE_SCHEMA};
-use crate::demo::{DemoOptions, Environment, Pace, Urls};
+use crate::demo::{DemoOptions, Environment, Pace, Urls, pick};
 use crate::servers::host::Host;
 
 /// Keys of the pool, and how many of them are used.
@@ -105,10 +104,8 @@ impl Simulator {
                 written += rows.attempts.len() as u64;
                 self.write(std::mem::take(&mut rows)).await?;
             }
-            let local = at.with_timezone(&self.zone);
-            let rate = Pace::Daily(requests_per_day).per_second(local.naive_local()).max(1e-5);
-            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-            at += TimeDelta::milliseconds((pause * 1000.0).clamp(1.0, 36e5) as i64);
+            let local = at.with_timezone(&self.zone).naive_local();
+            at += Pace::Daily(requests_per_day).pause(local, &mut self.rng);
         }
         written += rows.attempts.len() as u64;
         self.write(rows).await?;
@@ -124,22 +121,14 @@ impl Simulator {
             let mut rows = Rows::default();
             self.request(Utc::now() - TimeDelta::seconds(1), &mut rows);
             self.write(rows).await?;
-            let rate = pace.per_second(Utc::now().with_timezone(&self.zone).naive_local());
-            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            let local = Utc::now().with_timezone(&self.zone).naive_local();
+            tokio::time::sleep(pace.pause(local, &mut self.rng)).await;
         }
     }
 
     /// One request: attempts with one key after the other until one succeeds.
     fn request(&mut self, at: DateTime<Utc>, rows: &mut Rows) {
-        let mut draw: f64 = self.rng.random();
-        let (model, _, typical) = MODELS
-            .into_iter()
-            .find(|(_, share, _)| {
-                draw -= share;
-                draw <= 0.0
-            })
-            .unwrap_or(MODELS[0]);
+        let (model, _, typical) = *pick(&MODELS, |it| it.1, self.rng.random());
         let streams = !model.contains("embedding");
         let mut start = at;
         for _ in 0..ATTEMPTS {
@@ -217,11 +206,5 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
     let since = Utc::now() - TimeDelta::days(i64::from(history.days));
     relay.fill(since, history.requests_per_day).await?;
     let urls = Urls { database_url: url.into(), redis_url: None };
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let traffic = async move {
-        let live = relay.live(simulator.pace);
-        stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
-    };
-    Ok(Environment::live(urls, traffic, stop, host))
+    Ok(Environment::until_stopped(urls, async move { relay.live(simulator.pace).await }, host))
 }

@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 use super::PROVIDER;
 use super::attempt::key_name;
 use super::clock::Clock;
-use super::store::{Session, Store};
+use super::store::Session;
+use crate::connect::sql::Database;
 use crate::model::{Directory, Key, Provider, ReadError, Reason};
 use crate::relay::DirectorySource;
 
@@ -22,7 +23,7 @@ const SLICE: i64 = 20_000;
 const STEP: i64 = 1_000_000;
 
 pub(super) struct DirectoryReader {
-    store: Arc<Mutex<Store>>,
+    database: Arc<Mutex<Database>>,
     clock: Clock,
     /// Ids `(bottom, top]` have been looked at.
     seen: Option<(i64, i64)>,
@@ -30,20 +31,20 @@ pub(super) struct DirectoryReader {
 }
 
 impl DirectoryReader {
-    pub(super) fn new(store: Arc<Mutex<Store>>, clock: Clock) -> Self {
-        Self { store, clock, seen: None, used: BTreeSet::new() }
+    pub(super) fn new(database: Arc<Mutex<Database>>, clock: Clock) -> Self {
+        Self { database, clock, seen: None, used: BTreeSet::new() }
     }
 
     /// The keys of the pool; `None` where they cannot be read.
     async fn find_keys(&mut self) -> Result<Option<BTreeSet<i64>>, ReadError> {
-        let store = Arc::clone(&self.store);
-        let mut store = store.lock().await;
-        let mut session = store.session().await?;
+        let database = Arc::clone(&self.database);
+        let mut database = database.lock().await;
+        let mut session = Session(database.session().await?);
         let result = match self.find_used(&mut session).await {
             Ok(()) => pool(&mut session).await,
             Err(error) => Err(error),
         };
-        store.finish(session).await;
+        database.finish(session.0).await;
         result
     }
 
@@ -86,16 +87,8 @@ impl DirectorySource for DirectoryReader {
         let pool = self.find_keys().await?;
         let known: BTreeSet<i64> = self.used.iter().chain(pool.iter().flatten()).copied().collect();
         let key = |id: &i64| Key {
-            id: (*id).into(),
-            name: key_name(*id),
-            user_id: None,
             enabled: pool.as_ref().map(|pool| pool.contains(id)),
-            deleted: false,
-            expires_at: None,
-            created_at: None,
-            slots: None,
-            sessions: None,
-            counts_as: (*id).into(),
+            ..Key::of((*id).into(), key_name(*id))
         };
         let provider = Provider {
             id: PROVIDER.into(),

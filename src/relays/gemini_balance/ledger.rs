@@ -5,24 +5,24 @@
 //! in slices.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::PROVIDER;
 use super::attempt::Attempt;
 use super::clock::{self, Clock};
 use super::error_log::ErrorLog;
-use super::store::{Ends, Group, Session, Store, Which};
-use crate::model::{Facts, LedgerSum, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
+use super::store::{Ends, Group, Session, Which};
+use crate::connect::sql::Database;
+use crate::model::{Facts, LedgerSum, Outcome, ReadError, UsageRow};
 use crate::parts::{Part, PartError};
 use crate::relay::civil::Calendars;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 /// Ids of one statement that sums, or that looks into every row: some 10 ms of SQLite.
 const SLICE: i64 = 20_000;
@@ -30,8 +30,6 @@ const SLICE: i64 = 20_000;
 const SMALL: i64 = 100_000;
 /// How far an attempt's start may lie from the order of ids: its own time (`TIME_OUT`, 300 s), and clock changes.
 const DISORDER: TimeDelta = TimeDelta::hours(2);
-/// Days that are always in the calendar: a month, and the week around its first day.
-const LEAST_DAYS: Days = Days::new(40);
 /// Ids in one list.
 const LIST: usize = 1000;
 /// Rows in a row that must agree on how wrong the zone is, and how often somebody is told.
@@ -41,7 +39,7 @@ const TELL_EVERY: Duration = Duration::from_secs(3600);
 const SHORT_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct LedgerReader {
-    store: Store,
+    database: Database,
     clock: Clock,
     stable_ids: Option<StableIds>,
     names: SharedNames,
@@ -60,14 +58,14 @@ fn identity(attempt: &Attempt) -> RowIdentity {
 struct Batch {
     attempts: Vec<Attempt>,
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
 impl LedgerReader {
-    pub(super) fn new(store: Store, clock: Clock, error_log: ErrorLog) -> Self {
+    pub(super) fn new(database: Database, clock: Clock, error_log: ErrorLog) -> Self {
         Self {
-            store,
+            database,
             clock,
             stable_ids: None,
             names: SharedNames::default(),
@@ -92,10 +90,10 @@ impl LedgerReader {
         let first = oldest.map_or(ends.now, |at| at.min(ends.now));
         let today = self.clock.date(ends.now);
         // What the relay has deleted may still be counted: the days of a month do not go with their rows.
-        let calendar = self.calendars.get(self.clock.date(first).min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(self.clock.date(first).min(today - civil::LEAST_DAYS), today)?;
 
         let mut rows = Vec::new();
-        let mut refused = 0;
+        let mut refused = Refused::default();
         let mut more = false;
         if let Some(after) = request.after {
             let after = self.stable_ids().id_up_to(after);
@@ -112,7 +110,7 @@ impl LedgerReader {
         for ids in again.chunks(LIST) {
             let batch = self.batch(session, "reading rows again", Which::Ids(ids)).await?;
             rows.extend(batch.rows);
-            refused += batch.refused;
+            refused.merge(batch.refused);
         }
         let mut audit = Vec::with_capacity(request.audit.len());
         for span in &request.audit {
@@ -156,37 +154,27 @@ impl LedgerReader {
 
     async fn batch(&mut self, session: &mut Session, what: &str, which: Which<'_>) -> Result<Batch, ReadError> {
         let read = session.attempts(what, which).await?;
-        let mut batch =
-            Batch { attempts: Vec::with_capacity(read.len()), rows: Vec::new(), refused: 0, read: read.len() };
-        for row in read {
-            match row {
-                Ok(attempt) => batch.attempts.push(attempt),
-                Err((id, error)) => {
-                    batch.refused += 1;
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
-            }
-        }
+        let mut batch = Batch {
+            attempts: Vec::with_capacity(read.len()),
+            rows: Vec::new(),
+            refused: Refused::default(),
+            read: read.len(),
+        };
         let stable_ids = self.stable_ids.get_or_insert_default();
+        for row in read {
+            let id = row.as_ref().err().and_then(|(id, _)| *id).unwrap_or(0);
+            batch.attempts.extend(batch.refused.sift(row.map_err(|(_, error)| error), stable_ids.of(id)));
+        }
         for attempt in &batch.attempts {
-            match attempt.row(stable_ids.of(attempt.id), self.clock, &mut self.names) {
-                Some(row) => batch.rows.push(row),
-                None => {
-                    batch.refused += 1;
-                    tracing::debug!(row = attempt.id, "left out a row without a time");
-                }
-            }
+            let position = stable_ids.of(attempt.id);
+            let row = attempt.row(position, self.clock, &mut self.names).ok_or("it has no time");
+            batch.rows.extend(batch.refused.sift(row, position));
         }
         Ok(batch)
     }
 
     /// The ids `(after, upto]` that hold every row of a span of time, with room for disorder.
-    async fn ids_of(
-        &self,
-        session: &mut Session,
-        span: &Range<DateTime<Utc>>,
-        ends: Ends,
-    ) -> Result<(i64, i64), ReadError> {
+    async fn ids_of(&self, session: &mut Session, span: &TimeRange, ends: Ends) -> Result<(i64, i64), ReadError> {
         let Some((first, _)) = ends.first else { return Ok((0, 0)) };
         let bottom = first - 1;
         if ends.top - bottom <= SMALL {
@@ -199,12 +187,7 @@ impl LedgerReader {
         Ok((after, upto))
     }
 
-    async fn sum(
-        &self,
-        session: &mut Session,
-        span: &Range<DateTime<Utc>>,
-        ends: Ends,
-    ) -> Result<LedgerSum, ReadError> {
+    async fn sum(&self, session: &mut Session, span: &TimeRange, ends: Ends) -> Result<LedgerSum, ReadError> {
         let (from, to) = (self.clock.text(span.start), self.clock.text(span.end));
         let (mut after, upto) = self.ids_of(session, span, ends).await?;
         let mut sum = LedgerSum::default();
@@ -256,29 +239,24 @@ impl Ledger for LedgerReader {
     }
 
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
-        let mut session = self.store.session().await?;
+        let mut session = Session(self.database.session().await?);
         let result = self.read_refresh(&mut session, request).await;
-        self.store.finish(session).await;
+        self.database.finish(session.0).await;
         result
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let upto = self.stable_ids().id_up_to(below.saturating_sub(1));
-        let mut session = self.store.session().await?;
+        let mut session = Session(self.database.session().await?);
         let which = Which::Before { upto, limit: limit.into() };
         let result = self.batch(&mut session, "reading older rows", which).await;
-        self.store.finish(session).await;
+        self.database.finish(session.0).await;
         let batch = result?;
         Ok(Older { rows: batch.rows, bottom: batch.read < limit as usize, refused: batch.refused })
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
-        let mut session = self.store.session().await?;
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
+        let mut session = Session(self.database.session().await?);
         let result = async {
             let ends = session.ends().await?;
             let (low, high) = self.ids_of(&mut session, &range, ends).await?;
@@ -288,7 +266,7 @@ impl Ledger for LedgerReader {
             Ok(self.batch(&mut session, "reading rows of a span", which).await?.rows)
         }
         .await;
-        self.store.finish(session).await;
+        self.database.finish(session.0).await;
         result
     }
 
@@ -298,10 +276,6 @@ impl Ledger for LedgerReader {
 
     fn restore(&mut self, parts: &BTreeMap<String, Bytes>) -> Result<(), PartError> {
         self.error_log.restore(parts)
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay knows no costs and sets no limits"))
     }
 }
 

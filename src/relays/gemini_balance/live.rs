@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 
 use super::attempt::Attempt;
 use super::error_log::ErrorLog;
-use super::store::{STEP, Session, Store, Which};
+use super::store::{STEP, Session, Which};
+use crate::connect::sql::Database;
 use crate::model::{Directory, Live, Outcome, ReadError};
 use crate::relay::LiveState;
 use crate::relay::overlap::Overlap;
@@ -20,29 +21,29 @@ use crate::relay::overlap::Overlap;
 const LOOK_BACK: i64 = 50_000;
 
 pub(super) struct LiveReader {
-    store: Arc<Mutex<Store>>,
+    database: Arc<Mutex<Database>>,
     health: Health,
     error_log: ErrorLog,
 }
 
 impl LiveReader {
-    pub(super) fn new(store: Arc<Mutex<Store>>, error_log: ErrorLog) -> Self {
-        Self { store, health: Health::default(), error_log }
+    pub(super) fn new(database: Arc<Mutex<Database>>, error_log: ErrorLog) -> Self {
+        Self { database, health: Health::default(), error_log }
     }
 }
 
 #[async_trait]
 impl LiveState for LiveReader {
     async fn read(&mut self, directory: &Directory) -> Result<Live, ReadError> {
-        let mut store = self.store.lock().await;
-        let mut session = store.session().await?;
+        let mut database = self.database.lock().await;
+        let mut session = Session(database.session().await?);
         let second = Utc::now().timestamp();
         let result = async {
             self.health.catch_up(&mut session, second).await?;
             self.error_log.catch_up(&mut session, second).await
         }
         .await;
-        store.finish(session).await;
+        database.finish(session.0).await;
         result?;
         // A key that has left the pool cannot fail any more, one that was never used has not.
         let mut failures = self.health.failures();
@@ -59,7 +60,7 @@ impl LiveState for LiveReader {
         Ok(Live {
             key_failures: Some(failures.into_iter().map(|(key, failures)| (key.into(), failures)).collect()),
             error_log: self.error_log.counts(),
-            database_bytes: store.sizes(),
+            database_bytes: database.sizes(),
             ..Live::default()
         })
     }

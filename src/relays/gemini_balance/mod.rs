@@ -27,6 +27,7 @@ mod store;
 mod unsupported;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -34,11 +35,11 @@ pub use check::check;
 pub use product::PRODUCT;
 pub use unsupported::UNSUPPORTED;
 
+use crate::connect::sql::Database;
 use crate::relay::plan::RelayPlan;
 use crate::relay::{LiveState, OpenError, Relay, Usage};
 use clock::Clock;
 use error_log::ErrorLog;
-use store::Store;
 
 /// The least schema that this relay's reader and its simulator need, for tests and the demo: never applied to a relay's
 /// database.
@@ -49,16 +50,24 @@ pub const SQLITE_SCHEMA: &str = include_str!("least_schema/sqlite.sql");
 /// The relay's only upstream: the store does not tell Gemini from Vertex.
 const PROVIDER: i64 = 1;
 
+/// The longest statement on SQLite. The relay gives up a write after five seconds: it opens the file with Python's default
+/// (v2.2.8 `app/database/connection.py`).
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
+
+fn database(plan: &RelayPlan) -> Result<Database, OpenError> {
+    Database::new(&plan.database_url, plan.timeout, LONGEST_STATEMENT)
+}
+
 /// Opens the parts of one relay: two connections, one for the ledger, one that live state and directory share.
 ///
 /// # Errors
 /// When the address cannot be used.
 pub fn open(plan: &RelayPlan) -> Result<Relay, OpenError> {
     let clock = Clock::new(plan);
-    let shared = Arc::new(Mutex::new(Store::new(plan)?));
+    let shared = Arc::new(Mutex::new(database(plan)?));
     let error_log = ErrorLog::default();
     Ok(Relay {
-        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(Store::new(plan)?, clock, error_log.clone()))),
+        usage: Usage::Rows(Box::new(ledger::LedgerReader::new(database(plan)?, clock, error_log.clone()))),
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared), error_log)) as Box<dyn LiveState>),
         directory: Box::new(directory::DirectoryReader::new(shared, clock)),
     })

@@ -1,16 +1,13 @@
 //! The relay's database, whichever engine it is: attempts, the error log, their ends and sums.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{Attempt, key_of};
-use crate::connect::sql::{self, Cells, Database, Engine, Value};
+use crate::connect::sql::{self, Cells, Engine, Value};
 use crate::model::{Outcome, ReadError, Reason};
-use crate::relay::OpenError;
-use crate::relay::plan::RelayPlan;
 
 /// Keys that are kept apart, whatever is in the table.
 const MOST_KEYS: i64 = 20_000;
@@ -18,46 +15,9 @@ const MOST_KEYS: i64 = 20_000;
 /// Rows of one statement: some 20 ms of SQLite, for which the relay's writes may have to wait.
 pub(super) const STEP: i64 = 5_000;
 
-/// The longest statement on SQLite. The relay gives up a write after five seconds: it opens the file with Python's default
-/// (v2.2.8 `app/database/connection.py`).
-const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
-
-/// A database of MySQL, MariaDB or SQLite. Has at most one connection.
-pub(super) struct Store(Database);
-
-impl Store {
-    /// # Errors
-    /// When the URL is of none of the engines.
-    pub(super) fn new(plan: &RelayPlan) -> Result<Self, OpenError> {
-        Database::new(&plan.database_url, plan.timeout, LONGEST_STATEMENT).map(Self)
-    }
-
-    /// For people.
-    pub(super) fn endpoint(&self) -> String {
-        self.0.endpoint()
-    }
-
-    /// Sizes of the files, in bytes; of a server, nothing.
-    pub(super) fn sizes(&self) -> Vec<(&'static str, u64)> {
-        self.0.sizes()
-    }
-
-    pub(super) async fn session(&mut self) -> Result<Session, ReadError> {
-        self.0.session().await.map(Session)
-    }
-
-    pub(super) async fn finish(&mut self, session: Session) {
-        self.0.finish(session.0).await;
-    }
-
-    pub(super) async fn close(&mut self) {
-        self.0.close().await;
-    }
-}
-
 /// Statements that say what they want. Of SQLite each sees its own moment, so what belongs together is bounded by an id that
 /// was read first.
-pub(super) struct Session(sql::Session);
+pub(super) struct Session(pub sql::Session);
 
 /// A statement in the dialects of both engines.
 #[derive(Clone, Copy)]

@@ -9,10 +9,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, raw_sql};
-use tokio_util::sync::CancellationToken;
 
 use super::LEAST_SCHEMA;
-use crate::demo::{DemoOptions, Environment, Pace, Urls};
+use crate::demo::{DemoOptions, Environment, Pace, Urls, pick};
 use crate::servers::PrivatePostgres;
 
 /// Rows of one statement of history.
@@ -98,7 +97,7 @@ impl Simulator {
             if rows.len() >= BATCH {
                 self.write(std::mem::take(&mut rows)).await?;
             }
-            at += self.pause(pace, at);
+            at += pace.pause(at.naive_utc(), &mut self.rng);
         }
         self.write(rows).await?;
         raw_sql("analyze").execute(&mut self.connection).await.map(drop)
@@ -112,7 +111,7 @@ impl Simulator {
             let mut rows = Vec::new();
             while next < Utc::now() {
                 rows.push(self.request(next));
-                next += self.pause(pace, next);
+                next += pace.pause(next.naive_utc(), &mut self.rng);
             }
             let text = Value::from(rows.as_slice()).to_string();
             for job in [
@@ -127,13 +126,6 @@ impl Simulator {
                 sqlx::query(charge).bind(&text).execute(&mut self.connection).await?;
             }
         }
-    }
-
-    /// Requests come by chance.
-    fn pause(&mut self, pace: Pace, at: DateTime<Utc>) -> TimeDelta {
-        let rate = pace.per_second(at.naive_utc());
-        let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-        TimeDelta::milliseconds((pause * 1e3).clamp(1.0, 36e5) as i64)
     }
 
     /// One request that ends at an instant.
@@ -200,15 +192,6 @@ impl Simulator {
     }
 }
 
-/// One of several, each with its share of 1.
-fn pick<T>(all: &[T], share: impl Fn(&T) -> f64, mut draw: f64) -> &T {
-    let drawn = all.iter().find(|it| {
-        draw -= share(it);
-        draw <= 0.0
-    });
-    drawn.unwrap_or(&all[0])
-}
-
 /// A LiteLLM's database in a private PostgreSQL.
 ///
 /// # Errors
@@ -221,11 +204,5 @@ pub(super) async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> a
     let since = Utc::now() - TimeDelta::days(i64::from(history.days));
     relay.fill(since, Pace::Daily(history.requests_per_day)).await?;
     let urls = Urls { database_url: url.into(), redis_url: None };
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let traffic = async move {
-        let live = relay.live(simulator.pace);
-        stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
-    };
-    Ok(Environment::live(urls, traffic, stop, postgres))
+    Ok(Environment::until_stopped(urls, async move { relay.live(simulator.pace).await }, postgres))
 }

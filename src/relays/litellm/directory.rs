@@ -52,7 +52,8 @@ impl DirectoryReader {
             understood("key", read, &mut directory.keys, &mut directory.limits);
         }
         read_owners(snapshot, schema, &mut directory).await?;
-        directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| caller(id, name)));
+        // Those who call without a key of the table.
+        directory.keys.extend(self.deployments.callers().into_iter().map(|(id, name)| Key::of(id.into(), name)));
         directory.providers = self.providers(snapshot, schema).await?;
         if schema.reads(END_USERS) {
             // The last statement: what is refused ends the transaction.
@@ -195,22 +196,6 @@ fn organization(row: &PgRow) -> Result<Organization, sqlx::Error> {
     let id: &str = row.try_get("organization_id")?;
     let name = Kind::Organization.name(&[row.try_get("alias")?, Some(id)], id);
     Ok(Organization { id: Kind::Organization.number(id).into(), name })
-}
-
-/// Who calls without a key of the table.
-fn caller(id: i64, name: String) -> Key {
-    Key {
-        id: id.into(),
-        name,
-        user_id: None,
-        enabled: None,
-        deleted: false,
-        expires_at: None,
-        created_at: None,
-        slots: None,
-        sessions: None,
-        counts_as: id.into(),
-    }
 }
 
 fn provider(number: i64, it: Deployment, enabled: Option<bool>) -> Provider {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, TimeDelta};
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
@@ -19,11 +19,11 @@ use super::row::{self, RowReader};
 use super::schema::{COUNTERS, DELIVERIES, Schema};
 use super::statements;
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, LedgerSum, ReadError, UsageRow};
 use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::civil::{self, Calendars};
 use crate::relay::known_database::KnownDatabase;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange};
 
 /// How far back from its last look a refresh looks for rows; a request that ran for longer is found by the next count.
 const LOOK_BACK: TimeDelta = TimeDelta::minutes(15);
@@ -37,8 +37,6 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const IN_DOUBT: TimeDelta = TimeDelta::minutes(2);
 /// Rows that one audit sums up at most: a second or two of the database.
 const AUDITED_ROWS: usize = 1_000_000;
-/// Days that are always in the calendar: a month, and the week around its first day.
-const LEAST_DAYS: Days = Days::new(40);
 
 const LOOK: &str = "look";
 
@@ -73,7 +71,7 @@ pub(super) struct Listing {
 #[derive(Default)]
 pub(super) struct Batch {
     pub rows: Vec<UsageRow>,
-    pub refused: u64,
+    pub refused: Refused,
 }
 
 impl LedgerReader {
@@ -131,7 +129,7 @@ impl LedgerReader {
         // What is not read yet would be taken for a drift.
         let audit = if more { Vec::new() } else { self.sum_up(snapshot, &request.audit).await? };
         let (today, oldest) = (now.date(), first.min(now).date());
-        let calendar = self.calendars.get(oldest.min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(oldest.min(today - civil::LEAST_DAYS), today)?;
         if schema.reads(COUNTERS) && !audit.is_empty() {
             let mut missed = self.missed.unwrap_or_else(|| Missed::since(today));
             let day = missed.next();
@@ -166,11 +164,7 @@ impl LedgerReader {
     }
 
     /// The sums of spans, as far as they have not too many rows: of the others only the number of rows by hour is known.
-    async fn sum_up(
-        &self,
-        snapshot: &mut Snapshot,
-        spans: &[Range<DateTime<Utc>>],
-    ) -> Result<Vec<Option<LedgerSum>>, ReadError> {
+    async fn sum_up(&self, snapshot: &mut Snapshot, spans: &[TimeRange]) -> Result<Vec<Option<LedgerSum>>, ReadError> {
         let (mut sums, mut affordable, mut rows) = (Vec::with_capacity(spans.len()), AUDITED_ROWS, 0);
         for span in spans {
             let hours = hour_at(span.start.naive_utc())..hour_at(span.end.naive_utc());
@@ -265,13 +259,7 @@ impl LedgerReader {
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
             let Some(position) = positions.get(&key) else { continue };
-            match self.rows.read(&row, *position) {
-                Ok(row) => batch.rows.push(row),
-                Err(error) => {
-                    batch.refused += 1;
-                    tracing::warn!(start = %key.start, %error, "left out a row that could not be understood");
-                }
-            }
+            batch.rows.extend(batch.refused.sift(self.rows.read(&row, *position), *position));
         }
         Ok(batch)
     }
@@ -345,26 +333,17 @@ impl Ledger for LedgerReader {
         self.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         self.positions.take_back();
         let (mut snapshot, schema) = self.database.snapshot().await?;
         let range = range.start.naive_utc()..range.end.naive_utc();
         let result = self.read_between(&mut snapshot, &schema, &range, after, limit as usize).await;
         self.end(snapshot, result).await
     }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "LiteLLM keeps beside each budget what is used of it"))
-    }
 }
 
 /// Before an audit, the rows of what it looks at are counted, and those of the last two days.
-fn spans_to_count(audit: &[Range<DateTime<Utc>>], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
+fn spans_to_count(audit: &[TimeRange], now: NaiveDateTime) -> Vec<Range<NaiveDateTime>> {
     let recently = now - COUNTED;
     let mut spans = Vec::new();
     let mut recent = recently..now;

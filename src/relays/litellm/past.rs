@@ -10,7 +10,7 @@ use super::schema::Schema;
 use super::statements;
 use crate::connect::postgres::Snapshot;
 use crate::model::{ReadError, UsageRow};
-use crate::relay::Older;
+use crate::relay::{Older, Refused};
 
 /// Hours of the past that are listed at once, where they have few rows.
 const LISTED_HOURS: i64 = 48;
@@ -77,7 +77,7 @@ impl LedgerReader {
         below: i64,
         limit: usize,
     ) -> Result<Older, ReadError> {
-        let (mut below, mut refused) = (below, 0);
+        let (mut below, mut refused) = (below, Refused::default());
         loop {
             let hour = hour_of(below - 1);
             let listing = match self.listing.take() {
@@ -95,7 +95,7 @@ impl LedgerReader {
             };
             let lowest = *lowest;
             let batch = self.fetch(snapshot, schema, "reading older rows", wanted).await?;
-            refused += batch.refused;
+            refused.merge(batch.refused);
             if batch.rows.is_empty() {
                 below = lowest;
                 self.listing = Some(listing);

@@ -12,6 +12,7 @@ use super::row;
 use super::schema::filled;
 use crate::connect::postgres::Snapshot;
 use crate::model::{LedgerSum, ReadError, Usd};
+use crate::relay::TimeRange;
 
 /// The server's clock, and the start of the oldest row.
 pub(super) async fn clock(snapshot: &mut Snapshot) -> Result<(NaiveDateTime, NaiveDateTime), ReadError> {
@@ -41,7 +42,7 @@ pub(super) async fn hour_before(snapshot: &mut Snapshot, hour: i64) -> Result<Op
 }
 
 /// The store's own sum of a span.
-pub(super) async fn sum(snapshot: &mut Snapshot, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
+pub(super) async fn sum(snapshot: &mut Snapshot, span: &TimeRange) -> Result<LedgerSum, ReadError> {
     let what = "summing rows";
     let query = sqlx::query(filled(include_str!("sql/audit.sql")));
     let query = query.bind(span.start.naive_utc()).bind(span.end.naive_utc());

@@ -63,6 +63,6 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     ),
     Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),
     Unsupported::metrics("its times are UTC", &["llm_relay_timezone_error_seconds"]),
-    Unsupported::metrics("no recurring statement can become expensive: all are bounded by an index", &["llm_relay_statement_refused"]),
+    Unsupported::STATEMENTS,
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
 ];

@@ -10,10 +10,9 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, raw_sql};
-use tokio_util::sync::CancellationToken;
 
 use super::{Family, ONE_API_SCHEMA, SQLITE_SCHEMA};
-use crate::demo::{DemoOptions, Environment, Pace, Urls};
+use crate::demo::{DemoOptions, Environment, Pace, Urls, pick};
 use crate::servers::host::Host;
 
 /// Rows of one statement of history.
@@ -87,10 +86,7 @@ impl Simulator {
             if rows.len() >= BATCH {
                 self.write(std::mem::take(&mut rows)).await?;
             }
-            let rate = pace.per_second(at.with_timezone(&self.zone).naive_local());
-            // Requests come by chance.
-            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-            at += TimeDelta::milliseconds((pause * 1e3).clamp(1.0, 36e5) as i64);
+            at += pace.pause(at.with_timezone(&self.zone).naive_local(), &mut self.rng);
         }
         self.write(rows).await?;
         raw_sql(include_str!("demo/settle.sql")).execute(&mut self.file).await.map(drop)
@@ -107,16 +103,15 @@ impl Simulator {
             }
             self.write(rows).await?;
             raw_sql("commit").execute(&mut self.file).await?;
-            let rate = pace.per_second(Utc::now().with_timezone(&self.zone).naive_local());
-            let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-            tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))).await;
+            let local = Utc::now().with_timezone(&self.zone).naive_local();
+            tokio::time::sleep(pace.pause(local, &mut self.rng)).await;
         }
     }
 
     /// One request that ends at an instant: attempts that fail, and one that does not, most of the time.
     fn request(&mut self, at: DateTime<Utc>, rows: &mut Vec<Value>) {
-        let (user, token) = pick(&PEOPLE, |it| it.2, self.rng.random()).map_or((1, 1), |it| (it.0, it.1));
-        let Some(model) = pick(&MODELS, |it| it.share, self.rng.random()) else { return };
+        let (user, token, _) = pick(&PEOPLE, |it| it.2, self.rng.random());
+        let model = pick(&MODELS, |it| it.share, self.rng.random());
         let row = |kind: i64, channel: i64| {
             json!({"at": at.timestamp(), "type": kind, "user": user, "token": token, "channel": channel,
                 "model": model.name, "quota": 0, "prompt": 0, "completion": 0, "ms": 0, "stream": 0})
@@ -218,16 +213,6 @@ impl Simulator {
     }
 }
 
-/// One of several, each with its share of 1.
-fn pick<T>(all: &[T], share: impl Fn(&T) -> f64, mut draw: f64) -> Option<&T> {
-    all.iter()
-        .find(|it| {
-            draw -= share(it);
-            draw <= 0.0
-        })
-        .or(all.first())
-}
-
 /// A relay in one SQLite file in a temporary directory, on any machine.
 ///
 /// # Errors
@@ -243,11 +228,5 @@ pub(super) async fn set_up(
     let since = Utc::now() - TimeDelta::days(i64::from(history.days));
     relay.fill(since, Pace::Daily(history.requests_per_day)).await?;
     let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let traffic = async move {
-        let live = relay.live(simulator.pace);
-        stopped.run_until_cancelled(live).await.unwrap_or(Ok(())).map_err(Into::into)
-    };
-    Ok(Environment::live(urls, traffic, stop, host))
+    Ok(Environment::until_stopped(urls, async move { relay.live(simulator.pace).await }, host))
 }

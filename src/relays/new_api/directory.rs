@@ -26,14 +26,14 @@ const INSTANCES: &str = include_str!("sql/instances.sql");
 /// A process that has not been heard of for so long is gone: each tells twice a minute.
 const HEARD_OF: TimeDelta = TimeDelta::seconds(90);
 
-/// The relay's main database, with what is known of its columns.
-pub(super) struct Main {
+/// A database of the relay's, with what is known of its columns.
+pub(super) struct Store {
     pub database: Database,
     family: Family,
     schema: SchemaCache,
 }
 
-impl Main {
+impl Store {
     pub(super) fn new(database: Database, family: Family) -> Self {
         Self { database, family, schema: SchemaCache::default() }
     }
@@ -53,13 +53,13 @@ impl Main {
 }
 
 pub(super) struct DirectoryReader {
-    main: Arc<Mutex<Main>>,
+    main: Arc<Mutex<Store>>,
     family: Family,
     zone: Tz,
 }
 
 impl DirectoryReader {
-    pub(super) fn new(main: Arc<Mutex<Main>>, family: Family, zone: Tz) -> Self {
+    pub(super) fn new(main: Arc<Mutex<Store>>, family: Family, zone: Tz) -> Self {
         Self { main, family, zone }
     }
 
@@ -120,16 +120,7 @@ impl Limits {
         let Some(rate) = self.rate else { return };
         let (left, used) = (rate.cost(left), rate.cost(used));
         let rule = WindowRule::Told { used, resets_at: resets_at.and_then(moment) };
-        self.limits.push(Limit {
-            scope,
-            id: id.into(),
-            window,
-            part: Arc::default(),
-            rule,
-            limit: Some(left + used),
-            soft_limit: None,
-            since: None,
-        });
+        self.limits.push(Limit::of(scope, id.into(), window, rule, left + used));
     }
 }
 

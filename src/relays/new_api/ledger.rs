@@ -2,32 +2,30 @@
 //!
 //! A span of time is first turned into a span of ids, by the index on the time.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Utc};
 
+use super::directory::Store;
 use super::keys::KeyNames;
 use super::options::Options;
 use super::row::{LogRow, Meaning, identity, moment};
-use super::schema::{Schema, SchemaCache};
+use super::schema::Schema;
 use super::slices::Slices;
 use super::{Clock, Family};
-use crate::connect::sql::{Database, Engine, Session, Value};
-use crate::model::{Facts, LedgerSum, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::connect::sql::{Engine, Session, Value};
+use crate::model::{Facts, LedgerSum, ReadError, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 /// Rows of one statement: some 20 ms of SQLite, during which the relay cannot write.
 const STEP: i64 = 2_000;
 /// Ids in one list.
 const LIST: usize = 500;
-/// Days that are always in the calendar: a month, and the week around its first day.
-const LEAST_DAYS: Days = Days::new(40);
 
 pub(super) const ROWS: &str = include_str!("sql/rows.sql");
 const IDENTITIES: &str = include_str!("sql/identities.sql");
@@ -36,11 +34,9 @@ const SUM: &str = include_str!("sql/sum.sql");
 
 pub(super) struct LedgerReader {
     family: Family,
-    logs: Database,
+    logs: Store,
     /// The relay's main database, where the log is in another.
-    main: Option<Database>,
-    schema: SchemaCache,
-    main_schema: SchemaCache,
+    main: Option<Store>,
     options: Option<Options>,
     /// How often they are read.
     options_interval: Duration,
@@ -63,6 +59,8 @@ pub(super) struct Ends {
     pub top: i64,
     /// The smallest id, and when its row was written.
     pub first: Option<(i64, i64)>,
+    /// When the oldest row with a usable time was written, which need not be the one with the smallest id.
+    oldest: Option<i64>,
     /// When the row with the greatest id was written; `None` of a SQLite file, which is no standby.
     latest: Option<i64>,
 }
@@ -72,20 +70,18 @@ pub(super) struct Ends {
 struct Batch {
     rows: Vec<UsageRow>,
     identities: Vec<RowIdentity>,
-    refused: u64,
+    refused: Refused,
     /// There are no more of them.
     exhausted: bool,
 }
 
 impl LedgerReader {
-    pub(super) fn new(family: Family, logs: Database, main: Option<Database>, plan: &RelayPlan, clock: Clock) -> Self {
+    pub(super) fn new(family: Family, logs: Store, main: Option<Store>, plan: &RelayPlan, clock: Clock) -> Self {
         let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
         Self {
             family,
             logs,
             main,
-            schema: SchemaCache::default(),
-            main_schema: SchemaCache::default(),
             options: None,
             options_interval: plan.directory_interval,
             options_read: None,
@@ -106,36 +102,28 @@ impl LedgerReader {
     async fn session(&mut self) -> Result<(Session, std::sync::Arc<Schema>), ReadError> {
         let is_due = self.options_read.is_none_or(|read| read.elapsed() >= self.options_interval);
         if let Some(main) = self.main.as_mut().filter(|_| is_due) {
-            match options_of(main, self.family, &mut self.main_schema, &mut self.keys).await {
+            match options_of(main, self.family, &mut self.keys).await {
                 Ok(options) => self.options = Some(options),
                 // They hardly ever change, and the log is in another database.
                 Err(error) if self.options.is_some() => tracing::warn!(error = error.text, "keeping the last options"),
                 Err(error) => return Err(error),
             }
         }
-        let mut session = self.logs.session().await?;
+        let (mut session, schema) = self.logs.session().await?;
         let read = async {
-            let schema = self.schema.get(None, Schema::detect(&mut session, self.family)).await?;
             schema.look_at_logs()?;
             if self.main.is_none() && is_due {
                 self.options = Some(basics(self.family, &mut session, &schema, &mut self.keys).await?);
             }
-            Ok(schema)
+            Ok(())
         };
-        match read.await {
-            Ok(schema) => {
-                if is_due {
-                    self.options_read = Some(Instant::now());
-                }
-                Ok((session, schema))
-            }
-            Err(error) => self.end(session, Err(error)).await,
+        if let Err(error) = read.await {
+            return self.logs.end(session, Err(error)).await;
         }
-    }
-
-    async fn end<T>(&mut self, session: Session, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.logs.finish(session).await;
-        result.inspect_err(|error| self.schema.forget_after(error))
+        if is_due {
+            self.options_read = Some(Instant::now());
+        }
+        Ok((session, schema))
     }
 
     async fn read_refresh(
@@ -158,10 +146,10 @@ impl LedgerReader {
         self.lost_rows |= lost_rows;
         let zone = self.calendars.zone();
         let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
-        let first = ends.first.and_then(|(_, at)| moment(at)).map_or(now, |at| at.min(now));
+        let oldest = ends.oldest.and_then(moment).map_or(now, |at| at.min(now));
         let today = date(now);
         // What was cleaned up may still be counted: the days of a month do not go with their rows.
-        let calendar = self.calendars.get(date(first).min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars.get(date(oldest).min(today - civil::LEAST_DAYS), today)?;
         let mut batch = Batch::default();
         let mut more = false;
         if let Some(after) = request.after {
@@ -181,7 +169,7 @@ impl LedgerReader {
             audit.push(Some(self.sum(session, schema, span, ends.top).await?));
         }
         // The clean-up deletes from the old end. Where the new end was deleted, nothing of it is worth keeping.
-        let kept_since = (!self.lost_rows).then(|| date(first));
+        let kept_since = (!self.lost_rows).then(|| date(oldest));
         if !request.audit.is_empty() && !lost_rows {
             self.lost_rows = false;
         }
@@ -251,17 +239,12 @@ impl LedgerReader {
         let mut meaning = Meaning { family: *family, rate, keys, names };
         let stable_ids = stable_ids.get_or_insert_default();
         for (id, row) in read.into_iter().flatten() {
-            let understood = row.and_then(|row| {
+            let position = stable_ids.of(id);
+            let row = row.and_then(|row| {
                 batch.identities.push(row.identity());
-                row.row(stable_ids.of(id), &mut meaning)
+                row.row(position, &mut meaning)
             });
-            match understood {
-                Ok(row) => batch.rows.extend(row),
-                Err(error) => {
-                    batch.refused += 1;
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
-            }
+            batch.rows.extend(batch.refused.sift(row, position).flatten());
         }
         Ok((count, last))
     }
@@ -271,7 +254,7 @@ impl LedgerReader {
         &self,
         session: &mut Session,
         schema: &Schema,
-        span: &Range<DateTime<Utc>>,
+        span: &TimeRange,
         top: i64,
     ) -> Result<LedgerSum, ReadError> {
         let seconds = seconds(span);
@@ -301,20 +284,10 @@ impl LedgerReader {
 }
 
 /// [`basics`] of the relay's main database.
-async fn options_of(
-    main: &mut Database,
-    family: Family,
-    known: &mut SchemaCache,
-    keys: &mut KeyNames,
-) -> Result<Options, ReadError> {
-    let mut session = main.session().await?;
-    let read = async {
-        let schema = known.get(None, Schema::detect(&mut session, family)).await?;
-        basics(family, &mut session, &schema, keys).await
-    }
-    .await;
-    main.finish(session).await;
-    read.inspect_err(|error| known.forget_after(error))
+async fn options_of(main: &mut Store, family: Family, keys: &mut KeyNames) -> Result<Options, ReadError> {
+    let (mut session, schema) = main.session().await?;
+    let read = basics(family, &mut session, &schema, keys).await;
+    main.end(session, read).await
 }
 
 /// What rows mean: the relay's options, and of one-api its keys' names.
@@ -338,13 +311,14 @@ pub(super) async fn ends(session: &mut Session) -> Result<Ends, ReadError> {
     };
     let ends = session.fetch_one("looking at both ends of the log", text, &[], |row| {
         let first = row.int("first")?.zip(row.int("first_at")?);
-        Ok((row.int("top")?.unwrap_or(0), first, row.int("latest")?, row.int("now")?))
+        let now = row.int("now")?.and_then(DateTime::from_timestamp_micros);
+        let top = row.int("top")?.unwrap_or(0);
+        Ok(Ends { now, top, first, oldest: row.int("oldest")?, latest: row.int("latest")? })
     });
-    let (top, first, latest, now) = ends.await?;
-    Ok(Ends { now: now.and_then(DateTime::from_timestamp_micros), top, first, latest })
+    ends.await
 }
 
-fn seconds(span: &Range<DateTime<Utc>>) -> (i64, i64) {
+fn seconds(span: &TimeRange) -> (i64, i64) {
     // The first whole second at or after an instant.
     let second = |at: DateTime<Utc>| at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
     (second(span.start), second(span.end))
@@ -405,7 +379,7 @@ impl Ledger for LedgerReader {
     async fn refresh(&mut self, request: &RefreshRequest) -> Result<Refresh, ReadError> {
         let (mut session, schema) = self.session().await?;
         let result = self.read_refresh(&mut session, &schema, request).await;
-        self.end(session, result).await
+        self.logs.end(session, result).await
     }
 
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
@@ -419,15 +393,10 @@ impl Ledger for LedgerReader {
             Ok(Older { rows: batch.rows, bottom: batch.exhausted, refused: batch.refused })
         }
         .await;
-        self.end(session, result).await
+        self.logs.end(session, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let (mut session, schema) = self.session().await?;
         let result = async {
             let seconds = seconds(&range);
@@ -437,10 +406,6 @@ impl Ledger for LedgerReader {
             Ok(self.slices(&mut session, &schema, "reading rows of a span", slices, limit).await?.rows)
         }
         .await;
-        self.end(session, result).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay tells itself what is used of its quotas"))
+        self.logs.end(session, result).await
     }
 }

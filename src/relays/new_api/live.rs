@@ -6,17 +6,17 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::channel::{Channel, channels};
-use super::directory::Main;
+use super::directory::Store;
 use super::row::moment;
 use crate::model::{AccountTest, Balance, Directory, Live, ReadError};
 use crate::relay::LiveState;
 
 pub(super) struct LiveReader {
-    main: Arc<Mutex<Main>>,
+    main: Arc<Mutex<Store>>,
 }
 
 impl LiveReader {
-    pub(super) fn new(main: Arc<Mutex<Main>>) -> Self {
+    pub(super) fn new(main: Arc<Mutex<Store>>) -> Self {
         Self { main }
     }
 }

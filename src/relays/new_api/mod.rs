@@ -120,11 +120,12 @@ fn open(plan: &RelayPlan, family: Family) -> Result<Relay, OpenError> {
 /// When an address cannot be used.
 pub fn open_at(plan: &RelayPlan, family: Family, clock: Clock) -> Result<Relay, OpenError> {
     let zone = plan.timezone.unwrap_or(plan.timezone_fallback);
+    let store = |url: &SecretString| Ok::<_, OpenError>(directory::Store::new(database(plan, url)?, family));
     let (logs, main) = match log_database::log_database_url(plan) {
-        Some(url) => (database(plan, url)?, Some(database(plan, &plan.database_url)?)),
-        None => (database(plan, &plan.database_url)?, None),
+        Some(url) => (store(url)?, Some(store(&plan.database_url)?)),
+        None => (store(&plan.database_url)?, None),
     };
-    let shared = Arc::new(Mutex::new(directory::Main::new(database(plan, &plan.database_url)?, family)));
+    let shared = Arc::new(Mutex::new(store(&plan.database_url)?));
     Ok(Relay {
         usage: Usage::Rows(Box::new(ledger::LedgerReader::new(family, logs, main, plan, clock))),
         live: Some(Box::new(live::LiveReader::new(Arc::clone(&shared)))),

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
-use tokio_util::sync::CancellationToken;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::demo::{DemoOptions, Environment, Urls};
 use crate::servers::host::Host;
@@ -19,17 +18,14 @@ pub(super) async fn set_up(_: DemoOptions) -> anyhow::Result<Environment> {
         add(&mut file, n).await?;
     }
     let urls = Urls { database_url: format!("sqlite:{}", path.display()).into(), redis_url: None };
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
     let traffic = async move {
-        let mut n = 10;
-        while stopped.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_some() {
+        for n in 10.. {
+            tokio::time::sleep(Duration::from_secs(1)).await;
             add(&mut file, n).await?;
-            n += 1;
         }
-        Ok(file.close().await?)
+        Ok::<_, sqlx::Error>(())
     };
-    Ok(Environment::live(urls, traffic, stop, host))
+    Ok(Environment::until_stopped(urls, traffic, host))
 }
 
 async fn add(file: &mut SqliteConnection, n: i64) -> sqlx::Result<()> {

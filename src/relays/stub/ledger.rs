@@ -1,7 +1,5 @@
 //! Its table as a ledger of rows that are final when they appear, and the users that appear in it.
 
-use std::ops::Range;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -11,10 +9,10 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 
 use crate::connect::sqlite::File;
 use crate::model::LedgerSum;
-use crate::model::{Directory, Facts, Outcome, ReadError, Reason, RowKind, Scope, Tokens, UsageRow, Usd, User};
+use crate::model::{Directory, Facts, Outcome, ReadError, Reason, Tokens, UsageRow, Usd, User};
 use crate::relay::civil::Calendars;
 use crate::relay::plan::RelayPlan;
-use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, civil};
+use crate::relay::{DirectorySource, Ledger, Older, OpenError, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) struct Reader {
     file: File,
@@ -95,7 +93,7 @@ impl Ledger for Reader {
             month_since: None,
             rows,
             more,
-            refused: 0,
+            refused: Refused::default(),
             audit,
             lost_rows: false,
             resume_token: String::new(),
@@ -106,22 +104,13 @@ impl Ledger for Reader {
     async fn older(&mut self, below: i64, limit: u32) -> Result<Older, ReadError> {
         let older = sqlx::query(include_str!("older.sql")).bind(below).bind(i64::from(limit));
         let rows = self.read("reading older rows", older, row).await?;
-        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: 0 })
+        Ok(Older { bottom: rows.len() < limit as usize, rows, refused: Refused::default() })
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let between = sqlx::query(include_str!("between.sql"));
         let between = between.bind(range.start.timestamp_millis()).bind(range.end.timestamp_millis());
         self.read("reading rows of a span", between.bind(after).bind(i64::from(limit)), row).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay sets no limits"))
     }
 }
 
@@ -154,30 +143,15 @@ fn row(row: &SqliteRow) -> Result<UsageRow, sqlx::Error> {
         request_id: id,
         started_at: time(row.try_get("time")?),
         counted: true,
-        kind: RowKind::Request,
-        imported: false,
         is_final: true,
-        is_error: false,
         outcome: Some(Outcome::Success),
         is_success: Some(true),
-        failure: None,
         user_id: id_of(row.try_get("user")?),
-        key_id: None,
-        team_id: None,
-        organization_id: None,
-        provider_id: 0,
         model: Some(row.try_get::<&str, _>("model")?.into()),
-        answered_model: None,
-        status: None,
         cost: Usd::from_f64(row.try_get("cost")?).unwrap_or(Usd::ZERO),
         tokens: Tokens { input: tokens, ..Tokens::default() },
         board_tokens: tokens,
-        duration_ms: None,
-        ttft_ms: None,
-        output_speed_micro: None,
-        list_cost: None,
-        account_cost: None,
-        cache_saved: None,
+        ..UsageRow::default()
     })
 }
 

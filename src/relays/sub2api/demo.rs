@@ -11,11 +11,10 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions, PgConnection, Row, raw_sql};
-use tokio_util::sync::CancellationToken;
 
 use super::least_schema::{READONLY_ROLE, STEPS};
-use crate::demo::{DemoOptions, Environment, Pace, Urls};
-use crate::servers::{PrivatePostgres, PrivateRedis, ServerError};
+use crate::demo::{DemoOptions, Environment, Pace, Urls, pick};
+use crate::servers::{PrivatePostgres, PrivateRedis};
 
 /// Rows of one statement of history.
 const BATCH: usize = 500;
@@ -97,7 +96,7 @@ impl Simulator {
             if written.answers.len() >= BATCH {
                 self.write(std::mem::take(&mut written)).await?;
             }
-            at += self.pause(pace, at);
+            at += pace.pause(at.with_timezone(&self.zone).naive_local(), &mut self.rng);
         }
         self.write(written).await?;
         raw_sql(include_str!("demo/settle.sql")).execute(&mut self.database).await?;
@@ -117,20 +116,13 @@ impl Simulator {
             while next <= now {
                 let begun = self.begin(next).await?;
                 running.push(begun);
-                next += self.pause(pace, next);
+                next += pace.pause(next.with_timezone(&self.zone).naive_local(), &mut self.rng);
             }
             for it in running.extract_if(.., |it| it.ends_at <= now).collect::<Vec<_>>() {
                 self.end(it).await?;
             }
             tokio::time::sleep(STEP).await;
         }
-    }
-
-    /// Requests come by chance.
-    fn pause(&mut self, pace: Pace, at: DateTime<Utc>) -> TimeDelta {
-        let rate = pace.per_second(at.with_timezone(&self.zone).naive_local());
-        let pause = -(1.0 - self.rng.random::<f64>()).ln() / rate;
-        TimeDelta::milliseconds((pause * 1e3).clamp(1.0, 36e5) as i64)
     }
 
     async fn begin(&mut self, at: DateTime<Utc>) -> anyhow::Result<Running> {
@@ -191,13 +183,7 @@ impl Simulator {
 
     /// One request that ends at an instant, and how long it takes: an account that fails, another one, most of the time.
     fn request(&mut self, at: DateTime<Utc>) -> (i64, Written) {
-        let draw: f64 = self.rng.random();
-        let mut share = 0.0;
-        let person = PEOPLE.iter().find(|it| {
-            share += it.3;
-            draw <= share
-        });
-        let (user, key, group, _) = *person.unwrap_or(&PEOPLE[0]);
+        let (user, key, group, _) = *pick(&PEOPLE, |it| it.3, self.rng.random());
         let models: Vec<&Model> = MODELS.iter().filter(|model| model.groups.contains(&group)).collect();
         let model = models[self.rng.random_range(0..models.len())];
         let spread: f64 = self.rng.random_range(-0.9..1.2);
@@ -265,21 +251,11 @@ impl Simulator {
 pub(super) async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::Result<Environment> {
     simulator.check()?;
     let postgres = PrivatePostgres::start().await?;
-    let redis = match PrivateRedis::start().await {
-        Ok(redis) => Some(redis),
-        Err(missing @ ServerError::RedisMissing) => {
-            eprintln!("no slots in this demo: {missing}");
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let redis = PrivateRedis::start_if_installed("no slots").await?;
     let url = postgres.database("sub2api").await?;
     let mut relay = Simulator::create(&url, redis.as_ref(), history.zone, history.seed).await?;
     let since = Utc::now() - TimeDelta::days(i64::from(history.days));
     relay.fill(since, Pace::Daily(history.requests_per_day)).await?;
     let urls = Urls { database_url: url.into(), redis_url: redis.as_ref().map(|redis| redis.url().into()) };
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let traffic = async move { stopped.run_until_cancelled(relay.live(simulator.pace)).await.unwrap_or(Ok(())) };
-    Ok(Environment::live(urls, traffic, stop, (postgres, redis)))
+    Ok(Environment::until_stopped(urls, async move { relay.live(simulator.pace).await }, (postgres, redis)))
 }

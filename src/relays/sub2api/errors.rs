@@ -2,9 +2,6 @@
 //!
 //! No day, window or board has its rows, so they need no order among the others, and may be delivered again.
 
-use std::ops::Range;
-
-use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -15,6 +12,7 @@ use crate::model::{ReadError, UsageRow};
 use crate::relay::overlap::Overlap;
 use crate::relay::shared_names::SharedNames;
 use crate::relay::stable_ids::{RowIdentity, StableIds};
+use crate::relay::{Refused, TimeRange};
 
 const ERRORS: &str = include_str!("sql/errors.sql");
 const NEW: &str = "e.id > $1 order by e.id limit $2";
@@ -31,14 +29,14 @@ pub(super) struct ErrorLog {
 /// Which errors to read.
 pub(super) enum Which<'a> {
     Again(&'a [i64]),
-    Newest { of: &'a Range<DateTime<Utc>>, limit: i64 },
+    Newest { of: &'a TimeRange, limit: i64 },
 }
 
 /// What was read of it.
 #[derive(Default)]
 pub(super) struct Errors {
     pub rows: Vec<UsageRow>,
-    pub refused: u64,
+    pub refused: Refused,
     pub more: bool,
 }
 
@@ -122,13 +120,9 @@ impl ErrorLog {
     fn understand(&self, rows: &[PgRow], names: &mut SharedNames, errors: &mut Errors) {
         for it in rows {
             let id: i64 = it.try_get("id").unwrap_or(0);
-            match row::error(it, self.stable_ids.of(id), names) {
-                Ok(row) => errors.rows.extend(row),
-                Err(error) => {
-                    errors.refused += 1;
-                    tracing::warn!(row = id, %error, "left out an error that could not be understood");
-                }
-            }
+            let row = row::error(it, self.stable_ids.of(id), names);
+            let position = it.try_get("position").unwrap_or(0);
+            errors.rows.extend(errors.refused.sift(row, position).flatten());
         }
     }
 }

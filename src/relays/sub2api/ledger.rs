@@ -3,10 +3,8 @@
 //!
 //! Rows are final when they appear, some of them seconds after one with a greater id.
 
-use std::ops::Range;
-
 use async_trait::async_trait;
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -18,11 +16,11 @@ use super::row;
 use super::schema::Schema;
 use super::zone::Zones;
 use crate::connect::postgres::{Database, Snapshot};
-use crate::model::{Facts, LedgerSum, Outcome, ReadError, Reason, Scope, UsageRow, Usd};
+use crate::model::{Facts, LedgerSum, Outcome, ReadError, UsageRow, Usd};
 use crate::relay::civil::Calendars;
 use crate::relay::known_database::KnownDatabase;
 use crate::relay::shared_names::SharedNames;
-use crate::relay::{Ledger, Older, Refresh, RefreshRequest, civil};
+use crate::relay::{Ledger, Older, Refresh, RefreshRequest, Refused, TimeRange, civil};
 
 pub(super) const ROWS: &str = include_str!("sql/rows.sql");
 pub(super) const NEW: &str = "l.id > $1 order by l.id limit $2";
@@ -30,8 +28,6 @@ const AGAIN: &str = "l.id = any($1)";
 pub(super) const OLDER: &str = "l.id < $1 order by l.id desc limit $2";
 /// The sum keeps the planner from walking up the primary key in the hope of meeting the span early.
 const BETWEEN: &str = "l.created_at >= $1 and l.created_at < $2 and l.id > $3 order by l.id + 0 limit $4";
-/// Days that are always in the calendar: a month, and the week around its first day.
-const LEAST_DAYS: Days = Days::new(40);
 
 pub(super) struct LedgerReader {
     database: KnownDatabase<Schema>,
@@ -49,7 +45,7 @@ pub(super) struct LedgerReader {
 #[derive(Default)]
 struct Batch {
     rows: Vec<UsageRow>,
-    refused: u64,
+    refused: Refused,
     read: usize,
 }
 
@@ -82,7 +78,7 @@ impl LedgerReader {
         let date = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
         let (first, today) = (date(first.unwrap_or(now).min(now)), date(now));
         // What was cleaned up may still be counted: the days of a month do not go with their rows.
-        let calendar = self.calendars(zone).get(first.min(today - LEAST_DAYS), today)?;
+        let calendar = self.calendars(zone).get(first.min(today - civil::LEAST_DAYS), today)?;
         self.lost_rows |= self.is_cleaned_up(snapshot, schema).await?;
 
         let mut batch = Batch::default();
@@ -183,14 +179,9 @@ impl LedgerReader {
         let read = snapshot.fetch(what, query).await?;
         let mut batch = Batch { read: read.len(), ..Batch::default() };
         for it in &read {
-            match row::request(it, &mut self.names) {
-                Ok(row) => batch.rows.push(row),
-                Err(error) => {
-                    batch.refused += 1;
-                    let id: Option<i64> = it.try_get("id").ok();
-                    tracing::warn!(row = id, %error, "left out a row that could not be understood");
-                }
-            }
+            let row = row::request(it, &mut self.names);
+            let id = it.try_get("id").map_err(|error| snapshot.error(what, &error))?;
+            batch.rows.extend(batch.refused.sift(row, id));
         }
         Ok(batch)
     }
@@ -199,7 +190,7 @@ impl LedgerReader {
         &mut self,
         snapshot: &mut Snapshot,
         schema: &Schema,
-        range: Range<DateTime<Utc>>,
+        range: TimeRange,
         after: i64,
         limit: u32,
     ) -> Result<Vec<UsageRow>, ReadError> {
@@ -224,7 +215,7 @@ impl LedgerReader {
 impl Batch {
     fn take(&mut self, other: Self) {
         self.rows.extend(other.rows);
-        self.refused += other.refused;
+        self.refused.merge(other.refused);
     }
 }
 
@@ -235,7 +226,7 @@ impl From<Errors> for Batch {
 }
 
 /// What its dashboards count of a span: every row, and no error.
-async fn sum(snapshot: &mut Snapshot, schema: &Schema, span: &Range<DateTime<Utc>>) -> Result<LedgerSum, ReadError> {
+async fn sum(snapshot: &mut Snapshot, schema: &Schema, span: &TimeRange) -> Result<LedgerSum, ReadError> {
     let what = "summing the ledger";
     let query = sqlx::query(schema.fit(include_str!("sql/audit.sql"))).bind(span.start).bind(span.end);
     let groups = snapshot.fetch(what, query).await?;
@@ -291,18 +282,9 @@ impl Ledger for LedgerReader {
         self.database.end(snapshot, result).await
     }
 
-    async fn rows_between(
-        &mut self,
-        range: Range<DateTime<Utc>>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<UsageRow>, ReadError> {
+    async fn rows_between(&mut self, range: TimeRange, after: i64, limit: u32) -> Result<Vec<UsageRow>, ReadError> {
         let (mut snapshot, schema) = self.database.snapshot().await?;
         let result = self.read_between(&mut snapshot, &schema, range, after, limit).await;
         self.database.end(snapshot, result).await
-    }
-
-    async fn spent(&mut self, _: Scope, _: i64, _: Range<DateTime<Utc>>) -> Result<Usd, ReadError> {
-        Err(ReadError::new(Reason::Data, "the relay tells itself what is used of its quotas"))
     }
 }

@@ -46,17 +46,7 @@ impl Limits {
     pub(super) fn add(&mut self, scope: Scope, id: &EntityId, part: &str, window: QuotaWindow, spent: Spent) {
         if self.seen.insert((scope, id.clone(), window.clone(), part.to_owned())) {
             let rule = WindowRule::Told { used: spent.used, resets_at: spent.resets_at };
-            let limit = Limit {
-                scope,
-                id: id.clone(),
-                window,
-                part: part.into(),
-                rule,
-                limit: Some(spent.limit),
-                soft_limit: None,
-                since: None,
-            };
-            self.all.push(limit);
+            self.all.push(Limit { part: part.into(), ..Limit::of(scope, id.clone(), window, rule, spent.limit) });
         }
     }
 

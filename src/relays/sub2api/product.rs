@@ -6,20 +6,13 @@ use super::unsupported::UNSUPPORTED;
 use super::{check, demo, open};
 use crate::relay::plan::{OwnValue, RelayPlan};
 use crate::relay::setting::{
-    AUDIT_INTERVAL, Absent, HISTORY_BUDGET, MAX_USERS, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, ValueType,
+    AUDIT_INTERVAL, DAY, HISTORY_BUDGET, MAX_USERS, MINUTE, Setting, TIMEZONE, TIMEZONE_FALLBACK, TOP_USERS, duration,
 };
 use crate::relay::{Need, Product, Store};
 
 /// The relay's `gateway.concurrency_slot_ttl_minutes`: how long a slot counts after it was taken.
-const SLOT_TTL: Setting = Setting {
-    path: "slot_ttl",
-    value_type: ValueType::Duration {
-        least: Duration::from_secs(60),
-        most: Duration::from_secs(24 * 60 * 60),
-        set: |relay, it| relay.own.set(SLOT_TTL.path, OwnValue::Duration(it)),
-    },
-    absent: Absent::Means("30m"),
-};
+const SLOT_TTL: Setting =
+    duration("slot_ttl", MINUTE, DAY, "30m", |relay, it| relay.own.set(SLOT_TTL.path, OwnValue::Duration(it)));
 
 pub(super) fn slot_ttl(plan: &RelayPlan) -> Duration {
     plan.own.duration(SLOT_TTL.path)

@@ -61,13 +61,7 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported::metrics("the database is not asked whether it is a replica", &["llm_relay_replica_lag_seconds"]),
     Unsupported::metrics("its times have a zone", &["llm_relay_timezone_error_seconds"]),
     Unsupported::metrics("its database is a server, of which others tell", &["llm_relay_database_bytes"]),
-    Unsupported::metrics(
-        "no recurring statement can become expensive: all are bounded by an index",
-        &["llm_relay_statement_refused"],
-    ),
+    Unsupported::STATEMENTS,
     Unsupported::metrics("a limit refuses, none only alerts", &["llm_relay_quota_soft_limit_usd"]),
-    Unsupported::metrics(
-        "nothing is told of people behind the callers, and of the relay's own processes",
-        &["llm_relay_end_users_active", "llm_relay_workers_alive", "llm_relay_unaccounted_requests"],
-    ),
+    Unsupported::PEOPLE,
 ];

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use llm_relay_exporter::settings::StorePlan;
 use llm_relay_exporter::store::{Checkpointer, Kept, Owner, Store};
+use secrecy::ExposeSecret;
 
 use super::*;
 use crate::dashboards::prometheus::Prometheus;
@@ -267,7 +268,7 @@ fn owner(plan: &RelayPlan) -> Owner {
 async fn tick_until_saved(saving: &mut Checkpointer, exporter: &mut Exporter) {
     let before = saving.status().last_save;
     for _ in 0..2000 {
-        saving.tick(&mut exporter.metered).await;
+        saving.tick(&mut exporter.metered, true).await;
         if saving.status().last_save > before {
             return;
         }
@@ -307,6 +308,88 @@ async fn a_restart_counts_the_events_that_happened_meanwhile_and_none_twice() {
     assert_eq!(counters(&scene.page().await), counters(&after), "restarted");
 }
 
+/// A user of its own, so that what is taken from it is taken from no other test.
+async fn with_a_user_of_its_own(scene: &mut Scene, name: &str) {
+    scene.run(&format!("ACL SETUSER {name} on >planted-secret ~* +@all")).await;
+    let url = scene.plan.redis_url.as_ref().unwrap().expose_secret().replace("llm_relay_exporter", name);
+    scene.plan.redis_url = Some(url.into());
+    scene.restart();
+}
+
+#[tokio::test]
+async fn what_a_reading_that_failed_has_taken_is_told_after_a_restart() {
+    let mut scene = scene_with_an_account(47).await;
+    with_a_user_of_its_own(&mut scene, "half").await;
+    scene.book(&request(1, 1)).await;
+    scene.page().await;
+    fail(&mut scene, 3).await;
+    for _ in 0..2 {
+        scene.book(&request(1, 1)).await;
+    }
+    scene.run("ACL SETUSER half -ttl").await;
+    let directory = scene.exporter.directory.read().await.unwrap();
+    for _ in 0..2 {
+        // In its middle: records have been taken, nothing is told.
+        scene.exporter.metered.refresh(&directory).await.unwrap_err();
+    }
+    let parts = saved(&mut scene.exporter);
+    scene.exporter = restored(&scene.plan, &parts);
+    scene.run("ACL SETUSER half +ttl").await;
+    for _ in 0..2 {
+        let page = scene.page().await;
+        assert_eq!(events(&page), (3.0, 2.0, 0.0));
+        assert_eq!(sum(&page, "llm_relay_provider_cost_usd_total"), 0.024);
+        assert_eq!(sum(&page, "llm_relay_key_requests_total"), 3.0);
+        let parts = saved(&mut scene.exporter);
+        scene.exporter = restored(&scene.plan, &parts);
+    }
+}
+
+/// As after a change of settings while the exporter runs.
+fn reopen(scene: &mut Scene) {
+    let Relay { usage: relay::Usage::Counters(counters), live, directory } = relay::open(&scene.plan).unwrap() else {
+        panic!("it keeps counters")
+    };
+    let before = std::mem::replace(&mut scene.exporter, Exporter::open(&scene.plan));
+    scene.exporter = Exporter { metered: before.metered.reopened(counters), live: live.unwrap(), directory };
+}
+
+#[tokio::test]
+async fn a_reload_takes_nothing_away_until_all_is_read_again() {
+    let mut scene = scene_with_an_account(48).await;
+    with_a_user_of_its_own(&mut scene, "again").await;
+    for _ in 0..5 {
+        scene.book(&request(1, 1)).await;
+    }
+    for _ in 0..4 {
+        scene.page().await;
+    }
+    // A password that was rotated. While the relay rests, only reading all again needs the command that is taken.
+    scene.run("ACL SETUSER again >rotated").await;
+    let url = scene.plan.redis_url.as_ref().unwrap().expose_secret().replace("planted-secret", "rotated");
+    scene.plan.redis_url = Some(url.into());
+    let directory = scene.exporter.directory.read().await.unwrap();
+    scene.run("ACL SETUSER again -smembers").await;
+    reopen(&mut scene);
+    scene.exporter.metered.refresh(&directory).await.unwrap();
+    let with = Presentation {
+        directory: Some(&directory),
+        live: None,
+        boards: &scene.plan.boards,
+        series: &scene.plan.series,
+    };
+    let view = scene.exporter.metered.view(&with).unwrap();
+    assert_eq!((view.history_loaded, view.days[0].0, view.days[0].1.requests), (1.0, "today", 5));
+    assert!(view.counters.is_some() && !view.boards.is_empty());
+    // Days that begin at another hour are read anew.
+    scene.plan.own.set("timezone_offset", OwnValue::Text("1".to_owned()));
+    reopen(&mut scene);
+    scene.exporter.metered.refresh(&directory).await.unwrap_err();
+    scene.run("ACL SETUSER again +smembers").await;
+    scene.book(&request(1, 1)).await;
+    assert_eq!(sum(&scene.page().await, "llm_relay_key_requests_total"), 6.0);
+}
+
 #[tokio::test]
 async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     let mut scene = scene_with_an_account(31).await;
@@ -326,9 +409,14 @@ async fn replicas_on_one_store_show_the_same_and_one_takes_over() {
     let page = scene.page().await;
     assert_eq!(counters(&other.page(&scene.plan).await), counters(&page));
     assert_eq!(events(&page), (3.0, 2.0, 0.0));
-    // The first dies.
+    // The first dies. Whoever cannot read the relay has an older state than it had, and leaves it in the store.
     drop(saving);
     store.close().await;
+    for _ in 0..20 {
+        others.tick(&mut other.metered, false).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!others.status().writer && others.status().last_save.is_none());
     fail(&mut scene, 1).await;
     assert_eq!(events(&other.page(&scene.plan).await), (4.0, 2.0, 0.0));
     tick_until_saved(&mut others, &mut other).await;

@@ -6,11 +6,12 @@ use llm_relay_exporter::check::{self, Level};
 use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, SimulatorOptions};
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{AccountState, Directory};
-use llm_relay_exporter::relay::{self, Usage};
+use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::cpa_manager;
 use secrecy::ExposeSecret;
 
 use super::relay::{Relay, read_all, view};
+use crate::reading::rows_of;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_needs_no_server_and_leaves_nothing() {
@@ -25,8 +26,7 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
     plan.database_url = environment.urls().database_url.clone();
     plan.audit_interval = Duration::from_secs(60);
     let mut relay = relay::open(&plan).unwrap();
-    let Usage::Rows(ledger) = relay.usage else { unreachable!("the relay keeps rows") };
-    let mut follower = Follower::new(ledger, &plan);
+    let mut follower = Follower::new(rows_of(relay.usage), &plan);
     read_all(&mut follower).await;
     let directory = relay.directory.read().await.unwrap();
     let first = view(&mut follower, &plan, &directory);

@@ -10,13 +10,18 @@ use chrono::{DateTime, Datelike, Duration, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::model::Scope;
 use llm_relay_exporter::relays::cpa_manager::{Level, key_id, provider_id};
-use llm_relay_exporter::store::Kept;
 use llm_relay_exporter::view::LedgerView;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::Row;
 
 use super::relay::{Event, Relay, hash_of, number, read_all, view};
+use crate::reading::{self, Saved};
+use crate::screens::{close, hold_board, hold_day, hold_window};
+use crate::sums::{counter_sums, like};
+
+/// Of a dollar.
+const PARTS: f64 = 1e12;
 
 /// What the manager's pages make of an event. Models of the test end in `(high)` or in nothing.
 fn facts(level: Level) -> String {
@@ -183,7 +188,7 @@ impl Scene {
     /// What has been read since is counted now, as the relay prices it now.
     async fn count(&mut self) {
         let sql = format!(
-            "select auth_index, provider, api_key_hash, a, outcome, count(*), sum(cost), sum(p), sum(o), sum(c + r), sum(w),
+            "select auth_index, provider, api_key_hash, a, outcome, count(*), sum(cost) * {PARTS:?}, sum(p), sum(o), sum(c + r), sum(w),
                count(latency), sum(latency), sum(cost = 0 and p + o + c + r + w > 0 and outcome = 'success')
              from facts where id > {} and not imported group by 1, 2, 3, 4, 5",
             self.counted_to
@@ -192,79 +197,52 @@ impl Scene {
             let text = |i: usize| row.get::<Option<String>, _>(i).unwrap_or_default();
             let provider = provider(&text(0), &text(1));
             let key = key_id(text(2).as_bytes()).map_or("other".to_owned(), |id| id.to_string());
-            let (model, outcome) = (text(3), text(4));
+            let outcome = text(4);
             let mut add = |name: String, i: usize| {
                 let value = number(&row, i);
                 *self.counted.entry(name).or_default() += if value.is_nan() { 0.0 } else { value };
             };
-            add(format!("requests {provider} {model} {outcome}"), 5);
-            add(format!("cost {provider} {model}"), 6);
-            add(format!("requests of key {key}"), 5);
-            add(format!("{outcome} of key {key}"), 5);
-            add(format!("cost of key {key}"), 6);
+            add(format!("requests provider {provider} {outcome}"), 5);
+            add(format!("cost provider {provider}"), 6);
+            add(format!("requests key {key}"), 5);
+            add(format!("outcome key {key} {outcome}"), 5);
+            add(format!("cost key {key}"), 6);
             for (kind, i) in [("input", 7), ("output", 8), ("cache_read", 9), ("cache_write", 10)] {
-                add(format!("tokens {kind} {provider} {model}"), i);
+                add(format!("tokens provider {provider} {kind}"), i);
             }
-            add(format!("durations {provider}"), 11);
-            add(format!("milliseconds {provider}"), 12);
-            add("unpriced".into(), 13);
+            add(format!("duration count provider {provider}"), 11);
+            add(format!("duration ms provider {provider}"), 12);
+            add("unpriced all".into(), 13);
         }
         let sql = format!("select count(*) from facts where id > {} and imported", self.counted_to);
-        *self.counted.entry("imported".into()).or_default() += self.relay.numbers(&sql).await[0];
+        *self.counted.entry("imported all".into()).or_default() += self.relay.numbers(&sql).await[0];
         let top = "select coalesce((select seq from sqlite_sequence where name = 'usage_events'), 0)";
         self.counted_to = self.relay.numbers(top).await[0] as i64;
     }
 
     fn compare_counters(&self, view: &LedgerView) {
         let counters = view.counters.as_ref().unwrap();
-        let mut ours: BTreeMap<String, f64> = BTreeMap::new();
-        let mut add = |name: String, value: f64| *ours.entry(name).or_default() += value;
-        // A model stands for itself once it has succeeded; until then its requests are `other`.
-        for it in counters.traffic.iter() {
-            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.requests) {
-                add(format!("requests {} {} {outcome}", it.provider_id, it.model), count as f64);
-            }
-            add(format!("cost {} {}", it.provider_id, it.model), it.cost_usd.unwrap());
-            for (kind, count) in &it.tokens {
-                add(format!("tokens {kind} {} {}", it.provider_id, it.model), *count as f64);
-            }
-        }
-        for it in counters.latency.iter() {
-            add(format!("durations {}", it.provider_id), it.duration.count() as f64);
-            add(format!("milliseconds {}", it.provider_id), it.duration.sum * 1000.0);
-        }
-        for it in counters.keys.iter() {
-            add(format!("requests of key {}", it.id), it.requests as f64);
-            for (outcome, count) in ["success", "failure", "excluded"].iter().zip(it.outcomes.unwrap()) {
-                add(format!("{outcome} of key {}", it.id), count as f64);
-            }
-            add(format!("cost of key {}", it.id), it.cost_usd.unwrap());
-        }
-        for (_, count) in &counters.unpriced {
-            add("unpriced".into(), *count as f64);
-        }
-        add("imported".into(), counters.imported.unwrap() as f64);
         // Per provider, whatever the model: admission of models is another test's.
-        let whole = |all: &BTreeMap<String, f64>| {
-            let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-            for (name, value) in all {
-                let words: Vec<&str> = name.split(' ').collect();
-                let name = match words.as_slice() {
-                    ["requests" | "cost", "of", ..] => name.clone(),
-                    ["requests", provider, _, outcome] => format!("requests {provider} {outcome}"),
-                    ["cost", provider, _] => format!("cost {provider}"),
-                    ["tokens", kind, provider, _] => format!("tokens {kind} {provider}"),
-                    _ => name.clone(),
-                };
-                *sums.entry(name).or_default() += value;
-            }
-            sums.retain(|_, value| *value != 0.0);
-            sums
-        };
-        let (mine, theirs) = (whole(&ours), whole(&self.counted));
-        assert_eq!(mine.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-        for (name, value) in &theirs {
-            close(mine[name], *value, name);
+        let families = [
+            "requests provider {}",
+            "cost provider {}",
+            "tokens provider {}",
+            "duration count provider {}",
+            "duration ms provider {}",
+            "requests key {}",
+            "outcome key {}",
+            "cost key {}",
+            "unpriced all",
+            "imported all",
+        ];
+        let mine = like(counter_sums(counters, PARTS), families);
+        let is_some = |(_, value): &(&String, &f64)| value.round() != 0.0;
+        assert_eq!(
+            mine.keys().collect::<Vec<_>>(),
+            self.counted.iter().filter(is_some).map(|it| it.0).collect::<Vec<_>>()
+        );
+        for (name, value) in &mine {
+            close(*value as f64, self.counted[name], name);
         }
     }
 
@@ -279,7 +257,6 @@ impl Scene {
         let yesterday = today.pred_opt().unwrap();
         let same_time = self.zone.from_local_datetime(&(local.naive_local() - Duration::days(1))).earliest().unwrap();
         let same_time = same_time.timestamp() * 1000;
-        let days: BTreeMap<_, _> = view.days.iter().map(|(day, sums)| (*day, sums)).collect();
         for (day, from, to) in [
             ("today", self.start(today), self.start(today.succ_opt().unwrap())),
             ("yesterday", self.start(yesterday), self.start(today)),
@@ -289,11 +266,7 @@ impl Scene {
                 "select count(*), coalesce(sum(cost), 0), avg(latency) / 1000.0, sum(failed) from facts where start >= {from} and start < {to}"
             );
             let sql = self.relay.numbers(&sql).await;
-            assert_eq!(days[day].requests as f64, sql[0], "requests {day}");
-            close(days[day].cost_usd.unwrap(), sql[1], &format!("cost {day}"));
-            close(days[day].mean_duration_seconds.unwrap_or(f64::NAN), sql[2], &format!("duration {day}"));
-            let errors = if sql[0] > 0.0 { sql[3] / sql[0] } else { 0.0 };
-            close(days[day].error_ratio.unwrap(), errors, &format!("errors {day}"));
+            hold_day(view, day, &sql);
         }
         let month = self.start(today.with_day(1).unwrap());
         for (window, from) in [
@@ -308,12 +281,7 @@ impl Scene {
                  from facts where start >= {from}"
             );
             let sql = self.relay.numbers(&sql).await;
-            let (_, ours) = view.windows.iter().find(|(label, _)| *label == window).unwrap();
-            assert_eq!(ours.map(|n| n as f64), [sql[0], sql[1], sql[2] - sql[0] - sql[1]], "{window}");
-            if window == "1m" {
-                assert_eq!(view.requests_last_minute, Some(sql[2]));
-                assert_eq!(view.tokens_last_minute, Some(sql[3]));
-            }
+            hold_window(view, window, &sql);
         }
         self.compare_key_models(view, second - 24 * 3_600_000).await;
         let monday = today - Duration::days(today.weekday().num_days_from_monday().into());
@@ -380,34 +348,18 @@ impl Scene {
                 let sums = theirs.entry(id).or_insert_with(|| vec![0.0; numbers.len()]);
                 sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
             }
-            let board =
-                view.boards.iter().find(|board| board.scope == scope && board.period.label() == period).unwrap();
-            let (other, ranked) = board.entries.split_last().unwrap();
-            assert_eq!(ranked.len(), theirs.len().min(size), "{scope:?} {period}");
+            let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { f64::NAN };
+            let means = theirs.iter().map(|(id, it)| {
+                let means = [3, 5, 7, 9].map(|i| mean(it[i], it[i + 1]));
+                (id.clone(), [&it[..3], &means].concat())
+            });
+            let (ranked, other) = hold_board(view, (scope, size), period, &means.collect());
             let mut rest = whole;
             for entry in ranked {
-                let it = &theirs[&entry.id];
-                let what = format!("{scope:?} {} {period}", entry.id);
-                let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { f64::NAN };
-                assert_eq!(entry.requests.unwrap() as f64, it[0], "requests of {what}");
-                close(entry.cost_usd.unwrap(), it[1], &format!("cost of {what}"));
-                assert_eq!(entry.tokens.unwrap() as f64, it[2], "tokens of {what}");
-                close(entry.success_ratio.unwrap_or(f64::NAN), mean(it[3], it[4]), &format!("success of {what}"));
-                close(entry.cache_hit_ratio.unwrap_or(f64::NAN), mean(it[9], it[10]), &format!("cache of {what}"));
-                if scope == Scope::Provider {
-                    close(entry.mean_ttft_seconds.unwrap_or(f64::NAN), mean(it[5], it[6]), &format!("ttft of {what}"));
-                    let speed = entry.mean_output_tokens_per_second.unwrap_or(f64::NAN);
-                    close(speed + 1.0, mean(it[7], it[8]) + 1.0, &format!("speed of {what}"));
-                }
-                rest.iter_mut().zip(it).for_each(|(rest, number)| *rest -= number);
+                rest.iter_mut().zip(&theirs[&entry.id]).for_each(|(rest, number)| *rest -= number);
             }
             assert_eq!(other.requests.unwrap() as f64, rest[0], "other {scope:?} {period}");
             close(other.cost_usd.unwrap() + 1.0, rest[1] + 1.0, &format!("other {scope:?} {period}"));
-            let least = ranked.iter().filter_map(|entry| entry.cost_usd).fold(f64::INFINITY, f64::min);
-            for (id, it) in &theirs {
-                let shown = ranked.iter().any(|entry| entry.id == *id);
-                assert!(shown || it[1] <= least + 1e-9, "{scope:?} {id} is missing from {period}");
-            }
         }
     }
 }
@@ -417,26 +369,20 @@ fn provider(auth_index: &str, provider: &str) -> String {
     provider_id(auth_index.as_bytes(), source.as_bytes(), provider.as_bytes()).to_string()
 }
 
-fn close(ours: f64, theirs: f64, what: &str) {
-    let equal = (ours.is_nan() && theirs.is_nan()) || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1e-6);
-    assert!(equal, "{what}: exporter {ours}, SQL {theirs}");
-}
-
 async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: usize) {
     let mut scene = Scene::new(level, zone, start, seed).await;
     let mut follower = scene.relay.follower();
     let mut directory_source = scene.relay.open().directory;
-    let mut saved = BTreeMap::new();
+    let mut saved = Saved::default();
     for n in 0..steps {
         if n % 17 == 16 {
             // A new exporter knows nothing: it reads everything, at the prices of now.
             follower = scene.relay.follower();
-            saved.clear();
+            saved = Saved::default();
             (scene.counted, scene.counted_to) = (BTreeMap::new(), 0);
         } else if n % 5 == 4 {
             // One that goes on from its store has counted what it had counted.
-            follower = scene.relay.follower();
-            follower.restore(saved.clone()).unwrap();
+            follower = saved.restored(scene.relay.follower());
         }
         let step = scene.step().await;
         println!("{level:?} {zone} seed {seed} step {n}: {step}");
@@ -449,15 +395,12 @@ async fn play(level: Level, zone: &str, start: DateTime<Utc>, seed: u64, steps: 
         let view = view(&mut follower, &scene.relay.plan, &directory);
         scene.compare(&view).await;
         scene.compare_counters(&view);
-        let parts = follower.parts(saved.is_empty()).unwrap().unwrap();
-        saved.retain(|key, _| parts.iter().any(|(part, _)| part == key));
-        saved.extend(parts.into_iter().filter_map(|(key, bytes)| Some((key, bytes?.get()))));
+        saved.save(&mut follower);
     }
 }
 
 async fn all_generations(zone: &str, start: DateTime<Utc>, seed: u64) {
-    // Another seed plays another story: `DIFFERENTIAL_SEED=7 cargo test --test it cpa_manager::differential`.
-    let seed = seed + std::env::var("DIFFERENTIAL_SEED").map_or(0, |more| 1000 * more.parse::<u64>().unwrap());
+    let seed = reading::seed(seed);
     for (n, level) in Level::ALL.into_iter().rev().enumerate() {
         play(level, zone, start, seed + n as u64, 60).await;
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use crate::reading::view;
+use crate::reading::{plan, rows_of};
+pub use crate::reading::{read_all, view};
 use chrono::{DateTime, Utc};
-use llm_relay_exporter::follow::{Backlog, Follower};
-use llm_relay_exporter::relay::Usage;
+use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::relays::cpa_manager::{self, Level, least_schema};
 use llm_relay_exporter::settings::{Boards, RelayPlan};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
@@ -94,16 +94,10 @@ impl Relay {
             writer.execute(script).await.unwrap();
         }
         let plan = RelayPlan {
-            database_url: format!("sqlite:{}", path.display()).into(),
-            directory_interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(30),
             timezone: Some(zone.parse().unwrap()),
             timezone_fallback: chrono_tz::UTC,
-            // Every refresh audits, so that nothing may be wrong even for a moment.
-            audit_interval: Duration::ZERO,
-            history_budget: Duration::from_secs(60),
             boards: Boards { top_users: 3, top_keys: 3, top_providers: 2, top_models: 2, ..Boards::default() },
-            ..RelayPlan::new("test", &cpa_manager::PRODUCT)
+            ..plan(&format!("sqlite:{}", path.display()), &cpa_manager::PRODUCT)
         };
         Self { level, path, writer, plan, clock: Arc::new(Mutex::new(now)), hashes: 0, _dir: dir }
     }
@@ -122,10 +116,7 @@ impl Relay {
     }
 
     pub fn follower(&self) -> Follower {
-        match self.open().usage {
-            Usage::Rows(ledger) => Follower::new(ledger, &self.plan),
-            Usage::Counters(_) => unreachable!("the relay keeps rows"),
-        }
+        Follower::new(rows_of(self.open().usage), &self.plan)
     }
 
     pub async fn run(&mut self, sql: &str) {
@@ -211,15 +202,4 @@ impl Relay {
 pub fn number(row: &SqliteRow, i: usize) -> f64 {
     let whole = row.try_get::<Option<i64>, _>(i).map(|whole| whole.map(|whole| whole as f64));
     whole.or_else(|_| row.try_get::<Option<f64>, _>(i)).unwrap().unwrap_or(f64::NAN)
-}
-
-/// Reads until nothing is left to read.
-pub async fn read_all(follower: &mut Follower) {
-    let mut rest = follower.refresh().await.unwrap();
-    while rest != Backlog::Nothing {
-        rest = match rest {
-            Backlog::NewRows => follower.refresh().await.unwrap(),
-            _ => follower.read_history().await.unwrap(),
-        };
-    }
 }

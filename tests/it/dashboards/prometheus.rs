@@ -4,12 +4,14 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use crate::client;
+use crate::guarded::Guarded;
+use crate::wait::seen;
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
@@ -25,18 +27,11 @@ pub struct Span {
 }
 
 pub struct Prometheus {
-    server: Child,
+    _server: Guarded,
     port: u16,
     /// Unix time at which to ask; none is now.
     pub now: Option<i64>,
     _directory: tempfile::TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 impl Prometheus {
@@ -55,12 +50,9 @@ impl Prometheus {
             .stderr(log)
             .spawn()
             .expect("prometheus is installed");
-        let server = Self { server, port, now: None, _directory: directory };
-        let began = Instant::now();
-        while !client::get(("127.0.0.1", port), "/-/ready").is_ok_and(|answer| answer.status == 200) {
-            assert!(began.elapsed() < Duration::from_secs(30), "Prometheus does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let server = Self { _server: Guarded(server), port, now: None, _directory: directory };
+        let is_ready = || client::get(("127.0.0.1", port), "/-/ready").is_ok_and(|answer| answer.status == 200);
+        seen("Prometheus starts", String::new, is_ready);
         server
     }
 
@@ -144,20 +136,25 @@ impl Prometheus {
     }
 }
 
+/// Rules at a pace that a test can wait for.
+pub fn paced(rules: &str) -> String {
+    let lines = rules.lines().map(|line| match line.trim_start() {
+        rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
+        rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// The shipped rules and alerts in a folder, as they are but for their pace: a test cannot wait.
 pub fn hurried(folder: &Path) -> String {
     for part in ["rules", "alerts"] {
         fs::create_dir(folder.join(part)).unwrap();
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus").join(part)).unwrap() {
             let path = entry.unwrap().path();
-            let lines = fs::read_to_string(&path).unwrap();
-            let lines = lines.lines().map(|line| match line.trim_start() {
-                rest if rest.starts_with("interval:") => line.replace(rest, "interval: 2s"),
-                rest if rest.starts_with("for:") => line.replace(rest, "for: 4s"),
-                _ => line.to_owned(),
-            });
+            let text = fs::read_to_string(&path).unwrap();
             let copy = folder.join(part).join(path.file_name().unwrap());
-            fs::write(&copy, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            fs::write(&copy, paced(&text)).unwrap();
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
         }
         fs::set_permissions(folder.join(part), fs::Permissions::from_mode(0o755)).unwrap();

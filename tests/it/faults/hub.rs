@@ -7,7 +7,8 @@ use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{Connection, PgConnection};
 
 use super::{Act, Case, Site, quick, signal, wire};
-use crate::claude_code_hub::{Store, plan, postgres, redis_server};
+use crate::claude_code_hub::{Store, as_role, plan, postgres, redis_server};
+use crate::claude_code_hub_live;
 use crate::proxy::Proxy;
 
 const POSTGRES: &[Source] = &[Source::Ledger, Source::Directory];
@@ -95,9 +96,7 @@ enum Server {
 
 /// `scheme://role:role@127.0.0.1:port/path` in place of the owner's address.
 fn address(url: &str, role: &str, port: u16) -> String {
-    let mut url: url::Url = url.parse().unwrap();
-    url.set_username(role).unwrap();
-    url.set_password(Some(role)).unwrap();
+    let mut url: url::Url = as_role(url, role, role).parse().unwrap();
     url.set_port(Some(port)).unwrap();
     url.into()
 }
@@ -116,10 +115,7 @@ impl Hub {
             Server::Postgres(server) => server.database(&role).await.unwrap(),
             _ => postgres().await.database(&role).await.unwrap(),
         };
-        let mut owner = Store { owner: PgConnection::connect(&database).await.unwrap(), url: database };
-        for script in llm_relay_exporter::relays::claude_code_hub::least_schema("v0.9.2") {
-            owner.run(script).await;
-        }
+        let mut owner = Store::on(database, "v0.9.2").await;
         owner.people().await;
         owner
             .run(&format!(
@@ -154,11 +150,7 @@ impl Hub {
 
     async fn redis(&mut self, commands: &'static [&'static str]) {
         for command in commands {
-            let words = command.replace("$role", &self.role);
-            let mut words = words.split(' ');
-            let mut command = redis::cmd(words.next().unwrap());
-            command.arg(words.collect::<Vec<_>>());
-            command.exec_async(&mut self.redis).await.unwrap();
+            claude_code_hub_live::run(&mut self.redis, &command.replace("$role", &self.role)).await;
         }
     }
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Holder, LOOK, Line, PATIENCE};
+use super::{Holder, Line};
 use crate::claude_code_hub::{Store, redis_server};
 use crate::process::{Page, Process, fallen, total, value};
+use crate::wait::seen;
 
 /// A file system of the process's own, where the kernel allows that.
 const WRAP: &str = "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$@\"";
@@ -60,7 +61,7 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
     let name = format!("fault_own_{number}");
     let mut relay = Store::new(&name, "v0.9.2").await;
     relay.people().await;
-    request(&mut relay, 1).await;
+    relay.requests(1, "0 s").await;
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("store");
     std::fs::create_dir(&folder).unwrap();
@@ -108,7 +109,7 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
 
     let began = Instant::now();
     act(case.begin);
-    request(&mut relay, 20).await;
+    relay.requests(20, "0 s").await;
     let sleeps = matches!(case.begin, Act::Signal(_));
     if sleeps {
         std::thread::sleep(SLEEP);
@@ -120,7 +121,7 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
         });
     }
     let noticed = began.elapsed();
-    request(&mut relay, 20).await;
+    relay.requests(20, "0 s").await;
     if !sleeps {
         wait(&exporter, "counting goes on", || counted(&read(&exporter)) == 41.0);
     }
@@ -145,19 +146,6 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
     })
 }
 
-fn wait(exporter: &Process, what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}\n{}", exporter.log());
-        std::thread::sleep(LOOK);
-    }
-}
-
-async fn request(relay: &mut Store, count: u32) {
-    relay
-        .run(&format!(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900 from generate_series(1, {count})"
-        ))
-        .await;
+fn wait(exporter: &Process, what: &str, holds: impl FnMut() -> bool) {
+    seen(what, || exporter.log(), holds);
 }

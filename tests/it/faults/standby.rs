@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use llm_relay_exporter::relays::claude_code_hub::least_schema;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::Plan;
 use sqlx::{Connection, PgConnection};
@@ -10,28 +9,22 @@ use sqlx::{Connection, PgConnection};
 use super::{Line, PATIENCE, Reader, quick};
 use crate::claude_code_hub::{Store, plan};
 use crate::process::{Page, Serving, value};
+use crate::wait::until;
 
 const NAME: &str = "standby";
 
 pub async fn takes_over() -> Line {
     let mut primary = PrivatePostgres::start().await.unwrap();
     let url = primary.database(NAME).await.unwrap();
-    let mut relay = Store { owner: PgConnection::connect(&url).await.unwrap(), url };
-    for script in least_schema("v0.9.2") {
-        relay.run(script).await;
-    }
+    let mut relay = Store::on(url, "v0.9.2").await;
     relay.people().await;
     relay
         .run("create role reader login password 'reader'; grant select on all tables in schema public to reader")
         .await;
     let standby = primary.standby().await.unwrap();
-    requests(&mut relay).await;
+    relay.requests(20, "0 s").await;
     let mut second = PgConnection::connect(&standby.url_of(NAME)).await.unwrap();
-    let began = Instant::now();
-    while ledger(&mut second).await < 20 {
-        assert!(began.elapsed() < PATIENCE, "the standby does not follow");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the standby follows", async || ledger(&mut second).await == 20).await;
 
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
     let mut plan = plan(&format!("postgres://reader:reader@{hosts}/{NAME}?sslmode=disable"), None);
@@ -40,7 +33,7 @@ pub async fn takes_over() -> Line {
     let relays = [(NAME.to_owned(), plan)].into();
     let exporter = Serving::start(Plan { relays, store: None });
     let mut reader = Reader { exporter, relay: NAME.to_owned(), seen: Page::new() };
-    until(&mut reader, "it is read", 20.0).await;
+    until("it is read", async || reader.counted() >= 20.0).await;
 
     relay.owner.close().await.unwrap();
     let (died, clock) = (Instant::now(), chrono::Utc::now().timestamp() as f64 + 1.0);
@@ -62,8 +55,8 @@ pub async fn takes_over() -> Line {
 
     sqlx::query("select pg_promote()").execute(&mut second).await.unwrap();
     let mut relay = Store { owner: second, url: standby.url_of(NAME) };
-    requests(&mut relay).await;
-    until(&mut reader, "the promoted standby is read", 40.0).await;
+    relay.requests(20, "0 s").await;
+    until("the promoted standby is read", async || reader.counted() >= 40.0).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let (taken, counted) = (ledger(&mut relay.owner).await as f64, reader.counted());
     reader.exporter.stop().await;
@@ -77,23 +70,6 @@ pub async fn takes_over() -> Line {
         lost: (taken - counted).max(0.0) as u64,
         twice: (counted - taken).max(0.0) as u64,
     }
-}
-
-async fn until(reader: &mut Reader, what: &str, counted: f64) {
-    let began = Instant::now();
-    while reader.counted() < counted {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn requests(relay: &mut Store) {
-    relay
-        .run(
-            "insert into message_request (provider_id, user_id, key, model, status_code, cost_usd, duration_ms)
-             select 1, 1, 'sk-ann', 'sonnet', 200, 0.25, 900 from generate_series(1, 20)",
-        )
-        .await;
 }
 
 async fn ledger(connection: &mut PgConnection) -> i64 {

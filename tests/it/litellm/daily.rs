@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use llm_relay_exporter::model::{Directory, FailureClass, Period, Scope};
+use llm_relay_exporter::model::{Directory, Period, Scope};
 use llm_relay_exporter::relay::{self, Counters, DirectorySource, Usage};
 use llm_relay_exporter::relays::litellm::identity::Kind;
 use llm_relay_exporter::servers::PrivatePostgres;
@@ -16,8 +15,9 @@ use llm_relay_exporter::view::{Blocks, EntityCounters, LedgerView};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, plan};
+use super::database::{Db, Saved, plan};
 use crate::process::{Page, Process, total, value};
+use crate::sums::{counter_sums, like};
 
 /// A key, its user, team and organization.
 const CALLERS: [(&str, &str, &str, &str); 4] = [
@@ -33,14 +33,14 @@ struct Exporter {
     counters: Box<dyn Counters>,
     directory: Box<dyn DirectorySource>,
     state: CounterState,
-    saved: BTreeMap<String, Bytes>,
+    saved: Saved,
 }
 
 impl Exporter {
     fn open(plan: &RelayPlan) -> Self {
         let relay = relay::open(plan).unwrap();
         let Usage::Counters(counters) = relay.usage else { panic!("no counters") };
-        Self { counters, directory: relay.directory, state: CounterState::default(), saved: BTreeMap::new() }
+        Self { counters, directory: relay.directory, state: CounterState::default(), saved: Saved::default() }
     }
 
     /// Reads until all is read, and writes down what has changed. Gives the number of readings.
@@ -51,9 +51,7 @@ impl Exporter {
             let reading = self.counters.read(&Directory::default()).await.unwrap();
             let is_all = reading.loaded >= 1.0;
             self.state.apply(reading);
-            let parts = self.counters.parts(self.saved.is_empty()).unwrap();
-            self.saved.retain(|name, _| parts.iter().any(|(part, _)| part == name));
-            self.saved.extend(parts.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.get()))));
+            self.saved.keep(self.counters.parts(self.saved.0.is_empty()).unwrap(), |bytes| bytes.get());
             if is_all {
                 return readings;
             }
@@ -63,7 +61,7 @@ impl Exporter {
     /// Another process goes on.
     fn restarted(self, plan: &RelayPlan) -> Self {
         let mut next = Self { state: self.state, saved: self.saved, ..Self::open(plan) };
-        next.counters.restore(&next.saved).unwrap();
+        next.counters.restore(&next.saved.0).unwrap();
         next
     }
 
@@ -148,26 +146,28 @@ impl Scene {
         let today = self.day(0);
         let model = "coalesce(nullif(model_group, ''), model)";
         for (name, table, by, of, which) in [
-            ("requests of key", "User", "api_key", "api_requests", "true".to_owned()),
-            ("requests of user", "User", "user_id", "api_requests", "user_id <> ''".to_owned()),
-            ("requests of team", "Team", "team_id", "api_requests", "team_id <> ''".to_owned()),
-            ("requests of organization", "Organization", "organization_id", "api_requests", "true".to_owned()),
-            ("success of model", "User", model, "successful_requests", "true".to_owned()),
-            ("failed at", "User", "custom_llm_provider", "failed_requests", "true".to_owned()),
-            ("cost of provider", "User", "custom_llm_provider", "spend::numeric * 1e6", "true".to_owned()),
-            ("tokens", "User", "''", "prompt_tokens + completion_tokens", "true".to_owned()),
+            ("requests key {}", "User", "api_key", "api_requests", "true".to_owned()),
+            ("requests user {}", "User", "user_id", "api_requests", "user_id <> ''".to_owned()),
+            ("requests team {}", "Team", "team_id", "api_requests", "team_id <> ''".to_owned()),
+            ("requests organization {}", "Organization", "organization_id", "api_requests", "true".to_owned()),
+            ("requests model {} success", "User", model, "successful_requests", "true".to_owned()),
+            ("failures provider {} unknown", "User", "custom_llm_provider", "failed_requests", "true".to_owned()),
+            ("cost provider {}", "User", "custom_llm_provider", "spend::numeric * 1e6", "true".to_owned()),
+            ("tokens all input", "User", "''", "prompt_tokens - cache_read_input_tokens", "true".to_owned()),
+            ("tokens all output", "User", "''", "completion_tokens", "true".to_owned()),
+            ("tokens all cache_read", "User", "''", "cache_read_input_tokens", "true".to_owned()),
             ("today", "User", "''", "api_requests", format!("date = '{today}'")),
             ("yesterday", "User", "''", "api_requests", format!("date = '{}'", self.day(1))),
             ("errors today", "User", "''", "failed_requests", format!("date = '{today}'")),
             (
-                "week of team",
+                "week team {}",
                 "Team",
                 "team_id",
                 "api_requests",
                 "team_id <> '' and date::date >= date_trunc('week', now() at time zone 'UTC')".to_owned(),
             ),
             (
-                "month of key",
+                "month key {}",
                 "User",
                 "api_key",
                 "api_requests",
@@ -178,15 +178,15 @@ impl Scene {
                 r#"select {by}, round(sum({of}))::bigint from "LiteLLM_Daily{table}Spend" where {which} group by 1"#
             );
             for (label, value) in self.db.table(&sql).await {
-                let label = match name.rsplit(' ').next().unwrap() {
+                let label = match name.split(' ').nth(1).unwrap_or_default() {
                     "key" => Kind::Key.number(&label).to_string(),
                     "user" => Kind::User.number(&label).to_string(),
                     "team" => Kind::Team.number(&label).to_string(),
                     "organization" => Kind::Organization.number(&label).to_string(),
-                    "provider" | "at" => Kind::Provider.number(&label).to_string(),
+                    "provider" => Kind::Provider.number(&label).to_string(),
                     _ => label,
                 };
-                theirs.insert(format!("{name} {label}").trim().to_owned(), value);
+                theirs.insert(name.replace("{}", &label), value);
             }
         }
         theirs.retain(|_, value| *value != 0);
@@ -204,44 +204,34 @@ impl Scene {
             }
         }
         for (name, scope, period) in
-            [("week of team", Scope::Team, Period::Week), ("month of key", Scope::Key, Period::Month)]
+            [("week team {}", Scope::Team, Period::Week), ("month key {}", Scope::Key, Period::Month)]
         {
             let board = view.boards.iter().find(|it| (it.scope, it.period) == (scope, period)).unwrap();
             let entries = board.entries.iter().filter(|it| it.id != "other");
-            ours.extend(entries.map(|it| (format!("{name} {}", it.id), it.requests.unwrap() as i64)));
+            ours.extend(entries.map(|it| (name.replace("{}", &it.id), it.requests.unwrap() as i64)));
         }
         ours.retain(|_, value| *value != 0);
         assert_eq!(ours, self.theirs().await, "{what}");
     }
 }
 
+const FAMILIES: [&str; 8] = [
+    "requests key {}",
+    "requests user {}",
+    "requests team {}",
+    "requests organization {}",
+    "requests model {} success",
+    "failures provider {}",
+    "cost provider {}",
+    "tokens all {}",
+];
+
 /// Every counter of the page.
 fn counted(view: &LedgerView) -> BTreeMap<String, i64> {
     let counters = view.counters.as_ref().unwrap();
     assert_eq!(counters.missed, None, "days do not tell what left no row");
-    let mut ours: BTreeMap<String, i64> = BTreeMap::new();
-    let mut cost: BTreeMap<&str, f64> = BTreeMap::new();
-    for it in counters.traffic.iter() {
-        *ours.entry(format!("success of model {}", it.model)).or_default() += it.requests[0] as i64;
-        *ours.entry("tokens".to_owned()).or_default() += it.tokens.iter().map(|(_, count)| *count as i64).sum::<i64>();
-        *cost.entry(&it.provider_id).or_default() += it.cost_usd.unwrap();
-    }
-    ours.extend(cost.into_iter().map(|(id, cost)| (format!("cost of provider {id}"), (cost * 1e6).round() as i64)));
-    for (provider, class, count) in &counters.failures {
-        assert_eq!(*class, FailureClass::Unknown.label());
-        ours.insert(format!("failed at {provider}"), *count as i64);
-    }
-    for (scope, entities) in [
-        ("key", &counters.keys),
-        ("user", &counters.users),
-        ("team", &counters.teams),
-        ("organization", &counters.organizations),
-    ] {
-        for it in entities.iter().filter(|it| it.id != "other") {
-            ours.insert(format!("requests of {scope} {}", it.id), it.requests as i64);
-        }
-    }
-    ours
+    let ours = like(counter_sums(counters, 1e6), FAMILIES);
+    ours.into_iter().filter(|(name, _)| !name.ends_with(" other")).collect()
 }
 
 fn of_days(db: &Db) -> RelayPlan {
@@ -375,7 +365,7 @@ async fn what_is_deleted_by_hand_lowers_the_day_and_no_counter() {
     let mut sent = plan.clone();
     sent.own.set("model_name", OwnValue::Text("model".to_owned()));
     let Usage::Counters(mut counters) = relay::open(&sent).unwrap().usage else { panic!("no counters") };
-    assert!(counters.restore(&exporter.saved).is_err());
+    assert!(counters.restore(&exporter.saved.0).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

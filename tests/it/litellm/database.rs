@@ -1,45 +1,36 @@
 //! LiteLLM's side of a database, and an exporter of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::db::{self, CLOCK};
+use crate::reading;
 pub use crate::reading::{Saved, settle};
 use chrono::{DateTime, TimeDelta, Utc};
 use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::relay::{self, DirectorySource, Ledger, Usage};
+use llm_relay_exporter::relay::{self, DirectorySource, Ledger};
 use llm_relay_exporter::relays::litellm;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, OwnValue, RelayPlan};
-use llm_relay_exporter::tally::Presentation;
 use llm_relay_exporter::view::LedgerView;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, raw_sql};
 
 pub struct Db {
-    pub connection: PgConnection,
+    relay: db::Db,
     pub url: String,
 }
 
 impl Db {
-    /// A LiteLLM's database of which the sessions have a zone of their own, and a clock that the test turns: an
-    /// unqualified now() finds it before the server's.
+    /// A LiteLLM's database of which the sessions have a zone of their own, and a clock that the test turns.
     pub async fn create(server: &PrivatePostgres, name: &str, zone: &str) -> Self {
         let url = server.database(name).await.unwrap();
-        let mut it = Self { connection: PgConnection::connect(&url).await.unwrap(), url };
-        it.run(litellm::LEAST_SCHEMA).await;
-        it.run(&format!(
-            "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values (clock_timestamp());
-             create function clock.now() returns timestamptz language sql stable as 'select at from clock.hand';
-             alter database {name} set search_path = clock, pg_catalog, public;
-             alter database {name} set timezone = '{zone}'"
-        ))
-        .await;
-        it.connection = PgConnection::connect(&it.url).await.unwrap();
-        it
+        let mut first = db::Db::connect(&url).await;
+        first.run(litellm::LEAST_SCHEMA).await;
+        first.run(CLOCK).await;
+        first.run(&format!("alter database {name} set timezone = '{zone}'")).await;
+        Self { relay: db::Db::connect(&url).await, url }
     }
 
     pub async fn run(&mut self, sql: &str) {
-        let run = raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection).await;
-        run.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        self.relay.run(sql).await;
     }
 
     pub async fn set_clock(&mut self, now: DateTime<Utc>) {
@@ -48,19 +39,12 @@ impl Db {
 
     /// A text and a whole number by row.
     pub async fn table(&mut self, sql: &str) -> BTreeMap<String, i64> {
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.connection).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error}: {sql}"));
-        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        self.relay.table(sql).await.into_iter().map(|(name, numbers)| (name, numbers[0])).collect()
     }
 }
 
 pub fn plan(url: &str) -> RelayPlan {
     let mut plan = RelayPlan {
-        database_url: url.to_owned().into(),
-        timeout: Duration::from_secs(30),
-        // Every refresh audits, so that nothing may be wrong even for a moment.
-        audit_interval: Duration::ZERO,
-        history_budget: Duration::from_secs(60),
         boards: Boards {
             top_users: 9,
             top_keys: 9,
@@ -69,7 +53,7 @@ pub fn plan(url: &str) -> RelayPlan {
             top_models: 9,
             ..Boards::default()
         },
-        ..RelayPlan::new("test", &litellm::PRODUCT)
+        ..reading::plan(url, &litellm::PRODUCT)
     };
     plan.own.set("model_name", OwnValue::Text("group".to_owned()));
     plan.own.set("usage", OwnValue::Text("rows".to_owned()));
@@ -101,17 +85,13 @@ impl Exporter {
 
     pub async fn view(&mut self, plan: &RelayPlan) -> LedgerView {
         let directory = self.directory.read().await.unwrap();
-        let with = Presentation { directory: Some(&directory), live: None, boards: &plan.boards, series: &plan.series };
-        self.follower.view(&with).unwrap()
+        reading::view(&mut self.follower, plan, &directory)
     }
 }
 
 fn parts(plan: &RelayPlan) -> (Box<dyn Ledger>, Box<dyn DirectorySource>) {
     let relay = relay::open(plan).unwrap();
-    match relay.usage {
-        Usage::Rows(ledger) => (ledger, relay.directory),
-        Usage::Counters(_) => unreachable!("LiteLLM keeps rows"),
-    }
+    (reading::rows_of(relay.usage), relay.directory)
 }
 
 /// A row as LiteLLM writes it, and what it means.

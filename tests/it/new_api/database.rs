@@ -1,17 +1,15 @@
 //! new-api's side of a database of any of the three engines, and an exporter of it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 pub use crate::db::Db;
-pub use crate::reading::{settle, view};
+use crate::reading;
 use chrono::{DateTime, Utc};
 use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::relay::{Relay, Usage};
+use llm_relay_exporter::relay::Relay;
 use llm_relay_exporter::relays::new_api::{self, Family};
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres};
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::view::LedgerView;
 use tempfile::TempDir;
 
 pub const fn schema(db: &Db) -> &'static str {
@@ -62,16 +60,10 @@ impl Place {
 
 pub fn plan(url: &str, zone: &str) -> RelayPlan {
     RelayPlan {
-        database_url: url.to_owned().into(),
-        directory_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(30),
         timezone: Some(zone.parse().unwrap()),
         timezone_fallback: chrono_tz::UTC,
-        // Every refresh audits, so that nothing may be wrong even for a moment.
-        audit_interval: Duration::ZERO,
-        history_budget: Duration::from_secs(60),
         boards: Boards { top_users: 3, top_keys: 3, top_providers: 3, top_models: 3, ..Boards::default() },
-        ..RelayPlan::new("test", &new_api::NEW_API)
+        ..reading::plan(url, &new_api::NEW_API)
     }
 }
 
@@ -84,19 +76,7 @@ pub fn open(plan: &RelayPlan, clock: &TestClock) -> Relay {
 }
 
 pub fn follower(plan: &RelayPlan, clock: &TestClock) -> Follower {
-    match open(plan, clock).usage {
-        Usage::Rows(ledger) => Follower::new(ledger, plan),
-        Usage::Counters(_) => unreachable!("the relay keeps rows"),
-    }
-}
-
-/// What one fresh exporter says of a database.
-pub async fn whole_view(plan: &RelayPlan) -> LedgerView {
-    let clock = Arc::new(Mutex::new(Utc::now()));
-    let directory = open(plan, &clock).directory.read().await.unwrap();
-    let mut follower = follower(plan, &clock);
-    settle(&mut follower).await;
-    view(&mut follower, plan, &directory)
+    Follower::new(reading::rows_of(open(plan, clock).usage), plan)
 }
 
 /// A row of the log, as the relay writes it.

@@ -7,8 +7,9 @@ use chrono::Utc;
 use llm_relay_exporter::model::Directory;
 use llm_relay_exporter::settings::RelayPlan;
 
-use super::database::{Db, Place, Row, follower, plan, settle, view};
+use super::database::{Db, Place, Row, follower, plan};
 use super::requests;
+use crate::reading::{settle, view};
 
 /// More ids than could be gone through in a life.
 const GAP: i64 = 100_000_000_000_000;
@@ -49,5 +50,27 @@ async fn a_jump_of_ids_takes_no_time() {
         settle(&mut exporter).await;
         let view = view(&mut exporter, &plan, &Directory::default());
         assert_eq!((requests(&view), view.audit.unwrap().drift_requests), (11, 0.0));
+    }
+}
+
+/// Of an import, or of a machine whose clock was not set: the smallest id does not tell how far the log goes back.
+#[tokio::test]
+async fn a_first_row_without_a_time_hides_no_drift() {
+    for place in [Place::sqlite(), Place::postgres().await, Place::mariadb().await] {
+        let (mut db, url) = place.relay("relay").await;
+        db.run(&Row { created_at: 0, ..Row::default() }.insert()).await;
+        for id in 11..=14 {
+            insert(&mut db, id, 1440).await;
+        }
+        let plan = plan(&url, "UTC");
+        let mut exporter = follower(&plan, &Arc::new(Mutex::new(Utc::now())));
+        let mut yesterday = async || {
+            settle(&mut exporter).await;
+            let days = view(&mut exporter, &plan, &Directory::default()).days;
+            days.into_iter().find(|(day, _)| *day == "yesterday").map(|(_, day)| day.requests)
+        };
+        assert_eq!(yesterday().await, Some(4));
+        db.run("delete from logs where id in (12, 13)").await;
+        assert_eq!(yesterday().await, Some(2));
     }
 }

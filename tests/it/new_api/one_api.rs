@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use llm_relay_exporter::check;
 use llm_relay_exporter::model::Scope;
-use llm_relay_exporter::relay;
 use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::RelayPlan;
-use llm_relay_exporter::view::LedgerView;
 use secrecy::ExposeSecret;
 
-use super::database::{Db, Place, plan, settle, view};
-use crate::claude_code_hub::ledger;
+use super::database::{Db, Place, plan};
+use crate::claude_code_hub::as_role;
+use crate::reading::{self, parts, settle, whole_view};
 
 const ACCOUNT: &str = include_str!("../../../deploy/one-api/readonly-account.sql");
 
@@ -48,13 +47,6 @@ async fn relay(place: &Place) -> (Db, RelayPlan) {
     (db, RelayPlan { product: &new_api::ONE_API, ..plan(&url, "UTC") })
 }
 
-async fn whole(plan: &RelayPlan) -> LedgerView {
-    let directory = relay::open(plan).unwrap().directory.read().await.unwrap();
-    let mut follower = llm_relay_exporter::follow::Follower::new(ledger(plan), plan);
-    settle(&mut follower).await;
-    view(&mut follower, plan, &directory)
-}
-
 const COLUMNS: &str =
     "created_at, type, user_id, token_name, channel_id, model_name, quota, prompt_tokens, completion_tokens";
 
@@ -73,7 +65,7 @@ async fn requests_are_told_by_the_name_of_their_key_and_failures_are_not() {
            (unixepoch(), 5, 0, '', 1, 'gpt-4o', 0, 0, 0, 900), (unixepoch(), 1, 2, '', 0, '', 500000, 0, 0, 0)"
     ))
     .await;
-    let view = whole(&plan).await;
+    let view = whole_view(&plan).await;
     assert_eq!((view.days[0].1.requests, view.days[0].1.cost_usd), (6, Some(0.058194)));
     assert_eq!(view.days[0].1.mean_duration_seconds, Some(3100.0 / 3.0 / 1e3));
     assert_eq!(view.tokens_last_minute, Some(2403.0), "speech is charged where the tokens belong");
@@ -91,7 +83,7 @@ async fn requests_are_told_by_the_name_of_their_key_and_failures_are_not() {
     assert_eq!(of(Scope::User, 1), Some((1_000_000_000.009, Some(0.009))));
     assert_eq!(view.audit.unwrap().drift_cost_usd, Some(0.0));
     db.run("update users set status = 2 where id = 1").await;
-    let directory = relay::open(&plan).unwrap().directory.read().await.unwrap();
+    let directory = reading::directory(&plan).await;
     let keys: Vec<_> = directory.keys.iter().map(|key| (key.enabled, key.deleted)).collect();
     let (on, off, gone) = ((Some(true), false), (Some(false), false), (Some(false), true));
     assert_eq!(keys, [off, on, on, on, gone], "a key is what its user is");
@@ -113,7 +105,7 @@ async fn before_v0_6_11_no_request_has_a_duration() {
            (unixepoch(), 2, 1, 'default', 1, 'tts-1', 7, 7, 0)"
     ))
     .await;
-    let view = whole(&plan).await;
+    let view = whole_view(&plan).await;
     assert_eq!((view.days[0].1.requests, view.days[0].1.mean_duration_seconds), (2, None));
     assert_eq!(view.tokens_last_minute, Some(50.0));
     assert_eq!(view.audit.unwrap().drift_requests, 0.0);
@@ -132,7 +124,7 @@ async fn a_log_that_is_switched_off_is_told() {
 
 /// How many rows a fresh exporter reads until all is told and audited.
 async fn rows_read(plan: &RelayPlan) -> u64 {
-    let mut follower = llm_relay_exporter::follow::Follower::new(ledger(plan), plan);
+    let mut follower = reading::follower(plan);
     settle(&mut follower).await;
     follower.rows_read()
 }
@@ -150,25 +142,23 @@ async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
     .await;
     db.run("insert into options values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')").await;
     db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
-    let mut url: url::Url = theirs.database_url.expose_secret().parse().unwrap();
-    url.set_username("llm_relay_exporter").unwrap();
-    url.set_password(Some("narrow")).unwrap();
-    let ours = RelayPlan { database_url: url.to_string().into(), ..theirs.clone() };
+    let url = as_role(theirs.database_url.expose_secret(), "llm_relay_exporter", "narrow");
+    let ours = RelayPlan { database_url: url.clone().into(), ..theirs.clone() };
     let report = check::check(&ours).await.unwrap();
     assert!(report.worst() < check::Level::Problem && !report.to_string().contains("it need not"), "{report}");
-    let (one, other) = (whole(&ours).await, whole(&theirs).await);
+    let (one, other) = (whole_view(&ours).await, whole_view(&theirs).await);
     assert_eq!((one.days[0].1.requests, one.days[0].1.cost_usd), (4, Some(0.0364)));
     assert_eq!(one.days[0].1.mean_duration_seconds, Some(0.9));
     assert_eq!(one.tokens_last_minute, Some(2407.0));
     assert_eq!((&one.days, one.quotas.iter().count()), (&other.days, other.quotas.iter().count()));
-    assert_eq!(super::parts(&ours).await, super::parts(&theirs).await);
+    assert_eq!(parts(&ours).await, parts(&theirs).await);
     let audit = one.audit.unwrap();
     assert_eq!((audit.drift_requests, audit.drift_cost_usd), (0.0, Some(0.0)));
     // By MySQL's collation `TTS-1` is `tts-1`, of which no tokens are known; to the relay it is any other model.
     let read = rows_read(&ours).await;
     db.run("update logs set model_name = 'other' where cast(model_name as binary) = 'TTS-1'").await;
     assert_eq!(read, rows_read(&ours).await, "the audit found what was not there");
-    let mut account = Db::connect(url.as_str()).await;
+    let mut account = Db::connect(&url).await;
     for secret in [
         "`key` from channels",
         "`key` from tokens",

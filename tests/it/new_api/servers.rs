@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use llm_relay_exporter::model::Directory;
@@ -11,9 +11,10 @@ use llm_relay_exporter::servers::PrivatePostgres;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::database::{Db, Place, Row, follower, plan, settle, view};
+use super::database::{Db, Place, Row, follower, plan};
 use super::requests;
-use crate::reading::Saved;
+use crate::reading::{Saved, settle, view};
+use crate::wait::until;
 
 const WRITERS: u64 = 12;
 const ROWS: usize = 60;
@@ -83,7 +84,6 @@ async fn parallel_writers_on_mariadb_lose_nothing() {
 /// The primary dies, and its standby has not replayed yet what was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_lags_is_waited_for_and_nothing_counts_twice() {
-    const PATIENCE: Duration = Duration::from_secs(60);
     let mut primary = PrivatePostgres::start().await.unwrap();
     let url = primary.database("lagging").await.unwrap();
     let mut relay = Db::connect(&url).await;
@@ -92,11 +92,8 @@ async fn a_standby_that_lags_is_waited_for_and_nothing_counts_twice() {
     let standby = primary.standby().await.unwrap();
     let mut second = Db::connect(&standby.url_of("lagging")).await;
     second.run("select pg_wal_replay_pause()").await;
-    let began = Instant::now();
-    while second.numbers("(pg_get_wal_replay_pause_state() = 'paused')::int::bigint", "(select 1) one").await != [1] {
-        assert!(began.elapsed() < PATIENCE, "the standby goes on");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let paused = "(pg_get_wal_replay_pause_state() = 'paused')::int::bigint";
+    until("the standby pauses", async || second.numbers(paused, "(select 1) one").await == [1]).await;
     for _ in 0..9 {
         relay.run(&Row::default().insert()).await;
     }
@@ -117,11 +114,7 @@ async fn a_standby_that_lags_is_waited_for_and_nothing_counts_twice() {
     restarted.refresh().await.unwrap_err();
 
     second.run("select pg_wal_replay_resume()").await;
-    let began = Instant::now();
-    while exporter.refresh().await.is_err() || restarted.refresh().await.is_err() {
-        assert!(began.elapsed() < PATIENCE, "the standby is not read");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the standby is read", async || exporter.refresh().await.is_ok() && restarted.refresh().await.is_ok()).await;
     for follower in [&mut exporter, &mut restarted] {
         settle(follower).await;
         let view = view(follower, &plan, &Directory::default());

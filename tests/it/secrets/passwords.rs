@@ -1,10 +1,8 @@
 //! Passwords of all printable characters: written as they are, no output tells them; percent-encoded, they open the door.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
@@ -17,7 +15,10 @@ use redis::cmd;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection};
 
-use super::{Running, exporter, get};
+use super::exporter;
+use crate::client;
+use crate::process::Process;
+use crate::wait::seen;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -146,25 +147,14 @@ fn a_process_tells_no_password_of_the_addresses_that_it_was_given() {
     assert_eq!(checked.status.code(), Some(1), "nobody is there");
     let mut told = vec![String::from_utf8([checked.stdout, checked.stderr].concat()).unwrap()];
 
-    let mut process = Running(exporter().args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
-    let mut log = BufReader::new(process.0.stderr.take().unwrap());
-    let mut seen = String::new();
-    let address = loop {
-        let start = seen.len();
-        assert!(log.read_line(&mut seen).unwrap() > 0, "no address in {seen}");
-        if let Some(address) = seen[start..].split_once("address=") {
-            break address.1.split_whitespace().next().unwrap().to_owned();
-        }
+    let process = Process::start(&text.concat(), &["--log.level=debug"]);
+    let get = |path: &str| {
+        let answer = client::get(process.address, path).unwrap();
+        format!("{}{}", answer.head, answer.text())
     };
-    let began = Instant::now();
-    while get(&address, "/").matches("127.0.0.1:1").count() < 4 {
-        assert!(began.elapsed() < Duration::from_secs(30), "{}", get(&address, "/"));
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    told.extend(["/", "/metrics", "/readyz"].map(|path| get(&address, path)));
-    drop(process);
-    log.read_to_string(&mut seen).unwrap();
-    told.push(seen);
+    seen("all stores are away", || get("/"), || get("/").matches("127.0.0.1:1").count() >= 4);
+    told.extend(["/", "/metrics", "/readyz"].map(get));
+    told.push(process.end().1);
     for text in told {
         assert!(!text.is_empty());
         for secret in ["Zq7Secret", "!\"$&", "<=>[]", "&lt;=&gt;", "twice"] {

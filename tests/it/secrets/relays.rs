@@ -4,16 +4,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use bcrypt::Version;
 use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis};
 use rcgen::{CertificateParams, KeyPair, SanType};
 
+use super::exporter;
 use super::stores::{api, gateway, gemini, hub, manager, service, sub};
-use super::{Running, exporter};
+use crate::claude_code_hub::postgres;
 use crate::generated;
+use crate::process::Process;
+use crate::wait::found;
 
 /// Whose, and what; the planted text is made of its place in this list.
 const PLANTED: &[(&str, &str)] = &[
@@ -159,17 +161,23 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
     let relays = each(&relays.concat(), "interval = \"1s\"\ndirectory_interval = \"1s\"");
     let credentials = web(&mut secrets, folder);
     let own = secrets.plant("exporter", "password of its own store");
-    let write = |name: &str, text: String| {
+    let write = |name: &str, text: &str| {
         std::fs::write(folder.join(name), text).unwrap();
         path(name)
     };
-    let good =
-        write("good.toml", format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n{relays}", path("store.db")));
+    let sound = format!("[store]\nurl = \"sqlite:{}\"\nsave_interval = \"1s\"\n{relays}", path("store.db"));
+    let good = write("good.toml", &sound);
     let store = format!("[store]\nurl = \"postgres://u:{own}@127.0.0.1:1/x\"\n");
     // Wrong passwords, which hold the right ones.
-    let wrong = write("wrong.toml", format!("{store}{}", relays.replace("@127.0.0.1", "x@127.0.0.1")));
-    let wrong_relays = write("wrong-relays.toml", relays.replace("@127.0.0.1", "x@127.0.0.1"));
-    let broken = write("broken.toml", format!("{store}{}", relays.replace("@127.0.0.1:", "@127.0.0.1:port-")));
+    let wrong_relays = relays.replace("@127.0.0.1", "x@127.0.0.1");
+    let wrong = write("wrong.toml", &format!("{store}{wrong_relays}"));
+    let unsound = format!("{store}{}", relays.replace("@127.0.0.1:", "@127.0.0.1:port-"));
+    let broken = write("broken.toml", &unsound);
+    let schemes = write("schemes.toml", &format!("{store}{}", relays.replace("postgres://", "mysql://")));
+    // The password where the user belongs.
+    let port = postgres().await.port();
+    let locked = format!("[store]\nurl = \"postgres://{own}@127.0.0.1:{port}/postgres\"\n{relays}");
+    let locked = write("locked.toml", &locked);
 
     let mut told: Vec<(String, Vec<u8>)> = Vec::new();
     let mut tell = |what: &str, bytes: Vec<u8>| {
@@ -177,10 +185,7 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
         told.push((what.to_owned(), bytes));
     };
     let run = |what: &str, config: &str, arguments: &[&str], code: i32| {
-        let path = std::env::var_os("PATH").unwrap(); // of Prometheus, for the back-fill
-        let mut command = exporter();
-        command.env("PATH", path).args(arguments).args(["--config.file", config, "--log.level=debug"]);
-        let output = command.output().unwrap();
+        let output = exporter().args(arguments).args(["--config.file", config, "--log.level=debug"]).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         bytes(output)
     };
@@ -189,8 +194,19 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
         ("`check` with wrong passwords", &wrong, "check", 1),
         ("`check` of a configuration that cannot be used", &broken, "check", 64),
         ("`serve` with a configuration that cannot be used", &broken, "serve", 64),
+        ("`serve` with a configuration that cannot be used", &schemes, "serve", 64),
+        ("`check` with a store that lets nobody in", &locked, "check", 1),
+        ("`serve` with a store that lets nobody in", &locked, "serve", 78),
     ] {
         tell(what, run(what, config, &[command], code));
+    }
+    // The form without a file.
+    let urls = relays.split('"').filter(|it| it.contains("://")).take(2);
+    let variables: Vec<_> = ["DATABASE_URL", "REDIS_URL"].into_iter().zip(urls).collect();
+    for arguments in [&["check", "--log.level=debug"][..], &["--help"], &["simulate", "--help"], &["--version"]] {
+        let output = exporter().envs(variables.iter().copied()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        tell("`check` and `--help` with addresses in variables", bytes(output));
     }
     for relay in ["hub", "manager", "api", "sub", "gateway"] {
         let out = path(&format!("past-{relay}"));
@@ -204,20 +220,16 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
         }
     }
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let curl = |path: &str, arguments: &[&str]| {
-        let url = format!("https://127.0.0.1:{port}{path}");
-        let curl = ["--silent", "--include", "--cacert"];
-        bytes(Command::new("curl").args(curl).arg(folder.join("server.pem")).args(arguments).arg(url).output().unwrap())
-    };
-    for (what, config) in [("`serve`", &good), ("`serve` with wrong passwords", &wrong_relays)] {
-        let log = folder.join("log");
-        let mut process = exporter();
-        process.args(["--config.file", config, "--web.config.file", &path("web.yml"), "--web.enable-lifecycle"]);
-        process.args(["--log.level=debug", &format!("--web.listen-address=127.0.0.1:{port}")]);
-        process.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
-        let mut process = Running(process.spawn().unwrap());
-        let is_good = config == &good;
+    for (what, config) in [("`serve`", &sound), ("`serve` with wrong passwords", &wrong_relays)] {
+        let web = path("web.yml");
+        let arguments = ["--web.config.file", &web, "--web.enable-lifecycle", "--log.level=debug"];
+        let process = Process::start(config, &arguments);
+        let curl = |path: &str, arguments: &[&str]| {
+            let url = format!("https://{}{path}", process.address);
+            let (curl, trusted) = (["--silent", "--include", "--cacert"], folder.join("server.pem"));
+            bytes(Command::new("curl").args(curl).arg(trusted).args(arguments).arg(url).output().unwrap())
+        };
+        let is_good = config == &sound;
         let settled = |page: &str| {
             // All that can be read is, and has been kept; of the rest every refusal is known.
             let counts = |line: &str, relay: &str| {
@@ -231,16 +243,11 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
                 false => refused.count() >= 4,
             }
         };
-        let began = Instant::now();
-        loop {
+        found("all has been tried", async || {
             let page = String::from_utf8(curl("/metrics", &[&credentials[0]])).unwrap();
-            if settled(&page) {
-                break;
-            }
-            let log = std::fs::read_to_string(&log).unwrap();
-            assert!(began.elapsed() < Duration::from_secs(40), "{what}: {page}\n{log}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            if settled(&page) { Ok(()) } else { Err(page + &process.log()) }
+        })
+        .await;
         let openmetrics = "Accept: application/openmetrics-text";
         for (page, arguments) in [
             ("/metrics", &[&*credentials[0]][..]),
@@ -256,13 +263,13 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
             tell(&format!("{page} of {what}"), curl(page, arguments));
         }
         if is_good {
-            std::fs::copy(&broken, &good).unwrap();
+            process.write(&unsound);
             tell("the answer to a reload that fails", curl("/-/reload", &[&credentials[0], "--request", "POST"]));
             tell("/ after a reload that failed", curl("/", &[&credentials[0]]));
         }
-        assert!(Command::new("kill").arg(process.0.id().to_string()).status().unwrap().success());
-        assert!(process.0.wait().unwrap().success(), "a graceful end");
-        tell(&format!("the log of {what}, at debug level"), std::fs::read(&log).unwrap());
+        let (status, log) = process.end();
+        assert!(status.success(), "a graceful end");
+        tell(&format!("the log of {what}, at debug level"), log.into_bytes());
     }
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -273,6 +280,11 @@ async fn the_secrets_of_seven_relays_and_of_the_exporter_turn_up_nowhere() {
     for (what, bytes) in &told {
         assert_eq!(secrets.found_in(bytes), [], "{what} tells a secret:\n{}", String::from_utf8_lossy(bytes));
     }
+    // Personal data have no place in labels, either.
+    let (_, page) = told.iter().find(|(what, _)| what == "/metrics of `serve`").unwrap();
+    let page = String::from_utf8_lossy(page);
+    assert!(page.contains("key=\"laptop\""), "names are there");
+    assert!(!page.contains("10.1.2.3") && !page.contains("example.com"));
     // A look that finds nothing anywhere would prove nothing.
     assert_eq!(secrets.found_in(&std::fs::read(&wrong).unwrap()).len(), 7);
     let places: BTreeSet<&str> = told.iter().map(|(what, _)| what.as_str()).collect();

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 use super::relays::Secrets;
-use crate::claude_code_hub::Store;
+use crate::claude_code_hub::{Store, as_role};
 
 pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
     let mut secret = |what| secrets.plant("claude-code-hub", what);
@@ -23,12 +23,13 @@ pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
     relay
         .run(&format!(
             "insert into users (name, description) values ('{name}@example.com', '{mail}@example.com');
-             insert into keys (user_id, key, name) values (1, 'sk-{key}', '{name}@example.com');
+             insert into keys (user_id, key, name) values (1, 'sk-{key}', '{name}@example.com'), (1, 'sk-{key}-2', 'laptop');
              insert into providers (name, url, key, provider_type)
                values ('{name}@example.com', 'https://user:{address}@up.example', 'sk-{upstream}', 'claude');
-             insert into system_settings (site_title) values ('hub');
-             insert into message_request (provider_id, user_id, key, model, status_code, error_message, duration_ms, cost_usd, session_id)
-               values (1, 1, 'sk-{key}', 'sonnet', 500, '{error}', 900, 0.5, '{session}');
+             insert into system_settings (site_title) values ('{mail}');
+             insert into message_request (provider_id, user_id, key, model, status_code, error_message, duration_ms, cost_usd, session_id, endpoint)
+               select 1, 1, 'sk-{key}' || which, 'sonnet', 500, 'denied for {error} at 10.1.2.3', 900, 0.5, '{session}', '/v1/{session}'
+               from (values (''), ('-2'), ('-unknown')) as row (which);
              create role secrets_reader login password '{password}'; grant select on all tables in schema public to secrets_reader",
             mail = secret("e-mail address of a user"),
             name = secret("e-mail address as a name"),
@@ -36,9 +37,7 @@ pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
             upstream = secret("key of an upstream"),
         ))
         .await;
-    let mut url: url::Url = relay.url.parse().unwrap();
-    url.set_username("secrets_reader").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&relay.url, "secrets_reader", &password);
     let redis = redis_user(redis, "hub", &secret("password of the Redis user"), 1).await;
     format!("[relays.hub]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\nredis_url = \"{redis}\"\n")
 }
@@ -126,9 +125,12 @@ pub(super) async fn manager(secrets: &mut Secrets, folder: &Path) -> (String, Sq
     let script = format!(
         "insert into settings (key, value, updated_at_ms) values ('setup', '{management}', 0);
          insert into usage_events (event_hash, timestamp_ms, timestamp, provider, model, auth_index, source, source_hash,
-           api_key_hash, input_tokens, output_tokens, total_tokens, latency_ms, raw_json, created_at_ms, account_snapshot, client_ip)
-         values ('1', {now} - 900, '', 'codex', 'gpt-5-codex', '0', '{mail}@example.com', '', '{key}', 10, 5, 15, 900,
-           '{{\"prompt\": \"{body}\"}}', {now}, '{mail}@example.com', '{address}');
+           api_key_hash, input_tokens, output_tokens, total_tokens, latency_ms, raw_json, created_at_ms, account_snapshot, client_ip,
+           endpoint, failed, fail_status_code)
+         select n, {now} - 900, '', 'codex', 'gpt-5-codex', '0', '{mail}@example.com', '', '{key}', 10, 5, 15, 900,
+           '{{\"prompt\": \"{body}\"}}', {now}, '{mail}@example.com', '{address}', 'POST /v1/{body}', n, n * 500
+         from (select 0 as n union select 1);
+         insert into dead_letter_events (payload, error, created_at_ms) values ('{body}', 'e', 1);
          insert into api_key_aliases values ('{key}', '{name}@example.com', 0)",
         management = secret("management key in the settings"),
         mail = secret("e-mail address of an account"),
@@ -199,9 +201,7 @@ pub(super) async fn sub(secrets: &mut Secrets) -> String {
             address = secret("address of a client"),
         ))
         .await;
-    let mut url: url::Url = relay.url.parse().unwrap();
-    url.set_username("secrets_of_sub2api").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&relay.url, "secrets_of_sub2api", &password);
     format!("[relays.sub]\nkind = \"sub2api\"\ndatabase_url = \"{url}\"\n")
 }
 
@@ -232,8 +232,6 @@ pub(super) async fn gateway(secrets: &mut Secrets) -> String {
         end_user = secret("end user"),
     );
     sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
-    let mut url: url::Url = url.parse().unwrap();
-    url.set_username("gateway_reader").unwrap();
-    url.set_password(Some(&password)).unwrap();
+    let url = as_role(&url, "gateway_reader", &password);
     format!("[relays.gateway]\nkind = \"litellm\"\ndatabase_url = \"{url}\"\n")
 }

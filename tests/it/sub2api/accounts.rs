@@ -161,14 +161,9 @@ async fn releases_without_slots_of_keys_tell_no_running_requests() {
 #[tokio::test]
 async fn refused_requests_are_counted_from_the_start_on_and_outlive_their_minutes() {
     let mut store = Store::new("rejects").await;
-    store
-        .run(
-            "create schema clock; create table clock.hand (at timestamptz); insert into clock.hand values ('2026-11-20 12:00:30Z');
-             create function clock.now() returns timestamptz language sql as 'select at from clock.hand';
-             do $$ begin execute format('alter database %I set search_path = clock, pg_catalog, public', current_database()); end $$",
-        )
-        .await;
+    store.run(crate::db::CLOCK).await;
     let at = |time: &str| format!("update clock.hand set at = '2026-11-20 {time}Z'");
+    store.run(&at("12:00:30")).await;
     let reject = |minute: &str, reason: &str, count: i64, ip: &str| {
         format!(
             "insert into ops_ingress_reject_aggregates (bucket_start, reject_reason, client_ip, request_count)

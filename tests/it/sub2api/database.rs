@@ -1,17 +1,13 @@
 //! sub2api's side of its databases, and an exporter of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-pub use crate::reading::{Saved, settle, view};
-use llm_relay_exporter::follow::Follower;
-use llm_relay_exporter::model::{Directory, Live};
-use llm_relay_exporter::relay::{self, Relay, Usage};
+use crate::db::Db;
+use crate::reading;
+pub use crate::reading::{Saved, follower, parts, settle, view, whole_view};
 use llm_relay_exporter::relays::sub2api;
 use llm_relay_exporter::servers::PrivatePostgres;
 use llm_relay_exporter::settings::{Boards, RelayPlan};
-use llm_relay_exporter::view::LedgerView;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use tokio::sync::{Mutex, OnceCell};
 
 /// A server of these tests' own: the role that they make is of the whole server.
@@ -23,17 +19,17 @@ pub async fn postgres() -> &'static PrivatePostgres {
 /// The relay's connection.
 pub struct Store {
     pub url: String,
-    pub owner: PgConnection,
+    owner: Db,
 }
 
 impl Store {
     /// An empty relay of a release.
     pub async fn of_release(name: &str, release: &str) -> Self {
         let url = postgres().await.database(name).await.unwrap();
-        let mut store = Self { owner: PgConnection::connect(&url).await.unwrap(), url };
+        let mut store = Self { owner: Db::connect(&url).await, url };
         let steps = sub2api::STEPS.iter().position(|(step, _)| *step == release).unwrap();
         for (_, script) in &sub2api::STEPS[..=steps] {
-            sqlx::raw_sql(*script).execute(&mut store.owner).await.unwrap();
+            store.run(script).await;
         }
         store
     }
@@ -63,19 +59,12 @@ impl Store {
     }
 
     pub async fn run(&mut self, sql: &str) {
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut self.owner)
-            .await
-            .unwrap_or_else(|error| panic!("{error}: {sql}"));
+        self.owner.run(sql).await;
     }
 
     /// A text and some whole numbers by row.
     pub async fn table(&mut self, sql: &str) -> BTreeMap<String, Vec<i64>> {
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.owner).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error}: {sql}"));
-        let numbers =
-            |row: &sqlx::postgres::PgRow| (1..row.len()).map(|i| row.get::<Option<i64>, _>(i).unwrap_or(0)).collect();
-        rows.iter().map(|row| (row.get::<String, _>(0), numbers(row))).collect()
+        self.owner.table(sql).await
     }
 
     pub fn plan(&self) -> RelayPlan {
@@ -85,37 +74,9 @@ impl Store {
 
 pub fn plan(url: &str) -> RelayPlan {
     RelayPlan {
-        database_url: url.to_owned().into(),
-        directory_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(30),
-        // Every refresh audits, so that nothing may be wrong even for a moment.
-        audit_interval: Duration::ZERO,
-        history_budget: Duration::from_secs(60),
         boards: Boards { top_users: 3, top_keys: 3, top_providers: 3, top_models: 3, ..Boards::default() },
-        ..RelayPlan::new("test", &sub2api::PRODUCT)
+        ..reading::plan(url, &sub2api::PRODUCT)
     }
-}
-
-pub fn follower(plan: &RelayPlan) -> Follower {
-    match relay::open(plan).unwrap().usage {
-        Usage::Rows(ledger) => Follower::new(ledger, plan),
-        Usage::Counters(_) => unreachable!("the relay keeps rows"),
-    }
-}
-
-/// What one fresh exporter says of a database.
-pub async fn whole_view(plan: &RelayPlan) -> LedgerView {
-    let directory = relay::open(plan).unwrap().directory.read().await.unwrap();
-    let mut follower = follower(plan);
-    settle(&mut follower).await;
-    view(&mut follower, plan, &directory)
-}
-
-pub async fn parts(plan: &RelayPlan) -> (Directory, Live) {
-    let mut relay: Relay = relay::open(plan).unwrap();
-    let directory = relay.directory.read().await.unwrap();
-    let live = relay.live.as_mut().unwrap().read(&directory).await.unwrap();
-    (directory, live)
 }
 
 /// A row of `usage_logs`, as the relay writes it.

@@ -1,18 +1,16 @@
 //! Encrypted connections and client certificates, with curl's OpenSSL and Prometheus' Go on the other side.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, SanType};
 
 use super::*;
+use crate::tls_sources::authority;
 
 /// A certificate authority made for one test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(authority())
     }
 
     /// Certificate and key.

@@ -1,6 +1,6 @@
 //! What a restart finds again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use crate::parts::{Part, PartError, decoded, encoded};
 use crate::relay::steady::Steady;
 
 const RELAY: &str = "relay";
+/// What a reading that failed half-way has taken, and the next one tells; absent where that is nothing.
+const EVENTS: &str = "events";
 const KEY: &str = "key/";
 const ACCOUNT: &str = "account/";
 
@@ -44,9 +46,7 @@ struct AccountPart {
 impl CounterReader {
     /// See [`Counters::parts`](crate::relay::Counters::parts).
     pub(super) fn checkpoint(&mut self, all: bool) -> Result<Vec<Part>, PartError> {
-        // What a reading that failed half-way has taken is told by the next one: until then the cursors are not kept.
-        let is_told = all || self.cursors.events.is_empty();
-        let changed = if is_told { mem::take(&mut self.known.changed) } else { HashSet::new() };
+        let changed = mem::take(&mut self.known.changed);
         let wanted = |id: &Arc<str>| all || changed.contains(id);
         let mut keys: BTreeMap<&Arc<str>, Option<KeyPart>> = BTreeMap::new();
         let mut accounts: BTreeMap<&Arc<str>, Option<AccountPart>> = BTreeMap::new();
@@ -80,6 +80,9 @@ impl CounterReader {
         let Known { requests, year, models, .. } = &self.known;
         let relay = RelayPart { requests: *requests, year: *year, models, began: self.cursors.began };
         let mut parts = vec![encoded(RELAY, &relay)?];
+        if !self.cursors.events.is_empty() {
+            parts.push(encoded(EVENTS, &self.cursors.events)?);
+        }
         for (id, part) in keys {
             let name = format!("{KEY}{id}");
             parts.push(part.map_or_else(|| Ok((name.clone(), None)), |part| encoded(&name, &part))?);
@@ -96,6 +99,9 @@ impl CounterReader {
         let RelayPart { requests, year, models, began } = decoded::<RelayPart<Vec<Arc<str>>>>(parts, RELAY)?;
         let (mut known, mut cursors) = (Known::default(), Cursors::default());
         (known.requests, known.year, known.models, cursors.began) = (requests, year, models, began);
+        if parts.contains_key(EVENTS) {
+            cursors.events = decoded(parts, EVENTS)?;
+        }
         for name in parts.keys() {
             if let Some(id) = name.strip_prefix(KEY) {
                 let (id, part) = (Arc::<str>::from(id), decoded::<KeyPart>(parts, name)?);
