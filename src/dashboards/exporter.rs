@@ -226,11 +226,11 @@ fn refreshes() -> Row {
 
 /// What audits found, and what the relay's ledger does not have or is not asked for.
 fn truth() -> Row {
-    let drift = lines("Drift found by audits").set("min", json!(null)).query(each(
-        "requests",
-        "llm_relay_audit_drift_requests",
-        EACH,
-    ));
+    let drift = lines("Drift found by audits")
+        .note("Requests here minus those of the ledger, before the repair; with ?: rows that cannot be understood.")
+        .set("min", json!(null))
+        .query(each("requests", "llm_relay_audit_drift_requests", EACH))
+        .query(each("left_out", "llm_relay_ledger_rows_left_out", "{{relay}} ?"));
     // Replicas see the same.
     let hourly = |counter: &str| format!("sum(max by (relay) (rate({counter}[$__rate_interval]))) * 3600");
     let apart = lines("Requests beside the ledger, per hour")

@@ -391,6 +391,10 @@ pub(super) const TEXTS: &[(&str, &str)] = &[
     ("This month", "本月"),
     ("This week", "本周"),
     ("Time", "时间"),
+    (
+        "Requests here minus those of the ledger, before the repair; with ?: rows that cannot be understood.",
+        "修正之前，采集器的请求数减去账本的请求数；带 ? 的是无法理解的行数。",
+    ),
     ("Time since.", "距今时间。"),
     ("Time to first token", "首 Token 时间"),
     ("Time to first token by provider, p95", "各供应商首 Token 时间 p95"),

@@ -90,7 +90,8 @@ impl Follower {
         let upto = if self.ledger.gives_positions() { i64::MAX } else { state.top };
         for (date, range, theirs) in drifted {
             if let Err(error) = self.repair(date, range, theirs, upto).await {
-                let Some(state) = self.state.as_mut().filter(|state| !state.restored) else { return Err(error) };
+                let state = self.state.as_mut().filter(|state| error.is_of_effort() && !state.restored);
+                let Some(state) = state else { return Err(error) };
                 state.note_failed_audit(now, &error);
                 return Ok(true);
             }

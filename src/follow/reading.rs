@@ -41,7 +41,7 @@ pub(super) async fn read(
     let outcome = within(timeout, ledger.refresh(request)).await;
     match outcome {
         // What was restored is not shown before it has been held against the ledger.
-        Err(error) if !request.audit.is_empty() && !state.restored => {
+        Err(error) if error.is_of_effort() && !request.audit.is_empty() && !state.restored => {
             request.audit.clear();
             let refresh = within(timeout, ledger.refresh(request)).await?;
             state.note_failed_audit(refresh.now, &error);

@@ -76,6 +76,11 @@ pub struct ReadError {
 }
 
 impl ReadError {
+    /// Whether something that asks for less may succeed.
+    pub(crate) fn is_of_effort(&self) -> bool {
+        matches!(self.reason, Reason::Timeout | Reason::Plan)
+    }
+
     /// The text must hold no secret.
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
