@@ -184,7 +184,7 @@ impl Follower {
             request.reread.clear();
         }
         let mut refresh = read(&mut *self.ledger, self.timeout, state, &mut request).await?;
-        complain(&mut self.complaint, &refresh.refused, refresh.rows.len())?;
+        complain(&mut self.complaint, &refresh.refused);
         self.rows_read += refresh.rows.len() as u64;
         let keeps_ids = !self.ledger.gives_positions();
         let contradicts = keeps_ids && state.tally.contradicts(&refresh.rows, refresh.now);
@@ -238,7 +238,7 @@ impl Follower {
         let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
         // One at a time is much of a history that nobody can mend.
-        complain(&mut self.complaint, &slice.refused, 1)?;
+        complain(&mut self.complaint, &slice.refused);
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
         state.bottom = ids(&rows, &slice.refused).min().unwrap_or(state.bottom);

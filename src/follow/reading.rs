@@ -10,25 +10,34 @@ use crate::relay::overlap::Overlap;
 use crate::relay::{Ledger, Refresh, RefreshRequest, Refused, TimeRange, within};
 use crate::tally::Tally;
 
+/// Where none of so many can be understood, the ledger is not what it was.
+const NEWEST: u32 = 100;
+
 /// Of all rows that were read.
 pub(super) fn ids(rows: &[UsageRow], refused: &Refused) -> impl Iterator<Item = i64> {
     rows.iter().map(|row| row.id).chain(refused.ids.iter().copied())
 }
 
-/// Tells once of rows that are left out.
-///
-/// # Errors
-/// When no row was `understood`: what is told without them would be no number of the ledger's.
-pub(super) fn complain(last: &mut Option<String>, refused: &Refused, understood: usize) -> Result<(), ReadError> {
+fn complaint(refused: &Refused) -> Option<String> {
     let rows = refused.ids.len();
-    let complaint = refused.why.as_ref().map(|why| format!("{rows} rows could not be understood; the first, {why}"));
-    match &complaint {
-        Some(complaint) if understood == 0 => return Err(ReadError::new(Reason::Data, complaint.as_str())),
-        Some(complaint) if last.as_ref() != Some(complaint) => tracing::warn!("left out: {complaint}"),
-        _ => {}
+    refused.why.as_ref().map(|why| format!("{rows} rows could not be understood; the first, {why}"))
+}
+
+/// Tells once of rows that are left out.
+pub(super) fn complain(last: &mut Option<String>, refused: &Refused) {
+    let complaint = complaint(refused);
+    if let Some(complaint) = complaint.as_ref().filter(|complaint| last.as_ref() != Some(complaint)) {
+        tracing::warn!("left out: {complaint}");
     }
     *last = complaint;
-    Ok(())
+}
+
+/// Whether some of the newest rows can be understood. A quiet ledger may have one alone that cannot.
+async fn understands(ledger: &mut dyn Ledger, timeout: Duration, refused: &Refused) -> Result<bool, ReadError> {
+    if ledger.gives_positions() {
+        return Ok(refused.ids.len() < NEWEST as usize);
+    }
+    Ok(!within(timeout, ledger.older(i64::MAX, NEWEST)).await?.rows.is_empty())
 }
 
 /// Reads; where the ledger cannot be summed up, without that: new rows may take no time where a sum takes too long.
@@ -38,17 +47,23 @@ pub(super) async fn read(
     state: &mut State,
     request: &mut RefreshRequest,
 ) -> Result<Refresh, ReadError> {
-    let outcome = within(timeout, ledger.refresh(request)).await;
-    match outcome {
+    let refresh = match within(timeout, ledger.refresh(request)).await {
         // What was restored is not shown before it has been held against the ledger.
         Err(error) if error.is_of_effort() && !request.audit.is_empty() && !state.restored => {
             request.audit.clear();
             let refresh = within(timeout, ledger.refresh(request)).await?;
             state.note_failed_audit(refresh.now, &error);
-            Ok(refresh)
+            refresh
         }
-        outcome => outcome,
+        outcome => outcome?,
+    };
+    // Numbers without any of the newest rows would be none of the ledger's.
+    if let Some(complaint) = complaint(&refresh.refused).filter(|_| refresh.rows.is_empty() && !refresh.more)
+        && !understands(ledger, timeout, &refresh.refused).await?
+    {
+        return Err(ReadError::new(Reason::Data, complaint));
     }
+    Ok(refresh)
 }
 
 /// Tells the tally which requests a ledger of another past has, and which of them are new.

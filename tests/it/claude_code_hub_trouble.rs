@@ -323,6 +323,9 @@ async fn many_rows_without_a_time_hold_up_nothing_and_are_told() {
         (view.days[0].1.requests, view.rows_left_out.is_some_and(|rows| rows > 0))
     };
     store.run(&rows(3, "now()")).await;
+    assert_eq!(requests().await, (3, false));
+    store.run(&rows(1, "'infinity'")).await;
+    assert_eq!(requests().await, (3, true));
     store.run(&rows(6000, "'infinity'")).await;
     store.run(&rows(2, "now()")).await;
     assert_eq!(requests().await, (5, true));
