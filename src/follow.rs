@@ -237,7 +237,6 @@ impl Follower {
         }
         let slice = within(self.timeout, self.ledger.older(state.bottom, STEP_ROWS)).await?;
         self.rows_read += slice.rows.len() as u64;
-        // One at a time is much of a history that nobody can mend.
         complain(&mut self.complaint, &slice.refused);
         let mut rows = slice.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));

@@ -259,7 +259,9 @@ impl LedgerReader {
         for row in snapshot.fetch(what, query).await? {
             let key = row::key(&row).map_err(|error| snapshot.error(what, &error))?;
             let Some(position) = positions.get(&key) else { continue };
-            batch.rows.extend(batch.refused.sift(self.rows.read(&row, *position), *position));
+            // A position says nothing to people.
+            let read = self.rows.read(&row, *position).map_err(|error| format!("started at {}: {error}", key.start));
+            batch.rows.extend(batch.refused.sift(read, *position));
         }
         Ok(batch)
     }
