@@ -12,6 +12,7 @@
 //! * No connection is held between two reads. The last connection that closes empties the write-ahead log and removes it,
 //!   which one without the right to write cannot do: an idle reader would leave the log behind when the relay stops, and
 //!   a backup that is then restored over the file would be mixed with it.
+//! * An empty file is not opened: SQLite would remove the log beside it.
 //! * A file with a write-ahead log is opened only while somebody else has it open, and with its `-wal` and `-shm`. What is
 //!   read is never what a relay left behind, or what a mount still shows of files that have gone.
 //! * A statement that is not done in time is interrupted inside SQLite; dropping its future would let it run on.
@@ -108,6 +109,10 @@ impl File {
         let what = "waiting for its turn to read";
         let turn = timeout_at(deadline, Arc::clone(&known.turn).lock_owned());
         let turn = turn.await.map_err(|_| too_late(&self.endpoint(), what, self.limit))?;
+        if known.is_empty() {
+            let text = format!("opening SQLite file {}: it is empty; is this the relay's file?", self.endpoint());
+            return Err(ReadError::new(Reason::Schema, text));
+        }
         let write_ahead = known.is_write_ahead();
         if write_ahead {
             look_beside(&self.path)?;
@@ -232,6 +237,12 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl Known {
+    /// SQLite takes a log beside an empty file for one of a file that has gone, and removes it, whatever it may write
+    /// (SQLite 3.51 `pager.c`, `pagerOpenWalIfPresent`): the log of a relay that is being restored just then.
+    fn is_empty(&self) -> bool {
+        self.handle.metadata().is_ok_and(|file| file.len() == 0)
+    }
+
     /// Whether the header says so; what is too short for one is left to SQLite.
     fn is_write_ahead(&self) -> bool {
         let mut version = [0];

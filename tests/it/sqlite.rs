@@ -214,6 +214,20 @@ async fn a_file_without_its_log_is_a_problem_and_nothing_is_made_beside_it() {
     assert_eq!(there, ["usage.sqlite"]);
 }
 
+/// SQLite takes a log beside an empty file for one of a file that has gone, and removes it, whoever opens it for whatever.
+#[tokio::test]
+async fn an_empty_file_is_not_opened_and_the_log_beside_it_stays() {
+    let (_dir, path, mut relay) = place(SqliteJournalMode::Wal).await;
+    relay.execute("insert into t (text) values ('a')").await.unwrap();
+    // As a copy over it begins.
+    assert!(Command::new("sh").args(["-c", ": > \"$0\""]).arg(&path).status().unwrap().success());
+    let opened = reader(&path).snapshot().await;
+    assert!(path.with_extension("sqlite-wal").exists(), "the relay's log was removed");
+    let error = opened.err().expect("it is refused");
+    assert_eq!(error.reason, Reason::Schema, "{}", error.text);
+    assert!(error.text.contains("empty"), "{}", error.text);
+}
+
 #[tokio::test]
 async fn what_cannot_be_opened_says_why() {
     let dir = tempfile::tempdir().unwrap();
