@@ -26,8 +26,8 @@ while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep
 rm -rf "$dir"
 "#;
 
-/// How long a server may take to end before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to end before it is killed, which loses what it has not written yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Host {
     dir: TempDir,
