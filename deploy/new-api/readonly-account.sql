@@ -1,6 +1,8 @@
 -- An account for llm-relay-exporter in the MySQL or MariaDB of new-api: reads what the exporter needs and no secret, writes
 -- nothing. Put in a password and the name of the relay's database, and run it as an administrator. An older release lacks
 -- some columns and tables: leave these out. Where the relay has LOG_SQL_DSN, grant logs there.
+-- Run again after an upgrade, it takes back what is not read any more.
+drop user if exists 'llm_relay_exporter'@'%';
 create user 'llm_relay_exporter'@'%' identified by '...';
 grant select (id, created_at, type, user_id, token_id, channel_id, model_name, quota, prompt_tokens, completion_tokens,
   use_time, is_stream, other) on newapi.logs to 'llm_relay_exporter'@'%';

@@ -1,6 +1,8 @@
 -- An account for llm-relay-exporter in the MySQL or MariaDB of one-api: reads what the exporter needs and no secret, writes
 -- nothing. Put in a password and the name of the relay's database, and run it as an administrator. v0.6.10 has neither
 -- elapsed_time nor is_stream: leave these out. Where the relay has LOG_SQL_DSN, grant logs there.
+-- Run again after an upgrade, it takes back what is not read any more.
+drop user if exists 'llm_relay_exporter'@'%';
 create user 'llm_relay_exporter'@'%' identified by '...';
 grant select (id, created_at, type, user_id, token_name, channel_id, model_name, quota, prompt_tokens, completion_tokens,
   elapsed_time, is_stream) on oneapi.logs to 'llm_relay_exporter'@'%';
