@@ -10,12 +10,14 @@ pub(crate) const METRICS: &[Metric] = &[
         name: "llm_relay_info",
         kind: Gauge,
         group: Group::Facts,
-        labels: &["kind", "version", "timezone"],
-        help: "The relay: its product, its version or schema level, and its time zone.",
-        help_zh: "中转服务：产品、版本或数据库结构级别、时区。",
+        labels: &["kind", "version", "timezone", "counts", "states"],
+        help: "The relay: its product, its version or schema level, its time zone, what its ledger counts (requests, attempts), and what the states of its accounts are (current, checks: of the last stored health check).",
+        help_zh: "中转服务：产品、版本或数据库结构级别、时区、账本所计（requests 请求、attempts 尝试），以及账号状态的来源（current 当前、checks 最近一次保存的健康检查）。",
         emit: Relay(|view, out| {
             if let Some(directory) = &view.directory {
-                out.sample(&[view.kind, &directory.version, &directory.timezone], 1.0);
+                let counts = if directory.counts_attempts { "attempts" } else { "requests" };
+                let states = if directory.states_are_checks { "checks" } else { "current" };
+                out.sample(&[view.kind, &directory.version, &directory.timezone, counts, states], 1.0);
             }
         }),
     },

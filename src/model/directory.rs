@@ -32,6 +32,11 @@ pub struct Directory {
     pub version: String,
     /// Where days begin: an IANA name, or an offset such as `UTC+8`.
     pub timezone: String,
+    /// A row of the ledger is an attempt at an upstream, not a request: one that fails and the next one, which answers, are
+    /// a failure and a success.
+    pub counts_attempts: bool,
+    /// The states of accounts are those of the last stored health check, whatever requests meet since.
+    pub states_are_checks: bool,
     /// The relay does not track sessions now (a mode for high load), so that none can be counted.
     pub sessions_untracked: bool,
     /// How far the database that is read is behind the one that is written, in seconds; `None` where it is that one.

@@ -283,6 +283,8 @@ fn directory() -> Directory {
         currency: Some("CNY".into()),
         version: "0.9.9".into(),
         timezone: "Asia/Shanghai".into(),
+        counts_attempts: false,
+        states_are_checks: false,
     }
 }
 

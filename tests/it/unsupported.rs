@@ -74,6 +74,11 @@ fn every_reason_is_of_a_metric_and_every_metric_has_one_reason_at_most() {
     }
 }
 
+fn kinds_with<'a>(page: &'a Page, label: &str, value: &str) -> Vec<&'a str> {
+    let is_so = |name: &str, labels: &BTreeMap<String, String>| name == "llm_relay_info" && labels[label] == value;
+    page.keys().filter(|(name, labels)| is_so(name, labels)).map(|(_, labels)| &*labels["kind"]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_with_traffic_tell_all_that_the_table_says() {
     let options = DemoOptions {
@@ -123,6 +128,9 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             .filter(|(_, missing): &(_, Vec<&str>)| !missing.is_empty())
             .collect();
         if missing.is_empty() {
+            // What the alerts know of their kinds; the stub is one of those that say nothing of it.
+            assert_eq!(kinds_with(&page, "counts", "attempts"), ["cpa-manager", "gemini-balance", "new-api"]);
+            assert_eq!(kinds_with(&page, "states", "checks"), ["litellm"]);
             break;
         }
         assert!(began.elapsed().as_secs() < 240, "not told: {missing:#?}\n{}", exporter.log());

@@ -93,6 +93,7 @@ impl DirectoryReader {
             keys,
             version: schema.level.label().to_owned(),
             timezone: self.zone.name().to_owned(),
+            counts_attempts: true,
             ..Directory::default()
         })
     }

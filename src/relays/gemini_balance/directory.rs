@@ -104,6 +104,7 @@ impl DirectorySource for DirectoryReader {
             providers: vec![provider],
             version: "v2.2".to_owned(),
             timezone: self.clock.zone().name().to_owned(),
+            counts_attempts: true,
             ..Directory::default()
         })
     }

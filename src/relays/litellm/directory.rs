@@ -36,6 +36,7 @@ impl DirectoryReader {
             currency: Some("USD".to_owned()),
             version: version(snapshot, schema).await?,
             timezone: "UTC".to_owned(),
+            states_are_checks: true,
             ..Directory::default()
         };
         for row in snapshot.fetch("reading users", sqlx::query(include_str!("sql/users.sql"))).await? {

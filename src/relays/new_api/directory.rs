@@ -69,6 +69,8 @@ impl DirectoryReader {
             currency: options.currency,
             version: format!("{} {}", self.family.label(), schema.level().label()),
             timezone: self.zone.name().to_owned(),
+            // With `ERROR_LOG_ENABLED`; without, the attempts that answered.
+            counts_attempts: self.family == Family::NewApi,
             ..Directory::default()
         };
         if schema.has("system_instances", "info")
