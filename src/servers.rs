@@ -14,6 +14,8 @@ use std::{fs, io};
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
 
@@ -94,7 +96,7 @@ const NO_SYNC: &str = "--debug-no-sync";
 const OWNER: &str = "demo";
 /// Another process may take a free port before the server does.
 const PORT_TRIES: u32 = 5;
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What can be done with any of them.
 macro_rules! controls {
@@ -288,14 +290,24 @@ impl PrivateRedis {
         let mut redis = self.host.command(&self.program);
         redis.arg(file);
         self.host.spawn(redis).map_err(place)?;
-        let client =
-            redis::Client::open(self.url()).map_err(|e| ServerError::Start { server: REDIS, text: e.to_string() })?;
+        let url = self.url();
         until_ready(&mut self.host, REDIS, async || {
-            let mut connection = client.get_multiplexed_async_connection().await.map_err(|e| e.to_string())?;
+            let mut connection = redis_connection(&url).await.map_err(|e| e.to_string())?;
             redis::cmd("PING").exec_async(&mut connection).await.map_err(|e| e.to_string())
         })
         .await
     }
+}
+
+/// A connection to a Redis that may take its time, as it does while other servers start; the driver's own limit is half a
+/// second.
+///
+/// # Errors
+/// Those of the driver.
+pub async fn redis_connection(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new();
+    let config = config.set_connection_timeout(Some(START_TIMEOUT)).set_response_timeout(Some(START_TIMEOUT));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// A MariaDB server of our own.

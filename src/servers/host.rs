@@ -161,12 +161,12 @@ impl Host {
         }
     }
 
-    /// The server's last words, on one line.
+    /// The server's last words, on one line: as many as PostgreSQL says of a port that is taken.
     pub(crate) fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(4)..].join("; ")
+        lines[lines.len().saturating_sub(6)..].join("; ")
     }
 
     fn log(&self) -> PathBuf {

@@ -5,6 +5,7 @@ use llm_relay_exporter::model::{
     Circuit, Directory, Key, Limit, Live, Provider, QuotaWindow, Reason, Scope, User, WindowRule, WindowSpend,
 };
 use llm_relay_exporter::relay;
+use llm_relay_exporter::servers::redis_connection;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
@@ -16,8 +17,8 @@ use crate::claude_code_hub::{plan, redis_server, usd};
 /// A database of its own on the shared server.
 pub async fn database(number: u32) -> (String, MultiplexedConnection) {
     let url = redis_server().await.url().replace("/0", &format!("/{number}"));
-    let client = redis::Client::open(url.as_str()).unwrap();
-    (url, client.get_multiplexed_async_connection().await.unwrap())
+    let connection = redis_connection(&url).await.unwrap();
+    (url, connection)
 }
 
 pub async fn run(connection: &mut MultiplexedConnection, command: &str) {

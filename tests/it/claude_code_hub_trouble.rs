@@ -120,7 +120,7 @@ async fn what_is_wrong_with_postgres_is_said_at_once() {
             usage(&mut relay::open(&plan(&url, None)).unwrap()).refresh(&RefreshRequest::default()).await.unwrap_err();
         assert_eq!(error.reason, reason, "{error}");
         assert!(error.text.contains(word), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{error}");
         assert!(!error.text.contains("guess"), "{error}");
     }
     for url in
@@ -144,7 +144,7 @@ async fn a_locked_table_is_a_timeout_and_the_server_does_not_wait_on() {
     let began = Instant::now();
     let error = usage(&mut relay).refresh(&all()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Timeout);
-    assert!(error.text.contains("lock") && began.elapsed() < Duration::from_secs(5), "{error}");
+    assert!(error.text.contains("lock") && began.elapsed() < Duration::from_secs(20), "{error}");
     store.run("rollback").await;
     usage(&mut relay).refresh(&all()).await.expect("the connection is still good");
 }
@@ -160,8 +160,8 @@ async fn a_slow_statement_is_ended_by_the_server_before_the_client_gives_up() {
         )
         .await;
     let mut short = plan(&store.url, None);
-    // Longer than a busy machine needs to connect.
-    short.timeout = Duration::from_secs(4);
+    // A busy machine has a tenth of it to connect.
+    short.timeout = Duration::from_secs(15);
     let error = relay::open(&short).unwrap().directory.read().await.unwrap_err();
     assert!(error.reason == Reason::Timeout && error.text.contains("57014"), "{error}");
     let running: i64 = sqlx::query_scalar(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use llm_relay_exporter::demo::{DemoOptions, HistoryOptions, Pace, Planted, SimulatorOptions, Urls};
 use llm_relay_exporter::relays::claude_code_hub;
 use llm_relay_exporter::relays::claude_code_hub::demo::{self, SimulateOptions};
-use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis, redis_connection};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -39,13 +39,12 @@ async fn a_private_postgres_refuses_a_wrong_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_redis_comes_back_on_the_same_port() {
     let mut server = PrivateRedis::start().await.unwrap();
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis_connection(&server.url()).await.unwrap();
     redis::cmd("SET").arg("kept").arg(7).exec_async(&mut connection).await.unwrap();
     server.stop();
-    assert!(client.get_multiplexed_async_connection().await.is_err(), "a stopped server must not answer");
+    assert!(redis_connection(&server.url()).await.is_err(), "a stopped server must not answer");
     server.restart().await.unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis_connection(&server.url()).await.unwrap();
     let kept: i32 = redis::cmd("GET").arg("kept").query_async(&mut connection).await.unwrap();
     assert_eq!(kept, 7);
 }
@@ -252,8 +251,7 @@ async fn live_traffic_begins_ends_and_is_seen_in_redis() {
         until(what, async || count(&mut db, sql).await > 0).await;
     }
 
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut live = client.get_multiplexed_async_connection().await.unwrap();
+    let mut live = redis_connection(&redis.url()).await.unwrap();
     let mut ask = async |command: &[&str]| -> redis::Value {
         redis::cmd(command[0]).arg(&command[1..]).query_async(&mut live).await.unwrap()
     };
@@ -332,8 +330,7 @@ async fn simulate_refuses_a_database_that_is_not_its_own() {
 async fn simulate_refuses_a_redis_that_is_not_its_own() {
     let redis = PrivateRedis::start().await.unwrap();
     let url = server().await.database("foreign_redis").await.unwrap();
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut live = client.get_multiplexed_async_connection().await.unwrap();
+    let mut live = redis_connection(&redis.url()).await.unwrap();
     redis::cmd("SET").arg("theirs").arg(1).exec_async(&mut live).await.unwrap();
     let options = simulate_options(&url, Some(&redis), HistoryOptions { days: 0, ..month() });
     let error = demo::simulate(options, CancellationToken::new()).await.unwrap_err().to_string();

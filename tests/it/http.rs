@@ -315,7 +315,7 @@ fn a_client_that_does_not_finish_its_head_is_cut_off() {
         let mut rest = Vec::new();
         // A reset is as good as an end.
         let _ = stream.read_to_end(&mut rest);
-        assert!(begun.elapsed() < Duration::from_secs(10), "{sent:?} was still open after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{sent:?} was still open after {:?}", begun.elapsed());
         assert!(!rest.starts_with(b"HTTP/1.1 200"), "{sent:?}");
     }
     assert_eq!(server.get("/metrics", "").status, 200);
@@ -348,7 +348,7 @@ fn a_shutdown_lets_a_running_response_finish_and_refuses_new_clients() {
     // The listener is closed before the response is done.
     let begun = Instant::now();
     while TcpStream::connect(server.address).is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(3), "new clients are still taken");
+        assert!(begun.elapsed() < Duration::from_secs(20), "new clients are still taken");
     }
     assert!(!server.running.is_finished());
     let mut rest = Vec::new();

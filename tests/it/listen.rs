@@ -55,7 +55,7 @@ os.execv(sys.argv[2], sys.argv[2:])";
     let answer = loop {
         match ask(address, "GET", "/healthz") {
             Ok(answer) => break answer,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(240), "{error}"),
         }
         std::thread::sleep(Duration::from_millis(20));
     };

@@ -16,10 +16,10 @@ const TWICE: [&str; 2] = ["claude-code-hub", "cpa-manager"];
 /// How long the good ones are watched beside the others.
 const WATCHED: Duration = Duration::from_secs(6);
 
-fn relay(name: &str, kind: &str, urls: &[(&str, &str)]) -> String {
+fn relay(name: &str, kind: &str, timeout: &str, urls: &[(&str, &str)]) -> String {
     let urls: String = urls.iter().map(|(path, url)| format!("{path} = \"{url}\"\n")).collect();
     format!(
-        "[relays.{name}]\nkind = \"{kind}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"8s\"\ntimeout = \"5s\"\n{urls}"
+        "[relays.{name}]\nkind = \"{kind}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\nstale_after = \"60s\"\ntimeout = \"{timeout}\"\n{urls}"
     )
 }
 
@@ -39,7 +39,7 @@ async fn relays_of_all_kinds_do_not_wait_for_each_other() {
         let copies = if TWICE.contains(&product.label) { 2 } else { 1 };
         for n in 1..=copies {
             let name = format!("{}-{n}", product.label);
-            config += &relay(&name, product.label, &urls);
+            config += &relay(&name, product.label, "30s", &urls);
             good.push((name, product));
         }
     }
@@ -47,10 +47,10 @@ async fn relays_of_all_kinds_do_not_wait_for_each_other() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("postgres://u:p@{}/cch?sslmode=disable", silent.local_addr().unwrap());
     let bad = ["silent", "refused", "refused-redis", "missing"];
-    config += &relay("silent", "claude-code-hub", &[("database_url", &silent)]);
-    config += &relay("refused", "gemini-balance", &[("database_url", "mysql://u:p@127.0.0.1:1/default_db")]);
-    config += &relay("refused-redis", "claude-relay-service", &[("redis_url", "redis://127.0.0.1:1/0")]);
-    config += &relay("missing", "cpa-manager", &[("database_url", "sqlite:/nowhere/usage.sqlite")]);
+    config += &relay("silent", "claude-code-hub", "5s", &[("database_url", &silent)]);
+    config += &relay("refused", "gemini-balance", "5s", &[("database_url", "mysql://u:p@127.0.0.1:1/default_db")]);
+    config += &relay("refused-redis", "claude-relay-service", "5s", &[("redis_url", "redis://127.0.0.1:1/0")]);
+    config += &relay("missing", "cpa-manager", "5s", &[("database_url", "sqlite:/nowhere/usage.sqlite")]);
 
     let exporter = Process::start(&config, &[]);
     let up = |page: &Page, relay: &str| {

@@ -25,7 +25,7 @@ async fn relay(name: &str, requests: u32) -> Store {
 fn table(name: &str, url: &str) -> String {
     format!(
         "[relays.{name}]\nkind = \"claude-code-hub\"\ndatabase_url = \"{url}\"\ninterval = \"1s\"\n\
-         directory_interval = \"1s\"\nstale_after = \"3s\"\ntimeout = \"2s\"\n"
+         directory_interval = \"1s\"\nstale_after = \"60s\"\ntimeout = \"20s\"\n"
     )
 }
 

@@ -68,7 +68,7 @@ impl Exporter {
 
     /// Ticks until it is so.
     async fn tick_until(&mut self, what: &str, mut is_so: impl FnMut(&Checkpointer) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(240);
         while !is_so(&self.saving) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
             self.saving.tick(&mut self.follower, true).await;
@@ -334,7 +334,7 @@ async fn refusal(plan: &RelayPlan, file: &Path) -> String {
     let shutdown = tokio_util::sync::CancellationToken::new();
     let open = llm_relay_exporter::web::Protection::load(None).unwrap();
     let serving = llm_relay_exporter::serve::run(&plan, listener, "/metrics", open, shutdown);
-    let ended = tokio::time::timeout(Duration::from_secs(30), serving).await;
+    let ended = tokio::time::timeout(Duration::from_secs(240), serving).await;
     let error = format!("{:#}", ended.expect("the exporter has accepted the store").unwrap_err());
     assert!(error.contains(file.to_str().unwrap()), "no file in {error:?}");
     assert!(error.contains("move it away") && error.contains("[store] url"), "no way out in {error:?}");

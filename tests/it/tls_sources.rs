@@ -12,14 +12,14 @@ use llm_relay_exporter::model::{ReadError, Reason};
 use llm_relay_exporter::relay::{self, Relay, Usage};
 use llm_relay_exporter::relays::claude_relay_service::Offset;
 use llm_relay_exporter::relays::claude_relay_service::demo as crs;
-use llm_relay_exporter::servers::PrivatePostgres;
+use llm_relay_exporter::servers::{PrivatePostgres, redis_connection};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use redis::cmd;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::claude_relay_service::{documented_user, plan};
 use crate::redis_servers::{RedisServer, free_port, get};
-use crate::wait::found;
+use crate::wait::{found, until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -102,6 +102,19 @@ async fn encrypted(url: &str) -> Result<bool, ReadError> {
     Ok(sqlx::Row::get(&row, 0))
 }
 
+/// Has PostgreSQL read its configuration again, until new sessions have it.
+async fn reload(owner: &mut PgConnection, url: &str) {
+    const READ_AT: &str = "select pg_conf_load_time()::text";
+    let before: String = sqlx::query_scalar(READ_AT).fetch_one(&mut *owner).await.unwrap();
+    sqlx::raw_sql("select pg_reload_conf()").execute(owner).await.unwrap();
+    until("new sessions have the configuration", async || {
+        // Who does not come in any more has met it, too.
+        let Ok(mut session) = PgConnection::connect(url).await else { return true };
+        sqlx::query_scalar::<_, String>(READ_AT).fetch_one(&mut session).await.unwrap() != before
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     let server = PrivatePostgres::start().await.unwrap();
@@ -113,9 +126,9 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
         for sql in sql.split("; ") {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        reload(&mut owner, &server.url()).await;
     };
-    apply("alter system set ssl = on; alter system set ssl_cert_file = 'server.pem'; alter system set ssl_key_file = 'server.key'; alter system set ssl_ca_file = 'ca.pem'; select pg_reload_conf()").await;
+    apply("alter system set ssl = on; alter system set ssl_cert_file = 'server.pem'; alter system set ssl_key_file = 'server.key'; alter system set ssl_ca_file = 'ca.pem'").await;
     let at =
         |mode: &str, authority: &Path| format!("{}?sslmode={mode}&sslrootcert={}", server.url(), authority.display());
     let (right, wrong) = (papers.path("ca.pem"), other.path("ca.pem"));
@@ -181,11 +194,10 @@ async fn postgres_with_a_certificate_that_signs_itself_is_trusted_by_naming_it()
         "alter system set ssl = on",
         "alter system set ssl_cert_file = 'server.pem'",
         "alter system set ssl_key_file = 'server.key'",
-        "select pg_reload_conf()",
     ] {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    reload(&mut owner, &server.url()).await;
     let url = |mode: &str, authority: &Path, more: &str| {
         format!("{}?sslmode={mode}&sslrootcert={}{more}", server.url(), authority.display())
     };
@@ -309,8 +321,7 @@ async fn a_relay_that_keeps_all_in_redis_is_read_over_tls_by_the_least_user() {
     let server = papers.redis(plain, port);
     server.answers();
     let path = |name: &str| papers.path(name).display().to_string();
-    let client = redis::Client::open(format!("redis://127.0.0.1:{plain}/0")).unwrap();
-    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut admin = redis_connection(&format!("redis://127.0.0.1:{plain}/0")).await.unwrap();
     let options =
         crs::Options { days: 3, requests_per_day: 200, pace: Pace::Steady(1.0), seed: 3, offset: Offset::default() };
     crs::fill(&mut admin, &options).await.unwrap();

@@ -11,6 +11,7 @@ use llm_relay_exporter::relay::Product;
 use llm_relay_exporter::relay::demo::set_up;
 use llm_relay_exporter::relay::unsupported::{unsupported_reason, unsupported_scopes};
 use llm_relay_exporter::relays::PRODUCTS;
+use llm_relay_exporter::servers::redis_connection;
 use redis::AsyncCommands;
 use secrecy::ExposeSecret;
 
@@ -144,7 +145,7 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
 
 /// What a demo may take long to do, or never does.
 async fn rare_events(product: &Product, redis_url: &str) {
-    let mut redis = redis::Client::open(redis_url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = redis_connection(redis_url).await.unwrap();
     let now = Utc::now();
     let mut pipe = redis::pipe();
     if product.label == "claude-code-hub" {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Offset;
 use crate::demo::rhythm::{self, HOURS};
 use crate::demo::{DemoOptions, Environment, Pace, Urls};
-use crate::servers::PrivateRedis;
+use crate::servers::{PrivateRedis, redis_connection};
 
 /// Which traffic to make.
 #[derive(Clone, Debug)]
@@ -447,7 +447,7 @@ pub async fn set_up(DemoOptions { history, simulator }: DemoOptions) -> anyhow::
         seed: history.seed,
         offset: Offset::default(),
     };
-    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let mut connection = redis_connection(&redis.url()).await?;
     fill(&mut connection, &options).await?;
     let urls = Urls { database_url: "".into(), redis_url: Some(redis.url().into()) };
     let stop = CancellationToken::new();

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, PgConnection, Row, raw_sql};
 
 use super::least_schema::{READONLY_ROLE, STEPS};
 use crate::demo::{DemoOptions, Environment, Pace, Urls, pick};
-use crate::servers::{PrivatePostgres, PrivateRedis};
+use crate::servers::{PrivatePostgres, PrivateRedis, redis_connection};
 
 /// Rows of one statement of history.
 const BATCH: usize = 500;
@@ -79,7 +79,7 @@ impl Simulator {
         }
         sqlx::query(include_str!("demo/zone.sql")).bind(zone.name()).execute(&mut database).await?;
         let redis = match redis {
-            Some(server) => Some(redis::Client::open(server.url())?.get_multiplexed_async_connection().await?),
+            Some(server) => Some(redis_connection(&server.url()).await?),
             None => None,
         };
         Ok(Self { database, redis, zone, rng: StdRng::seed_from_u64(seed) })

@@ -75,9 +75,7 @@ async fn an_exporter_serves_the_simulated_relay() {
 #[tokio::test]
 async fn a_release_without_indexes_is_searched_where_that_is_allowed() {
     let server = PrivateRedis::start().await.unwrap();
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut admin = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+    let mut admin = redis_connection(&server.url()).await.unwrap();
     documented_user().exec_async(&mut admin).await.unwrap();
     let mut plan = plan(&format!("redis://llm_relay_exporter:planted-secret@127.0.0.1:{}/0", server.port()));
     let mut scene = Scene { admin, exporter: Exporter::open(&plan), plan: plan.clone() };

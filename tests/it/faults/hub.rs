@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use llm_relay_exporter::model::Source;
-use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis};
+use llm_relay_exporter::servers::{PrivatePostgres, PrivateRedis, redis_connection};
 use llm_relay_exporter::settings::RelayPlan;
 use sqlx::{Connection, PgConnection};
 
@@ -126,7 +126,6 @@ impl Hub {
             Server::Redis(server) => server.url(),
             _ => redis_server().await.url(),
         };
-        let client = redis::Client::open(redis_url.as_str()).unwrap();
         let mut site = {
             let behind: url::Url = if store == "postgres" { &owner.url } else { &redis_url }.parse().unwrap();
             let proxy = Proxy::start(behind.port().unwrap()).await;
@@ -138,7 +137,7 @@ impl Hub {
             let mut plan = plan(&database, Some(&redis));
             plan.name = role.clone();
             quick(&mut plan);
-            let redis = client.get_multiplexed_async_connection().await.unwrap();
+            let redis = redis_connection(&redis_url).await.unwrap();
             Self { plan, role, owner, proxy, redis, server, sleeps: false }
         };
         site.redis(&["ACL SETUSER $role on >$role ~* +@all"]).await;
@@ -203,8 +202,7 @@ impl Site for Hub {
                 }
                 Server::Redis(server) => {
                     server.restart().await.unwrap();
-                    let client = redis::Client::open(server.url()).unwrap();
-                    self.redis = client.get_multiplexed_async_connection().await.unwrap();
+                    self.redis = redis_connection(&server.url()).await.unwrap();
                     // Users are not kept in what it stores.
                     self.redis(&["ACL SETUSER $role on >$role ~* +@all"]).await;
                 }

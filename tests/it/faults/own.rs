@@ -70,7 +70,7 @@ pub async fn suffer(number: usize, case: Case) -> Option<Line> {
     let config = format!(
         "[store]\nurl = \"sqlite:{path}/store.db\"\nsave_interval = \"1s\"\n[relays.{name}]\nkind = \"claude-code-hub\"\n\
          database_url = \"{}\"\nredis_url = \"{redis}\"\ninterval = \"1s\"\ndirectory_interval = \"1s\"\n\
-         stale_after = \"10s\"\ntimeout = \"5s\"\naudit_interval = \"1m\"\n",
+         stale_after = \"10s\"\ntimeout = \"9s\"\naudit_interval = \"1m\"\n",
         relay.url,
     );
     let wrapper = ["unshare", "-Urm", "sh", "-c", WRAP, path];

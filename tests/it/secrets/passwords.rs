@@ -7,7 +7,7 @@ use std::time::Duration;
 use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::connect::redis::Redis;
 use llm_relay_exporter::connect::{mysql, sqlite};
-use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres, PrivateRedis};
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivatePostgres, PrivateRedis, redis_connection};
 use llm_relay_exporter::settings::{self, variable};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -171,8 +171,7 @@ async fn any_password_opens_its_server_when_it_is_percent_encoded() {
     let mariadb = PrivateMariaDb::start().await.unwrap();
     let mut owner = PgConnection::connect(&postgres.url()).await.unwrap();
     let mut root = MySqlConnection::connect(&mariadb.database("any").await.unwrap()).await.unwrap();
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut admin = redis_connection(&redis.url()).await.unwrap();
     let all: String = (' '..='~').collect();
     let mut passwords =
         vec![all.clone(), all.chars().rev().collect(), "/Zq7".into(), "2024/Zq7@h:1".into(), "%41".into()];

@@ -8,7 +8,7 @@ use llm_relay_exporter::relays::cpa_manager::{Level, least_schema as manager_sch
 use llm_relay_exporter::relays::gemini_balance::MYSQL_SCHEMA;
 use llm_relay_exporter::relays::litellm::LEAST_SCHEMA;
 use llm_relay_exporter::relays::new_api::SQLITE_SCHEMA;
-use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis};
+use llm_relay_exporter::servers::{PrivateMariaDb, PrivateRedis, redis_connection};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, SqliteConnection};
 
@@ -44,8 +44,7 @@ pub(super) async fn hub(secrets: &mut Secrets, redis: &PrivateRedis) -> String {
 
 /// A user of a Redis, and the address with it.
 async fn redis_user(server: &PrivateRedis, user: &str, password: &str, number: u32) -> String {
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut admin = redis_connection(&server.url()).await.unwrap();
     let mut acl = redis::cmd("ACL");
     acl.arg(&["SETUSER", user, "on", &format!(">{password}"), "~*", "+@all"]);
     acl.exec_async(&mut admin).await.unwrap();
@@ -55,7 +54,7 @@ async fn redis_user(server: &PrivateRedis, user: &str, password: &str, number: u
 pub(super) async fn service(secrets: &mut Secrets, server: &PrivateRedis) -> String {
     let mut secret = |what| secrets.plant("claude-relay-service", what);
     let url = redis_user(server, "service", &secret("password of the Redis user"), 2).await;
-    let mut admin = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut admin = redis_connection(&url).await.unwrap();
     let mut pipe = redis::pipe();
     let (hash, token) = (secret("hash of an API key"), secret("access token of an account"));
     let (mail, admin_hash) = (secret("e-mail address of an account"), secret("password hash of the administrator"));

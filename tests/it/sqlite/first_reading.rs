@@ -10,7 +10,7 @@ use llm_relay_exporter::model::{Directory, ReadError, Reason};
 use llm_relay_exporter::relay::{self, Product, Usage};
 use llm_relay_exporter::relays::{cpa_manager, gemini_balance, new_api};
 use llm_relay_exporter::settings::RelayPlan;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
 use crate::reading::view;
@@ -40,7 +40,9 @@ async fn nothing_is_lost(writer: Writer) {
     let writer = Arc::new(writer);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("relay.db");
-    let options = SqliteConnectOptions::new().filename(&path).disable_statement_logging();
+    // Locks are what is looked at, not this machine's disk.
+    let options = SqliteConnectOptions::new().filename(&path).synchronous(SqliteSynchronous::Off);
+    let options = options.disable_statement_logging();
     let mut first = options.clone().create_if_missing(true).journal_mode(writer.journal).connect().await.unwrap();
     first.execute(AssertSqlSafe(writer.schema.clone())).await.unwrap();
     first.execute(append(&writer, rows())).await.unwrap();
