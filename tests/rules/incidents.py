@@ -169,14 +169,24 @@ def messages(every, found):
         kinds = {}
         for case in every:
             kinds.setdefault((case.told.get("hours", "day"), case.step), []).append(case)
-        for job in [pool.submit(replay, hours, some, found, sent) for (hours, _), some in kinds.items()]:
+        for job in [pool.submit(replayed, hours, some, found, sent) for (hours, _), some in kinds.items()]:
             job.result()
     return sent
 
 
+def replayed(hours, some, found, sent):
+    """The same of a machine that has not stood still meanwhile: what is sent late is another incident."""
+    for _ in range(3):
+        for case in some:
+            sent[case.relay].clear()
+        if replay(hours, some, found, sent) < 1:
+            break
+
+
 def replay(hours, some, found, sent):
-    """The alerts of these cases, sent to an Alertmanager that is faster by what makes the longest last 50 seconds."""
-    begun = 0
+    """The alerts of these cases, sent to an Alertmanager that is faster by what makes the longest last 50 seconds. By how
+    many seconds the latest of them was late."""
+    begun = late = 0
     last = max(case.ends - case.begins for case in some) + 15 * 60
     speed = max(120, last / 50)
 
@@ -218,12 +228,14 @@ def replay(hours, some, found, sent):
                             body[-1]["endsAt"] = stamp(3600)
                     firing[case.relay] = now
                 wait = begun + at / speed - time.monotonic()
+                late = max(late, -wait)
                 if wait > 0:
                     time.sleep(wait)
                 if body:
                     request(f"{address}/api/v2/alerts", body)
         with contextlib.suppress(OSError):
             server.shutdown()
+    return late
 
 
 def stamp(later):
