@@ -22,11 +22,12 @@ const ROUND: u32 = 25;
 /// More ids than a follower reads again behind its cursor (`OVERLAP_IDS` in `src/follow.rs`).
 const BURN: &str = "select setval('usage_ledger_id_seq', nextval('usage_ledger_id_seq') + 2500)";
 
-/// A late cost on a request of which the row may still change but lies behind what is read again as new.
+/// A late cost on a request of which the row may still change but lies behind what is read again as new. Its own cost is
+/// booked: that is now and then written after the end, and would replace this one.
 const LATE: &str = "
     update message_request set cost_usd = cost_usd + 0.125 where id in (
       select l.request_id from usage_ledger l
-      where l.status_code = 200 and l.created_at between now() - interval '9 minutes' and now() - interval '3 seconds'
+      where l.status_code = 200 and l.cost_usd > 0 and l.created_at between now() - interval '9 minutes' and now() - interval '3 seconds'
         and l.id < (select max(id) - 2500 from usage_ledger)
       order by random() limit 3)";
 
