@@ -12,7 +12,7 @@
 //! * No connection is held between two reads. The last connection that closes empties the write-ahead log and removes it,
 //!   which one without the right to write cannot do: an idle reader would leave the log behind when the relay stops, and
 //!   a backup that is then restored over the file would be mixed with it.
-//! * An empty file is not opened: SQLite would remove the log beside it.
+//! * An empty file is not opened, and one with a rollback journal not beside a log: SQLite would remove the log.
 //! * A file with a write-ahead log is opened only while somebody else has it open, and with its `-wal` and `-shm`. What is
 //!   read is never what a relay left behind, or what a mount still shows of files that have gone.
 //! * A statement that is not done in time is interrupted inside SQLite; dropping its future would let it run on.
@@ -109,10 +109,7 @@ impl File {
         let what = "waiting for its turn to read";
         let turn = timeout_at(deadline, Arc::clone(&known.turn).lock_owned());
         let turn = turn.await.map_err(|_| too_late(&self.endpoint(), what, self.limit))?;
-        if known.is_empty() {
-            let text = format!("opening SQLite file {}: it is empty; is this the relay's file?", self.endpoint());
-            return Err(ReadError::new(Reason::Schema, text));
-        }
+        known.is_still_at(&self.path)?;
         let write_ahead = known.is_write_ahead();
         if write_ahead {
             look_beside(&self.path)?;
@@ -120,11 +117,17 @@ impl File {
         // Of the rest that is due, too, only a part may be taken from this snapshot's time.
         let due = turn.map_or(Duration::ZERO, |not_before| not_before.saturating_duration_since(Instant::now()));
         let rest = due.min(self.limit / RESTS);
-        let connection = self.open(deadline, rest).await?;
+        sleep(rest).await;
+        if !write_ahead {
+            known.is_without_log_at(&self.path)?;
+        }
+        let connection = self.open(deadline).await?;
         let mut snapshot = Snapshot {
             connection,
             turn,
             write_ahead,
+            path: self.path.clone(),
+            known,
             endpoint: self.endpoint(),
             deadline,
             limit: self.limit,
@@ -136,7 +139,7 @@ impl File {
         Ok(snapshot)
     }
 
-    async fn open(&self, deadline: Instant, rest: Duration) -> Result<SqliteConnection, ReadError> {
+    async fn open(&self, deadline: Instant) -> Result<SqliteConnection, ReadError> {
         let what = "opening";
         let options = SqliteConnectOptions::new()
             .filename(self.uri()?)
@@ -147,7 +150,6 @@ impl File {
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let opening = async {
-            sleep(rest).await;
             let mut connection = options.connect().await?;
             // The first look into the file takes its lock; this one is short, for it needs no schema.
             sqlx::query("pragma schema_version").fetch_one(&mut connection).await?;
@@ -179,9 +181,10 @@ impl File {
 
 /// The file at a path.
 fn known(path: &Path) -> Result<Arc<Known>, ReadError> {
-    let found = look_at(path)?;
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    // Also where nothing is at the path: the space of a file that was removed is free once nobody has it open.
     files.retain(|_, known| known.handle.metadata().is_ok_and(|file| file.nlink() > 0));
+    let found = look_at(path)?;
     if let Some(known) = files.get(&(found.dev(), found.ino())) {
         return Ok(Arc::clone(known));
     }
@@ -237,10 +240,33 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl Known {
-    /// SQLite takes a log beside an empty file for one of a file that has gone, and removes it, whatever it may write
-    /// (SQLite 3.51 `pager.c`, `pagerOpenWalIfPresent`): the log of a relay that is being restored just then.
-    fn is_empty(&self) -> bool {
-        self.handle.metadata().is_ok_and(|file| file.len() == 0)
+    /// Refuses another file at the path, and an empty one.
+    fn is_still_at(&self, path: &Path) -> Result<(), ReadError> {
+        let refuse = |reason, why| Err(ReadError::new(reason, format!("SQLite file {}: {why}", path.display())));
+        let found = look_at(path)?;
+        if !self.handle.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino())) {
+            return refuse(Reason::Connection, "it was replaced just now");
+        }
+        if found.len() == 0 {
+            return refuse(Reason::Schema, "it is empty; is this the relay's file?");
+        }
+        Ok(())
+    }
+
+    /// The same of a file with a rollback journal, before each statement: SQLite takes a log beside an empty file for one of
+    /// a file that has gone, and removes it, though it may only read (SQLite 3.51 `pager.c`, `pagerOpenWalIfPresent`). That
+    /// log may be part of a backup that is being restored.
+    fn is_without_log_at(&self, path: &Path) -> Result<(), ReadError> {
+        self.is_still_at(path)?;
+        let log = beside(path, "-wal");
+        if log.exists() {
+            let (path, log) = (path.display(), log.display());
+            let text = format!(
+                "SQLite file {path}: it has no write-ahead log, but {log} is there: a backup is being restored, or was restored over a file that had one: remove it while the relay is stopped"
+            );
+            return Err(ReadError::new(Reason::Connection, text));
+        }
+        Ok(())
     }
 
     /// Whether the header says so; what is too short for one is left to SQLite.
@@ -277,6 +303,8 @@ pub struct Snapshot {
     connection: SqliteConnection,
     turn: OwnedMutexGuard<Option<Instant>>,
     write_ahead: bool,
+    path: PathBuf,
+    known: Arc<Known>,
     endpoint: String,
     deadline: Instant,
     limit: Duration,
@@ -311,6 +339,7 @@ impl Snapshot {
             self.rests -= rest;
             sleep(rest).await;
         }
+        self.known.is_without_log_at(&self.path)?;
         let began = Instant::now();
         self.interrupt_at(what, self.statement_deadline(began)).await?;
         let result = timeout_at(self.deadline, query.fetch_all(&mut self.connection)).await;

@@ -230,6 +230,40 @@ async fn an_empty_file_is_not_opened_and_the_log_beside_it_stays() {
     assert!(error.text.contains("empty"), "{}", error.text);
 }
 
+/// With a rollback journal SQLite looks again at each statement.
+#[tokio::test]
+async fn a_log_that_comes_beside_a_file_that_is_being_replaced_stays() {
+    for replaced in [": > \"$0\"", "rm \"$0\"; : > \"$0\"", "rm \"$0\"; cp \"$0.old\" \"$0\""] {
+        let (_dir, path, mut relay) = place(SqliteJournalMode::Delete).await;
+        relay.execute("insert into t (text) values ('a')").await.unwrap();
+        let file = reader(&path);
+        let mut snapshot = file.snapshot().await.unwrap();
+        let script = format!("cp \"$0\" \"$0.old\"; echo log > \"$0-wal\"; {replaced}");
+        assert!(Command::new("sh").args(["-c", &script]).arg(&path).status().unwrap().success());
+        let error = snapshot.fetch("counting", sqlx::query(COUNT)).await.expect_err("it is being restored");
+        assert!(path.with_extension("sqlite-wal").exists(), "the log was removed: {replaced}");
+        assert!(error.text.contains("usage.sqlite"), "{}", error.text);
+        snapshot.close().await;
+        assert!(file.snapshot().await.is_err(), "{replaced}");
+        assert!(path.with_extension("sqlite-wal").exists(), "the log was removed: {replaced}");
+    }
+}
+
+/// Whose space somebody needs.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_was_removed_is_let_go_of() {
+    let (_dir, path, relay) = place(SqliteJournalMode::Delete).await;
+    let file = reader(&path);
+    assert_eq!(count(&file).await, 0);
+    relay.close().await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(file.snapshot().await.is_err());
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.ok()?.path().read_link().ok());
+    let ours = open.filter(|it| it.starts_with(path.parent().unwrap())).collect::<Vec<_>>();
+    assert_eq!(ours, [PathBuf::new(); 0]);
+}
+
 #[tokio::test]
 async fn what_cannot_be_opened_says_why() {
     let dir = tempfile::tempdir().unwrap();
