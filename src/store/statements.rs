@@ -11,7 +11,11 @@ macro_rules! checkpoints {
             use sqlx::{Connection, Row};
             let mut transaction = connection.begin_with($begin_read).await?;
             let query = sqlx::query(include_str!("sql/checkpoint.sql")).bind(&owner.relay).bind(owner.kind);
-            let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(None) };
+            let Some(row) = query.fetch_optional(&mut *transaction).await? else {
+                // Dropped, it would be ended before the next statement, which may be long in coming.
+                transaction.rollback().await?;
+                return Ok(None);
+            };
             let query = sqlx::query(include_str!("sql/parts.sql")).bind(&owner.relay).bind(owner.kind);
             let mut parts = Vec::new();
             // One by one: a row that has been read has its bytes twice.

@@ -156,6 +156,20 @@ async fn a_restart_goes_on_from_postgres_and_reads_only_what_is_new() {
     Box::pin(goes_on(&plan, &store)).await;
 }
 
+/// A relay's first start, and nobody can read the relay: nothing is saved for days, and a snapshot would stand in the way of
+/// vacuum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_written_yet_has_no_open_transaction() {
+    let plan = relay("unread", 1, 10).await;
+    let store = server().await.database("store_unread").await.unwrap();
+    let exporter = Exporter::start(&plan, &store).await.unwrap();
+    let mut owner = PgConnection::connect(&store).await.unwrap();
+    let states = "select state from pg_stat_activity where datname = 'store_unread' and pid <> pg_backend_pid()";
+    let states: Vec<String> = sqlx::query_scalar(states).fetch_all(&mut owner).await.unwrap();
+    assert!(!states.is_empty() && states.iter().all(|state| state == "idle"), "{states:?}");
+    drop(exporter);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_read_that_was_interrupted_goes_on_where_it_was() {
     let plan = relay("interrupted", 30, 1800).await;

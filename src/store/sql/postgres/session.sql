@@ -4,6 +4,7 @@ select
   set_config('search_path', 'llm_relay_exporter', false),
   set_config('statement_timeout', '15s', false),
   set_config('lock_timeout', '5s', false),
+  set_config('idle_in_transaction_session_timeout', '20s', false),
   set_config('tcp_keepalives_idle', '20', false),
   set_config('tcp_keepalives_interval', '5', false),
   set_config('tcp_keepalives_count', '3', false)
