@@ -61,7 +61,9 @@ impl session::Server for Server {
         let statement = session::statement_limit(limit);
         let millis = |limit: Duration| format!("{}ms", limit.as_millis().max(1));
         let limits = sqlx::query(include_str!("postgres/limits.sql"));
-        let lock = statement.min(Duration::from_secs(1));
+        // Much shorter than PostgreSQL's `deadlock_timeout` of a second: of two that wait for each other, a migration of the
+        // relay and we, it is then we who give up.
+        let lock = statement.min(Duration::from_millis(200));
         Some(limits.bind(millis(statement)).bind(millis(lock)).bind(millis(limit)))
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::connect::postgres::Database;
 use llm_relay_exporter::model::Reason;
 use llm_relay_exporter::relay::{self, RefreshRequest, Usage};
 use llm_relay_exporter::relays::claude_code_hub;
@@ -147,6 +148,27 @@ async fn a_locked_table_is_a_timeout_and_the_server_does_not_wait_on() {
     assert!(error.text.contains("lock") && began.elapsed() < Duration::from_secs(20), "{error}");
     store.run("rollback").await;
     usage(&mut relay).refresh(&all()).await.expect("the connection is still good");
+}
+
+/// The limit at the server begins anew with each statement, ours does not.
+#[tokio::test]
+async fn a_statement_that_we_gave_up_does_not_run_on_at_the_server() {
+    let mut store = Store::new("given_up", "v0.9.2").await;
+    let limit = Duration::from_secs(15);
+    let mut database = Database::new(&store.url.as_str().into(), limit).unwrap();
+    let mut snapshot = database.snapshot().await.unwrap();
+    snapshot.fetch_one("sleeping", sqlx::query("select pg_sleep(12)")).await.unwrap();
+    let error = snapshot.fetch_one("sleeping", sqlx::query("select pg_sleep(12)")).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Timeout, "{error}");
+    drop(snapshot);
+    let began = Instant::now();
+    let running = "select count(*) from pg_stat_activity where datname = 'given_up' and query like '%pg_sleep(12)%' \
+                   and state = 'active' and pid <> pg_backend_pid()";
+    until("it has ended", async || {
+        sqlx::query_scalar::<_, i64>(running).fetch_one(&mut store.owner).await.unwrap() == 0
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(7), "only the server's own limit ended it");
 }
 
 #[tokio::test]

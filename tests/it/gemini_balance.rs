@@ -12,6 +12,7 @@ use crate::reading::{self, Saved, settle, view, view_beside, whole_view};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use llm_relay_exporter::check::{self, Level};
+use llm_relay_exporter::connect::mysql;
 use llm_relay_exporter::demo::Pace;
 use llm_relay_exporter::follow::Follower;
 use llm_relay_exporter::model::{Directory, Live};
@@ -419,6 +420,12 @@ async fn rows_that_become_visible_late_are_counted_on_mariadb() {
     assert_eq!(requests(&view(&mut follower, &plan, &Directory::default())), 3);
     // No open transaction of ours is in the relay's way, not even of a change to the table.
     second.run("set lock_wait_timeout = 1; alter table t_request_log add column note int").await;
+    // One whose host has gone, and says nothing any more, is for a short while alone.
+    let mut database = mysql::Database::new(&url.as_str().into(), Duration::from_secs(2)).unwrap();
+    let mut snapshot = database.snapshot().await.unwrap();
+    snapshot.fetch_one("counting", sqlx::query("select count(*) from t_request_log")).await.unwrap();
+    second.run("set lock_wait_timeout = 60; alter table t_request_log add column more int").await;
+    drop(snapshot);
 }
 
 /// MySQL's collations take names for one that differ in case, or in blanks behind them.
