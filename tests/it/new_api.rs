@@ -443,9 +443,44 @@ async fn reads_all_but_secrets(db: &mut Db, owner: &str, narrow: &str) {
 async fn the_role_for_postgresql_reads_all_that_is_needed_and_no_secret() {
     let place = Place::postgres().await;
     let (mut db, url) = place.relay("narrow").await;
-    db.run(ROLE).await;
+    // As after an upgrade.
+    for _ in 0..2 {
+        db.run(ROLE).await;
+    }
     db.run("alter role llm_relay_exporter password 'narrow'").await;
-    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
+    let narrow = as_role(&url, "llm_relay_exporter", "narrow");
+    reads_all_but_secrets(&mut db, &url, &narrow).await;
+    let public = "has_function_privilege('public', 'exporter_options()', 'execute')::int::bigint";
+    assert_eq!(db.numbers(public, "options limit 1").await, [0]);
+    // As an upgrade of the relay may, and as pg_restore --clean does.
+    db.run("alter table options alter column value type varchar(999), alter column key type varchar(99)").await;
+    db.run("drop table options; create table options (key text primary key, value text)").await;
+    db.run("insert into options values ('QuotaPerUnit', '125000'), ('SMTPToken', 'hidden')").await;
+    assert_eq!(whole_view(&plan(&narrow, "UTC")).await.days[0].1.cost_usd, Some(0.008));
+}
+
+#[tokio::test]
+async fn the_view_of_earlier_roles_for_postgresql_is_read_until_the_script_is_run_again() {
+    let place = Place::postgres().await;
+    let (mut db, url) = place.relay("earlier").await;
+    db.run(ROLE).await;
+    db.run(
+        "drop function exporter_options(); create view exporter_options as select key, value from options where key = 'QuotaPerUnit';
+         grant select on exporter_options to llm_relay_exporter; alter role llm_relay_exporter password 'narrow'",
+    )
+    .await;
+    let narrow = as_role(&url, "llm_relay_exporter", "narrow");
+    reads_all_but_secrets(&mut db, &url, &narrow).await;
+    let told = async || check::check(&plan(&narrow, "UTC")).await.unwrap().to_string();
+    assert!(told().await.contains("in the way of pg_restore"), "{}", told().await);
+    // The exporter need not be started again.
+    let (plan, clock) = (plan(&narrow, "UTC"), Arc::new(Mutex::new(Utc::now())));
+    let mut follower = follower(&plan, &clock);
+    settle(&mut follower).await;
+    db.run(ROLE).await;
+    assert!(!told().await.contains("in the way of pg_restore") && db.try_run("table exporter_options").await.is_err());
+    settle(&mut follower).await;
+    assert_eq!(view(&mut follower, &plan, &Directory::default()).days[0].1.cost_usd, Some(0.004));
 }
 
 #[tokio::test]
