@@ -41,13 +41,18 @@ begin
       execute format('grant select (%s) on public.%I to llm_relay_exporter', present, wanted.name);
     end if;
   end loop;
-  -- The table of options has secrets beside what numbers rest on.
+  -- The table of options has secrets beside what numbers rest on. A view, as an earlier run made it, would hold up
+  -- pg_restore --clean and the relay's own later changes of the table.
+  drop view if exists public.exporter_options;
   if to_regclass('public.options') is not null then
-    create or replace view public.exporter_options as
-      select key, value from public.options where key in (
+    create or replace function public.exporter_options() returns table (key text, value text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp as $function$
+      select o.key::text, o.value::text from public.options o where o.key in (
         'QuotaPerUnit', 'DisplayInCurrencyEnabled', 'general_setting.quota_display_type', 'LogConsumeEnabled'
-      );
-    grant select on public.exporter_options to llm_relay_exporter;
+      )
+    $function$;
+    revoke all on function public.exporter_options() from public;
+    grant execute on function public.exporter_options() to llm_relay_exporter;
   end if;
 end
 $$;

@@ -5,6 +5,7 @@ mod demo;
 mod differential;
 mod gaps;
 mod one_api;
+mod rights;
 mod screens;
 mod servers;
 
@@ -19,12 +20,8 @@ use llm_relay_exporter::relays::new_api;
 use llm_relay_exporter::settings::{OwnValue, RelayPlan};
 use llm_relay_exporter::view::{LedgerView, QuotaView};
 
-use crate::claude_code_hub::as_role;
 use crate::reading::{parts, settle, view, whole_view};
 use database::{Db, Place, Row, follower, people, plan};
-
-const ROLE: &str = include_str!("../../deploy/new-api/readonly-role.sql");
-const ACCOUNT: &str = include_str!("../../deploy/new-api/readonly-account.sql");
 
 /// An empty relay in a SQLite file.
 async fn sqlite(place: &Place) -> (Db, RelayPlan) {
@@ -397,66 +394,6 @@ async fn a_key_is_what_its_user_is() {
             "nobody is told of the quota of a key that is gone"
         );
     }
-}
-
-/// Secrets are refused, all else is as the relay's own account has it.
-async fn reads_all_but_secrets(db: &mut Db, owner: &str, narrow: &str) {
-    people(db).await;
-    db.run(&Row { other: r#"{"cache_tokens":60}"#.into(), ..Row::default() }.insert()).await;
-    db.run(
-        &Row { kind: 5, other: r#"{"error_type":"openai_error","status_code":500}"#.into(), ..Row::default() }.insert(),
-    )
-    .await;
-    let key = db.quoted("key");
-    db.run(&format!("insert into options ({key}, value) values ('QuotaPerUnit', '250000'), ('SMTPToken', 'hidden')"))
-        .await;
-    let (ours, theirs) = (plan(narrow, "UTC"), plan(owner, "UTC"));
-    let report = check::check(&ours).await.unwrap();
-    assert!(report.worst() < Level::Problem && !report.to_string().contains("it need not"), "{report}");
-    assert!(check::check(&theirs).await.unwrap().to_string().contains("may read channels.key"));
-    let (one, other) = (whole_view(&ours).await, whole_view(&theirs).await);
-    // When a quota ends rests on the moment of looking.
-    let quotas = |view: &LedgerView| -> Vec<_> {
-        view.quotas.iter().map(|it| QuotaView { exhausted_at: None, ..it.clone() }).collect()
-    };
-    assert_eq!((requests(&one), &one.days, quotas(&one)), (requests(&other), &other.days, quotas(&other)));
-    assert_eq!(one.days[0].1.cost_usd, Some(0.004));
-    assert_eq!(parts(&ours).await, parts(&theirs).await);
-    let mut account = Db::connect(narrow).await;
-    for secret in ["channels", "tokens"].map(|table| format!("select {key} from {table}")).into_iter().chain(
-        [
-            "password from users",
-            "email from users",
-            "access_token from users",
-            "content from logs",
-            "ip from logs",
-            "value from options",
-        ]
-        .map(|it| format!("select {it}")),
-    ) {
-        assert!(account.try_run(&secret).await.is_err(), "{secret}");
-    }
-    assert!(account.try_run("delete from logs").await.is_err());
-}
-
-#[tokio::test]
-async fn the_role_for_postgresql_reads_all_that_is_needed_and_no_secret() {
-    let place = Place::postgres().await;
-    let (mut db, url) = place.relay("narrow").await;
-    db.run(ROLE).await;
-    db.run("alter role llm_relay_exporter password 'narrow'").await;
-    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
-}
-
-#[tokio::test]
-async fn the_account_for_mysql_reads_all_that_is_needed_and_no_secret() {
-    let place = Place::mariadb().await;
-    let (mut db, url) = place.relay("newapi").await;
-    // As after an upgrade.
-    for _ in 0..2 {
-        db.run(&ACCOUNT.replace("'...'", "'narrow'")).await;
-    }
-    reads_all_but_secrets(&mut db, &url, &as_role(&url, "llm_relay_exporter", "narrow")).await;
 }
 
 #[tokio::test]

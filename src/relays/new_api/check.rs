@@ -127,11 +127,11 @@ async fn rest(session: &mut Session, schema: &Schema, family: Family, report: &m
             report.problem("grant", format!("{table} cannot be read: no {what}"));
         }
     }
-    if !Options::may_be_read(schema) {
+    if schema.options().is_none() {
         report.problem("grant", "neither exporter_options nor options can be read: no costs and no quotas");
     }
     let options = Options::read(session, schema).await?;
-    if Options::may_be_read(schema) {
+    if schema.options().is_some() {
         match options.rate {
             Some(_) => {
                 report.ok("money", format!("a dollar is {} units of quota (`QuotaPerUnit`)", options.quota_per_unit));
@@ -141,6 +141,10 @@ async fn rest(session: &mut Session, schema: &Schema, family: Family, report: &m
     }
     if !options.logs_usage {
         report.problem("ledger", "`LogConsumeEnabled` is off: the relay writes no rows");
+    }
+    if schema.has_view_in_the_way() {
+        let text = "the view exporter_options stands in the way of pg_restore --clean: run deploy/new-api/readonly-role.sql again, which makes a function of it";
+        report.note("grant", text);
     }
     let secrets: Vec<_> = SECRETS.iter().filter(|(table, column)| schema.has(table, column)).collect();
     if !matches!(session, Session::Sqlite(_)) && !secrets.is_empty() {

@@ -52,13 +52,8 @@ impl Options {
     /// Nothing may be read of them.
     const UNKNOWN: Self = Self { quota_per_unit: String::new(), rate: None, currency: None, logs_usage: true };
 
-    pub(super) fn may_be_read(schema: &Schema) -> bool {
-        let readable = |table| schema.has(table, "key") && schema.has(table, "value");
-        readable("exporter_options") || readable("options")
-    }
-
     pub(super) async fn read(session: &mut Session, schema: &Schema) -> Result<Self, ReadError> {
-        if !Self::may_be_read(schema) {
+        if schema.options().is_none() {
             return Ok(Self::UNKNOWN);
         }
         let text = schema.fit(include_str!("sql/options.sql"));

@@ -80,6 +80,17 @@ impl Schema {
         self.columns.has_table(table)
     }
 
+    /// What tells the relay's options, if anything: the administrator's function, the administrator's view, or the table.
+    pub(super) fn options(&self) -> Option<&'static str> {
+        let told = |it: &&str| self.has(it, "key") && self.has(it, "value");
+        ["exporter_options()", "exporter_options", "options"].into_iter().find(told)
+    }
+
+    /// The view of earlier scripts for PostgreSQL is there, on account of which the table of options cannot be replaced.
+    pub(super) fn has_view_in_the_way(&self) -> bool {
+        self.engine == Engine::Postgres && self.has_table("exporter_options")
+    }
+
     /// Whether `logs` is a ledger of this family.
     ///
     /// # Errors
@@ -132,8 +143,7 @@ impl Schema {
                 "int" => "bigint",
                 "token_name" => self.family.token_name(),
                 "types" => self.family.types(),
-                "options" if self.has("exporter_options", "value") => "exporter_options",
-                "options" => "options",
+                "options" => self.options()?,
                 "key" if self.engine == Engine::MySql => "`key`",
                 "key" => "\"key\"",
                 "without_tokens" => return Some(self.without_tokens()),
