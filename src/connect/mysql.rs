@@ -61,24 +61,24 @@ impl session::Server for Server {
         &self.account
     }
 
-    async fn connect(&self, whole: Duration) -> Result<MySqlConnection, sqlx::Error> {
+    async fn connect(&self, limit: Duration) -> Result<MySqlConnection, sqlx::Error> {
         let mut connection = self.options.connect().await?;
         let version: String = connection.fetch_one("select version()").await?.try_get(0)?;
-        let limit = session::statement_limit(whole);
-        let limit = if version.contains("MariaDB") {
-            format!("max_statement_time = {:.3}", limit.as_secs_f64())
+        let statement = session::statement_limit(limit);
+        let statement = if version.contains("MariaDB") {
+            format!("max_statement_time = {:.3}", statement.as_secs_f64())
         } else {
-            format!("max_execution_time = {}", limit.as_millis().max(1))
+            format!("max_execution_time = {}", statement.as_millis().max(1))
         };
         // A snapshot whose host has gone holds locks for which the relay's migrations wait, and all who come after these.
-        let idle = whole.as_secs() + 60;
+        // What stands in the comment is for MariaDB from 10.3 on.
+        let (session, transaction) = (limit.as_secs() + 60, limit.as_secs().max(1));
         let limits = format!(
-            "set session {limit}, session lock_wait_timeout = 1, session wait_timeout = {idle}; set session transaction isolation level repeatable read"
+            "set session {statement}, session lock_wait_timeout = 1, session wait_timeout = {session}
+               /*M!100300 , session idle_readonly_transaction_timeout = {transaction} */;
+             set session transaction isolation level repeatable read"
         );
         connection.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await?;
-        // Only MariaDB from 10.3 on knows it.
-        let limit = format!("set session idle_readonly_transaction_timeout = {}", whole.as_secs().max(1));
-        let _ = connection.execute(sqlx::raw_sql(AssertSqlSafe(limit))).await;
         Ok(connection)
     }
 

@@ -22,7 +22,7 @@
 mod known;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl File {
         let known = known(&self.path)?;
         let what = "waiting for its turn to read";
         let turn = timeout_at(deadline, Arc::clone(&known.turn).lock_owned());
-        let turn = turn.await.map_err(|_| too_late(&self.endpoint(), what, self.limit))?;
+        let turn = turn.await.map_err(|_| too_late(&self.path, what, self.limit))?;
         known.is_still_at(&self.path)?;
         let write_ahead = known.is_write_ahead();
         if write_ahead {
@@ -109,7 +109,6 @@ impl File {
             write_ahead,
             path: self.path.clone(),
             known,
-            endpoint: self.endpoint(),
             deadline,
             limit: self.limit,
             longest_statement: self.longest_statement,
@@ -138,9 +137,9 @@ impl File {
         };
         match timeout_at(deadline, opening).await {
             Ok(opened) => {
-                opened.map_err(|error| self.unreadable().unwrap_or_else(|| read_error(&self.endpoint(), what, &error)))
+                opened.map_err(|error| self.unreadable().unwrap_or_else(|| read_error(&self.path, what, &error)))
             }
-            Err(_) => Err(too_late(&self.endpoint(), what, self.limit)),
+            Err(_) => Err(too_late(&self.path, what, self.limit)),
         }
     }
 
@@ -167,7 +166,6 @@ pub struct Snapshot {
     write_ahead: bool,
     path: PathBuf,
     known: Arc<Known>,
-    endpoint: String,
     deadline: Instant,
     limit: Duration,
     longest_statement: Duration,
@@ -271,16 +269,16 @@ impl Snapshot {
         let harmless = |error: &_| matches!(code(error), Some(ERROR | BUSY | LOCKED | INTERRUPTED));
         settle(result, &mut self.usable, harmless).map_err(|error| match error {
             Some(error) => self.error(what, &error),
-            None => too_late(&self.endpoint, what, self.limit),
+            None => too_late(&self.path, what, self.limit),
         })
     }
 
     /// An error of this file in the words of the log.
     pub(crate) fn error(&self, what: &str, error: &sqlx::Error) -> ReadError {
         match code(error) {
-            Some(INTERRUPTED) if self.write_ahead => too_late(&self.endpoint, what, self.limit),
-            Some(INTERRUPTED) => too_late(&self.endpoint, what, self.limit.min(self.longest_statement)),
-            _ => read_error(&self.endpoint, what, error),
+            Some(INTERRUPTED) if self.write_ahead => too_late(&self.path, what, self.limit),
+            Some(INTERRUPTED) => too_late(&self.path, what, self.limit.min(self.longest_statement)),
+            _ => read_error(&self.path, what, error),
         }
     }
 }
@@ -327,14 +325,15 @@ pub(crate) fn path(url: &str) -> Result<PathBuf, Flaw> {
     Ok(path.into())
 }
 
-fn too_late(endpoint: &str, what: &str, limit: Duration) -> ReadError {
-    let text = format!("{what}: SQLite file {endpoint}: not done within {limit:?}; raise `timeout`, or see `check`");
+fn too_late(path: &Path, what: &str, limit: Duration) -> ReadError {
+    let path = path.display();
+    let text = format!("{what}: SQLite file {path}: not done within {limit:?}; raise `timeout`, or see `check`");
     ReadError::new(Reason::Timeout, text)
 }
 
 /// What went wrong, where, and what to do. SQLite's messages name tables and columns, never a value.
-fn read_error(endpoint: &str, what: &str, error: &sqlx::Error) -> ReadError {
-    let at = format!("{what}: SQLite file {endpoint}");
+fn read_error(path: &Path, what: &str, error: &sqlx::Error) -> ReadError {
+    let at = format!("{what}: SQLite file {}", path.display());
     if let Some(error) = undecodable(&at, error) {
         return error;
     }

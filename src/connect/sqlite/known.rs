@@ -1,6 +1,5 @@
 //! What is at the path of a relay's SQLite file, and beside it: looked at before SQLite is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -18,11 +17,13 @@ const WRITE_AHEAD: u8 = 2;
 /// Of a `-shm`: the byte on which every connection has a lock.
 const DEAD_MAN_SWITCH: libc::off_t = 128;
 
-/// The files that have been looked into, by device and inode: one that was restored or replaced is another one.
-static FILES: Mutex<BTreeMap<(u64, u64), Arc<Known>>> = Mutex::new(BTreeMap::new());
+/// The files that have been looked into: one that was restored or replaced is another one.
+static FILES: Mutex<Vec<Arc<Known>>> = Mutex::new(Vec::new());
 
 /// A file that has been looked into.
 pub(super) struct Known {
+    /// Device and inode.
+    id: (u64, u64),
     /// Stays open as long as the file is there: closing any handle gives up all locks that this process has on the file
     /// (`https://www.sqlite.org/howtocorrupt.html`, 2.2).
     handle: fs::File,
@@ -34,15 +35,19 @@ pub(super) struct Known {
 pub(super) fn known(path: &Path) -> Result<Arc<Known>, ReadError> {
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     // Also where nothing is at the path: the space of a file that was removed is free once nobody has it open.
-    files.retain(|_, known| known.handle.metadata().is_ok_and(|file| file.nlink() > 0));
-    let found = look_at(path)?;
-    if let Some(known) = files.get(&(found.dev(), found.ino())) {
+    files.retain(|known| known.handle.metadata().is_ok_and(|file| file.nlink() > 0));
+    let id = id(&look_at(path)?);
+    if let Some(known) = files.iter().find(|known| known.id == id) {
         return Ok(Arc::clone(known));
     }
     let handle = fs::File::open(path).map_err(|error| cannot_open(path, &error))?;
-    let known = Arc::new(Known { handle, turn: Arc::default() });
-    files.insert((found.dev(), found.ino()), Arc::clone(&known));
+    let known = Arc::new(Known { id, handle, turn: Arc::default() });
+    files.push(Arc::clone(&known));
     Ok(known)
+}
+
+fn id(file: &fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// A file that is really there.
@@ -95,7 +100,7 @@ impl Known {
     pub(super) fn is_still_at(&self, path: &Path) -> Result<(), ReadError> {
         let refuse = |reason, why| Err(ReadError::new(reason, format!("SQLite file {}: {why}", path.display())));
         let found = look_at(path)?;
-        if !self.handle.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino())) {
+        if id(&found) != self.id {
             return refuse(Reason::Connection, "it was replaced just now");
         }
         if found.len() == 0 {
