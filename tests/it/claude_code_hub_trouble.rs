@@ -150,6 +150,27 @@ async fn a_locked_table_is_a_timeout_and_the_server_does_not_wait_on() {
     usage(&mut relay).refresh(&all()).await.expect("the connection is still good");
 }
 
+/// A migration of the relay locks the same tables in another order, and PostgreSQL ends who looks for a deadlock first.
+#[tokio::test]
+async fn of_a_deadlock_with_a_migration_we_are_the_victim() {
+    let mut store = Store::new("deadlock", "v0.9.2").await;
+    let mut owner = PgConnection::connect(&store.url).await.unwrap();
+    let mut database = Database::new(&store.url.as_str().into(), Duration::from_secs(20)).unwrap();
+    let mut snapshot = database.snapshot().await.unwrap();
+    snapshot.fetch_one("counting", sqlx::query("select count(*) from users")).await.unwrap();
+    store.run("begin; lock table keys").await;
+    let migration = tokio::spawn(async move { store.run("lock table users; commit").await });
+    let waits = "select count(*) from pg_stat_activity where datname = 'deadlock' and wait_event_type = 'Lock'";
+    until("the migration waits", async || {
+        sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut owner).await.unwrap() == 1
+    })
+    .await;
+    let error = snapshot.fetch_one("counting", sqlx::query("select count(*) from keys")).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Timeout, "{error}");
+    drop(snapshot);
+    migration.await.expect("the migration goes on");
+}
+
 /// The limit at the server begins anew with each statement, ours does not.
 #[tokio::test]
 async fn a_statement_that_we_gave_up_does_not_run_on_at_the_server() {
