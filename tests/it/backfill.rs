@@ -25,6 +25,7 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::dashboards::prometheus;
+use crate::wait::PATIENCE;
 
 fn command(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-relay-exporter"));
@@ -192,7 +193,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
     let waited = Instant::now();
     let loaded = "llm_relay_history_loaded_ratio == 1";
     while prometheus.query(loaded, Utc::now().timestamp()).await.unwrap().is_empty() {
-        assert!(waited.elapsed() < Duration::from_secs(240), "Prometheus does not scrape");
+        assert!(waited.elapsed() < PATIENCE, "Prometheus does not scrape");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -259,7 +260,7 @@ async fn live_series_go_on_where_the_back_fill_ends() {
         if one(&prometheus, "sum(llm_relay_requests_total)", now.timestamp()).await == all {
             break now.with_nanosecond(0).unwrap();
         }
-        assert!(waited.elapsed() < Duration::from_secs(240), "the counters do not reach the ledger");
+        assert!(waited.elapsed() < PATIENCE, "the counters do not reach the ledger");
         tokio::time::sleep(Duration::from_millis(300)).await;
     };
     let hours_before = end - TimeDelta::hours(6);
@@ -438,7 +439,7 @@ async fn a_surge_in_the_first_hour_is_told_by_the_past_of_the_rules() {
         // It fires; or all has been evaluated so often since the dollars of the hour are known that it would have.
         let often = "count_over_time((llm_relay:cost_usd:increase1h > 300)[1m:2s]) >= 10";
         while at(if with_rules { SURGE } else { often }).await.is_empty() {
-            assert!(began.elapsed() < Duration::from_secs(240), "the surge is not seen");
+            assert!(began.elapsed() < PATIENCE, "the surge is not seen");
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let surge = at(SURGE).await;

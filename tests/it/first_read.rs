@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::claude_code_hub::Store;
 use crate::store_process::{Process, counters, equals_plain_sql, value};
-use crate::wait::until;
+use crate::wait::{PATIENCE, until};
 
 const LOADED: &str = "llm_relay_history_loaded_ratio";
 const SAVED: &str = "llm_relay_store_last_save_timestamp_seconds";
@@ -32,7 +32,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     for life in 1..=3 {
         // A third of the time.
         let process = Process::with_budget(&url, Some(&store), Some("20s")).await;
-        let deadline = Instant::now() + Duration::from_secs(240);
+        let deadline = Instant::now() + PATIENCE;
         let began = loaded;
         loop {
             let page = process.page().unwrap();
@@ -58,7 +58,7 @@ async fn killed_in_the_middle_of_the_history_it_goes_on_where_it_was() {
     }
 
     let process = Process::with_budget(&url, Some(&store), Some("1m")).await;
-    let deadline = Instant::now() + Duration::from_secs(240);
+    let deadline = Instant::now() + PATIENCE;
     let page = loop {
         let page = process.page().unwrap();
         let now = value(&page, LOADED);
@@ -93,7 +93,7 @@ async fn a_source_is_up_as_soon_as_something_of_it_is_shown() {
         )
         .await;
     let process = Process::start(&relay.url, None).await;
-    let deadline = Instant::now() + Duration::from_secs(240);
+    let deadline = Instant::now() + PATIENCE;
     let mut seen = 0;
     loop {
         let page = process.page().unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::claude_code_hub::Store;
 use crate::dashboards::prometheus::Prometheus;
 use crate::process::{Process, total};
+use crate::wait::PATIENCE;
 
 /// Of relays with rows, in the words of both their families.
 const REQUESTS: [&str; 4] = [
@@ -168,11 +169,7 @@ async fn prometheus_sees_no_increase_that_nobody_caused() {
     let until = async |expression: &str, expected: f64| {
         let began = Instant::now();
         while ask(expression).is_none_or(|seen| (seen - expected).abs() > 1e-6) {
-            assert!(
-                began.elapsed() < Duration::from_secs(240),
-                "{expression} is {:?}, not {expected}",
-                ask(expression)
-            );
+            assert!(began.elapsed() < PATIENCE, "{expression} is {:?}, not {expected}", ask(expression));
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::process::{Process, ask};
-use crate::wait::seen;
+use crate::wait::{PATIENCE, seen};
 
 const CONFIG: &str = "[relays.main]\nkind = \"claude-code-hub\"\ndatabase_url = \"postgres://u@127.0.0.1:1/db\"\n";
 
@@ -55,7 +55,7 @@ os.execv(sys.argv[2], sys.argv[2:])";
     let answer = loop {
         match ask(address, "GET", "/healthz") {
             Ok(answer) => break answer,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(240), "{error}"),
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(20));
     };

@@ -18,6 +18,7 @@ use crate::claude_code_hub::{filled, ledger, plan};
 use crate::generated;
 use crate::reading::{self, read_all, view};
 use crate::tally::{counter_lines, moment, row};
+use crate::wait::PATIENCE;
 
 /// One server for the tests that need nothing special of it; it ends with the process.
 pub async fn server() -> &'static PrivatePostgres {
@@ -68,9 +69,9 @@ impl Exporter {
 
     /// Ticks until it is so.
     async fn tick_until(&mut self, what: &str, mut is_so: impl FnMut(&Checkpointer) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(240);
+        let deadline = Instant::now() + PATIENCE;
         while !is_so(&self.saving) {
-            assert!(Instant::now() < deadline, "not within 30 s: {what}; {:?}", self.saving.status());
+            assert!(Instant::now() < deadline, "waited in vain: {what}; {:?}", self.saving.status());
             self.saving.tick(&mut self.follower, true).await;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -348,7 +349,7 @@ async fn refusal(plan: &RelayPlan, file: &Path) -> String {
     let shutdown = tokio_util::sync::CancellationToken::new();
     let open = llm_relay_exporter::web::Protection::load(None).unwrap();
     let serving = llm_relay_exporter::serve::run(&plan, listener, "/metrics", open, shutdown);
-    let ended = tokio::time::timeout(Duration::from_secs(240), serving).await;
+    let ended = tokio::time::timeout(PATIENCE, serving).await;
     let error = format!("{:#}", ended.expect("the exporter has accepted the store").unwrap_err());
     assert!(error.contains(file.to_str().unwrap()), "no file in {error:?}");
     assert!(error.contains("move it away") && error.contains("[store] url"), "no way out in {error:?}");

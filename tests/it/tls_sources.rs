@@ -102,9 +102,12 @@ async fn encrypted(url: &str) -> Result<bool, ReadError> {
     Ok(sqlx::Row::get(&row, 0))
 }
 
-/// Has PostgreSQL read its configuration again, until new sessions have it.
-async fn reload(owner: &mut PgConnection, url: &str) {
+/// Has PostgreSQL take settings, and read its files again, until new sessions have that.
+async fn apply(owner: &mut PgConnection, url: &str, settings: &[&str]) {
     const READ_AT: &str = "select pg_conf_load_time()::text";
+    for setting in settings {
+        sqlx::raw_sql(AssertSqlSafe(format!("alter system set {setting}"))).execute(&mut *owner).await.unwrap();
+    }
     let before: String = sqlx::query_scalar(READ_AT).fetch_one(&mut *owner).await.unwrap();
     sqlx::raw_sql("select pg_reload_conf()").execute(owner).await.unwrap();
     until("new sessions have the configuration", async || {
@@ -122,13 +125,8 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     papers.issue("server", here());
     papers.hand_over(&server.directory().join("data"));
     let mut owner = PgConnection::connect(&server.url()).await.unwrap();
-    let mut apply = async |sql: &str| {
-        for sql in sql.split("; ") {
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
-        }
-        reload(&mut owner, &server.url()).await;
-    };
-    apply("alter system set ssl = on; alter system set ssl_cert_file = 'server.pem'; alter system set ssl_key_file = 'server.key'; alter system set ssl_ca_file = 'ca.pem'").await;
+    let files = ["ssl = on", "ssl_cert_file = 'server.pem'", "ssl_key_file = 'server.key'", "ssl_ca_file = 'ca.pem'"];
+    apply(&mut owner, &server.url(), &files).await;
     let at =
         |mode: &str, authority: &Path| format!("{}?sslmode={mode}&sslrootcert={}", server.url(), authority.display());
     let (right, wrong) = (papers.path("ca.pem"), other.path("ca.pem"));
@@ -153,7 +151,7 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     // A certificate for another name: only verify-full minds.
     papers.issue("server", named("elsewhere.example"));
     papers.hand_over(&server.directory().join("data"));
-    apply("select pg_reload_conf()").await;
+    apply(&mut owner, &server.url(), &[]).await;
     assert!(encrypted(&at("verify-ca", &right)).await.unwrap());
     let error = encrypted(&at("verify-full", &right)).await.unwrap_err();
     assert!(error.reason == Reason::Connection && error.text.contains("sslrootcert"), "{error}");
@@ -164,7 +162,7 @@ async fn postgres_is_read_over_tls_that_is_verified_as_far_as_the_url_says() {
     papers.hand_over(&server.directory().join("data"));
     let rules = server.directory().join("data/pg_hba.conf");
     std::fs::write(&rules, "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n").unwrap();
-    apply("select pg_reload_conf()").await;
+    apply(&mut owner, &server.url(), &[]).await;
     let error = encrypted(&at("verify-full", &right)).await.unwrap_err();
     assert_eq!(error.reason, Reason::Permission, "{error}");
     let [certificate, key] = ["client.pem", "client.key"].map(|it| papers.path(it).display().to_string());
@@ -190,14 +188,8 @@ async fn postgres_with_a_certificate_that_signs_itself_is_trusted_by_naming_it()
     let certificate = self_signed(&papers, vec![named("db.internal")]);
     papers.hand_over(&server.directory().join("data"));
     let mut owner = PgConnection::connect(&server.url()).await.unwrap();
-    for sql in [
-        "alter system set ssl = on",
-        "alter system set ssl_cert_file = 'server.pem'",
-        "alter system set ssl_key_file = 'server.key'",
-    ] {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
-    }
-    reload(&mut owner, &server.url()).await;
+    let files = ["ssl = on", "ssl_cert_file = 'server.pem'", "ssl_key_file = 'server.key'"];
+    apply(&mut owner, &server.url(), &files).await;
     let url = |mode: &str, authority: &Path, more: &str| {
         format!("{}?sslmode={mode}&sslrootcert={}{more}", server.url(), authority.display())
     };

@@ -129,7 +129,7 @@ async fn relays_with_traffic_tell_all_that_the_table_says() {
             .filter(|(_, missing): &(_, Vec<&str>)| !missing.is_empty())
             .collect();
         if missing.is_empty() {
-            // What the alerts know of their kinds; the stub is one of those that say nothing of it.
+            // What the alerts know of their kinds.
             assert_eq!(kinds_with(&page, "counts", "attempts"), ["cpa-manager", "gemini-balance", "new-api"]);
             assert_eq!(kinds_with(&page, "states", "checks"), ["litellm"]);
             break;

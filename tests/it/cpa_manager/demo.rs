@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 
 use super::relay::{Relay, read_all, view};
 use crate::reading::rows_of;
+use crate::wait::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_needs_no_server_and_leaves_nothing() {
@@ -55,7 +56,7 @@ async fn the_demo_needs_no_server_and_leaves_nothing() {
             assert!(live.collector.unwrap().delay_seconds.unwrap() < 60.0);
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(240), "nothing happens: {requests}, then {more}; {live:?}");
+        assert!(began.elapsed() < PATIENCE, "nothing happens: {requests}, then {more}; {live:?}");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let report = check::check(&plan).await.unwrap();
